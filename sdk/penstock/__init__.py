@@ -1,0 +1,1 @@
+"""Penstock: a durable DAG orchestrator for data and ML pipelines."""
