@@ -1,0 +1,80 @@
+"""Duties that follow from committed events. Every one is idempotent and can be derived again from the state."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from penstock_coordinator.core.run.states import RunState
+
+
+class AckStatus(enum.IntEnum):
+    """The numbers are those of the proto's ResultAckStatus."""
+
+    COMMITTED = 1
+    DUPLICATE = 2
+    STALE = 3
+    REJECTED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class GrantLeases:
+    """Send these attempts to the session, (step, item, attempt) each."""
+
+    session: int
+    agent: str
+    token: int
+    leases: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AcknowledgeResult:
+    session: int
+    step: int
+    item: int
+    token: int
+    result_id: bytes
+    status: AckStatus
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StopAttempt:
+    """Stop what runs under this token; grace 0 kills at once."""
+
+    agent: str
+    session: int
+    step: int
+    item: int
+    token: int
+    grace: int
+    """Microseconds."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitLease:
+    """After a recovery: this lease was granted before, its agent may come back with it."""
+
+    agent: str
+    session: int
+    step: int
+    item: int
+    token: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContinueRun:
+    """Mail `Continue` to the run itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRun:
+    """The run is at rest: its actor may leave memory."""
+
+    state: RunState
+
+
+Command: TypeAlias = GrantLeases | AcknowledgeResult | StopAttempt | AwaitLease | ContinueRun | CloseRun

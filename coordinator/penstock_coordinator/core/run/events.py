@@ -1,0 +1,253 @@
+"""The facts that a run's journal is made of: a vocabulary for ever.
+
+The meaning of an event never changes. A new meaning is a new class with a new tag; tags are never used again. An
+event says what was decided, never what somebody asked for. A fact about many steps is one event with ranges.
+
+`at` is the instant of the message that led to the event, in microseconds since 1970 (UTC), as the coordinator's clock
+gave it. Steps are positions in the specification; `item` is the place in the map, -1 for a step that is not mapped.
+Ranges are half open: (first, stop).
+
+The binary form is MessagePack arrays whose first element is the tag (see `encode`); fields may only be added at
+the end, with a default.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TypeAlias
+
+import msgspec
+
+from penstock_coordinator.core.run.states import RunState, StepState
+
+FORMAT = 1
+"""Version of the record's frame, its first byte."""
+
+Range: TypeAlias = tuple[int, int]
+
+
+class Outcome(enum.IntEnum):
+    """How an attempt ended badly. The numbers are those of penstock.v1.AttemptOutcome."""
+
+    FAILED = 2
+    TIMED_OUT = 3
+    CANCELLED = 4
+    LOST = 5
+
+
+class Charge(enum.IntEnum):
+    """Whom a lost lease is charged to."""
+
+    NOBODY = 0
+    INFRASTRUCTURE = 1
+
+
+class WaitReason(enum.IntEnum):
+    BACKOFF = 1
+
+
+class Failure(msgspec.Struct, frozen=True, array_like=True):
+    """Why an attempt or a step failed, in short; the whole story is in the attempt's row."""
+
+    reason: str
+    message: str = ""
+    error_class: str = ""
+
+
+class RunStarted(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """The run exists. `semantics` pins the rules that decide it for ever."""
+
+    at: int
+    version_digest: str
+    parameters: bytes
+    """A JSON object with defaults filled in."""
+    deadline: int | None
+    semantics: int = 1
+
+
+class StepsReadied(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Steps that are not mapped wait for an agent from now on."""
+
+    at: int
+    ranges: tuple[Range, ...]
+
+
+class StepsSettled(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Steps came to rest without running: SKIPPED, UPSTREAM_FAILED or CANCELLED."""
+
+    at: int
+    state: StepState
+    ranges: tuple[Range, ...]
+
+
+class MapExpanded(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """A mapped step has `count` items; all are READY, but those that ItemsSettled takes out in the same turn."""
+
+    at: int
+    step: int
+    count: int
+
+
+class ItemsSettled(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """Items came to rest without running."""
+
+    at: int
+    step: int
+    state: StepState
+    ranges: tuple[Range, ...]
+
+
+class StepsLeased(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Attempts were granted to a session. This event's number is the token of each of the leases."""
+
+    at: int
+    session: int
+    agent: str
+    leases: tuple[tuple[int, int, int], ...]
+    """(step, item, attempt)"""
+
+
+class StepCompleted(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """At rest, COMPLETED."""
+
+    at: int
+    step: int
+    item: int
+    token: int
+    kept: tuple[bytes, ...] = ()
+    """JSON of the plan's `kept_paths` of the step, in their order; empty bytes: not there."""
+
+
+class AttemptFailed(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """An attempt ended badly. What becomes of the step follows in the same turn."""
+
+    at: int
+    step: int
+    item: int
+    token: int
+    outcome: Outcome
+    failure: Failure
+
+
+class StepFailed(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """At rest, FAILED. For a mapped step as a whole too, if it could not be expanded."""
+
+    at: int
+    step: int
+    item: int
+    failure: Failure
+
+
+class StepWaiting(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """WAITING for an instant, or for whatever has the key."""
+
+    at: int
+    step: int
+    item: int
+    reason: WaitReason
+    until: int | None
+    key: str = ""
+
+
+class StepWoken(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """The wait is over: READY again."""
+
+    at: int
+    step: int
+    item: int
+
+
+class LeaseLost(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """A lease ended without a result. Charged to nobody, the attempt's number is used again."""
+
+    at: int
+    step: int
+    item: int
+    token: int
+    cause: str
+    charge: Charge
+
+
+class StepReturned(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """After a lost or failed attempt without a wait: READY again at once."""
+
+    at: int
+    step: int
+    item: int
+
+
+class StepCancelled(msgspec.Struct, frozen=True, array_like=True, tag=14):
+    """A step that was leased or waiting came to rest, CANCELLED."""
+
+    at: int
+    step: int
+    item: int
+
+
+class MapSettled(msgspec.Struct, frozen=True, array_like=True, tag=15):
+    """All items of a mapped step are at rest, and so is it."""
+
+    at: int
+    step: int
+    state: StepState
+
+
+class RunCancelling(msgspec.Struct, frozen=True, array_like=True, tag=16):
+    """What is not at rest is being stopped. `verdict` is the state that the run will end in. May come again with `now`."""
+
+    at: int
+    verdict: RunState
+    reason: str
+    now: bool
+    deadline: int
+
+
+class RunEnded(msgspec.Struct, frozen=True, array_like=True, tag=17):
+    """At rest."""
+
+    at: int
+    state: RunState
+    reason: str
+
+
+Event: TypeAlias = (
+    RunStarted
+    | StepsReadied
+    | StepsSettled
+    | MapExpanded
+    | ItemsSettled
+    | StepsLeased
+    | StepCompleted
+    | AttemptFailed
+    | StepFailed
+    | StepWaiting
+    | StepWoken
+    | LeaseLost
+    | StepReturned
+    | StepCancelled
+    | MapSettled
+    | RunCancelling
+    | RunEnded
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(tuple[Event, ...])
+
+
+class UnknownEvent(Exception):
+    """A record of a newer release. Whoever meets it does not own the run: it is never skipped."""
+
+
+def encode(events: list[Event]) -> bytes:
+    """The payload of one record."""
+    return bytes((FORMAT,)) + _encoder.encode(events)
+
+
+def decode(payload: bytes) -> tuple[Event, ...]:
+    """The events of one record, in order. Raises `UnknownEvent`."""
+    if payload[0] != FORMAT:
+        raise UnknownEvent(f"record format {payload[0]} is not known to this release")
+    try:
+        return _decoder.decode(memoryview(payload)[1:])
+    except msgspec.ValidationError as error:
+        raise UnknownEvent(str(error)) from error

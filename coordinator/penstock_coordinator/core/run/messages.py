@@ -1,0 +1,117 @@
+"""What arrives in a run's mailbox. Time, chance and identity come with the message: the rules have none of their own.
+
+`now` is in microseconds since 1970 (UTC). `session` names the session that a lease was granted to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from penstock_coordinator.core.run.events import Charge, Failure, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class StartRun:
+    now: int
+    parameters: bytes
+    """A JSON object, validated against the version, with defaults filled in."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsOffered:
+    """Room for up to `count` attempts of one line, reserved on a session for this run alone."""
+
+    now: int
+    line: int
+    """Position in the plan's lines."""
+    session: int
+    agent: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptReport:
+    """What an attempt used and said of itself: for its row, not for any decision. Spans in microseconds."""
+
+    run_duration: int = 0
+    cpu_duration: int = 0
+    peak_memory_bytes: int = 0
+    exit_code: int | None = None
+    metrics: tuple[tuple[str, float], ...] = ()
+    metadata: tuple[tuple[str, str], ...] = ()
+    traceback: str = ""
+    error_bases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """A result. `outcome` None is success; `output` is then JSON (empty: null)."""
+
+    now: int
+    step: int
+    item: int
+    token: int
+    result_id: bytes
+    session: int
+    """Who sent it, which need not be whom the lease was granted to."""
+    outcome: Outcome | None
+    output: bytes = b""
+    failure: Failure | None = None
+    error_bases: tuple[str, ...] = ()
+    """Class names with and without their modules, for the choice of errors that are retried."""
+    jitter: float = 0.0
+    """In [0, 1)."""
+    report: AttemptReport = field(default_factory=AttemptReport)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGone:
+    """The session or its clock says that a lease ended without a result: expired, rejected, returned, agent lost."""
+
+    now: int
+    step: int
+    item: int
+    token: int
+    cause: str
+    charge: Charge
+    jitter: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class InputsUnresolved:
+    """The inputs of a lease cannot be made, for good: the step fails without another attempt."""
+
+    now: int
+    step: int
+    item: int
+    token: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRun:
+    now: int
+    immediate: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClockTick:
+    """A deadline may have come. Queued clocks stand still until `queued_open_at` (agents need time to come back after
+    the coordinator's start)."""
+
+    now: int
+    queued_open_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """The rest of what one turn was not allowed to do."""
+
+    now: int
+
+
+Message: TypeAlias = (
+    StartRun | SlotsOffered | AttemptEnded | LeaseGone | InputsUnresolved | CancelRun | ClockTick | Continue
+)
