@@ -95,7 +95,8 @@ class RunServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StartMany(self, request, context):
-        """Up to 1,000 runs, all or none of which are accepted; answers in the order of the requests.
+        """Up to 1,000 runs, answered in the order of the requests. Nothing is accepted unless all of them hold; each is
+        then durable by itself: after an error repeat the call, the runs that have a request id are not doubled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -21,7 +21,9 @@ class RunServiceStub:
     ALREADY_EXISTS: the request id came with other content.
     """
     StartMany: _aio.UnaryUnaryMultiCallable[_run_service_pb2.StartManyRunsRequest, _run_service_pb2.StartManyRunsResponse]
-    """Up to 1,000 runs, all or none of which are accepted; answers in the order of the requests."""
+    """Up to 1,000 runs, answered in the order of the requests. Nothing is accepted unless all of them hold; each is
+    then durable by itself: after an error repeat the call, the runs that have a request id are not doubled.
+    """
     Get: _aio.UnaryUnaryMultiCallable[_run_service_pb2.GetRunRequest, _run_service_pb2.GetRunResponse]
     """NOT_FOUND: no such run."""
     List: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ListRunsRequest, _run_service_pb2.ListRunsResponse]
@@ -62,7 +64,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_service_pb2.StartManyRunsRequest,
         context: _aio.ServicerContext[_run_service_pb2.StartManyRunsRequest, _abc.Awaitable[_run_service_pb2.StartManyRunsResponse]],
     ) -> _abc.Awaitable[_run_service_pb2.StartManyRunsResponse]:
-        """Up to 1,000 runs, all or none of which are accepted; answers in the order of the requests."""
+        """Up to 1,000 runs, answered in the order of the requests. Nothing is accepted unless all of them hold; each is
+        then durable by itself: after an error repeat the call, the runs that have a request id are not doubled.
+        """
 
     @_abc_1.abstractmethod
     def Get(

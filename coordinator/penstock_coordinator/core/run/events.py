@@ -193,7 +193,7 @@ class MapSettled(msgspec.Struct, frozen=True, array_like=True, tag=15):
 
 
 class RunCancelling(msgspec.Struct, frozen=True, array_like=True, tag=16):
-    """What is not at rest is being stopped. `verdict` is the state that the run will end in. May come again with `now`."""
+    """What is not at rest is being stopped. `verdict` is how the run will end. May come again, with `now`."""
 
     at: int
     verdict: RunState
