@@ -1,0 +1,111 @@
+"""What readers see of runs, step runs and agents: committed facts, as plain values.
+
+Instants are microseconds since 1970 (UTC), spans microseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.core.run.messages import AttemptReport
+    from penstock_coordinator.core.run.state import StepCounts
+    from penstock_coordinator.ports import AgentRow, RequestKey, RunRow, VersionRow
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """A run to be started; parameters are bound already."""
+
+    plan: Plan
+    version: VersionRow
+    parameters: bytes
+    labels: tuple[tuple[str, str], ...]
+    trace_context: tuple[tuple[str, str], ...]
+    request: RequestKey | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureView:
+    reason: str
+    message: str = ""
+    error_class: str = ""
+    error_bases: tuple[str, ...] = ()
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """`row` holds the newest committed state, also of a live run."""
+
+    row: RunRow
+    plan: Plan
+    counts: StepCounts
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepRunView:
+    """`item` -1: not mapped, or the mapped step as a whole (then `item_counts` is set once it is expanded)."""
+
+    step: int
+    item: int
+    state: int
+    attempts: int = 0
+    output: bytes | None = None
+    failure: FailureView | None = None
+    ready_time: int | None = None
+    start_time: int | None = None
+    end_time: int | None = None
+    agent: str = ""
+    wait_reason: str = ""
+    wait_until: int | None = None
+    item_counts: StepCounts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    number: int
+    agent: str
+    outcome: int
+    """A penstock.v1.AttemptOutcome; COMPLETED is 1."""
+    failure: FailureView | None
+    start_time: int
+    end_time: int
+    report: AttemptReport
+
+
+@dataclass(frozen=True, slots=True)
+class AgentView:
+    row: AgentRow
+    state: int
+    """A penstock.v1.AgentState."""
+    leases: int
+    heartbeat_age: int | None
+    """Since the last heartbeat was processed; None: not connected."""
+
+
+class UnknownRun(Exception):
+    """There is no such run."""
+
+
+class UnknownStepRun(Exception):
+    """The run has no such step, or the step no such item (yet)."""
+
+
+class NotConnected(Exception):
+    """The agent has no stream to this coordinator."""
+
+
+class Stopping(Exception):
+    """The coordinator is shutting down or lost its right to write: ask again elsewhere or later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overloaded(Exception):
+    """A bounded queue is full. Nothing was accepted."""
+
+    what: str
+    retry_after: int = field(default=1_000_000)
