@@ -1,0 +1,130 @@
+"""The leases that live, by step run, and the clock that they are counted by.
+
+A lease lives as long as its holder is heard of: its session's last processed message + ttl + expiry margin, on the
+coordinator's own monotonic clock. The agent counts ttl from before it *sent* that message, so its deadline always
+comes first, without a comparison of clocks.
+
+A session that is lost or not yet back (after a restart of the coordinator) keeps its leases until then; the agent's
+next `Hello` names those that it still holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from penstock_coordinator.core.plan.model import Line
+
+LeaseKey: TypeAlias = tuple[bytes, int, int]
+"""(run id, step, item)"""
+
+
+@dataclass(slots=True, eq=False)
+class Stop:
+    """The attempt is to be stopped; said again until its result comes."""
+
+    grace: int
+    reason: str
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    key: LeaseKey
+    token: int
+    attempt: int
+    line: Line
+    holder: Holder
+    granted_at: int
+    accepted: bool = False
+    stop: Stop | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Holder:
+    """One session of an agent, or what is left of it."""
+
+    agent: str
+    session: int
+    boot_id: str
+    heard_at: int
+    """When its last message was processed, monotonic microseconds."""
+    connected: bool = True
+    leases: dict[LeaseKey, Lease] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A lease that ended without a result."""
+
+    lease: Lease
+    cause: str
+    accepted: bool
+
+
+class LeaseTable:
+    """At most one lease per step run: the one with the newest token."""
+
+    def __init__(self, ttl: int, margin: int) -> None:
+        self._lifetime = ttl + margin
+        self._leases: dict[LeaseKey, Lease] = {}
+        self._holders: dict[int, Holder] = {}
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def holder(self, session: int) -> Holder | None:
+        return self._holders.get(session)
+
+    def holders(self) -> list[Holder]:
+        return list(self._holders.values())
+
+    def holders_of(self, agent: str) -> list[Holder]:
+        return [holder for holder in self._holders.values() if holder.agent == agent]
+
+    def add_holder(self, holder: Holder) -> Holder:
+        self._holders[holder.session] = holder
+        return holder
+
+    def remove_holder(self, session: int) -> None:
+        """Only without leases."""
+        holder = self._holders.pop(session, None)
+        assert holder is None or not holder.leases
+
+    def find(self, key: LeaseKey) -> Lease | None:
+        return self._leases.get(key)
+
+    def add(self, holder: Holder, key: LeaseKey, token: int, attempt: int, line: Line, now: int) -> Lease:
+        """A grant. A lease of an older token of the same step run is dropped without a word: it cannot speak."""
+        old = self._leases.get(key)
+        if old is not None:
+            old.holder.leases.pop(key, None)
+        lease = self._leases[key] = holder.leases[key] = Lease(key, token, attempt, line, holder, now)
+        return lease
+
+    def end(self, key: LeaseKey, token: int) -> Lease | None:
+        """The lease with that token is over; None if it is not there any more."""
+        lease = self._leases.get(key)
+        if lease is None or lease.token != token:
+            return None
+        del self._leases[key]
+        lease.holder.leases.pop(key, None)
+        return lease
+
+    def move(self, lease: Lease, holder: Holder) -> None:
+        """The agent is back and holds it still."""
+        lease.holder.leases.pop(lease.key, None)
+        lease.holder = holder
+        lease.accepted = True
+        holder.leases[lease.key] = lease
+
+    def expires_at(self, holder: Holder) -> int:
+        return holder.heard_at + self._lifetime
+
+    def next_expiry(self) -> int | None:
+        """When the next holder's leases run out, unless it is heard of."""
+        return min((self.expires_at(holder) for holder in self._holders.values()), default=None)
+
+    def expired(self, now: int) -> list[Holder]:
+        """Holders that were not heard of for a lease's whole life."""
+        return [holder for holder in self._holders.values() if self.expires_at(holder) <= now]
