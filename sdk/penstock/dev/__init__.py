@@ -1,0 +1,1 @@
+"""What `penstock dev` starts on one machine."""
