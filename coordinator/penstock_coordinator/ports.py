@@ -55,11 +55,16 @@ class NewRun:
     create_time: int
     owner: str
     state: int
+    """With all that the record itself made of the run: it may even be at rest already."""
+    reason: str = ""
+    start_time: int | None = None
+    end_time: int | None = None
+    summary: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunChange:
-    """What a record changes of the run's row. None: as it was."""
+    """What a record changes of the run's row; not in the record that brings the row. None: as it was."""
 
     state: int
     reason: str | None = None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.messages import AttemptReport
-    from penstock_coordinator.core.run.state import StepCounts
+    from penstock_coordinator.core.run.state import Counts
     from penstock_coordinator.ports import AgentRow, RequestKey, RunRow, VersionRow
 
 
@@ -42,7 +42,7 @@ class RunView:
 
     row: RunRow
     plan: Plan
-    counts: StepCounts
+    counts: Counts
     generation: int
 
 
@@ -62,7 +62,7 @@ class StepRunView:
     agent: str = ""
     wait_reason: str = ""
     wait_until: int | None = None
-    item_counts: StepCounts | None = None
+    item_counts: Counts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +109,23 @@ class Overloaded(Exception):
 
     what: str
     retry_after: int = field(default=1_000_000)
+
+
+class EventNotYet(Exception):
+    """The run has no event of that number yet."""
+
+    def __init__(self, last: int) -> None:
+        super().__init__(last)
+        self.last = last
+
+
+class SlowReader(Exception):
+    """The reader fell behind and was dropped; it may come back at `next_seq`."""
+
+    def __init__(self, next_seq: int) -> None:
+        super().__init__(next_seq)
+        self.next_seq = next_seq
+
+
+class NotAccepted(Exception):
+    """The database refuses the request for its content, or another writer was there first. Nothing was stored."""

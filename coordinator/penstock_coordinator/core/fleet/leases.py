@@ -35,7 +35,8 @@ class Lease:
     attempt: int
     line: Line
     holder: Holder
-    granted_at: int
+    sent: bool = False
+    """The grant is on its way: until then the agent cannot name it."""
     accepted: bool = False
     stop: Stop | None = None
 
@@ -94,12 +95,13 @@ class LeaseTable:
     def find(self, key: LeaseKey) -> Lease | None:
         return self._leases.get(key)
 
-    def add(self, holder: Holder, key: LeaseKey, token: int, attempt: int, line: Line, now: int) -> Lease:
+    def add(self, holder: Holder, key: LeaseKey, token: int, attempt: int, line: Line) -> Lease:
         """A grant. A lease of an older token of the same step run is dropped without a word: it cannot speak."""
         old = self._leases.get(key)
         if old is not None:
+            assert old.token < token
             old.holder.leases.pop(key, None)
-        lease = self._leases[key] = holder.leases[key] = Lease(key, token, attempt, line, holder, now)
+        lease = self._leases[key] = holder.leases[key] = Lease(key, token, attempt, line, holder)
         return lease
 
     def end(self, key: LeaseKey, token: int) -> Lease | None:

@@ -93,7 +93,9 @@ class Roll:
     def call(
         self, leases: LeaseTable, holder: Holder, part: Mapping[LeaseKey, int], *, complete: bool
     ) -> tuple[list[tuple[LeaseKey, int]], list[Lost]]:
-        """A heartbeat's list of (key, token) came: (leases to revoke, leases that the agent does not hold)."""
+        """A heartbeat's list of (key, token) came: (leases to revoke, leases that the agent does not hold).
+
+        The list is that of all leases, also of those whose results wait for an acknowledgement."""
         revoked = [(key, token) for key, token in part.items() if not self._renew(leases, holder, key, token)]
         self.named.update(part)
         if not complete:
@@ -118,7 +120,7 @@ class Roll:
         return True
 
     def _misses(self, lease: Lease) -> int:
-        if lease.key in self.named:
+        if lease.key in self.named or not lease.sent:
             self.missed.pop(lease.key, None)
             return 0
         count = self.missed[lease.key] = self.missed.get(lease.key, 0) + 1

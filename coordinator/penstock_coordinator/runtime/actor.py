@@ -1,0 +1,355 @@
+"""The actor of one live run: decide, write, act.
+
+A turn takes what is in the mailbox, decides, places what became ready on room that it reserves in the same moment, and
+makes one record of it all: "A ended, B is ready and leased to session X" is one append. The commands follow when the
+record is committed, in the order of the records; several may be on their way. If an append fails, the actor is
+discarded and made again from the journal: there is no undo.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from penstock_coordinator.core.run.deadlines import next_deadline
+from penstock_coordinator.core.run.decide import decide
+from penstock_coordinator.core.run.events import Event, RunCancelling, RunEnded, StepsLeased, encode
+from penstock_coordinator.core.run.ledger import Ledger
+from penstock_coordinator.core.run.messages import AttemptEnded, Message, SlotsOffered
+from penstock_coordinator.ports import (
+    AppendOutcome,
+    Committed,
+    NewRun,
+    Record,
+    Repeated,
+    RequestRow,
+    RunChange,
+    RunId,
+    Unstorable,
+)
+from penstock_coordinator.runtime.projection import Projection
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from penstock_coordinator.core.dispatch.dispatcher import Permit
+    from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.core.run.commands import Command
+    from penstock_coordinator.core.run.state import Run
+    from penstock_coordinator.runtime.supervisor import Supervisor
+    from penstock_coordinator.runtime.lane import Lane
+    from penstock_coordinator.runtime.watching import Watcher
+
+MESSAGES_PER_TURN = 64
+MAILBOX_LIMIT = 20_000
+
+
+class Mail(NamedTuple):
+    """A message with what must become of it."""
+
+    message: Message
+    permit: Permit | None = None
+    """The room that a SlotsOffered is about."""
+    answer: asyncio.Future[AppendOutcome] | None = None
+    """Told when the turn is committed, or was not."""
+    request: RequestRow | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """What one turn decided, from the decision to its commit."""
+
+    actor: Actor
+    record: Record
+    size: int
+    events: list[tuple[int, Event]]
+    commands: list[Command]
+    used: list[tuple[Permit, int]]
+    """Room that the leases of this turn took."""
+    results: list[AttemptEnded]
+    answers: list[asyncio.Future[AppendOutcome]]
+
+
+@dataclass(slots=True, eq=False)
+class Drafts:
+    """What a turn gathers."""
+
+    ledger: Ledger
+    projection: Projection
+    used: list[tuple[Permit, int]] = field(default_factory=list)
+    results: list[AttemptEnded] = field(default_factory=list)
+    answers: list[asyncio.Future[AppendOutcome]] = field(default_factory=list)
+    request: RequestRow | None = None
+    now: int = 0
+
+
+class Actor:
+    __slots__ = (
+        "_supervisor",
+        "_waiting_lines",
+        "committed_seq",
+        "control",
+        "deadline",
+        "environment_json",
+        "discarded",
+        "in_flight",
+        "item_values",
+        "lane",
+        "mail",
+        "new_run",
+        "parameters",
+        "parameters_json",
+        "plan",
+        "run",
+        "run_id",
+        "scheduled",
+        "trace_context",
+        "watchers",
+    )
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        lane: Lane,
+        run_id: RunId,
+        plan: Plan,
+        run: Run,
+        parameters_json: bytes,
+        trace_context: tuple[tuple[str, str], ...],
+        new_run: NewRun | None = None,
+    ) -> None:
+        self._supervisor = supervisor
+        self.lane = lane
+        self.run_id = run_id
+        self.plan = plan
+        self.run = run
+        self.parameters_json = parameters_json
+        self.parameters: dict[str, object] | None = None
+        """Decoded when a grant first needs them."""
+        self.environment_json = b""
+        self.trace_context = trace_context
+        self.new_run = new_run
+        """The row that the first record will bring with it."""
+        self.mail: deque[Mail] = deque()
+        self.control: deque[Mail] = deque()
+        self.in_flight: deque[Turn] = deque()
+        self.committed_seq = run.seq
+        self.watchers: list[Watcher] = []
+        self.deadline: int | None = None
+        self.scheduled = False
+        self.discarded = False
+        self._waiting_lines: set[int] = set()
+
+    # --- mail
+
+    @property
+    def has_mail(self) -> bool:
+        return bool(self.mail or self.control)
+
+    @property
+    def full(self) -> bool:
+        return len(self.mail) >= MAILBOX_LIMIT
+
+    def post(self, mail: Mail) -> None:
+        self.mail.append(mail)
+        self.lane.schedule(self)
+
+    def post_control(self, mail: Mail) -> None:
+        """Read before everything else: cancel must not wait behind ten thousand results."""
+        self.control.append(mail)
+        self.lane.schedule(self)
+
+    # --- a turn
+
+    def turn(self) -> Turn | None:
+        """Decide what is in the mailbox. Returns what is to be committed, if anything was decided."""
+        if self.discarded:
+            self._bounce()
+            return None
+        drafts = Drafts(Ledger(self.run), Projection())
+        for _ in range(MESSAGES_PER_TURN):
+            if not self.has_mail:
+                break
+            self._decide(self.control.popleft() if self.control else self.mail.popleft(), drafts)
+        self._place(drafts)
+        self._keep_outputs(drafts.projection)
+        self._supervisor.watch_deadline(self, next_deadline(self.run))
+        return self._finish(drafts)
+
+    def _decide(self, mail: Mail, drafts: Drafts) -> None:
+        message = mail.message
+        drafts.now = message.now
+        self._apply(message, mail.permit, drafts)
+        if type(message) is AttemptEnded:
+            drafts.results.append(message)
+        if mail.answer is not None:
+            drafts.answers.append(mail.answer)
+        if mail.request is not None:
+            drafts.request = mail.request
+
+    def _apply(self, message: Message, permit: Permit | None, drafts: Drafts) -> None:
+        """Decide one message; what it leaves of an offered room is free again."""
+        ledger = drafts.ledger
+        events, attempts, rested = len(ledger.events), len(ledger.attempts), len(ledger.rested)
+        decide(self.run, message, ledger)
+        if len(ledger.attempts) > attempts or len(ledger.rested) > rested:
+            drafts.projection.add(message, ledger.attempts[attempts:], ledger.rested[rested:])
+        if permit is not None:
+            self._settle_permit(permit, ledger.events[events:], drafts)
+
+    def _place(self, drafts: Drafts) -> None:
+        """Lease what is ready on room that is free now; what finds none waits in its line."""
+        run = self.run
+        lines = set(run.demanded_lines())
+        for line in lines:
+            for permit in self._supervisor.dispatcher.reserve(self.plan.lines[line], run.demand(line)):
+                drafts.now = drafts.now or self._supervisor.clock.now()
+                offer = SlotsOffered(drafts.now, line, permit.session, permit.agent, permit.count)
+                self._apply(offer, permit, drafts)
+        for line in lines | self._waiting_lines:
+            demand = run.demand(line)
+            self._supervisor.dispatcher.set_demand(self.run_id, self.plan.lines[line], demand)
+            (self._waiting_lines.add if demand else self._waiting_lines.discard)(line)
+
+    def _settle_permit(self, permit: Permit, events: list[Event], drafts: Drafts) -> None:
+        used = sum(len(event.leases) for event in events if type(event) is StepsLeased)
+        if used:
+            drafts.used.append((permit, used))
+        if used < permit.count:
+            self._supervisor.give_back(permit, permit.count - used)
+
+    def _keep_outputs(self, projection: Projection) -> None:
+        for step, item, output in projection.outputs:
+            self._supervisor.outputs.put((self.run_id, step, item), output)
+
+    def _finish(self, drafts: Drafts) -> Turn | None:
+        ledger = drafts.ledger
+        if not ledger.events:
+            self._answer_without_record(ledger.commands, drafts.answers)
+            return None
+        record = self._record(drafts)
+        turn = Turn(
+            actor=self,
+            record=record,
+            size=len(record.payload) + sum(len(row.output or b"") + 64 for row in record.step_runs),
+            events=list(enumerate(ledger.events, ledger.first_seq)),
+            commands=ledger.commands,
+            used=drafts.used,
+            results=drafts.results,
+            answers=drafts.answers,
+        )
+        self.in_flight.append(turn)
+        return turn
+
+    def _answer_without_record(
+        self, commands: list[Command], answers: list[asyncio.Future[AppendOutcome]]
+    ) -> None:
+        """An answer may rest on what an earlier turn decided: it waits for that turn's commit."""
+        if self.in_flight:
+            self.in_flight[-1].commands.extend(commands)
+            self.in_flight[-1].answers.extend(answers)
+            return
+        self._supervisor.execute(self, commands)
+        for answer in answers:
+            if not answer.done():
+                answer.set_result(Committed())
+
+    def _record(self, drafts: Drafts) -> Record:
+        events = drafts.ledger.events
+        new_run, change = self._row_changes(events)
+        return Record(
+            run_id=self.run_id,
+            first_seq=drafts.ledger.first_seq,
+            last_seq=drafts.ledger.last_seq,
+            payload=encode(events),
+            at=drafts.now,
+            new_run=new_run,
+            change=change,
+            step_runs=tuple(drafts.projection.step_runs),
+            attempts=tuple(drafts.projection.attempts),
+            request=drafts.request,
+        )
+
+    def _row_changes(self, events: list[Event]) -> tuple[NewRun | None, RunChange | None]:
+        """What the run's row gains: with the first record the row itself, later only what changed."""
+        run = self.run
+        new_run, self.new_run = self.new_run, None
+        ended = next((event for event in events if type(event) is RunEnded), None)
+        summary = None if ended is None else run.pack()
+        end_time = None if ended is None else ended.at
+        if new_run is not None:
+            return (
+                replace(
+                    new_run,
+                    state=int(run.state),
+                    reason=run.reason,
+                    start_time=run.started_at,
+                    end_time=end_time,
+                    summary=summary,
+                ),
+                None,
+            )
+        if not any(_changes_row(event, run) for event in events):
+            return None, None
+        change = RunChange(int(run.state), run.reason, run.started_at, end_time, summary)
+        return None, change
+
+    # --- after the commit
+
+    def settle(self, turn: Turn, outcome: AppendOutcome) -> None:
+        """The fate of the oldest turn in flight is known."""
+        if self.discarded:
+            return
+        if not isinstance(outcome, Committed):
+            self._fail(turn, outcome)
+            return
+        assert self.in_flight.popleft() is turn
+        self.committed_seq = turn.record.last_seq
+        for watcher in self.watchers:
+            watcher.push(turn.events)
+        self._supervisor.execute(self, turn.commands)
+        for answer in turn.answers:
+            if not answer.done():
+                answer.set_result(outcome)
+
+    def _fail(self, turn: Turn, outcome: AppendOutcome) -> None:
+        """Nothing of this turn and of those behind it is stored."""
+        turns = list(self.in_flight)
+        self.discard()
+        for answer in turn.answers:
+            if not answer.done():
+                answer.set_result(outcome)
+        self._supervisor.replace_actor(self, turn, isinstance(outcome, Repeated), isinstance(outcome, Unstorable))
+        for later in turns[1:]:
+            for answer in later.answers:
+                if not answer.done():
+                    answer.cancel()
+
+    def discard(self) -> None:
+        """The state is not the journal's any more, or nobody needs it: give back all room."""
+        self.discarded = True
+        for turn in self.in_flight:
+            for permit, used in turn.used:
+                self._supervisor.give_back(permit, used)
+        self.in_flight.clear()
+        for line in self._waiting_lines:
+            self._supervisor.dispatcher.set_demand(self.run_id, self.plan.lines[line], 0)
+        self._waiting_lines.clear()
+        self._bounce()
+
+    def _bounce(self) -> None:
+        for mail in (*self.control, *self.mail):
+            if mail.permit is not None:
+                self._supervisor.give_back(mail.permit, mail.permit.count)
+            if mail.answer is not None and not mail.answer.done():
+                mail.answer.cancel()
+        self.control.clear()
+        self.mail.clear()
+
+
+
+def _changes_row(event: Event, run: Run) -> bool:
+    """Whether the run's row is another after the event: it ended, is being cancelled, or has just begun to run."""
+    kind = type(event)
+    return kind is RunEnded or kind is RunCancelling or (kind is StepsLeased and event.at == run.started_at)

@@ -1,0 +1,347 @@
+"""The agents of this coordinator: their sessions, and what becomes of leases when a session comes, speaks or goes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_coordinator.core.dispatch.capacity import Capacity
+from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable, Lost, Stop
+from penstock_coordinator.core.fleet.session import Held, Verdict, reunite
+from penstock_coordinator.core.run.events import Charge
+from penstock_coordinator.core.run.messages import LeaseGone
+from penstock_coordinator.ports import AgentRow
+from penstock_coordinator.runtime.actor import Actor, Mail
+from penstock_coordinator.runtime.session import AgentSession, lease_key, lease_ref, span
+from penstock_coordinator.runtime.views import AgentView, NotConnected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from penstock_coordinator.core.run.commands import AwaitLease, StopAttempt
+    from penstock_coordinator.ports import RunId
+    from penstock_coordinator.runtime.supervisor import Supervisor, Timing
+
+PROTOCOL_VERSION = 1
+CONNECTED, DRAINING, LOST = 1, 2, 3
+"""States of penstock.v1.AgentState."""
+MISSED_BEATS = 3
+"""So many heartbeats late, a stream counts as dead; its leases live on until their ttl."""
+
+
+class UnsupportedProtocol(Exception):
+    """The agent and this coordinator have no version of the protocol in common."""
+
+
+class Superseded(Exception):
+    """A newer session of the same agent was opened in the meantime."""
+
+
+class Fleet:
+    def __init__(self, supervisor: Supervisor, timing: Timing) -> None:
+        self._supervisor = supervisor
+        self._timing = timing
+        self.leases = LeaseTable(timing.lease_ttl, timing.expiry_margin)
+        self._sessions: dict[int, AgentSession] = {}
+        self._rows: dict[int, AgentRow] = {}
+
+    def session(self, epoch: int) -> AgentSession | None:
+        return self._sessions.get(epoch)
+
+    def sessions(self) -> list[AgentSession]:
+        return list(self._sessions.values())
+
+    # --- a session comes
+
+    async def open(self, hello: wire.Hello, basis_seq: int) -> AgentSession:
+        """Commit the session, settle what the agent holds, and make its Welcome.
+
+        Raises `UnsupportedProtocol`, `Superseded`, `Unavailable`.
+        """
+        if PROTOCOL_VERSION not in hello.protocol_versions:
+            raise UnsupportedProtocol(f"this coordinator speaks version {PROTOCOL_VERSION} of the agent protocol")
+        row = _agent_row(hello, self._supervisor.clock.now())
+        epoch = await self._supervisor.stores.agents.open_session(row)
+        if any(other.holder.agent == hello.agent_id and other.epoch > epoch for other in self.sessions()):
+            raise Superseded(hello.agent_id)
+        self._supersede(hello.agent_id)
+        holder = self.leases.add_holder(Holder(hello.agent_id, epoch, hello.boot_id, self._supervisor.clock.monotonic()))
+        session = AgentSession(holder, _capacity(hello, epoch), self._welcome(epoch, basis_seq))
+        self._sessions[epoch] = session
+        self._rows[epoch] = row
+        self._reunite(session, hello)
+        self._supervisor.dispatcher.add_session(session.capacity)
+        self._supervisor.pump_offers()
+        return session
+
+    def _supersede(self, agent: str) -> None:
+        """At most one session of an agent lives: the newest."""
+        for session in self.sessions():
+            if session.holder.agent == agent:
+                session.close("superseded")
+                self._detach(session)
+
+    def _welcome(self, epoch: int, basis_seq: int) -> wire.Welcome:
+        timing = self._timing
+        return wire.Welcome(
+            session_epoch=epoch,
+            coordinator_id=self._supervisor.coordinator_id,
+            coordinator_epoch=self._supervisor.epoch,
+            protocol_version=PROTOCOL_VERSION,
+            heartbeat_interval=span(timing.heartbeat_interval),
+            lease_ttl=span(timing.lease_ttl),
+            expiry_margin=span(timing.expiry_margin),
+            max_output_bytes=timing.max_output_bytes,
+            basis_seq=basis_seq,
+            result_resend_interval=span(timing.result_resend_interval),
+            stop_grace=span(timing.stop_grace),
+        )
+
+    def _reunite(self, session: AgentSession, hello: wire.Hello) -> None:
+        snapshot = [
+            Held(lease_key(held.lease), held.lease.token, held.phase == wire.LEASE_PHASE_FINISHED_UNACKED)
+            for held in hello.held_leases
+        ]
+        reunion = reunite(self.leases, session.holder, snapshot)
+        for lease in reunion.continued:
+            session.capacity.adopt(lease.line)
+        verdicts = [
+            wire.LeaseVerdict(
+                lease=lease_ref(held.key, held.token),
+                verdict=wire.Verdict.ValueType(int(verdict)),
+                ttl=span(self._timing.lease_ttl) if verdict is Verdict.CONTINUE else None,
+            )
+            for held, verdict in reunion.verdicts
+        ]
+        if verdicts:
+            session.send(
+                wire.CoordinatorMessage(
+                    lease_verdicts=wire.LeaseVerdicts(verdicts=verdicts, basis_seq=session.basis_seq)
+                )
+            )
+        for lease in reunion.continued:
+            if lease.stop is not None:
+                session.cancel(lease)
+        self._report_lost(reunion.lost)
+
+    # --- a session speaks
+
+    def credits(self, session: AgentSession, grant_limit: int) -> None:
+        if session.draining or grant_limit <= session.capacity.grant_limit:
+            return
+        session.capacity.grant_limit = grant_limit
+        self._supervisor.dispatcher.made_room(session.epoch)
+        self._supervisor.pump_offers()
+
+    def accepted(self, refs: Iterable[wire.LeaseRef]) -> None:
+        for ref in refs:
+            lease = self.leases.find(lease_key(ref))
+            if lease is not None and lease.token == ref.token:
+                lease.accepted = True
+
+    def rejected(self, leases: Iterable[wire.RejectedLease]) -> None:
+        for rejected in leases:
+            self.released(rejected.lease, f"rejected: {rejected.reason}"[:200], started=False)
+
+    def released(self, ref: wire.LeaseRef, cause: str, *, started: bool) -> None:
+        """The agent gives a lease up."""
+        lease = self.end_lease(lease_key(ref), ref.token)
+        if lease is not None:
+            charge = Charge.STARTED if started else Charge.NOBODY
+            self._tell(lease, cause, charge)
+
+    def heartbeat(self, session: AgentSession, beat: wire.Heartbeat) -> None:
+        unfinished = {
+            lease_key(held.lease): held.lease.token
+            for held in beat.leases
+            if held.phase != wire.LEASE_PHASE_FINISHED_UNACKED
+        }
+        for held in beat.leases:
+            if held.phase == wire.LEASE_PHASE_FINISHED_UNACKED:
+                session.roll.named[lease_key(held.lease)] = held.lease.token
+        complete = beat.part + 1 >= beat.parts
+        revoked, lost = session.roll.call(self.leases, session.holder, unfinished, complete=complete)
+        for lease in session.holder.leases.values():
+            if lease.stop is not None and lease.sent:
+                session.cancel(lease)
+        ack = wire.HeartbeatAck(
+            basis_seq=session.basis_seq,
+            ttl=session.lease_ttl,
+            revoked=[lease_ref(key, token) for key, token in revoked],
+            echo=session.basis_seq,
+        )
+        session.send(wire.CoordinatorMessage(heartbeat_ack=ack))
+        for loss in lost:
+            self._freed(loss.lease)
+        self._report_lost(lost)
+
+    def draining(self, session: AgentSession) -> None:
+        """The agent takes no new leases; what it has goes on."""
+        session.draining = True
+        session.capacity.open = False
+
+    # --- a session goes
+
+    def goodbye(self, session: AgentSession) -> None:
+        """The agent has ended well: whatever it still held is given up."""
+        session.said_goodbye = True
+        for lease in list(session.holder.leases.values()):
+            self.leases.end(lease.key, lease.token)
+            self._tell(lease, "goodbye", Charge.STARTED if lease.accepted else Charge.NOBODY)
+        self._detach(session)
+        self.leases.remove_holder(session.epoch)
+        session.close()
+
+    def stream_ended(self, session: AgentSession) -> None:
+        """Without a goodbye: the leases live on until the ttl, or until the agent is back."""
+        self._detach(session)
+        session.close()
+        if not session.holder.leases:
+            self.leases.remove_holder(session.epoch)
+
+    def _detach(self, session: AgentSession) -> None:
+        """Nothing more can be sent: leases that were never sent end here."""
+        if self._sessions.pop(session.epoch, None) is None:
+            return
+        self._rows.pop(session.epoch, None)
+        session.holder.connected = False
+        self._supervisor.dispatcher.remove_session(session.epoch)
+        for lease in list(session.holder.leases.values()):
+            if not lease.sent:
+                self.leases.end(lease.key, lease.token)
+                self._tell(lease, "session_gone", Charge.NOBODY)
+
+    # --- leases
+
+    def end_lease(self, key: LeaseKey, token: int) -> Lease | None:
+        """The lease is over; its room is free. None if another token speaks."""
+        lease = self.leases.end(key, token)
+        if lease is not None:
+            self._freed(lease)
+        return lease
+
+    def _freed(self, lease: Lease) -> None:
+        holder = lease.holder
+        session = self._sessions.get(holder.session)
+        if session is None:
+            if not holder.leases:
+                self.leases.remove_holder(holder.session)
+            return
+        if lease.sent:
+            session.capacity.end(lease.line)
+        else:
+            session.capacity.take_back(lease.line, 1)
+        self._supervisor.dispatcher.made_room(holder.session)
+        self._supervisor.pump_offers()
+
+    def stop(self, run_id: RunId, command: StopAttempt) -> None:
+        lease = self.leases.find((run_id, command.step, command.item))
+        if lease is None or lease.token != command.token:
+            return
+        lease.stop = Stop(command.grace, command.reason)
+        session = self._sessions.get(lease.holder.session)
+        if session is not None and lease.sent:
+            session.cancel(lease)
+
+    def await_lease(self, actor: Actor, command: AwaitLease, boot_id: str) -> None:
+        """After a restart: the agent has a lease's whole life to come back with this one."""
+        holder = self.leases.holder(command.session)
+        if holder is None:
+            now = self._supervisor.clock.monotonic()
+            holder = self.leases.add_holder(Holder(command.agent, command.session, boot_id, now, connected=False))
+        line = actor.plan.lines[actor.plan.steps[command.step].line]
+        key = (actor.run_id, command.step, command.item)
+        lease = self.leases.add(holder, key, command.token, command.attempt, line)
+        lease.sent = lease.accepted = True
+
+    def expire(self) -> None:
+        """Give up what was not heard of for a lease's whole life."""
+        for holder in self.leases.expired(self._supervisor.clock.monotonic()):
+            session = self._sessions.get(holder.session)
+            if session is not None:
+                session.close("silent")
+                self._detach(session)
+            lost = [Lost(lease, "lease_expired", lease.accepted) for lease in list(holder.leases.values())]
+            for loss in lost:
+                self.leases.end(loss.lease.key, loss.lease.token)
+            self.leases.remove_holder(holder.session)
+            self._report_lost(lost)
+
+    def close_silent(self) -> None:
+        """End streams that missed their heartbeats; a hung agent does not hold a connection for ever."""
+        silence = self._timing.heartbeat_interval * MISSED_BEATS
+        limit = self._supervisor.clock.monotonic() - silence
+        for session in self.sessions():
+            if session.holder.heard_at < limit:
+                session.close("silent")
+
+    def _report_lost(self, lost: list[Lost]) -> None:
+        for loss in lost:
+            self._tell(loss.lease, loss.cause, Charge.INFRASTRUCTURE if loss.accepted else Charge.NOBODY)
+
+    def _tell(self, lease: Lease, cause: str, charge: Charge) -> None:
+        run_id, step, item = lease.key
+        actor = self._supervisor.actor(run_id)
+        if actor is not None:
+            now, jitter = self._supervisor.clock.now(), self._supervisor.ids.jitter()
+            actor.post(Mail(LeaseGone(now, step, item, lease.token, cause, charge, jitter)))
+
+    # --- people
+
+    def views(self) -> dict[str, AgentView]:
+        """Connected agents, and those whose leases are still waited for."""
+        now = self._supervisor.clock.monotonic()
+        seen: dict[str, AgentView] = {}
+        for epoch, session in self._sessions.items():
+            state = DRAINING if session.draining else CONNECTED
+            age = now - session.holder.heard_at
+            row = self._rows[epoch]
+            seen[row.agent_id] = AgentView(row, state, len(session.holder.leases), age)
+        return seen
+
+    async def drain_agent(self, agent: str, deadline: int) -> AgentView:
+        session = next((one for one in self._sessions.values() if one.holder.agent == agent), None)
+        if session is None:
+            raise NotConnected(agent)
+        self.draining(session)
+        session.send(wire.CoordinatorMessage(drain=wire.Drain(deadline=span(deadline), reason="requested")))
+        return self.views()[agent]
+
+    async def close_all(self, reason: str, patience: float) -> None:
+        """Say Goaway on every stream and wait a little for it to be written."""
+        sessions = self.sessions()
+        for session in sessions:
+            session.close(reason)
+        for _ in range(int(patience * 100)):
+            if not self._sessions:
+                return
+            await asyncio.sleep(0.01)
+
+
+def _agent_row(hello: wire.Hello, now: int) -> AgentRow:
+    return AgentRow(
+        agent_id=hello.agent_id,
+        session_epoch=0,
+        boot_id=hello.boot_id,
+        version=hello.agent_version,
+        hostname=hello.hostname,
+        queues=tuple(hello.queues),
+        labels=tuple(sorted(hello.labels.items())),
+        resources=tuple(sorted(hello.resources.items())),
+        slots=hello.slots,
+        connect_time=now,
+        goodbye=False,
+    )
+
+
+def _capacity(hello: wire.Hello, epoch: int) -> Capacity:
+    return Capacity(
+        session=epoch,
+        agent=hello.agent_id,
+        queues=frozenset(hello.queues),
+        labels=dict(hello.labels),
+        resources=dict(hello.resources),
+        slots=hello.slots,
+    )
+

@@ -1,0 +1,142 @@
+"""From a committed lease to the grant on the wire: finds the inputs, numbers the grant, hands it to the session."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from typing import TYPE_CHECKING
+
+from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_coordinator.core.plan.values import UnresolvableInput, inputs_of
+from penstock_coordinator.core.run.events import Charge, Failure
+from penstock_coordinator.core.run.messages import InputsUnresolved, LeaseGone
+from penstock_coordinator.ports import Unavailable
+from penstock_coordinator.runtime.actor import Actor, Mail
+from penstock_coordinator.runtime.outputs import NotCached, cached_output, read_output
+from penstock_coordinator.runtime.session import AgentSession, lease_ref, task_spec
+
+if TYPE_CHECKING:
+    from penstock_coordinator.core.fleet.leases import Lease
+    from penstock_coordinator.core.run.commands import GrantLeases
+    from penstock_coordinator.runtime.supervisor import Supervisor
+
+ENVIRONMENT_VALUE_BYTES = 1024
+"""Parameters of more JSON than this are not put into the environment of steps."""
+RETRY_READ = 0.2
+"""Seconds between attempts to read an output while the database is away."""
+
+
+class Granter:
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._reading: set[asyncio.Task[None]] = set()
+
+    def grant(self, actor: Actor, command: GrantLeases) -> None:
+        session = self._supervisor.fleet.session(command.session)
+        if session is None:
+            for step, item, _ in command.leases:
+                self._gone(actor, step, item, command.token, "session_gone")
+            return
+        for step, item, attempt in command.leases:
+            line = actor.plan.lines[actor.plan.steps[step].line]
+            lease = self._supervisor.fleet.leases.add(
+                session.holder, (actor.run_id, step, item), command.token, attempt, line
+            )
+            self._send(actor, session, lease)
+
+    def _send(self, actor: Actor, session: AgentSession, lease: Lease) -> None:
+        try:
+            grant = self._build(actor, session, lease)
+        except NotCached:
+            task = asyncio.create_task(self._read_and_send(actor, session, lease))
+            self._reading.add(task)
+            task.add_done_callback(self._reading.discard)
+            return
+        except UnresolvableInput as error:
+            self._unresolvable(actor, lease, str(error))
+            return
+        self._deliver(session, lease, grant)
+
+    @staticmethod
+    def _deliver(session: AgentSession, lease: Lease, grant: wire.LeaseGrant) -> None:
+        lease.sent = True
+        grant.grant_seq = session.capacity.grant()
+        session.grant(grant)
+
+    async def _read_and_send(self, actor: Actor, session: AgentSession, lease: Lease) -> None:
+        """The inputs are not in memory: read them, while others go on."""
+        while self._supervisor.fleet.leases.find(lease.key) is lease:
+            if lease.stop is not None:
+                self._drop(actor, lease, "stopped_before_start")
+                return
+            try:
+                grant = self._build(actor, session, lease)
+            except NotCached as missing:
+                await self._read(actor, missing.step)
+                continue
+            except UnresolvableInput as error:
+                self._unresolvable(actor, lease, str(error))
+                return
+            self._deliver(session, lease, grant)
+            return
+
+    async def _read(self, actor: Actor, step: int) -> None:
+        try:
+            await read_output(self._supervisor.outputs, self._supervisor.stores.runs, actor, step)
+        except Unavailable:
+            await asyncio.sleep(RETRY_READ)
+
+    def _build(self, actor: Actor, session: AgentSession, lease: Lease) -> wire.LeaseGrant:
+        run_id, step_number, item = lease.key
+        plan = actor.plan
+        step = plan.steps[step_number]
+        if actor.parameters is None:
+            actor.parameters = json.loads(actor.parameters_json)
+            actor.environment_json = _environment(actor.parameters)
+        inputs = {}
+        if step.inputs:
+            inputs = inputs_of(
+                plan,
+                step,
+                actor.parameters,
+                actor.run.item_value(step_number, item) if item >= 0 else None,
+                lambda upstream: cached_output(self._supervisor.outputs, actor, upstream),
+            )
+        name = step.name if item < 0 else f"{step.name}[{item}]"
+        grant = wire.LeaseGrant(
+            lease=lease_ref(lease.key, lease.token),
+            attempt=lease.attempt,
+            display_name=name,
+            step_name=step.name,
+            pipeline=plan.pipeline,
+            inputs=inputs,
+            parameters=actor.environment_json,
+            idempotency_key=f"{uuid.UUID(bytes=run_id)}/{name}",
+        )
+        if actor.trace_context:
+            grant.trace_context.update(actor.trace_context)
+        grant.task, new = session.tasks.number(plan, step_number)
+        if new:
+            grant.task_spec.CopyFrom(task_spec(plan, step))
+        return grant
+
+    def _unresolvable(self, actor: Actor, lease: Lease, message: str) -> None:
+        run_id, step, item = lease.key
+        self._supervisor.fleet.end_lease(lease.key, lease.token)
+        failure = Failure("Input", message)
+        actor.post(Mail(InputsUnresolved(self._supervisor.clock.now(), step, item, lease.token, failure)))
+
+    def _drop(self, actor: Actor, lease: Lease, cause: str) -> None:
+        self._supervisor.fleet.end_lease(lease.key, lease.token)
+        self._gone(actor, lease.key[1], lease.key[2], lease.token, cause)
+
+    def _gone(self, actor: Actor, step: int, item: int, token: int, cause: str) -> None:
+        actor.post(Mail(LeaseGone(self._supervisor.clock.now(), step, item, token, cause, Charge.NOBODY)))
+
+
+def _environment(parameters: dict[str, object]) -> bytes:
+    """The parameters that are small enough for an environment, as JSON."""
+    texts = ((name, json.dumps(value, separators=(",", ":"))) for name, value in parameters.items())
+    small = (f"{json.dumps(name)}:{text}" for name, text in texts if len(text) <= ENVIRONMENT_VALUE_BYTES)
+    return ("{" + ",".join(small) + "}").encode()

@@ -1,0 +1,133 @@
+"""A lane runs the turns of its runs and commits what they decided, in order, many at a time.
+
+A run is an object with a mailbox, not a task: whoever mails it puts it on its lane's list, and the lane's pump runs
+one turn of each. What the turns decided while a commit was under way goes together into the next one, so an idle
+system commits at once and a busy one commits in groups, without a timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock_coordinator.ports import Journal, Record
+    from penstock_coordinator.runtime.actor import Actor, Turn
+
+MAX_RECORDS = 500
+MAX_BYTES = 1 << 20
+TURNS_PER_PUMP = 100
+"""Then others on the event loop have their turn."""
+PENDING_LIMIT = 5_000
+"""Turns that wait for a commit; past it `wait_room` holds up those who bring more."""
+
+
+class Lane:
+    def __init__(self, index: int, journal: Journal, on_fenced: Callable[[BaseException], None]) -> None:
+        self.index = index
+        self._journal = journal
+        self._on_fenced = on_fenced
+        self._loop = asyncio.get_running_loop()
+        self._runnable: deque[Actor] = deque()
+        self._pumping = False
+        self._pending: deque[Turn] = deque()
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._task = asyncio.create_task(self._commit_for_ever(), name=f"lane-{index}")
+
+    # --- turns
+
+    def schedule(self, actor: Actor) -> None:
+        """The actor has mail."""
+        if actor.scheduled:
+            return
+        actor.scheduled = True
+        self._runnable.append(actor)
+        if not self._pumping:
+            self._pumping = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        runnable = self._runnable
+        for _ in range(min(TURNS_PER_PUMP, len(runnable))):
+            actor = runnable.popleft()
+            actor.scheduled = False
+            turn = actor.turn()
+            if turn is not None:
+                self._pending.append(turn)
+            if actor.has_mail:
+                self.schedule(actor)
+        if self._pending:
+            self._idle.clear()
+            self._wake.set()
+            if len(self._pending) >= PENDING_LIMIT:
+                self._room.clear()
+        if runnable:
+            self._loop.call_soon(self._pump)
+        else:
+            self._pumping = False
+
+    async def wait_room(self) -> None:
+        """Returns when the lane is not behind with its commits."""
+        if not self._room.is_set():
+            await self._room.wait()
+
+    @property
+    def full(self) -> bool:
+        return not self._room.is_set()
+
+    # --- commits
+
+    async def _commit_for_ever(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._pending:
+                    if batch := self._cut():
+                        await self._commit(batch)
+                self._idle.set()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._on_fenced(error)
+            raise
+
+    async def _commit(self, turns: list[Turn]) -> None:
+        records: list[Record] = [turn.record for turn in turns]
+        outcomes = await self._journal.commit(self.index, records)
+        for turn, outcome in zip(turns, outcomes, strict=True):
+            turn.actor.settle(turn, outcome)
+        if len(self._pending) < PENDING_LIMIT:
+            self._room.set()
+
+    def _cut(self) -> list[Turn]:
+        """The next batch: at most MAX_RECORDS and, but for the first, MAX_BYTES. What an actor decided that has been
+        discarded since rests on a record that was not stored, and is not stored either."""
+        batch: list[Turn] = []
+        size = 0
+        while self._pending and len(batch) < MAX_RECORDS:
+            turn = self._pending[0]
+            if not turn.actor.discarded:
+                size += turn.size
+                if batch and size > MAX_BYTES:
+                    break
+                batch.append(turn)
+            self._pending.popleft()
+        return batch
+
+    async def drain(self) -> None:
+        """Returns when everything that was decided so far is committed."""
+        while self._runnable or self._pending or not self._idle.is_set():
+            await asyncio.sleep(0)
+            await self._idle.wait()
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)

@@ -1,0 +1,48 @@
+"""Bringing live runs back from the journal: fold the events, then resume the duties that the state still owes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock_coordinator.core.run.evolve import evolve
+from penstock_coordinator.core.run.resume import resume
+from penstock_coordinator.core.run.state import Run
+from penstock_coordinator.runtime.watching import read_events
+
+if TYPE_CHECKING:
+    from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.ports import AgentRegistry, Journal, RunId
+    from penstock_coordinator.runtime.supervisor import Supervisor
+
+PAGE = 1_000
+
+
+async def rebuild(journal: Journal, run_id: RunId, plan: Plan) -> Run:
+    """The run as its journal says. Raises `Unavailable`, `UnknownEvent`."""
+    run = Run(plan)
+    async for events in read_events(journal, run_id, 1):
+        for seq, event in events:
+            evolve(run, seq, event)
+    return run
+
+
+async def recover_all(supervisor: Supervisor) -> int:
+    """Make an actor of every live run that this coordinator owns, and wait for the agents that hold its leases."""
+    boot_ids = await _boot_ids(supervisor.stores.agents)
+    rows = await supervisor.stores.runs.live_runs(supervisor.coordinator_id)
+    for row in rows:
+        plan = await supervisor.plans.get(row.version_digest)
+        run = await rebuild(supervisor.stores.journal, row.run_id, plan)
+        actor = supervisor.restore(row.run_id, plan, run, row.parameters, row.trace_context)
+        supervisor.adopt(actor, resume(run), boot_ids)
+    return len(rows)
+
+
+async def _boot_ids(agents: AgentRegistry) -> dict[str, str]:
+    """The boot id of each agent's last session: tells a restarted agent from one that was cut off."""
+    boot_ids: dict[str, str] = {}
+    after = ""
+    while page := await agents.list_agents(PAGE, after):
+        boot_ids.update((row.agent_id, row.boot_id) for row in page)
+        after = page[-1].agent_id
+    return boot_ids

@@ -1,0 +1,193 @@
+"""The coordinator's end of one agent's stream.
+
+The transport hands over what it reads and writes what `drain` gives; in between nothing waits. What is to be sent is
+gathered by kind and leaves in lists: one message for all grants of a moment, one for all acknowledgements.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from google.protobuf.duration_pb2 import Duration
+from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_coordinator.core.fleet.session import Roll
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from penstock_coordinator.core.dispatch.capacity import Capacity
+    from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey
+    from penstock_coordinator.core.plan.model import Plan, Step
+
+MAX_MESSAGE_BYTES = 1 << 20
+MAX_ITEMS = 500
+KNOWN_TASKS = 4_096
+"""Tasks that the session's table holds; the least recently used number is used again."""
+
+
+def span(microseconds: int) -> Duration:
+    return Duration(seconds=microseconds // 1_000_000, nanos=microseconds % 1_000_000 * 1_000)
+
+
+def microseconds(duration: Duration) -> int:
+    return duration.seconds * 1_000_000 + duration.nanos // 1_000
+
+
+def lease_ref(key: LeaseKey, token: int) -> wire.LeaseRef:
+    return wire.LeaseRef(run_id=key[0], step=key[1], item=key[2], token=token)
+
+
+def lease_key(ref: wire.LeaseRef) -> LeaseKey:
+    return ref.run_id, ref.step, ref.item
+
+
+class TaskTable:
+    """Numbers for tasks, so that what does not change from attempt to attempt is sent once per session."""
+
+    def __init__(self) -> None:
+        self._numbers: OrderedDict[tuple[str, int], int] = OrderedDict()
+
+    def number(self, plan: Plan, step: int) -> tuple[int, bool]:
+        """The task's number, and whether the agent must be told what it means."""
+        key = (plan.digest, step)
+        number = self._numbers.get(key)
+        if number is not None:
+            self._numbers.move_to_end(key)
+            return number, False
+        if len(self._numbers) >= KNOWN_TASKS:
+            _, number = self._numbers.popitem(last=False)
+        else:
+            number = len(self._numbers) + 1
+        self._numbers[key] = number
+        return number, True
+
+
+class AgentSession:
+    """One connected stream of an agent."""
+
+    def __init__(self, holder: Holder, capacity: Capacity, welcome: wire.Welcome) -> None:
+        self.holder = holder
+        self.capacity = capacity
+        self.roll = Roll.empty()
+        self.tasks = TaskTable()
+        self.basis_seq = welcome.basis_seq
+        """The newest message of the agent that was processed."""
+        self.lease_ttl = welcome.lease_ttl
+        self.draining = False
+        self.said_goodbye = False
+        self.echo_sent_at: dict[int, int] = {}
+        self._seq = 0
+        self._wake = asyncio.Event()
+        self.closed = asyncio.Event()
+        self._plain: list[wire.CoordinatorMessage] = [wire.CoordinatorMessage(welcome=welcome)]
+        self._grants: list[wire.LeaseGrant] = []
+        self._acks: list[wire.ResultAck] = []
+        self._cancels: list[wire.CancelledLease] = []
+        self._wake.set()
+
+    @property
+    def epoch(self) -> int:
+        return self.holder.session
+
+    # --- what is to be sent
+
+    def send(self, message: wire.CoordinatorMessage) -> None:
+        self._plain.append(message)
+        self._wake.set()
+
+    def grant(self, grant: wire.LeaseGrant) -> None:
+        self._grants.append(grant)
+        self._wake.set()
+
+    def acknowledge(self, ack: wire.ResultAck) -> None:
+        self._acks.append(ack)
+        self._wake.set()
+
+    def cancel(self, lease: Lease) -> None:
+        assert lease.stop is not None
+        self._cancels.append(
+            wire.CancelledLease(
+                lease=lease_ref(lease.key, lease.token), reason=lease.stop.reason, grace=span(lease.stop.grace)
+            )
+        )
+        self._wake.set()
+
+    def close(self, reason: str = "") -> None:
+        """End the stream, with a Goaway if there is a reason to give. What is gathered is still written."""
+        if reason:
+            self.send(wire.CoordinatorMessage(goaway=wire.Goaway(reason=reason, reconnect_after=span(100_000))))
+        self.closed.set()
+        self._wake.set()
+
+    async def wait_outgoing(self) -> None:
+        """Returns when there is something to write, or the stream is to end."""
+        await self._wake.wait()
+        self._wake.clear()
+
+    def drain(self) -> Iterator[wire.CoordinatorMessage]:
+        """What is to be written now, numbered."""
+        for message in self._gathered():
+            self._seq += 1
+            message.seq = self._seq
+            yield message
+
+    def _gathered(self) -> Iterator[wire.CoordinatorMessage]:
+        plain, self._plain = self._plain, []
+        yield from plain
+        grants, self._grants = self._grants, []
+        for part in _parts(grants):
+            yield wire.CoordinatorMessage(
+                lease_grants=wire.LeaseGrants(grants=part, basis_seq=self.basis_seq, ttl=self.lease_ttl)
+            )
+        cancels, self._cancels = self._cancels, []
+        for start in range(0, len(cancels), MAX_ITEMS):
+            yield wire.CoordinatorMessage(cancel=wire.Cancel(leases=cancels[start : start + MAX_ITEMS]))
+        acks, self._acks = self._acks, []
+        for start in range(0, len(acks), MAX_ITEMS):
+            yield wire.CoordinatorMessage(result_acks=wire.ResultAcks(acks=acks[start : start + MAX_ITEMS]))
+
+
+def _parts(grants: list[wire.LeaseGrant]) -> Iterator[list[wire.LeaseGrant]]:
+    """Lists that fit into one message each."""
+    part: list[wire.LeaseGrant] = []
+    size = 0
+    for grant in grants:
+        grant_size = grant.ByteSize() + 8
+        if part and (len(part) >= MAX_ITEMS or size + grant_size > MAX_MESSAGE_BYTES - 1024):
+            yield part
+            part, size = [], 0
+        part.append(grant)
+        size += grant_size
+    if part:
+        yield part
+
+
+def task_spec(plan: Plan, step: Step) -> wire.TaskSpec:
+    """What an agent must know of a step, whatever the run."""
+    from penstock_coordinator.core.plan.model import FunctionAction
+
+    action = step.action
+    spec = wire.TaskSpec(
+        env=dict(step.env),
+        resources=dict(plan.lines[step.line].resources),
+        stop_grace=span(plan.stop_grace),
+        environment_digest=plan.lines[step.line].environment,
+    )
+    if step.timeouts.attempt is not None:
+        spec.attempt_timeout.CopyFrom(span(step.timeouts.attempt))
+    if isinstance(action, FunctionAction):
+        spec.function.bundle_digest = plan.bundle_digest
+        spec.function.module = action.module
+        spec.function.qualname = action.qualname
+        return spec
+    spec.command.argv.extend(action.argv)
+    spec.command.shell = action.shell
+    spec.command.success_exit_codes.extend(action.success_exit_codes)
+    spec.command.bundle_digest = plan.bundle_digest
+    spec.command.outputs.extend(
+        wire.CommandTaskOutput(name=output.name, stdout=output.stdout, file=output.file, json=output.json)
+        for output in action.outputs
+    )
+    return spec

@@ -1,0 +1,412 @@
+"""The live runs of this coordinator, and everything that they share.
+
+One object per coordinator: it makes actors, carries their commands to the agents, wakes them at their deadlines, and
+makes them again from the journal when an append failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+import structlog
+
+from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_coordinator.core.dispatch.dispatcher import Dispatcher, Permit
+from penstock_coordinator.core.run.commands import (
+    AcknowledgeResult,
+    AwaitLease,
+    CloseRun,
+    Command,
+    ContinueRun,
+    GrantLeases,
+    StopAttempt,
+)
+from penstock_coordinator.core.run.deadlines import next_deadline
+from penstock_coordinator.core.run.events import Failure, Outcome
+from penstock_coordinator.core.run.messages import AttemptEnded, CancelRun, ClockTick, Continue, SlotsOffered, StartRun
+from penstock_coordinator.core.run.resume import resume
+from penstock_coordinator.core.run.state import Run
+from penstock_coordinator.core.run.states import RunState
+from penstock_coordinator.ports import (
+    AppendOutcome,
+    Clock,
+    Committed,
+    Ids,
+    NewRun,
+    Repeated,
+    RequestRow,
+    RunId,
+    Stores,
+    Unavailable,
+)
+from penstock_coordinator.runtime.actor import Actor, Mail, Turn
+from penstock_coordinator.runtime.deadlines import DeadlineClock
+from penstock_coordinator.runtime.fleet import Fleet
+from penstock_coordinator.runtime.grants import Granter
+from penstock_coordinator.runtime.lane import Lane
+from penstock_coordinator.runtime.outputs import OutputCache
+from penstock_coordinator.runtime.plans import PlanCache
+from penstock_coordinator.runtime.recovery import rebuild, recover_all
+from penstock_coordinator.runtime.session import lease_ref
+from penstock_coordinator.runtime.views import NotAccepted, Overloaded, RunRequest, Stopping, UnknownRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from penstock_coordinator.core.plan.model import Plan
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Spans in microseconds, sizes in bytes."""
+
+    heartbeat_interval: int = 5_000_000
+    lease_ttl: int = 30_000_000
+    expiry_margin: int = 5_000_000
+    result_resend_interval: int = 5_000_000
+    stop_grace: int = 10_000_000
+    max_output_bytes: int = 256 * 1024
+    output_cache_bytes: int = 256 * 1024 * 1024
+    max_live_runs: int = 100_000
+
+
+class Supervisor:
+    def __init__(
+        self,
+        stores: Stores,
+        clock: Clock,
+        ids: Ids,
+        coordinator_id: str,
+        epoch: int,
+        lanes: int,
+        timing: Timing,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self.stores = stores
+        self.clock = clock
+        self.ids = ids
+        self.coordinator_id = coordinator_id
+        self.epoch = epoch
+        self.timing = timing
+        self.dispatcher = Dispatcher()
+        self.outputs = OutputCache(timing.output_cache_bytes)
+        self.plans = PlanCache(stores.pipelines)
+        self.fleet = Fleet(self, timing)
+        self.stopping = False
+        self.recovered = False
+        self._on_fatal = on_fatal
+        self._lanes = [Lane(index, stores.journal, self._fenced) for index in range(lanes)]
+        self._actors: dict[RunId, Actor] = {}
+        self._ends: dict[RunId, asyncio.Event] = {}
+        self._rebuilding: dict[RunId, asyncio.Task[None]] = {}
+        self._granter = Granter(self)
+        self._deadlines = DeadlineClock(self._tick, clock)
+        self._started_at = clock.now()
+        self._pump_scheduled = False
+
+    # --- runs
+
+    def actor(self, run_id: RunId) -> Actor | None:
+        return self._actors.get(run_id)
+
+    @property
+    def live_runs(self) -> int:
+        return len(self._actors)
+
+    async def start_runs(self, requests: Sequence[RunRequest]) -> list[RunId | Repeated]:
+        """Durable when it returns; in the order of the requests.
+
+        Raises `Stopping`, and `Overloaded` if there is no room for all of them: then none is accepted.
+        """
+        self._check_open(len(requests))
+        started = [self._start(request) for request in requests]
+        outcomes = await asyncio.gather(*(answer for _, answer in started), return_exceptions=True)
+        return [_accepted(run_id, outcome) for (run_id, _), outcome in zip(started, outcomes, strict=True)]
+
+    def _check_open(self, more: int) -> None:
+        if self.stopping:
+            raise Stopping
+        if len(self._actors) + more > self.timing.max_live_runs:
+            raise Overloaded(f"{len(self._actors)} runs are live, and {self.timing.max_live_runs} is the limit")
+        if any(lane.full for lane in self._lanes):
+            raise Overloaded("more is being written than the database takes")
+
+    def _start(self, request: RunRequest) -> tuple[RunId, asyncio.Future[AppendOutcome]]:
+        run_id = self.ids.run_id()
+        now = self.clock.now()
+        new_run = NewRun(
+            pipeline=request.version.pipeline,
+            version_number=request.version.number,
+            version_digest=request.version.digest,
+            parameters=request.parameters,
+            labels=request.labels,
+            trace_context=request.trace_context,
+            create_time=now,
+            owner=self.coordinator_id,
+            state=int(RunState.PENDING),
+        )
+        actor = self._add(run_id, request.plan, Run(request.plan), request.parameters, request.trace_context, new_run)
+        answer: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
+        row = None if request.request is None else RequestRow(request.request, run_id)
+        actor.post(Mail(StartRun(now, request.parameters), answer=answer, request=row))
+        return run_id, answer
+
+    async def cancel_run(
+        self, run_id: RunId, immediate: bool, reason: str, request: RequestRow | None
+    ) -> Repeated | None:
+        """Returns when the decision is committed; a run at rest is left as it is.
+
+        Raises `UnknownRun`, `Stopping`, `NotAccepted`.
+        """
+        actor = await self._live_actor(run_id)
+        if actor is None:
+            if await self.stores.runs.get(run_id) is None:
+                raise UnknownRun
+            return None
+        answer: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
+        actor.post_control(Mail(CancelRun(self.clock.now(), immediate, reason), answer=answer, request=request))
+        (outcome,) = await asyncio.gather(answer, return_exceptions=True)
+        accepted = _accepted(run_id, outcome)
+        return accepted if isinstance(accepted, Repeated) else None
+
+    async def at_rest(self, run_id: RunId) -> None:
+        """Returns when the run is at rest, or its coordinator stops."""
+        if run_id not in self._actors:
+            return
+        await self._ends.setdefault(run_id, asyncio.Event()).wait()
+
+    async def _live_actor(self, run_id: RunId) -> Actor | None:
+        if self.stopping:
+            raise Stopping
+        rebuilding = self._rebuilding.get(run_id)
+        if rebuilding is not None:
+            await asyncio.wait({rebuilding})
+        return self._actors.get(run_id)
+
+    def _add(
+        self,
+        run_id: RunId,
+        plan: Plan,
+        run: Run,
+        parameters: bytes,
+        trace_context: tuple[tuple[str, str], ...],
+        new_run: NewRun | None = None,
+    ) -> Actor:
+        lane = self._lanes[int.from_bytes(run_id[-4:], "big") % len(self._lanes)]
+        actor = Actor(self, lane, run_id, plan, run, parameters, trace_context, new_run)
+        self._actors[run_id] = actor
+        return actor
+
+    def adopt(self, actor: Actor, commands: list[Command], boot_ids: dict[str, str]) -> None:
+        """A run that was read from the journal goes on."""
+        for command in commands:
+            if isinstance(command, AwaitLease):
+                self.fleet.await_lease(actor, command, boot_ids.get(command.agent, ""))
+        self.execute(actor, [command for command in commands if not isinstance(command, AwaitLease)])
+        self.watch_deadline(actor, next_deadline(actor.run))
+        actor.lane.schedule(actor)
+
+    # --- commands
+
+    def execute(self, actor: Actor, commands: list[Command]) -> None:
+        """Do what committed events ask for. Each duty is idempotent."""
+        for command in commands:
+            match command:
+                case GrantLeases():
+                    self._granter.grant(actor, command)
+                case AcknowledgeResult():
+                    self._acknowledge(actor, command)
+                case StopAttempt():
+                    self.fleet.stop(actor.run_id, command)
+                case ContinueRun():
+                    actor.post(Mail(Continue(self.clock.now())))
+                case CloseRun():
+                    self._close(actor)
+                case AwaitLease():
+                    self.fleet.await_lease(actor, command, "")
+                case _:
+                    assert_never(command)
+
+    def _acknowledge(self, actor: Actor, command: AcknowledgeResult) -> None:
+        key = (actor.run_id, command.step, command.item)
+        self.fleet.end_lease(key, command.token)
+        session = self.fleet.session(command.session)
+        if session is not None:
+            session.acknowledge(
+                wire.ResultAck(
+                    lease=lease_ref(key, command.token),
+                    result_id=command.result_id,
+                    status=wire.ResultAckStatus.ValueType(int(command.status)),
+                    reason=command.reason,
+                )
+            )
+
+    def _close(self, actor: Actor) -> None:
+        """The run is at rest: nobody needs its actor any more."""
+        self._actors.pop(actor.run_id, None)
+        self._deadlines.forget(actor)
+        for watcher in actor.watchers:
+            watcher.close()
+        ended = self._ends.pop(actor.run_id, None)
+        if ended is not None:
+            ended.set()
+
+    # --- results
+
+    def deliver(self, run_id: RunId, message: AttemptEnded) -> bool:
+        """Hand a result to its run. False if the run is not live here: then it can only be an old one."""
+        actor = self._actors.get(run_id)
+        if actor is None:
+            return False
+        actor.post(Mail(message))
+        return True
+
+    def lane_of(self, run_id: RunId) -> Lane:
+        return self._lanes[int.from_bytes(run_id[-4:], "big") % len(self._lanes)]
+
+    async def wait_room(self) -> None:
+        """Returns when commits are not behind: those who bring results wait here."""
+        for lane in self._lanes:
+            await lane.wait_room()
+
+    # --- room
+
+    def give_back(self, permit: Permit, count: int) -> None:
+        self.dispatcher.give_back(permit, count)
+        self.pump_offers()
+
+    def pump_offers(self) -> None:
+        """Offer free room to those who wait, once the current callback is done."""
+        if not self._pump_scheduled:
+            self._pump_scheduled = True
+            asyncio.get_running_loop().call_soon(self._offer)
+
+    def _offer(self) -> None:
+        self._pump_scheduled = False
+        for offer in self.dispatcher.offers():
+            actor = self._actors.get(offer.run_id)
+            permit = offer.permit
+            if actor is None:
+                self.give_back(permit, permit.count)
+                continue
+            line = actor.plan.lines.index(permit.line)
+            message = SlotsOffered(self.clock.now(), line, permit.session, permit.agent, permit.count)
+            actor.post(Mail(message, permit=permit))
+
+    # --- deadlines
+
+    def watch_deadline(self, actor: Actor, deadline: int | None) -> None:
+        self._deadlines.watch(actor, deadline)
+
+    def _tick(self, actor: Actor) -> None:
+        open_at = self._started_at + self.timing.lease_ttl + self.timing.expiry_margin
+        actor.post_control(Mail(ClockTick(self.clock.now(), open_at)))
+
+    # --- failed appends
+
+    def replace_actor(self, actor: Actor, turn: Turn, repeated: bool, unstorable: bool) -> None:
+        """The actor's state is not the journal's any more: make it again. A run that was never stored just goes."""
+        self._actors.pop(actor.run_id, None)
+        self._deadlines.forget(actor)
+        if turn.record.new_run is not None:
+            for watcher in actor.watchers:
+                watcher.close()
+            return
+        if not repeated:
+            log.error("append_failed", run=actor.run_id.hex(), first_seq=turn.record.first_seq, unstorable=unstorable)
+        failed = [_unstorable(result) for result in turn.results] if unstorable else []
+        task = asyncio.create_task(self._rebuild(actor, failed))
+        self._rebuilding[actor.run_id] = task
+        task.add_done_callback(lambda _: self._rebuilding.pop(actor.run_id, None))
+
+    async def _rebuild(self, old: Actor, results: list[AttemptEnded]) -> None:
+        while not self.stopping:
+            try:
+                run = await rebuild(self.stores.journal, old.run_id, old.plan)
+                break
+            except Unavailable:
+                await asyncio.sleep(0.2)
+        else:
+            return
+        actor = self._add(old.run_id, old.plan, run, old.parameters_json, old.trace_context)
+        actor.watchers = old.watchers
+        known = [
+            command
+            for command in resume(run)
+            if not (isinstance(command, AwaitLease) and self._holds(actor, command))
+        ]
+        self.adopt(actor, known, {})
+        for result in results:
+            actor.post(Mail(result))
+
+    def _holds(self, actor: Actor, command: AwaitLease) -> bool:
+        lease = self.fleet.leases.find((actor.run_id, command.step, command.item))
+        return lease is not None and lease.token == command.token
+
+    # --- start and stop
+
+    async def recover(self) -> int:
+        """Bring every live run of this coordinator back. Returns how many there are."""
+        count = await recover_all(self)
+        self.recovered = True
+        return count
+
+    def restore(
+        self, run_id: RunId, plan: Plan, run: Run, parameters: bytes, trace_context: tuple[tuple[str, str], ...]
+    ) -> Actor:
+        return self._add(run_id, plan, run, parameters, trace_context)
+
+    def run_periodic(self) -> None:
+        """Once in a while: leases that ran out, streams that fell silent."""
+        self.fleet.expire()
+        self.fleet.close_silent()
+
+    def _fenced(self, error: BaseException) -> None:
+        """A lane cannot go on: another incarnation writes for this coordinator, or the journal broke."""
+        self.stopping = True
+        self._on_fatal(error)
+
+    async def stop(self) -> None:
+        """Accept nothing more, commit what is decided, let go of the agents. Runs go on after the next start."""
+        self.stopping = True
+        await self.fleet.close_all("shutdown", patience=2.0)
+        for lane in self._lanes:
+            await lane.drain()
+        self._deadlines.close()
+        for actor in self._actors.values():
+            for watcher in actor.watchers:
+                watcher.close()
+        for ended in self._ends.values():
+            ended.set()
+        for lane in self._lanes:
+            await lane.close()
+
+
+def _accepted(run_id: RunId, outcome: AppendOutcome | BaseException) -> RunId | Repeated:
+    if isinstance(outcome, Committed):
+        return run_id
+    if isinstance(outcome, Repeated):
+        return outcome
+    if isinstance(outcome, asyncio.CancelledError):
+        raise Stopping
+    raise NotAccepted(str(outcome))
+
+
+def _unstorable(result: AttemptEnded) -> AttemptEnded:
+    """The database refuses what the attempt said, for its content: it failed for that reason."""
+    return AttemptEnded(
+        now=result.now,
+        step=result.step,
+        item=result.item,
+        token=result.token,
+        result_id=result.result_id,
+        session=result.session,
+        outcome=Outcome.FAILED,
+        failure=Failure("ResultUnstorable", "the database refuses to store what the attempt returned"),
+        jitter=result.jitter,
+    )
+

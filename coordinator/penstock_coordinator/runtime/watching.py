@@ -1,0 +1,117 @@
+"""Readers that follow a run's committed events."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from penstock_coordinator.core.run.events import Event, RunEnded, decode
+from penstock_coordinator.runtime.views import EventNotYet, SlowReader
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from penstock_coordinator.ports import Journal, RunId
+    from penstock_coordinator.runtime.actor import Actor
+
+Numbered = list[tuple[int, Event]]
+
+BUFFERED_EVENTS = 10_000
+"""A watcher that is further behind is told where to go on, and dropped."""
+READ_RECORDS = 500
+
+
+class Watcher:
+    """A bounded buffer between one actor and one reader. `push` never waits."""
+
+    def __init__(self) -> None:
+        self._buffer: list[tuple[int, Event]] = []
+        self._wake = asyncio.Event()
+        self._overflowed = False
+        self._closed = False
+
+    def push(self, events: Numbered) -> None:
+        if self._overflowed:
+            return
+        if len(self._buffer) + len(events) > BUFFERED_EVENTS:
+            self._overflowed = True
+            self._buffer.clear()
+        else:
+            self._buffer.extend(events)
+        self._wake.set()
+
+    def close(self) -> None:
+        """Nothing will come any more from this actor."""
+        self._closed = True
+        self._wake.set()
+
+    async def take(self) -> Numbered | None:
+        """What has come since, at least one event; None when there is no more, or too much came."""
+        while not self._buffer:
+            if self._closed or self._overflowed:
+                return None
+            self._wake.clear()
+            await self._wake.wait()
+        taken, self._buffer = self._buffer, []
+        return taken
+
+    @property
+    def overflowed(self) -> bool:
+        return self._overflowed
+
+
+async def read_events(journal: Journal, run_id: RunId, from_seq: int) -> AsyncIterator[Numbered]:
+    """All committed events from the number on, as they stand in the journal."""
+    while True:
+        records = await journal.read(run_id, from_seq, READ_RECORDS)
+        for record in records:
+            numbered = list(enumerate(decode(record.payload), record.first_seq))
+            wanted = [(seq, event) for seq, event in numbered if seq >= from_seq]
+            if wanted:
+                yield wanted
+        if len(records) < READ_RECORDS:
+            return
+        from_seq = records[-1].last_seq + 1
+
+
+async def follow(actor: Actor | None, journal: Journal, run_id: RunId, from_seq: int) -> AsyncIterator[Numbered]:
+    """The events from the number on, in order and without gaps; live until the run ends or its actor goes.
+
+    Raises `EventNotYet` if the number is beyond the next event, `SlowReader` if the reader fell behind.
+    """
+    from_seq = max(from_seq, 1)
+    watcher = Watcher()
+    if actor is not None:
+        if from_seq > actor.committed_seq + 1:
+            raise EventNotYet(actor.committed_seq)
+        actor.watchers.append(watcher)
+    try:
+        last = from_seq - 1
+        async for events in read_events(journal, run_id, from_seq):
+            last = events[-1][0]
+            yield events
+            if type(events[-1][1]) is RunEnded:
+                return
+        if actor is None:
+            return
+        async for events in _live(watcher, last):
+            yield events
+    finally:
+        if actor is not None and watcher in actor.watchers:
+            actor.watchers.remove(watcher)
+
+
+async def _live(watcher: Watcher, last: int) -> AsyncIterator[Numbered]:
+    while True:
+        taken = await watcher.take()
+        if taken is None:
+            if watcher.overflowed:
+                raise SlowReader(last + 1)
+            return
+        fresh = [(seq, event) for seq, event in taken if seq > last]
+        if not fresh:
+            continue
+        last = fresh[-1][0]
+        yield fresh
+        if type(fresh[-1][1]) is RunEnded:
+            return
