@@ -1,1 +1,82 @@
-"""Penstock: a durable DAG orchestrator for data and ML pipelines."""
+"""Penstock: a durable DAG orchestrator for data and ML pipelines.
+
+Names are loaded when they are first used: a step process that imports a user's module needs `step` and
+`pipeline` and pays for neither gRPC nor protobuf.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from penstock import context, errors, yaml_format
+    from penstock.authoring.commands import File, Stdout, command
+    from penstock.authoring.options import Retry, TriggerRule
+    from penstock.authoring.pipelines import Pipeline, pipeline
+    from penstock.authoring.references import NodeOutput, unmapped
+    from penstock.authoring.steps import Step, step
+    from penstock.client.client import Client
+    from penstock.client.handles import RunHandle
+    from penstock.client.sync import SyncClient, SyncRunHandle
+    from penstock.errors import PenstockError
+
+__all__ = [
+    "Client",
+    "File",
+    "NodeOutput",
+    "PenstockError",
+    "Pipeline",
+    "Retry",
+    "RunHandle",
+    "Stdout",
+    "Step",
+    "SyncClient",
+    "SyncRunHandle",
+    "TriggerRule",
+    "__version__",
+    "command",
+    "context",
+    "errors",
+    "pipeline",
+    "step",
+    "unmapped",
+    "yaml_format",
+]
+
+_HOMES = {
+    "Client": "client.client",
+    "File": "authoring.commands",
+    "NodeOutput": "authoring.references",
+    "PenstockError": "errors",
+    "Pipeline": "authoring.pipelines",
+    "Retry": "authoring.options",
+    "RunHandle": "client.handles",
+    "Stdout": "authoring.commands",
+    "Step": "authoring.steps",
+    "SyncClient": "client.sync",
+    "SyncRunHandle": "client.sync",
+    "TriggerRule": "authoring.options",
+    "command": "authoring.commands",
+    "pipeline": "authoring.pipelines",
+    "step": "authoring.steps",
+    "unmapped": "authoring.references",
+}
+_MODULES = {"context", "errors", "yaml_format"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"{__name__}.{name}")
+    elif name == "__version__":
+        value = importlib.import_module("importlib.metadata").version("penstock")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

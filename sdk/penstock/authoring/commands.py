@@ -1,0 +1,102 @@
+"""`command`: a program as a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, Unpack
+
+from penstock.authoring.graph import CommandTarget, Source, current_graph
+from penstock.authoring.options import CommandKeywords, StepOptions, read_options
+from penstock.errors import DefinitionError
+from penstock.names import check_name
+
+
+@dataclass(frozen=True, slots=True)
+class Stdout:
+    """An output: all that the command wrote to standard output, without the last line break."""
+
+    json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """An output: a file, relative to the attempt's working folder."""
+
+    path: str
+    json: bool = False
+
+
+CommandOutput: TypeAlias = Stdout | File
+
+
+def command(
+    name: str,
+    *,
+    argv: Sequence[str] = (),
+    shell: str = "",
+    inputs: Mapping[str, Any] | None = None,
+    outputs: Mapping[str, CommandOutput] | None = None,
+    success_exit_codes: Sequence[int] = (),
+    **options: Unpack[CommandKeywords],
+) -> Any:
+    """Adds a command to the pipeline whose body is running; returns its output.
+
+    Exactly one of `argv` (no shell touches it) and `shell` (a script for /bin/sh -e -c). The command finds
+    `inputs` in its environment as PENSTOCK_INPUT_<NAME>. Its output is an object with the members of
+    `outputs`, or None without any.
+    """
+    graph = current_graph()
+    if graph is None:
+        raise DefinitionError(
+            "command(...) is used outside a pipeline", field=name, remedy="call it in the body of a @pipeline"
+        )
+    target = CommandTarget(
+        argv=_check_argv(argv, name),
+        shell=_check_shell(shell, name),
+        outputs={
+            check_name(member, f"{name}.outputs"): _check_output(output, f"{name}.outputs.{member}")
+            for member, output in (outputs or {}).items()
+        },
+        success_exit_codes=_check_codes(success_exit_codes, name),
+    )
+    if bool(target.argv) == bool(target.shell):
+        raise DefinitionError(
+            "exactly one of argv and shell is needed", field=name, remedy='argv=["echo", "hi"] or shell="echo hi"'
+        )
+    sources: dict[str, Source] = {
+        check_name(key, f"{name}.inputs"): graph.source(value, f"{name}.{key}") for key, value in (inputs or {}).items()
+    }
+    chosen = read_options(StepOptions(), {**options, "name": name})
+    return graph.add(target, chosen, name, sources)
+
+
+def _check_argv(argv: Any, name: str) -> tuple[str, ...]:
+    if isinstance(argv, str) or not all(isinstance(part, str) for part in argv):
+        raise DefinitionError(
+            "argv must be a list of texts", field=f"{name}.argv", remedy="a single text goes into shell="
+        )
+    return tuple(argv)
+
+
+def _check_shell(shell: Any, name: str) -> str:
+    if not isinstance(shell, str):
+        raise DefinitionError(
+            "the script must be a text", field=f"{name}.shell", remedy="a list of texts goes into argv="
+        )
+    return shell
+
+
+def _check_codes(codes: Any, name: str) -> tuple[int, ...]:
+    for code in codes:
+        if isinstance(code, bool) or not isinstance(code, int) or not 0 <= code <= 255:
+            raise DefinitionError(
+                f"{code!r} is no exit code", field=f"{name}.success_exit_codes", remedy="use 0 to 255"
+            )
+    return tuple(codes)
+
+
+def _check_output(output: Any, field: str) -> CommandOutput:
+    if isinstance(output, Stdout | File):
+        return output
+    raise DefinitionError(f"{output!r} is no output of a command", field=field, remedy='use Stdout() or File("name")')

@@ -1,0 +1,167 @@
+"""The graph that the body of a pipeline draws while it runs once, at build time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from penstock.authoring.options import StepOptions
+from penstock.authoring.references import NodeOutput, ParameterReference, Reference
+from penstock.errors import DefinitionError
+from penstock.json_values import Json, plain_json
+from penstock.names import nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    value: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """The item of a mapped step run."""
+
+
+Source: TypeAlias = Constant | Item | ParameterReference | NodeOutput
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionTarget:
+    function: Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandTarget:
+    argv: tuple[str, ...]
+    shell: str
+    outputs: Mapping[str, Any]
+    success_exit_codes: tuple[int, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One step of the pipeline under construction."""
+
+    graph: Graph
+    name: str
+    target: FunctionTarget | CommandTarget
+    options: StepOptions
+    inputs: dict[str, Source]
+    over: Source | None = None
+    upstream: list[Node | str] = field(default_factory=list)
+
+    def wait_for(self, others: tuple[Any, ...]) -> None:
+        for other in others:
+            if isinstance(other, str):
+                self.upstream.append(other)
+                continue
+            self.upstream.append(self.graph.own(other, f"steps.{self.name}.depends_on"))
+
+
+class Graph:
+    """Nodes in the order of their calls, with unique names."""
+
+    def __init__(self, pipeline: str) -> None:
+        self.pipeline = pipeline
+        self.nodes: dict[str, Node] = {}
+
+    def add(
+        self,
+        target: FunctionTarget | CommandTarget,
+        options: StepOptions,
+        name: str,
+        inputs: Mapping[str, Source],
+        over: Source | None = None,
+    ) -> NodeOutput:
+        """`options.name` is taken as it is; without one, `name` gets a number if it is taken."""
+        node = Node(self, self._free_name(options.name, name), target, options, dict(inputs), over)
+        node.wait_for(options.depends_on)
+        self.nodes[node.name] = node
+        return NodeOutput(node)
+
+    def _free_name(self, exact: str | None, base: str) -> str:
+        if exact is not None:
+            if exact in self.nodes:
+                raise DefinitionError(
+                    "two steps have this name",
+                    field=f"steps.{exact}",
+                    remedy="give one of them another with .options(name=...)",
+                )
+            return exact
+        name, number = base, 1
+        while name in self.nodes:
+            number += 1
+            name = f"{base}_{number}"
+        return name
+
+    def own(self, output: Any, where: str) -> Node:
+        """The node of a reference, which must be one of this pipeline."""
+        node = getattr(output, "penstock_node", None)
+        if not isinstance(node, Node):
+            raise DefinitionError(
+                f"{output!r} names no step", field=where, remedy="give what the call of a step returned"
+            )
+        if node.graph is not self:
+            raise DefinitionError(
+                f"{output!r} belongs to the pipeline {node.graph.pipeline!r}",
+                field=where,
+                remedy="use only outputs of steps of the same pipeline",
+            )
+        return node
+
+    def source(self, value: Any, where: str) -> Source:
+        """What an argument of a step stands for: a reference, or a constant of JSON values."""
+        if isinstance(value, NodeOutput):
+            self.own(value, where)
+            return value
+        if isinstance(value, ParameterReference):
+            return value
+        _refuse_nested(value, where)
+        return Constant(plain_json(value, where, DefinitionError))
+
+    def check_upstream_names(self) -> None:
+        for node in self.nodes.values():
+            for name in node.upstream:
+                if isinstance(name, str) and name not in self.nodes:
+                    raise DefinitionError(
+                        f"there is no step {name!r}",
+                        field=f"steps.{node.name}.depends_on",
+                        remedy=nearest(name, self.nodes),
+                    )
+
+
+def _refuse_nested(value: Any, where: str) -> None:
+    """A reference inside a list or a dict has no place in the specification."""
+    members: list[tuple[Any, Any]] = []
+    if isinstance(value, list | tuple):
+        members = list(enumerate(value))
+    elif isinstance(value, Mapping):
+        members = list(value.items())
+    for key, member in members:
+        if isinstance(member, Reference):
+            raise DefinitionError(
+                f"{member!r} stands inside a {type(value).__name__}",
+                field=f"{where}[{key!r}]",
+                remedy="pass each output as an argument of its own",
+            )
+        if isinstance(member, list | tuple | Mapping):
+            _refuse_nested(member, f"{where}[{key!r}]")
+
+
+_current: ContextVar[Graph | None] = ContextVar("penstock_graph", default=None)
+
+
+def current_graph() -> Graph | None:
+    """The graph that is being drawn; None outside the body of a pipeline."""
+    return _current.get()
+
+
+def draw(graph: Graph, body: Callable[[], Any]) -> Any:
+    """Runs `body` with `graph` as the current one."""
+    token = _current.set(graph)
+    try:
+        return body()
+    finally:
+        _current.reset(token)

@@ -1,0 +1,245 @@
+"""`@pipeline`: a Python function whose body draws the graph of steps."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack, overload
+
+from penstock.authoring.graph import Graph, current_graph, draw
+from penstock.authoring.options import (
+    DefaultKeywords,
+    StepOptions,
+    read_defaults,
+    require_count,
+    require_grace,
+    require_labels,
+    require_span,
+)
+from penstock.authoring.references import ParameterReference
+from penstock.errors import DefinitionError, NotInThisReleaseError
+from penstock.json_values import Json, plain_json
+from penstock.names import check_name
+from penstock.parameters import ParameterType, check_fits
+
+if TYPE_CHECKING:
+    from penstock.bundle.archive import Bundle
+    from penstock.quantities import Span
+    from penstock.v1 import pipeline_pb2
+
+_TYPES: dict[Any, ParameterType] = {
+    str: ParameterType.STRING,
+    int: ParameterType.INT,
+    float: ParameterType.FLOAT,
+    bool: ParameterType.BOOL,
+    list: ParameterType.LIST,
+    tuple: ParameterType.LIST,
+    Sequence: ParameterType.LIST,
+    dict: ParameterType.MAP,
+    Mapping: ParameterType.MAP,
+    Any: ParameterType.ANY,
+    object: ParameterType.ANY,
+    inspect.Parameter.empty: ParameterType.ANY,
+}
+
+_MAX_PARALLEL = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineParameter:
+    name: str
+    type: ParameterType
+    required: bool
+    default: Json = None
+
+
+class PipelineKeywords(TypedDict, total=False):
+    """The options of a pipeline."""
+
+    name: str
+    description: str
+    timeout: Span | None
+    max_parallel: int
+    fail_fast: bool
+    labels: Mapping[str, str]
+    stop_grace: Span | None
+    defaults: DefaultKeywords
+    bundle: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineOptions:
+    """Options after checking. Spans are nanoseconds."""
+
+    name: str
+    description: str
+    timeout: int | None
+    max_parallel: int
+    fail_fast: bool
+    labels: Mapping[str, str]
+    stop_grace: int | None
+    defaults: StepOptions
+    bundle: bool | None
+
+
+class Pipeline:
+    """A pipeline in Python. Its body runs once, when the specification is first asked for."""
+
+    __name__: str
+    __wrapped__: Callable[..., Any]
+
+    def __init__(self, function: Callable[..., Any], given: PipelineKeywords) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.options = _read_options(function, given)
+        self.parameters = _read_parameters(function)
+        self._graph: Graph | None = None
+
+    @property
+    def name(self) -> str:
+        return self.options.name
+
+    def __repr__(self) -> str:
+        return f"<pipeline {self.name}>"
+
+    def __call__(self, *_args: object, **_kwargs: object) -> NoReturn:
+        if current_graph() is not None:
+            raise NotInThisReleaseError(
+                f"the pipeline {self.name!r} is called in a pipeline, and sub-pipelines come in a later release",
+                remedy="call its steps instead",
+            )
+        raise DefinitionError(
+            f"the pipeline {self.name!r} is called as a function",
+            remedy="start it with Client().start(...) or `penstock run FILE`",
+        )
+
+    def graph(self) -> Graph:
+        """The nodes that the body draws; the same at each call."""
+        if self._graph is None:
+            graph = Graph(self.name)
+            references = {name: ParameterReference(name) for name in self.parameters}
+            draw(graph, lambda: self._run_body(references))
+            if not graph.nodes:
+                raise DefinitionError(
+                    "the pipeline has no steps", field="steps", remedy="call at least one step in its body"
+                )
+            graph.check_upstream_names()
+            self._graph = graph
+        return self._graph
+
+    def _run_body(self, references: dict[str, ParameterReference]) -> None:
+        result = self.function(**references)
+        if inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                result.close()
+            raise DefinitionError(
+                "the body of a pipeline is async", field=self.name, remedy="use def; steps may be async"
+            )
+
+    def spec(self, bundle_digest: str = "") -> pipeline_pb2.PipelineSpec:
+        """The specification, a new message at each call. The digest is that of `build_bundle`, if it is sent."""
+        from penstock.authoring.specification import build_spec
+
+        return build_spec(self, bundle_digest)
+
+    def to_yaml(self) -> str:
+        """The specification as the YAML that `penstock apply` reads, without a bundle digest."""
+        from penstock.yaml_format import dump
+
+        return dump(self.spec())
+
+    def build_bundle(self) -> Bundle | None:
+        """The archive of the source tree that the functions need; None if no step needs one."""
+        from penstock.authoring.sources import bundle_pipeline
+
+        return bundle_pipeline(self)
+
+
+@overload
+def pipeline(function: Callable[..., Any], /) -> Pipeline: ...
+@overload
+def pipeline(**options: Unpack[PipelineKeywords]) -> Callable[[Callable[..., Any]], Pipeline]: ...
+def pipeline(function: Callable[..., Any] | None = None, /, **options: Unpack[PipelineKeywords]) -> Any:
+    """Makes a function a pipeline: its parameters are the pipeline's, its body calls the steps.
+
+    Parameters are annotated with str, int, float, bool, list, dict or Any (or not at all: any JSON value).
+    `defaults` holds step options for all steps; `bundle` says whether the source tree is shipped (None: if a
+    step is a Python function).
+    """
+
+    def decorate(target: Callable[..., Any]) -> Pipeline:
+        if not inspect.isfunction(target):
+            raise DefinitionError(f"{target!r} is no function", remedy="put @pipeline on a def")
+        return Pipeline(target, options)
+
+    return decorate if function is None else decorate(function)
+
+
+def _read_options(function: Callable[..., Any], given: PipelineKeywords) -> PipelineOptions:
+    unknown = set(given) - set(PipelineKeywords.__annotations__)
+    if unknown:
+        known = ", ".join(sorted(PipelineKeywords.__annotations__))
+        raise DefinitionError("a pipeline has no such option", field=min(unknown), remedy=f"known: {known}")
+    timeout, stop_grace = given.get("timeout"), given.get("stop_grace")
+    return PipelineOptions(
+        name=check_name(given.get("name", function.__name__), "name"),
+        description=given.get("description", first_paragraph(function)),
+        timeout=None if timeout is None else require_span(timeout, "timeout"),
+        max_parallel=require_count(given.get("max_parallel", 0), "max_parallel", 0, _MAX_PARALLEL),
+        fail_fast=bool(given.get("fail_fast", False)),
+        labels=require_labels(given.get("labels", {}), "labels"),
+        stop_grace=None if stop_grace is None else require_grace(stop_grace, "stop_grace"),
+        defaults=read_defaults(given.get("defaults", {})),
+        bundle=given.get("bundle"),
+    )
+
+
+def first_paragraph(function: Callable[..., Any]) -> str:
+    """Of the docstring, on one line."""
+    text = inspect.getdoc(function) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def _read_parameters(function: Callable[..., Any]) -> dict[str, PipelineParameter]:
+    try:
+        signature = inspect.signature(function, eval_str=True)
+    except Exception as error:
+        raise DefinitionError(
+            f"an annotation cannot be read: {error}", field=function.__name__, remedy="use plain types"
+        ) from error
+    return {name: _read_parameter(parameter) for name, parameter in signature.parameters.items()}
+
+
+def _read_parameter(parameter: inspect.Parameter) -> PipelineParameter:
+    field = f"parameters.{parameter.name}"
+    if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+        raise DefinitionError(
+            f"{parameter} stands for any number of parameters", field=field, remedy="name each parameter"
+        )
+    if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+        raise DefinitionError("the parameter has no name to call it by", field=field, remedy="remove the '/'")
+    kind = _read_annotation(parameter.annotation, field)
+    if parameter.default is inspect.Parameter.empty:
+        return PipelineParameter(parameter.name, kind, required=True)
+    default = plain_json(parameter.default, f"{field}.default", DefinitionError)
+    check_fits(kind, default, f"{field}.default", DefinitionError)
+    return PipelineParameter(parameter.name, kind, required=False, default=default)
+
+
+def _read_annotation(annotation: Any, field: str) -> ParameterType:
+    origin = typing.get_origin(annotation)
+    if origin is not None and origin not in (typing.Union, types.UnionType, typing.Literal):
+        annotation = origin
+    try:
+        return _TYPES[annotation]
+    except (KeyError, TypeError):
+        name = getattr(annotation, "__name__", None) or str(annotation)
+        raise DefinitionError(
+            f"the annotation {name} is no type of a parameter",
+            field=field,
+            remedy="use str, int, float, bool, list, dict, or Any for every JSON value",
+        ) from None

@@ -1,0 +1,137 @@
+"""References: what stands for a value while a pipeline is built, when no step has run yet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from penstock.errors import DefinitionError, ReferenceUseError
+
+if TYPE_CHECKING:
+    from penstock.authoring.graph import Node
+
+_REMEDY = (
+    "pass it to a step and use the value there; for one step run per item use step.map(...), "
+    'for a condition use when="..."'
+)
+
+
+class Reference:
+    """The base of `ParameterReference` and `NodeOutput`. Has no value to look at."""
+
+    __slots__ = ()
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise ReferenceUseError(f"{self!r} has no value while the pipeline is built, so it {what}", remedy=_REMEDY)
+
+    def __bool__(self) -> bool:
+        self._refuse("cannot be true or false")
+
+    def __len__(self) -> int:
+        self._refuse("has no length")
+
+    def __iter__(self) -> NoReturn:
+        self._refuse("cannot be iterated over")
+
+    def __contains__(self, _value: object) -> bool:
+        self._refuse("cannot be searched")
+
+    def __str__(self) -> str:
+        self._refuse("cannot be made into text")
+
+    def __format__(self, _format: str) -> str:
+        self._refuse("cannot be made into text")
+
+    def __int__(self) -> int:
+        self._refuse("cannot be made into a number")
+
+    def __float__(self) -> float:
+        self._refuse("cannot be made into a number")
+
+    def __index__(self) -> int:
+        self._refuse("cannot be made into a number")
+
+    def __call__(self, *_args: object, **_kwargs: object) -> NoReturn:
+        self._refuse("cannot be called")
+
+    # Identity is all that equality could mean here, and `if n == 3` would silently be False.
+    def __eq__(self, _other: object) -> bool:
+        self._refuse("cannot be compared")
+
+    __hash__ = object.__hash__
+
+
+def _refuse_operator(name: str) -> None:
+    def refuse(self: Reference, *_others: object) -> NoReturn:
+        self._refuse("cannot be compared or calculated with")
+
+    setattr(Reference, name, refuse)
+
+
+for _operator in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
+    _refuse_operator(f"__{_operator}__")
+    _refuse_operator(f"__r{_operator}__")
+for _operator in ("lt", "le", "gt", "ge", "ne", "neg", "pos", "abs", "invert", "round"):
+    _refuse_operator(f"__{_operator}__")
+
+
+class ParameterReference(Reference):
+    """A parameter of the pipeline, in the pipeline's body."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<parameter {self.name}>"
+
+    def __getitem__(self, _key: object) -> NoReturn:
+        raise ReferenceUseError(
+            f"{self!r} is passed whole", remedy="pass the parameter to a step and take the member there"
+        )
+
+
+class NodeOutput(Reference):
+    """The output of a step, or the part of it that a path leads to.
+
+    ``output["rows"][0]`` goes down into the output; whether the path exists is known when the step has run.
+    """
+
+    __slots__ = ("path", "penstock_node")
+
+    def __init__(self, node: Node, path: tuple[str, ...] = ()) -> None:
+        self.penstock_node = node
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"<output of {self.penstock_node.name}{''.join(f'[{part!r}]' for part in self.path)}>"
+
+    def __getitem__(self, key: Any) -> NodeOutput:
+        if isinstance(key, str):
+            return NodeOutput(self.penstock_node, (*self.path, key))
+        if isinstance(key, bool) or not isinstance(key, int) or key < 0:
+            raise ReferenceUseError(
+                f"{key!r} leads nowhere in {self!r}", remedy="use a text key, or a position from 0 on"
+            )
+        return NodeOutput(self.penstock_node, (*self.path, str(key)))
+
+    def after(self, *others: Any) -> NodeOutput:
+        """Makes the step wait for `others` (outputs or names of steps) too. Returns the same output."""
+        self.penstock_node.wait_for(others)
+        return self
+
+
+class Unmapped:
+    """A value that is the same for every item of a map."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        if isinstance(value, Unmapped):
+            raise DefinitionError("unmapped(unmapped(...)) is given", remedy="wrap the value once")
+        self.value = value
+
+
+def unmapped(value: Any) -> Any:
+    """In ``step.map(...)``: passes `value` (a list or a reference) whole to every item."""
+    return Unmapped(value)

@@ -1,0 +1,70 @@
+"""Where the functions of a pipeline live: their modules as an agent imports them, and the bundle they need."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penstock.authoring.graph import FunctionTarget
+from penstock.bundle.archive import Bundle, build_bundle
+from penstock.bundle.layout import Layout, layout_of
+from penstock.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from penstock.authoring.pipelines import Pipeline
+
+
+def needs_bundle(pipeline: Pipeline) -> bool:
+    if pipeline.options.bundle is not None:
+        return pipeline.options.bundle
+    return any(isinstance(node.target, FunctionTarget) for node in pipeline.graph().nodes.values())
+
+
+def bundle_pipeline(pipeline: Pipeline) -> Bundle | None:
+    """The archive for `pipeline`; None if it needs none."""
+    if not needs_bundle(pipeline):
+        return None
+    layout = pipeline_layout(pipeline)
+    files = {
+        source_file(node.target.function)
+        for node in pipeline.graph().nodes.values()
+        if isinstance(node.target, FunctionTarget)
+    }
+    return build_bundle(layout.root, layout.script_folders(files))
+
+
+def pipeline_layout(pipeline: Pipeline) -> Layout:
+    return layout_of(source_file(pipeline.function))
+
+
+def source_file(function: Callable[..., Any]) -> Path:
+    """The file of the module that defines `function`."""
+    file = _module_file(function)
+    if file is None:
+        raise DefinitionError(
+            f"{function.__qualname__} is defined in no file",
+            field=function.__name__,
+            remedy="put it into a .py file: what is typed into a session cannot be sent to agents",
+        )
+    return file
+
+
+def _module_file(definition: Any) -> Path | None:
+    file = getattr(sys.modules.get(definition.__module__), "__file__", None)
+    return None if file is None else Path(file).resolve()
+
+
+def module_name(definition: Any, layout: Layout) -> str:
+    """Of a function or class, as an agent imports it: by its place in the bundle, or as it is installed."""
+    file = _module_file(definition)
+    if file is not None and layout.holds(file):
+        return layout.module_of(file)
+    if definition.__module__ == "__main__":
+        raise DefinitionError(
+            f"{definition.__qualname__} lives outside the bundle's root {layout.root}",
+            field=definition.__name__,
+            remedy="move its file below the root, or import it from an installed package",
+        )
+    return str(definition.__module__)

@@ -1,0 +1,201 @@
+"""From the graph of a pipeline to its `PipelineSpec`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf import duration_pb2
+
+from penstock.authoring.commands import File
+from penstock.authoring.graph import CommandTarget, Constant, FunctionTarget, Item, Node, Source
+from penstock.authoring.options import ErrorName, Retry, StepOptions
+from penstock.authoring.pipelines import PipelineParameter, first_paragraph
+from penstock.authoring.references import NodeOutput, ParameterReference
+from penstock.authoring.sources import module_name, needs_bundle, pipeline_layout
+from penstock.bundle.layout import Layout
+from penstock.errors import DefinitionError
+from penstock.quantities import nanoseconds
+from penstock.v1 import pipeline_pb2
+from penstock.wire_values import to_list_value, to_value
+
+if TYPE_CHECKING:
+    from penstock.authoring.pipelines import Pipeline
+
+
+def build_spec(pipeline: Pipeline, bundle_digest: str) -> pipeline_pb2.PipelineSpec:
+    options = pipeline.options
+    layout = pipeline_layout(pipeline) if needs_bundle(pipeline) else None
+    spec = pipeline_pb2.PipelineSpec(
+        name=options.name,
+        description=options.description,
+        max_parallel=options.max_parallel,
+        fail_fast=options.fail_fast,
+        labels=options.labels,
+        bundle_digest=bundle_digest,
+        parameters=[_parameter(parameter) for parameter in pipeline.parameters.values()],
+        steps=[_step(node, layout) for node in pipeline.graph().nodes.values()],
+    )
+    _set_span(spec.timeout, options.timeout)
+    _set_span(spec.stop_grace, options.stop_grace)
+    if options.defaults != StepOptions():
+        _set_shared(spec.defaults, options.defaults, layout)
+        spec.defaults.SetInParent()
+    return spec
+
+
+def _parameter(parameter: PipelineParameter) -> pipeline_pb2.Parameter:
+    message = pipeline_pb2.Parameter(
+        name=parameter.name,
+        type=pipeline_pb2.ParameterType.Value(f"PARAMETER_TYPE_{parameter.type.name}"),
+    )
+    if not parameter.required:
+        message.default.CopyFrom(to_value(parameter.default))
+    return message
+
+
+def _step(node: Node, layout: Layout | None) -> pipeline_pb2.StepSpec:
+    options = node.options
+    message = pipeline_pb2.StepSpec(
+        name=node.name,
+        description=_description(node),
+        when=options.when or "",
+        allow_failure=bool(options.allow_failure),
+        cleanup=bool(options.cleanup),
+        depends_on=_depends_on(node),
+    )
+    if options.trigger_rule is not None:
+        message.trigger_rule = pipeline_pb2.TriggerRule.Value(f"TRIGGER_RULE_{options.trigger_rule.name}")
+    _set_action(message, node, layout)
+    for name, source in node.inputs.items():
+        message.inputs[name].CopyFrom(_input(source))
+    if node.over is not None:
+        message.map.CopyFrom(_map(node.over))
+    _set_shared(message, options, layout)
+    return message
+
+
+def _description(node: Node) -> str:
+    if node.options.description is not None:
+        return node.options.description
+    return first_paragraph(node.target.function) if isinstance(node.target, FunctionTarget) else ""
+
+
+def _depends_on(node: Node) -> list[str]:
+    """Each name once, in the order given."""
+    names = [other if isinstance(other, str) else other.name for other in node.upstream]
+    return list(dict.fromkeys(names))
+
+
+def _set_action(message: pipeline_pb2.StepSpec, node: Node, layout: Layout | None) -> None:
+    match node.target:
+        case FunctionTarget(function):
+            if layout is None:
+                raise DefinitionError(
+                    "a step is a Python function, and the pipeline says bundle=False",
+                    field=f"steps.{node.name}",
+                    remedy="leave bundle out",
+                )
+            message.function.module = module_name(function, layout)
+            message.function.qualname = function.__qualname__
+        case CommandTarget() as command:
+            message.command.CopyFrom(_command(command))
+
+
+def _command(command: CommandTarget) -> pipeline_pb2.CommandAction:
+    return pipeline_pb2.CommandAction(
+        argv=command.argv,
+        shell=command.shell,
+        outputs=[_command_output(name, output) for name, output in command.outputs.items()],
+        success_exit_codes=command.success_exit_codes,
+    )
+
+
+def _command_output(name: str, output: Any) -> pipeline_pb2.CommandOutput:
+    chosen = pipeline_pb2.OUTPUT_FORMAT_JSON if output.json else pipeline_pb2.OUTPUT_FORMAT_TEXT
+    message = pipeline_pb2.CommandOutput(name=name, format=chosen)
+    if isinstance(output, File):
+        message.file = output.path
+    else:
+        message.stdout = True
+    return message
+
+
+def _input(source: Source) -> pipeline_pb2.Input:
+    match source:
+        case Constant(value):
+            return pipeline_pb2.Input(value=to_value(value))
+        case Item():
+            return pipeline_pb2.Input(item=pipeline_pb2.ItemReference())
+        case ParameterReference():
+            return pipeline_pb2.Input(parameter=source.name)
+        case NodeOutput():
+            return pipeline_pb2.Input(step=_output(source))
+
+
+def _output(output: NodeOutput) -> pipeline_pb2.OutputReference:
+    return pipeline_pb2.OutputReference(step=output.penstock_node.name, path=output.path)
+
+
+def _map(over: Source) -> pipeline_pb2.MapSpec:
+    match over:
+        case ParameterReference():
+            return pipeline_pb2.MapSpec(parameter=over.name)
+        case NodeOutput():
+            return pipeline_pb2.MapSpec(step=_output(over))
+        case Constant(list() as values):
+            return pipeline_pb2.MapSpec(values=to_list_value(values))
+        case _:
+            raise AssertionError(f"no list to map over: {over}")
+
+
+def _set_shared(
+    message: pipeline_pb2.StepSpec | pipeline_pb2.StepDefaults, options: StepOptions, layout: Layout | None
+) -> None:
+    """What a step and the defaults for all steps have in common."""
+    if options.retry is not None:
+        message.retry.CopyFrom(_retry(options.retry, layout))
+    _set_span(message.timeouts.queued if options.queued_timeout else None, options.queued_timeout)
+    _set_span(message.timeouts.attempt if options.timeout else None, options.timeout)
+    _set_span(message.timeouts.overall if options.overall_timeout else None, options.overall_timeout)
+    message.queue = options.queue or ""
+    message.labels.update(options.labels or {})
+    message.env.update(options.env or {})
+    resources = pipeline_pb2.Resources(
+        cpu=options.cpu or 0,
+        memory_bytes=options.memory or 0,
+        gpu=options.gpu or 0,
+        custom=options.resources or {},
+    )
+    if resources != pipeline_pb2.Resources():
+        message.resources.CopyFrom(resources)
+
+
+def _retry(retry: Retry, layout: Layout | None) -> pipeline_pb2.RetryPolicy:
+    message = pipeline_pb2.RetryPolicy(
+        max_attempts=retry.max_attempts,
+        backoff_multiplier=retry.multiplier or 0,
+        retry_on=[_error_name(entry, layout) for entry in retry.retry_on],
+        never_retry_on=[_error_name(entry, layout) for entry in retry.never_retry_on],
+    )
+    if retry.initial_backoff is not None:
+        _set_span(message.initial_backoff, nanoseconds(retry.initial_backoff))
+    if retry.max_backoff is not None:
+        _set_span(message.max_backoff, nanoseconds(retry.max_backoff))
+    if retry.jitter is not None:
+        message.jitter = retry.jitter
+    return message
+
+
+def _error_name(entry: ErrorName, layout: Layout | None) -> str:
+    """As the failed attempt will name it: with the module as the agent imports it."""
+    if isinstance(entry, str):
+        return entry
+    if entry.__module__ == "builtins" or layout is None:
+        return entry.__qualname__
+    return f"{module_name(entry, layout)}.{entry.__qualname__}"
+
+
+def _set_span(message: duration_pb2.Duration | None, span: int | None) -> None:
+    if message is not None and span is not None:
+        message.seconds, message.nanos = divmod(span, 10**9)
+        message.SetInParent()

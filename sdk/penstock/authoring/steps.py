@@ -1,0 +1,175 @@
+"""`@step`: a Python function as a step."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
+
+from penstock.authoring.graph import FunctionTarget, Graph, Item, Source, current_graph
+from penstock.authoring.options import StepKeywords, StepOptions, read_options
+from penstock.authoring.references import NodeOutput, ParameterReference, Unmapped
+from penstock.errors import DefinitionError, NotInThisReleaseError
+from penstock.names import check_name
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Step(Generic[P, R]):
+    """A function that pipelines can use as a step.
+
+    Outside a pipeline a call is the plain function's call. In the body of a pipeline a call adds a node and
+    returns its output as a reference.
+    """
+
+    __name__: str
+    __qualname__: str
+    __wrapped__: Callable[P, R]
+
+    def __init__(self, function: Callable[P, R], options: StepOptions, base_name: str | None = None) -> None:
+        functools.update_wrapper(self, function)
+        self.penstock_function = function
+        self.penstock_options = options
+        self.penstock_name = base_name or function.__name__
+
+    def __repr__(self) -> str:
+        return f"<step {self.penstock_name}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        graph = current_graph()
+        if graph is None:
+            return self.penstock_function(*args, **kwargs)
+        return cast("R", self._add(graph, args, kwargs))
+
+    def options(self, **overrides: Unpack[StepKeywords]) -> Step[P, R]:
+        """The same step with other options; each one given replaces the former value of that option."""
+        changed = read_options(self.penstock_options, overrides)
+        return Step(self.penstock_function, changed, self.penstock_name)
+
+    def map(self, *args: Any, **kwargs: Any) -> list[R]:
+        """In a pipeline: one step run per item of a list; the output is the list of outputs in item order.
+
+        Exactly one argument is the list: a list, a parameter or the output of a step. All others are the same
+        for every item; a list or a reference among them is wrapped in `unmapped`.
+        """
+        graph = current_graph()
+        if graph is None:
+            raise DefinitionError(
+                f"{self!r}.map is used outside a pipeline",
+                remedy="call it in the body of a @pipeline; elsewhere use a loop over the plain function",
+            )
+        return cast("list[R]", self._add_map(graph, args, kwargs))
+
+    def _add(self, graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NodeOutput:
+        inputs: dict[str, Source] = {}
+        for name, value in self._bind(args, kwargs).items():
+            if isinstance(value, Unmapped):
+                raise DefinitionError(
+                    "unmapped(...) is given to a plain call",
+                    field=f"{self.penstock_name}.{name}",
+                    remedy="it belongs into step.map(...)",
+                )
+            inputs[name] = graph.source(value, f"{self.penstock_name}.{name}")
+        return graph.add(self._target(), self.penstock_options, self._node_name(), inputs)
+
+    def _add_map(self, graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NodeOutput:
+        bound = self._bind(args, kwargs)
+        mapped = self._mapped_argument(bound)
+        where = f"{self.penstock_name}.{mapped}"
+        over = graph.source(bound[mapped], where)
+        if isinstance(over, NodeOutput) and over.penstock_node.over is not None and not over.path:
+            raise NotInThisReleaseError(
+                f"{over!r} is itself mapped, and item-by-item maps come in a later release",
+                field=where,
+                remedy="collect the list in a plain step and map over that step's output",
+            )
+        inputs: dict[str, Source] = {}
+        for name, value in bound.items():
+            plain = value.value if isinstance(value, Unmapped) else value
+            inputs[name] = Item() if name == mapped else graph.source(plain, f"{self.penstock_name}.{name}")
+        return graph.add(self._target(), self.penstock_options, self._node_name(), inputs, over)
+
+    def _mapped_argument(self, bound: dict[str, Any]) -> str:
+        lists = [
+            name for name, value in bound.items() if isinstance(value, NodeOutput | ParameterReference | list | tuple)
+        ]
+        if len(lists) == 1:
+            return lists[0]
+        if not lists:
+            raise DefinitionError(
+                "no argument is a list to map over",
+                field=f"{self.penstock_name}.map",
+                remedy="give a list, a parameter or the output of a step, not wrapped in unmapped(...)",
+            )
+        raise NotInThisReleaseError(
+            f"the arguments {', '.join(lists)} are all lists, and maps over several lists come in a later release",
+            field=f"{self.penstock_name}.map",
+            remedy="wrap those that are the same for every item in unmapped(...)",
+        )
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Arguments by name: a step's inputs are keyword arguments."""
+        signature = inspect.signature(self.penstock_function)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise DefinitionError(
+                str(error), field=self.penstock_name, remedy=f"call it as {self.penstock_name}{signature}"
+            ) from None
+        inputs: dict[str, Any] = {}
+        for name, value in bound.arguments.items():
+            kind = signature.parameters[name].kind
+            if kind is inspect.Parameter.VAR_KEYWORD:
+                inputs.update(value)
+            elif kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL):
+                raise DefinitionError(
+                    f"the argument {name} can only be given by position",
+                    field=f"{self.penstock_name}.{name}",
+                    remedy="inputs are passed by name: take '*' and '/' out of the step's signature",
+                )
+            else:
+                inputs[name] = value
+        return inputs
+
+    def _target(self) -> FunctionTarget:
+        qualname = self.penstock_function.__qualname__
+        if "<" in qualname:
+            raise DefinitionError(
+                f"{qualname} is defined inside a function",
+                field=self.penstock_name,
+                remedy="define the step with def at the top of a module, where an agent can import it",
+            )
+        return FunctionTarget(self.penstock_function)
+
+    def _node_name(self) -> str:
+        return check_name(self.penstock_name, "name")
+
+
+@overload
+def step(function: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(**options: Unpack[StepKeywords]) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+def step(function: Callable[..., Any] | None = None, /, **options: Unpack[StepKeywords]) -> Any:
+    """Makes a function a step, with or without options.
+
+    `retries=2` is short for `retry=Retry(max_attempts=3)`: two more executions after the first. Spans of time
+    (`timeout` of one attempt, `queued_timeout`, `overall_timeout`) are seconds, a timedelta, or a text such as
+    "5m"; `memory` is bytes or a text such as "2GiB"; `when` is a CEL expression.
+    """
+
+    def decorate(target: Callable[..., Any]) -> Step[..., Any]:
+        if isinstance(target, Step):
+            raise DefinitionError(f"{target!r} is a step already", remedy="use .options(...) to change it")
+        if not inspect.isroutine(target):
+            raise DefinitionError(f"{target!r} is no function", remedy="put @step on a def")
+        return _decorated(target, read_options(StepOptions(), options))
+
+    return decorate if function is None else decorate(function)
+
+
+def _decorated(function: Callable[..., Any], options: StepOptions) -> Step[..., Any]:
+    """The decorator's name is the base of the names of all calls; only `.options(name=...)` is exact."""
+    return Step(function, replace(options, name=None), options.name)

@@ -1,0 +1,1 @@
+"""Code bundles: a source tree as one archive with a digest."""

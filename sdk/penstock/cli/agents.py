@@ -1,0 +1,92 @@
+"""`agents`: the agents that are, or lately were, connected."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from penstock.cli.session import Session, command_options, run_async
+
+if TYPE_CHECKING:
+    from penstock.v1 import agent_admin_service_pb2
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def agents(context: click.Context) -> None:
+    """List, show or drain agents. Without a sub-command: list."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_agents)
+
+
+@agents.command("list")
+@command_options
+def list_agents(session: Session) -> None:
+    """List the agents by id."""
+
+    async def main() -> None:
+        async with session.client() as client:
+            found = [agent async for agent in client.list_agents()]
+        _show(session, found)
+
+    run_async(main)
+
+
+@agents.command("get")
+@click.argument("agent_id", metavar="AGENT")
+@command_options
+def get_agent(session: Session, agent_id: str) -> None:
+    """Show one agent."""
+
+    async def main() -> None:
+        async with session.client() as client:
+            agent = await client.get_agent(agent_id)
+        _show(session, [agent])
+        labels = ", ".join(f"{name}={value}" for name, value in sorted(agent.labels.items()))
+        session.say(f"labels: {labels or '-'}")
+
+    run_async(main)
+
+
+@agents.command("drain")
+@click.argument("agent_id", metavar="AGENT")
+@click.option("--deadline", type=click.FloatRange(min=0), metavar="SECONDS", help="Then the rest is stopped. [300]")
+@command_options
+def drain_agent(session: Session, agent_id: str, deadline: float | None) -> None:
+    """Ask an agent to take no new work, to end what it runs, and to leave."""
+
+    async def main() -> None:
+        async with session.client() as client:
+            agent = await client.drain_agent(agent_id, deadline)
+        _show(session, [agent])
+
+    run_async(main)
+
+
+def _show(session: Session, found: list[agent_admin_service_pb2.Agent]) -> None:
+    if session.as_json:
+        for agent in found:
+            session.emit(agent)
+        return
+    from penstock.cli.live import state_text
+    from penstock.cli.states import agent_state
+    from penstock.cli.tables import print_table, time_text
+    from penstock.quantities import format_size
+
+    rows = [
+        (
+            agent.id,
+            state_text(agent_state(agent.state)),
+            f"{agent.leases}/{agent.slots}",
+            ", ".join(agent.queues),
+            f"{agent.resources.cpu:g}",
+            format_size(agent.resources.memory_bytes),
+            agent.hostname,
+            agent.version,
+            time_text(agent, "connect_time"),
+        )
+        for agent in found
+    ]
+    titles = ("AGENT", "STATE", "LEASES", "QUEUES", "CPU", "MEMORY", "HOST", "VERSION", "CONNECTED")
+    print_table(session.console(), titles, rows)

@@ -1,0 +1,167 @@
+"""From a file to a pipeline: a Python module or a YAML document, with the bundle it needs."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from penstock.authoring.pipelines import Pipeline
+from penstock.bundle.archive import Bundle, build_bundle
+from penstock.bundle.layout import Layout, layout_of
+from penstock.errors import LoadError, PenstockError
+from penstock.names import nearest
+
+if TYPE_CHECKING:
+    from penstock.v1 import pipeline_pb2
+
+YAML_SUFFIXES = frozenset({".yaml", ".yml"})
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPipeline:
+    """A specification that names the digest of its bundle, and that bundle (None: it needs none)."""
+
+    spec: pipeline_pb2.PipelineSpec
+    bundle: Bundle | None
+
+
+def load_pipeline(target: str, name: str | None = None) -> LoadedPipeline:
+    """`target` is FILE or FILE:PIPELINE. LoadError, DefinitionError or BundleError say what is wrong."""
+    file, chosen = _split(target)
+    name = chosen or name
+    if not file.is_file():
+        raise LoadError("there is no such file", field=str(file), remedy="give a .py or .yaml file")
+    if file.suffix in YAML_SUFFIXES:
+        return _load_yaml(file, name)
+    if file.suffix == ".py":
+        return _load_python(file.resolve(), name)
+    raise LoadError(
+        f"the ending {file.suffix!r} is not known", field=str(file), remedy="give a .py, .yaml or .yml file"
+    )
+
+
+def _split(target: str) -> tuple[Path, str | None]:
+    file, colon, name = target.rpartition(":")
+    if colon and file and name and not Path(target).exists():
+        return Path(file), name
+    return Path(target), None
+
+
+def _load_yaml(file: Path, name: str | None) -> LoadedPipeline:
+    from penstock.yaml_format import load_document
+
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LoadError(f"the file cannot be read: {error}", field=str(file), remedy="save it as UTF-8") from None
+    document = load_document(text)
+    if name is not None and name != document.spec.name:
+        raise LoadError(f"the file holds {document.spec.name!r}, not {name!r}", field=str(file))
+    if document.bundle is None:
+        return LoadedPipeline(document.spec, None)
+    folder = (file.resolve().parent / document.bundle).resolve()
+    if not folder.is_dir():
+        raise LoadError(
+            "there is no such folder", field=f"bundle: {document.bundle}", remedy="it is relative to the file"
+        )
+    bundle = build_bundle(folder)
+    document.spec.bundle_digest = bundle.digest
+    return LoadedPipeline(document.spec, bundle)
+
+
+def _load_python(file: Path, name: str | None) -> LoadedPipeline:
+    module = import_file(file)
+    pipeline = _choose(file, module, name)
+    bundle = pipeline.build_bundle()
+    return LoadedPipeline(pipeline.spec(bundle.digest if bundle else ""), bundle)
+
+
+def _choose(file: Path, module: ModuleType, name: str | None) -> Pipeline:
+    found = {attribute: value for attribute, value in vars(module).items() if isinstance(value, Pipeline)}
+    if not found:
+        raise LoadError("the file defines no pipeline", field=str(file), remedy="put @pipeline on a function")
+    if name is not None:
+        for attribute, pipeline in found.items():
+            if name in (attribute, pipeline.name):
+                return pipeline
+        raise LoadError(f"there is no pipeline {name!r}", field=str(file), remedy=nearest(name, found))
+    distinct = list({id(pipeline): pipeline for pipeline in found.values()}.values())
+    own = [pipeline for pipeline in distinct if pipeline.function.__module__ == module.__name__]
+    candidates = own or distinct
+    if len(candidates) > 1:
+        listed = ", ".join(sorted(pipeline.name for pipeline in candidates))
+        raise LoadError(
+            f"the file defines several pipelines: {listed}", field=str(file), remedy=f"choose one: {file.name}:NAME"
+        )
+    return candidates[0]
+
+
+def import_file(file: Path) -> ModuleType:
+    """The module of `file`, imported under the name and with the import path that an agent will use."""
+    layout = layout_of(file)
+    name = layout.module_of(file)
+    _extend_import_path(layout, file)
+    try:
+        return _import(file, name)
+    except PenstockError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise LoadError(
+            f"the module does not import: {type(error).__name__}: {error}",
+            field=str(file),
+            remedy=_import_remedy(error),
+            user_traceback=_user_traceback(error, file),
+        ) from error
+
+
+def _import(file: Path, name: str) -> ModuleType:
+    if (file.parent / "__init__.py").exists():
+        module = importlib.import_module(name)
+        if Path(module.__file__ or "").resolve() != file:
+            raise LoadError(
+                f"the name {name!r} belongs to another module, {module.__file__}",
+                field=str(file),
+                remedy="rename the file or its package",
+            )
+        return module
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise LoadError("the file is no Python module", field=str(file), remedy="give a .py file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def _extend_import_path(layout: Layout, file: Path) -> None:
+    """For good: steps may import more when the body of the pipeline runs."""
+    folders = layout.import_roots()
+    if layout.script_folder(file) is not None:
+        folders.insert(0, file.parent)
+    sys.path[:0] = [str(folder) for folder in folders if str(folder) not in sys.path]
+    importlib.invalidate_caches()
+
+
+def _import_remedy(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"install {error.name.partition('.')[0]!r} here and where the agents run, or put it into the bundle"
+    return 'the file must import without starting anything: keep that under `if __name__ == "__main__":`'
+
+
+def _user_traceback(error: BaseException, file: Path) -> str:
+    """The frames from the user's file on, without those of the loader."""
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return "".join(traceback.format_exception_only(error))
+    frames = list(traceback.extract_tb(error.__traceback__))
+    first = next((at for at, frame in enumerate(frames) if Path(frame.filename) == file), len(frames))
+    return "".join([*traceback.format_list(frames[first:]), *traceback.format_exception_only(error)])

@@ -1,0 +1,231 @@
+"""`list` and `get`: looking at runs, steps and pipelines."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from penstock.cli.session import Session, command_options, emit_json, message_dict, run_async
+from penstock.errors import ParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from penstock.client.client import Client
+    from penstock.v1 import pipeline_service_pb2, run_pb2, run_service_pb2
+
+STATES = ("PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CANCELLED")
+_STEP = re.compile(r"(?P<step>[^\[\]]+)(?:\[(?P<item>\d+)\])?")
+
+
+def split_step(text: str) -> tuple[str, int | None]:
+    """ "step" or "step[3]"."""
+    match = _STEP.fullmatch(text)
+    if match is None:
+        raise ParameterError(f"{text!r} names no step", field="STEP", remedy="write step, or step[3] for an item")
+    return match["step"], None if match["item"] is None else int(match["item"])
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(["runs", "pipelines"]), default="runs")
+@click.option("--pipeline", default="", metavar="NAME", help="Only runs of this pipeline.")
+@click.option(
+    "--state", "states", multiple=True, type=click.Choice(STATES, case_sensitive=False), help="Only these states."
+)
+@click.option("--label", "-l", "labels", multiple=True, metavar="NAME=VALUE", help="Only runs with this label.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
+@command_options
+def list_command(
+    session: Session, kind: str, pipeline: str, states: tuple[str, ...], labels: tuple[str, ...], limit: int
+) -> None:
+    """List runs (newest first) or pipelines (by name)."""
+
+    async def main() -> None:
+        async with session.client() as client:
+            if kind == "pipelines":
+                await _list_pipelines(session, client, limit)
+            else:
+                await _list_runs(session, client, pipeline, states, labels, limit)
+
+    run_async(main)
+
+
+async def _list_runs(
+    session: Session,
+    client: Client,
+    pipeline: str,
+    states: Iterable[str],
+    labels: Iterable[str],
+    limit: int,
+) -> None:
+    from penstock.cli.live import state_text
+    from penstock.cli.running import read_labels
+    from penstock.cli.states import run_state
+    from penstock.cli.tables import counts_text, duration_text, print_table, time_text
+    from penstock.v1 import run_pb2
+
+    wanted = [run_pb2.RunState.Value(f"RUN_STATE_{state.upper()}") for state in states]
+    found = client.list_runs(pipeline=pipeline, states=wanted, labels=read_labels(labels), limit=limit)
+    runs = [run async for run in found]
+    if session.as_json:
+        for run in runs:
+            session.emit(run)
+        return
+    rows = [
+        (
+            run.id,
+            run.pipeline,
+            str(run.version_number),
+            state_text(run_state(run.state)),
+            time_text(run, "create_time"),
+            duration_text(run),
+            counts_text(run.step_counts),
+        )
+        for run in runs
+    ]
+    print_table(session.console(), ("RUN", "PIPELINE", "VERSION", "STATE", "CREATED", "TIME", "STEPS"), rows)
+
+
+async def _list_pipelines(session: Session, client: Client, limit: int) -> None:
+    from penstock.cli.tables import print_table, time_text
+
+    rows = []
+    async for pipeline in client.list_pipelines():
+        if limit == 0:
+            break
+        limit -= 1
+        version = pipeline.latest_version
+        if session.as_json:
+            session.emit(pipeline)
+        rows.append((pipeline.name, str(version.number), str(version.step_count), time_text(pipeline, "update_time")))
+    if not session.as_json:
+        print_table(session.console(), ("PIPELINE", "VERSION", "STEPS", "UPDATED"), rows)
+
+
+@click.command()
+@click.argument("what", metavar="RUN | pipeline")
+@click.argument("name", metavar="[STEP | NAME]", required=False)
+@click.option("--version", type=click.IntRange(min=1), help="Of a pipeline. Default: the newest.")
+@command_options
+def get(session: Session, what: str, name: str | None, version: int | None) -> None:
+    """Show a run with its steps, one step run (step or step[3]) with its attempts and output, or a pipeline.
+
+    \b
+    penstock get RUN
+    penstock get RUN STEP
+    penstock get pipeline NAME
+    """
+    if what == "pipeline" and name is None:
+        raise click.UsageError("Give the pipeline's name: penstock get pipeline NAME")
+
+    async def main() -> None:
+        async with session.client() as client:
+            if what == "pipeline":
+                _show_pipeline(session, await client.get_pipeline(name or "", version or 0))
+            elif name is None:
+                steps = [step_run async for step_run in client.list_step_runs(what)]
+                _show_run(session, await client.get_run(what), steps)
+            else:
+                step, item = split_step(name)
+                _show_step(session, await client.get_step_run(what, step, item))
+
+    run_async(main)
+
+
+def _show_pipeline(session: Session, response: pipeline_service_pb2.GetPipelineResponse) -> None:
+    if session.as_json:
+        session.emit(response)
+        return
+    from penstock.yaml_format import dump
+
+    version = response.version
+    click.echo(f"# {version.pipeline} version {version.number}, digest {version.digest}")
+    click.echo(dump(version.spec), nl=False)
+
+
+def _show_run(session: Session, run: run_pb2.Run, steps: list[run_pb2.StepRun]) -> None:
+    if session.as_json:
+        emit_json({"run": message_dict(run), "stepRuns": [message_dict(step_run) for step_run in steps]})
+        return
+    from penstock.cli.live import state_text
+    from penstock.cli.states import run_state, step_state
+    from penstock.cli.tables import counts_text, duration_text, print_table, shortened, time_text
+
+    console = session.console()
+    facts = [
+        ("run", run.id),
+        ("pipeline", f"{run.pipeline}, version {run.version_number}"),
+        ("state", state_text(run_state(run.state))),
+        ("reason", run.reason),
+        ("parameters", shortened(_parameters_text(run), 200)),
+        ("labels", ", ".join(f"{name}={value}" for name, value in sorted(run.labels.items()))),
+        ("created", time_text(run, "create_time")),
+        ("time", duration_text(run)),
+    ]
+    for fact, value in facts:
+        if value:
+            console.print(f"{fact:<11}", value, sep="", markup=False)
+    rows = [
+        (
+            step_run.display_name or step_run.step,
+            state_text(step_state(step_run.state)),
+            str(step_run.attempt_count or ""),
+            duration_text(step_run),
+            counts_text(step_run.item_counts),
+            shortened(step_run.output_json or step_run.failure.message or step_run.wait_reason),
+        )
+        for step_run in steps
+    ]
+    console.print()
+    print_table(console, ("STEP", "STATE", "ATTEMPTS", "TIME", "ITEMS", "OUTPUT"), rows)
+
+
+def _parameters_text(run: run_pb2.Run) -> str:
+    import json
+
+    from penstock.wire_values import from_value
+
+    values = {name: from_value(value) for name, value in sorted(run.parameters.items())}
+    return json.dumps(values, ensure_ascii=False) if values else ""
+
+
+def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse) -> None:
+    if session.as_json:
+        session.emit(response)
+        return
+    from penstock.cli.live import state_text
+    from penstock.cli.states import attempt_outcome, step_state
+    from penstock.cli.tables import counts_text, duration_text, print_table, shortened
+
+    console, step_run = session.console(), response.step_run
+    facts: list[tuple[str, Any]] = [
+        ("step", step_run.display_name or step_run.step),
+        ("state", state_text(step_state(step_run.state))),
+        ("items", counts_text(step_run.item_counts)),
+        ("time", duration_text(step_run)),
+        ("agent", step_run.agent_id),
+        ("failure", f"{step_run.failure.reason}: {step_run.failure.message}" if step_run.failure.reason else ""),
+        ("metrics", ", ".join(f"{name}={value:g}" for name, value in sorted(step_run.metrics.items()))),
+        ("metadata", ", ".join(f"{name}={value}" for name, value in sorted(step_run.metadata.items()))),
+        ("output", step_run.output_json),
+    ]
+    for fact, value in facts:
+        if value:
+            console.print(f"{fact:<11}", value, sep="", markup=False)
+    if step_run.failure.traceback:
+        console.print(step_run.failure.traceback.rstrip(), markup=False)
+    rows = [
+        (
+            str(attempt.number),
+            attempt_outcome(attempt.outcome),
+            attempt.agent_id,
+            duration_text(attempt),
+            shortened(attempt.failure.message or attempt.failure.reason),
+        )
+        for attempt in response.attempts
+    ]
+    if rows:
+        console.print()
+        print_table(console, ("ATTEMPT", "OUTCOME", "AGENT", "TIME", "FAILURE"), rows)

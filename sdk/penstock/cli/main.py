@@ -1,0 +1,134 @@
+"""The command line's entry: the list of commands, and how errors are shown."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from typing import NoReturn
+
+import click
+
+from penstock.cli.session import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
+from penstock.errors import DefinitionError, LoadError, ParameterError, PenstockError, ServiceError, SettingsError
+
+# Command: its module and name there, and the line of `penstock --help`, which imports none of them.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "dev": ("penstock.dev.command", "dev", "Start PostgreSQL, a coordinator and agents on this machine."),
+    "run": ("penstock.cli.running", "run", "Run the pipeline in a file, and watch it."),
+    "apply": ("penstock.cli.pipelines", "apply", "Create or update a pipeline from a file."),
+    "validate": ("penstock.cli.pipelines", "validate", "Check a file without storing anything."),
+    "start": ("penstock.cli.running", "start", "Start a pipeline that was applied before."),
+    "watch": ("penstock.cli.running", "watch", "Watch a run until it is at rest."),
+    "list": ("penstock.cli.looking", "list_command", "List runs or pipelines."),
+    "get": ("penstock.cli.looking", "get", "Show a run, a step run or a pipeline."),
+    "logs": ("penstock.cli.logs", "logs", "Show what the steps of a run print."),
+    "cancel": ("penstock.cli.pipelines", "cancel", "Cancel a run."),
+    "delete": ("penstock.cli.pipelines", "delete", "Delete a pipeline."),
+    "agents": ("penstock.cli.agents", "agents", "List, show or drain agents."),
+    "config": ("penstock.cli.configuration", "config", "Show every setting with its value and source."),
+    "server": ("penstock.cli.processes", "server", "Run a coordinator."),
+    "agent": ("penstock.cli.processes", "agent", "Run an agent."),
+}
+
+
+class LazyCommands(click.Group):
+    """Imports a command when it is called, not when another one is."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute, _help = COMMANDS[name]
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            return _unavailable(name, error)
+        if not isinstance(found, click.Command):
+            raise TypeError(f"{module}.{attribute} is no command")
+        return found
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_module, _attribute, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from penstock.names import nearest
+
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            context.fail(f"There is no command {args[0]!r} ({nearest(args[0], COMMANDS)}).")
+        return super().resolve_command(context, args)
+
+
+def _unavailable(name: str, error: ModuleNotFoundError) -> click.Command:
+    """Stands in for a command that needs an extra which is not installed."""
+    extra = "all" if name == "dev" else ""
+    missing = (error.name or "").partition(".")[0]
+
+    @click.command(name, context_settings={"ignore_unknown_options": True}, add_help_option=False)
+    @click.argument("_rest", nargs=-1)
+    def unavailable(_rest: tuple[str, ...]) -> NoReturn:
+        raise PenstockError(
+            f"`penstock {name}` needs {missing!r}, which is not installed",
+            remedy=f"pip install 'penstock[{extra}]'" if extra else f"pip install {missing}",
+        )
+
+    return unavailable
+
+
+@click.command(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="penstock", message="penstock %(version)s")
+def cli() -> None:
+    """Durable pipelines: define them in Python or YAML, run them on agents.
+
+    Settings come from options, PENSTOCK_ADDRESS and PENSTOCK_API_KEY, and the configuration file
+    (`penstock config` shows them). PENSTOCK_DEBUG=1 shows the trace of an error.
+    """
+
+
+def main() -> NoReturn:
+    """Runs the command line and exits. Errors are one line on standard error."""
+    try:
+        code = cli.main(prog_name="penstock", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except PenstockError as error:
+        _show(error)
+        code = _exit_code(error)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone: nobody is left to be told, and nothing more can be flushed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_FAILED
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _exit_code(error: PenstockError) -> int:
+    """2 for what the caller gave, 1 for what happened."""
+    refused = isinstance(error, ServiceError) and error.code in ("INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS")
+    usage = isinstance(error, DefinitionError | LoadError | ParameterError | SettingsError)
+    return EXIT_USAGE if usage or refused else EXIT_FAILED
+
+
+def _show(error: PenstockError) -> None:
+    if os.environ.get("PENSTOCK_DEBUG") == "1":
+        traceback.print_exception(error)
+    if isinstance(error, LoadError) and error.user_traceback:
+        click.echo(error.user_traceback.rstrip(), err=True)
+    click.echo(f"penstock: {_kind(error)}: {_one_line(error)}", err=True)
+
+
+def _kind(error: PenstockError) -> str:
+    return error.code if isinstance(error, ServiceError) else type(error).__name__.removesuffix("Error")
+
+
+def _one_line(error: PenstockError) -> str:
+    return " ".join(str(error).split())

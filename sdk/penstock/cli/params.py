@@ -1,0 +1,112 @@
+"""`-p name=value` and `--params-file`: from text to values of the declared types."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penstock.errors import ParameterError
+from penstock.json_values import Json, plain_json
+from penstock.names import nearest
+from penstock.parameters import ParameterType, check_fits
+
+if TYPE_CHECKING:
+    from penstock.v1 import pipeline_pb2
+
+_INT = re.compile(r"[-+]?\d+")
+
+
+def read_parameters(spec: pipeline_pb2.PipelineSpec, pairs: Sequence[str], file: Path | None) -> dict[str, Json]:
+    """Values for the parameters of `spec`; a pair wins over the file. ParameterError names the parameter.
+
+    A pair of a string parameter is taken as it stands; all others are read as JSON, and a parameter of type
+    any that is no JSON as text.
+    """
+    types = declared_types(spec)
+    values: dict[str, Json] = {}
+    for name, value in _read_file(file).items():
+        values[name] = check_fits(_type_of(types, name), value, name)
+    for pair in pairs:
+        name, text = _split(pair)
+        values[name] = parse_value(_type_of(types, name), text, name)
+    _check_required(spec, values)
+    return values
+
+
+def declared_types(spec: pipeline_pb2.PipelineSpec) -> dict[str, ParameterType]:
+    from penstock.v1 import pipeline_pb2
+
+    return {
+        parameter.name: ParameterType[pipeline_pb2.ParameterType.Name(parameter.type).removeprefix("PARAMETER_TYPE_")]
+        for parameter in spec.parameters
+    }
+
+
+def _type_of(types: Mapping[str, ParameterType], name: str) -> ParameterType:
+    if name not in types:
+        raise ParameterError("the pipeline has no such parameter", field=name, remedy=nearest(name, types))
+    return types[name]
+
+
+def _split(pair: str) -> tuple[str, str]:
+    name, equals, text = pair.partition("=")
+    if not equals or not name:
+        raise ParameterError(f"{pair!r} is no parameter", field="--param", remedy="write -p name=value")
+    return name, text
+
+
+def parse_value(kind: ParameterType, text: str, name: str) -> Json:
+    if kind is ParameterType.STRING:
+        return plain_json(text, name, ParameterError)
+    if kind is ParameterType.BOOL and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if kind is ParameterType.INT and _INT.fullmatch(text):
+        return plain_json(int(text), name, ParameterError)
+    try:
+        value = plain_json(json.loads(text), name, ParameterError)
+    except (ValueError, RecursionError):
+        if kind is not ParameterType.ANY:
+            raise ParameterError(
+                f"{text!r} does not fit the type {kind.value}", field=name, remedy=_FORMS[kind]
+            ) from None
+        return plain_json(text, name, ParameterError)
+    return check_fits(kind, value, name)
+
+
+_FORMS = {
+    ParameterType.INT: "give a whole number, for example 3",
+    ParameterType.FLOAT: "give a number, for example 0.5",
+    ParameterType.BOOL: "give true or false",
+    ParameterType.LIST: "give JSON, for example '[1, 2]'",
+    ParameterType.MAP: """give JSON, for example '{"a": 1}'""",
+}
+
+
+def _read_file(file: Path | None) -> dict[str, Json]:
+    """A YAML or JSON file with an object of parameters."""
+    if file is None:
+        return {}
+    from penstock.yaml_format.reading import read_yaml
+
+    try:
+        content: Any = read_yaml(file.read_text(encoding="utf-8")).value
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParameterError(f"the file cannot be read: {error}", field=str(file)) from None
+    if not isinstance(content, dict):
+        raise ParameterError(
+            "the file holds no object of parameters", field=str(file), remedy="write `name: value` lines"
+        )
+    return {name: plain_json(value, name, ParameterError) for name, value in content.items()}
+
+
+def _check_required(spec: pipeline_pb2.PipelineSpec, values: Mapping[str, Json]) -> None:
+    for parameter in spec.parameters:
+        if not parameter.HasField("default") and parameter.name not in values:
+            raise ParameterError(
+                "the parameter has no default and is not given",
+                field=parameter.name,
+                remedy=f"add -p {parameter.name}=VALUE",
+            )

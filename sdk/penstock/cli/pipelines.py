@@ -1,0 +1,95 @@
+"""`apply`, `validate`, `delete` and `cancel`: commands that change or check one thing."""
+
+from __future__ import annotations
+
+import click
+
+from penstock.cli.session import EXIT_USAGE, Session, command_options, emit_json, message_dict, run_async
+
+
+@click.command()
+@click.argument("target", metavar="FILE[:PIPELINE]")
+@click.option("--pipeline", "chosen", metavar="NAME", help="Which pipeline of the file.")
+@command_options
+def apply(session: Session, target: str, chosen: str | None) -> None:
+    """Create the pipeline of a .py or .yaml file, or a new version of it.
+
+    The same content again is the same version.
+    """
+    from penstock.cli.loading import load_pipeline
+
+    loaded = load_pipeline(target, chosen)
+
+    async def main() -> None:
+        async with session.client() as client:
+            if loaded.bundle is not None:
+                await client.upload_bundle(loaded.bundle)
+            version = await client.create_pipeline(loaded.spec)
+        if session.as_json:
+            session.emit(version)
+        session.say(f"{version.pipeline} version {version.number} ({version.digest[:12]}), {version.step_count} steps")
+
+    run_async(main)
+
+
+@click.command()
+@click.argument("target", metavar="FILE[:PIPELINE]")
+@click.option("--pipeline", "chosen", metavar="NAME", help="Which pipeline of the file.")
+@command_options
+def validate(session: Session, target: str, chosen: str | None) -> None:
+    """Check the pipeline of a .py or .yaml file as `apply` does, and store nothing.
+
+    Exit code 2 if there are problems, one line each.
+    """
+    from penstock.cli.loading import load_pipeline
+
+    loaded = load_pipeline(target, chosen)
+
+    async def main() -> int:
+        async with session.client() as client:
+            problems = await client.validate(loaded.spec)
+        if session.as_json:
+            emit_json({"problems": [{"field": field, "description": text} for field, text in problems]})
+        for field, text in problems:
+            session.say(f"{field}: {text}")
+        if not problems:
+            session.say(f"{loaded.spec.name} is valid")
+        return EXIT_USAGE if problems else 0
+
+    run_async(main)
+
+
+@click.command()
+@click.argument("name")
+@command_options
+def delete(session: Session, name: str) -> None:
+    """Take a pipeline out of lists. Its runs stay; it must have no live ones."""
+
+    async def main() -> None:
+        async with session.client() as client:
+            await client.delete_pipeline(name)
+        if session.as_json:
+            emit_json({})
+        session.say(f"{name} is deleted")
+
+    run_async(main)
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--now", is_flag=True, help="Kill what runs at once, and run no cleanup steps.")
+@click.option("--reason", default="", help="Kept with the run.")
+@command_options
+def cancel(session: Session, run_id: str, now: bool, reason: str) -> None:
+    """Cancel a run. Answered when the decision is kept, not when the last step has stopped."""
+
+    async def main() -> None:
+        from penstock.cli.states import run_state
+
+        async with session.client() as client:
+            run = await client.cancel(run_id, now=now, reason=reason)
+        if session.as_json:
+            emit_json(message_dict(run))
+        session.say(f"run {run.id} {run_state(run.state)}")
+
+    run_async(main)

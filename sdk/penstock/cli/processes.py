@@ -1,0 +1,52 @@
+"""`server` and `agent`: this process becomes the coordinator or the agent."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+import click
+
+from penstock.errors import PenstockError
+
+# Modules of the extras' packages; one that is missing means that the extra is not installed.
+_COORDINATOR_MODULES = ("asyncpg", "sqlalchemy", "alembic", "aiohttp", "structlog", "celpy", "grpc_health")
+_AGENT_MODULES = ("psutil",)
+
+_PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+def _process_command(name: str, module: str, extra: str, needed: tuple[str, ...], text: str) -> click.Command:
+    def become(arguments: tuple[str, ...]) -> NoReturn:
+        missing = [each for each in (module, *needed) if importlib.util.find_spec(each) is None]
+        if missing:
+            raise PenstockError(
+                f"`penstock {name}` needs {', '.join(missing)}, which is not installed",
+                remedy=f"pip install 'penstock[{extra}]'",
+            )
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606  # no shell is wanted
+
+    with_arguments: Callable[[Callable[..., object]], Callable[..., object]] = click.argument(
+        "arguments", nargs=-1, type=click.UNPROCESSED
+    )
+    return click.command(name, help=text, context_settings=_PASS_THROUGH)(with_arguments(become))
+
+
+server = _process_command(
+    "server",
+    "penstock_coordinator",
+    "coordinator",
+    _COORDINATOR_MODULES,
+    "Run a coordinator: `python -m penstock_coordinator` with the same arguments.",
+)
+agent = _process_command(
+    "agent",
+    "penstock_agent",
+    "agent",
+    _AGENT_MODULES,
+    "Run an agent: `python -m penstock_agent` with the same arguments.",
+)

@@ -1,0 +1,138 @@
+"""What a watched run looks like: folded from its events, drawn by `penstock.cli.live`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from penstock.cli.states import RUN_AT_REST, STEP_AT_REST, run_state, step_state
+from penstock.v1 import run_service_pb2
+
+
+@dataclass(slots=True)
+class StepProgress:
+    """One step; a mapped one with its items. Times are seconds since the epoch, by the coordinator's clock."""
+
+    name: str
+    state: str = "PENDING"
+    attempt: int = 0
+    agent: str = ""
+    failure: str = ""
+    start_time: float | None = None
+    end_time: float | None = None
+    item_count: int | None = None
+    items: dict[int, str] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def finished_items(self) -> int:
+        return sum(count for state, count in self.counts.items() if state in STEP_AT_REST)
+
+    def set_items(self, first: int, count: int, state: str) -> None:
+        for item in range(first, first + count):
+            before = self.items.get(item, "PENDING")
+            self.counts[before] -= 1
+            self.counts[state] += 1
+            self.items[item] = state
+
+    def expand(self, count: int) -> None:
+        self.item_count = count
+        self.items.clear()
+        self.counts = Counter({"PENDING": count})
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of plain output. `subject` is "run", "step", "step[3]" or "step[3..9]"."""
+
+    time: float
+    subject: str
+    state: str
+    detail: str
+
+
+class RunProgress:
+    """The run as its events tell it, in the order of its steps."""
+
+    def __init__(self, run_id: str, pipeline: str, steps: Iterable[str]) -> None:
+        self.run_id = run_id
+        self.pipeline = pipeline
+        self.state = "PENDING"
+        self.reason = ""
+        self.start_time: float | None = None
+        self.now = 0.0
+        self.steps = {name: StepProgress(name) for name in steps}
+
+    @property
+    def at_rest(self) -> bool:
+        return self.state in RUN_AT_REST
+
+    def apply(self, event: run_service_pb2.Event) -> list[Change]:
+        """Takes one event in; what changed, in order."""
+        self.now = event.time.ToNanoseconds() / 10**9
+        if self.start_time is None:
+            self.start_time = self.now
+        changes = [change for each in event.steps for change in self._apply_step(each)]
+        if event.run_state:
+            self.state, self.reason = run_state(event.run_state), event.run_reason
+            changes.append(Change(self.now, "run", self.state, self.reason))
+        return changes
+
+    def _apply_step(self, change: run_service_pb2.StepChange) -> Iterator[Change]:
+        step = self.steps.setdefault(change.step, StepProgress(change.step))
+        if change.HasField("expanded_count"):
+            step.expand(change.expanded_count)
+            yield Change(self.now, step.name, "EXPANDED", f"{change.expanded_count} items")
+        if not change.state:
+            return
+        state = step_state(change.state)
+        if change.item:
+            self._apply_items(step, change, state)
+        else:
+            self._apply_whole(step, change, state)
+        yield Change(self.now, _subject(change), state, _detail(change))
+
+    def _apply_whole(self, step: StepProgress, change: run_service_pb2.StepChange, state: str) -> None:
+        step.state = state
+        step.attempt = change.attempt or step.attempt
+        step.agent = change.agent_id or step.agent
+        if change.HasField("failure"):
+            step.failure = _first_line(change.failure.message or change.failure.reason)
+        if state == "RUNNING" and step.start_time is None:
+            step.start_time = self.now
+        step.end_time = self.now if state in STEP_AT_REST else None
+
+    def _apply_items(self, step: StepProgress, change: run_service_pb2.StepChange, state: str) -> None:
+        step.set_items(change.item[-1], max(change.item_count, 1), state)
+        if change.HasField("failure"):
+            message = _first_line(change.failure.message or change.failure.reason)
+            step.failure = f"[{change.item[-1]}] {message}"
+        if state == "RUNNING":
+            step.start_time = self.now if step.start_time is None else step.start_time
+            step.state = "RUNNING" if step.state not in STEP_AT_REST else step.state
+
+
+def _subject(change: run_service_pb2.StepChange) -> str:
+    if not change.item:
+        return change.step
+    outer = "".join(f"[{place}]" for place in change.item[:-1])
+    first, count = change.item[-1], max(change.item_count, 1)
+    span = f"[{first}]" if count == 1 else f"[{first}..{first + count - 1}]"
+    return f"{change.step}{outer}{span}"
+
+
+def _detail(change: run_service_pb2.StepChange) -> str:
+    parts = []
+    if change.attempt > 1:
+        parts.append(f"attempt {change.attempt}")
+    if change.agent_id:
+        parts.append(f"on {change.agent_id}")
+    if change.HasField("failure"):
+        parts.append(f"{change.failure.reason}: {_first_line(change.failure.message)}")
+    if change.HasField("wait_until"):
+        parts.append(f"until {change.wait_until.ToDatetime().isoformat(timespec='milliseconds')}Z")
+    return ", ".join(parts)
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]

@@ -1,0 +1,213 @@
+"""`run`, `start` and `watch`: runs that a person starts and looks at."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from penstock.cli.session import (
+    EXIT_CANCELLED,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    Session,
+    command_options,
+    run_async,
+)
+from penstock.errors import ParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from penstock.cli.progress import RunProgress
+    from penstock.client.client import Client
+    from penstock.json_values import Json
+    from penstock.v1 import pipeline_pb2, run_pb2
+
+
+def start_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--detach", "-d", is_flag=True, help="Print the run's id and do not watch it."),
+        click.option("--request-id", help="The same id starts the same run: for callers that try again."),
+        click.option("--label", "-l", "labels", multiple=True, metavar="NAME=VALUE", help="A label of the run."),
+        click.option(
+            "--params-file",
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            help="A YAML or JSON file of parameters.",
+        ),
+        click.option("--param", "-p", "params", multiple=True, metavar="NAME=VALUE", help="A parameter."),
+    ):
+        function = option(function)
+    return function
+
+
+@click.command()
+@click.argument("target", metavar="FILE[:PIPELINE]")
+@click.option("--pipeline", "chosen", metavar="NAME", help="Which pipeline of the file.")
+@start_options
+@command_options
+def run(
+    session: Session,
+    target: str,
+    chosen: str | None,
+    params: tuple[str, ...],
+    params_file: Path | None,
+    labels: tuple[str, ...],
+    request_id: str | None,
+    detach: bool,
+) -> None:
+    """Run the pipeline in a .py or .yaml file, and watch it.
+
+    The exit code is 0 when the run is COMPLETED, 1 when it FAILED, 2 when it could not be started, and 3 when
+    it was CANCELLED. Ctrl-C stops the watching with code 130; the run goes on.
+    """
+    from penstock.cli.loading import load_pipeline
+    from penstock.cli.params import read_parameters
+
+    loaded = load_pipeline(target, chosen)
+    values = read_parameters(loaded.spec, params, params_file)
+
+    async def main() -> int:
+        async with session.client() as client:
+            if loaded.bundle is not None:
+                await client.upload_bundle(loaded.bundle)
+            version = await client.create_pipeline(loaded.spec)
+            return await _start(session, client, loaded.spec, values, version.number, labels, request_id, detach)
+
+    run_async(main)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--version", "version", type=click.IntRange(min=1), help="A version's number. Default: the newest.")
+@start_options
+@command_options
+def start(
+    session: Session,
+    name: str,
+    version: int | None,
+    params: tuple[str, ...],
+    params_file: Path | None,
+    labels: tuple[str, ...],
+    request_id: str | None,
+    detach: bool,
+) -> None:
+    """Start a pipeline that was applied before, and watch the run. Exit codes are those of `run`."""
+    from penstock.cli.params import read_parameters
+
+    async def main() -> int:
+        async with session.client() as client:
+            found = (await client.get_pipeline(name, version or 0)).version
+            values = read_parameters(found.spec, params, params_file)
+            return await _start(session, client, found.spec, values, found.number, labels, request_id, detach)
+
+    run_async(main)
+
+
+async def _start(
+    session: Session,
+    client: Client,
+    spec: pipeline_pb2.PipelineSpec,
+    values: dict[str, Json],
+    version: int,
+    labels: tuple[str, ...],
+    request_id: str | None,
+    detach: bool,
+) -> int:
+    handle = await client.start(
+        spec.name,
+        values,
+        labels=read_labels(labels),
+        request_id=request_id or str(uuid.uuid4()),
+        version=version,
+    )
+    if detach:
+        if session.as_json:
+            session.emit(await handle.get())
+        else:
+            session.say(handle.id)
+        return EXIT_OK
+    session.say(f"run {handle.id} of {spec.name}, version {version}")
+    return await watch_run(session, client, handle.id, spec.name, [step.name for step in spec.steps])
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--from-event", type=click.IntRange(min=1), default=1, help="Begin with this event.")
+@command_options
+def watch(session: Session, run_id: str, from_event: int) -> None:
+    """Watch a run until it is at rest. Exit codes are those of `run`."""
+
+    async def main() -> int:
+        async with session.client() as client:
+            found = await client.get_run(run_id)
+            steps = [step_run.step async for step_run in client.list_step_runs(run_id)]
+            return await watch_run(session, client, run_id, found.pipeline, steps, from_event)
+
+    run_async(main)
+
+
+async def watch_run(
+    session: Session,
+    client: Client,
+    run_id: str,
+    pipeline: str,
+    steps: Iterable[str],
+    from_event: int = 1,
+) -> int:
+    """Shows the run until it is at rest; the exit code."""
+    import asyncio
+
+    from penstock.cli.progress import RunProgress
+
+    progress = RunProgress(run_id, pipeline, steps)
+    try:
+        await _show(session, client, progress, from_event)
+    except asyncio.CancelledError:
+        click.echo(
+            f"\nThe run goes on. Watch it: penstock watch {run_id}   Cancel it: penstock cancel {run_id}", err=True
+        )
+        return EXIT_INTERRUPTED
+    run = await client.get_run(run_id)
+    _show_end(session, run)
+    return exit_code(run)
+
+
+async def _show(session: Session, client: Client, progress: RunProgress, from_event: int) -> None:
+    from penstock.cli.live import follow
+
+    events = client.watch(progress.run_id, from_event)
+    if not session.as_json:
+        await follow(progress, events, session.console())
+        return
+    async for event in events:
+        session.emit(event)
+
+
+def _show_end(session: Session, run: run_pb2.Run) -> None:
+    from penstock.cli.states import run_state
+
+    if session.as_json:
+        session.emit(run)
+        return
+    session.say(f"run {run.id} {run_state(run.state)}" + (f": {run.reason}" if run.reason else ""))
+
+
+def exit_code(run: run_pb2.Run) -> int:
+    from penstock.cli.states import run_state
+
+    return {"COMPLETED": EXIT_OK, "CANCELLED": EXIT_CANCELLED}.get(run_state(run.state), EXIT_FAILED)
+
+
+def read_labels(pairs: Iterable[str]) -> dict[str, str]:
+    labels = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise ParameterError(f"{pair!r} is no label", field="--label", remedy="write --label name=value")
+        labels[name] = value
+    return labels

@@ -1,0 +1,90 @@
+"""What every command shares: the options --address and --json, the client, the output, the exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from rich.console import Console
+
+    from penstock.client.client import Client
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# A person waits for the answer: long enough for a coordinator that is being restarted, short enough otherwise.
+CALL_DEADLINE = 10.0
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_CANCELLED = 3
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    address: str | None
+    as_json: bool
+
+    def client(self) -> Client:
+        from penstock.client.client import Client
+
+        return Client(self.address, deadline=CALL_DEADLINE)
+
+    def console(self) -> Console:
+        from rich.console import Console
+
+        return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+    def say(self, text: str) -> None:
+        """For people; nothing with --json."""
+        if not self.as_json:
+            click.echo(text)
+
+    def emit(self, message: Message) -> None:
+        """One line of JSON: the message in protobuf's JSON mapping, with all of its fields."""
+        emit_json(message_dict(message))
+
+
+def message_dict(message: Message) -> dict[str, Any]:
+    from google.protobuf import json_format
+
+    return json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
+
+
+def emit_json(value: Any) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def command_options(function: F) -> F:
+    """Adds --address and --json; the command gets a `Session` as its first argument."""
+
+    @functools.wraps(function)
+    def wrapper(address: str | None, as_json: bool, **arguments: Any) -> Any:
+        return function(Session(address, as_json), **arguments)
+
+    with_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of text, one value per line.")
+    with_address = click.option(
+        "--address", metavar="HOST:PORT", help="The coordinator. Default: PENSTOCK_ADDRESS, then 127.0.0.1:7400."
+    )
+    return with_json(with_address(wrapper))  # type: ignore[return-value]  # click keeps the function's type
+
+
+def run_async(main: Callable[[], Awaitable[int | None]]) -> None:
+    """Runs a command's coroutine; what it returns is the exit code."""
+
+    async def entry() -> int:
+        return await main() or EXIT_OK
+
+    code = asyncio.run(entry())
+    if code:
+        raise SystemExit(code)

@@ -1,0 +1,45 @@
+"""States as they are shown: the word of the glossary and its colour."""
+
+from __future__ import annotations
+
+from penstock.v1 import agent_admin_service_pb2, run_pb2
+
+RUN_AT_REST = frozenset({"COMPLETED", "FAILED", "CANCELLED", "ROLLED_BACK"})
+STEP_AT_REST = RUN_AT_REST | {"SKIPPED", "UPSTREAM_FAILED"}
+
+COLOURS = {
+    "PENDING": "dim",
+    "READY": "yellow",
+    "RUNNING": "cyan",
+    "WAITING": "magenta",
+    "PAUSED": "magenta",
+    "CANCELLING": "magenta",
+    "COMPLETED": "green",
+    "FAILED": "bold red",
+    "SKIPPED": "dim",
+    "UPSTREAM_FAILED": "red",
+    "CANCELLED": "yellow",
+    "CONNECTED": "green",
+    "DRAINING": "magenta",
+    "LOST": "bold red",
+    "GONE": "dim",
+}
+
+
+def run_state(state: run_pb2.RunState.ValueType) -> str:
+    return run_pb2.RunState.Name(state).removeprefix("RUN_STATE_")
+
+
+def step_state(state: run_pb2.StepRunState.ValueType) -> str:
+    return run_pb2.StepRunState.Name(state).removeprefix("STEP_RUN_STATE_")
+
+
+def agent_state(state: agent_admin_service_pb2.AgentState.ValueType) -> str:
+    return agent_admin_service_pb2.AgentState.Name(state).removeprefix("AGENT_STATE_")
+
+
+def attempt_outcome(outcome: run_pb2.AttemptOutcome.ValueType) -> str:
+    """ "RUNNING" while there is none."""
+    if not outcome:
+        return "RUNNING"
+    return run_pb2.AttemptOutcome.Name(outcome).removeprefix("ATTEMPT_OUTCOME_")

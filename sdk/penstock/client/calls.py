@@ -1,0 +1,94 @@
+"""Making a call until it is answered: which failures are tried again, how long, and what is raised at last."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+import tenacity
+from grpc.aio import AioRpcError
+
+from penstock.client.status import retry_after, typed_error
+
+if TYPE_CHECKING:
+    from grpc.aio import UnaryStreamCall
+    from tenacity import RetryCallState
+
+T = TypeVar("T")
+
+INITIAL_WAIT = 0.1
+MAX_WAIT = 5.0
+
+
+def may_retry(error: BaseException) -> bool:
+    """Calls carry a request id or change nothing, so what may not have arrived is sent again."""
+    if not isinstance(error, AioRpcError):
+        return False
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        return True
+    return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and retry_after(error) is not None
+
+
+def wait_before(attempt: int, error: BaseException | None) -> float:
+    """Seconds before try `attempt` (2 is the first repetition): full jitter, and never less than asked for."""
+    drawn = random.uniform(0, min(MAX_WAIT, INITIAL_WAIT * 2.0 ** min(attempt - 1, 16)))  # noqa: S311
+    asked = retry_after(error) if isinstance(error, AioRpcError) else None
+    return drawn + (asked or 0.0)
+
+
+def _tenacity_wait(state: RetryCallState) -> float:
+    return wait_before(state.attempt_number + 1, state.outcome.exception() if state.outcome else None)
+
+
+class Caller:
+    """Makes calls to one address within `deadline` seconds each, with all tries and waits."""
+
+    def __init__(self, address: str, deadline: float) -> None:
+        self.address = address
+        self.deadline = deadline
+
+    async def call(self, attempt: Callable[[float], Awaitable[T]]) -> T:
+        """`attempt` gets the seconds that are left. Raises a typed error."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.deadline
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(may_retry),
+            wait=_tenacity_wait,
+            stop=tenacity.stop_before_delay(self.deadline),
+            reraise=True,
+        )
+
+        async def once() -> T:
+            return await attempt(max(end - loop.time(), 0.001))
+
+        try:
+            return await retrying(once)
+        except AioRpcError as error:
+            raise typed_error(error, self.address) from error
+
+    async def stream(self, open_call: Callable[[], UnaryStreamCall[object, T]], patience: float) -> AsyncIterator[T]:
+        """Messages of the stream that `open_call` opens and, after a break, opens again where it broke off.
+
+        Ends when a stream ends without an error. Breaks of up to `patience` seconds are bridged.
+        """
+        loop = asyncio.get_running_loop()
+        failures, failing_since = 0, 0.0
+        while True:
+            call = open_call()
+            try:
+                async for message in call:
+                    failures = 0
+                    yield message
+                return
+            except AioRpcError as error:
+                failures += 1
+                failing_since = loop.time() if failures == 1 else failing_since
+                wait = wait_before(failures + 1, error)
+                if not may_retry(error) or loop.time() + wait - failing_since > patience:
+                    raise typed_error(error, self.address) from error
+                await asyncio.sleep(wait)
+            finally:
+                call.cancel()

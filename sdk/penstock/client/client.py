@@ -1,0 +1,443 @@
+"""`Client`: every call that a coordinator answers, for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from penstock.authoring.pipelines import Pipeline
+from penstock.client.calls import Caller
+from penstock.client.channel import call_metadata, open_channel
+from penstock.client.handles import RunHandle
+from penstock.client.logs import LogPosition
+from penstock.client.upload import upload_bundle
+from penstock.client.watching import AT_REST, watch_events
+from penstock.errors import (
+    ParameterError,
+    RunCancelledError,
+    RunFailedError,
+    StepNotCompletedError,
+    WaitTimeoutError,
+)
+from penstock.json_values import Json, plain_json
+from penstock.settings import load_settings
+from penstock.v1 import (
+    agent_admin_service_pb2,
+    agent_admin_service_pb2_grpc,
+    bundle_service_pb2_grpc,
+    pipeline_pb2,
+    pipeline_service_pb2,
+    pipeline_service_pb2_grpc,
+    run_pb2,
+    run_service_pb2,
+    run_service_pb2_grpc,
+)
+from penstock.wire_values import to_value
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+    from penstock.bundle.archive import Bundle
+
+M = TypeVar("M")
+
+
+class Client:
+    """A client of one coordinator. Use it in one event loop, best as ``async with Client() as client:``.
+
+    The address comes from the argument, else from PENSTOCK_ADDRESS, else from the configuration file, else it
+    is 127.0.0.1:7400; the API key likewise. Each call takes at most `deadline` seconds with all of its tries: a
+    call that may not have arrived is made again with the same request id, so nothing happens twice. Streams
+    bridge breaks of up to `patience` seconds. Errors are those of `penstock.errors`.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        api_key: str | None = None,
+        deadline: float = 60.0,
+        patience: float = 300.0,
+    ) -> None:
+        settings = load_settings(address, api_key)
+        self.address = settings.address
+        self.patience = patience
+        self._caller = Caller(settings.address, deadline)
+        self._metadata = call_metadata(settings.api_key.get_secret_value() if settings.api_key else None)
+        self._channel: grpc.aio.Channel | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends what is under way. A later call opens a new channel."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    # The channel belongs to the loop that runs when it is opened, so it is opened by the first call.
+    def _open(self) -> grpc.aio.Channel:
+        if self._channel is None:
+            self._channel = open_channel(self.address)
+        return self._channel
+
+    def _pipelines(self) -> pipeline_service_pb2_grpc.PipelineServiceStub:
+        return pipeline_service_pb2_grpc.PipelineServiceStub(self._open())
+
+    def _runs(self) -> run_service_pb2_grpc.RunServiceStub:
+        return run_service_pb2_grpc.RunServiceStub(self._open())
+
+    def _agents(self) -> agent_admin_service_pb2_grpc.AgentAdminServiceStub:
+        return agent_admin_service_pb2_grpc.AgentAdminServiceStub(self._open())
+
+    def _bundles(self) -> bundle_service_pb2_grpc.BundleServiceStub:
+        return bundle_service_pb2_grpc.BundleServiceStub(self._open())
+
+    async def _call(self, method: Any, request: Any) -> Any:
+        def attempt(remaining: float) -> Awaitable[Any]:
+            call: Awaitable[Any] = method(request, timeout=remaining, metadata=self._metadata)
+            return call
+
+        return await self._caller.call(attempt)
+
+    # Pipelines
+
+    async def create_pipeline(
+        self, pipeline: Pipeline | pipeline_pb2.PipelineSpec, *, request_id: str | None = None
+    ) -> pipeline_pb2.PipelineVersion:
+        """Adds a version, or answers with the one that has this very content.
+
+        A Python pipeline's source tree is bundled and uploaded first. A specification is sent as it is: its
+        bundle must be there (see `upload_bundle`).
+        """
+        spec = await self._prepare(pipeline)
+        request = pipeline_service_pb2.CreatePipelineRequest(spec=spec, request_id=request_id or new_request_id())
+        response: pipeline_service_pb2.CreatePipelineResponse = await self._call(self._pipelines().Create, request)
+        return response.version
+
+    async def _prepare(self, pipeline: Pipeline | pipeline_pb2.PipelineSpec) -> pipeline_pb2.PipelineSpec:
+        if not isinstance(pipeline, Pipeline):
+            return pipeline
+        bundle = await asyncio.to_thread(pipeline.build_bundle)
+        if bundle is None:
+            return pipeline.spec()
+        spec = pipeline.spec(bundle.digest)
+        await self.upload_bundle(bundle)
+        return spec
+
+    async def upload_bundle(self, bundle: Bundle) -> bool:
+        """Uploads the archive unless the coordinator has it. Whether it was uploaded."""
+        return await upload_bundle(self._caller, self._bundles(), bundle, self._metadata, new_request_id())
+
+    async def validate(self, pipeline: Pipeline | pipeline_pb2.PipelineSpec) -> list[tuple[str, str]]:
+        """The (field, description) of every problem; none: `create_pipeline` would accept it. Uploads nothing."""
+        if isinstance(pipeline, Pipeline):
+            bundle = await asyncio.to_thread(pipeline.build_bundle)
+            spec = pipeline.spec(bundle.digest if bundle else "")
+        else:
+            spec = pipeline
+        request = pipeline_service_pb2.ValidatePipelineRequest(spec=spec)
+        response: pipeline_service_pb2.ValidatePipelineResponse = await self._call(self._pipelines().Validate, request)
+        return [(problem.field, problem.description) for problem in response.problems]
+
+    async def get_pipeline(self, name: str, version: int = 0) -> pipeline_service_pb2.GetPipelineResponse:
+        """The pipeline and the version asked for (0: the newest) with its specification."""
+        request = pipeline_service_pb2.GetPipelineRequest(name=name, version_number=version)
+        response: pipeline_service_pb2.GetPipelineResponse = await self._call(self._pipelines().Get, request)
+        return response
+
+    async def list_pipelines(self) -> AsyncIterator[pipeline_pb2.Pipeline]:
+        """All pipelines, ordered by name; pages are fetched as they are needed."""
+        request = pipeline_service_pb2.ListPipelinesRequest()
+        async for page in self._pages(self._pipelines().List, request):
+            for pipeline in page.pipelines:
+                yield pipeline
+
+    async def list_versions(self, name: str) -> AsyncIterator[pipeline_pb2.PipelineVersion]:
+        """All versions of a pipeline without their specifications, newest first."""
+        request = pipeline_service_pb2.ListPipelineVersionsRequest(name=name)
+        async for page in self._pages(self._pipelines().ListVersions, request):
+            for version in page.versions:
+                yield version
+
+    async def delete_pipeline(self, name: str, *, request_id: str | None = None) -> None:
+        """Takes the pipeline out of lists. FailedPreconditionError while it has live runs."""
+        request = pipeline_service_pb2.DeletePipelineRequest(name=name, request_id=request_id or new_request_id())
+        await self._call(self._pipelines().Delete, request)
+
+    # Runs
+
+    async def start(
+        self,
+        pipeline: str | Pipeline,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        labels: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+        version: int = 0,
+        trace_context: Mapping[str, str] | None = None,
+    ) -> RunHandle:
+        """Starts a run; it is durable when this returns. The same request id gives the same run.
+
+        A Python pipeline is created first, and the version that comes of it is the one that runs.
+        """
+        if isinstance(pipeline, Pipeline):
+            version = (await self.create_pipeline(pipeline)).number
+        request = start_request(
+            pipeline if isinstance(pipeline, str) else pipeline.name,
+            parameters or {},
+            labels=labels or {},
+            request_id=request_id or new_request_id(),
+            version=version,
+            trace_context=trace_context or {},
+        )
+        response: run_service_pb2.StartRunResponse = await self._call(self._runs().Start, request)
+        return RunHandle(self, response.run.id)
+
+    async def start_many(
+        self,
+        pipeline: str | Pipeline,
+        parameter_sets: Iterable[Mapping[str, Any]],
+        *,
+        labels: Mapping[str, str] | None = None,
+        request_ids: Sequence[str] | None = None,
+        version: int = 0,
+    ) -> list[RunHandle]:
+        """Starts up to 1,000 runs, all or none of them; handles come in the order of the parameter sets."""
+        if isinstance(pipeline, Pipeline):
+            version = (await self.create_pipeline(pipeline)).number
+        sets = list(parameter_sets)
+        ids = [new_request_id() for _ in sets] if request_ids is None else list(request_ids)
+        if len(ids) != len(sets):
+            raise ParameterError(
+                f"there are {len(ids)} request ids for {len(sets)} runs", field="request_ids", remedy="give one each"
+            )
+        name = pipeline if isinstance(pipeline, str) else pipeline.name
+        request = run_service_pb2.StartManyRunsRequest(
+            requests=[
+                start_request(name, parameters, labels=labels or {}, request_id=request_id, version=version)
+                for parameters, request_id in zip(sets, ids, strict=True)
+            ]
+        )
+        response: run_service_pb2.StartManyRunsResponse = await self._call(self._runs().StartMany, request)
+        return [RunHandle(self, run_id) for run_id in response.run_ids]
+
+    def run(self, run_id: str) -> RunHandle:
+        """A handle for a run by its id. Asks nothing."""
+        return RunHandle(self, run_id)
+
+    async def get_run(self, run_id: str) -> run_pb2.Run:
+        request = run_service_pb2.GetRunRequest(run_id=run_id)
+        response: run_service_pb2.GetRunResponse = await self._call(self._runs().Get, request)
+        return response.run
+
+    async def list_runs(
+        self,
+        *,
+        pipeline: str = "",
+        states: Sequence[run_pb2.RunState.ValueType] = (),
+        labels: Mapping[str, str] | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[run_pb2.Run]:
+        """Runs without parameters, newest first; pages are fetched as they are needed."""
+        request = run_service_pb2.ListRunsRequest(pipeline=pipeline, states=states, labels=labels or {})
+        left = limit
+        if left is not None:
+            request.page_size = min(max(left, 1), 1_000)
+        async for page in self._pages(self._runs().List, request):
+            for run in page.runs:
+                if left is not None:
+                    if left <= 0:
+                        return
+                    left -= 1
+                yield run
+
+    def watch(self, run_id: str, from_event: int = 1) -> AsyncIterator[run_service_pb2.Event]:
+        """Every event of the run from the one asked for, in order and once, until the run is at rest.
+
+        Connects again by itself and goes on after the last event.
+        """
+        return watch_events(self._caller, self._watch_call, self.get_run, run_id, from_event, self.patience)
+
+    def _watch_call(self, request: run_service_pb2.WatchRunRequest) -> Any:
+        return self._runs().Watch(request, metadata=self._metadata)
+
+    async def wait(self, run_id: str, timeout: float | None = None, *, raise_on_failure: bool = False) -> run_pb2.Run:
+        """The run at rest. WaitTimeoutError after `timeout` seconds; the run goes on then.
+
+        With `raise_on_failure` a run that is not COMPLETED raises RunFailedError or RunCancelledError.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                run = await self._rest(run_id)
+        except TimeoutError:
+            raise WaitTimeoutError(
+                f"the run {run_id} was not at rest after {timeout} s", remedy="wait again: it goes on"
+            ) from None
+        if raise_on_failure and run.state != run_pb2.RUN_STATE_COMPLETED:
+            raise _ended_badly(run)
+        return run
+
+    async def _rest(self, run_id: str) -> run_pb2.Run:
+        run = await self.get_run(run_id)
+        if run.state in AT_REST:
+            return run
+        async for _ in self.watch(run_id, max(run.last_event, 1)):
+            pass
+        return await self.get_run(run_id)
+
+    async def cancel(
+        self, run_id: str, *, now: bool = False, reason: str = "", request_id: str | None = None
+    ) -> run_pb2.Run:
+        """Cancels politely (cleanup steps run), or `now` (they do not). A run at rest is left as it is."""
+        request = run_service_pb2.CancelRunRequest(
+            run_id=run_id,
+            mode=run_service_pb2.CANCEL_MODE_NOW if now else run_service_pb2.CANCEL_MODE_POLITE,
+            reason=reason,
+            request_id=request_id or new_request_id(),
+        )
+        response: run_service_pb2.CancelRunResponse = await self._call(self._runs().Cancel, request)
+        return response.run
+
+    # Step runs
+
+    async def list_step_runs(
+        self, run_id: str, *, step: str = "", states: Sequence[run_pb2.StepRunState.ValueType] = ()
+    ) -> AsyncIterator[run_pb2.StepRun]:
+        """The steps as wholes, or the items of the mapped step `step`, in order; large outputs are left out."""
+        request = run_service_pb2.ListStepRunsRequest(run_id=run_id, step=step, states=states, page_size=1_000)
+        async for page in self._pages(self._runs().ListStepRuns, request):
+            for step_run in page.step_runs:
+                yield step_run
+
+    async def get_step_run(self, run_id: str, step: str, item: int | None = None) -> run_service_pb2.GetStepRunResponse:
+        """A step run with its attempts, oldest first."""
+        request = run_service_pb2.GetStepRunRequest(run_id=run_id, step=step, item=_item_path(item))
+        response: run_service_pb2.GetStepRunResponse = await self._call(self._runs().GetStepRun, request)
+        return response
+
+    async def result(self, run_id: str, step: str, item: int | None = None) -> Json:
+        """The output of a step run, also while the run goes on; of a mapped step the list of its outputs.
+
+        StepNotCompletedError while it is not COMPLETED.
+        """
+        step_run = (await self.get_step_run(run_id, step, item)).step_run
+        if step_run.state == run_pb2.STEP_RUN_STATE_COMPLETED:
+            output: Json = json.loads(step_run.output_json) if step_run.output_json else None
+            return output
+        state = run_pb2.StepRunState.Name(step_run.state).removeprefix("STEP_RUN_STATE_")
+        why = f": {step_run.failure.message}" if step_run.HasField("failure") else ""
+        raise StepNotCompletedError(
+            f"{step_run.display_name or step} is {state}{why}",
+            state=state,
+            failure=step_run.failure if step_run.HasField("failure") else None,
+        )
+
+    async def logs(
+        self,
+        run_id: str,
+        step: str = "",
+        item: int | None = None,
+        *,
+        attempt: int = 0,
+        follow: bool = False,
+        tail: int = 0,
+    ) -> AsyncIterator[run_service_pb2.LogLine]:
+        """Lines of one step run, or of the whole run, each once; `tail`: only the last so many of those there.
+
+        With `follow` until the step run or run is at rest, over breaks of the connection.
+        """
+        position = LogPosition(
+            run_service_pb2.TailLogsRequest(
+                run_id=run_id,
+                step=step,
+                item=_item_path(item),
+                attempt=attempt,
+                follow=follow,
+                tail_lines=tail,
+            )
+        )
+
+        def open_call() -> Any:
+            return self._runs().TailLogs(position.request(), metadata=self._metadata)
+
+        async for message in self._caller.stream(open_call, self.patience):
+            for line in position.fresh(message.lines):
+                yield line
+
+    # Agents
+
+    async def list_agents(self) -> AsyncIterator[agent_admin_service_pb2.Agent]:
+        """The agents that are, or lately were, connected, ordered by id."""
+        request = agent_admin_service_pb2.ListAgentsRequest()
+        async for page in self._pages(self._agents().List, request):
+            for agent in page.agents:
+                yield agent
+
+    async def get_agent(self, agent_id: str) -> agent_admin_service_pb2.Agent:
+        request = agent_admin_service_pb2.GetAgentRequest(agent_id=agent_id)
+        response: agent_admin_service_pb2.GetAgentResponse = await self._call(self._agents().Get, request)
+        return response.agent
+
+    async def drain_agent(
+        self, agent_id: str, deadline: float | None = None, *, request_id: str | None = None
+    ) -> agent_admin_service_pb2.Agent:
+        """Asks the agent to take no new work and leave; after `deadline` seconds (None: 300) it stops the rest."""
+        request = agent_admin_service_pb2.DrainAgentRequest(
+            agent_id=agent_id, request_id=request_id or new_request_id()
+        )
+        if deadline is not None:
+            request.deadline.FromNanoseconds(round(deadline * 10**9))
+        response: agent_admin_service_pb2.DrainAgentResponse = await self._call(self._agents().Drain, request)
+        return response.agent
+
+    async def _pages(self, method: Any, request: Any) -> AsyncIterator[Any]:
+        while True:
+            page = await self._call(method, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+
+def new_request_id() -> str:
+    return str(uuid.uuid4())
+
+
+def start_request(
+    pipeline: str,
+    parameters: Mapping[str, Any],
+    *,
+    labels: Mapping[str, str],
+    request_id: str,
+    version: int = 0,
+    trace_context: Mapping[str, str] | None = None,
+) -> run_service_pb2.StartRunRequest:
+    """ParameterError for a value that is no JSON, or a whole number beyond 2^53."""
+    values = {
+        name: to_value(plain_json(value, f"parameters.{name}", ParameterError)) for name, value in parameters.items()
+    }
+    return run_service_pb2.StartRunRequest(
+        pipeline=pipeline,
+        version_number=version,
+        parameters=values,
+        labels=labels,
+        request_id=request_id,
+        trace_context=trace_context or {},
+    )
+
+
+def _item_path(item: int | None) -> list[int]:
+    return [] if item is None else [item]
+
+
+def _ended_badly(run: run_pb2.Run) -> RunFailedError:
+    state = run_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_")
+    kind = RunCancelledError if run.state == run_pb2.RUN_STATE_CANCELLED else RunFailedError
+    return kind(f"the run {run.id} is {state}" + (f": {run.reason}" if run.reason else ""), run)

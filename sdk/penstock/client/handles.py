@@ -1,0 +1,40 @@
+"""A run that a client started, or knows by its id."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from penstock.json_values import Json
+
+if TYPE_CHECKING:
+    from penstock.client.client import Client
+    from penstock.v1 import run_pb2, run_service_pb2
+
+
+class RunHandle:
+    """A run by its id. Holds no state of the run: every method asks the coordinator."""
+
+    def __init__(self, client: Client, run_id: str) -> None:
+        self._client = client
+        self.id = run_id
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"
+
+    async def get(self) -> run_pb2.Run:
+        return await self._client.get_run(self.id)
+
+    async def wait(self, timeout: float | None = None, *, raise_on_failure: bool = False) -> run_pb2.Run:
+        """The run at rest. See `Client.wait`."""
+        return await self._client.wait(self.id, timeout, raise_on_failure=raise_on_failure)
+
+    async def result(self, step: str, item: int | None = None) -> Json:
+        """The output of a step, also while the run goes on. See `Client.result`."""
+        return await self._client.result(self.id, step, item)
+
+    def watch(self, from_event: int = 1) -> AsyncIterator[run_service_pb2.Event]:
+        return self._client.watch(self.id, from_event)
+
+    async def cancel(self, *, now: bool = False, reason: str = "") -> run_pb2.Run:
+        return await self._client.cancel(self.id, now=now, reason=reason)

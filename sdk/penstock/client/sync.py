@@ -1,0 +1,206 @@
+"""`SyncClient`: the client for code without an event loop.
+
+gRPC's asyncio must not be used from several loops of one process, so all blocking clients share one loop, in a
+thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+
+from penstock.client.client import Client
+
+if TYPE_CHECKING:
+    from penstock.authoring.pipelines import Pipeline
+    from penstock.json_values import Json
+    from penstock.v1 import run_pb2, run_service_pb2
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _LoopThread:
+    """The one loop of all blocking clients. Started by the first call; ends with the process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._started())
+        try:
+            return future.result()
+        except BaseException:  # Ctrl-C in the waiting thread: what was asked for ends too
+            future.cancel()
+            raise
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._loop.set_exception_handler(_report)
+                threading.Thread(target=self._loop.run_forever, name="penstock-client", daemon=True).start()
+            return self._loop
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """gRPC's poller raises this by mistake when a process has a second loop; nothing is lost by it."""
+    spurious = isinstance(context.get("exception"), BlockingIOError)
+    if not (spurious and "PollerCompletionQueue" in str(context.get("handle", ""))):
+        loop.default_exception_handler(context)
+
+
+_thread = _LoopThread()
+
+
+def _blocking(
+    method: Callable[Concatenate[Client, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[SyncClient, P], T]:
+    @functools.wraps(method)
+    def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return _thread.run(method(self.asynchronous, *args, **kwargs))
+
+    return call
+
+
+def _iterating(
+    method: Callable[Concatenate[Client, P], AsyncIterator[T]],
+) -> Callable[Concatenate[SyncClient, P], Iterator[T]]:
+    @functools.wraps(method)
+    def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        return _iterate(method(self.asynchronous, *args, **kwargs))
+
+    return call
+
+
+def _iterate(iterator: AsyncIterator[T]) -> Iterator[T]:
+    async def following() -> T:
+        return await anext(iterator)
+
+    try:
+        while True:
+            try:
+                yield _thread.run(following())
+            except StopAsyncIteration:
+                return
+    finally:
+        _thread.run(_close(iterator))
+
+
+async def _close(iterator: AsyncIterator[Any]) -> None:
+    close = getattr(iterator, "aclose", None)
+    if close is not None:
+        await close()
+
+
+class SyncClient:
+    """The same calls as `Client`, blocking. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        api_key: str | None = None,
+        deadline: float = 60.0,
+        patience: float = 300.0,
+    ) -> None:
+        self.asynchronous = Client(address, api_key=api_key, deadline=deadline, patience=patience)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    close = _blocking(Client.close)
+    create_pipeline = _blocking(Client.create_pipeline)
+    upload_bundle = _blocking(Client.upload_bundle)
+    validate = _blocking(Client.validate)
+    get_pipeline = _blocking(Client.get_pipeline)
+    list_pipelines = _iterating(Client.list_pipelines)
+    list_versions = _iterating(Client.list_versions)
+    delete_pipeline = _blocking(Client.delete_pipeline)
+    get_run = _blocking(Client.get_run)
+    list_runs = _iterating(Client.list_runs)
+    watch = _iterating(Client.watch)
+    wait = _blocking(Client.wait)
+    cancel = _blocking(Client.cancel)
+    list_step_runs = _iterating(Client.list_step_runs)
+    get_step_run = _blocking(Client.get_step_run)
+    result = _blocking(Client.result)
+    logs = _iterating(Client.logs)
+    list_agents = _iterating(Client.list_agents)
+    get_agent = _blocking(Client.get_agent)
+    drain_agent = _blocking(Client.drain_agent)
+
+    def start(
+        self,
+        pipeline: str | Pipeline,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        labels: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+        version: int = 0,
+        trace_context: Mapping[str, str] | None = None,
+    ) -> SyncRunHandle:
+        """See `Client.start`."""
+        started = self.asynchronous.start(
+            pipeline,
+            parameters,
+            labels=labels,
+            request_id=request_id,
+            version=version,
+            trace_context=trace_context,
+        )
+        return SyncRunHandle(self, _thread.run(started).id)
+
+    def start_many(
+        self,
+        pipeline: str | Pipeline,
+        parameter_sets: Iterable[Mapping[str, Any]],
+        *,
+        labels: Mapping[str, str] | None = None,
+        request_ids: Sequence[str] | None = None,
+        version: int = 0,
+    ) -> list[SyncRunHandle]:
+        """See `Client.start_many`."""
+        started = self.asynchronous.start_many(
+            pipeline, parameter_sets, labels=labels, request_ids=request_ids, version=version
+        )
+        return [SyncRunHandle(self, handle.id) for handle in _thread.run(started)]
+
+    def run(self, run_id: str) -> SyncRunHandle:
+        """A handle for a run by its id. Asks nothing."""
+        return SyncRunHandle(self, run_id)
+
+
+class SyncRunHandle:
+    """A run by its id. Holds no state of the run: every method asks the coordinator."""
+
+    def __init__(self, client: SyncClient, run_id: str) -> None:
+        self._client = client
+        self.id = run_id
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"
+
+    def get(self) -> run_pb2.Run:
+        return self._client.get_run(self.id)
+
+    def wait(self, timeout: float | None = None, *, raise_on_failure: bool = False) -> run_pb2.Run:
+        """The run at rest. See `Client.wait`."""
+        return self._client.wait(self.id, timeout, raise_on_failure=raise_on_failure)
+
+    def result(self, step: str, item: int | None = None) -> Json:
+        """The output of a step, also while the run goes on. See `Client.result`."""
+        return self._client.result(self.id, step, item)
+
+    def watch(self, from_event: int = 1) -> Iterator[run_service_pb2.Event]:
+        return self._client.watch(self.id, from_event)
+
+    def cancel(self, *, now: bool = False, reason: str = "") -> run_pb2.Run:
+        return self._client.cancel(self.id, now=now, reason=reason)

@@ -1,0 +1,122 @@
+"""The client's settings: argument, then environment, then configuration file, then default."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from penstock.errors import SettingsError
+
+DEFAULT_ADDRESS = "127.0.0.1:7400"
+DEFAULT_PORT = 7400
+ENV_PREFIX = "PENSTOCK_"
+_MASK = "********"
+
+
+def config_file() -> Path:
+    return Path(platformdirs.user_config_dir("penstock", appauthor=False)) / "config.toml"
+
+
+class ClientSettings(BaseSettings):
+    """PENSTOCK_ADDRESS and PENSTOCK_API_KEY, or `address` and `api_key` in the configuration file."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="forbid")
+
+    address: str = Field(default=DEFAULT_ADDRESS, description="host:port of the coordinator's gRPC")
+    api_key: SecretStr | None = Field(default=None, description="sent with every call")
+
+    @field_validator("address")
+    @classmethod
+    def _complete_address(cls, address: str) -> str:
+        return complete_address(address)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, InitSettingsSource(settings_cls, _read_file())
+
+
+def complete_address(address: str) -> str:
+    """host:port. A missing port is 7400; localhost is 127.0.0.1, where a coordinator listens by default."""
+    host, colon, port = address.strip().rpartition(":")
+    if not colon or address.endswith("]"):
+        host, port = address.strip(), str(DEFAULT_PORT)
+    if not host or "/" in address or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise ValueError("the address is no host:port")
+    return f"{'127.0.0.1' if host == 'localhost' else host}:{port}"
+
+
+def _read_file() -> dict[str, Any]:
+    file = config_file()
+    try:
+        with file.open("rb") as opened:
+            return tomllib.load(opened)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise SettingsError(str(error), field=str(file), remedy="mend or remove the file") from None
+
+
+def load_settings(address: str | None = None, api_key: str | None = None) -> ClientSettings:
+    """What is given here wins. SettingsError names the setting."""
+    given: dict[str, Any] = {"address": address, "api_key": api_key}
+    try:
+        return ClientSettings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise _settings_error(error) from None
+
+
+def _settings_error(error: ValidationError) -> SettingsError:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    name = ".".join(str(part) for part in problem["loc"])
+    known = ", ".join(ClientSettings.model_fields)
+    remedy = "write host:port, for example 127.0.0.1:7400" if name == "address" else f"known settings: {known}"
+    return SettingsError(problem["msg"], field=name, remedy=remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSetting:
+    """One setting as it is in force. Secrets are masked."""
+
+    name: str
+    value: str
+    source: str
+    description: str
+
+
+def shown_settings(address: str | None = None) -> list[ShownSetting]:
+    """Every setting with its value and where it comes from."""
+    settings = load_settings(address)
+    sources: dict[str, str] = dict.fromkeys(_read_file(), str(config_file()))
+    environment = EnvSettingsSource(ClientSettings)()
+    sources |= {name: f"environment {ENV_PREFIX}{name.upper()}" for name in environment}
+    if address is not None:
+        sources["address"] = "argument --address"
+    return [
+        ShownSetting(name, _shown(getattr(settings, name)), sources.get(name, "default"), field.description or "")
+        for name, field in ClientSettings.model_fields.items()
+    ]
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    return _MASK if isinstance(value, SecretStr) else str(value)
