@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.commands import Command
     from penstock_coordinator.core.run.state import Run
-    from penstock_coordinator.runtime.supervisor import Supervisor
     from penstock_coordinator.runtime.lane import Lane
+    from penstock_coordinator.runtime.supervisor import Supervisor
     from penstock_coordinator.runtime.watching import Watcher
 
 MESSAGES_PER_TURN = 64
@@ -91,8 +91,8 @@ class Actor:
         "committed_seq",
         "control",
         "deadline",
-        "environment_json",
         "discarded",
+        "environment_json",
         "in_flight",
         "item_values",
         "lane",
@@ -167,13 +167,14 @@ class Actor:
         if self.discarded:
             self._bounce()
             return None
-        drafts = Drafts(Ledger(self.run), Projection())
+        projection = Projection(self.run)
+        drafts = Drafts(Ledger(self.run, projection.note), projection)
         for _ in range(MESSAGES_PER_TURN):
             if not self.has_mail:
                 break
             self._decide(self.control.popleft() if self.control else self.mail.popleft(), drafts)
         self._place(drafts)
-        self._keep_outputs(drafts.projection)
+        self._keep_outputs(projection)
         self._supervisor.watch_deadline(self, next_deadline(self.run))
         return self._finish(drafts)
 
@@ -190,13 +191,11 @@ class Actor:
 
     def _apply(self, message: Message, permit: Permit | None, drafts: Drafts) -> None:
         """Decide one message; what it leaves of an offered room is free again."""
-        ledger = drafts.ledger
-        events, attempts, rested = len(ledger.events), len(ledger.attempts), len(ledger.rested)
-        decide(self.run, message, ledger)
-        if len(ledger.attempts) > attempts or len(ledger.rested) > rested:
-            drafts.projection.add(message, ledger.attempts[attempts:], ledger.rested[rested:])
+        drafts.projection.message = message if type(message) is AttemptEnded else None
+        before = len(drafts.ledger.events)
+        decide(self.run, message, drafts.ledger)
         if permit is not None:
-            self._settle_permit(permit, ledger.events[events:], drafts)
+            self._settle_permit(permit, drafts.ledger.events[before:], drafts)
 
     def _place(self, drafts: Drafts) -> None:
         """Lease what is ready on room that is free now; what finds none waits in its line."""
@@ -212,8 +211,8 @@ class Actor:
             self._supervisor.dispatcher.set_demand(self.run_id, self.plan.lines[line], demand)
             (self._waiting_lines.add if demand else self._waiting_lines.discard)(line)
 
-    def _settle_permit(self, permit: Permit, events: list[Event], drafts: Drafts) -> None:
-        used = sum(len(event.leases) for event in events if type(event) is StepsLeased)
+    def _settle_permit(self, permit: Permit, events: list[tuple[int, Event]], drafts: Drafts) -> None:
+        used = sum(len(event.leases) for _, event in events if type(event) is StepsLeased)
         if used:
             drafts.used.append((permit, used))
         if used < permit.count:
@@ -233,7 +232,7 @@ class Actor:
             actor=self,
             record=record,
             size=len(record.payload) + sum(len(row.output or b"") + 64 for row in record.step_runs),
-            events=list(enumerate(ledger.events, ledger.first_seq)),
+            events=ledger.events,
             commands=ledger.commands,
             used=drafts.used,
             results=drafts.results,
@@ -242,9 +241,7 @@ class Actor:
         self.in_flight.append(turn)
         return turn
 
-    def _answer_without_record(
-        self, commands: list[Command], answers: list[asyncio.Future[AppendOutcome]]
-    ) -> None:
+    def _answer_without_record(self, commands: list[Command], answers: list[asyncio.Future[AppendOutcome]]) -> None:
         """An answer may rest on what an earlier turn decided: it waits for that turn's commit."""
         if self.in_flight:
             self.in_flight[-1].commands.extend(commands)
@@ -262,7 +259,7 @@ class Actor:
             run_id=self.run_id,
             first_seq=drafts.ledger.first_seq,
             last_seq=drafts.ledger.last_seq,
-            payload=encode(events),
+            payload=encode([event for _, event in events]),
             at=drafts.now,
             new_run=new_run,
             change=change,
@@ -271,11 +268,11 @@ class Actor:
             request=drafts.request,
         )
 
-    def _row_changes(self, events: list[Event]) -> tuple[NewRun | None, RunChange | None]:
+    def _row_changes(self, events: list[tuple[int, Event]]) -> tuple[NewRun | None, RunChange | None]:
         """What the run's row gains: with the first record the row itself, later only what changed."""
         run = self.run
         new_run, self.new_run = self.new_run, None
-        ended = next((event for event in events if type(event) is RunEnded), None)
+        ended = next((event for _, event in events if type(event) is RunEnded), None)
         summary = None if ended is None else run.pack()
         end_time = None if ended is None else ended.at
         if new_run is not None:
@@ -290,7 +287,7 @@ class Actor:
                 ),
                 None,
             )
-        if not any(_changes_row(event, run) for event in events):
+        if not any(_changes_row(event, run) for _, event in events):
             return None, None
         change = RunChange(int(run.state), run.reason, run.started_at, end_time, summary)
         return None, change
@@ -346,7 +343,6 @@ class Actor:
                 mail.answer.cancel()
         self.control.clear()
         self.mail.clear()
-
 
 
 def _changes_row(event: Event, run: Run) -> bool:

@@ -66,7 +66,9 @@ class Fleet:
         if any(other.holder.agent == hello.agent_id and other.epoch > epoch for other in self.sessions()):
             raise Superseded(hello.agent_id)
         self._supersede(hello.agent_id)
-        holder = self.leases.add_holder(Holder(hello.agent_id, epoch, hello.boot_id, self._supervisor.clock.monotonic()))
+        holder = self.leases.add_holder(
+            Holder(hello.agent_id, epoch, hello.boot_id, self._supervisor.clock.monotonic())
+        )
         session = AgentSession(holder, _capacity(hello, epoch), self._welcome(epoch, basis_seq))
         self._sessions[epoch] = session
         self._rows[epoch] = row
@@ -344,4 +346,3 @@ def _capacity(hello: wire.Hello, epoch: int) -> Capacity:
         resources=dict(hello.resources),
         slots=hello.slots,
     )
-

@@ -93,7 +93,9 @@ async def read_output(cache: OutputCache, index: RunIndex, actor: Actor, step: i
     if states is None:
         whole = rows.get(-1, b"null")
     else:
-        parts = (rows.get(item, b"null") if state == StepState.COMPLETED else b"null" for item, state in enumerate(states))
+        parts = (
+            rows.get(item, b"null") if state == StepState.COMPLETED else b"null" for item, state in enumerate(states)
+        )
         whole = b"[" + b",".join(parts) + b"]"
     cache.put((actor.run_id, step, -1), whole)
     return whole

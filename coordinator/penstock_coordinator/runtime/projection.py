@@ -6,20 +6,32 @@ MessagePack in one column each: user data is never text to the database.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from penstock_coordinator.core.run.events import Failure
-from penstock_coordinator.core.run.messages import AttemptEnded, AttemptReport, Message
+from penstock_coordinator.core.run.events import (
+    AttemptFailed,
+    Charge,
+    Event,
+    Failure,
+    LeaseLost,
+    Outcome,
+    StepCancelled,
+    StepCompleted,
+    StepFailed,
+)
+from penstock_coordinator.core.run.messages import AttemptEnded, AttemptReport
 from penstock_coordinator.core.run.states import StepState
+from penstock_coordinator.core.run.view import describe
 from penstock_coordinator.ports import AttemptRow, StepRunRow
 from penstock_coordinator.runtime.views import AttemptView, FailureView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from penstock_coordinator.core.run.state import Run
+    from penstock_coordinator.core.run.view import StepRunDetail
 
-    from penstock_coordinator.core.run.ledger import EndedAttempt, RestedStep
+_Ending: TypeAlias = StepCompleted | AttemptFailed | LeaseLost | StepFailed | StepCancelled
 
 COMPLETED = 1
 """The outcome of an attempt that ended well: penstock.v1.AttemptOutcome."""
@@ -73,69 +85,111 @@ def _view(detail: FailureDetail) -> FailureView:
 
 
 class Projection:
-    """Collects the rows of one turn."""
+    """Collects the rows of one turn. `note` is told each event before the run evolves by it."""
 
-    __slots__ = ("attempts", "outputs", "step_runs")
+    __slots__ = ("_run", "attempts", "message", "outputs", "step_runs")
 
-    def __init__(self) -> None:
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.message: AttemptEnded | None = None
+        """The result that the events that come are decided on, if it is one."""
         self.step_runs: list[StepRunRow] = []
         self.attempts: list[AttemptRow] = []
         self.outputs: list[tuple[int, int, bytes]] = []
         """(step, item, JSON) of steps that completed."""
 
-    def add(self, message: Message, attempts: Iterable[EndedAttempt], rested: Iterable[RestedStep]) -> None:
-        """What one message led to."""
-        ended = message if isinstance(message, AttemptEnded) else None
-        for attempt in attempts:
-            self.attempts.append(_attempt_row(attempt, ended))
-        for step_run in rested:
-            output = None
-            if step_run.state is StepState.COMPLETED:
-                output = ended.output or b"null" if ended is not None else b"null"
-                self.outputs.append((step_run.step, step_run.item, output))
-            self.step_runs.append(_step_run_row(step_run, ended, output))
+    def note(self, seq: int, event: Event) -> None:
+        """Keep what the event ends."""
+        match event:
+            case StepCompleted():
+                self._completed(event)
+            case AttemptFailed():
+                self._attempt(event, int(event.outcome), event.failure)
+            case LeaseLost():
+                if event.charge is not Charge.NOBODY:
+                    self._attempt(event, int(Outcome.LOST), Failure("AgentLost", event.cause))
+            case StepFailed():
+                self._failed(event)
+            case StepCancelled():
+                self._cancelled(event)
 
+    def _completed(self, event: StepCompleted) -> None:
+        output = self.message.output or b"null" if self.message is not None else b"null"
+        self.outputs.append((event.step, event.item, output))
+        detail = self._attempt(event, COMPLETED, None)
+        self._rest(event, detail, StepState.COMPLETED, output, None)
 
-def _attempt_row(attempt: EndedAttempt, ended: AttemptEnded | None) -> AttemptRow:
-    own = ended if ended is not None and (ended.step, ended.item) == (attempt.step, attempt.item) else None
-    report = own.report if own is not None else AttemptReport()
-    detail = AttemptDetail(
-        report.run_duration,
-        report.cpu_duration,
-        report.peak_memory_bytes,
-        report.exit_code,
-        report.metrics,
-        report.metadata,
-        None if attempt.failure is None else _detail(attempt.failure, own),
-    )
-    return AttemptRow(
-        step=attempt.step,
-        item=attempt.item,
-        number=attempt.number,
-        token=attempt.token,
-        outcome=COMPLETED if attempt.outcome is None else int(attempt.outcome),
-        agent=attempt.agent,
-        start_time=attempt.leased_at,
-        end_time=attempt.ended_at,
-        detail=_encode(detail),
-    )
+    def _failed(self, event: StepFailed) -> None:
+        detail = describe(self._run, event.step, event.item)
+        if detail.token:
+            self._attempt_row(event, detail, int(Outcome.TIMED_OUT), event.failure)
+        self._rest(event, detail, StepState.FAILED, None, event.failure)
 
+    def _cancelled(self, event: StepCancelled) -> None:
+        detail = describe(self._run, event.step, event.item)
+        if detail.token:
+            self._attempt_row(event, detail, int(Outcome.CANCELLED), None)
+        if detail.attempts:
+            self._rest(event, detail, StepState.CANCELLED, None, None)
 
-def _step_run_row(rested: RestedStep, ended: AttemptEnded | None, output: bytes | None) -> StepRunRow:
-    own = ended if ended is not None and (ended.step, ended.item) == (rested.step, rested.item) else None
-    return StepRunRow(
-        step=rested.step,
-        item=rested.item,
-        generation=GENERATION,
-        state=int(rested.state),
-        attempts=rested.attempts,
-        output=output,
-        failure=None if rested.failure is None else _encode(_detail(rested.failure, own)),
-        agent=rested.agent,
-        ready_time=rested.ready_at,
-        start_time=rested.started_at,
-        end_time=rested.ended_at,
-    )
+    def _attempt(
+        self, event: StepCompleted | AttemptFailed | LeaseLost, outcome: int, failure: Failure | None
+    ) -> StepRunDetail:
+        detail = describe(self._run, event.step, event.item)
+        self._attempt_row(event, detail, outcome, failure)
+        return detail
+
+    def _attempt_row(self, event: _Ending, detail: StepRunDetail, outcome: int, failure: Failure | None) -> None:
+        own = self._own(event)
+        report = own.report if own is not None else AttemptReport()
+        packed = AttemptDetail(
+            report.run_duration,
+            report.cpu_duration,
+            report.peak_memory_bytes,
+            report.exit_code,
+            report.metrics,
+            report.metadata,
+            None if failure is None else _detail(failure, own),
+        )
+        self.attempts.append(
+            AttemptRow(
+                step=event.step,
+                item=event.item,
+                number=detail.attempts,
+                token=detail.token,
+                outcome=outcome,
+                agent=detail.agent,
+                start_time=detail.leased_at if detail.leased_at is not None else event.at,
+                end_time=event.at,
+                detail=_encode(packed),
+            )
+        )
+
+    def _rest(
+        self, event: _Ending, detail: StepRunDetail, state: StepState, output: bytes | None, failure: Failure | None
+    ) -> None:
+        self.step_runs.append(
+            StepRunRow(
+                step=event.step,
+                item=event.item,
+                generation=GENERATION,
+                state=int(state),
+                attempts=detail.attempts,
+                output=output,
+                failure=None if failure is None else _encode(_detail(failure, self._own(event))),
+                agent=detail.agent,
+                ready_time=detail.first_ready_at,
+                start_time=detail.first_leased_at,
+                end_time=event.at,
+            )
+        )
+
+    def _own(self, event: _Ending) -> AttemptEnded | None:
+        """The result, if it is that of the event's step run."""
+        message = self.message
+        if message is not None and (message.step, message.item) == (event.step, event.item):
+            return message
+        return None
 
 
 def _detail(failure: Failure, ended: AttemptEnded | None) -> FailureDetail:

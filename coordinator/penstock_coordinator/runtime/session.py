@@ -11,6 +11,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
+
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.fleet.session import Roll
 

@@ -335,9 +335,7 @@ class Supervisor:
         actor = self._add(old.run_id, old.plan, run, old.parameters_json, old.trace_context)
         actor.watchers = old.watchers
         known = [
-            command
-            for command in resume(run)
-            if not (isinstance(command, AwaitLease) and self._holds(actor, command))
+            command for command in resume(run) if not (isinstance(command, AwaitLease) and self._holds(actor, command))
         ]
         self.adopt(actor, known, {})
         for result in results:
@@ -409,4 +407,3 @@ def _unstorable(result: AttemptEnded) -> AttemptEnded:
         failure=Failure("ResultUnstorable", "the database refuses to store what the attempt returned"),
         jitter=result.jitter,
     )
-

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.messages import AttemptReport
-    from penstock_coordinator.core.run.state import Counts
+    from penstock_coordinator.core.run.state import StepCounts
     from penstock_coordinator.ports import AgentRow, RequestKey, RunRow, VersionRow
 
 
@@ -42,7 +42,7 @@ class RunView:
 
     row: RunRow
     plan: Plan
-    counts: Counts
+    counts: StepCounts
     generation: int
 
 
@@ -62,7 +62,7 @@ class StepRunView:
     agent: str = ""
     wait_reason: str = ""
     wait_until: int | None = None
-    item_counts: Counts | None = None
+    item_counts: StepCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)

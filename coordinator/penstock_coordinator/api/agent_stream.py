@@ -1,0 +1,281 @@
+"""The edge of the agents' stream: reads words, hands them to the fleet and the runs, writes what is gathered.
+
+One task reads and handles, one task writes; the handler itself only waits for the end. A read is never cancelled and
+never given a timeout, because both break the stream without a word: whoever wants it to end sets `closed`, the handler
+returns, and the transport ends the read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import msgspec
+import structlog
+
+from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_coordinator.core.run.commands import AckStatus
+from penstock_coordinator.core.run.events import Failure, Outcome
+from penstock_coordinator.core.run.messages import AttemptEnded, AttemptReport
+from penstock_coordinator.ports import Unavailable
+from penstock_coordinator.runtime.fleet import Superseded, UnsupportedProtocol
+from penstock_coordinator.runtime.session import AgentSession, microseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from penstock_coordinator.runtime.fleet import Fleet
+    from penstock_coordinator.runtime.supervisor import Supervisor
+
+log = structlog.get_logger(__name__)
+
+HELLO_SECONDS = 5.0
+FAREWELL_SECONDS = 1.0
+"""How long the last words may take to be written."""
+MAX_MESSAGE_BYTES = 1 << 20
+FAILURE_BYTES = 8 * 1024
+
+_decode_json = msgspec.json.Decoder().decode
+
+_OUTCOMES = {
+    wire.RESULT_STATUS_FAILED: Outcome.FAILED,
+    wire.RESULT_STATUS_CANCELLED: Outcome.CANCELLED,
+    wire.RESULT_STATUS_TIMED_OUT: Outcome.TIMED_OUT,
+    wire.RESULT_STATUS_LEASE_EXPIRED: Outcome.LOST,
+}
+
+
+class MalformedWord(Exception):
+    """The agent said something that the protocol does not allow. The stream ends."""
+
+
+class AgentStream:
+    """One connection of an agent, from its Hello to its end."""
+
+    def __init__(self, supervisor: Supervisor, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._supervisor = supervisor
+        self._fleet: Fleet = supervisor.fleet
+        self._context = context
+        self._session: AgentSession | None = None
+        self._expected_seq = 1
+        self._opened = asyncio.Event()
+        self._over = asyncio.Event()
+        self._refusal: tuple[grpc.StatusCode, str] | None = None
+
+    async def serve(self) -> None:
+        """Returns, or aborts the call, when the stream has ended. Leases outlive it."""
+        reader = asyncio.create_task(self._read_all())
+        writer: asyncio.Task[None] | None = None
+        hello = asyncio.get_running_loop().call_later(HELLO_SECONDS, self._no_hello)
+        try:
+            await _first_of(reader, self._opened, self._over)
+            hello.cancel()
+            if self._session is not None:
+                writer = asyncio.create_task(self._write_all(self._session))
+                await _first_of(reader, self._over, self._session.closed)
+        finally:
+            hello.cancel()
+            self._leave()
+            await self._finish(writer)
+        if self._refusal is not None:
+            await self._context.abort(*self._refusal)
+
+    def _leave(self) -> None:
+        session = self._session
+        if session is not None and not session.said_goodbye:
+            self._fleet.stream_ended(session)
+            log.info("session_ended", agent=session.holder.agent, session=session.epoch)
+
+    async def _finish(self, writer: asyncio.Task[None] | None) -> None:
+        """Give the writer a moment for what is gathered, a Goaway for example."""
+        if writer is None:
+            return
+        await asyncio.wait({writer}, timeout=FAREWELL_SECONDS)
+        if not writer.done():
+            writer.cancel()
+
+    def _no_hello(self) -> None:
+        if self._session is None:
+            self._refuse(grpc.StatusCode.DEADLINE_EXCEEDED, "no Hello came within 5 s")
+
+    def _refuse(self, code: grpc.StatusCode, details: str) -> None:
+        self._refusal = (code, details)
+        self._over.set()
+
+    # --- reading
+
+    async def _read_all(self) -> None:
+        try:
+            while not self._over.is_set():
+                message = await self._context.read()
+                if message is grpc.aio.EOF:
+                    return
+                await self._handle(message)
+        except MalformedWord as error:
+            self._refuse(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except UnsupportedProtocol as error:
+            self._refuse(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        except Superseded:
+            self._refuse(grpc.StatusCode.ABORTED, "a newer session of this agent is open")
+        except Unavailable:
+            self._refuse(grpc.StatusCode.UNAVAILABLE, "the database is away: come back")
+        finally:
+            self._over.set()
+
+    async def _handle(self, message: wire.AgentMessage) -> None:
+        if message.seq != self._expected_seq:
+            raise MalformedWord(f"seq: {message.seq} came where {self._expected_seq} was due")
+        self._expected_seq += 1
+        session = self._session
+        if session is None:
+            await self._hello(message)
+            return
+        session.holder.heard_at = self._supervisor.clock.monotonic()
+        session.basis_seq = message.seq
+        handling = self._dispatch(session, message)
+        if handling is not None:
+            await handling
+
+    async def _hello(self, message: wire.AgentMessage) -> None:
+        if message.WhichOneof("body") != "hello":
+            raise MalformedWord("body: the first message must be Hello")
+        hello = message.hello
+        _check_hello(hello)
+        self._session = await self._fleet.open(hello, message.seq)
+        log.info(
+            "session_opened",
+            agent=hello.agent_id,
+            session=self._session.epoch,
+            slots=hello.slots,
+            held_leases=len(hello.held_leases),
+        )
+        self._opened.set()
+
+    def _dispatch(self, session: AgentSession, message: wire.AgentMessage) -> Awaitable[None] | None:
+        fleet = self._fleet
+        match message.WhichOneof("body"):
+            case "results":
+                return self._results(session, message.results)
+            case "credits":
+                fleet.credits(session, message.credits.grant_limit)
+            case "leases_accepted":
+                fleet.accepted(message.leases_accepted.leases)
+            case "leases_rejected":
+                fleet.rejected(message.leases_rejected.leases)
+            case "heartbeat":
+                fleet.heartbeat(session, message.heartbeat)
+            case "returned":
+                for returned in message.returned.leases:
+                    fleet.released(returned.lease, "returned", started=returned.started)
+            case "draining":
+                fleet.draining(session)
+            case "goodbye":
+                for returned in message.goodbye.returned:
+                    fleet.released(returned.lease, "returned", started=returned.started)
+                fleet.goodbye(session)
+                self._over.set()
+            case "hello":
+                raise MalformedWord("body: a second Hello")
+            case _:
+                raise MalformedWord("body: missing")
+        return None
+
+    async def _results(self, session: AgentSession, results: wire.Results) -> None:
+        now = self._supervisor.clock.now()
+        for result in results.results:
+            message = _attempt_ended(result, session.epoch, now, self._supervisor)
+            if not self._supervisor.deliver(result.lease.run_id, message):
+                session.acknowledge(_stale(result))
+        await self._supervisor.wait_room()
+
+    # --- writing
+
+    async def _write_all(self, session: AgentSession) -> None:
+        """The only writer of the stream."""
+        try:
+            while True:
+                await session.wait_outgoing()
+                for message in session.drain():
+                    await self._context.write(message)
+                if session.closed.is_set():
+                    return
+        except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            self._over.set()
+
+
+async def _first_of(task: asyncio.Task[None], *events: asyncio.Event) -> None:
+    """Returns when the task is done or one of the events is set; the task goes on."""
+    waits = {asyncio.create_task(event.wait()) for event in events}
+    try:
+        await asyncio.wait({task, *waits}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+def _check_hello(hello: wire.Hello) -> None:
+    for name, value in (("agent_id", hello.agent_id), ("boot_id", hello.boot_id)):
+        if not value or len(value) > 128 or not value.isprintable():
+            raise MalformedWord(f"hello.{name}: needs 1 to 128 printable characters")
+    if not 1 <= hello.slots <= 10_000:
+        raise MalformedWord("hello.slots: needs 1 to 10,000")
+    for held in hello.held_leases:
+        if len(held.lease.run_id) != 16:
+            raise MalformedWord("hello.held_leases.lease.run_id: needs 16 bytes")
+
+
+def _stale(result: wire.StepResult) -> wire.ResultAck:
+    status = wire.ResultAckStatus.ValueType(int(AckStatus.STALE))
+    return wire.ResultAck(lease=result.lease, result_id=result.result_id, status=status)
+
+
+def _attempt_ended(result: wire.StepResult, session: int, now: int, supervisor: Supervisor) -> AttemptEnded:
+    lease = result.lease
+    report = AttemptReport(
+        run_duration=microseconds(result.run_duration),
+        cpu_duration=microseconds(result.cpu_duration),
+        peak_memory_bytes=result.peak_memory_bytes,
+        exit_code=result.exit_code if result.HasField("exit_code") else None,
+        metrics=tuple(result.metrics.items()),
+        metadata=tuple(result.metadata.items()),
+        traceback=result.error.traceback,
+        error_bases=tuple(result.error.error_bases),
+    )
+    if result.status == wire.RESULT_STATUS_OK:
+        problem = _output_problem(result.output, supervisor.timing.max_output_bytes)
+        if problem is None:
+            return AttemptEnded(
+                now, lease.step, lease.item, lease.token, result.result_id, session, None, result.output, report=report
+            )
+        outcome, failure = Outcome.FAILED, problem
+    else:
+        outcome = _OUTCOMES.get(result.status, Outcome.FAILED)
+        failure = Failure(
+            result.error.reason or "Unknown", result.error.message[:FAILURE_BYTES], result.error.error_class[:500]
+        )
+    return AttemptEnded(
+        now,
+        lease.step,
+        lease.item,
+        lease.token,
+        result.result_id,
+        session,
+        outcome,
+        failure=failure,
+        error_bases=report.error_bases,
+        jitter=supervisor.ids.jitter(),
+        report=report,
+    )
+
+
+def _output_problem(output: bytes, limit: int) -> Failure | None:
+    """The agent checks outputs before it sends them: this is against a broken one."""
+    if len(output) > limit:
+        return Failure("OutputTooLarge", f"the output has {len(output)} bytes, and {limit} is the limit")
+    if output:
+        try:
+            _decode_json(output)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return Failure("OutputUnserialisable", "the output is no JSON text in UTF-8")
+    return None

@@ -1,0 +1,79 @@
+"""What the edge may ask of the runtime: all that people and programs do to runs and agents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock_coordinator.runtime.reading import Reader
+from penstock_coordinator.runtime.views import Stopping, UnknownRun
+from penstock_coordinator.runtime.watching import follow
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.core.run.events import Event
+    from penstock_coordinator.ports import Repeated, RequestRow, RunId
+    from penstock_coordinator.runtime.supervisor import Supervisor
+    from penstock_coordinator.runtime.views import AgentView, AttemptView, RunRequest, RunView, StepRunView
+
+
+class Engine:
+    """Everything that is answered is committed. Any method may raise `Unavailable` and `Stopping`."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._reader = Reader(supervisor)
+
+    async def start_runs(self, requests: Sequence[RunRequest]) -> list[RunId | Repeated]:
+        """Durable when it returns; in the order of the requests. Raises `Overloaded`: then none is accepted."""
+        return await self._supervisor.start_runs(requests)
+
+    async def cancel_run(
+        self, run_id: RunId, immediate: bool, reason: str, request: RequestRow | None
+    ) -> Repeated | None:
+        """Returns when the decision is committed; nothing happens to a run at rest. Raises `UnknownRun`."""
+        return await self._supervisor.cancel_run(run_id, immediate, reason, request)
+
+    async def at_rest(self, run_id: RunId) -> None:
+        """Returns when the run is at rest, or this coordinator stops."""
+        await self._supervisor.at_rest(run_id)
+
+    async def plan(self, digest: str) -> Plan:
+        """Raises `KeyError`."""
+        return await self._supervisor.plans.get(digest)
+
+    async def run(self, run_id: RunId) -> RunView:
+        """Raises `UnknownRun`."""
+        return await self._reader.run(run_id)
+
+    async def step_runs(
+        self, run_id: RunId, step: int | None, states: frozenset[int], after: tuple[int, int] | None, limit: int
+    ) -> list[StepRunView]:
+        """Steps as wholes, or the items of `step`, in order, after (step, item) `after`. Raises `UnknownRun`."""
+        return await self._reader.step_runs(run_id, step, states, after, limit)
+
+    async def step_run(self, run_id: RunId, step: int, item: int) -> tuple[StepRunView, list[AttemptView]]:
+        """With its attempts, oldest first. Raises `UnknownRun`, `UnknownStepRun`."""
+        return await self._reader.step_run(run_id, step, item)
+
+    async def watch(self, run_id: RunId, from_seq: int) -> AsyncIterator[list[tuple[int, Event]]]:
+        """Committed events from the number on, in order, without gaps; live until the run is at rest.
+
+        Raises `UnknownRun`, `EventNotYet`, `SlowReader`.
+        """
+        actor = self._supervisor.actor(run_id)
+        if actor is None and await self._supervisor.stores.runs.get(run_id) is None:
+            raise UnknownRun
+        async for events in follow(actor, self._supervisor.stores.journal, run_id, from_seq):
+            yield events
+        if self._supervisor.stopping:
+            raise Stopping
+
+    def agents(self) -> dict[str, AgentView]:
+        """Those that are connected now, by id."""
+        return self._supervisor.fleet.views()
+
+    async def drain_agent(self, agent_id: str, deadline: int) -> AgentView:
+        """Returns when the request is on its way. Raises `NotConnected`."""
+        return await self._supervisor.fleet.drain_agent(agent_id, deadline)

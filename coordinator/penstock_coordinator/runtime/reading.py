@@ -1,0 +1,201 @@
+"""What readers are told of runs.
+
+Of a live run the actor's state is asked, and the answer is held back until everything that it rests on is committed.
+Of a run at rest the packed states in its row are asked. Outputs, failures and times of what is at rest are in rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from penstock_coordinator.core.run.state import StepCounts
+from penstock_coordinator.core.run.states import StepState
+from penstock_coordinator.core.run.summary import unpack
+from penstock_coordinator.core.run.view import describe
+from penstock_coordinator.ports import Committed
+from penstock_coordinator.runtime.projection import decode_attempt, decode_failure
+from penstock_coordinator.runtime.views import (
+    AttemptView,
+    FailureView,
+    RunView,
+    StepRunView,
+    Stopping,
+    UnknownRun,
+    UnknownStepRun,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.ports import RunId, RunIndex, RunRow, StepRunRow
+    from penstock_coordinator.runtime.actor import Actor
+    from penstock_coordinator.runtime.supervisor import Supervisor
+
+WHOLE = -1
+
+
+class States(Protocol):
+    """The states of step runs: of a live run, or packed away with a run at rest."""
+
+    def state_of(self, step: int, item: int = WHOLE) -> StepState: ...
+
+    def items_of(self, step: int) -> bytes | bytearray | None: ...
+
+    def item_counts(self, step: int) -> StepCounts | None: ...
+
+    def counts(self) -> StepCounts: ...
+
+
+async def barrier(actor: Actor) -> None:
+    """Returns when everything that the actor has decided so far is committed. Raises `Stopping` if it never will be."""
+    if not actor.in_flight:
+        return
+    answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    actor.in_flight[-1].answers.append(answer)  # type: ignore[arg-type]  # told an AppendOutcome, which is an object
+    (outcome,) = await asyncio.gather(answer, return_exceptions=True)
+    if not isinstance(outcome, Committed):
+        raise Stopping
+
+
+class Reader:
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    @property
+    def _index(self) -> RunIndex:
+        return self._supervisor.stores.runs
+
+    async def run(self, run_id: RunId) -> RunView:
+        """Raises `UnknownRun`, `Unavailable`."""
+        actor = self._supervisor.actor(run_id)
+        if actor is not None:
+            view = _live_view(actor, await self._row(run_id, actor))
+            await barrier(actor)
+            return view
+        row = await self._row(run_id, None)
+        plan = await self._supervisor.plans.get(row.version_digest)
+        return RunView(row, plan, self._states(row, plan, None).counts(), 1)
+
+    async def _row(self, run_id: RunId, actor: Actor | None) -> RunRow:
+        if actor is not None:
+            await barrier(actor)
+        row = await self._index.get(run_id)
+        if row is None:
+            raise UnknownRun
+        return row
+
+    def _states(self, row: RunRow, plan: Plan, actor: Actor | None) -> States:
+        if actor is not None:
+            return actor.run
+        if row.summary is None:
+            # Live, but not here: between a failed append and the actor's return.
+            raise Stopping
+        return unpack(row.summary)
+
+    async def step_runs(
+        self, run_id: RunId, step: int | None, states: frozenset[int], after: tuple[int, int] | None, limit: int
+    ) -> list[StepRunView]:
+        """Steps as wholes, or the items of one step, in order, of those in the states (empty: all)."""
+        actor, row, plan, source = await self._sources(run_id)
+        keys = [key for key in _keys(plan, source, step, after) if not states or source.state_of(*key) in states]
+        views = [_live_step(actor, source, key) for key in keys[:limit]]
+        if actor is not None:
+            await barrier(actor)
+        if not views:
+            return []
+        rows = await self._index.step_runs(run_id, (views[0].step, views[0].item), (views[-1].step, views[-1].item))
+        stored = {(found.step, found.item): found for found in rows}
+        return [_merge(view, stored.get((view.step, view.item))) for view in views]
+
+    async def step_run(self, run_id: RunId, step: int, item: int) -> tuple[StepRunView, list[AttemptView]]:
+        """Raises `UnknownRun`, `UnknownStepRun`."""
+        actor, _, _, source = await self._sources(run_id)
+        try:
+            view = _live_step(actor, source, (step, item))
+        except LookupError as error:
+            raise UnknownStepRun from error
+        if actor is not None:
+            await barrier(actor)
+        rows = await self._index.step_runs(run_id, (step, item), (step, item))
+        attempts = [decode_attempt(row) for row in await self._index.attempts(run_id, step, item)]
+        view = _merge(view, rows[0] if rows else None)
+        if view.item_counts is not None and view.state == StepState.COMPLETED:
+            view = replace(view, output=await self._joined(run_id, source, step))
+        return view, attempts
+
+    async def _joined(self, run_id: RunId, source: States, step: int) -> bytes:
+        outputs = dict(await self._index.outputs(run_id, step))
+        count = len(source.items_of(step) or b"")
+        return b"[" + b",".join(outputs.get(item, b"null") for item in range(count)) + b"]"
+
+    async def _sources(self, run_id: RunId) -> tuple[Actor | None, RunRow | None, Plan, States]:
+        actor = self._supervisor.actor(run_id)
+        if actor is not None:
+            return actor, None, actor.plan, actor.run
+        row = await self._row(run_id, None)
+        plan = await self._supervisor.plans.get(row.version_digest)
+        return None, row, plan, self._states(row, plan, None)
+
+
+def _live_view(actor: Actor, row: RunRow) -> RunView:
+    run = actor.run
+    live = replace(
+        row,
+        state=int(run.state),
+        reason=run.reason,
+        start_time=run.started_at,
+        end_time=run.ended_at,
+        last_seq=run.seq,
+    )
+    return RunView(live, actor.plan, run.counts(), 1)
+
+
+def _keys(plan: Plan, source: States, step: int | None, after: tuple[int, int] | None) -> Iterator[tuple[int, int]]:
+    if step is None:
+        first = 0 if after is None else after[0] + 1
+        yield from ((number, WHOLE) for number in range(first, len(plan.steps)))
+        return
+    first = 0 if after is None else after[1] + 1
+    yield from ((step, item) for item in range(first, len(source.items_of(step) or b"")))
+
+
+def _live_step(actor: Actor | None, source: States, key: tuple[int, int]) -> StepRunView:
+    """Raises `LookupError`."""
+    step, item = key
+    counts = source.item_counts(step) if item == WHOLE else None
+    if actor is None:
+        return StepRunView(step, item, int(source.state_of(step, item)), item_counts=counts)
+    detail = describe(actor.run, step, item)
+    failure = detail.failure
+    return StepRunView(
+        step=step,
+        item=item,
+        state=int(detail.state),
+        attempts=detail.attempts,
+        failure=None if failure is None else FailureView(failure.reason, failure.message, failure.error_class),
+        ready_time=detail.first_ready_at,
+        start_time=detail.first_leased_at,
+        agent=detail.agent,
+        wait_reason=detail.wait.reason.name.lower() if detail.wait else "",
+        wait_until=detail.wait.until if detail.wait else None,
+        item_counts=counts,
+    )
+
+
+def _merge(view: StepRunView, row: StepRunRow | None) -> StepRunView:
+    """A row tells more than the state alone, if the step run is at rest."""
+    if row is None or row.state != view.state:
+        return view
+    return replace(
+        view,
+        attempts=row.attempts,
+        output=row.output,
+        failure=decode_failure(row.failure),
+        ready_time=row.ready_time,
+        start_time=row.start_time,
+        end_time=row.end_time,
+        agent=row.agent,
+    )
