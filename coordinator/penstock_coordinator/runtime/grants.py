@@ -122,7 +122,7 @@ class Granter:
         return grant
 
     def _unresolvable(self, actor: Actor, lease: Lease, message: str) -> None:
-        run_id, step, item = lease.key
+        _, step, item = lease.key
         self._supervisor.fleet.end_lease(lease.key, lease.token)
         failure = Failure("Input", message)
         actor.post(Mail(InputsUnresolved(self._supervisor.clock.now(), step, item, lease.token, failure)))

@@ -77,7 +77,7 @@ class Reader:
             return view
         row = await self._row(run_id, None)
         plan = await self._supervisor.plans.get(row.version_digest)
-        return RunView(row, plan, self._states(row, plan, None).counts(), 1)
+        return RunView(row, plan, _packed(row).counts(), 1)
 
     async def _row(self, run_id: RunId, actor: Actor | None) -> RunRow:
         if actor is not None:
@@ -87,19 +87,11 @@ class Reader:
             raise UnknownRun
         return row
 
-    def _states(self, row: RunRow, plan: Plan, actor: Actor | None) -> States:
-        if actor is not None:
-            return actor.run
-        if row.summary is None:
-            # Live, but not here: between a failed append and the actor's return.
-            raise Stopping
-        return unpack(row.summary)
-
     async def step_runs(
         self, run_id: RunId, step: int | None, states: frozenset[int], after: tuple[int, int] | None, limit: int
     ) -> list[StepRunView]:
         """Steps as wholes, or the items of one step, in order, of those in the states (empty: all)."""
-        actor, row, plan, source = await self._sources(run_id)
+        actor, plan, source = await self._sources(run_id)
         keys = [key for key in _keys(plan, source, step, after) if not states or source.state_of(*key) in states]
         views = [_live_step(actor, source, key) for key in keys[:limit]]
         if actor is not None:
@@ -112,7 +104,7 @@ class Reader:
 
     async def step_run(self, run_id: RunId, step: int, item: int) -> tuple[StepRunView, list[AttemptView]]:
         """Raises `UnknownRun`, `UnknownStepRun`."""
-        actor, _, _, source = await self._sources(run_id)
+        actor, _, source = await self._sources(run_id)
         try:
             view = _live_step(actor, source, (step, item))
         except LookupError as error:
@@ -131,13 +123,21 @@ class Reader:
         count = len(source.items_of(step) or b"")
         return b"[" + b",".join(outputs.get(item, b"null") for item in range(count)) + b"]"
 
-    async def _sources(self, run_id: RunId) -> tuple[Actor | None, RunRow | None, Plan, States]:
+    async def _sources(self, run_id: RunId) -> tuple[Actor | None, Plan, States]:
         actor = self._supervisor.actor(run_id)
         if actor is not None:
-            return actor, None, actor.plan, actor.run
+            return actor, actor.plan, actor.run
         row = await self._row(run_id, None)
         plan = await self._supervisor.plans.get(row.version_digest)
-        return None, row, plan, self._states(row, plan, None)
+        return None, plan, _packed(row)
+
+
+def _packed(row: RunRow) -> States:
+    """The states that went to rest with the run. Raises `Stopping`."""
+    if row.summary is None:
+        # Live, but not here: between a failed append and the actor's return.
+        raise Stopping
+    return unpack(row.summary)
 
 
 def _live_view(actor: Actor, row: RunRow) -> RunView:

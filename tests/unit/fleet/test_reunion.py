@@ -1,0 +1,149 @@
+"""What a Hello and a heartbeat settle."""
+
+from __future__ import annotations
+
+from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable
+from penstock_coordinator.core.fleet.session import Held, Roll, Verdict, reunite
+from penstock_coordinator.core.plan.model import Line
+
+LINE = Line("default")
+TTL, MARGIN = 30, 5
+RUN = b"r" * 16
+
+
+def key(step: int) -> LeaseKey:
+    return RUN, step, -1
+
+
+def table() -> LeaseTable:
+    return LeaseTable(TTL, MARGIN)
+
+
+def granted(leases: LeaseTable, holder: Holder, step: int, token: int, *, accepted: bool = True) -> Lease:
+    lease = leases.add(holder, key(step), token, 1, LINE)
+    lease.sent = True
+    lease.accepted = accepted
+    return lease
+
+
+def test_what_the_agent_still_holds_goes_on_in_its_new_session() -> None:
+    leases = table()
+    old = leases.add_holder(Holder("a", 1, "boot", 0))
+    granted(leases, old, 0, 7)
+    new = leases.add_holder(Holder("a", 2, "boot", 10))
+    reunion = reunite(leases, new, [Held(key(0), 7, finished=False)])
+    assert [verdict for _, verdict in reunion.verdicts] == [Verdict.CONTINUE]
+    lease = leases.find(key(0))
+    assert lease is not None
+    assert lease.holder is new
+    assert reunion.lost == []
+    assert leases.holder(1) is None
+
+
+def test_a_finished_one_is_asked_for_its_result() -> None:
+    leases = table()
+    old = leases.add_holder(Holder("a", 1, "boot", 0))
+    granted(leases, old, 0, 7)
+    new = leases.add_holder(Holder("a", 2, "boot", 10))
+    reunion = reunite(leases, new, [Held(key(0), 7, finished=True)])
+    assert [verdict for _, verdict in reunion.verdicts] == [Verdict.SEND_RESULT]
+
+
+def test_an_old_token_is_aborted_or_dropped() -> None:
+    leases = table()
+    other = leases.add_holder(Holder("b", 1, "boot", 0))
+    granted(leases, other, 0, 9)
+    new = leases.add_holder(Holder("a", 2, "boot", 10))
+    snapshot = [Held(key(0), 7, finished=False), Held(key(1), 3, finished=True)]
+    reunion = reunite(leases, new, snapshot)
+    assert [verdict for _, verdict in reunion.verdicts] == [Verdict.ABORT, Verdict.DROP_RESULT]
+    kept = leases.find(key(0))
+    assert kept is not None
+    assert kept.holder is other
+
+
+def test_an_accepted_lease_that_a_restarted_agent_does_not_name_was_lost_by_a_crash() -> None:
+    leases = table()
+    old = leases.add_holder(Holder("a", 1, "boot-1", 0))
+    granted(leases, old, 0, 7)
+    granted(leases, old, 1, 8, accepted=False)
+    new = leases.add_holder(Holder("a", 2, "boot-2", 10))
+    lost = {loss.lease.key: loss for loss in reunite(leases, new, []).lost}
+    assert lost[key(0)].accepted
+    assert not lost[key(1)].accepted
+    assert len(leases) == 0
+
+
+def test_a_grant_that_the_same_process_does_not_name_never_arrived() -> None:
+    leases = table()
+    old = leases.add_holder(Holder("a", 1, "boot", 0))
+    granted(leases, old, 0, 7)
+    new = leases.add_holder(Holder("a", 2, "boot", 10))
+    (loss,) = reunite(leases, new, []).lost
+    assert not loss.accepted
+
+
+def test_a_heartbeat_revokes_what_belongs_to_somebody_else() -> None:
+    leases = table()
+    holder = leases.add_holder(Holder("a", 1, "boot", 0))
+    granted(leases, holder, 0, 7)
+    roll = Roll.empty()
+    revoked, lost = roll.call(leases, holder, {key(0): 7, key(1): 3}, complete=True)
+    assert revoked == [(key(1), 3)]
+    assert lost == []
+
+
+def test_a_lease_that_two_heartbeats_do_not_name_is_not_held() -> None:
+    leases = table()
+    holder = leases.add_holder(Holder("a", 1, "boot", 0))
+    granted(leases, holder, 0, 7)
+    roll = Roll.empty()
+    assert roll.call(leases, holder, {}, complete=True) == ([], [])
+    _, lost = roll.call(leases, holder, {}, complete=True)
+    assert [loss.lease.key for loss in lost] == [key(0)]
+    assert leases.find(key(0)) is None
+
+
+def test_a_heartbeat_in_parts_counts_when_it_is_complete() -> None:
+    leases = table()
+    holder = leases.add_holder(Holder("a", 1, "boot", 0))
+    granted(leases, holder, 0, 7)
+    granted(leases, holder, 1, 8)
+    roll = Roll.empty()
+    for _ in range(3):
+        roll.call(leases, holder, {key(0): 7}, complete=False)
+        _, lost = roll.call(leases, holder, {key(1): 8}, complete=True)
+        assert lost == []
+
+
+def test_a_grant_that_was_not_sent_is_not_missed() -> None:
+    leases = table()
+    holder = leases.add_holder(Holder("a", 1, "boot", 0))
+    leases.add(holder, key(0), 7, 1, LINE)
+    roll = Roll.empty()
+    for _ in range(5):
+        assert roll.call(leases, holder, {}, complete=True) == ([], [])
+
+
+def test_leases_expire_a_ttl_and_a_margin_after_the_last_word() -> None:
+    leases = table()
+    holder = leases.add_holder(Holder("a", 1, "boot", 100))
+    granted(leases, holder, 0, 7)
+    assert leases.expired(100 + TTL + MARGIN - 1) == []
+    assert leases.expired(100 + TTL + MARGIN) == [holder]
+    holder.heard_at = 110
+    assert leases.expired(100 + TTL + MARGIN) == []
+    assert leases.next_expiry() == 110 + TTL + MARGIN
+
+
+def test_the_newest_token_alone_is_in_the_table() -> None:
+    leases = table()
+    first = leases.add_holder(Holder("a", 1, "boot", 0))
+    second = leases.add_holder(Holder("b", 2, "boot", 0))
+    granted(leases, first, 0, 7)
+    granted(leases, second, 0, 9)
+    assert leases.end(key(0), 7) is None
+    ended = leases.end(key(0), 9)
+    assert ended is not None
+    assert ended.holder is second
+    assert first.leases == {}
