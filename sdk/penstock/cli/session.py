@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 # A person waits for the answer: long enough for a coordinator that is being restarted, short enough otherwise.
-CALL_DEADLINE = 10.0
+CALL_DEADLINE = 5.0
 
 EXIT_OK = 0
 EXIT_FAILED = 1

@@ -1,0 +1,172 @@
+"""Reading YAML into plain values: YAML 1.2's core schema, no tags, bounded, with the place of every member.
+
+The core schema means that `no`, `on`, `1:30` and `2026-11-21` are texts, where YAML 1.1 makes a bool, a number of
+seconds and a date of them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, TypeAlias
+
+import yaml
+
+from penstock.errors import YamlError
+from penstock.json_values import MAX_DEPTH, Json
+from penstock.quantities import format_size
+
+MAX_TEXT_BYTES = 32 * 2**20
+# Values that aliases (*name) repeat: a few lines could stand for billions.
+MAX_ALIASED_VALUES = 100_000
+
+Path: TypeAlias = "tuple[str | int, ...]"
+
+_INT = re.compile(r"[-+]?[0-9]+")
+_PREFIXED_INT = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+_BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_PLAIN_TAGS = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map", None})
+
+
+class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]  # either one
+    """Composes nodes only. Without resolvers every plain scalar keeps the tag of a text."""
+
+    yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012  # as in the base class
+
+
+@dataclass(frozen=True, slots=True)
+class YamlDocument:
+    """The value of a document, and the (line, column) of the members of its mappings and lists."""
+
+    value: Json
+    places: dict[Path, tuple[int, int]]
+
+    def error(self, message: str, path: Path, remedy: str = "") -> YamlError:
+        """An error that names the path, and the line and column of its nearest known place."""
+        line, column = next(
+            (self.places[path[:end]] for end in range(len(path), -1, -1) if path[:end] in self.places), (0, 0)
+        )
+        return YamlError(message, field=path_text(path), remedy=remedy, line=line, column=column)
+
+
+def path_text(path: Path) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+def plain_scalar(text: str) -> Json:
+    """What a scalar without quotes means in the core schema. ValueError: a number of absurd length."""
+    if text in _NULLS:
+        return None
+    if text in _BOOLS:
+        return _BOOLS[text]
+    if _PREFIXED_INT.fullmatch(text):
+        return int(text, 0)
+    if _INT.fullmatch(text):
+        return int(text)
+    return float(text) if _FLOAT.fullmatch(text) else text
+
+
+def read_yaml(text: str) -> YamlDocument:
+    """YamlError with line and column: malformed, several documents, a tag, a doubled key, or past a limit."""
+    if len(text) > MAX_TEXT_BYTES:
+        raise YamlError(f"the text is longer than {format_size(MAX_TEXT_BYTES)}", remedy="split the pipeline")
+    try:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        raise _malformed(error) from None
+    except yaml.YAMLError as error:
+        raise YamlError(f"the text is no YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise YamlError("the document is nested too deep", remedy="make it flatter") from None
+    if node is None:
+        raise YamlError("the document is empty", remedy="a pipeline needs at least a name and steps")
+    return _Construction().document(node)
+
+
+def _malformed(error: yaml.MarkedYAMLError) -> YamlError:
+    mark = error.problem_mark or error.context_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+    problem = " ".join(part for part in (error.context, error.problem) if part) or "the text is no YAML"
+    if "expected a single document" in problem:
+        return YamlError("there are several documents", remedy="one file holds one pipeline", line=line, column=column)
+    return YamlError(problem, line=line, column=column, remedy="mend the YAML")
+
+
+@dataclass(slots=True)
+class _Construction:
+    """From nodes to values. Aliased nodes are written out anew each time, up to a limit."""
+
+    places: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    _open: set[int] = field(default_factory=set)
+    _seen: set[int] = field(default_factory=set)
+    _aliased: int = 0
+
+    def document(self, node: yaml.Node) -> YamlDocument:
+        return YamlDocument(self._value(node, (), False), self.places)
+
+    def _value(self, node: yaml.Node, path: Path, aliased: bool) -> Json:
+        self.places[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
+        aliased = aliased or id(node) in self._seen
+        self._check(node, path, aliased)
+        self._seen.add(id(node))
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path)
+        self._open.add(id(node))
+        try:
+            if isinstance(node, yaml.SequenceNode):
+                return [self._value(each, (*path, at), aliased) for at, each in enumerate(node.value)]
+            return self._mapping(node, path, aliased)
+        finally:
+            self._open.discard(id(node))
+
+    def _check(self, node: yaml.Node, path: Path, aliased: bool) -> None:
+        if node.tag not in _PLAIN_TAGS:
+            self._fail(f"the tag {node.tag!r} is not allowed", node, path, "write plain values")
+        if id(node) in self._open:
+            self._fail("an alias stands inside its own anchor", node, path, "write the value out")
+        if len(path) > MAX_DEPTH:
+            self._fail(f"the document is nested deeper than {MAX_DEPTH}", node, path, "make it flatter")
+        self._aliased += aliased
+        if self._aliased > MAX_ALIASED_VALUES:
+            self._fail(f"aliases repeat more than {MAX_ALIASED_VALUES:,} values", node, path, "use fewer aliases")
+
+    def _mapping(self, node: yaml.Node, path: Path, aliased: bool) -> dict[str, Json]:
+        result: dict[str, Json] = {}
+        for key_node, value_node in node.value:
+            key = self._key(key_node, path)
+            if key in result:
+                self._fail(f"the key {key!r} is given twice", key_node, (*path, key), "remove one of them")
+            result[key] = self._value(value_node, (*path, key), aliased)
+            mark = key_node.start_mark
+            self.places[(*path, key)] = (mark.line + 1, mark.column + 1)
+        return result
+
+    def _key(self, node: yaml.Node, path: Path) -> str:
+        if not isinstance(node, yaml.ScalarNode):
+            self._fail("a key is no text", node, path, "write `name: value` lines")
+        key = self._scalar(node, path)
+        if not isinstance(key, str):
+            self._fail("a key is no text", node, path, "put it in quotes")
+        if key == "<<" and not node.style:
+            self._fail("merge keys (<<) are not read", node, path, "use `defaults`, or write the values out")
+        return key
+
+    def _scalar(self, node: yaml.ScalarNode, path: Path) -> Json:
+        text: str = node.value
+        if node.style:
+            return text
+        try:
+            return plain_scalar(text)
+        except ValueError:
+            self._fail("the number is too long", node, path, "put it in quotes")
+
+    def _fail(self, message: str, node: yaml.Node, path: Path, remedy: str) -> NoReturn:
+        mark = node.start_mark
+        raise YamlError(message, field=path_text(path), remedy=remedy, line=mark.line + 1, column=mark.column + 1)

@@ -1,0 +1,140 @@
+"""The short forms of YAML, written out: what a person may write in place of a message's own members."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from penstock.errors import YamlError
+from penstock.json_values import Json, plain_json
+from penstock.yaml_format.expressions import Expression, ExpressionError, read_text
+from penstock.yaml_format.reading import Path, YamlDocument, path_text
+
+_SOURCES = frozenset({"value", "parameter", "step", "item"})
+_VALUE_REMEDY = "write `value:` in front of a constant object, for example {value: {step: 3}}"
+
+
+class ShortForms:
+    """Writes out one document. Each method takes what stands in the place of a message of one type."""
+
+    def __init__(self, document: YamlDocument) -> None:
+        self._document = document
+        self._forms: dict[str, Callable[[Any, Path], Any]] = {
+            "penstock.v1.Parameter": self._parameter,
+            "penstock.v1.FunctionAction": self._function,
+            "penstock.v1.CommandAction": self._command,
+            "penstock.v1.CommandOutput": self._command_output,
+            "penstock.v1.Input": self._input,
+            "penstock.v1.MapSpec": self._map,
+            "penstock.v1.Resources": self._resources,
+        }
+
+    def write_out(self, message_type: str, value: Any, path: Path) -> Any:
+        form = self._forms.get(message_type)
+        return value if form is None else form(value, path)
+
+    def _parameter(self, value: Any, _path: Path) -> Any:
+        return {"type": value} if isinstance(value, str) else value
+
+    def _function(self, value: Any, path: Path) -> Any:
+        if not isinstance(value, str):
+            return value
+        module, colon, qualname = value.partition(":")
+        if not (module and colon and qualname):
+            raise self._document.error(f"{value!r} names no function", path, "write module:function")
+        return {"module": module, "qualname": qualname}
+
+    def _command(self, value: Any, _path: Path) -> Any:
+        if isinstance(value, str):
+            return {"shell": value}
+        return {"argv": value} if isinstance(value, list) else value
+
+    def _command_output(self, value: Any, _path: Path) -> Any:
+        return {"stdout": True} if value == "stdout" else value
+
+    def _resources(self, value: Any, path: Path) -> Any:
+        if not isinstance(value, dict) or "memory" not in value:
+            return value
+        if "memory_bytes" in value or "memoryBytes" in value:
+            raise self._document.error("memory is given twice", (*path, "memory"), "give one of them")
+        return {("memory_bytes" if key == "memory" else key): each for key, each in value.items()}
+
+    def _input(self, value: Any, path: Path) -> Any:
+        if isinstance(value, str):
+            return self._expression(value, path)
+        if isinstance(value, dict) and _SOURCES & value.keys():
+            return self._long_source(value, path)
+        return {"value": self._constant(value, path)}
+
+    def _long_source(self, value: dict[str, Json], path: Path) -> dict[str, Json]:
+        """{value: …}, {parameter: n}, {step: a, path: […]}, {item: {path: […]}}; nothing else beside them."""
+        match sorted(value):
+            case ["value"] | ["parameter"]:
+                return value
+            case ["item"]:
+                return {"item": value["item"] or {}}
+            case ["step"] if isinstance(value["step"], dict):
+                return value
+            case ["step"] | ["path", "step"]:
+                return {"step": dict(value)}
+        raise self._document.error("the object mixes a reference with other members", path, _VALUE_REMEDY)
+
+    def _expression(self, text: str, path: Path) -> Any:
+        read = self._read(text, path)
+        if isinstance(read, str):
+            return {"value": read}
+        match read.kind:
+            case "params":
+                return {"parameter": read.name}
+            case "steps":
+                return {"step": {"step": read.name, "path": list(read.path)}}
+            case "item":
+                return {"item": {"path": list(read.path)}}
+
+    def _read(self, text: str, path: Path) -> Expression | str:
+        try:
+            return read_text(text)
+        except ExpressionError as error:
+            raise self._document.error(str(error), path, error.remedy) from None
+
+    def _constant(self, value: Any, path: Path) -> Any:
+        """Texts in it are unescaped; a reference in it is refused, for a constant holds none."""
+        if isinstance(value, str):
+            read = self._read(value, path)
+            if isinstance(read, str):
+                return read
+            raise self._document.error(f"{value!r} stands inside a constant", path, "pass it as an input of its own")
+        if isinstance(value, list):
+            return [self._constant(each, (*path, at)) for at, each in enumerate(value)]
+        if isinstance(value, dict):
+            return {key: self._constant(each, (*path, key)) for key, each in value.items()}
+        return value
+
+    def _map(self, value: Any, path: Path) -> Any:
+        if isinstance(value, list):
+            return {"values": self._constant(value, path)}
+        if not isinstance(value, str):
+            return self._long_map(value, path)
+        read = self._read(value, path)
+        if isinstance(read, str) or read.kind == "item":
+            raise self._document.error(
+                f"{value!r} is no list to map over",
+                path,
+                "write ${steps.NAME.output}, ${params.NAME}, or a list",
+            )
+        return self._expression(value, path)
+
+    def _long_map(self, value: Any, path: Path) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("step"), str) and set(value) <= {"step", "path"}:
+            return {"step": dict(value)}
+        return value
+
+
+def check_constant(value: Any, path: Path, document: YamlDocument) -> Json:
+    """`value` as JSON; an error with its place otherwise."""
+    try:
+        return plain_json(value, path_text(path), YamlError)
+    except YamlError as error:
+        placed = document.error(error.message, path, error.remedy)
+        placed.field = error.field
+        raise placed from None
