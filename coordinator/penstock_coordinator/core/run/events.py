@@ -23,6 +23,9 @@ from penstock_coordinator.core.run.states import RunState, StepState
 FORMAT = 1
 """Version of the record's frame, its first byte."""
 
+WHOLE = -1
+"""In place of an item: the step is not mapped, or the mapped step as a whole is meant."""
+
 Range: TypeAlias = tuple[int, int]
 
 
@@ -39,7 +42,11 @@ class Charge(enum.IntEnum):
     """Whom a lost lease is charged to."""
 
     NOBODY = 0
+    """No user code had started: the attempt's number is used again."""
     INFRASTRUCTURE = 1
+    """The agent was lost with it: its own budget pays, and the number is spent."""
+    STARTED = 2
+    """The agent handed it back although user code had started: the number is spent, no budget pays."""
 
 
 class WaitReason(enum.IntEnum):
@@ -81,11 +88,13 @@ class StepsSettled(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 
 class MapExpanded(msgspec.Struct, frozen=True, array_like=True, tag=4):
-    """A mapped step has `count` items; all are READY, but those that ItemsSettled takes out in the same turn."""
+    """A mapped step has `count` items. All are READY; or, if not `ready`, PENDING until ItemsReadied, ItemsSettled or
+    StepFailed says of each what its condition made of it."""
 
     at: int
     step: int
     count: int
+    ready: bool = True
 
 
 class ItemsSettled(msgspec.Struct, frozen=True, array_like=True, tag=5):
@@ -119,7 +128,8 @@ class StepCompleted(msgspec.Struct, frozen=True, array_like=True, tag=7):
 
 
 class AttemptFailed(msgspec.Struct, frozen=True, array_like=True, tag=8):
-    """An attempt ended badly. What becomes of the step follows in the same turn."""
+    """An attempt ended badly. What becomes of the step follows in the same turn. Not `reported`: it was given up
+    before its result came, which will be stale."""
 
     at: int
     step: int
@@ -127,6 +137,7 @@ class AttemptFailed(msgspec.Struct, frozen=True, array_like=True, tag=8):
     token: int
     outcome: Outcome
     failure: Failure
+    reported: bool = True
 
 
 class StepFailed(msgspec.Struct, frozen=True, array_like=True, tag=9):
@@ -210,6 +221,14 @@ class RunEnded(msgspec.Struct, frozen=True, array_like=True, tag=17):
     reason: str
 
 
+class ItemsReadied(msgspec.Struct, frozen=True, array_like=True, tag=18):
+    """Items of a mapped step whose condition holds wait for an agent from now on."""
+
+    at: int
+    step: int
+    ranges: tuple[Range, ...]
+
+
 Event: TypeAlias = (
     RunStarted
     | StepsReadied
@@ -228,6 +247,7 @@ Event: TypeAlias = (
     | MapSettled
     | RunCancelling
     | RunEnded
+    | ItemsReadied
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -1,0 +1,100 @@
+"""What a run makes of a message. Routes to the rules, in an order that matters, and decides nothing itself."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from penstock_coordinator.core.run.commands import ContinueRun
+from penstock_coordinator.core.run.deadlines import due_timer
+from penstock_coordinator.core.run.ledger import TURN_LIMIT, Ledger
+from penstock_coordinator.core.run.messages import (
+    AttemptEnded,
+    CancelRun,
+    ClockTick,
+    Continue,
+    InputsUnresolved,
+    LeaseGone,
+    Message,
+    SlotsOffered,
+    StartRun,
+)
+from penstock_coordinator.core.run.rules import attempts, control, endings, joins, leasing, maps, starting, waits
+from penstock_coordinator.core.run.state import Run
+from penstock_coordinator.core.run.states import RunState
+from penstock_coordinator.core.run.timers import Timer, TimerKind
+
+
+def decide(run: Run, message: Message, ledger: Ledger) -> None:
+    """One turn: write to the ledger what the message leads to, and draw the consequences. The run evolves with it.
+
+    Anything may come at any time; what does not fit the state changes nothing. What one turn may not do leaves a
+    `ContinueRun` among the commands.
+    """
+    ledger.room = TURN_LIMIT
+    match message:
+        case AttemptEnded():
+            attempts.result(run, message, ledger)
+        case SlotsOffered():
+            leasing.place(run, message, ledger)
+            return
+        case StartRun():
+            starting.start(run, message, ledger)
+        case LeaseGone():
+            attempts.lease_gone(run, message, ledger)
+        case InputsUnresolved():
+            attempts.inputs_unresolved(run, message, ledger)
+        case CancelRun():
+            control.cancel(run, message, ledger)
+        case ClockTick():
+            _tick(run, message, ledger)
+        case Continue():
+            pass
+        case _ as never:
+            assert_never(never)
+    if run.seq and not run.at_rest:
+        _conclude(run, message.now, ledger)
+
+
+def _conclude(run: Run, now: int, ledger: Ledger) -> None:
+    """Consequences, until there are none or the turn is full."""
+    before = -1
+    while run.seq != before and ledger.room > 0:
+        before = run.seq
+        if endings.fails_fast(run):
+            control.start_polite(run, RunState.FAILED, endings.failure_reason(run), now, ledger)
+        if run.state is RunState.CANCELLING:
+            control.sweep(run, now, ledger)
+        if run.frontier and not run.sweeping:
+            maps.expand(run, joins.settle_frontier(run, now, ledger), now, ledger)
+        if run.opening:
+            maps.open_items(run, now, ledger)
+        if run.finished_maps:
+            maps.close(run, now, ledger)
+    if not run.open_steps:
+        endings.end(run, now, ledger)
+    elif run.unfinished:
+        ledger.answer(ContinueRun())
+
+
+def _tick(run: Run, tick: ClockTick, ledger: Ledger) -> None:
+    while ledger.room > 0:
+        timer = due_timer(run, tick.now, tick.queued_open_at)
+        if timer is None:
+            return
+        _ring(run, timer, tick.now, ledger)
+
+
+def _ring(run: Run, timer: Timer, now: int, ledger: Ledger) -> None:
+    match timer.kind:
+        case TimerKind.WAKE:
+            waits.wake(run, timer, now, ledger)
+        case TimerKind.QUEUED:
+            waits.queued_too_long(run, timer, now, ledger)
+        case TimerKind.OVERALL:
+            waits.took_too_long(run, timer, now, ledger)
+        case TimerKind.RUN:
+            control.run_timed_out(run, now, ledger)
+        case TimerKind.CANCEL:
+            control.cancel_overdue(run, now, ledger)
+        case _ as never:
+            assert_never(never)

@@ -1,0 +1,46 @@
+"""What an event obliges the coordinator to do, once it is committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from penstock_coordinator.core.run import events as e
+from penstock_coordinator.core.run.commands import CloseRun, Command, GrantLeases, StopAttempt
+from penstock_coordinator.core.run.events import Event
+from penstock_coordinator.core.run.state import ActiveStep, Run
+
+
+def commands(run: Run, event: Event) -> list[Command]:
+    """The duties of the event that was folded last. Idempotent; `resume` derives them again after a recovery."""
+    duty = _TABLE.get(type(event))
+    return duty(run, event) if duty is not None else []
+
+
+def stop_attempt(active: ActiveStep, grace: int, reason: str) -> StopAttempt:
+    return StopAttempt(active.agent, active.session, active.step, active.item, active.token, grace, reason)
+
+
+def stop_doomed(run: Run) -> list[Command]:
+    """Stop every lease of a step that is to be cancelled."""
+    grace = 0 if run.immediate else run.plan.stop_grace
+    return [stop_attempt(active, grace, run.reason) for active in run.leased() if run.doomed(active.step)]
+
+
+def _grant(run: Run, event: e.StepsLeased) -> list[Command]:
+    return [GrantLeases(event.session, event.agent, run.seq, event.leases)]
+
+
+def _stop(run: Run, _event: e.RunCancelling) -> list[Command]:
+    return stop_doomed(run)
+
+
+def _close(_run: Run, event: e.RunEnded) -> list[Command]:
+    return [CloseRun(event.state)]
+
+
+_TABLE: dict[type, Callable[[Run, Any], list[Command]]] = {
+    e.StepsLeased: _grant,
+    e.RunCancelling: _stop,
+    e.RunEnded: _close,
+}

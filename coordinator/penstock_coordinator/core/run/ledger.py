@@ -1,0 +1,58 @@
+"""What one record says: the only way from a rule to the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from penstock_coordinator.core.run.commands import Command
+from penstock_coordinator.core.run.duties import commands
+from penstock_coordinator.core.run.events import Event
+from penstock_coordinator.core.run.evolve import evolve
+from penstock_coordinator.core.run.state import Run
+
+TURN_LIMIT = 2_000
+"""How many step runs one turn changes; the rest is left to the next one."""
+CONDITION_COST = 10
+"""A condition takes as long as so many steps that have none."""
+
+
+class Ledger:
+    """Events and duties of one record, which may take several turns of one run.
+
+    The run is ahead of the journal as soon as something is emitted: if the record is not stored, the run is to be
+    thrown away. `note`, if given, is called with each event and its number before the run evolves by it, for those
+    who want to keep what the event ends.
+    """
+
+    __slots__ = ("_note", "commands", "events", "first_seq", "room", "run")
+
+    def __init__(self, run: Run, note: Callable[[int, Event], None] | None = None) -> None:
+        self.run = run
+        self._note = note
+        self.first_seq = run.seq + 1
+        self.events: list[tuple[int, Event]] = []
+        self.commands: list[Command] = []
+        """Duties after commit, in order."""
+        self.room = TURN_LIMIT
+        """How many step runs this turn may still change. Rules that change many at once keep to it."""
+
+    @property
+    def last_seq(self) -> int:
+        """`first_seq` - 1 while there is no event."""
+        return self.first_seq + len(self.events) - 1
+
+    def emit(self, event: Event) -> None:
+        """Record the fact, give it the next number and fold it at once."""
+        run = self.run
+        seq = run.seq + 1
+        if self._note is not None:
+            self._note(seq, event)
+        evolve(run, seq, event)
+        self.events.append((seq, event))
+        duties = commands(run, event)
+        if duties:
+            self.commands += duties
+
+    def answer(self, command: Command) -> None:
+        """A duty that no event stands for."""
+        self.commands.append(command)

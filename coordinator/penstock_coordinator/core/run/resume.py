@@ -1,0 +1,24 @@
+"""What a run owes after a recovery."""
+
+from __future__ import annotations
+
+from penstock_coordinator.core.run.commands import AwaitLease, Command, ContinueRun
+from penstock_coordinator.core.run.duties import stop_doomed
+from penstock_coordinator.core.run.state import Run
+from penstock_coordinator.core.run.states import RunState
+
+
+def resume(run: Run) -> list[Command]:
+    """The duties that the state still owes, after all committed events were folded. Whether they were done before is
+    unknown, so they are idempotent."""
+    if run.at_rest:
+        return []
+    owed: list[Command] = [
+        AwaitLease(active.agent, active.session, active.step, active.item, active.token, active.attempts)
+        for active in run.leased()
+    ]
+    if run.state is RunState.CANCELLING:
+        owed += stop_doomed(run)
+    if run.unfinished:
+        owed.append(ContinueRun())
+    return owed

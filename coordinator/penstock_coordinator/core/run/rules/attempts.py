@@ -1,0 +1,158 @@
+"""What becomes of a step run when an attempt ends, or is lost.
+
+Failures of user code are charged to the step's retries, lost leases to a budget of the infrastructure's own; what
+certainly never started is charged to nobody.
+"""
+
+from __future__ import annotations
+
+from penstock_coordinator.core.plan.model import Retry
+from penstock_coordinator.core.run.commands import AcknowledgeResult, AckStatus
+from penstock_coordinator.core.run.events import (
+    AttemptFailed,
+    Charge,
+    Failure,
+    LeaseLost,
+    Outcome,
+    StepCancelled,
+    StepCompleted,
+    StepFailed,
+    StepReturned,
+    StepWaiting,
+    WaitReason,
+)
+from penstock_coordinator.core.run.ledger import Ledger
+from penstock_coordinator.core.run.messages import AttemptEnded, InputsUnresolved, LeaseGone
+from penstock_coordinator.core.run.state import ActiveStep, Run
+
+MAX_LOSSES = 3
+"""Agents that the same step may take with it: it may be the cause."""
+
+_DEFAULT_REASONS = {
+    Outcome.FAILED: "UserError",
+    Outcome.TIMED_OUT: "Timeout",
+    Outcome.CANCELLED: "Cancelled",
+    Outcome.LOST: "AgentLost",
+}
+
+
+def result(run: Run, message: AttemptEnded, ledger: Ledger) -> None:
+    """Only the newest token is heard. Every result is answered, when all that it led to is committed."""
+    active = run.speaker(message.step, message.item, message.token)
+    if active is None:
+        heard = (message.step, message.item, message.token) in run.heard
+        ledger.answer(_answer(message, AckStatus.DUPLICATE if heard else AckStatus.STALE))
+        return
+    if message.outcome is None:
+        _completed(run, message, active, ledger)
+    elif message.outcome is Outcome.LOST:
+        _lost(run, message.now, active, _why(message).message, Charge.INFRASTRUCTURE, ledger)
+    else:
+        _failed(run, message, active, message.outcome, _why(message), ledger)
+    ledger.answer(_answer(message, AckStatus.COMMITTED))
+
+
+def _answer(message: AttemptEnded, status: AckStatus) -> AcknowledgeResult:
+    return AcknowledgeResult(message.session, message.step, message.item, message.token, message.result_id, status)
+
+
+def _completed(run: Run, message: AttemptEnded, active: ActiveStep, ledger: Ledger) -> None:
+    try:
+        kept = _kept(run, message)
+    except ValueError as error:
+        why = Failure("OutputUnserialisable", f"the output is not JSON: {error}")
+        _failed(run, message, active, Outcome.FAILED, why, ledger)
+        return
+    ledger.emit(StepCompleted(message.now, message.step, message.item, message.token, kept))
+
+
+def _kept(run: Run, message: AttemptEnded) -> tuple[bytes, ...]:
+    paths = run.plan.steps[message.step].kept_paths
+    if not paths:
+        return ()
+    from penstock_coordinator.core.plan import values
+
+    return values.extract(paths, message.output)
+
+
+def _failed(
+    run: Run, message: AttemptEnded, active: ActiveStep, outcome: Outcome, why: Failure, ledger: Ledger
+) -> None:
+    now, number, item = message.now, message.step, message.item
+    ledger.emit(AttemptFailed(now, number, item, message.token, outcome, why))
+    retry = run.plan.steps[number].retry
+    if run.doomed(number):
+        ledger.emit(StepCancelled(now, number, item))
+    elif active.failures >= retry.max_attempts or not _retried(retry, _names(message, outcome, why)):
+        ledger.emit(StepFailed(now, number, item, why))
+    else:
+        wait = backoff(retry, active.failures, message.jitter)
+        if wait:
+            ledger.emit(StepWaiting(now, number, item, WaitReason.BACKOFF, now + wait))
+        else:
+            ledger.emit(StepReturned(now, number, item))
+
+
+def _why(message: AttemptEnded) -> Failure:
+    if message.failure is not None:
+        return message.failure
+    return Failure(_DEFAULT_REASONS[message.outcome or Outcome.FAILED])
+
+
+def _names(message: AttemptEnded, outcome: Outcome, why: Failure) -> set[str]:
+    """All that a retry policy may call this failure."""
+    names = {why.reason, why.error_class, why.error_class.rpartition(".")[2], *message.error_bases}
+    if outcome is Outcome.TIMED_OUT:
+        names.add("Timeout")
+    if message.report.exit_code is not None:
+        names.add(f"ExitCode:{message.report.exit_code}")
+    names.discard("")
+    return names
+
+
+def _retried(retry: Retry, names: set[str]) -> bool:
+    if not names.isdisjoint(retry.never_retry_on):
+        return False
+    return not retry.retry_on or not names.isdisjoint(retry.retry_on)
+
+
+def backoff(retry: Retry, failures: int, chance: float) -> int:
+    """Microseconds before the attempt that follows the given number of failures, at least one. `chance` is in [0, 1);
+    the wait is drawn from [wait * (1 - jitter), wait]."""
+    try:
+        wait = min(retry.initial_backoff * retry.multiplier ** (failures - 1), float(retry.max_backoff))
+    except OverflowError:
+        wait = float(retry.max_backoff)
+    return int(wait * (1.0 - retry.jitter * chance))
+
+
+def lease_gone(run: Run, message: LeaseGone, ledger: Ledger) -> None:
+    """A lease ended without a result. Nothing happens if it is not the newest one."""
+    active = run.speaker(message.step, message.item, message.token)
+    if active is not None:
+        _lost(run, message.now, active, message.cause, message.charge, ledger)
+
+
+def _lost(run: Run, now: int, active: ActiveStep, cause: str, charge: Charge, ledger: Ledger) -> None:
+    number, item = active.step, active.item
+    ledger.emit(LeaseLost(now, number, item, active.token, cause, charge))
+    if run.doomed(number):
+        ledger.emit(StepCancelled(now, number, item))
+    elif active.losses >= MAX_LOSSES:
+        what = f"{active.losses} agents were lost while they ran this step, the last of them {active.agent}: {cause}"
+        ledger.emit(StepFailed(now, number, item, Failure("AgentLost", what)))
+    else:
+        ledger.emit(StepReturned(now, number, item))
+
+
+def inputs_unresolved(run: Run, message: InputsUnresolved, ledger: Ledger) -> None:
+    """The attempt did not start, and no other would."""
+    active = run.speaker(message.step, message.item, message.token)
+    if active is None:
+        return
+    now, number, item = message.now, message.step, message.item
+    ledger.emit(LeaseLost(now, number, item, message.token, "inputs_unresolved", Charge.NOBODY))
+    if run.doomed(number):
+        ledger.emit(StepCancelled(now, number, item))
+    else:
+        ledger.emit(StepFailed(now, number, item, message.failure))

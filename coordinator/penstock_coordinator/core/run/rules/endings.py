@@ -1,0 +1,38 @@
+"""How a run ends."""
+
+from __future__ import annotations
+
+from penstock_coordinator.core.run.events import RunEnded
+from penstock_coordinator.core.run.ledger import Ledger
+from penstock_coordinator.core.run.state import Run
+from penstock_coordinator.core.run.states import RunState
+
+REASON_LIMIT = 1_000
+"""Characters of a run's reason; the whole message is in the step run."""
+
+
+def fails_fast(run: Run) -> bool:
+    """Whether the first failure is to stop what is still to do."""
+    return (
+        run.plan.fail_fast and run.first_failure is not None and run.open_work > 0 and run.state < RunState.CANCELLING
+    )
+
+
+def end(run: Run, now: int, ledger: Ledger) -> None:
+    """All steps are at rest, and so is the run."""
+    if run.verdict is not None:
+        ledger.emit(RunEnded(now, run.verdict, run.reason))
+    elif run.first_failure is not None:
+        ledger.emit(RunEnded(now, RunState.FAILED, failure_reason(run)))
+    else:
+        ledger.emit(RunEnded(now, RunState.COMPLETED, ""))
+
+
+def failure_reason(run: Run) -> str:
+    """Names the first failure that is not allowed."""
+    assert run.first_failure is not None
+    step, item, failure = run.first_failure
+    text = f'step "{run.display_name(step, item)}" failed: {failure.reason}'
+    if failure.message:
+        text += f": {failure.message}"
+    return text if len(text) <= REASON_LIMIT else text[: REASON_LIMIT - 1] + "…"

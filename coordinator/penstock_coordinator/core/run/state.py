@@ -1,0 +1,302 @@
+"""What a run is at one moment: the fold of its events, and nothing that the events do not say.
+
+The plan is shared by all runs of a version. A run is arrays over its steps (and over the items of its maps), plus an
+object for each step run that is under way. Only `evolve` changes any of it.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from array import array
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from penstock_coordinator.core.plan.model import Json, Plan
+from penstock_coordinator.core.run.events import WHOLE, Failure, WaitReason
+from penstock_coordinator.core.run.ready import ReadyQueue
+from penstock_coordinator.core.run.sources import items_of
+from penstock_coordinator.core.run.states import RunState, StepState
+from penstock_coordinator.core.run.timers import Timer
+
+HEARD_RESULTS = 256
+"""How many of the newest results are remembered by token, to tell a repetition from a stale one."""
+
+_PENDING, _READY, _RUNNING, _WAITING = StepState.PENDING, StepState.READY, StepState.RUNNING, StepState.WAITING
+
+
+class Wait(NamedTuple):
+    reason: WaitReason
+    until: int | None
+    key: str
+
+
+class StepCounts(NamedTuple):
+    """Step runs by state; a mapped step counts its items once it is expanded."""
+
+    pending: int
+    ready: int
+    running: int
+    waiting: int
+    completed: int
+    failed: int
+    skipped: int
+    upstream_failed: int
+    cancelled: int
+    rolled_back: int
+
+
+class ActiveStep:
+    """A step run that is under way: from READY (of an item: from its first lease) until it is at rest."""
+
+    __slots__ = (
+        "agent",
+        "attempts",
+        "failures",
+        "first_ready_at",
+        "item",
+        "last_failure",
+        "leased_at",
+        "losses",
+        "ready_at",
+        "session",
+        "started_at",
+        "step",
+        "token",
+        "wait",
+    )
+
+    def __init__(self, step: int, item: int, ready_at: int) -> None:
+        self.step = step
+        self.item = item
+        self.attempts = 0
+        """Attempts that may have started user code, with the one under way."""
+        self.failures = 0
+        """Attempts that are charged to the step's retries."""
+        self.losses = 0
+        """Attempts that are charged to the infrastructure."""
+        self.first_ready_at = ready_at
+        self.ready_at = ready_at
+        self.started_at: int | None = None
+        """The first lease."""
+        self.leased_at: int | None = None
+        """The newest lease."""
+        self.token = 0
+        """Of the lease that it holds; 0: none."""
+        self.session = 0
+        self.agent = ""
+        self.last_failure: Failure | None = None
+        self.wait: Wait | None = None
+
+
+class MapState:
+    """The items of a mapped step, once it is expanded."""
+
+    __slots__ = ("active", "count", "kept", "ready_marks", "remaining", "states", "tally", "values", "watchers")
+
+    def __init__(self, count: int, state: StepState, watchers: tuple[int, ...]) -> None:
+        self.count = count
+        self.states = bytearray((state,)) * count
+        self.tally = [0] * (StepState.ROLLED_BACK + 1)
+        self.tally[state] = count
+        self.remaining = count
+        """Items that are not at rest."""
+        self.active: dict[int, ActiveStep] = {}
+        self.kept: dict[int, tuple[bytes, ...]] = {}
+        self.ready_marks: list[tuple[int, int]] = []
+        """(first item, instant): items from there on became READY then, for the first time."""
+        self.watchers = watchers
+        """Dependants that look at single items."""
+        self.values: list[Json] | None = None
+        """The list that is mapped over, once somebody asked for it; derived, so no part of the state."""
+
+    def first_ready_at(self, item: int) -> int:
+        """The instant at which an item, now beyond PENDING, became READY for the first time."""
+        return self.ready_marks[bisect_right(self.ready_marks, item, key=_first_item) - 1][1]
+
+
+def _first_item(mark: tuple[int, int]) -> int:
+    return mark[0]
+
+
+class Run:
+    """One execution of a plan. A new one has no events yet: `seq` 0."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.seq = 0
+        """The number of the newest event."""
+        self.generation = 1
+        self.state = RunState.PENDING
+        self.semantics = 0
+        self.reason = ""
+        self.parameters = b"{}"
+        self.created_at: int | None = None
+        self.started_at: int | None = None
+        """The first lease."""
+        self.ended_at: int | None = None
+        self.deadline: int | None = None
+        """Of the run's own timeout."""
+        self.verdict: RunState | None = None
+        """How the run will end, once it is being stopped."""
+        self.immediate = False
+        """Being stopped without politeness and without cleanup."""
+        self.cancel_deadline = 0
+        self.first_failure: tuple[int, int, Failure] | None = None
+        """(step, item, failure) of the first failure that is not allowed."""
+
+        steps = plan.steps
+        self.states = bytearray((_PENDING,)) * len(steps)
+        """Of steps; a mapped step is RUNNING from its expansion until its items are at rest."""
+        self.open_upstream = array("I", [len(step.upstream) for step in steps])
+        """Per step: how many of its upstream are not at rest."""
+        self.active: dict[int, ActiveStep] = {}
+        """Of steps that are not mapped."""
+        self.maps: dict[int, MapState] = {}
+        self.kept: dict[int, tuple[bytes, ...]] = {}
+        """Per step that is not mapped: what conditions and maps need of its output."""
+        cleanup = sum(1 for step in steps if step.cleanup)
+        self.open_steps = len(steps)
+        """Steps that are not at rest; a mapped step counts as one."""
+        self.open_work = len(steps) - cleanup
+        """Those of them that are no cleanup steps."""
+        self.tallies = ([0] * (StepState.ROLLED_BACK + 1), [0] * (StepState.ROLLED_BACK + 1))
+        """Step runs by state: of plain steps, of cleanup steps."""
+        self.tallies[False][_PENDING] = self.open_work
+        self.tallies[True][_PENDING] = cleanup
+
+        self.ready: dict[int, int] = {}
+        """Per line that has any: how many step runs are READY."""
+        self.queues: dict[int, ReadyQueue] = {}
+        """Per line: they, in order."""
+        self.running = 0
+        """Step runs that hold a lease."""
+        self.frontier: dict[int, None] = {}
+        """PENDING steps whose trigger rule can be decided, in the order in which that came about."""
+        self.opening: dict[int, None] = {}
+        """Mapped steps with items whose condition is not decided."""
+        self.finished_maps: dict[int, None] = {}
+        """Mapped steps that are not at rest though all their items are."""
+        self.timers: list[Timer] = []
+        self.queued_timers: list[Timer] = []
+        """A heap of their own, because queued clocks stand still until agents had time to come back."""
+        self.heard: deque[tuple[int, int, int]] = deque(maxlen=HEARD_RESULTS)
+        """(step, item, token) of the newest results."""
+        self._parameter_values: Json = None
+
+    # --- what a dispatcher asks --------------------------------------------------------------------------------------
+
+    def demand(self, line: int) -> int:
+        """How many step runs of the line could be leased now."""
+        ready = self.ready.get(line, 0)
+        if not ready or self.sweeping:
+            return 0
+        limit = self.plan.max_parallel
+        return ready if not limit else min(ready, max(limit - self.running, 0))
+
+    def demanded_lines(self) -> list[int]:
+        """The lines with a demand, in the order in which the demand arose."""
+        limit = self.plan.max_parallel
+        if not self.ready or (limit and self.running >= limit) or self.sweeping:
+            return []
+        return list(self.ready)
+
+    def speaks(self, step: int, item: int, token: int) -> bool:
+        """Whether the token is that of a lease which the step run holds: results of no other are heard."""
+        return self.speaker(step, item, token) is not None
+
+    def speaker(self, step: int, item: int, token: int) -> ActiveStep | None:
+        """The step run that holds a lease by this token."""
+        active = self.active_step(step, item)
+        return active if active is not None and token and active.token == token else None
+
+    def active_step(self, step: int, item: int) -> ActiveStep | None:
+        if item == WHOLE:
+            return self.active.get(step)
+        mapped = self.maps.get(step)
+        return None if mapped is None else mapped.active.get(item)
+
+    def leased(self) -> Iterator[ActiveStep]:
+        """The step runs that hold a lease, steps before items. Takes time by the number of active step runs."""
+        for active in self.active.values():
+            if active.token:
+                yield active
+        for mapped in self.maps.values():
+            for active in mapped.active.values():
+                if active.token:
+                    yield active
+
+    # --- what a reader asks ------------------------------------------------------------------------------------------
+
+    def state_of(self, step: int, item: int = WHOLE) -> StepState:
+        """Raises `LookupError` for an item that is not there (yet)."""
+        return StepState(self.states[step] if item == WHOLE else self.maps[step].states[item])
+
+    def items_of(self, step: int) -> bytearray | None:
+        """The states of a mapped step's items, not to be changed; None before it is expanded."""
+        mapped = self.maps.get(step)
+        return None if mapped is None else mapped.states
+
+    def item_value(self, step: int, item: int) -> Json:
+        """The value that an item of an expanded step stands for."""
+        return items_of(self, step)[item]
+
+    def counts(self) -> StepCounts:
+        plain, cleanup = self.tallies
+        return StepCounts(*(plain[state] + cleanup[state] for state in StepState))
+
+    def item_counts(self, step: int) -> StepCounts | None:
+        """None before the step is expanded."""
+        mapped = self.maps.get(step)
+        return None if mapped is None else StepCounts(*(mapped.tally[state] for state in StepState))
+
+    def display_name(self, step: int, item: int = WHOLE) -> str:
+        """`step` or `step[3]`."""
+        name = self.plan.steps[step].name
+        return name if item == WHOLE else f"{name}[{item}]"
+
+    @property
+    def parameter_values(self) -> dict[str, Json]:
+        if self._parameter_values is None:
+            self._parameter_values = json.loads(self.parameters)
+        values: dict[str, Json] = self._parameter_values
+        return values
+
+    def pack(self) -> bytes:
+        """The states of all step runs in a few bytes, for `summary.unpack`."""
+        items = {step: zlib.compress(mapped.states) for step, mapped in self.maps.items()}
+        return msgspec.msgpack.encode((zlib.compress(self.states), items))
+
+    # --- what the rules ask ------------------------------------------------------------------------------------------
+
+    @property
+    def at_rest(self) -> bool:
+        return self.state >= RunState.COMPLETED
+
+    def doomed(self, step: int) -> bool:
+        """Whether the step is to come to rest CANCELLED, if it does not complete before."""
+        return self.state == RunState.CANCELLING and (self.immediate or not self.plan.steps[step].cleanup)
+
+    @property
+    def unswept(self) -> int:
+        """Step runs that the cancelling of the run has still to settle; those with a lease settle by themselves."""
+        if self.state != RunState.CANCELLING:
+            return 0
+        plain, cleanup = self.tallies
+        count = plain[_PENDING] + plain[_READY] + plain[_WAITING]
+        return count + (cleanup[_PENDING] + cleanup[_READY] + cleanup[_WAITING] if self.immediate else 0)
+
+    @property
+    def sweeping(self) -> bool:
+        return self.unswept > 0
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there are consequences that the last turn left for another one."""
+        if self.at_rest:
+            return False
+        return bool(self.sweeping or self.frontier or self.opening or self.finished_maps)

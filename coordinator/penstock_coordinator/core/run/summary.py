@@ -1,0 +1,48 @@
+"""The states of all step runs of a run in a few bytes, so that an ended run is listed without folding its journal."""
+
+from __future__ import annotations
+
+import zlib
+
+import msgspec
+
+from penstock_coordinator.core.run.events import WHOLE
+from penstock_coordinator.core.run.state import StepCounts
+from penstock_coordinator.core.run.states import StepState
+
+_decode = msgspec.msgpack.Decoder(tuple[bytes, dict[int, bytes]]).decode
+
+
+class Summary:
+    """The states of a run's step runs at one moment."""
+
+    def __init__(self, states: bytes, items: dict[int, bytes]) -> None:
+        self._states = states
+        self._items = items
+
+    def state_of(self, step: int, item: int = WHOLE) -> StepState:
+        """Raises `LookupError` for an item that is not there."""
+        return StepState(self._states[step] if item == WHOLE else self._items[step][item])
+
+    def items_of(self, step: int) -> bytes | None:
+        """The states of a mapped step's items; None if it was not expanded."""
+        return self._items.get(step)
+
+    def item_counts(self, step: int) -> StepCounts | None:
+        items = self._items.get(step)
+        return None if items is None else _count([items])
+
+    def counts(self) -> StepCounts:
+        """As `Run.counts`."""
+        plain = bytes(state for step, state in enumerate(self._states) if step not in self._items)
+        return _count([plain, *self._items.values()])
+
+
+def unpack(packed: bytes) -> Summary:
+    """What `Run.pack` made. Raises `msgspec.DecodeError` or `zlib.error` for anything else."""
+    states, items = _decode(packed)
+    return Summary(zlib.decompress(states), {step: zlib.decompress(found) for step, found in items.items()})
+
+
+def _count(parts: list[bytes]) -> StepCounts:
+    return StepCounts(*(sum(part.count(state) for part in parts) for state in StepState))

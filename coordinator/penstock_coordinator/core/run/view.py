@@ -1,0 +1,55 @@
+"""A step run of a live run, for readers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from penstock_coordinator.core.run.events import WHOLE, Failure
+from penstock_coordinator.core.run.state import Run, Wait
+from penstock_coordinator.core.run.states import StepState
+
+
+@dataclass(frozen=True, slots=True)
+class StepRunDetail:
+    """What a run knows of a step run. Of one at rest, and of one that was not READY yet, that is its state alone."""
+
+    state: StepState
+    attempts: int = 0
+    """Those that may have started user code."""
+    first_ready_at: int | None = None
+    ready_at: int | None = None
+    first_leased_at: int | None = None
+    leased_at: int | None = None
+    """The newest lease, which it need not hold any more."""
+    token: int = 0
+    """Of the lease that it holds; 0: none."""
+    session: int = 0
+    agent: str = ""
+    """Of the newest lease."""
+    wait: Wait | None = None
+    failure: Failure | None = None
+    """Of the newest attempt that failed."""
+
+
+def describe(run: Run, step: int, item: int = WHOLE) -> StepRunDetail:
+    """Raises `LookupError` for a step or an item that is not there (yet)."""
+    state = run.state_of(step, item)
+    active = run.active_step(step, item)
+    if active is not None:
+        return StepRunDetail(
+            state,
+            active.attempts,
+            active.first_ready_at,
+            active.ready_at,
+            active.started_at,
+            active.leased_at,
+            active.token,
+            active.session,
+            active.agent,
+            active.wait,
+            active.last_failure,
+        )
+    if item != WHOLE and state is StepState.READY:
+        ready_at = run.maps[step].first_ready_at(item)
+        return StepRunDetail(state, first_ready_at=ready_at, ready_at=ready_at)
+    return StepRunDetail(state)
