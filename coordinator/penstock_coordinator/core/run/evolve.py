@@ -206,7 +206,7 @@ def _lease_lost(run: Run, _seq: int, event: e.LeaseLost) -> None:
     active.token = 0
     if event.charge is e.Charge.NOBODY:
         active.attempts -= 1
-    else:
+    elif event.charge is e.Charge.INFRASTRUCTURE:
         active.losses += 1
 
 
