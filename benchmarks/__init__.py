@@ -1,0 +1,1 @@
+"""What Penstock costs: `python -m benchmarks`, or `make bench`."""
