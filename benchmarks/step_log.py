@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ def percentile(values: list[float], share: float) -> float:
 def transitions(entries: list[Entry]) -> list[float]:
     """Milliseconds from the end of each step to the start of the next."""
     ordered = sorted(entries, key=lambda entry: entry.position)
-    return [(after.begin - before.end) * 1000 for before, after in zip(ordered, ordered[1:], strict=False)]
+    return [(after.begin - before.end) * 1000 for before, after in itertools.pairwise(ordered)]
 
 
 def median(values: list[float]) -> float:

@@ -23,8 +23,6 @@ from penstock_coordinator.runtime.fleet import Superseded, UnsupportedProtocol
 from penstock_coordinator.runtime.session import AgentSession, microseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from penstock_coordinator.runtime.fleet import Fleet
     from penstock_coordinator.runtime.supervisor import Supervisor
 
@@ -133,9 +131,7 @@ class AgentStream:
             return
         session.holder.heard_at = self._supervisor.clock.monotonic()
         session.basis_seq = message.seq
-        handling = self._dispatch(session, message)
-        if handling is not None:
-            await handling
+        self._dispatch(session, message)
 
     async def _hello(self, message: wire.AgentMessage) -> None:
         if message.WhichOneof("body") != "hello":
@@ -152,11 +148,11 @@ class AgentStream:
         )
         self._opened.set()
 
-    def _dispatch(self, session: AgentSession, message: wire.AgentMessage) -> Awaitable[None] | None:
+    def _dispatch(self, session: AgentSession, message: wire.AgentMessage) -> None:
         fleet = self._fleet
         match message.WhichOneof("body"):
             case "results":
-                return self._results(session, message.results)
+                self._results(session, message.results)
             case "credits":
                 fleet.credits(session, message.credits.grant_limit)
             case "leases_accepted":
@@ -179,15 +175,13 @@ class AgentStream:
                 raise MalformedWord("body: a second Hello")
             case _:
                 raise MalformedWord("body: missing")
-        return None
 
-    async def _results(self, session: AgentSession, results: wire.Results) -> None:
+    def _results(self, session: AgentSession, results: wire.Results) -> None:
         now = self._supervisor.clock.now()
         for result in results.results:
             message = _attempt_ended(result, session.epoch, now, self._supervisor)
             if not self._supervisor.deliver(result.lease.run_id, message):
                 session.acknowledge(_stale(result))
-        await self._supervisor.wait_room()
 
     # --- writing
 

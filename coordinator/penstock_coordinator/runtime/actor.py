@@ -169,23 +169,38 @@ class Actor:
             return None
         projection = Projection(self.run)
         drafts = Drafts(Ledger(self.run, projection.note), projection)
-        for _ in range(MESSAGES_PER_TURN):
-            if not self.has_mail:
-                break
-            self._decide(self.control.popleft() if self.control else self.mail.popleft(), drafts)
-        self._place(drafts)
+        try:
+            self._decide_all(drafts)
+            self._place(drafts)
+        except Exception:
+            self._take_back(drafts)
+            raise
         self._keep_outputs(projection)
         self._supervisor.watch_deadline(self, next_deadline(self.run))
         return self._finish(drafts)
 
+    def _decide_all(self, drafts: Drafts) -> None:
+        for _ in range(MESSAGES_PER_TURN):
+            if not self.has_mail:
+                return
+            self._decide(self.control.popleft() if self.control else self.mail.popleft(), drafts)
+
+    def _take_back(self, drafts: Drafts) -> None:
+        """The turn failed: nobody is told that it happened, and its room is free."""
+        for permit, used in drafts.used:
+            self._supervisor.give_back(permit, used)
+        for answer in drafts.answers:
+            if not answer.done():
+                answer.cancel()
+
     def _decide(self, mail: Mail, drafts: Drafts) -> None:
         message = mail.message
         drafts.now = message.now
+        if mail.answer is not None:
+            drafts.answers.append(mail.answer)
         self._apply(message, mail.permit, drafts)
         if type(message) is AttemptEnded:
             drafts.results.append(message)
-        if mail.answer is not None:
-            drafts.answers.append(mail.answer)
         if mail.request is not None:
             drafts.request = mail.request
 
@@ -193,7 +208,12 @@ class Actor:
         """Decide one message; what it leaves of an offered room is free again."""
         drafts.projection.message = message if type(message) is AttemptEnded else None
         before = len(drafts.ledger.events)
-        decide(self.run, message, drafts.ledger)
+        try:
+            decide(self.run, message, drafts.ledger)
+        except Exception:
+            if permit is not None:
+                self._supervisor.give_back(permit, permit.count)
+            raise
         if permit is not None:
             self._settle_permit(permit, drafts.ledger.events[before:], drafts)
 
@@ -322,6 +342,11 @@ class Actor:
             for answer in later.answers:
                 if not answer.done():
                     answer.cancel()
+
+    def crash(self, error: Exception) -> None:
+        """A turn raised: the state is of no use any more, and what is committed of the run still is."""
+        self.discard()
+        self._supervisor.replace_crashed(self, error)
 
     def discard(self) -> None:
         """The state is not the journal's any more, or nobody needs it: give back all room."""

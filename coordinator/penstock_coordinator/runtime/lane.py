@@ -22,7 +22,8 @@ MAX_BYTES = 1 << 20
 TURNS_PER_PUMP = 100
 """Then others on the event loop have their turn."""
 PENDING_LIMIT = 5_000
-"""Turns that wait for a commit; past it `wait_room` holds up those who bring more."""
+"""Turns that wait for a commit; past it no new run is accepted. Results are always taken: there is at most one for
+each lease, and a lease is sent only after a commit."""
 
 
 class Lane:
@@ -35,8 +36,6 @@ class Lane:
         self._pumping = False
         self._pending: deque[Turn] = deque()
         self._wake = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._task = asyncio.create_task(self._commit_for_ever(), name=f"lane-{index}")
@@ -58,29 +57,31 @@ class Lane:
         for _ in range(min(TURNS_PER_PUMP, len(runnable))):
             actor = runnable.popleft()
             actor.scheduled = False
-            turn = actor.turn()
-            if turn is not None:
-                self._pending.append(turn)
-            if actor.has_mail:
-                self.schedule(actor)
+            self._run_turn(actor)
         if self._pending:
             self._idle.clear()
             self._wake.set()
-            if len(self._pending) >= PENDING_LIMIT:
-                self._room.clear()
         if runnable:
             self._loop.call_soon(self._pump)
         else:
             self._pumping = False
 
-    async def wait_room(self) -> None:
-        """Returns when the lane is not behind with its commits."""
-        if not self._room.is_set():
-            await self._room.wait()
+    def _run_turn(self, actor: Actor) -> None:
+        try:
+            turn = actor.turn()
+        except Exception as error:
+            # A fault of ours in one run must not stop the others.
+            actor.crash(error)
+            return
+        if turn is not None:
+            self._pending.append(turn)
+        if actor.has_mail:
+            self.schedule(actor)
 
     @property
     def full(self) -> bool:
-        return not self._room.is_set()
+        """Commits are so far behind that nothing new should be accepted."""
+        return len(self._pending) >= PENDING_LIMIT
 
     # --- commits
 
@@ -104,8 +105,6 @@ class Lane:
         outcomes = await self._journal.commit(self.index, records)
         for turn, outcome in zip(turns, outcomes, strict=True):
             turn.actor.settle(turn, outcome)
-        if len(self._pending) < PENDING_LIMIT:
-            self._room.set()
 
     def _cut(self) -> list[Turn]:
         """The next batch: at most MAX_RECORDS and, but for the first, MAX_BYTES. What an actor decided that has been

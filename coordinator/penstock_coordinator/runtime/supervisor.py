@@ -57,6 +57,9 @@ if TYPE_CHECKING:
 
     from penstock_coordinator.core.plan.model import Plan
 
+DRAIN_SECONDS = 10.0
+"""How long a stop waits for the database; what is not committed then was never acknowledged."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -265,14 +268,6 @@ class Supervisor:
         actor.post(Mail(message))
         return True
 
-    def lane_of(self, run_id: RunId) -> Lane:
-        return self._lanes[int.from_bytes(run_id[-4:], "big") % len(self._lanes)]
-
-    async def wait_room(self) -> None:
-        """Returns when commits are not behind: those who bring results wait here."""
-        for lane in self._lanes:
-            await lane.wait_room()
-
     # --- room
 
     def give_back(self, permit: Permit, count: int) -> None:
@@ -318,8 +313,17 @@ class Supervisor:
             return
         if not repeated:
             log.error("append_failed", run=actor.run_id.hex(), first_seq=turn.record.first_seq, unstorable=unstorable)
-        failed = [_unstorable(result) for result in turn.results] if unstorable else []
-        task = asyncio.create_task(self._rebuild(actor, failed))
+        self._rebuild_soon(actor, [_unstorable(result) for result in turn.results] if unstorable else [])
+
+    def replace_crashed(self, actor: Actor, error: Exception) -> None:
+        """A rule raised. The message that did it is dropped; whoever sent it will come again."""
+        log.error("turn_failed", run=actor.run_id.hex(), exc_info=error)
+        self._actors.pop(actor.run_id, None)
+        self._deadlines.forget(actor)
+        self._rebuild_soon(actor, [])
+
+    def _rebuild_soon(self, actor: Actor, results: list[AttemptEnded]) -> None:
+        task = asyncio.create_task(self._rebuild(actor, results))
         self._rebuilding[actor.run_id] = task
         task.add_done_callback(lambda _: self._rebuilding.pop(actor.run_id, None))
 
@@ -331,6 +335,8 @@ class Supervisor:
             except Unavailable:
                 await asyncio.sleep(0.2)
         else:
+            return
+        if not run.seq or run.at_rest:
             return
         actor = self._add(old.run_id, old.plan, run, old.parameters_json, old.trace_context)
         actor.watchers = old.watchers
@@ -372,8 +378,8 @@ class Supervisor:
         """Accept nothing more, commit what is decided, let go of the agents. Runs go on after the next start."""
         self.stopping = True
         await self.fleet.close_all("shutdown", patience=2.0)
-        for lane in self._lanes:
-            await lane.drain()
+        drained = asyncio.gather(*(lane.drain() for lane in self._lanes))
+        await asyncio.wait({drained}, timeout=DRAIN_SECONDS)
         self._deadlines.close()
         for actor in self._actors.values():
             for watcher in actor.watchers:
