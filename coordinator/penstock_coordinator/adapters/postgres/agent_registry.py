@@ -1,0 +1,86 @@
+"""Port `AgentRegistry`. What an agent says of itself is one packed column: nothing is looked up by it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from penstock_coordinator.adapters.postgres.queries import load
+from penstock_coordinator.adapters.postgres.text import storable
+from penstock_coordinator.ports import AgentRow
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from penstock_coordinator.adapters.postgres.connections import Database
+
+_QUERIES = load("agents")
+
+
+class _Description(msgspec.Struct):
+    boot_id: str
+    version: str
+    hostname: str
+    queues: tuple[str, ...]
+    labels: tuple[tuple[str, str], ...]
+    resources: tuple[tuple[str, float], ...]
+    slots: int
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Description).decode
+
+
+class PostgresAgentRegistry:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def open_session(self, agent: AgentRow) -> int:
+        description = _encode(
+            _Description(
+                agent.boot_id,
+                agent.version,
+                agent.hostname,
+                agent.queues,
+                agent.labels,
+                agent.resources,
+                agent.slots,
+            )
+        )
+        epoch: int | None = None
+        while epoch is None:  # the first two sessions of a new agent at once: the one that lost the race draws again
+            epoch = await self._database.fetch_value(
+                _QUERIES["open_session"], agent.agent_id, agent.connect_time, description
+            )
+        return epoch
+
+    async def close_session(self, agent_id: str, session_epoch: int) -> None:
+        if storable(agent_id):
+            await self._database.fetch(_QUERIES["close_session"], agent_id, session_epoch)
+
+    async def get_agent(self, agent_id: str) -> AgentRow | None:
+        if not storable(agent_id):
+            return None
+        row = await self._database.fetch_row(_QUERIES["get"], agent_id)
+        return None if row is None else _agent(row)
+
+    async def list_agents(self, limit: int, after: str = "") -> list[AgentRow]:
+        return [_agent(row) for row in await self._database.fetch(_QUERIES["list"], after, limit)]
+
+
+def _agent(row: asyncpg.Record) -> AgentRow:
+    description = _decode(row["description"])
+    return AgentRow(
+        agent_id=row["agent_id"],
+        session_epoch=row["session_epoch"],
+        boot_id=description.boot_id,
+        version=description.version,
+        hostname=description.hostname,
+        queues=description.queues,
+        labels=description.labels,
+        resources=description.resources,
+        slots=description.slots,
+        connect_time=row["connect_time"],
+        goodbye=row["goodbye"],
+    )

@@ -1,0 +1,167 @@
+"""A batch of records as the arrays that the commit statement takes. No I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from penstock_coordinator.adapters.postgres.requests import packed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from penstock_coordinator.ports import Record, RunId
+
+Columns = list[list[Any]]
+NO_GATE = b""
+
+_pack_pairs = msgspec.msgpack.Encoder().encode
+_unpack_pairs = msgspec.msgpack.Decoder(tuple[tuple[str, str], ...]).decode
+
+
+def parts(records: Sequence[Record]) -> list[list[int]]:
+    """The positions of the records, cut where one statement could not tell what was stored: a request twice, or a
+    request that comes after other records of its run. Nearly always one part."""
+    done: list[list[int]] = [[]]
+    requests: set[bytes] = set()
+    runs: set[RunId] = set()
+    for position, record in enumerate(records):
+        if record.request is not None:
+            key = packed(record.request.key)
+            if key in requests or record.run_id in runs:
+                done.append([])
+                requests, runs = set(), set()
+            requests.add(key)
+        runs.add(record.run_id)
+        done[-1].append(position)
+    return done
+
+
+def gates(records: Sequence[Record]) -> list[bytes]:
+    """For each record the key of the request that it depends on: its own, or that of the record of its run before."""
+    gate_of: dict[RunId, bytes] = {}
+    for record in records:
+        if record.request is not None:
+            gate_of[record.run_id] = packed(record.request.key)
+    return [gate_of.get(record.run_id, NO_GATE) for record in records]
+
+
+def event_columns(records: Sequence[Record]) -> Columns:
+    return [
+        [r.run_id for r in records],
+        [r.first_seq for r in records],
+        [r.last_seq for r in records],
+        [r.at for r in records],
+        [r.payload for r in records],
+    ]
+
+
+def step_columns(records: Sequence[Record], gate: Sequence[bytes]) -> tuple[Columns, list[bytes]]:
+    """The columns, and the gate of each row."""
+    rows = [
+        (
+            *(r.run_id, s.step, s.item, s.generation, s.state, s.attempts),
+            *(s.ready_time, s.start_time, s.end_time, s.agent, s.output, s.failure),
+        )
+        for r in records
+        for s in r.step_runs
+    ]
+    return _columns(rows, 12), [g for r, g in zip(records, gate, strict=True) for _ in r.step_runs]
+
+
+def attempt_columns(records: Sequence[Record], gate: Sequence[bytes]) -> tuple[Columns, list[bytes]]:
+    rows = [
+        (r.run_id, a.step, a.item, a.number, a.token, a.outcome, a.start_time, a.end_time, a.agent, a.detail)
+        for r in records
+        for a in r.attempts
+    ]
+    return _columns(rows, 10), [g for r, g in zip(records, gate, strict=True) for _ in r.attempts]
+
+
+def request_columns(records: Sequence[Record]) -> Columns:
+    rows = [
+        (packed(r.request.key), r.request.key.digest, r.request.answer, r.run_id, r.at)
+        for r in records
+        if r.request is not None
+    ]
+    return _columns(rows, 5)
+
+
+class _RunRows:
+    """The runs' rows that a batch brings or changes, one per run: a statement cannot change what it brings."""
+
+    def __init__(self) -> None:
+        self.new: dict[RunId, list[Any]] = {}
+        self.changed: dict[RunId, list[Any]] = {}
+
+    def add(self, record: Record, gate: bytes) -> None:
+        if (new := record.new_run) is not None:
+            self.new[record.run_id] = [
+                *(record.run_id, new.pipeline, new.version_number, new.version_digest, new.owner),
+                *(new.state, new.create_time, new.start_time, new.end_time, array_literal(new.labels)),
+                *(packed_text(new.reason), packed_pairs(new.trace_context), new.parameters, new.summary, gate),
+            ]
+        if (change := record.change) is None:
+            return
+        reason = None if change.reason is None else packed_text(change.reason)
+        values = (change.state, reason, change.start_time, change.end_time, change.summary)
+        if record.run_id in self.new:
+            _merge(self.new[record.run_id], (5, 10, 7, 8, 13), values)
+        else:
+            row = self.changed.setdefault(record.run_id, [record.run_id, None, None, None, None, None, gate])
+            _merge(row, (1, 2, 3, 4, 5), values)
+
+
+def _merge(row: list[Any], places: tuple[int, ...], values: tuple[Any, ...]) -> None:
+    for place, value in zip(places, values, strict=True):
+        if value is not None:
+            row[place] = value
+
+
+def run_columns(records: Sequence[Record], gate: Sequence[bytes]) -> tuple[Columns, Columns]:
+    """The new rows and the changes, each with its gate as the last column."""
+    rows = _RunRows()
+    for record, its_gate in zip(records, gate, strict=True):
+        if record.new_run is not None or record.change is not None:
+            rows.add(record, its_gate)
+    return _columns(list(rows.new.values()), 15), _columns(list(rows.changed.values()), 7)
+
+
+def _columns(rows: Sequence[Sequence[Any]], width: int) -> Columns:
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+
+
+# --- user data ---
+
+
+def packed_text(text: str) -> bytes:
+    """Any text, also such as PostgreSQL's text refuses."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def unpacked_text(packed_value: bytes) -> str:
+    return packed_value.decode("utf-8", "surrogatepass")
+
+
+def packed_pairs(pairs: Iterable[tuple[str, str]]) -> bytes:
+    return _pack_pairs(tuple(pairs))
+
+
+def unpacked_pairs(packed_value: bytes) -> tuple[tuple[str, str], ...]:
+    return _unpack_pairs(packed_value)
+
+
+def label_terms(labels: Iterable[tuple[str, str]]) -> list[str]:
+    """Label keys hold no "="."""
+    return [f"{key}={value}" for key, value in labels]
+
+
+def labels_of(terms: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    return tuple((key, value) for key, _, value in (term.partition("=") for term in terms))
+
+
+def array_literal(labels: Iterable[tuple[str, str]]) -> str:
+    """PostgreSQL's notation of a text array: an array of arrays of different lengths is no array."""
+    quoted = ('"' + term.replace("\\", "\\\\").replace('"', '\\"') + '"' for term in label_terms(labels))
+    return "{" + ",".join(quoted) + "}"

@@ -1,0 +1,179 @@
+"""The ways to PostgreSQL: a pool for what is asked, and a connection of its own per lane for what is committed.
+
+asyncpg's own timeouts are no bound: on a timeout or a cancellation it asks the server to cancel the statement and
+waits for the answer, and a server that hangs gives none. So no statement is cancelled or waited for with a timeout: a
+watchdog cuts the connection (`terminate` closes the socket at once), and the statement under way ends with an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import asyncpg
+
+from penstock_coordinator.ports import Unavailable
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+    PooledConnection: TypeAlias = PoolConnectionProxy[asyncpg.Record]
+    Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+
+_log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 5.0
+ACQUIRE_SECONDS = 5.0
+QUERY_SECONDS = 30.0
+CLOSE_SECONDS = 2.0
+
+_SESSION_SETTINGS = {
+    "timezone": "UTC",
+    "statement_timeout": "30s",
+    # A transaction that its coordinator has left alone holds up a take-over: it must end before the take-over gives up.
+    "idle_in_transaction_session_timeout": "5s",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "11000",
+    "jit": "off",
+}
+_POOL_SETTINGS = {**_SESSION_SETTINGS, "plan_cache_mode": "force_custom_plan"}
+"""Filters are optional parameters: each call is planned for what it gives."""
+_LANE_SETTINGS = {
+    **_SESSION_SETTINGS,
+    # A lane's few statements are made to go by index. A plan that was made while the tables were empty and reads them
+    # through is twenty times slower an hour later, so leave the planner no such choice, and let it choose once.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_bitmapscan": "off",
+}
+
+
+_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+
+
+def is_away(error: BaseException) -> bool:
+    """The server, or the way to it, failed: not what was asked of it."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "")[:2] not in {"21", "22", "23", "54"}
+    if isinstance(error, asyncpg.InterfaceError):
+        return not isinstance(error, ValueError)
+    return isinstance(error, asyncpg.InternalClientError | OSError)
+
+
+async def connect(dsn: str, name: str, settings: dict[str, str] | None = None) -> Connection:
+    """A connection that speaks run ids as 16 bytes. Raises what asyncpg raises."""
+    connection: Connection = await asyncpg.connect(
+        dsn,
+        timeout=CONNECT_SECONDS,
+        server_settings={**(_SESSION_SETTINGS if settings is None else settings), "application_name": name},
+    )
+    try:
+        await _speak_bytes(connection)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+async def connect_lane(dsn: str, name: str) -> Connection:
+    """For a lane's commits alone."""
+    return await connect(dsn, name, _LANE_SETTINGS)
+
+
+async def _speak_bytes(connection: Connection) -> None:
+    await connection.set_type_codec("uuid", schema="pg_catalog", encoder=bytes, decoder=bytes, format="binary")
+
+
+async def _leave_alone(_connection: Connection) -> None:
+    """What is asked through the pool leaves no state on a connection: no statement is needed to clear it."""
+
+
+async def close(connection: Connection) -> None:
+    """Politely if the server answers, in any case soon."""
+    watchdog = asyncio.get_running_loop().call_later(CLOSE_SECONDS, connection.terminate)
+    try:
+        await connection.close()
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        connection.terminate()
+    finally:
+        watchdog.cancel()
+
+
+class Database:
+    """The pool. Every method raises `Unavailable` and no error of asyncpg's."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    @classmethod
+    async def open(cls, dsn: str, name: str, size: int) -> Database:
+        """Raises what asyncpg raises: at the start a wrong address or password should be seen as it is."""
+        pool = await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=size,
+            timeout=CONNECT_SECONDS,
+            init=_speak_bytes,
+            reset=_leave_alone,
+            server_settings={**_POOL_SETTINGS, "application_name": name},
+        )
+        return cls(pool)
+
+    async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        async with self.connection() as connection:
+            return await connection.fetch(query, *arguments)
+
+    async def fetch_row(self, query: str, *arguments: object) -> asyncpg.Record | None:
+        rows = await self.fetch(query, *arguments)
+        return rows[0] if rows else None
+
+    async def fetch_value(self, query: str, *arguments: object) -> Any:
+        row = await self.fetch_row(query, *arguments)
+        return None if row is None else row[0]
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[PooledConnection]:
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[PooledConnection]:
+        """To be used for no longer than `QUERY_SECONDS`: then it is cut."""
+        with _unavailable():
+            connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
+            watchdog = asyncio.get_running_loop().call_later(QUERY_SECONDS, connection.terminate)
+            try:
+                yield connection
+            except asyncio.CancelledError:
+                connection.terminate()
+                raise
+            finally:
+                watchdog.cancel()
+                await self._pool.release(connection)
+
+    async def aclose(self) -> None:
+        watchdog = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._pool.terminate)
+        try:
+            await self._pool.close()
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            self._pool.terminate()
+        finally:
+            watchdog.cancel()
+
+
+@contextlib.contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        yield
+    except _ERRORS as error:
+        if not is_away(error):
+            _log.exception("PostgreSQL refused what it was asked")
+        raise Unavailable(f"PostgreSQL: {type(error).__name__}") from error

@@ -1,0 +1,361 @@
+"""Port `Journal`: group commits, fenced, each with its fate known when it returns.
+
+Common case: one statement in one round trip. If the database refuses something of it, the same records go again in one
+transaction with savepoints, in halves and halves of halves, until what is refused stands alone; what is left commits as
+a whole. If the connection breaks, nobody knows whether the statement was committed; then, on a new connection, the
+lane's fence row is locked, which waits for the former transaction if it still runs, and the journal is asked: a batch
+is there as a whole or not at all. What if the former statement had not yet begun when we looked? Then it and its
+repetition meet at the primary key, one of them stores, and the other finds the very same record there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from penstock_coordinator.adapters.postgres import batch as batches
+from penstock_coordinator.adapters.postgres.connections import close, connect_lane, is_away
+from penstock_coordinator.adapters.postgres.queries import load
+from penstock_coordinator.adapters.postgres.requests import repetition
+from penstock_coordinator.ports import (
+    AppendOutcome,
+    Committed,
+    Fenced,
+    OutOfSequence,
+    Record,
+    RunId,
+    StoredRecord,
+    Unstorable,
+)
+
+if TYPE_CHECKING:
+    from asyncpg.prepared_stmt import PreparedStatement
+
+    from penstock_coordinator.adapters.postgres.connections import Connection, Database
+
+_log = logging.getLogger(__name__)
+_QUERIES = load("journal")
+_SIZES = ("commit_events", "commit_steps", "commit_all")
+_STATEMENT_SECONDS = 10.0
+"""A commit takes milliseconds. A connection that gives no answer for so long is given up."""
+_FIRST_DELAY = 0.05
+_LONGEST_DELAY = 2.0
+_COMMITTED = Committed()
+_OUT_OF_SEQUENCE = OutOfSequence()
+
+
+class PostgresJournal:
+    """`epoch` is that of the coordinator's incarnation; 0 until it has one, and nothing can be committed.
+
+    `on_availability` hears False when the database is away and commits wait for it, True when it is back.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        database: Database,
+        coordinator_id: str,
+        lanes: int,
+        on_availability: Callable[[bool], None] | None = None,
+    ) -> None:
+        self.epoch = 0
+        self._database = database
+        self._on_availability = on_availability
+        self._away: set[int] = set()
+        self._lanes = [_Lane(dsn, coordinator_id, number, self._note_lane) for number in range(lanes)]
+
+    @property
+    def available(self) -> bool:
+        """False while a commit waits for the database."""
+        return not self._away
+
+    async def commit(self, lane: int, records: Sequence[Record]) -> list[AppendOutcome]:
+        if not self.epoch:
+            raise Fenced("this coordinator has no incarnation yet")
+        return await self._lanes[lane].commit(records, self.epoch) if records else []
+
+    async def read(self, run_id: RunId, from_seq: int = 1, limit: int = 1000) -> list[StoredRecord]:
+        rows = await self._database.fetch(_QUERIES["read"], run_id, from_seq, limit)
+        return [StoredRecord(row["first_seq"], row["last_seq"], row["payload"], row["at"]) for row in rows]
+
+    async def aclose(self) -> None:
+        """Not to be called while a commit is under way."""
+        for lane in self._lanes:
+            await lane.aclose()
+
+    def _note_lane(self, lane: int, available: bool) -> None:
+        before = self.available
+        self._away = self._away - {lane} if available else self._away | {lane}
+        if self.available is not before and self._on_availability is not None:
+            self._on_availability(self.available)
+
+
+class _Refused(Exception):
+    """The database refuses the statement for what is in it."""
+
+
+class _Lane:
+    """One connection, and the batches of one lane on it, one at a time."""
+
+    def __init__(self, dsn: str, coordinator_id: str, number: int, note: Callable[[int, bool], None]) -> None:
+        self._dsn = dsn
+        self._coordinator_id = coordinator_id
+        self._number = number
+        self._note = note
+        self._connection: Connection | None = None
+        self._statements: dict[str, PreparedStatement[asyncpg.Record]] = {}
+        self._busy = False
+
+    async def aclose(self) -> None:
+        if self._connection is not None:
+            await close(self._connection)
+            self._connection = None
+
+    async def commit(self, records: Sequence[Record], epoch: int) -> list[AppendOutcome]:
+        if self._busy:
+            raise RuntimeError("two commits of one lane overlap")
+        self._busy = True
+        try:
+            return await self._commit(records, epoch)
+        finally:
+            self._busy = False
+
+    async def _commit(self, records: Sequence[Record], epoch: int) -> list[AppendOutcome]:
+        sent = False
+        for delay in _delays():
+            try:
+                async with self._connected() as connection:
+                    writer = _Writer(connection, self._statements, (self._coordinator_id, self._number, epoch))
+                    if not sent:
+                        sent = True  # from here on the database may have it
+                        outcomes = await writer.write(records)
+                    else:
+                        outcomes = await writer.settle(records)
+            except Exception as error:
+                if not is_away(error):
+                    raise
+                self._note(self._number, False)
+                _log.warning("lane %d waits for PostgreSQL: %s", self._number, type(error).__name__)
+                await asyncio.sleep(delay)
+            else:
+                self._note(self._number, True)
+                return outcomes
+        raise AssertionError("there is always another delay")
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Connection]:
+        """The lane's connection, a new one if the last was lost; cut if it does not answer."""
+        connection = self._connection
+        if connection is None or connection.is_closed():
+            connection = await self._connect()
+        watchdog = asyncio.get_running_loop().call_later(_STATEMENT_SECONDS, connection.terminate)
+        try:
+            yield connection
+        except Fenced:
+            raise
+        except BaseException:
+            # Also if we are cancelled: what is under way on it is nobody's any more.
+            connection.terminate()
+            self._connection = None
+            raise
+        finally:
+            watchdog.cancel()
+
+    async def _connect(self) -> Connection:
+        connection = await connect_lane(self._dsn, f"penstock {self._coordinator_id} lane {self._number}")
+        watchdog = asyncio.get_running_loop().call_later(_STATEMENT_SECONDS, connection.terminate)
+        try:
+            self._statements = {size: await connection.prepare(_QUERIES[size]) for size in _SIZES}
+        except BaseException:
+            connection.terminate()
+            raise
+        finally:
+            watchdog.cancel()
+        self._connection = connection
+        return connection
+
+
+class _Writer:
+    """One batch on one connection. What it raises but `Fenced` says nothing of the batch's fate."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        statements: dict[str, PreparedStatement[asyncpg.Record]],
+        fence: tuple[str, int, int],
+    ) -> None:
+        self._connection = connection
+        self._statements = statements
+        self._fence = fence
+
+    async def write(self, records: Sequence[Record]) -> list[AppendOutcome]:
+        """Store them for the first time."""
+        if len(batches.parts(records)) == 1:
+            with contextlib.suppress(_Refused):
+                return await self._store(records)
+        return await self._write_with_care(records)
+
+    async def settle(self, records: Sequence[Record]) -> list[AppendOutcome]:
+        """Find out what became of them, and store them if they are not."""
+        await self._await_former()
+        stored = await self._stored(records)
+        if not stored:
+            outcomes = await self.write(records)
+            stored = set() if all(o == _COMMITTED for o in outcomes) else await self._stored(records)
+            return [_COMMITTED if i in stored else outcome for i, outcome in enumerate(outcomes)]
+        return await self._settle_rest(records, stored)
+
+    async def _settle_rest(self, records: Sequence[Record], stored: set[int]) -> list[AppendOutcome]:
+        """The batch was committed, but for what is not there: that was refused, and is again."""
+        rest = [i for i in range(len(records)) if i not in stored]
+        outcomes: list[AppendOutcome] = [_COMMITTED] * len(records)
+        if rest:
+            try:
+                refused = await self._write_with_care([records[i] for i in rest])
+            except Fenced:
+                refused = [_OUT_OF_SEQUENCE] * len(rest)
+            for i, outcome in zip(rest, refused, strict=True):
+                outcomes[i] = outcome
+        return outcomes
+
+    async def _await_former(self) -> None:
+        async with self._connection.transaction():
+            await self._connection.fetch(_QUERIES["await_former"], *self._fence[:2])
+
+    async def _stored(self, records: Sequence[Record]) -> set[int]:
+        """The positions of the records that the journal holds, as they are."""
+        asked = ([r.run_id for r in records], [r.first_seq for r in records])
+        found = {
+            (row["run_id"], row["first_seq"]): (row["last_seq"], row["payload"])
+            for row in await self._connection.fetch(_QUERIES["stored_of"], *asked)
+        }
+        return {i for i, r in enumerate(records) if found.get((r.run_id, r.first_seq)) == (r.last_seq, r.payload)}
+
+    async def _write_with_care(self, records: Sequence[Record]) -> list[AppendOutcome]:
+        """In several statements and one transaction."""
+        careful = _CarefulWrite(self._connection, self._store, records)
+        async with self._connection.transaction():
+            if not await self._connection.fetch(_QUERIES["hold_fence"], *self._fence):
+                raise Fenced(f"epoch {self._fence[2]} of {self._fence[0]} is over")
+            for part in batches.parts(records):
+                await careful.store(part)
+        return careful.outcomes
+
+    async def _store(self, records: Sequence[Record]) -> list[AppendOutcome]:
+        """All in one statement. Raises `_Refused`, and `Fenced`."""
+        size, columns = _arguments(records)
+        try:
+            rows = await self._statements[size].fetch(*self._fence, *columns)
+        except Exception as error:
+            if is_away(error):
+                raise
+            raise _Refused from error
+        if not rows[0][0]:
+            raise Fenced(f"epoch {self._fence[2]} of {self._fence[0]} is over")
+        if size != "commit_all":
+            return [_COMMITTED] * len(records)
+        return await self._outcomes(records, set(rows[0][1]))
+
+    async def _outcomes(self, records: Sequence[Record], accepted: set[bytes]) -> list[AppendOutcome]:
+        gates = batches.gates(records)
+        repeated = {gate for gate in gates if gate != batches.NO_GATE} - accepted
+        if not repeated:
+            return [_COMMITTED] * len(records)
+        found = {row["key"]: row for row in await self._connection.fetch(_QUERIES["requests_of"], list(repeated))}
+        return [_outcome(r, found.get(gate)) for r, gate in zip(records, gates, strict=True)]
+
+
+def _outcome(record: Record, repeated: asyncpg.Record | None) -> AppendOutcome:
+    if repeated is None:
+        return _COMMITTED
+    return _OUT_OF_SEQUENCE if record.request is None else repetition(record.request.key, repeated)
+
+
+def _arguments(records: Sequence[Record]) -> tuple[str, batches.Columns]:
+    """The smallest statement that holds the batch, and its arguments after those of the fence."""
+    events = batches.event_columns(records)
+    if any(r.request is not None or r.change is not None or r.new_run is not None for r in records):
+        return "commit_all", [*events, *_all_columns(records)]
+    if any(r.step_runs or r.attempts for r in records):
+        no_gates = [batches.NO_GATE] * len(records)
+        steps, _ = batches.step_columns(records, no_gates)
+        attempts, _ = batches.attempt_columns(records, no_gates)
+        return "commit_steps", [*events, *steps, *attempts]
+    return "commit_events", events
+
+
+def _all_columns(records: Sequence[Record]) -> batches.Columns:
+    gates = batches.gates(records)
+    steps, step_gates = batches.step_columns(records, gates)
+    attempts, attempt_gates = batches.attempt_columns(records, gates)
+    new_runs, changes = batches.run_columns(records, gates)
+    requests = batches.request_columns(records)
+    return [*steps, *attempts, gates, step_gates, attempt_gates, *requests, *new_runs, *changes]
+
+
+class _CarefulWrite:
+    """Finds the records of a batch that are refused, by halving; inside one transaction."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        store: Callable[[Sequence[Record]], Awaitable[list[AppendOutcome]]],
+        records: Sequence[Record],
+    ) -> None:
+        self._connection = connection
+        self._store = store
+        self._records = records
+        self._broken: set[RunId] = set()
+        self.outcomes: list[AppendOutcome] = [_OUT_OF_SEQUENCE] * len(records)
+
+    async def store(self, positions: list[int]) -> None:
+        """What of it can be stored, in order; the outcomes are noted."""
+        positions = [i for i in positions if self._records[i].run_id not in self._broken]
+        if not positions:
+            return
+        refusal = await self._try([self._records[i] for i in positions], positions)
+        if refusal is None:
+            return
+        if len(positions) == 1:
+            self._note(positions[0], _refusal(refusal))
+            return
+        middle = len(positions) // 2
+        await self.store(positions[:middle])
+        await self.store(positions[middle:])
+
+    async def _try(self, records: list[Record], positions: list[int]) -> BaseException | None:
+        try:
+            async with self._connection.transaction():
+                outcomes = await self._store(records)
+        except _Refused as refused:
+            return refused.__cause__
+        for position, outcome in zip(positions, outcomes, strict=True):
+            self._note(position, outcome)
+        return None
+
+    def _note(self, position: int, outcome: AppendOutcome) -> None:
+        self.outcomes[position] = outcome
+        if outcome != _COMMITTED:
+            self._broken.add(self._records[position].run_id)
+
+
+def _refusal(error: BaseException | None) -> AppendOutcome:
+    """Why one record alone is refused."""
+    if isinstance(error, asyncpg.UniqueViolationError) and (error.table_name or "").startswith("run_events"):
+        return _OUT_OF_SEQUENCE
+    # What the error says may repeat user data: the kind of error has to do.
+    return Unstorable(type(error).__name__)
+
+
+def _delays() -> Iterator[float]:
+    """Seconds between attempts: growing, each with full jitter, for ever."""
+    longest = _FIRST_DELAY
+    while True:
+        yield random.uniform(_FIRST_DELAY, longest)  # noqa: S311  # spreads attempts, guards nothing
+        longest = min(_LONGEST_DELAY, longest * 2)

@@ -1,0 +1,100 @@
+"""Port `RunIndex`: what is asked of the rows that records brought with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock_coordinator.adapters.postgres import requests
+from penstock_coordinator.adapters.postgres.batch import label_terms, labels_of, unpacked_pairs, unpacked_text
+from penstock_coordinator.adapters.postgres.queries import load
+from penstock_coordinator.adapters.postgres.text import storable
+from penstock_coordinator.ports import (
+    AttemptRow,
+    Repeated,
+    RequestKey,
+    RequestRow,
+    RunFilter,
+    RunId,
+    RunRow,
+    StepRunRow,
+)
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from penstock_coordinator.adapters.postgres.connections import Database
+
+_QUERIES = load("runs")
+
+
+class PostgresRunIndex:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, run_id: RunId) -> RunRow | None:
+        row = await self._database.fetch_row(_QUERIES["get"], run_id)
+        return None if row is None else _run(row)
+
+    async def list_runs(self, where: RunFilter, limit: int, before: RunId | None = None) -> list[RunRow]:
+        terms = label_terms(where.labels)
+        if not storable(where.pipeline, *terms):
+            return []
+        arguments = (before, where.pipeline or None, list(where.states) or None, terms or None, limit)
+        return [_run(row) for row in await self._database.fetch(_QUERIES["list"], *arguments)]
+
+    async def live_runs(self, owner: str) -> list[RunRow]:
+        return [_run(row) for row in await self._database.fetch(_QUERIES["live"], owner)]
+
+    async def count_live(self, pipeline: str) -> int:
+        if not storable(pipeline):
+            return 0
+        count: int = await self._database.fetch_value(_QUERIES["count_live"], pipeline)
+        return count
+
+    async def step_runs(self, run_id: RunId, first: tuple[int, int], last: tuple[int, int]) -> list[StepRunRow]:
+        rows = await self._database.fetch(_QUERIES["step_runs"], run_id, *first, *last)
+        return [StepRunRow(**row) for row in rows]
+
+    async def attempts(self, run_id: RunId, step: int, item: int) -> list[AttemptRow]:
+        rows = await self._database.fetch(_QUERIES["attempts"], run_id, step, item)
+        return [AttemptRow(**row) for row in rows]
+
+    async def outputs(self, run_id: RunId, step: int) -> list[tuple[int, bytes]]:
+        rows = await self._database.fetch(_QUERIES["outputs"], run_id, step)
+        return [(row["item"], row["output"]) for row in rows]
+
+    async def find_request(self, scope: str, method: str, request_id: str) -> RequestRow | None:
+        row = await self._database.fetch_row(requests.QUERIES["find"], requests.packed_key(scope, method, request_id))
+        return None if row is None else RequestRow(RequestKey(scope, method, request_id, row["digest"]), row["answer"])
+
+    async def remember_request(self, request: RequestRow, now: int) -> Repeated | None:
+        async with self._database.connection() as connection:
+            while not await requests.remember(connection, request, now):
+                # It may be forgotten between the two statements: then it is new again.
+                if found := await requests.find(connection, request.key):
+                    return found
+        return None
+
+    async def forget_requests(self, before: int) -> int:
+        count: int = await self._database.fetch_value(requests.QUERIES["forget"], before)
+        return count
+
+
+def _run(row: asyncpg.Record) -> RunRow:
+    return RunRow(
+        run_id=row["run_id"],
+        pipeline=row["pipeline"],
+        version_number=row["version_number"],
+        version_digest=row["version_digest"],
+        parameters=row["parameters"],
+        labels=labels_of(row["labels"]),
+        trace_context=unpacked_pairs(row["trace_context"]),
+        owner=row["owner"],
+        state=row["state"],
+        reason=unpacked_text(row["reason"]),
+        create_time=row["create_time"],
+        start_time=row["start_time"],
+        end_time=row["end_time"],
+        summary=row["summary"],
+        last_seq=row["last_seq"],
+    )

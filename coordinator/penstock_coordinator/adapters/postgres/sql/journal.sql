@@ -1,0 +1,141 @@
+-- The one statement of a commit, in three sizes: what is not in a batch costs nothing.
+--
+-- Why it is safe against a newer incarnation: the fence row is read FOR KEY SHARE in the same statement that inserts,
+-- and every insert joins it. A take-over locks the row FOR UPDATE before it raises the epoch. So either the take-over
+-- waits until this transaction has ended, or this statement waits for the take-over, and reads the row again as it
+-- then is: without the epoch, no row, nothing inserted.
+--
+-- A record that came with a request depends on it (`gate`: the request's key, '' for none): if the request was
+-- answered before, the insert into `requests` leaves it out, and the record and those that depend on it are left out
+-- too. The OR keeps the planner from making a join of the IN: a hashed subplan has no bad plan.
+
+-- name: commit_events
+with fence as materialized (
+    select from fences where coordinator_id = $1 and lane = $2 and epoch = $3 for key share
+), events as (
+    insert into run_events (run_id, first_seq, last_seq, at, payload)
+    select e.*
+    from fence, unnest($4::uuid[], $5::int8[], $6::int8[], $7::int8[], $8::bytea[]) as e
+)
+select count(*) from fence
+
+-- name: commit_steps
+with fence as materialized (
+    select from fences where coordinator_id = $1 and lane = $2 and epoch = $3 for key share
+), events as (
+    insert into run_events (run_id, first_seq, last_seq, at, payload)
+    select e.*
+    from fence, unnest($4::uuid[], $5::int8[], $6::int8[], $7::int8[], $8::bytea[]) as e
+), ended_steps as (
+    insert into step_runs (
+        run_id, step, item, generation, state, attempts, ready_time, start_time, end_time, agent, output, failure
+    )
+    select s.*
+    from fence, unnest(
+        $9::uuid[], $10::int4[], $11::int4[], $12::int4[], $13::int2[], $14::int4[],
+        $15::int8[], $16::int8[], $17::int8[], $18::text[], $19::bytea[], $20::bytea[]
+    ) as s
+), ended_attempts as (
+    insert into attempts (run_id, step, item, number, token, outcome, start_time, end_time, agent, detail)
+    select a.*
+    from fence, unnest(
+        $21::uuid[], $22::int4[], $23::int4[], $24::int4[], $25::int8[], $26::int2[],
+        $27::int8[], $28::int8[], $29::text[], $30::bytea[]
+    ) as a
+)
+select count(*) from fence
+
+-- name: commit_all
+with fence as materialized (
+    select from fences where coordinator_id = $1 and lane = $2 and epoch = $3 for key share
+), accepted as materialized (
+    insert into requests (key, digest, answer, run_id, create_time)
+    select q.*
+    from fence, unnest($34::bytea[], $35::bytea[], $36::bytea[], $37::uuid[], $38::int8[]) as q
+    on conflict do nothing
+    returning key
+), events as (
+    insert into run_events (run_id, first_seq, last_seq, at, payload)
+    select e.run_id, e.first_seq, e.last_seq, e.at, e.payload
+    from fence, unnest($4::uuid[], $5::int8[], $6::int8[], $7::int8[], $8::bytea[], $31::bytea[])
+        as e (run_id, first_seq, last_seq, at, payload, gate)
+    where e.gate = '' or e.gate in (select key from accepted)
+), ended_steps as (
+    insert into step_runs (
+        run_id, step, item, generation, state, attempts, ready_time, start_time, end_time, agent, output, failure
+    )
+    select
+        s.run_id, s.step, s.item, s.generation, s.state, s.attempts, s.ready_time, s.start_time, s.end_time,
+        s.agent, s.output, s.failure
+    from fence, unnest(
+        $9::uuid[], $10::int4[], $11::int4[], $12::int4[], $13::int2[], $14::int4[],
+        $15::int8[], $16::int8[], $17::int8[], $18::text[], $19::bytea[], $20::bytea[], $32::bytea[]
+    ) as s (
+        run_id, step, item, generation, state, attempts, ready_time, start_time, end_time, agent, output, failure, gate
+    )
+    where s.gate = '' or s.gate in (select key from accepted)
+), ended_attempts as (
+    insert into attempts (run_id, step, item, number, token, outcome, start_time, end_time, agent, detail)
+    select
+        a.run_id, a.step, a.item, a.number, a.token, a.outcome, a.start_time, a.end_time, a.agent, a.detail
+    from fence, unnest(
+        $21::uuid[], $22::int4[], $23::int4[], $24::int4[], $25::int8[], $26::int2[],
+        $27::int8[], $28::int8[], $29::text[], $30::bytea[], $33::bytea[]
+    ) as a (run_id, step, item, number, token, outcome, start_time, end_time, agent, detail, gate)
+    where a.gate = '' or a.gate in (select key from accepted)
+), new_runs as (
+    insert into runs (
+        run_id, pipeline, version_number, version_digest, owner, state, create_time, start_time, end_time,
+        labels, reason, trace_context, parameters, summary
+    )
+    select
+        r.run_id, r.pipeline, r.version_number, r.version_digest, r.owner, r.state, r.create_time, r.start_time,
+        r.end_time, r.labels::text[], r.reason, r.trace_context, r.parameters, r.summary
+    from fence, unnest(
+        $39::uuid[], $40::text[], $41::int4[], $42::text[], $43::text[], $44::int2[], $45::int8[],
+        $46::int8[], $47::int8[], $48::text[], $49::bytea[], $50::bytea[], $51::bytea[], $52::bytea[], $53::bytea[]
+    ) as r (
+        run_id, pipeline, version_number, version_digest, owner, state, create_time, start_time, end_time,
+        labels, reason, trace_context, parameters, summary, gate
+    )
+    where r.gate = '' or r.gate in (select key from accepted)
+), changes as (
+    update runs
+    set
+        state = c.state,
+        reason = coalesce(c.reason, runs.reason),
+        start_time = coalesce(c.start_time, runs.start_time),
+        end_time = coalesce(c.end_time, runs.end_time),
+        summary = coalesce(c.summary, runs.summary)
+    from fence, unnest(
+        $54::uuid[], $55::int2[], $56::bytea[], $57::int8[], $58::int8[], $59::bytea[], $60::bytea[]
+    ) as c (run_id, state, reason, start_time, end_time, summary, gate)
+    where runs.run_id = c.run_id and (c.gate = '' or c.gate in (select key from accepted))
+)
+select count(*), array(select key from accepted) from fence
+
+-- name: hold_fence
+-- For a transaction of several statements: from here to its end no take-over succeeds.
+select from fences where coordinator_id = $1 and lane = $2 and epoch = $3 for key share
+
+-- name: await_former
+-- Waits for a transaction of ours whose end we did not hear, which may still hold the row.
+select epoch from fences where coordinator_id = $1 and lane = $2 for update
+
+-- name: stored_of
+select e.run_id, e.first_seq, e.last_seq, e.payload
+from unnest($1::uuid[], $2::int8[]) as wanted (run_id, first_seq)
+join run_events e using (run_id, first_seq)
+
+-- name: requests_of
+select key, digest, answer from requests where key = any($1::bytea[])
+
+-- name: read
+-- The record that holds the number may begin before it.
+select first_seq, last_seq, payload, at
+from run_events
+where run_id = $1 and last_seq >= $2 and first_seq >= coalesce(
+    (select first_seq from run_events where run_id = $1 and first_seq <= $2 order by first_seq desc limit 1), $2
+)
+order by first_seq
+limit $3
