@@ -1,0 +1,182 @@
+"""Ports `PipelineStore`, `BundleStore`, `AgentRegistry` and `LogStore` in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from penstock_coordinator.adapters.memory.database import KeptPipeline, MemoryDatabase
+from penstock_coordinator.adapters.memory.journal import check_there
+from penstock_coordinator.adapters.memory.run_index import remember, repetition
+from penstock_coordinator.ports import (
+    AgentRow,
+    LogChunk,
+    LogFilter,
+    PipelineRow,
+    Repeated,
+    RequestKey,
+    RequestRow,
+    RunId,
+    VersionRow,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class MemoryPipelineStore:
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def create_version(
+        self, pipeline: str, digest: str, spec: bytes, step_count: int, now: int, request: RequestKey | None
+    ) -> tuple[VersionRow, bool] | Repeated:
+        check_there(self._database)
+        found = None if request is None else repetition(self._database, request)
+        if found is not None and not found.same:
+            return found
+        if found is not None:
+            versions = self._database.pipelines[pipeline].versions
+            return next(v for v in versions if v.digest == digest), found.answer == b"1"
+        version, created = self._add(VersionRow(pipeline, 0, digest, spec, step_count, now))
+        if request is not None:
+            remember(self._database, RequestRow(request, b"1" if created else b"0"), now)
+        return version, created
+
+    def _add(self, fresh: VersionRow) -> tuple[VersionRow, bool]:
+        kept = self._database.pipelines.setdefault(fresh.pipeline, KeptPipeline(fresh.create_time))
+        kept.deleted = False
+        for version in kept.versions:
+            if version.digest == fresh.digest:
+                return version, False
+        version = dataclasses.replace(fresh, number=len(kept.versions) + 1)
+        kept.versions.append(version)
+        return version, True
+
+    async def get_pipeline(self, name: str) -> PipelineRow | None:
+        kept = self._there(name)
+        return None if kept is None else PipelineRow(name, kept.create_time, kept.versions[-1])
+
+    async def get_version(self, name: str, number: int) -> VersionRow | None:
+        kept = self._there(name)
+        if kept is None or not 0 <= number <= len(kept.versions):
+            return None
+        return kept.versions[number - 1]
+
+    async def version_by_digest(self, digest: str) -> VersionRow | None:
+        check_there(self._database)
+        every = (version for kept in self._database.pipelines.values() for version in kept.versions)
+        return next((version for version in every if version.digest == digest), None)
+
+    async def list_pipelines(self, limit: int, after: str = "") -> list[PipelineRow]:
+        check_there(self._database)
+        names = sorted(name for name in self._database.pipelines if name > after)
+        there = [(name, kept) for name in names if (kept := self._there(name))]
+        return [PipelineRow(name, kept.create_time, _listed(kept.versions[-1])) for name, kept in there[:limit]]
+
+    async def list_versions(self, name: str, limit: int, before: int | None = None) -> list[VersionRow]:
+        kept = self._there(name)
+        versions = [] if kept is None else kept.versions[: None if before is None else max(0, before - 1)]
+        return [_listed(version) for version in reversed(versions)][:limit]
+
+    async def delete_pipeline(self, name: str, now: int, request: RequestKey | None) -> bool | Repeated:
+        check_there(self._database)
+        if request is not None and (found := repetition(self._database, request)):
+            return found.answer == b"1" if found.same else found
+        kept = self._there(name)
+        if kept is not None:
+            kept.deleted = True
+        if request is not None:
+            remember(self._database, RequestRow(request, b"0" if kept is None else b"1"), now)
+        return kept is not None
+
+    def _there(self, name: str) -> KeptPipeline | None:
+        check_there(self._database)
+        kept = self._database.pipelines.get(name)
+        return None if kept is None or kept.deleted else kept
+
+
+def _listed(version: VersionRow) -> VersionRow:
+    return dataclasses.replace(version, spec=b"")
+
+
+class MemoryBundleStore:
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def present(self, digests: Sequence[str]) -> set[str]:
+        check_there(self._database)
+        return set(digests) & self._database.bundles.keys()
+
+    async def put(self, digest: str, content: bytes, now: int) -> bool:
+        check_there(self._database)
+        new = digest not in self._database.bundles
+        self._database.bundles.setdefault(digest, content)
+        return new
+
+    async def size(self, digest: str) -> int | None:
+        check_there(self._database)
+        content = self._database.bundles.get(digest)
+        return None if content is None else len(content)
+
+    async def read(self, digest: str, offset: int, length: int) -> bytes:
+        check_there(self._database)
+        return self._database.bundles.get(digest, b"")[offset : offset + length]
+
+
+class MemoryAgentRegistry:
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def open_session(self, agent: AgentRow) -> int:
+        check_there(self._database)
+        self._database.last_session_epoch += 1
+        epoch = self._database.last_session_epoch
+        self._database.agents[agent.agent_id] = dataclasses.replace(agent, session_epoch=epoch, goodbye=False)
+        return epoch
+
+    async def close_session(self, agent_id: str, session_epoch: int) -> None:
+        check_there(self._database)
+        agent = self._database.agents.get(agent_id)
+        if agent is not None and agent.session_epoch == session_epoch:
+            self._database.agents[agent_id] = dataclasses.replace(agent, goodbye=True)
+
+    async def get_agent(self, agent_id: str) -> AgentRow | None:
+        check_there(self._database)
+        return self._database.agents.get(agent_id)
+
+    async def list_agents(self, limit: int, after: str = "") -> list[AgentRow]:
+        check_there(self._database)
+        return [row for agent_id, row in sorted(self._database.agents.items()) if agent_id > after][:limit]
+
+
+class MemoryLogStore:
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def append_logs(self, chunks: Sequence[LogChunk]) -> None:
+        check_there(self._database)
+        for chunk in chunks:
+            if not chunk.lines:
+                continue
+            kept = self._database.logs.setdefault(chunk.run_id, {})
+            key = (chunk.step, chunk.item, chunk.attempt, chunk.lines[0].number)
+            if key not in kept:
+                self._database.last_position += 1
+                kept[key] = dataclasses.replace(chunk, position=self._database.last_position)
+
+    async def read_logs(self, run_id: RunId, where: LogFilter, after: int = 0, limit: int = 100) -> list[LogChunk]:
+        return [chunk for chunk in self._matching(run_id, where) if chunk.position > after][:limit]
+
+    async def last_logs(self, run_id: RunId, where: LogFilter, limit: int) -> list[LogChunk]:
+        return self._matching(run_id, where)[-limit:] if limit else []
+
+    def _matching(self, run_id: RunId, where: LogFilter) -> list[LogChunk]:
+        check_there(self._database)
+        kept = self._database.logs.get(run_id, {}).values()
+        return sorted((chunk for chunk in kept if _wanted(chunk, where)), key=lambda chunk: chunk.position)
+
+
+def _wanted(chunk: LogChunk, where: LogFilter) -> bool:
+    asked = ((where.step, chunk.step), (where.item, chunk.item), (where.attempt, chunk.attempt))
+    return all(wanted is None or wanted == value for wanted, value in asked)

@@ -1,0 +1,66 @@
+"""What a database is to the memory stores: the tables, shared by the coordinators that work on it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from penstock_coordinator.ports import (
+    AgentRow,
+    AttemptRow,
+    LogChunk,
+    Record,
+    RequestRow,
+    RunId,
+    RunRow,
+    StepRunRow,
+    VersionRow,
+)
+
+
+def _set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
+FIRST_STATE_AT_REST = 6
+
+
+@dataclass(slots=True)
+class KeptRequest:
+    row: RequestRow
+    run_id: RunId | None
+    create_time: int
+
+
+@dataclass(slots=True)
+class KeptPipeline:
+    create_time: int
+    versions: list[VersionRow] = field(default_factory=list)
+    deleted: bool = False
+
+
+@dataclass(slots=True)
+class MemoryDatabase:
+    """All of it is committed: nothing here awaits, so whatever changes it does so at once."""
+
+    fences: dict[tuple[str, int], int] = field(default_factory=dict)
+    last_epoch: int = 0
+    records: dict[RunId, dict[int, Record]] = field(default_factory=dict)
+    """Of each run by first number."""
+    runs: dict[RunId, RunRow] = field(default_factory=dict)
+    step_runs: dict[RunId, dict[tuple[int, int, int], StepRunRow]] = field(default_factory=dict)
+    """Of each run by (step, item, generation)."""
+    attempts: dict[RunId, dict[tuple[int, int, int, int], AttemptRow]] = field(default_factory=dict)
+    """Of each run by (step, item, number, token)."""
+    requests: dict[tuple[str, str, str], KeptRequest] = field(default_factory=dict)
+    pipelines: dict[str, KeptPipeline] = field(default_factory=dict)
+    bundles: dict[str, bytes] = field(default_factory=dict)
+    agents: dict[str, AgentRow] = field(default_factory=dict)
+    last_session_epoch: int = 0
+    logs: dict[RunId, dict[tuple[int, int, int, int], LogChunk]] = field(default_factory=dict)
+    """Of each run by (step, item, attempt, first line)."""
+    last_position: int = 0
+    there: asyncio.Event = field(default_factory=_set_event)
+    """While it is not set the database is away: what is asked is answered with `Unavailable`, and commits wait."""

@@ -1,0 +1,112 @@
+"""Port `RunIndex` in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from penstock_coordinator.adapters.memory.database import FIRST_STATE_AT_REST, KeptRequest, MemoryDatabase
+from penstock_coordinator.adapters.memory.journal import check_there
+from penstock_coordinator.ports import (
+    AttemptRow,
+    Repeated,
+    RequestKey,
+    RequestRow,
+    RunFilter,
+    RunId,
+    RunRow,
+    StepRunRow,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_COMPLETED = 5
+
+
+class MemoryRunIndex:
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def get(self, run_id: RunId) -> RunRow | None:
+        check_there(self._database)
+        row = self._database.runs.get(run_id)
+        if row is None:
+            return None
+        records = self._database.records.get(run_id, {})
+        return dataclasses.replace(row, last_seq=records[max(records)].last_seq if records else 0)
+
+    async def list_runs(self, where: RunFilter, limit: int, before: RunId | None = None) -> list[RunRow]:
+        found = self._select(lambda row: (before is None or row.run_id < before) and _matches(row, where))
+        return found[::-1][:limit]
+
+    async def live_runs(self, owner: str) -> list[RunRow]:
+        return self._select(lambda row: row.owner == owner and row.state < FIRST_STATE_AT_REST)
+
+    async def count_live(self, pipeline: str) -> int:
+        return len(self._select(lambda row: row.pipeline == pipeline and row.state < FIRST_STATE_AT_REST))
+
+    def _select(self, wanted: Callable[[RunRow], bool]) -> list[RunRow]:
+        """Oldest first."""
+        check_there(self._database)
+        return [row for _, row in sorted(self._database.runs.items()) if wanted(row)]
+
+    async def step_runs(self, run_id: RunId, first: tuple[int, int], last: tuple[int, int]) -> list[StepRunRow]:
+        newest = self._newest(run_id)
+        return [newest[key] for key in sorted(newest) if first <= key <= last]
+
+    def _newest(self, run_id: RunId) -> dict[tuple[int, int], StepRunRow]:
+        """By (step, item), of the last generation each."""
+        check_there(self._database)
+        rows = sorted(self._database.step_runs.get(run_id, {}).items())
+        return {(step, item): row for (step, item, _), row in rows}
+
+    async def attempts(self, run_id: RunId, step: int, item: int) -> list[AttemptRow]:
+        check_there(self._database)
+        rows = sorted(self._database.attempts.get(run_id, {}).items())
+        return [row for key, row in rows if key[:2] == (step, item)]
+
+    async def outputs(self, run_id: RunId, step: int) -> list[tuple[int, bytes]]:
+        rows = await self.step_runs(run_id, (step, -1 << 31), (step, (1 << 31) - 1))
+        return [(row.item, row.output or b"") for row in rows if row.state == _COMPLETED]
+
+    async def find_request(self, scope: str, method: str, request_id: str) -> RequestRow | None:
+        check_there(self._database)
+        kept = self._database.requests.get((scope, method, request_id))
+        return None if kept is None else kept.row
+
+    async def remember_request(self, request: RequestRow, now: int) -> Repeated | None:
+        check_there(self._database)
+        return remember(self._database, request, now)
+
+    async def forget_requests(self, before: int) -> int:
+        check_there(self._database)
+        requests = self._database.requests
+        old = [key for key, kept in requests.items() if kept.create_time < before and not self._lives(kept.run_id)]
+        for key in old:
+            del requests[key]
+        return len(old)
+
+    def _lives(self, run_id: RunId | None) -> bool:
+        row = None if run_id is None else self._database.runs.get(run_id)
+        return row is not None and row.state < FIRST_STATE_AT_REST
+
+
+def _matches(row: RunRow, where: RunFilter) -> bool:
+    if where.pipeline and row.pipeline != where.pipeline:
+        return False
+    if where.states and row.state not in where.states:
+        return False
+    return set(where.labels) <= set(row.labels)
+
+
+def repetition(database: MemoryDatabase, key: RequestKey) -> Repeated | None:
+    kept = database.requests.get((key.scope, key.method, key.id))
+    return None if kept is None else Repeated(same=kept.row.key.digest == key.digest, answer=kept.row.answer)
+
+
+def remember(database: MemoryDatabase, request: RequestRow, now: int) -> Repeated | None:
+    key = request.key
+    if (found := repetition(database, key)) is None:
+        database.requests[key.scope, key.method, key.id] = KeptRequest(request, None, now)
+    return found

@@ -1,0 +1,59 @@
+"""Opens stores in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from penstock_coordinator.adapters.memory.catalog import (
+    MemoryAgentRegistry,
+    MemoryBundleStore,
+    MemoryLogStore,
+    MemoryPipelineStore,
+)
+from penstock_coordinator.adapters.memory.faults import Faults
+from penstock_coordinator.adapters.memory.journal import MemoryIncarnations, MemoryJournal
+from penstock_coordinator.adapters.memory.run_index import MemoryRunIndex
+from penstock_coordinator.ports import Stores
+
+if TYPE_CHECKING:
+    from penstock_coordinator.adapters.memory.database import MemoryDatabase
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStores(Stores):
+    """The stores of one coordinator. Its journal accepts commits after `incarnations.incarnate` of its own id."""
+
+    faults: Faults
+    _memory_journal: MemoryJournal
+
+    @property
+    def available(self) -> bool:
+        """False while a commit waits for the database."""
+        return self._memory_journal.available
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
+
+
+def memory_stores(
+    database: MemoryDatabase, *, coordinator_id: str, lanes: int, faults: Faults | None = None
+) -> MemoryStores:
+    """The stores of a coordinator on a database that others may share."""
+    faults = faults or Faults()
+    journal = MemoryJournal(database, coordinator_id, lanes, faults)
+
+    def speak(epoch: int) -> None:
+        journal.epoch = epoch
+
+    return MemoryStores(
+        journal=journal,
+        runs=MemoryRunIndex(database),
+        pipelines=MemoryPipelineStore(database),
+        bundles=MemoryBundleStore(database),
+        agents=MemoryAgentRegistry(database),
+        incarnations=MemoryIncarnations(database, coordinator_id, speak),
+        logs=MemoryLogStore(database),
+        faults=faults,
+        _memory_journal=journal,
+    )
