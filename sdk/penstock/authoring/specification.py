@@ -21,6 +21,9 @@ from penstock.wire_values import to_list_value, to_value
 if TYPE_CHECKING:
     from penstock.authoring.pipelines import Pipeline
 
+# Reasons that the wire gives these names, whatever classes are called.
+_RESERVED = frozenset({"Timeout", "Crash", "OutOfMemory"})
+
 
 def build_spec(pipeline: Pipeline, bundle_digest: str) -> pipeline_pb2.PipelineSpec:
     options = pipeline.options
@@ -38,7 +41,7 @@ def build_spec(pipeline: Pipeline, bundle_digest: str) -> pipeline_pb2.PipelineS
     _set_span(spec.timeout, options.timeout)
     _set_span(spec.stop_grace, options.stop_grace)
     if options.defaults != StepOptions():
-        _set_shared(spec.defaults, options.defaults, layout)
+        _set_shared(spec.defaults, options.defaults)
         spec.defaults.SetInParent()
     return spec
 
@@ -70,7 +73,7 @@ def _step(node: Node, layout: Layout | None) -> pipeline_pb2.StepSpec:
         message.inputs[name].CopyFrom(_input(source))
     if node.over is not None:
         message.map.CopyFrom(_map(node.over))
-    _set_shared(message, options, layout)
+    _set_shared(message, options)
     return message
 
 
@@ -148,12 +151,10 @@ def _map(over: Source) -> pipeline_pb2.MapSpec:
             raise AssertionError(f"no list to map over: {over}")
 
 
-def _set_shared(
-    message: pipeline_pb2.StepSpec | pipeline_pb2.StepDefaults, options: StepOptions, layout: Layout | None
-) -> None:
+def _set_shared(message: pipeline_pb2.StepSpec | pipeline_pb2.StepDefaults, options: StepOptions) -> None:
     """What a step and the defaults for all steps have in common."""
     if options.retry is not None:
-        message.retry.CopyFrom(_retry(options.retry, layout))
+        message.retry.CopyFrom(_retry(options.retry))
     _set_span(message.timeouts.queued if options.queued_timeout else None, options.queued_timeout)
     _set_span(message.timeouts.attempt if options.timeout else None, options.timeout)
     _set_span(message.timeouts.overall if options.overall_timeout else None, options.overall_timeout)
@@ -170,12 +171,12 @@ def _set_shared(
         message.resources.CopyFrom(resources)
 
 
-def _retry(retry: Retry, layout: Layout | None) -> pipeline_pb2.RetryPolicy:
+def _retry(retry: Retry) -> pipeline_pb2.RetryPolicy:
     message = pipeline_pb2.RetryPolicy(
         max_attempts=retry.max_attempts,
         backoff_multiplier=retry.multiplier or 0,
-        retry_on=[_error_name(entry, layout) for entry in retry.retry_on],
-        never_retry_on=[_error_name(entry, layout) for entry in retry.never_retry_on],
+        retry_on=[_error_name(entry) for entry in retry.retry_on],
+        never_retry_on=[_error_name(entry) for entry in retry.never_retry_on],
     )
     if retry.initial_backoff is not None:
         _set_span(message.initial_backoff, nanoseconds(retry.initial_backoff))
@@ -186,13 +187,11 @@ def _retry(retry: Retry, layout: Layout | None) -> pipeline_pb2.RetryPolicy:
     return message
 
 
-def _error_name(entry: ErrorName, layout: Layout | None) -> str:
-    """As the failed attempt will name it: with the module as the agent imports it."""
+def _error_name(entry: ErrorName) -> str:
+    """A class counts by its bare name, as its subclasses report their bases; not where the name means more."""
     if isinstance(entry, str):
         return entry
-    if entry.__module__ == "builtins" or layout is None:
-        return entry.__qualname__
-    return f"{module_name(entry, layout)}.{entry.__qualname__}"
+    return f"{entry.__module__}.{entry.__qualname__}" if entry.__name__ in _RESERVED else entry.__name__
 
 
 def _set_span(message: duration_pb2.Duration | None, span: int | None) -> None:

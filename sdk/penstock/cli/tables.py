@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import click
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -20,17 +22,24 @@ MAX_OUTPUT = 60
 
 
 def print_table(console: Console, titles: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-    """Aligned columns; in a pipe each row is one line, however long."""
+    """Aligned columns, cut to the terminal's width; in a pipe each row is one line, however long."""
+    cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    if not console.is_terminal:
+        _print_plain([list(titles), *([cell.plain for cell in row] for row in cells)])
+        return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in titles:
-        table.add_column(title, no_wrap=True, overflow="ignore" if not console.is_terminal else "ellipsis")
+        table.add_column(title, no_wrap=True, overflow="ellipsis")
+    for row in cells:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _print_plain(rows: list[list[str]]) -> None:
+    widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
-    if console.is_terminal:
-        console.print(table)
-        return
-    wide = console.measure(table).maximum
-    console.print(table, width=max(wide, 1), crop=False, no_wrap=True)
+        padded = [cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
+        click.echo("  ".join(padded).rstrip())
 
 
 def time_text(message: Message, field: str) -> str:

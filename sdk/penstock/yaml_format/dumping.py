@@ -32,7 +32,8 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = "|" if "\n" in text else None if _is_plain(text) else '"'
-    scalar: yaml.ScalarNode = dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+    represent: Any = dumper.represent_scalar
+    scalar: yaml.ScalarNode = represent("tag:yaml.org,2002:str", text, style=style)
     return scalar
 
 
@@ -96,7 +97,7 @@ def _enum(enum: EnumDescriptor, value: int) -> str:
 
 
 def _single_message(message: Message) -> Any:
-    shorten = _SHORT.get(message.DESCRIPTOR.full_name, _message)
+    shorten: Callable[[Message], Any] = _SHORT.get(message.DESCRIPTOR.full_name, _message)
     return shorten(message)
 
 

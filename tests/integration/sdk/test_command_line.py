@@ -1,0 +1,314 @@
+"""The command line in a pipe: what it prints, what it sends, and its exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+
+import grpc
+import pytest
+from tests.integration.sdk import peer as wire
+from tests.integration.sdk.command_line import EXAMPLES, CommandLine
+from tests.integration.sdk.peer import Fault, Peer
+
+from penstock.v1 import agent_admin_service_pb2, pipeline_pb2, run_pb2, run_service_pb2
+
+CHAIN = str(EXAMPLES / "chain.py")
+CHAIN_YAML = str(EXAMPLES / "chain.yaml")
+
+
+@pytest.fixture
+def failing(peer: Peer) -> Peer:
+    """Every run fails in its first step."""
+    add_run = peer.add_run
+
+    def add_failing_run(spec: pipeline_pb2.PipelineSpec, version: int) -> run_pb2.Run:
+        run = add_run(spec, version)
+        failure = run_pb2.Failure(reason="UserError", message="division by zero\nmore")
+        change = wire.change(spec.steps[0].name, run_pb2.STEP_RUN_STATE_FAILED, attempt=2, failure=failure)
+        peer.events[run.id] = [
+            wire.event(1, change),
+            wire.event(2, state=run_pb2.RUN_STATE_FAILED, reason="step add failed"),
+        ]
+        return run
+
+    peer.add_run = add_failing_run  # type: ignore[method-assign]  # the script of this test
+    return peer
+
+
+async def test_run_prints_one_plain_line_per_change(peer: Peer, penstock: CommandLine) -> None:
+    result = await penstock.run("run", CHAIN, "-p", "n=7", "-l", "who=me")
+    assert result.err == ""
+    assert result.code == 0
+    first, *changes, last = result.lines()
+    assert first == "run run-1 of chain, version 1"
+    assert changes == [
+        "14:13:20.250 run RUNNING",
+        "14:13:20.500 add RUNNING (on agent-1)",
+        "14:13:20.750 add COMPLETED",
+        "14:13:21.000 multiply RUNNING (on agent-1)",
+        "14:13:21.250 multiply COMPLETED",
+        "14:13:21.500 subtract RUNNING (on agent-1)",
+        "14:13:21.750 subtract COMPLETED",
+        "14:13:22.000 run COMPLETED",
+    ]
+    assert last == "run run-1 COMPLETED"
+    assert dict(peer.runs["run-1"].labels) == {"who": "me"}
+    assert peer.runs["run-1"].parameters["n"].number_value == 7
+
+
+async def test_run_with_json_prints_events_and_at_last_the_run(penstock: CommandLine) -> None:
+    result = await penstock.run("run", CHAIN, "-p", "n=7", "--json")
+    *events, run = result.json_lines()
+    assert [event["number"] for event in events] == [str(number) for number in range(1, 9)]
+    assert events[1]["steps"][0]["state"] == "STEP_RUN_STATE_RUNNING"
+    assert (run["id"], run["state"]) == ("run-1", "RUN_STATE_COMPLETED")
+    assert result.code == 0
+
+
+async def test_run_of_a_yaml_file_with_commands_needs_no_bundle(peer: Peer, penstock: CommandLine) -> None:
+    result = await penstock.run("run", CHAIN_YAML, "-p", "n=1", "--detach")
+    assert (result.code, result.out) == (0, "run-1\n")
+    assert not peer.bundles
+    assert [step.name for step in peer.pipelines["chain-commands"][0].spec.steps] == [
+        "add",
+        "multiply",
+        "subtract",
+    ]
+
+
+async def test_the_same_request_id_is_the_same_run(peer: Peer, penstock: CommandLine) -> None:
+    for _ in range(2):
+        result = await penstock.run("run", CHAIN, "-p", "n=1", "--request-id", "once", "--detach")
+        assert result.out == "run-1\n"
+    assert list(peer.runs) == ["run-1"]
+
+
+async def test_a_failed_run_has_exit_code_1_and_says_why(failing: Peer, penstock: CommandLine) -> None:
+    result = await penstock.run("run", CHAIN, "-p", "n=7")
+    assert result.code == 1
+    assert "add FAILED (attempt 2, UserError: division by zero)" in result.out
+    assert result.lines()[-1] == "run run-1 FAILED: step add failed"
+
+
+async def test_a_cancelled_run_has_exit_code_3(peer: Peer, penstock: CommandLine) -> None:
+    await penstock.run("run", CHAIN, "-p", "n=7", "-d")
+    peer.events["run-1"] = [wire.event(1, state=run_pb2.RUN_STATE_CANCELLED)]
+    assert (await penstock.run("watch", "run-1")).code == 3
+
+
+async def test_ctrl_c_stops_the_watching_only(peer: Peer, penstock: CommandLine) -> None:
+    peer.gate = asyncio.Event()
+    process = await penstock.start("run", CHAIN, "-p", "n=7")
+    async with asyncio.timeout(30):
+        await peer.gated.wait()
+    process.send_signal(signal.SIGINT)
+    result = await penstock.finish(process)
+    assert result.code == 130
+    assert "The run goes on" in result.err
+    assert "penstock watch run-1" in result.err
+    assert "penstock cancel run-1" in result.err
+    assert not peer.called("Cancel")
+
+
+async def test_a_wrong_argument_is_one_clean_line(peer: Peer, penstock: CommandLine) -> None:
+    result = await penstock.run("run", CHAIN, "-p", "n=three")
+    assert result.code == 2
+    assert result.err == (
+        "penstock: Parameter: n: 'three' does not fit the type int (give a whole number, for example 3)\n"
+    )
+    assert not peer.runs
+
+
+async def test_a_params_file_and_pairs(peer: Peer, penstock: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("n: 3\n")
+    await penstock.run("run", CHAIN, "--params-file", "params.yaml", "-d")
+    await penstock.run("run", CHAIN, "--params-file", "params.yaml", "-p", "n=4", "-d")
+    given = [peer.runs[run].parameters["n"].number_value for run in ("run-1", "run-2")]
+    assert given == [3, 4]
+
+
+async def test_a_module_that_does_not_import_shows_the_users_frames(penstock: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("def helper():\n    import no_such_package\n\nhelper()\n")
+    result = await penstock.run("run", "broken.py")
+    assert result.code == 2
+    assert "broken.py" in result.err
+    assert "line 2, in helper" in result.err
+    assert "importlib" not in result.err
+    assert result.err.splitlines()[-1].startswith("penstock: Load: ")
+    assert "install 'no_such_package'" in result.err
+
+
+async def test_several_pipelines_in_a_file_are_chosen_by_name(
+    peer: Peer, penstock: CommandLine, tmp_path: Path
+) -> None:
+    (tmp_path / "two.py").write_text(
+        "from penstock import pipeline, step\n"
+        "@step\ndef a(): ...\n"
+        "@pipeline\ndef first(): a()\n"
+        "@pipeline(name='other')\ndef second(): a()\n"
+    )
+    unclear = await penstock.run("run", "two.py")
+    assert (unclear.code, "several pipelines: first, other" in unclear.err) == (2, True)
+    for arguments in (("two.py:second",), ("two.py:other",), ("two.py", "--pipeline", "other")):
+        assert (await penstock.run("run", *arguments, "-d")).code == 0
+    assert set(peer.pipelines) == {"other"}
+    wrong = await penstock.run("run", "two.py:secnd")
+    assert "did you mean 'second'?" in wrong.err
+
+
+async def test_script_folders_import_their_siblings_here_and_in_the_bundle(
+    peer: Peer, penstock: CommandLine, tmp_path: Path
+) -> None:
+    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "sibling.py").write_text("AMOUNT = 3\n")
+    (tmp_path / "scripts" / "etl.py").write_text(
+        "from penstock import pipeline, step\nfrom sibling import AMOUNT\n"
+        "@step\ndef a(): return AMOUNT\n@pipeline\ndef etl(): a()\n"
+    )
+    result = await penstock.run("run", "scripts/etl.py")
+    assert result.code == 0, result.err
+    action = peer.pipelines["etl"][0].spec.steps[0].function
+    assert (action.module, action.qualname) == ("scripts.etl", "a")
+
+
+async def test_refusals_of_the_coordinator_are_one_line(peer: Peer, penstock: CommandLine) -> None:
+    details = (wire.error_info("SPEC_INVALID"), wire.bad_request("steps[0].when", "unknown name 'x'"))
+    peer.fail("Create", Fault(grpc.StatusCode.INVALID_ARGUMENT, "the specification does not hold", details))
+    result = await penstock.run("apply", CHAIN)
+    assert result.code == 2
+    assert result.err == (
+        "penstock: INVALID_ARGUMENT: the specification does not hold; steps[0].when: unknown name 'x'\n"
+    )
+
+
+async def test_a_debug_variable_shows_the_trace(penstock: CommandLine) -> None:
+    assert "Traceback" not in (await penstock.run("get", "nope")).err
+    assert "Traceback" in (await penstock.run("get", "nope", PENSTOCK_DEBUG="1")).err
+
+
+async def test_apply_start_get_list_delete(peer: Peer, penstock: CommandLine) -> None:
+    applied = await penstock.run("apply", CHAIN)
+    assert applied.out.startswith("chain version 1 (")
+    assert (await penstock.run("apply", CHAIN, "--json")).json_lines()[0]["number"] == "1"
+
+    started = await penstock.run("start", "chain", "-p", "n=2")
+    assert started.lines()[-1] == "run run-1 COMPLETED"
+
+    got = await penstock.run("get", "run-1")
+    assert "state      COMPLETED" in got.out
+    assert 'parameters {"n": 2}' in got.out
+    assert [line.split() for line in got.lines()[-3:]] == [
+        [name, "COMPLETED", "1", "2.0", "s", f'"{name}"'] for name in ("add", "multiply", "subtract")
+    ]
+    (as_json,) = (await penstock.run("get", "run-1", "--json")).json_lines()
+    assert [each["step"] for each in as_json["stepRuns"]] == ["add", "multiply", "subtract"]
+
+    step = await penstock.run("get", "run-1", "add")
+    assert 'output     "add"' in step.out
+    assert "COMPLETED  agent-1" in step.out
+
+    listed = await penstock.run("list", "--state", "completed")
+    assert listed.lines()[1].split()[:4] == ["run-1", "chain", "1", "COMPLETED"]
+    assert (await penstock.run("list", "--json")).json_lines()[0]["id"] == "run-1"
+    assert (await penstock.run("list", "pipelines")).lines()[1].split()[:3] == ["chain", "1", "3"]
+
+    shown = await penstock.run("get", "pipeline", "chain")
+    assert "function: chain:add" in shown.out
+
+    assert (await penstock.run("delete", "chain")).out == "chain is deleted\n"
+    assert (await penstock.run("get", "pipeline", "chain")).code == 2
+
+
+async def test_validate_lists_every_problem(peer: Peer, penstock: CommandLine) -> None:
+    assert (await penstock.run("validate", CHAIN)).out == "chain is valid\n"
+    peer.problems = [("steps[0].name", "too long"), ("steps[1].when", "unknown")]
+    result = await penstock.run("validate", CHAIN)
+    assert (result.code, result.lines()) == (2, ["steps[0].name: too long", "steps[1].when: unknown"])
+    as_json = await penstock.run("validate", CHAIN, "--json")
+    assert as_json.json_lines()[0]["problems"][0] == {"field": "steps[0].name", "description": "too long"}
+
+
+async def test_logs_go_to_the_stream_that_they_came_from(peer: Peer, penstock: CommandLine) -> None:
+    peer.lines = [wire.line("a", 1, "out"), wire.line("a", 2, "bad"), wire.line("b", 1, "[x]", item=(3,))]
+    peer.lines[1].stream = run_service_pb2.LOG_STREAM_STDERR
+    result = await penstock.run("logs", "run-1")
+    assert (result.out, result.err) == ("a | out\nb[3] | [x]\n", "a | bad\n")
+    assert (await penstock.run("logs", "run-1", "a")).out == "out\n"
+    assert (await penstock.run("logs", "run-1", "b[3]", "--tail", "5", "-f")).out == "[x]\n"
+    request = peer.called("TailLogs")[-1]
+    assert (list(request.item), request.tail_lines, request.follow) == ([3], 5, True)
+    assert (await penstock.run("logs", "run-1", "b[", "-f")).code == 2
+    assert (await penstock.run("logs", "run-1", "--json")).json_lines()[0]["text"] == "out"
+
+
+async def test_cancel(peer: Peer, penstock: CommandLine) -> None:
+    await penstock.run("run", CHAIN, "-p", "n=1", "-d")
+    result = await penstock.run("cancel", "run-1", "--now", "--reason", "enough")
+    assert (result.code, result.out) == (0, "run run-1 CANCELLED\n")
+    (request,) = peer.called("Cancel")
+    assert (request.mode, request.reason) == (run_service_pb2.CANCEL_MODE_NOW, "enough")
+
+
+async def test_agents(peer: Peer, penstock: CommandLine) -> None:
+    peer.agents = [
+        agent_admin_service_pb2.Agent(
+            id="one", state=agent_admin_service_pb2.AGENT_STATE_CONNECTED, queues=["default"], slots=4, leases=1
+        )
+    ]
+    for arguments in (("agents",), ("agents", "list")):
+        assert (await penstock.run(*arguments)).lines()[1].split()[:4] == ["one", "CONNECTED", "1/4", "default"]
+    assert (await penstock.run("agents", "get", "one", "--json")).json_lines()[0]["id"] == "one"
+    assert "DRAINING" in (await penstock.run("agents", "drain", "one", "--deadline", "5")).out
+
+
+async def test_config_names_sources_and_masks_the_key(penstock: CommandLine, tmp_path: Path) -> None:
+    result = await penstock.run("config", "--json", PENSTOCK_API_KEY="very-secret")
+    (shown,) = result.json_lines()
+    settings = {setting["name"]: setting for setting in shown["settings"]}
+    assert settings["address"]["source"] == "environment PENSTOCK_ADDRESS"
+    assert (settings["api_key"]["value"], settings["api_key"]["source"]) == (
+        "********",
+        "environment PENSTOCK_API_KEY",
+    )
+    assert "very-secret" not in json.dumps(shown)
+    file = tmp_path / "config" / "penstock" / "config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text('address = "localhost:7500"\n')
+    table = await penstock.run("config", PENSTOCK_ADDRESS="")
+    assert "127.0.0.1:7500" in table.out
+    assert str(file) in table.out
+    file.write_text("adress = 1\n")
+    wrong = await penstock.run("config")
+    assert wrong.code == 2
+    assert "adress" in wrong.err
+
+
+async def test_a_wrong_address_is_a_setting_error(penstock: CommandLine) -> None:
+    result = await penstock.run("list", "--address", "http://x:1/")
+    assert result.code == 2
+    assert "address" in result.err
+    assert "host:port" in result.err
+
+
+async def test_unknown_commands_and_options_are_usage_errors(penstock: CommandLine) -> None:
+    result = await penstock.run("lst")
+    assert (result.code, "did you mean 'list'?" in result.err) == (2, True)
+    assert (await penstock.run("list", "--nope")).code == 2
+    assert (await penstock.run("--version")).out.startswith("penstock ")
+
+
+async def test_a_closed_pipe_is_no_trace(peer: Peer, penstock: CommandLine) -> None:
+    peer.lines = [wire.line("a", number, "x" * 1_000) for number in range(1, 2_000)]
+    process = await penstock.start("logs", "run-1")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    async with asyncio.timeout(30):
+        await process.stdout.readline()
+        process.stdout._transport.close()  # type: ignore[attr-defined]  # the reader goes away
+        err = await process.stderr.read()
+        await process.wait()
+    assert b"Traceback" not in err

@@ -1,0 +1,158 @@
+"""What the command line makes of files, parameters and names, before anything is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from penstock import errors
+from penstock.cli.loading import load_pipeline
+from penstock.cli.looking import split_step
+from penstock.cli.params import read_parameters
+from penstock.cli.running import read_labels
+from penstock.v1 import pipeline_pb2
+from penstock.yaml_format import load
+
+SPEC = """
+name: p
+parameters:
+  text: {type: string, default: ""}
+  count: {type: int, default: 0}
+  share: {type: float, default: 0}
+  flag: {type: bool, default: false}
+  items: {type: list, default: []}
+  table: {type: map, default: {}}
+  anything: {type: any, default: null}
+steps:
+  a: {command: [echo, hi]}
+"""
+
+
+def spec() -> pipeline_pb2.PipelineSpec:
+    return load(SPEC)
+
+
+@pytest.mark.parametrize(
+    ("pair", "value"),
+    [
+        ("text=12", "12"),
+        ("text=", ""),
+        ("text=a=b", "a=b"),
+        ("count=-3", -3),
+        ("share=2", 2),
+        ("share=1e-3", 0.001),
+        ("flag=true", True),
+        ("flag=False", False),
+        ('items=[1, "a"]', [1, "a"]),
+        ('table={"a": [1]}', {"a": [1]}),
+        ("anything=null", None),
+        ("anything=3", 3),
+        ("anything=plain text", "plain text"),
+    ],
+)
+def test_a_pair_is_read_by_the_declared_type(pair: str, value: object) -> None:
+    values = read_parameters(spec(), [pair], None)
+    assert values == {pair.partition("=")[0]: value}
+    assert type(values[pair.partition("=")[0]]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("count=three", "count: 'three' does not fit the type int (give a whole number, for example 3)"),
+        ("count=1.5", "count: 1.5 does not fit the type int (give a whole number)"),
+        ("count=true", "count: True does not fit the type int (give a whole number)"),
+        ("count=9007199254740993", "count: 9007199254740993 is beyond 2^53"),
+        ("share=NaN", "share: nan is no JSON number"),
+        ("flag=yes", "flag: 'yes' does not fit the type bool (give true or false)"),
+        ("items=a,b", "items: 'a,b' does not fit the type list (give JSON, for example '[1, 2]')"),
+        ("items={}", "items: {} does not fit the type list (give a list)"),
+        ("table=[]", "table: [] does not fit the type map"),
+        ("cuont=3", "cuont: the pipeline has no such parameter (did you mean 'count'?)"),
+        ("count", "--param: 'count' is no parameter (write -p name=value)"),
+        ("items=" + "[" * 100_000, "does not fit the type list"),
+    ],
+)
+def test_a_pair_that_does_not_fit(pair: str, message: str) -> None:
+    with pytest.raises(errors.ParameterError) as caught:
+        read_parameters(spec(), [pair], None)
+    assert message in str(caught.value)
+
+
+def test_a_required_parameter_is_asked_for() -> None:
+    required = load("name: p\nparameters: {n: int}\nsteps: {a: {command: [x]}}")
+    with pytest.raises(errors.ParameterError, match="add -p n=VALUE"):
+        read_parameters(required, [], None)
+
+
+def test_a_parameter_file_is_checked_too(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text("count: 3\ntext: no\n")
+    assert read_parameters(spec(), ["count=4"], file) == {"count": 4, "text": "no"}
+    file.write_text("count: three\n")
+    with pytest.raises(errors.ParameterError, match="count"):
+        read_parameters(spec(), [], file)
+    file.write_text("- 1\n")
+    with pytest.raises(errors.ParameterError, match="no object"):
+        read_parameters(spec(), [], file)
+
+
+def test_labels_and_step_names() -> None:
+    assert read_labels(["a=1", "b="]) == {"a": "1", "b": ""}
+    with pytest.raises(errors.ParameterError, match="no label"):
+        read_labels(["a"])
+    assert split_step("a.b-c") == ("a.b-c", None)
+    assert split_step("a[12]") == ("a", 12)
+    with pytest.raises(errors.ParameterError, match="no step"):
+        split_step("a[x]")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("none.py", "x = 1\n", "the file defines no pipeline"),
+        ("syntax.py", "def (\n", "the module does not import: SyntaxError"),
+        ("exits.py", "raise SystemExit(0)\n", "the module does not import: SystemExit"),
+        ("bad.yaml", "name: x\nsteps: [\n", "line 3"),
+        ("latin.yaml", "name: \udcff", "save it as UTF-8"),
+        ("bad.txt", "x", "the ending '.txt' is not known"),
+        (
+            "folder.yaml",
+            "name: x\nbundle: nope\nsteps: {a: {function: 'm:f'}}",
+            "bundle: nope: there is no such folder",
+        ),
+    ],
+)
+def test_a_file_that_is_no_pipeline(tmp_path: Path, name: str, text: str, message: str) -> None:
+    file = tmp_path / name
+    file.write_text(text, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(errors.PenstockError) as caught:
+        load_pipeline(str(file))
+    assert message in str(caught.value)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(errors.LoadError, match=r"nowhere\.py: there is no such file"):
+        load_pipeline("nowhere.py:x")
+
+
+def test_a_failing_module_leaves_nothing_behind(tmp_path: Path) -> None:
+    file = tmp_path / "comes_and_goes.py"
+    file.write_text("1 / 0\n")
+    with pytest.raises(errors.LoadError) as caught:
+        load_pipeline(str(file))
+    assert "comes_and_goes.py" in caught.value.user_traceback
+    assert "loading.py" not in caught.value.user_traceback
+    file.write_text("from penstock import pipeline, step\n@step\ndef a(): ...\n@pipeline\ndef p(): a()\n")
+    assert load_pipeline(str(file)).spec.name == "p"
+
+
+def test_yaml_functions_ship_the_folder_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text("def f(): ...\n")
+    file = tmp_path / "p.yaml"
+    file.write_text("name: p\nsteps: {a: {function: 'code:f'}}\n")
+    loaded = load_pipeline(str(file))
+    assert loaded.bundle is not None
+    assert loaded.bundle.root == tmp_path
+    assert loaded.spec.bundle_digest == loaded.bundle.digest
