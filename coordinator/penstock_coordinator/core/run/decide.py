@@ -6,7 +6,7 @@ from typing import assert_never
 
 from penstock_coordinator.core.run.commands import ContinueRun
 from penstock_coordinator.core.run.deadlines import due_timer
-from penstock_coordinator.core.run.ledger import TURN_LIMIT, Ledger
+from penstock_coordinator.core.run.ledger import Ledger
 from penstock_coordinator.core.run.messages import (
     AttemptEnded,
     CancelRun,
@@ -30,7 +30,7 @@ def decide(run: Run, message: Message, ledger: Ledger) -> None:
     Anything may come at any time; what does not fit the state changes nothing. What one turn may not do leaves a
     `ContinueRun` among the commands.
     """
-    ledger.room = TURN_LIMIT
+    ledger.room = ledger.limit
     match message:
         case AttemptEnded():
             attempts.result(run, message, ledger)
@@ -58,9 +58,9 @@ def decide(run: Run, message: Message, ledger: Ledger) -> None:
 def _conclude(run: Run, now: int, ledger: Ledger) -> None:
     """Consequences, until there are none or the turn is full."""
     before = -1
-    while run.seq != before and ledger.room > 0:
+    while run.seq != before:
         before = run.seq
-        if endings.fails_fast(run):
+        if run.failing_fast:
             control.start_polite(run, RunState.FAILED, endings.failure_reason(run), now, ledger)
         if run.state is RunState.CANCELLING:
             control.sweep(run, now, ledger)
@@ -70,6 +70,8 @@ def _conclude(run: Run, now: int, ledger: Ledger) -> None:
             maps.open_items(run, now, ledger)
         if run.finished_maps:
             maps.close(run, now, ledger)
+        if ledger.room <= 0:
+            break
     if not run.open_steps:
         endings.end(run, now, ledger)
     elif run.unfinished:

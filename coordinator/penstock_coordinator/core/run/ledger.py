@@ -24,17 +24,19 @@ class Ledger:
     who want to keep what the event ends.
     """
 
-    __slots__ = ("_note", "commands", "events", "first_seq", "room", "run")
+    __slots__ = ("_note", "commands", "events", "first_seq", "limit", "room", "run")
 
-    def __init__(self, run: Run, note: Callable[[int, Event], None] | None = None) -> None:
+    def __init__(self, run: Run, note: Callable[[int, Event], None] | None = None, limit: int = TURN_LIMIT) -> None:
         self.run = run
+        self.limit = limit
+        """How many step runs one turn may change."""
         self._note = note
         self.first_seq = run.seq + 1
         self.events: list[tuple[int, Event]] = []
         self.commands: list[Command] = []
         """Duties after commit, in order."""
-        self.room = TURN_LIMIT
-        """How many step runs this turn may still change. Rules that change many at once keep to it."""
+        self.room = limit
+        """How many of them are left to this turn. Rules that change many at once keep to it."""
 
     @property
     def last_seq(self) -> int:

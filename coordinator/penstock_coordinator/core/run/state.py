@@ -295,8 +295,15 @@ class Run:
         return self.unswept > 0
 
     @property
+    def failing_fast(self) -> bool:
+        """Whether the first failure is to stop what is still to do, and has not yet."""
+        if not self.plan.fail_fast or self.first_failure is None:
+            return False
+        return self.open_work > 0 and self.state < RunState.CANCELLING
+
+    @property
     def unfinished(self) -> bool:
         """Whether there are consequences that the last turn left for another one."""
         if self.at_rest:
             return False
-        return bool(self.sweeping or self.frontier or self.opening or self.finished_maps)
+        return bool(self.frontier or self.opening or self.finished_maps or self.sweeping or self.failing_fast)

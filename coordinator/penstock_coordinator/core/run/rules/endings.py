@@ -11,13 +11,6 @@ REASON_LIMIT = 1_000
 """Characters of a run's reason; the whole message is in the step run."""
 
 
-def fails_fast(run: Run) -> bool:
-    """Whether the first failure is to stop what is still to do."""
-    return (
-        run.plan.fail_fast and run.first_failure is not None and run.open_work > 0 and run.state < RunState.CANCELLING
-    )
-
-
 def end(run: Run, now: int, ledger: Ledger) -> None:
     """All steps are at rest, and so is the run."""
     if run.verdict is not None:

@@ -1,0 +1,185 @@
+"""What must hold of a run after every turn. For tests: it takes time by the size of the run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from penstock_coordinator.core.plan.model import Step
+from penstock_coordinator.core.run.deadlines import next_deadline, standing_timers
+from penstock_coordinator.core.run.events import WHOLE
+from penstock_coordinator.core.run.rules.joins import decide_rule
+from penstock_coordinator.core.run.state import ActiveStep, Run
+from penstock_coordinator.core.run.states import StepState
+from penstock_coordinator.core.run.summary import unpack
+from penstock_coordinator.core.run.upstream import fires_early, standing
+
+_LIVE = (StepState.READY, StepState.RUNNING, StepState.WAITING)
+
+
+def check_invariants(run: Run) -> None:
+    """Raises AssertionError, with what does not hold."""
+    _check_counters(run)
+    _check_active(run)
+    _check_queues(run)
+    _check_maps(run)
+    if run.seq:
+        _check_order(run)
+        _check_frontier(run)
+    _check_rest(run)
+    _check_summary(run)
+
+
+def step_runs(run: Run) -> Iterator[tuple[Step, int, StepState]]:
+    """All step runs as they are counted: the items of a step that is expanded, else the step."""
+    for step in run.plan.steps:
+        mapped = run.maps.get(step.number)
+        if mapped is None:
+            yield step, WHOLE, run.state_of(step.number)
+        else:
+            for item in range(mapped.count):
+                yield step, item, run.state_of(step.number, item)
+
+
+def _check_counters(run: Run) -> None:
+    found = Counter((step.cleanup, state) for step, _, state in step_runs(run))
+    for cleanup in (False, True):
+        for state in StepState:
+            assert run.tallies[cleanup][state] == found[cleanup, state], (cleanup, state)
+    assert sum(run.counts()) == sum(found.values())
+    at_rest = [run.state_of(step.number).at_rest for step in run.plan.steps]
+    assert run.open_steps == at_rest.count(False)
+    assert run.open_work == sum(1 for step in run.plan.steps if not step.cleanup and not at_rest[step.number])
+    for step in run.plan.steps:
+        assert run.open_upstream[step.number] == sum(1 for number in step.upstream if not at_rest[number]), step.name
+    assert run.running == found[False, StepState.RUNNING] + found[True, StepState.RUNNING]
+    assert not run.plan.max_parallel or run.running <= run.plan.max_parallel
+
+
+def _check_active(run: Run) -> None:
+    tokens = 0
+    for step, item, state in step_runs(run):
+        active = run.active_step(step.number, item)
+        if active is None:
+            assert state not in _LIVE or (item != WHOLE and state is StepState.READY), (step.name, item, state)
+            continue
+        assert state in _LIVE, (step.name, item, state)
+        assert (active.step, active.item) == (step.number, item)
+        assert (active.token > 0) == (state is StepState.RUNNING)
+        assert (active.wait is not None) == (state is StepState.WAITING)
+        assert active.token <= run.seq
+        _check_budgets(step, active)
+        tokens += active.token > 0
+    assert tokens == run.running == sum(1 for _ in run.leased())
+    assert run.active.keys() <= {step.number for step in run.plan.steps if step.map is None}
+
+
+def _check_budgets(step: Step, active: ActiveStep) -> None:
+    assert 0 <= active.failures <= max(step.retry.max_attempts - 1, 0), step.name
+    assert active.failures + active.losses + (active.token > 0) <= active.attempts, step.name
+    assert active.first_ready_at <= active.ready_at
+    if active.leased_at is not None and active.started_at is not None:
+        assert active.first_ready_at <= active.started_at <= active.leased_at
+
+
+def _check_queues(run: Run) -> None:
+    ready: dict[int, set[tuple[int, int]]] = {}
+    for step, item, state in step_runs(run):
+        if state is StepState.READY:
+            ready.setdefault(step.line, set()).add((step.number, item))
+    assert run.ready == {line: len(found) for line, found in ready.items()}
+    for line, queue in run.queues.items():
+        waiting = queue.waiting()
+        assert len(waiting) == len(set(waiting)), f"line {line} holds a step run twice"
+        assert set(waiting) == ready.get(line, set()), line
+
+
+def _check_maps(run: Run) -> None:
+    for number, mapped in run.maps.items():
+        states = mapped.states
+        assert mapped.count == len(states)
+        assert mapped.tally == [states.count(state) for state in range(len(mapped.tally))]
+        assert mapped.remaining == sum(1 for state in states if not StepState(state).at_rest)
+        settled = run.state_of(number).at_rest
+        assert settled or run.state_of(number) is StepState.RUNNING
+        assert not settled or not mapped.remaining
+        assert (number in run.finished_maps) == (not settled and not mapped.remaining)
+        assert (number in run.opening) == (StepState.PENDING in states)
+        assert set(mapped.kept) <= {item for item in range(mapped.count) if states[item] == StepState.COMPLETED}
+
+
+def _decidable(run: Run, step: Step) -> bool:
+    """By the plain definition: all upstream at rest, or a rule that need not wait, and nothing else to wait for."""
+    if not step.upstream:
+        return not step.cleanup or run.open_work == 0
+    if step.rule.name == "ALWAYS" or not run.open_upstream[step.number]:
+        return True
+    return any(fires_early(step.rule, state) for number in step.upstream for state in _seen(run, number))
+
+
+def _seen(run: Run, number: int) -> list[int]:
+    allow = run.plan.steps[number].allow_failure
+    states = [run.states[number], *(run.items_of(number) or b"")]
+    return [standing(state, allow) for state in states]
+
+
+def _check_order(run: Run) -> None:
+    """Nothing was decided before its rule could be; since what the rule rests on is at rest, it still says the same."""
+    for step in run.plan.steps:
+        state = run.state_of(step.number)
+        if state in (StepState.PENDING, StepState.CANCELLED):
+            continue
+        assert _decidable(run, step), f"{step.name} did not wait for its upstream"
+        if state is not StepState.SKIPPED:
+            expected = state if state is StepState.UPSTREAM_FAILED else StepState.READY
+            assert decide_rule(run, step) is expected, step.name
+
+
+def _check_frontier(run: Run) -> None:
+    expected = {
+        step.number
+        for step in run.plan.steps
+        if run.state_of(step.number) is StepState.PENDING and _decidable(run, step)
+    }
+    assert set(run.frontier) == expected
+
+
+def _check_rest(run: Run) -> None:
+    if run.at_rest:
+        assert not run.open_steps
+        assert next_deadline(run) is None
+        assert not run.demanded_lines()
+    elif run.seq:
+        assert run.open_steps or run.unfinished
+    for line in run.demanded_lines():
+        assert run.demand(line) > 0
+
+
+def _check_summary(run: Run) -> None:
+    summary = unpack(run.pack())
+    assert summary.counts() == run.counts()
+    for step, item, state in step_runs(run):
+        assert summary.state_of(step.number, item) is state
+
+
+def fingerprint(run: Run) -> dict[str, Any]:
+    """All that the events made of a run, in a form that two runs can be compared by."""
+    state = {name: value for name, value in vars(run).items() if name not in _DERIVED}
+    state["frontier"], state["opening"] = list(run.frontier), list(run.opening)
+    state["finished_maps"] = list(run.finished_maps)
+    state["active"] = {step: _fields(active) for step, active in run.active.items()}
+    state["maps"] = {number: _fields(mapped) for number, mapped in run.maps.items()}
+    state["queues"] = {line: queue.waiting() for line, queue in run.queues.items()}
+    state["timers"] = standing_timers(run)
+    return state
+
+
+_DERIVED = {"plan", "queued_timers", "_parameter_values"}
+
+
+def _fields(thing: Any) -> dict[str, Any]:
+    fields = {name: getattr(thing, name) for name in thing.__slots__ if name != "values"}
+    if "active" in fields:
+        fields["active"] = {item: _fields(active) for item, active in fields["active"].items()}
+    return fields
