@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import asyncpg
 import pytest
+
 from penstock.dev.postgres import EmbeddedPostgres
 
 _T = TypeVar("_T")
