@@ -1,0 +1,65 @@
+"""How large pipelines and parameters may be. At a limit is accepted, one past it is refused with the limit's name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_SECOND = 1_000_000
+_DAY = 86_400 * _SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes are of UTF-8 or of the wire; spans are microseconds."""
+
+    spec_bytes: int = 32 << 20
+    steps: int = 100_000
+    edges: int = 1_000_000
+    """Entries of depends_on, inputs from steps and maps over steps, in all."""
+    parameters: int = 1_000
+    parameters_bytes: int = 1 << 20
+    """The values of all parameters of a run, as JSON."""
+    description_bytes: int = 16 << 10
+    labels: int = 64
+    label_bytes: int = 256
+    inputs: int = 1_000
+    """Of one step."""
+    value_bytes: int = 256 << 10
+    """One constant: of an input, a default, a list to map over."""
+    constants_bytes: int = 16 << 20
+    """All constants of a pipeline."""
+    nesting: int = 64
+    """Lists and objects inside of each other."""
+    path: int = 32
+    """Members of one path."""
+    path_member_bytes: int = 256
+    map_items: int = 10_000
+    """Of a constant list."""
+    condition_bytes: int = 4 << 10
+    argv: int = 1_000
+    command_bytes: int = 96 << 10
+    """argv or the script: what an operating system passes to a process is bounded."""
+    outputs: int = 100
+    """Of one command."""
+    file_bytes: int = 1_024
+    exit_codes: int = 256
+    env: int = 500
+    """Variables, and the defaults' count apart."""
+    env_bytes: int = 64 << 10
+    """Names and values of one step's variables."""
+    resources: int = 32
+    """Custom ones of one step."""
+    resource_amount: float = 1e15
+    retry_attempts: int = 1_000
+    retry_errors: int = 100
+    """Of `retry_on`, and of `never_retry_on`."""
+    error_name_bytes: int = 256
+    span: int = 366 * _DAY
+    """Of timeouts and waits."""
+    shortest_timeout: int = 1_000
+    stop_grace: int = 3_600 * _SECOND
+    function_bytes: int = 512
+    """Of a module's name, and of a qualified name."""
+
+
+DEFAULT_LIMITS = Limits()

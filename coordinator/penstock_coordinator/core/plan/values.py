@@ -1,0 +1,143 @@
+"""The values that flow between steps: JSON as bytes on the outside, plain Python values inside.
+
+Whole numbers keep all their digits. NaN and infinities are no JSON and are refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from penstock_coordinator.core.plan.model import (
+    FromItem,
+    FromParameter,
+    FromStep,
+    FromValue,
+    InputSource,
+    Json,
+    Path,
+    Plan,
+    Step,
+)
+from penstock_coordinator.core.plan.naming import quoted
+from penstock_coordinator.core.plan.paths import NoSuchPath, follow
+
+__all__ = [
+    "InvalidJson",
+    "NoSuchPath",
+    "UnresolvableInput",
+    "dump",
+    "extract",
+    "follow",
+    "inputs_of",
+    "parse",
+    "rebuild",
+]
+
+NULL = b"null"
+
+
+class InvalidJson(ValueError):
+    """The bytes are no JSON."""
+
+
+class UnresolvableInput(Exception):
+    """An input of a step cannot be had: the step fails with the reason "Input" and this message."""
+
+
+def parse(data: bytes) -> Json:
+    """Raises `InvalidJson`, also for NaN and for values nested too deeply to be read."""
+    try:
+        return json.loads(data, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise InvalidJson(f"not valid JSON: {str(error)[:200]}") from None
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def dump(value: Json) -> bytes:
+    """Compact ASCII. Members keep their order. Raises `ValueError` for NaN and infinities."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def extract(paths: Sequence[Path], output: bytes) -> tuple[bytes, ...]:
+    """The parts of an output at the paths, as JSON; empty bytes where a path leads nowhere. Raises `InvalidJson`."""
+    if not paths:
+        return ()
+    if len(paths) == 1 and not paths[0]:
+        return (output,)
+    value = parse(output)
+    return tuple(_part(path, value) for path in paths)
+
+
+def _part(path: Path, value: Json) -> bytes:
+    try:
+        return dump(follow(path, value))
+    except NoSuchPath:
+        return b""
+
+
+def rebuild(paths: Sequence[Path], kept: Sequence[bytes]) -> Json:
+    """What `extract` kept, nested as in the output: `follow` finds at each of the paths what was there, and nothing
+    where nothing was. Positions of lists become members of objects, which `follow` reads alike."""
+    whole: dict[str, Json] = {}
+    for path, part in zip(paths, kept, strict=True):
+        if not part:
+            continue
+        if not path:
+            return parse(part)
+        inner = whole
+        for member in path[:-1]:
+            inner = inner.setdefault(member, {})
+        inner[path[-1]] = parse(part)
+    return whole
+
+
+def inputs_of(
+    plan: Plan, step: Step, parameters: dict[str, Json], item: Json, outputs: Callable[[int], bytes]
+) -> dict[str, bytes]:
+    """The inputs of one attempt as JSON, by name. `item` is the value of the step run's item; `outputs` gives the
+    output of a step, null if it did not complete.
+
+    A path into an output that is null (the step was skipped, failed, or gave nothing) gives null, and so does one
+    into the item of a mapped step that did not complete. Raises `UnresolvableInput` for any other path that leads
+    nowhere, and what `outputs` raises.
+    """
+    parsed: dict[int, Json] = {}
+
+    def resolve(name: str, source: InputSource) -> bytes:
+        match source:
+            case FromValue(data):
+                return data
+            case FromParameter(parameter):
+                return dump(parameters[parameter])
+            case FromItem(path):
+                return dump(_at(name, "the item", path, item))
+            case FromStep(number, ()):
+                return outputs(number)
+            case FromStep(number, path):
+                if number not in parsed:
+                    parsed[number] = parse(outputs(number))
+                return _from_output(name, plan.steps[number], path, parsed[number])
+
+    return {name: resolve(name, source) for name, source in step.inputs}
+
+
+def _from_output(name: str, upstream: Step, path: Path, output: Json) -> bytes:
+    if output is None:
+        return NULL
+    of = f"the output of the step {quoted(upstream.name)}"
+    if upstream.map is not None and len(path) > 1 and _at(name, of, path[:1], output) is None:
+        return NULL
+    return dump(_at(name, of, path, output))
+
+
+def _at(name: str, of: str, path: Path, value: Json) -> Json:
+    try:
+        return follow(path, value)
+    except NoSuchPath as error:
+        shown = quoted(".".join(path))
+        raise UnresolvableInput(f"the input {quoted(name)} reads {shown} of {of}, but {error}") from None
