@@ -2,4 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 pytest_plugins = ["tests.postgres"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite", action="store_true", help="write what happens into the golden scripts")
+
+
+@pytest.fixture
+def rewrite(request: pytest.FixtureRequest) -> bool:
+    """Whether golden scripts are to be written instead of compared."""
+    return bool(request.config.getoption("--rewrite"))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from penstock_coordinator.core.plan.conditions import Condition
 from penstock_coordinator.core.plan.model import (
     FromParameter,
     FromStep,
@@ -14,7 +15,6 @@ from penstock_coordinator.core.plan.model import (
     FunctionAction,
     Line,
     MapSource,
-    Path,
     Plan,
     Retry,
     Step,
@@ -32,15 +32,14 @@ class Node:
     name: str
     after: Sequence[str] = ()
     rule: TriggerRule | None = None
-    when: Any = None
+    when: Condition | None = None
     over: MapSource | str | None = None
-    """A source, or the name of the step whose whole output is mapped over."""
+    """A source, or "step" for its whole output, or "step.member" for a part."""
     retry: Retry = field(default_factory=Retry)
     timeouts: Timeouts = field(default_factory=Timeouts)
     queue: str = "default"
     allow_failure: bool = False
     cleanup: bool = False
-    kept: tuple[Path, ...] | None = None
 
 
 def build(
@@ -65,7 +64,7 @@ def build(
             downstream=tuple(d for d in range(len(nodes)) if number in upstream[d]),
             rule=node.rule or (TriggerRule.ALL_DONE if node.cleanup else TriggerRule.ALL_SUCCESS),
             condition=node.when,
-            map=FromStep(numbers[node.over]) if isinstance(node.over, str) else node.over,
+            map=_source(node.over, numbers),
             inputs=(),
             retry=node.retry,
             timeouts=node.timeouts,
@@ -73,7 +72,7 @@ def build(
             env=(),
             allow_failure=node.allow_failure,
             cleanup=node.cleanup,
-            kept_paths=node.kept if node.kept is not None else ((),) if node.name in read else (),
+            kept_paths=((),) if node.name in read else (),
         )
         for number, node in enumerate(nodes)
     )
@@ -92,11 +91,18 @@ def build(
     )
 
 
+def _source(over: MapSource | str | None, numbers: dict[str, int]) -> MapSource | None:
+    if not isinstance(over, str):
+        return over
+    name, *path = over.split(".")
+    return FromStep(numbers[name], tuple(path))
+
+
 def _read(node: Node) -> set[str]:
     """The steps whose output the core needs for this one."""
     read = set(node.when.steps) if node.when is not None else set()
     if isinstance(node.over, str):
-        read.add(node.over)
+        read.add(node.over.partition(".")[0])
     return read
 
 
@@ -110,3 +116,7 @@ def values(*items: Any) -> FromValue:
 
 def parameter(name: str) -> FromParameter:
     return FromParameter(name)
+
+
+def when(source: str) -> Condition:
+    return Condition(source)

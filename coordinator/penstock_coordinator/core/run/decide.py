@@ -57,25 +57,29 @@ def decide(run: Run, message: Message, ledger: Ledger) -> None:
 
 def _conclude(run: Run, now: int, ledger: Ledger) -> None:
     """Consequences, until there are none or the turn is full."""
-    before = -1
-    while run.seq != before:
-        before = run.seq
-        if run.failing_fast:
-            control.start_polite(run, RunState.FAILED, endings.failure_reason(run), now, ledger)
-        if run.state is RunState.CANCELLING:
-            control.sweep(run, now, ledger)
-        if run.frontier and not run.sweeping:
-            maps.expand(run, joins.settle_frontier(run, now, ledger), now, ledger)
-        if run.opening:
-            maps.open_items(run, now, ledger)
-        if run.finished_maps:
-            maps.close(run, now, ledger)
+    while run.unfinished:
         if ledger.room <= 0:
-            break
+            ledger.answer(ContinueRun())
+            return
+        before = run.seq
+        _draw(run, now, ledger)
+        assert run.seq != before, "a consequence that is none would come for ever"
     if not run.open_steps:
         endings.end(run, now, ledger)
-    elif run.unfinished:
-        ledger.answer(ContinueRun())
+
+
+def _draw(run: Run, now: int, ledger: Ledger) -> None:
+    """The consequences that can be seen now; they may have others."""
+    if run.failing_fast:
+        control.start_polite(run, RunState.FAILED, endings.failure_reason(run), now, ledger)
+    if run.state is RunState.CANCELLING:
+        control.sweep(run, now, ledger)
+    if run.frontier and not run.sweeping:
+        maps.expand(run, joins.settle_frontier(run, now, ledger), now, ledger)
+    if run.opening:
+        maps.open_items(run, now, ledger)
+    if run.finished_maps:
+        maps.close(run, now, ledger)
 
 
 def _tick(run: Run, tick: ClockTick, ledger: Ledger) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from penstock_coordinator.core.plan.model import FromParameter, FromValue, Json, Path, Step
+from penstock_coordinator.core.plan import values
+from penstock_coordinator.core.plan.model import FromParameter, FromValue, Json, Step
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.states import StepState
 
@@ -14,15 +14,9 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.run.state import Run
 
 
-class NotThere(Exception):
-    """The path leads nowhere; the message says where it ends."""
-
-
 def output_of(run: Run, step: int) -> Json:
     """What the run kept of the step's output: None unless it is COMPLETED; of a mapped step the list of its items'
-    outputs, None where an item is not COMPLETED."""
-    from penstock_coordinator.core.plan import values
-
+    outputs, None where an item is not COMPLETED. Raises `InvalidJson`."""
     node = run.plan.steps[step]
     mapped = run.maps.get(step)
     if mapped is not None:
@@ -35,25 +29,15 @@ def output_of(run: Run, step: int) -> Json:
 
 
 def list_for(run: Run, step: Step) -> Json:
-    """What the step is mapped over: hopefully a list. Raises `NotThere`."""
+    """What the step is mapped over: hopefully a list. Raises `NoSuchPath`, and `InvalidJson` if an
+    agent sent what is none."""
     source = step.map
     assert source is not None
     if isinstance(source, FromValue):
-        return json.loads(source.json)
+        return values.parse(source.json)
     if isinstance(source, FromParameter):
         return run.parameter_values.get(source.name)
-    return _at(output_of(run, source.step), source.path)
-
-
-def _at(value: Json, path: Path) -> Json:
-    for member in path:
-        if isinstance(value, dict) and member in value:
-            value = value[member]
-        elif isinstance(value, list) and member.isdecimal() and int(member) < len(value):
-            value = value[int(member)]
-        else:
-            raise NotThere(f"there is no {member!r} in {kind_of(value)}")
-    return value
+    return values.follow(source.path, output_of(run, source.step))
 
 
 def kind_of(value: Json) -> str:

@@ -6,6 +6,7 @@ certainly never started is charged to nobody.
 
 from __future__ import annotations
 
+from penstock_coordinator.core.plan import values
 from penstock_coordinator.core.plan.model import Retry
 from penstock_coordinator.core.run.commands import AcknowledgeResult, AckStatus
 from penstock_coordinator.core.run.events import (
@@ -59,8 +60,8 @@ def _answer(message: AttemptEnded, status: AckStatus) -> AcknowledgeResult:
 def _completed(run: Run, message: AttemptEnded, active: ActiveStep, ledger: Ledger) -> None:
     try:
         kept = _kept(run, message)
-    except ValueError as error:
-        why = Failure("OutputUnserialisable", f"the output is not JSON: {error}")
+    except values.InvalidJson as error:
+        why = Failure("OutputUnserialisable", f"the output: {error}")
         _failed(run, message, active, Outcome.FAILED, why, ledger)
         return
     ledger.emit(StepCompleted(message.now, message.step, message.item, message.token, kept))
@@ -68,11 +69,7 @@ def _completed(run: Run, message: AttemptEnded, active: ActiveStep, ledger: Ledg
 
 def _kept(run: Run, message: AttemptEnded) -> tuple[bytes, ...]:
     paths = run.plan.steps[message.step].kept_paths
-    if not paths:
-        return ()
-    from penstock_coordinator.core.plan import values
-
-    return values.extract(paths, message.output)
+    return values.extract(paths, message.output or values.NULL) if paths else ()
 
 
 def _failed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from penstock_coordinator.core.plan.model import FromParameter, FromValue, Json, Step
+from penstock_coordinator.core.plan.values import InvalidJson, NoSuchPath
 from penstock_coordinator.core.run.events import (
     WHOLE,
     Failure,
@@ -17,7 +18,7 @@ from penstock_coordinator.core.run.events import (
 from penstock_coordinator.core.run.judging import judge_item
 from penstock_coordinator.core.run.ledger import CONDITION_COST, Ledger
 from penstock_coordinator.core.run.ranges import packed
-from penstock_coordinator.core.run.sources import NotThere, Upstream, items_of, kind_of, list_for
+from penstock_coordinator.core.run.sources import Upstream, items_of, kind_of, list_for
 from penstock_coordinator.core.run.state import MapState, Run
 from penstock_coordinator.core.run.states import StepState
 
@@ -31,7 +32,9 @@ def expand(run: Run, steps: Iterable[int], now: int, ledger: Ledger) -> None:
         try:
             found = list_for(run, step)
             why = _refusal(found)
-        except NotThere as error:
+        except NoSuchPath:
+            found, why = None, "there is nothing"
+        except InvalidJson as error:
             found, why = None, str(error)
         if why:
             failure = Failure("Map", f"cannot map over {_source_name(run, step)}: {why}")

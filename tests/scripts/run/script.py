@@ -1,0 +1,274 @@
+"""Golden scripts of the run core: a plan, stimuli, and what each of them leads to.
+
+    plan fail_fast timeout=60s
+    step a retry=3 backoff=1s
+    step b after=a map=[1,2]
+
+    > start
+      StepsReadied a
+      -> GrantLeases ...
+
+A line that begins with `>` is a stimulus; the indented lines below it are what the run made of it: events, then
+commands (`->`). A `#` begins a comment that is kept. Instants are since the start of the script.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+from tests.unit.run.driver import Driver
+from tests.unit.run.plans import SECOND, Node, build, parameter, values, when
+
+from penstock_coordinator.core.plan.model import Plan, Retry, Timeouts, TriggerRule
+from penstock_coordinator.core.run import events as e
+from penstock_coordinator.core.run.commands import Command
+from penstock_coordinator.core.run.events import WHOLE, Charge, Failure, Outcome
+from penstock_coordinator.core.run.evolve import evolve
+from penstock_coordinator.core.run.ledger import TURN_LIMIT
+from penstock_coordinator.core.run.messages import (
+    AttemptEnded,
+    AttemptReport,
+    CancelRun,
+    ClockTick,
+    Continue,
+    InputsUnresolved,
+    LeaseGone,
+    Message,
+    SlotsOffered,
+)
+from penstock_coordinator.core.run.resume import resume
+from penstock_coordinator.core.run.spans import spelled
+from penstock_coordinator.core.run.state import Run
+
+
+def play(text: str) -> str:
+    """The script with what really happens under each stimulus."""
+    script = Script(text)
+    return script.play()
+
+
+class Script:
+    def __init__(self, text: str) -> None:
+        self._lines = [line.rstrip() for line in text.splitlines()]
+        plan, limit = _parse_plan(self._lines)
+        self._driver = Driver(plan, limit)
+        self._out: list[str] = []
+
+    def play(self) -> str:
+        for line in self._lines:
+            if line.startswith("> "):
+                self._out.append(line)
+                self._stimulate(line[2:])
+            elif not line.startswith(" "):
+                self._out.append(line)
+        return "\n".join(self._out).rstrip("\n") + "\n"
+
+    def _stimulate(self, text: str) -> None:
+        verb, *rest = shlex.split(text, posix=True) if "{" not in text and "[" not in text else text.split(" ")
+        if verb == "resume":
+            self._print([], resume(self._again()))
+            return
+        if verb == "at":
+            self._driver.now = _span(rest[0])
+            return
+        if verb == "start":
+            ledger = self._driver.start((rest[0] if rest else "{}").encode())
+        else:
+            ledger = self._driver.send(self._message(verb, rest))
+        self._print([event for _, event in ledger.events], ledger.commands)
+
+    def _again(self) -> Run:
+        """The run as a restarted coordinator folds it."""
+        run = Run(self._driver.run.plan)
+        for seq, event in enumerate(self._driver.events, 1):
+            evolve(run, seq, event)
+        return run
+
+    def _message(self, verb: str, rest: list[str]) -> Message:
+        words = [word for word in rest if "=" not in word]
+        options = dict(word.split("=", 1) for word in rest if "=" in word)
+        return getattr(self, f"_{verb}")(words, options)  # type: ignore[no-any-return]  # methods by their verbs
+
+    # --- stimuli: `offer`, `done`, `fail`, `lost`, `unresolved`, `cancel`, `tick`, `continue`
+
+    def _offer(self, words: list[str], options: dict[str, str]) -> Message:
+        queues = [line.queue for line in self._driver.run.plan.lines]
+        line = queues.index(options.get("queue", "default"))
+        session = int(options.get("session", "1"))
+        return SlotsOffered(self._driver.now, line, session, f"agent-{session}", int(words[0]))
+
+    def _done(self, words: list[str], options: dict[str, str]) -> Message:
+        output = words[1] if len(words) > 1 else ""
+        return AttemptEnded(self._driver.now, *self._lease(words[0], options), b"", 1, None, output.encode())
+
+    def _fail(self, words: list[str], options: dict[str, str]) -> Message:
+        outcome = Outcome[options.get("outcome", "FAILED")]
+        failure = Failure(options.get("reason", "UserError"), " ".join(words[1:]), options.get("class", ""))
+        return AttemptEnded(
+            self._driver.now,
+            *self._lease(words[0], options),
+            b"",
+            1,
+            outcome,
+            failure=failure,
+            error_bases=tuple(filter(None, options.get("bases", "").split(","))),
+            jitter=float(options.get("jitter", "0")),
+            report=AttemptReport(exit_code=int(options["exit"]) if "exit" in options else None),
+        )
+
+    def _lost(self, words: list[str], options: dict[str, str]) -> Message:
+        charge = Charge[options.get("charge", "INFRASTRUCTURE")]
+        return LeaseGone(self._driver.now, *self._lease(words[0], options), "expired", charge)
+
+    def _unresolved(self, words: list[str], options: dict[str, str]) -> Message:
+        lease = self._lease(words[0], options)
+        return InputsUnresolved(self._driver.now, *lease, Failure("Input", " ".join(words[1:])))
+
+    def _cancel(self, words: list[str], options: dict[str, str]) -> Message:
+        return CancelRun(self._driver.now, words[0] == "now", " ".join(words[1:]))
+
+    def _tick(self, words: list[str], options: dict[str, str]) -> Message:
+        self._driver.now = _span(words[0])
+        return ClockTick(self._driver.now, _span(options.get("open", "0")))
+
+    def _continue(self, words: list[str], options: dict[str, str]) -> Message:
+        self._driver.continues = max(self._driver.continues - 1, 0)
+        return Continue(self._driver.now)
+
+    def _lease(self, name: str, options: dict[str, str]) -> tuple[int, int, int]:
+        """The lease that the step run holds, unless a token is given."""
+        step, _, item = name.removesuffix("]").partition("[")
+        number, position = self._driver.run.plan.numbers[step], int(item) if item else WHOLE
+        active = self._driver.run.active_step(number, position)
+        return number, position, int(options.get("token", active.token if active is not None else 0))
+
+    # --- what is printed
+
+    def _print(self, events: list[e.Event], commands: list[Command]) -> None:
+        self._out += [f"  {self._spell(event)}" for event in events]
+        self._out += [f"  -> {self._spell(command)}" for command in commands]
+
+    def _spell(self, thing: Any) -> str:
+        words = [type(thing).__name__]
+        fields = thing.__struct_fields__ if hasattr(thing, "__struct_fields__") else thing.__slots__
+        for name in fields:
+            word = self._field(thing, name, getattr(thing, name))
+            if word:
+                words.append(word)
+        return " ".join(words)
+
+    def _field(self, thing: Any, name: str, value: Any) -> str:
+        run = self._driver.run
+        if name in _HIDDEN or value in (None, "", b"", ()):
+            return ""
+        if name == "step":
+            return run.display_name(value, getattr(thing, "item", WHOLE))
+        if name == "ranges":
+            return " ".join(_spell_range(run, thing, *found) for found in value)
+        if name == "leases":
+            return " ".join(f"{run.display_name(step, item)}#{attempt}" for step, item, attempt in value)
+        if name in ("until", "deadline"):
+            return f"{name}={spelled(value)}"
+        return _spell_value(name, value)
+
+
+_HIDDEN = {"at", "item", "version_digest", "semantics", "result_id", "session"}
+
+
+def _spell_range(run: Run, thing: Any, first: int, stop: int) -> str:
+    mapped = hasattr(thing, "step")
+    if mapped:
+        return f"[{first}]" if stop == first + 1 else f"[{first}..{stop - 1}]"
+    return run.display_name(first) if stop == first + 1 else f"{run.display_name(first)}..{run.display_name(stop - 1)}"
+
+
+def _spell_value(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return (name if value else "") if name != "reported" and name != "ready" else ("" if value else f"not-{name}")
+    if isinstance(value, Failure):
+        return f"{value.reason}({value.message})" if value.message else value.reason
+    if name == "kept":
+        return "kept=" + ",".join(part.decode() for part in value)
+    if isinstance(value, bytes):
+        return value.decode()
+    if name == "grace":
+        return f"grace={spelled(value)}"
+    if hasattr(value, "name"):
+        return str(value.name)
+    return f"{name}={value!r}" if isinstance(value, str) else f"{name}={value}"
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------------
+
+
+def _parse_plan(lines: list[str]) -> tuple[Plan, int]:
+    nodes: list[Node] = []
+    settings: dict[str, Any] = {}
+    limit = TURN_LIMIT
+    for line in lines:
+        words = shlex.split(line, posix=False) if line.startswith(("plan", "step ")) else []
+        if words[:1] == ["plan"]:
+            options = _options(words[1:])
+            limit = int(options.pop("turn", TURN_LIMIT))
+            settings = {name: _SETTINGS[name](value) for name, value in options.items()}
+        elif words:
+            nodes.append(_parse_node(words[1], _options(words[2:])))
+    return build(nodes, **settings), limit
+
+
+def _options(words: list[str]) -> dict[str, str]:
+    return {name: value.strip("'") for name, _, value in (word.partition("=") for word in words)}
+
+
+def _parse_node(name: str, options: dict[str, str]) -> Node:
+    known = {"after", "rule", "when", "map", "retry", "backoff", "jitter", "on", "never", "queued", "overall", "queue"}
+    assert options.keys() <= known | {"allow_failure", "cleanup"}, options
+    retry = Retry(
+        max_attempts=int(options.get("retry", "1")),
+        initial_backoff=_span(options.get("backoff", "1s")),
+        jitter=float(options.get("jitter", "0")),
+        retry_on=_names(options.get("on", "")),
+        never_retry_on=_names(options.get("never", "")),
+    )
+    limits = {kind: _span(options[kind]) for kind in ("queued", "overall") if kind in options}
+    return Node(
+        name,
+        _names(options.get("after", "")),
+        rule=TriggerRule[options["rule"].upper()] if "rule" in options else None,
+        when=when(options["when"]) if "when" in options else None,
+        over=_source(options["map"]) if "map" in options else None,
+        retry=retry,
+        timeouts=Timeouts(**limits),
+        queue=options.get("queue", "default"),
+        allow_failure="allow_failure" in options,
+        cleanup="cleanup" in options,
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split(",")))
+
+
+def _source(text: str) -> Any:
+    """A list, `$name` for a parameter, `name` for the output of a step, `name.path` for a part of it."""
+    if text.startswith("["):
+        return values(*json.loads(text))
+    return parameter(text[1:]) if text.startswith("$") else text
+
+
+def _span(text: str) -> int:
+    for unit, size in (("ms", 1_000), ("us", 1), ("min", 60 * SECOND), ("s", SECOND)):
+        if text.endswith(unit):
+            return int(float(text.removesuffix(unit)) * size)
+    return int(text)
+
+
+_SETTINGS: dict[str, Callable[[str], Any]] = {
+    "timeout": _span,
+    "stop_grace": _span,
+    "max_parallel": int,
+    "fail_fast": lambda _: True,
+}

@@ -1,0 +1,94 @@
+"""Drives one run as a coordinator would, and checks it after every turn."""
+
+from __future__ import annotations
+
+from penstock_coordinator.core.plan.model import Plan
+from penstock_coordinator.core.run.commands import AcknowledgeResult, Command, ContinueRun, GrantLeases
+from penstock_coordinator.core.run.deadlines import next_deadline
+from penstock_coordinator.core.run.decide import decide
+from penstock_coordinator.core.run.events import Event, decode, encode
+from penstock_coordinator.core.run.evolve import evolve
+from penstock_coordinator.core.run.invariants import check_invariants, fingerprint
+from penstock_coordinator.core.run.ledger import TURN_LIMIT, Ledger
+from penstock_coordinator.core.run.messages import Continue, Message, StartRun
+from penstock_coordinator.core.run.state import Run
+from penstock_coordinator.core.run.states import StepState
+from penstock_coordinator.core.run.summary import Summary, unpack
+
+
+class Driver:
+    """A run, its journal, and a second run that is only ever folded from the journal."""
+
+    def __init__(self, plan: Plan, limit: int = TURN_LIMIT) -> None:
+        self.run = Run(plan)
+        self.folded = Run(plan)
+        self.journal: list[bytes] = []
+        self.events: list[Event] = []
+        self.now = 0
+        self.continues = 0
+        """ContinueRun commands that were not followed yet."""
+        self._limit = limit
+        self._before: Summary = unpack(self.run.pack())
+
+    def start(self, parameters: bytes = b"{}") -> Ledger:
+        return self.send(StartRun(self.now, parameters))
+
+    def send(self, message: Message) -> Ledger:
+        """One turn and its commit."""
+        seq = self.run.seq
+        ledger = Ledger(self.run, limit=self._limit)
+        decide(self.run, message, ledger)
+        assert [number for number, _ in ledger.events] == list(range(seq + 1, self.run.seq + 1))
+        assert (ledger.first_seq, ledger.last_seq) == (seq + 1, self.run.seq)
+        self._commit(ledger)
+        self._check(ledger)
+        return ledger
+
+    def drain(self) -> None:
+        """Follow the ContinueRun commands."""
+        while self.continues:
+            self.continues -= 1
+            self.send(Continue(self.now))
+
+    def tokens(self) -> list[tuple[int, int, int]]:
+        """(step, item, token) of every lease."""
+        return [(active.step, active.item, active.token) for active in self.run.leased()]
+
+    def _commit(self, ledger: Ledger) -> None:
+        events = [event for _, event in ledger.events]
+        self.events += events
+        if events:
+            self.journal.append(encode(events))
+            for (seq, event), again in zip(ledger.events, decode(self.journal[-1]), strict=True):
+                assert event == again
+                evolve(self.folded, seq, again)
+        self.continues += sum(isinstance(command, ContinueRun) for command in ledger.commands)
+
+    def _check(self, ledger: Ledger) -> None:
+        check_invariants(self.run)
+        assert fingerprint(self.run) == fingerprint(self.folded)
+        assert next_deadline(self.run) == next_deadline(self.folded)
+        self._check_rest()
+        for command in ledger.commands:
+            self._check_command(command)
+        assert not self.run.unfinished or self.continues
+
+    def _check_rest(self) -> None:
+        """Nothing leaves rest."""
+        after = unpack(self.run.pack())
+        for number in range(len(self.run.plan.steps)):
+            _stays(self._before.state_of(number), after.state_of(number))
+            for item, state in enumerate(self._before.items_of(number) or b""):
+                _stays(StepState(state), after.state_of(number, item))
+        self._before = after
+
+    def _check_command(self, command: Command) -> None:
+        if isinstance(command, GrantLeases):
+            for step, item, _ in command.leases:
+                assert self.run.speaks(step, item, command.token)
+        elif isinstance(command, AcknowledgeResult):
+            assert not self.run.speaks(command.step, command.item, command.token)
+
+
+def _stays(before: StepState, after: StepState) -> None:
+    assert before is after or not before.at_rest

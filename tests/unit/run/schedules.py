@@ -1,0 +1,207 @@
+"""Random plans, and random histories of them. Stimuli are chosen against the state of the run: who holds a lease, what
+is due next, which tokens are old."""
+
+from __future__ import annotations
+
+from random import Random
+
+from tests.unit.run.driver import Driver
+from tests.unit.run.plans import SECOND, Node, build, parameter, values, when
+
+from penstock_coordinator.core.plan.conditions import Condition
+from penstock_coordinator.core.plan.model import MapSource, Plan, Retry, Timeouts, TriggerRule
+from penstock_coordinator.core.run.deadlines import next_deadline
+from penstock_coordinator.core.run.events import Charge, Failure, Outcome
+from penstock_coordinator.core.run.messages import (
+    AttemptEnded,
+    CancelRun,
+    ClockTick,
+    Continue,
+    InputsUnresolved,
+    LeaseGone,
+    SlotsOffered,
+)
+from penstock_coordinator.core.run.resume import resume
+from penstock_coordinator.core.run.states import RunState
+
+PARAMETERS = b'{"three": [1, 2, 3], "none": [], "word": "x"}'
+
+
+def random_plan(random: Random) -> Plan:
+    count = random.randint(1, 9)
+    nodes: list[Node] = []
+    for number in range(count):
+        nodes.append(_random_node(random, f"s{number}", nodes))
+    return build(
+        nodes,
+        timeout=random.choice([None, None, None, 40 * SECOND]),
+        max_parallel=random.choice([0, 0, 1, 2]),
+        fail_fast=random.random() < 0.2,
+    )
+
+
+def _random_node(random: Random, name: str, before: list[Node]) -> Node:
+    cleanup = random.random() < 0.15
+    possible = [node.name for node in before if cleanup or not node.cleanup]
+    after = random.sample(possible, min(len(possible), random.choice([0, 1, 1, 2, 3])))
+    over = _random_source(random, after) if random.random() < 0.3 else None
+    return Node(
+        name,
+        after,
+        rule=random.choice([None, None, None, *TriggerRule]),
+        when=_random_condition(random, after, over is not None) if random.random() < 0.2 else None,
+        over=over,
+        retry=Retry(max_attempts=random.randint(1, 3), initial_backoff=random.choice([0, SECOND]), jitter=0.5),
+        timeouts=Timeouts(
+            queued=random.choice([None, None, 5 * SECOND]), overall=random.choice([None, None, None, 8 * SECOND])
+        ),
+        queue=random.choice(["default", "default", "gpu"]),
+        allow_failure=random.random() < 0.2,
+        cleanup=cleanup,
+    )
+
+
+def _random_condition(random: Random, after: list[str], mapped: bool) -> Condition:
+    choices = ["params.word == 'x'", "params.word != 'x'"]
+    if mapped:
+        choices += ["item != 2", "item == 1 && params.word == 'x'", "item > 1"] * 2
+    if after:
+        choices += [f"steps.{after[0]}.state == 'COMPLETED'", f"steps.{after[0]}.output[0] == 1"] * 2
+    return when(random.choice(choices))
+
+
+def _random_source(random: Random, after: list[str]) -> MapSource | str:
+    choices: list[MapSource] = [values(*range(random.randint(1, 5))), parameter("three")] * 4
+    choices += [parameter("none"), parameter("word")]
+    return random.choice(after) if after and random.random() < 0.5 else random.choice(choices)
+
+
+class Schedule:
+    """One history: first chaos, then everything goes well and the run must end."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.driver = Driver(random_plan(random), limit=random.choice([1, 3, 2_000]))
+        self.run = self.driver.run
+        self.old: list[tuple[int, int, int]] = []
+        """Leases that were granted at some time."""
+
+    def play(self) -> None:
+        self.driver.start(PARAMETERS)
+        stimuli = [
+            self.offer, self.offer, self.offer, self.complete, self.complete, self.complete, self.fail, self.lose,
+            self.fail, self.lose, self.go_on, self.go_on, self.ring, self.pass_time, self.old_result, self.unresolved,
+        ]  # fmt: skip
+        if self.random.random() < 0.3:
+            stimuli.append(self.cancel)
+        for _ in range(self.random.randint(0, 90)):
+            if self.run.at_rest:
+                break
+            self.random.choice(stimuli)()
+        self.heal()
+        assert self.run.at_rest
+        self.check_verdict()
+        self.old_result()
+        self.cancel()
+
+    def heal(self) -> None:
+        """Bounded: every round settles something."""
+        for _ in range(2_000):
+            if self.run.at_rest:
+                return
+            self.driver.drain()
+            self.offer(every=True)
+            for step, item, token in self.driver.tokens():
+                self._end(step, item, token, None)
+            self.driver.drain()
+            if not self.run.demanded_lines() and not self.run.running:
+                self.ring()
+        raise AssertionError("the run does not end")
+
+    def offer(self, every: bool = False) -> None:
+        for line in self.run.demanded_lines():
+            if every or self.random.random() < 0.7:
+                count = 1_000 if every else self.random.randint(1, 3)
+                demand = self.run.demand(line)
+                ledger = self.driver.send(SlotsOffered(self.driver.now, line, 7, "agent", count))
+                leased = [lease for _, event in ledger.events for lease in event.leases]  # type: ignore[union-attr]
+                assert len(leased) == min(count, demand)
+        self.old = list({*self.old, *self.driver.tokens()})
+
+    def complete(self) -> None:
+        if tokens := self.driver.tokens():
+            self._end(*self.random.choice(tokens), None)
+
+    def fail(self) -> None:
+        if tokens := self.driver.tokens():
+            self._end(*self.random.choice(tokens), self.random.choice(list(Outcome)))
+
+    def lose(self) -> None:
+        if tokens := self.driver.tokens():
+            step, item, token = self.random.choice(tokens)
+            charge = self.random.choice([Charge.INFRASTRUCTURE, *Charge])
+            self.driver.send(LeaseGone(self.driver.now, step, item, token, "expired", charge))
+
+    def unresolved(self) -> None:
+        if (tokens := self.driver.tokens()) and self.random.random() < 0.3:
+            step, item, token = self.random.choice(tokens)
+            self.driver.send(InputsUnresolved(self.driver.now, step, item, token, Failure("Input", "too large")))
+
+    def old_result(self) -> None:
+        """A result or a loss by a token that does not speak any more changes nothing."""
+        self.driver.drain()
+        stale = [lease for lease in self.old if not self.run.speaks(*lease)]
+        if not stale:
+            return
+        step, item, token = self.random.choice(stale)
+        seq = self.run.seq
+        self._end(step, item, token, self.random.choice([None, *Outcome]))
+        self.driver.send(LeaseGone(self.driver.now, step, item, token, "expired", Charge.INFRASTRUCTURE))
+        assert self.run.seq == seq
+
+    def go_on(self) -> None:
+        if self.driver.continues:
+            self.driver.continues -= 1
+            self.driver.send(Continue(self.driver.now))
+
+    def ring(self) -> None:
+        """To the next deadline."""
+        due = next_deadline(self.run)
+        if due is not None:
+            self.driver.now = max(self.driver.now, due)
+            self.driver.send(ClockTick(self.driver.now))
+
+    def pass_time(self) -> None:
+        self.driver.now += self.random.randint(0, 3 * SECOND)
+        open_at = self.random.choice([0, self.driver.now + SECOND])
+        for _ in range(100):
+            self.driver.send(ClockTick(self.driver.now, open_at))
+            due = next_deadline(self.run, open_at)
+            if due is None or due > self.driver.now:
+                return
+        raise AssertionError("what was due is still due")
+
+    def cancel(self) -> None:
+        """By a person, perhaps twice."""
+        rest = self.run.at_rest
+        seq = self.run.seq
+        self.driver.send(CancelRun(self.driver.now, self.random.random() < 0.4, "enough"))
+        assert (self.run.seq == seq) if rest else (self.run.verdict is RunState.CANCELLED)
+
+    def check_verdict(self) -> None:
+        if self.run.verdict is not None:
+            assert self.run.state is self.run.verdict
+        elif self.run.first_failure is not None:
+            assert self.run.state is RunState.FAILED
+            assert self.run.reason.startswith("step ")
+        else:
+            assert self.run.state is RunState.COMPLETED
+            assert not self.run.reason
+        assert resume(self.run) == []
+
+    def _end(self, step: int, item: int, token: int, outcome: Outcome | None) -> None:
+        failure = None if outcome is None else Failure("UserError", "boom", "app.Boom")
+        output = self.random.choice([b"[1, 2]", b"[3]", b"[1, 2, 3]", b"3", b""]) if outcome is None else b""
+        jitter = self.random.random()
+        message = AttemptEnded(self.driver.now, step, item, token, b"r", 7, outcome, output, failure, jitter=jitter)
+        self.driver.send(message)
