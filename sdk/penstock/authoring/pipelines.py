@@ -121,7 +121,7 @@ class Pipeline:
         """The nodes that the body draws; the same at each call."""
         if self._graph is None:
             graph = Graph(self.name)
-            references = {name: ParameterReference(name) for name in self.parameters}
+            references = {name: ParameterReference(name, each.type) for name, each in self.parameters.items()}
             draw(graph, lambda: self._run_body(references))
             if not graph.nodes:
                 raise DefinitionError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from penstock.errors import DefinitionError, ReferenceUseError
+from penstock.parameters import ParameterType
 
 if TYPE_CHECKING:
     from penstock.authoring.graph import Node
@@ -77,10 +78,11 @@ for _operator in ("lt", "le", "gt", "ge", "ne", "neg", "pos", "abs", "invert", "
 class ParameterReference(Reference):
     """A parameter of the pipeline, in the pipeline's body."""
 
-    __slots__ = ("name",)
+    __slots__ = ("name", "type")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, type_: ParameterType) -> None:
         self.name = name
+        self.type = type_
 
     def __repr__(self) -> str:
         return f"<parameter {self.name}>"

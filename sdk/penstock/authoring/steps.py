@@ -13,6 +13,7 @@ from penstock.authoring.options import StepKeywords, StepOptions, read_options
 from penstock.authoring.references import NodeOutput, ParameterReference, Unmapped
 from penstock.errors import DefinitionError, NotInThisReleaseError
 from penstock.names import check_name
+from penstock.parameters import ParameterType
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,7 +54,7 @@ class Step(Generic[P, R]):
         """In a pipeline: one step run per item of a list; the output is the list of outputs in item order.
 
         Exactly one argument is the list: a list, a parameter or the output of a step. All others are the same
-        for every item; a list or a reference among them is wrapped in `unmapped`.
+        for every item; a list, an output or a parameter that may be a list is wrapped in `unmapped` for that.
         """
         graph = current_graph()
         if graph is None:
@@ -93,9 +94,7 @@ class Step(Generic[P, R]):
         return graph.add(self._target(), self.penstock_options, self._node_name(), inputs, over)
 
     def _mapped_argument(self, bound: dict[str, Any]) -> str:
-        lists = [
-            name for name, value in bound.items() if isinstance(value, NodeOutput | ParameterReference | list | tuple)
-        ]
+        lists = [name for name, value in bound.items() if _may_be_list(value)]
         if len(lists) == 1:
             return lists[0]
         if not lists:
@@ -148,6 +147,12 @@ class Step(Generic[P, R]):
         return check_name(self.penstock_name, "name")
 
 
+def _may_be_list(value: Any) -> bool:
+    if isinstance(value, ParameterReference):
+        return value.type in (ParameterType.LIST, ParameterType.ANY)
+    return isinstance(value, NodeOutput | list | tuple)
+
+
 @overload
 def step(function: Callable[P, R], /) -> Step[P, R]: ...
 @overload
@@ -159,17 +164,14 @@ def step(function: Callable[..., Any] | None = None, /, **options: Unpack[StepKe
     (`timeout` of one attempt, `queued_timeout`, `overall_timeout`) are seconds, a timedelta, or a text such as
     "5m"; `memory` is bytes or a text such as "2GiB"; `when` is a CEL expression.
     """
+    checked = read_options(StepOptions(), options)
 
     def decorate(target: Callable[..., Any]) -> Step[..., Any]:
         if isinstance(target, Step):
             raise DefinitionError(f"{target!r} is a step already", remedy="use .options(...) to change it")
         if not inspect.isroutine(target):
             raise DefinitionError(f"{target!r} is no function", remedy="put @step on a def")
-        return _decorated(target, read_options(StepOptions(), options))
+        # The decorator's name is the base of the names of all calls; only `.options(name=...)` is exact.
+        return Step(target, replace(checked, name=None), checked.name)
 
     return decorate if function is None else decorate(function)
-
-
-def _decorated(function: Callable[..., Any], options: StepOptions) -> Step[..., Any]:
-    """The decorator's name is the base of the names of all calls; only `.options(name=...)` is exact."""
-    return Step(function, replace(options, name=None), options.name)

@@ -55,13 +55,23 @@ class IgnoreRules:
         """Of this folder's own ignore files; None if they do not speak of the path."""
         if self.spec is None:
             return None
-        relative = path.relative_to(self.folder).as_posix()
-        return self.spec.check_file(f"{relative}/" if is_folder else relative).include
+        name = path.relative_to(self.folder).as_posix()
+        if not is_folder:
+            return self.spec.check_file(name).include
+        result = self.spec.check_file(f"{name}/")
+        if result.index is not None and _is_all_inside(self.spec, result.index):
+            return self.spec.check_file(name).include
+        return result.include
 
     def within(self, folder: Path) -> IgnoreRules:
         """The rules inside `folder`, a folder in this one."""
         spec = _read(folder)
         return self if spec is None else IgnoreRules(folder, spec, self)
+
+
+def _is_all_inside(spec: GitIgnoreSpec, index: int) -> bool:
+    """`x/**` speaks of what is in x, and not of x, which `!x/keep` may still bring files back from."""
+    return str(list(spec.patterns)[index].pattern).rstrip("/").endswith("/**")
 
 
 def rules_of(root: Path) -> IgnoreRules:

@@ -17,6 +17,8 @@ from penstock.wire_values import from_value
 from penstock.yaml_format.expressions import Expression, is_writable, write_expression
 from penstock.yaml_format.reading import plain_scalar
 
+# YAML takes these for line breaks too; only double quotes keep them.
+_ODD_BREAKS = frozenset("\r\x85\u2028\u2029")
 _SOURCES = frozenset({"value", "parameter", "step", "item"})
 
 
@@ -32,6 +34,8 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = "|" if "\n" in text else None if _is_plain(text) else '"'
+    if _ODD_BREAKS & set(text):
+        style = '"'
     represent: Any = dumper.represent_scalar
     scalar: yaml.ScalarNode = represent("tag:yaml.org,2002:str", text, style=style)
     return scalar

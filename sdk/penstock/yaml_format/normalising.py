@@ -25,6 +25,9 @@ _INTEGERS = frozenset(
 )
 _FLOATS = frozenset({FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT})
 
+# Members that people may write under another name.
+_ALIASES = {("penstock.v1.Resources", "memory"): "memory_bytes"}
+
 # Lists of messages with a name of their own may be written as a mapping from that name.
 _NAMED = frozenset({"penstock.v1.Parameter", "penstock.v1.StepSpec", "penstock.v1.CommandOutput"})
 
@@ -63,7 +66,8 @@ class Normaliser:
         return result
 
     def _field(self, descriptor: Descriptor, key: str, path: Path) -> FieldDescriptor:
-        field = descriptor.fields_by_name.get(key) or descriptor.fields_by_camelcase_name.get(key)
+        key_name = _ALIASES.get((descriptor.full_name, key), key)
+        field = descriptor.fields_by_name.get(key_name) or descriptor.fields_by_camelcase_name.get(key)
         if field is None:
             known = set(descriptor.fields_by_name)
             raise self._document.error("there is no such field", (*path, key), nearest(key, known))

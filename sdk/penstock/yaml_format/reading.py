@@ -29,6 +29,8 @@ _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _PLAIN_TAGS = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map", None})
 
+_FLOW_REMEDY = 'inside {…} and […] put an expression in quotes: {x: "${params.x}"}'
+
 
 class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]  # either one
     """Composes nodes only. Without resolvers every plain scalar keeps the tag of a text."""
@@ -80,7 +82,7 @@ def read_yaml(text: str) -> YamlDocument:
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
-        raise _malformed(error) from None
+        raise _malformed(error, text) from None
     except yaml.YAMLError as error:
         raise YamlError(f"the text is no YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
@@ -90,13 +92,15 @@ def read_yaml(text: str) -> YamlDocument:
     return _Construction().document(node)
 
 
-def _malformed(error: yaml.MarkedYAMLError) -> YamlError:
+def _malformed(error: yaml.MarkedYAMLError, text: str) -> YamlError:
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
     problem = " ".join(part for part in (error.context, error.problem) if part) or "the text is no YAML"
     if "expected a single document" in problem:
         return YamlError("there are several documents", remedy="one file holds one pipeline", line=line, column=column)
-    return YamlError(problem, line=line, column=column, remedy="mend the YAML")
+    around = text.splitlines()[max(line - 2, 0) : line]
+    remedy = _FLOW_REMEDY if any("${" in each for each in around) else "mend the YAML"
+    return YamlError(problem, line=line, column=column, remedy=remedy)
 
 
 @dataclass(slots=True)

@@ -26,7 +26,6 @@ class ShortForms:
             "penstock.v1.CommandOutput": self._command_output,
             "penstock.v1.Input": self._input,
             "penstock.v1.MapSpec": self._map,
-            "penstock.v1.Resources": self._resources,
         }
 
     def write_out(self, message_type: str, value: Any, path: Path) -> Any:
@@ -52,19 +51,12 @@ class ShortForms:
     def _command_output(self, value: Any, _path: Path) -> Any:
         return {"stdout": True} if value == "stdout" else value
 
-    def _resources(self, value: Any, path: Path) -> Any:
-        if not isinstance(value, dict) or "memory" not in value:
-            return value
-        if "memory_bytes" in value or "memoryBytes" in value:
-            raise self._document.error("memory is given twice", (*path, "memory"), "give one of them")
-        return {("memory_bytes" if key == "memory" else key): each for key, each in value.items()}
-
     def _input(self, value: Any, path: Path) -> Any:
         if isinstance(value, str):
             return self._expression(value, path)
         if isinstance(value, dict) and _SOURCES & value.keys():
             return self._long_source(value, path)
-        return {"value": self._constant(value, path)}
+        return {"value": self._checked_constant(value, path)}
 
     def _long_source(self, value: dict[str, Json], path: Path) -> dict[str, Json]:
         """{value: …}, {parameter: n}, {step: a, path: […]}, {item: {path: […]}}; nothing else beside them."""
@@ -97,6 +89,9 @@ class ShortForms:
         except ExpressionError as error:
             raise self._document.error(str(error), path, error.remedy) from None
 
+    def _checked_constant(self, value: Any, path: Path) -> Json:
+        return check_constant(self._constant(value, path), path, self._document)
+
     def _constant(self, value: Any, path: Path) -> Any:
         """Texts in it are unescaped; a reference in it is refused, for a constant holds none."""
         if isinstance(value, str):
@@ -112,7 +107,7 @@ class ShortForms:
 
     def _map(self, value: Any, path: Path) -> Any:
         if isinstance(value, list):
-            return {"values": self._constant(value, path)}
+            return {"values": self._checked_constant(value, path)}
         if not isinstance(value, str):
             return self._long_map(value, path)
         read = self._read(value, path)
