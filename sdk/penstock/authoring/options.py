@@ -52,8 +52,8 @@ class Retry:
     multiplier: float | None = None
     max_backoff: Span | None = None
     jitter: float | None = None
-    retry_on: Iterable[ErrorName] = ()
-    never_retry_on: Iterable[ErrorName] = ()
+    retry_on: ErrorName | Iterable[ErrorName] = ()
+    never_retry_on: ErrorName | Iterable[ErrorName] = ()
 
     def __post_init__(self) -> None:
         _check_count(self.max_attempts, "retry.max_attempts", 1, MAX_ATTEMPTS)

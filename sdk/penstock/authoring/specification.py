@@ -175,8 +175,8 @@ def _retry(retry: Retry) -> pipeline_pb2.RetryPolicy:
     message = pipeline_pb2.RetryPolicy(
         max_attempts=retry.max_attempts,
         backoff_multiplier=retry.multiplier or 0,
-        retry_on=[_error_name(entry) for entry in retry.retry_on],
-        never_retry_on=[_error_name(entry) for entry in retry.never_retry_on],
+        retry_on=_error_names(retry.retry_on),
+        never_retry_on=_error_names(retry.never_retry_on),
     )
     if retry.initial_backoff is not None:
         _set_span(message.initial_backoff, nanoseconds(retry.initial_backoff))
@@ -185,6 +185,11 @@ def _retry(retry: Retry) -> pipeline_pb2.RetryPolicy:
     if retry.jitter is not None:
         message.jitter = retry.jitter
     return message
+
+
+def _error_names(entries: Any) -> list[str]:
+    """Of the tuple that `Retry` makes of what it was given."""
+    return [_error_name(entry) for entry in entries]
 
 
 def _error_name(entry: ErrorName) -> str:

@@ -50,7 +50,7 @@ class Step(Generic[P, R]):
         changed = read_options(self.penstock_options, overrides)
         return Step(self.penstock_function, changed, self.penstock_name)
 
-    def map(self, *args: Any, **kwargs: Any) -> list[R]:
+    def map(self, *args: Any, **kwargs: Any) -> Any:
         """In a pipeline: one step run per item of a list; the output is the list of outputs in item order.
 
         Exactly one argument is the list: a list, a parameter or the output of a step. All others are the same
@@ -62,7 +62,7 @@ class Step(Generic[P, R]):
                 f"{self!r}.map is used outside a pipeline",
                 remedy="call it in the body of a @pipeline; elsewhere use a loop over the plain function",
             )
-        return cast("list[R]", self._add_map(graph, args, kwargs))
+        return self._add_map(graph, args, kwargs)
 
     def _add(self, graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NodeOutput:
         inputs: dict[str, Source] = {}

@@ -78,7 +78,7 @@ class RunView:
         steps = _most_telling(list(self._progress.steps.values()))
         for step in steps:
             table.add_row(
-                step.name,
+                Text(step.name),
                 state_text(step.state),
                 _items_text(step),
                 self._duration(step),

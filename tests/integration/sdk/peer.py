@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2, struct_pb2
-from google.rpc import code_pb2, error_details_pb2, status_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[import-untyped]  # no stubs
 from grpc_status import rpc_status
 
 from penstock.v1 import (
@@ -248,6 +248,11 @@ class Bundles(bundle_service_pb2_grpc.BundleServiceServicer):
         await self.peer.enter("Has", request, context)
         present = [digest for digest in request.digests if digest in self.peer.bundles]
         return bundle_service_pb2.HasBundlesResponse(present_digests=present)
+
+    async def Get(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        await self.peer.enter("GetBundle", request, context)
+        data = self.peer.bundles[request.digest]
+        yield bundle_service_pb2.GetBundleResponse(size_bytes=len(data), chunk=data)
 
     async def Upload(self, request_iterator: Any, context: Any) -> Any:
         messages = [message async for message in request_iterator]

@@ -6,9 +6,10 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tests.integration.sdk import peer as wire
 from tests.integration.sdk.command_line import EXAMPLES
 from tests.integration.sdk.peer import Peer
+
+from penstock.v1 import pipeline_pb2
 
 SCRIPT = """
 import asyncio, pathlib, sys, threading
@@ -87,7 +88,7 @@ async def test_a_script_can_start_its_own_pipeline(peer: Peer, tmp_path: Path) -
 
 
 async def test_the_events_of_a_broken_watch_come_once(peer: Peer) -> None:
-    run = peer.add_run(wire.pipeline_pb2.PipelineSpec(name="p", steps=[{"name": "a"}]), 1)
+    run = peer.add_run(pipeline_pb2.PipelineSpec(name="p", steps=[pipeline_pb2.StepSpec(name="a")]), 1)
     peer.breaks.extend([1, 1])
     out, err = await run_script(
         "from penstock import SyncClient\n"

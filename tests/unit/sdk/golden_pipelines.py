@@ -75,7 +75,7 @@ def clean(**found: Any) -> None:
     stop_grace=5,
     defaults={"retries": 1, "timeout": 30, "queue": "default", "env": {"A": "1"}, "memory": "512MiB"},
 )
-def everything(
+def everything(  # type: ignore[no-untyped-def]  # one parameter has no annotation, which is any value
     path: str,
     items: list[int],
     count: int = 3,
@@ -83,15 +83,15 @@ def everything(
     flag: bool = False,
     table: dict[str, Any] = {},  # noqa: B006  # a default of the pipeline
     anything: Any = None,
-    whatever=("a", 1),  # type: ignore[no-untyped-def]
+    whatever=("a", 1),
 ) -> None:
     """Every option once."""
     first = extract(path)
     second = extract.options(name="second", cpu=1)("fixed", limit=count)
     rows = first["rows"]
     mapped = transform.map(rows, 2, table=unmapped(second["meta"]["source"]))
-    again = transform.map(item=items, factor=count)  # type: ignore[call-arg]  # see below
-    third = transform.map(["x", "y"], factor=3).after(second, "extract")  # type: ignore[attr-defined]
+    again = transform.map(item=items, factor=count)
+    third = transform.map(["x", "y"], factor=3).after(second, "extract")
     result = join(mapped, count, {"$ref": "${not}", "deep": [1, 2.5, None, True]})
     command("shell", shell="echo hi\nexit 3", success_exit_codes=[0, 3], depends_on=[again, result])
     command(

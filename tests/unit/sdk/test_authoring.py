@@ -7,7 +7,7 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytest
 from tests.unit.sdk import golden_pipelines
@@ -18,6 +18,7 @@ from penstock.authoring.options import Retry
 from penstock.authoring.pipelines import Pipeline, pipeline
 from penstock.authoring.references import unmapped
 from penstock.authoring.steps import Step, step
+from penstock.cli.loading import load_pipeline
 from penstock.v1 import pipeline_pb2
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -215,8 +216,8 @@ def test_calls_are_checked_against_the_signature() -> None:
     @step
     def several(*values: int) -> None: ...
 
-    refuse(lambda: two(), "missing a required argument: 'a' (call it as two(a: 'int', b: 'int' = 2)")
-    refuse(lambda: two(1, c=3), "unexpected keyword argument 'c'")
+    refuse(lambda: cast("Any", two)(), "missing a required argument: 'a' (call it as two(a: 'int', b: 'int' = 2)")
+    refuse(lambda: cast("Any", two)(1, c=3), "unexpected keyword argument 'c'")
     refuse(lambda: positional(1), "can only be given by position")
     refuse(lambda: several(1), "can only be given by position")
     refuse(lambda: two(unmapped(1)), "unmapped(...) is given to a plain call")
@@ -431,3 +432,12 @@ def test_every_public_name_is_there() -> None:
     assert set(penstock.__all__) <= set(dir(penstock))
     with pytest.raises(AttributeError, match="no attribute 'nope'"):
         penstock.nope  # noqa: B018
+
+
+def test_the_first_example_of_the_documentation_builds(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "sdk.md").read_text()
+    example = text.split("```python\n")[1].split("```")[0]
+    (tmp_path / "documented.py").write_text(example)
+    spec = load_pipeline(str(tmp_path / "documented.py")).spec
+    assert [each.name for each in spec.steps] == ["extract", "transform", "load"]
+    assert spec.steps[1].inputs["source"].step.path == ["source"]

@@ -348,7 +348,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.samp
         "<<",
     ]
 )
-numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False).map(lambda x: x + 0)
 values: st.SearchStrategy[Json] = st.recursive(
     st.none() | st.booleans() | numbers | texts,
     lambda inner: (

@@ -1,0 +1,133 @@
+"""Progress of a run folded from its events, and how it is drawn."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator
+
+from rich.console import Console
+
+from penstock.cli.live import MAX_ROWS, RunView, follow, span_text
+from penstock.cli.progress import RunProgress
+from penstock.v1 import run_pb2, run_service_pb2
+
+
+def change(step: str, state: str = "", **members: object) -> run_service_pb2.StepChange:
+    value = run_pb2.StepRunState.Value(f"STEP_RUN_STATE_{state}") if state else run_pb2.STEP_RUN_STATE_UNSPECIFIED
+    return run_service_pb2.StepChange(step=step, state=value, **members)  # type: ignore[arg-type]  # any members
+
+
+def event(number: int, *changes: run_service_pb2.StepChange, run_state: str = "") -> run_service_pb2.Event:
+    message = run_service_pb2.Event(number=number, steps=changes)
+    message.time.FromSeconds(1_790_000_000 + number)
+    if run_state:
+        message.run_state = run_pb2.RunState.Value(f"RUN_STATE_{run_state}")
+    return message
+
+
+def progress_of(*events: run_service_pb2.Event, steps: tuple[str, ...] = ("split", "work", "join")) -> RunProgress:
+    progress = RunProgress("run-1", "etl", steps)
+    for each in events:
+        progress.apply(each)
+    return progress
+
+
+def drawn(progress: RunProgress, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+    console.print(RunView(progress))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+MAPPED = (
+    event(1, run_state="RUNNING"),
+    event(2, change("split", "RUNNING", attempt=1, agent_id="a")),
+    event(3, change("split", "COMPLETED", attempt=1), change("work", expanded_count=100)),
+    event(4, change("work", "READY", item=[0], item_count=100)),
+    event(5, change("work", "RUNNING", item=[0], item_count=10)),
+    event(6, change("work", "COMPLETED", item=[0], item_count=8)),
+    event(
+        7,
+        change("work", "FAILED", item=[8], failure=run_pb2.Failure(reason="UserError", message="bad part\ntrace")),
+    ),
+)
+
+
+def test_items_of_a_map_are_counted() -> None:
+    work = progress_of(*MAPPED).steps["work"]
+    assert work.item_count == 100
+    assert {state: count for state, count in work.counts.items() if count} == {
+        "READY": 90,
+        "RUNNING": 1,
+        "COMPLETED": 8,
+        "FAILED": 1,
+    }
+    assert work.finished_items() == 9
+    assert work.failure == "[8] bad part"
+
+
+def test_a_retry_does_not_count_an_item_twice() -> None:
+    progress = progress_of(*MAPPED, event(8, change("work", "RUNNING", item=[8])))
+    work = progress.steps["work"]
+    assert sum(work.counts.values()) == 100
+    assert work.finished_items() == 8
+
+
+def test_what_is_drawn() -> None:
+    text = drawn(progress_of(*MAPPED))
+    head, titles, split, work, join = (line.rstrip() for line in text.splitlines())
+    assert head.startswith("etl  run-1  RUNNING  6.")
+    assert titles.split() == ["STEP", "STATE", "ITEMS", "TIME", "ATTEMPT", "NOTE"]
+    assert split.split() == ["split", "COMPLETED", "1.0", "s", "1"]
+    assert "9/100 1 running 90 ready 1 failed" in work
+    assert work.endswith("[8] bad part")
+    assert join.split() == ["join", "PENDING"]
+
+
+def test_a_run_at_rest_has_a_clock_that_stands() -> None:
+    progress = progress_of(*MAPPED, event(20, run_state="FAILED"))
+    assert progress.at_rest
+    assert "FAILED  19.0 s" in drawn(progress)
+
+
+def test_many_steps_show_the_ones_that_matter() -> None:
+    names = tuple(f"s{number}" for number in range(500))
+    progress = progress_of(
+        event(1, change("s400", "FAILED", failure=run_pb2.Failure(message="no"))),
+        event(2, change("s300", "RUNNING")),
+        steps=names,
+    )
+    lines = drawn(progress).splitlines()
+    assert len(lines) == MAX_ROWS + 3
+    shown = [line.split()[0] for line in lines]
+    assert {"s300", "s400", "s0"} <= set(shown)
+    assert shown.index("s300") < shown.index("s400")
+    assert f"… and {500 - MAX_ROWS} more" in lines[-1]
+
+
+def test_a_name_is_text_and_no_markup() -> None:
+    text = drawn(progress_of(event(1, change("[red]x", "RUNNING"))))
+    assert "[red]x" in text
+
+
+async def test_following_in_a_terminal_redraws() -> None:
+    async def events() -> AsyncIterator[run_service_pb2.Event]:
+        for each in (*MAPPED, event(9, run_state="COMPLETED")):
+            yield each
+
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    progress = await follow(RunProgress("run-1", "etl", ["split", "work"]), events(), console)
+    assert progress.state == "COMPLETED"
+    assert isinstance(console.file, io.StringIO)
+    assert "COMPLETED" in console.file.getvalue()
+    assert "\x1b[" in console.file.getvalue()
+
+
+def test_spans_are_readable() -> None:
+    assert [span_text(value) for value in (-1, 0.04, 59.94, 61, 3_661)] == [
+        "0.0 s",
+        "0.0 s",
+        "59.9 s",
+        "1 m 01 s",
+        "1 h 01 m",
+    ]
