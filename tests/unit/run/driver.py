@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.unit.run.auditor import Auditor
+
 from penstock_coordinator.core.plan.model import Plan
 from penstock_coordinator.core.run.commands import AcknowledgeResult, Command, ContinueRun, GrantLeases
 from penstock_coordinator.core.run.deadlines import next_deadline
@@ -10,7 +12,7 @@ from penstock_coordinator.core.run.events import Event, decode, encode
 from penstock_coordinator.core.run.evolve import evolve
 from penstock_coordinator.core.run.invariants import check_invariants, fingerprint
 from penstock_coordinator.core.run.ledger import TURN_LIMIT, Ledger
-from penstock_coordinator.core.run.messages import Continue, Message, StartRun
+from penstock_coordinator.core.run.messages import CancelRun, Continue, Message, StartRun
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState
 from penstock_coordinator.core.run.summary import Summary, unpack
@@ -22,6 +24,7 @@ class Driver:
     def __init__(self, plan: Plan, limit: int = TURN_LIMIT) -> None:
         self.run = Run(plan)
         self.folded = Run(plan)
+        self.auditor = Auditor(plan)
         self.journal: list[bytes] = []
         self.events: list[Event] = []
         self.now = 0
@@ -35,11 +38,12 @@ class Driver:
 
     def send(self, message: Message) -> Ledger:
         """One turn and its commit."""
-        seq = self.run.seq
+        seq, verdict = self.run.seq, self.run.verdict
         ledger = Ledger(self.run, limit=self._limit)
         decide(self.run, message, ledger)
         assert [number for number, _ in ledger.events] == list(range(seq + 1, self.run.seq + 1))
         assert (ledger.first_seq, ledger.last_seq) == (seq + 1, self.run.seq)
+        assert isinstance(message, CancelRun) or verdict in (None, self.run.verdict)
         self._commit(ledger)
         self._check(ledger)
         return ledger
@@ -61,6 +65,7 @@ class Driver:
             self.journal.append(encode(events))
             for (seq, event), again in zip(ledger.events, decode(self.journal[-1]), strict=True):
                 assert event == again
+                self.auditor.read(seq, event)
                 evolve(self.folded, seq, again)
         self.continues += sum(isinstance(command, ContinueRun) for command in ledger.commands)
 
@@ -72,6 +77,8 @@ class Driver:
         for command in ledger.commands:
             self._check_command(command)
         assert not self.run.unfinished or self.continues
+        if self.run.failing_fast:
+            assert self.continues
 
     def _check_rest(self) -> None:
         """Nothing leaves rest."""

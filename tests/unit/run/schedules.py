@@ -10,8 +10,9 @@ from tests.unit.run.plans import SECOND, Node, build, parameter, values, when
 
 from penstock_coordinator.core.plan.conditions import Condition
 from penstock_coordinator.core.plan.model import MapSource, Plan, Retry, Timeouts, TriggerRule
+from penstock_coordinator.core.run.commands import AcknowledgeResult, AckStatus
 from penstock_coordinator.core.run.deadlines import next_deadline
-from penstock_coordinator.core.run.events import Charge, Failure, Outcome
+from penstock_coordinator.core.run.events import AttemptFailed, Charge, Failure, Outcome
 from penstock_coordinator.core.run.messages import (
     AttemptEnded,
     CancelRun,
@@ -155,7 +156,14 @@ class Schedule:
             return
         step, item, token = self.random.choice(stale)
         seq = self.run.seq
-        self._end(step, item, token, self.random.choice([None, *Outcome]))
+        given_up = any(
+            isinstance(event, AttemptFailed)
+            and event.failure.reason in ("OverallTimeout", "Cancelled")
+            and (event.step, event.item, event.token) == (step, item, token)
+            for event in self.driver.events
+        )
+        answer = self._end(step, item, token, self.random.choice([None, *Outcome]))
+        assert not given_up or answer is AckStatus.STALE
         self.driver.send(LeaseGone(self.driver.now, step, item, token, "expired", Charge.INFRASTRUCTURE))
         assert self.run.seq == seq
 
@@ -178,6 +186,9 @@ class Schedule:
             self.driver.send(ClockTick(self.driver.now, open_at))
             due = next_deadline(self.run, open_at)
             if due is None or due > self.driver.now:
+                self.driver.drain()
+                if open_at <= self.driver.now:
+                    self.driver.auditor.check_clocks(self.driver.now)
                 return
         raise AssertionError("what was due is still due")
 
@@ -185,7 +196,9 @@ class Schedule:
         """By a person, perhaps twice."""
         rest = self.run.at_rest
         seq = self.run.seq
-        self.driver.send(CancelRun(self.driver.now, self.random.random() < 0.4, "enough"))
+        immediate = self.random.random() < 0.4
+        self.driver.send(CancelRun(self.driver.now, immediate, "enough"))
+        assert rest or not immediate or self.run.at_rest or self.run.immediate
         assert (self.run.seq == seq) if rest else (self.run.verdict is RunState.CANCELLED)
 
     def check_verdict(self) -> None:
@@ -199,9 +212,11 @@ class Schedule:
             assert not self.run.reason
         assert resume(self.run) == []
 
-    def _end(self, step: int, item: int, token: int, outcome: Outcome | None) -> None:
+    def _end(self, step: int, item: int, token: int, outcome: Outcome | None) -> AckStatus:
         failure = None if outcome is None else Failure("UserError", "boom", "app.Boom")
         output = self.random.choice([b"[1, 2]", b"[3]", b"[1, 2, 3]", b"3", b""]) if outcome is None else b""
         jitter = self.random.random()
         message = AttemptEnded(self.driver.now, step, item, token, b"r", 7, outcome, output, failure, jitter=jitter)
-        self.driver.send(message)
+        ledger = self.driver.send(message)
+        (answer,) = [command for command in ledger.commands if isinstance(command, AcknowledgeResult)]
+        return answer.status

@@ -74,7 +74,9 @@ def _draw(run: Run, now: int, ledger: Ledger) -> None:
         control.start_polite(run, RunState.FAILED, endings.failure_reason(run), now, ledger)
     if run.state is RunState.CANCELLING:
         control.sweep(run, now, ledger)
-    if run.frontier and not run.sweeping:
+    if run.sweeping:
+        return
+    if run.frontier:
         maps.expand(run, joins.settle_frontier(run, now, ledger), now, ledger)
     if run.opening:
         maps.open_items(run, now, ledger)

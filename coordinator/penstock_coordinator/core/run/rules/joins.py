@@ -105,8 +105,7 @@ def settle_frontier(run: Run, now: int, ledger: Ledger) -> list[int]:
     for number in list(islice(run.frontier, max(ledger.room, 0))):
         if ledger.room <= 0:
             break
-        if not run.doomed(number):
-            wave.decide(run.plan.steps[number])
+        wave.decide(run.plan.steps[number])
     wave.emit(now)
     return sorted(wave.mapped)
 

@@ -70,8 +70,7 @@ def open_items(run: Run, now: int, ledger: Ledger) -> None:
     for number in list(run.opening):
         if ledger.room <= 0:
             return
-        if not run.doomed(number):
-            _open(run, number, now, ledger)
+        _open(run, number, now, ledger)
 
 
 def _open(run: Run, number: int, now: int, ledger: Ledger) -> None:

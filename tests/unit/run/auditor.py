@@ -1,0 +1,249 @@
+"""Reads a run's journal with the documentation in hand, and nothing of the core's own bookkeeping."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import singledispatchmethod
+
+from penstock_coordinator.core.plan.model import Plan
+from penstock_coordinator.core.run import events as e
+from penstock_coordinator.core.run.events import WHOLE, Charge, Event
+from penstock_coordinator.core.run.states import RunState
+from penstock_coordinator.core.run.states import StepState as S
+
+MAX_LOSSES = 3
+
+
+@dataclass
+class Life:
+    """A step run, as the events tell of it."""
+
+    state: S = S.PENDING
+    number: int = 0
+    token: int = 0
+    failures: int = 0
+    losses: int = 0
+    ready_at: int = 0
+    first_ready_at: int = 0
+    until: int = 0
+
+
+@dataclass
+class Auditor:
+    plan: Plan
+    lives: dict[tuple[int, int], Life] = field(default_factory=dict)
+    holders: set[tuple[int, int]] = field(default_factory=set)
+    cancelling: e.RunCancelling | None = None
+    ended: e.RunEnded | None = None
+    started: e.RunStarted | None = None
+
+    def life(self, step: int, item: int) -> Life:
+        return self.lives.setdefault((step, item), Life())
+
+    def doomed(self, step: int) -> bool:
+        return self.cancelling is not None and (self.cancelling.now or not self.plan.steps[step].cleanup)
+
+    def read(self, seq: int, event: Event) -> None:
+        assert self.ended is None, "something happened after the end"
+        self._read(event, seq)
+
+    def check_clocks(self, now: int) -> None:
+        """After a tick nothing is overdue that is not being cancelled."""
+        if self.ended is not None:
+            return
+        assert self.cancelling is None or now < self.cancelling.deadline or (self.cancelling.now and not self.holders)
+        if self.cancelling is None and self.started is not None and self.started.deadline is not None:
+            assert now < self.started.deadline
+        for (step, _), life in self.lives.items():
+            limits = self.plan.steps[step].timeouts
+            if self.doomed(step) or life.state.at_rest or life.state is S.PENDING:
+                continue
+            assert limits.overall is None or now < life.first_ready_at + limits.overall
+            assert life.state is not S.WAITING or now < life.until
+            assert life.state is not S.READY or limits.queued is None or now < life.ready_at + limits.queued
+
+    @singledispatchmethod
+    def _read(self, event: Event, seq: int) -> None:
+        raise AssertionError(f"unknown event {event}")
+
+    @_read.register
+    def _(self, event: e.RunStarted, seq: int) -> None:
+        assert seq == 1
+        self.started = event
+
+    @_read.register
+    def _(self, event: e.StepsReadied, seq: int) -> None:
+        for first, stop in event.ranges:
+            for step in range(first, stop):
+                self._ready(step, WHOLE, event.at)
+
+    @_read.register
+    def _(self, event: e.MapExpanded, seq: int) -> None:
+        assert self.plan.steps[event.step].map is not None
+        for item in range(event.count):
+            self.life(event.step, item)
+            if event.ready:
+                self._ready(event.step, item, event.at)
+
+    @_read.register
+    def _(self, event: e.ItemsReadied, seq: int) -> None:
+        for first, stop in event.ranges:
+            for item in range(first, stop):
+                self._ready(event.step, item, event.at)
+
+    def _ready(self, step: int, item: int, at: int) -> None:
+        life = self.life(step, item)
+        assert life.state is S.PENDING
+        assert not self.doomed(step)
+        life.state, life.ready_at, life.first_ready_at = S.READY, at, at
+
+    @_read.register
+    def _(self, event: e.StepsSettled, seq: int) -> None:
+        for first, stop in event.ranges:
+            for step in range(first, stop):
+                self._settled(step, WHOLE, event.state)
+
+    @_read.register
+    def _(self, event: e.ItemsSettled, seq: int) -> None:
+        assert event.state is not S.UPSTREAM_FAILED
+        for first, stop in event.ranges:
+            for item in range(first, stop):
+                self._settled(event.step, item, event.state)
+
+    def _settled(self, step: int, item: int, state: S) -> None:
+        life = self.life(step, item)
+        assert not life.number
+        assert life.state is S.PENDING or (life.state is S.READY and state is S.CANCELLED)
+        assert (state is S.CANCELLED) == self.doomed(step)
+        life.state = state
+
+    @_read.register
+    def _(self, event: e.StepsLeased, seq: int) -> None:
+        for step, item, number in event.leases:
+            life = self.life(step, item)
+            assert life.state is S.READY
+            assert number == life.number + 1
+            assert not self.doomed(step)
+            life.state, life.number, life.token = S.RUNNING, number, seq
+            self.holders.add((step, item))
+        assert not self.plan.max_parallel or len(self.holders) <= self.plan.max_parallel
+
+    def _release(self, step: int, item: int, token: int) -> Life:
+        life = self.life(step, item)
+        assert life.state is S.RUNNING
+        assert life.token == token
+        life.token = 0
+        self.holders.remove((step, item))
+        return life
+
+    @_read.register
+    def _(self, event: e.StepCompleted, seq: int) -> None:
+        self._release(event.step, event.item, event.token).state = S.COMPLETED
+
+    @_read.register
+    def _(self, event: e.AttemptFailed, seq: int) -> None:
+        self._release(event.step, event.item, event.token).failures += 1
+
+    @_read.register
+    def _(self, event: e.LeaseLost, seq: int) -> None:
+        life = self._release(event.step, event.item, event.token)
+        life.losses += event.charge is Charge.INFRASTRUCTURE
+        life.number -= event.charge is Charge.NOBODY
+
+    @_read.register
+    def _(self, event: e.StepWaiting, seq: int) -> None:
+        life = self._again(event.step, event.item)
+        retry = self.plan.steps[event.step].retry
+        wait = retry.initial_backoff * retry.multiplier ** (life.failures - 1)
+        assert event.until is not None
+        assert wait * (1 - retry.jitter) <= event.until - event.at <= wait
+        life.state, life.until = S.WAITING, event.until
+
+    @_read.register
+    def _(self, event: e.StepWoken, seq: int) -> None:
+        life = self.life(event.step, event.item)
+        assert life.state is S.WAITING
+        assert event.at >= life.until
+        life.state, life.ready_at = S.READY, event.at
+
+    @_read.register
+    def _(self, event: e.StepReturned, seq: int) -> None:
+        life = self._again(event.step, event.item)
+        life.state, life.ready_at = S.READY, event.at
+
+    def _again(self, step: int, item: int) -> Life:
+        """A step run gets another attempt."""
+        life = self.life(step, item)
+        assert life.state is S.RUNNING
+        assert not life.token
+        assert not self.doomed(step)
+        assert life.failures < self.plan.steps[step].retry.max_attempts
+        assert life.losses < MAX_LOSSES
+        return life
+
+    @_read.register
+    def _(self, event: e.StepFailed, seq: int) -> None:
+        life = self.life(event.step, event.item)
+        node = self.plan.steps[event.step]
+        assert not life.token
+        assert not self.doomed(event.step)
+        match event.failure.reason:
+            case "Map" | "Condition":
+                assert life.state is S.PENDING
+            case "QueuedTimeout":
+                assert life.state is S.READY
+                assert event.at >= life.ready_at + (node.timeouts.queued or 0)
+            case "OverallTimeout":
+                assert event.at >= life.first_ready_at + (node.timeouts.overall or 0)
+            case "AgentLost":
+                assert life.losses == MAX_LOSSES
+            case "Input":
+                assert life.state is S.RUNNING
+            case _:
+                chosen = node.retry.retry_on or node.retry.never_retry_on
+                assert life.failures == node.retry.max_attempts or chosen
+        life.state = S.FAILED
+
+    @_read.register
+    def _(self, event: e.StepCancelled, seq: int) -> None:
+        life = self.life(event.step, event.item)
+        assert life.number or life.state is S.RUNNING
+        assert not life.token
+        assert not life.state.at_rest
+        assert self.doomed(event.step)
+        life.state = S.CANCELLED
+
+    @_read.register
+    def _(self, event: e.MapSettled, seq: int) -> None:
+        allowed = self.plan.steps[event.step].allow_failure
+        items = Counter(life.state for (step, item), life in self.lives.items() if step == event.step and item >= 0)
+        assert all(state.at_rest for state in items)
+        if items[S.FAILED] and not allowed:
+            expected = S.FAILED
+        elif items[S.CANCELLED]:
+            expected = S.CANCELLED
+        else:
+            expected = S.SKIPPED if items and set(items) == {S.SKIPPED} else S.COMPLETED
+        assert event.state is expected
+
+    @_read.register
+    def _(self, event: e.RunCancelling, seq: int) -> None:
+        before = self.cancelling
+        if before is not None:
+            assert event.now >= before.now
+            assert event.verdict is before.verdict or event.verdict is RunState.CANCELLED
+            assert event.now > before.now or event.verdict is not before.verdict
+        self.cancelling = event
+
+    @_read.register
+    def _(self, event: e.RunEnded, seq: int) -> None:
+        assert not self.holders
+        failed = any(
+            life.state is S.FAILED and not self.plan.steps[step].allow_failure for (step, _), life in self.lives.items()
+        )
+        if self.cancelling is not None:
+            assert event.state is self.cancelling.verdict
+        else:
+            assert event.state is (RunState.FAILED if failed else RunState.COMPLETED)
+        self.ended = event
