@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.adapters.memory.database import KeptPipeline, MemoryDatabase
-from penstock_coordinator.adapters.memory.journal import check_there
+from penstock_coordinator.adapters.memory.journal import reached
 from penstock_coordinator.adapters.memory.run_index import remember, repetition
 from penstock_coordinator.ports import (
     AgentRow,
@@ -31,7 +31,7 @@ class MemoryPipelineStore:
     async def create_version(
         self, pipeline: str, digest: str, spec: bytes, step_count: int, now: int, request: RequestKey | None
     ) -> tuple[VersionRow, bool] | Repeated:
-        check_there(self._database)
+        await reached(self._database)
         found = None if request is None else repetition(self._database, request)
         if found is not None and not found.same:
             return found
@@ -54,44 +54,43 @@ class MemoryPipelineStore:
         return version, True
 
     async def get_pipeline(self, name: str) -> PipelineRow | None:
-        kept = self._there(name)
+        kept = await self._there(name)
         return None if kept is None else PipelineRow(name, kept.create_time, kept.versions[-1])
 
     async def get_version(self, name: str, number: int) -> VersionRow | None:
-        kept = self._there(name)
+        kept = await self._there(name)
         if kept is None or not 0 <= number <= len(kept.versions):
             return None
         return kept.versions[number - 1]
 
     async def version_by_digest(self, digest: str) -> VersionRow | None:
-        check_there(self._database)
+        await reached(self._database)
         every = (version for kept in self._database.pipelines.values() for version in kept.versions)
         return next((version for version in every if version.digest == digest), None)
 
     async def list_pipelines(self, limit: int, after: str = "") -> list[PipelineRow]:
-        check_there(self._database)
-        names = sorted(name for name in self._database.pipelines if name > after)
-        there = [(name, kept) for name in names if (kept := self._there(name))]
+        await reached(self._database)
+        every = sorted(self._database.pipelines.items())
+        there = [(name, kept) for name, kept in every if name > after and not kept.deleted]
         return [PipelineRow(name, kept.create_time, _listed(kept.versions[-1])) for name, kept in there[:limit]]
 
     async def list_versions(self, name: str, limit: int, before: int | None = None) -> list[VersionRow]:
-        kept = self._there(name)
+        kept = await self._there(name)
         versions = [] if kept is None else kept.versions[: None if before is None else max(0, before - 1)]
         return [_listed(version) for version in reversed(versions)][:limit]
 
     async def delete_pipeline(self, name: str, now: int, request: RequestKey | None) -> bool | Repeated:
-        check_there(self._database)
+        kept = await self._there(name)
         if request is not None and (found := repetition(self._database, request)):
             return found.answer == b"1" if found.same else found
-        kept = self._there(name)
         if kept is not None:
             kept.deleted = True
         if request is not None:
             remember(self._database, RequestRow(request, b"0" if kept is None else b"1"), now)
         return kept is not None
 
-    def _there(self, name: str) -> KeptPipeline | None:
-        check_there(self._database)
+    async def _there(self, name: str) -> KeptPipeline | None:
+        await reached(self._database)
         kept = self._database.pipelines.get(name)
         return None if kept is None or kept.deleted else kept
 
@@ -105,22 +104,22 @@ class MemoryBundleStore:
         self._database = database
 
     async def present(self, digests: Sequence[str]) -> set[str]:
-        check_there(self._database)
+        await reached(self._database)
         return set(digests) & self._database.bundles.keys()
 
     async def put(self, digest: str, content: bytes, now: int) -> bool:
-        check_there(self._database)
+        await reached(self._database)
         new = digest not in self._database.bundles
         self._database.bundles.setdefault(digest, content)
         return new
 
     async def size(self, digest: str) -> int | None:
-        check_there(self._database)
+        await reached(self._database)
         content = self._database.bundles.get(digest)
         return None if content is None else len(content)
 
     async def read(self, digest: str, offset: int, length: int) -> bytes:
-        check_there(self._database)
+        await reached(self._database)
         return self._database.bundles.get(digest, b"")[offset : offset + length]
 
 
@@ -129,24 +128,24 @@ class MemoryAgentRegistry:
         self._database = database
 
     async def open_session(self, agent: AgentRow) -> int:
-        check_there(self._database)
+        await reached(self._database)
         self._database.last_session_epoch += 1
         epoch = self._database.last_session_epoch
         self._database.agents[agent.agent_id] = dataclasses.replace(agent, session_epoch=epoch, goodbye=False)
         return epoch
 
     async def close_session(self, agent_id: str, session_epoch: int) -> None:
-        check_there(self._database)
+        await reached(self._database)
         agent = self._database.agents.get(agent_id)
         if agent is not None and agent.session_epoch == session_epoch:
             self._database.agents[agent_id] = dataclasses.replace(agent, goodbye=True)
 
     async def get_agent(self, agent_id: str) -> AgentRow | None:
-        check_there(self._database)
+        await reached(self._database)
         return self._database.agents.get(agent_id)
 
     async def list_agents(self, limit: int, after: str = "") -> list[AgentRow]:
-        check_there(self._database)
+        await reached(self._database)
         return [row for agent_id, row in sorted(self._database.agents.items()) if agent_id > after][:limit]
 
 
@@ -155,7 +154,7 @@ class MemoryLogStore:
         self._database = database
 
     async def append_logs(self, chunks: Sequence[LogChunk]) -> None:
-        check_there(self._database)
+        await reached(self._database)
         for chunk in chunks:
             if not chunk.lines:
                 continue
@@ -166,13 +165,13 @@ class MemoryLogStore:
                 kept[key] = dataclasses.replace(chunk, position=self._database.last_position)
 
     async def read_logs(self, run_id: RunId, where: LogFilter, after: int = 0, limit: int = 100) -> list[LogChunk]:
-        return [chunk for chunk in self._matching(run_id, where) if chunk.position > after][:limit]
+        return [chunk for chunk in await self._matching(run_id, where) if chunk.position > after][:limit]
 
     async def last_logs(self, run_id: RunId, where: LogFilter, limit: int) -> list[LogChunk]:
-        return self._matching(run_id, where)[-limit:] if limit else []
+        return (await self._matching(run_id, where))[-limit:] if limit else []
 
-    def _matching(self, run_id: RunId, where: LogFilter) -> list[LogChunk]:
-        check_there(self._database)
+    async def _matching(self, run_id: RunId, where: LogFilter) -> list[LogChunk]:
+        await reached(self._database)
         kept = self._database.logs.get(run_id, {}).values()
         return sorted((chunk for chunk in kept if _wanted(chunk, where)), key=lambda chunk: chunk.position)
 

@@ -86,14 +86,15 @@ class MemoryJournal:
         return outcomes
 
     async def read(self, run_id: RunId, from_seq: int = 1, limit: int = 1000) -> list[StoredRecord]:
-        check_there(self._database)
+        await reached(self._database)
         kept = sorted(self._database.records.get(run_id, {}).items())
         found = [StoredRecord(r.first_seq, r.last_seq, r.payload, r.at) for _, r in kept if r.last_seq >= from_seq]
         return found[:limit]
 
 
-def check_there(database: MemoryDatabase) -> None:
-    """Raises `Unavailable`."""
+async def reached(database: MemoryDatabase) -> None:
+    """Lets others go on first, as a real way to a database does. Raises `Unavailable`."""
+    await asyncio.sleep(0)
     if not database.there.is_set():
         raise Unavailable("the database is away")
 
@@ -194,7 +195,7 @@ class MemoryIncarnations:
         self._on_own_epoch = on_own_epoch
 
     async def incarnate(self, coordinator_id: str, lanes: int) -> int:
-        check_there(self._database)
+        await reached(self._database)
         self._database.last_epoch += 1
         epoch = self._database.last_epoch
         fences = self._database.fences

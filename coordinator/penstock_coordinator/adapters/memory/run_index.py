@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.adapters.memory.database import FIRST_STATE_AT_REST, KeptRequest, MemoryDatabase
-from penstock_coordinator.adapters.memory.journal import check_there
+from penstock_coordinator.adapters.memory.journal import reached
 from penstock_coordinator.ports import (
     AttemptRow,
     Repeated,
@@ -29,7 +29,7 @@ class MemoryRunIndex:
         self._database = database
 
     async def get(self, run_id: RunId) -> RunRow | None:
-        check_there(self._database)
+        await reached(self._database)
         row = self._database.runs.get(run_id)
         if row is None:
             return None
@@ -37,32 +37,32 @@ class MemoryRunIndex:
         return dataclasses.replace(row, last_seq=records[max(records)].last_seq if records else 0)
 
     async def list_runs(self, where: RunFilter, limit: int, before: RunId | None = None) -> list[RunRow]:
-        found = self._select(lambda row: (before is None or row.run_id < before) and _matches(row, where))
+        found = await self._select(lambda row: (before is None or row.run_id < before) and _matches(row, where))
         return found[::-1][:limit]
 
     async def live_runs(self, owner: str) -> list[RunRow]:
-        return self._select(lambda row: row.owner == owner and row.state < FIRST_STATE_AT_REST)
+        return await self._select(lambda row: row.owner == owner and row.state < FIRST_STATE_AT_REST)
 
     async def count_live(self, pipeline: str) -> int:
-        return len(self._select(lambda row: row.pipeline == pipeline and row.state < FIRST_STATE_AT_REST))
+        return len(await self._select(lambda row: row.pipeline == pipeline and row.state < FIRST_STATE_AT_REST))
 
-    def _select(self, wanted: Callable[[RunRow], bool]) -> list[RunRow]:
+    async def _select(self, wanted: Callable[[RunRow], bool]) -> list[RunRow]:
         """Oldest first."""
-        check_there(self._database)
+        await reached(self._database)
         return [row for _, row in sorted(self._database.runs.items()) if wanted(row)]
 
     async def step_runs(self, run_id: RunId, first: tuple[int, int], last: tuple[int, int]) -> list[StepRunRow]:
-        newest = self._newest(run_id)
+        newest = await self._newest(run_id)
         return [newest[key] for key in sorted(newest) if first <= key <= last]
 
-    def _newest(self, run_id: RunId) -> dict[tuple[int, int], StepRunRow]:
+    async def _newest(self, run_id: RunId) -> dict[tuple[int, int], StepRunRow]:
         """By (step, item), of the last generation each."""
-        check_there(self._database)
+        await reached(self._database)
         rows = sorted(self._database.step_runs.get(run_id, {}).items())
         return {(step, item): row for (step, item, _), row in rows}
 
     async def attempts(self, run_id: RunId, step: int, item: int) -> list[AttemptRow]:
-        check_there(self._database)
+        await reached(self._database)
         rows = sorted(self._database.attempts.get(run_id, {}).items())
         return [row for key, row in rows if key[:2] == (step, item)]
 
@@ -71,16 +71,16 @@ class MemoryRunIndex:
         return [(row.item, row.output or b"") for row in rows if row.state == _COMPLETED]
 
     async def find_request(self, scope: str, method: str, request_id: str) -> RequestRow | None:
-        check_there(self._database)
+        await reached(self._database)
         kept = self._database.requests.get((scope, method, request_id))
         return None if kept is None else kept.row
 
     async def remember_request(self, request: RequestRow, now: int) -> Repeated | None:
-        check_there(self._database)
+        await reached(self._database)
         return remember(self._database, request, now)
 
     async def forget_requests(self, before: int) -> int:
-        check_there(self._database)
+        await reached(self._database)
         requests = self._database.requests
         old = [key for key, kept in requests.items() if kept.create_time < before and not self._lives(kept.run_id)]
         for key in old:

@@ -66,6 +66,8 @@ class PostgresAgentRegistry:
         return None if row is None else _agent(row)
 
     async def list_agents(self, limit: int, after: str = "") -> list[AgentRow]:
+        if not storable(after):
+            return []
         return [_agent(row) for row in await self._database.fetch(_QUERIES["list"], after, limit)]
 
 

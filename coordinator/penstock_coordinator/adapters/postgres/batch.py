@@ -17,7 +17,7 @@ Columns = list[list[Any]]
 NO_GATE = b""
 
 _pack_pairs = msgspec.msgpack.Encoder().encode
-_unpack_pairs = msgspec.msgpack.Decoder(tuple[tuple[str, str], ...]).decode
+_unpack_pairs = msgspec.msgpack.Decoder(tuple[tuple[bytes, bytes], ...]).decode
 
 
 def parts(records: Sequence[Record]) -> list[list[int]]:
@@ -145,11 +145,11 @@ def unpacked_text(packed_value: bytes) -> str:
 
 
 def packed_pairs(pairs: Iterable[tuple[str, str]]) -> bytes:
-    return _pack_pairs(tuple(pairs))
+    return _pack_pairs([(packed_text(key), packed_text(value)) for key, value in pairs])
 
 
 def unpacked_pairs(packed_value: bytes) -> tuple[tuple[str, str], ...]:
-    return _unpack_pairs(packed_value)
+    return tuple((unpacked_text(key), unpacked_text(value)) for key, value in _unpack_pairs(packed_value))
 
 
 def label_terms(labels: Iterable[tuple[str, str]]) -> list[str]:

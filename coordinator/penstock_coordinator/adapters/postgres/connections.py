@@ -28,7 +28,8 @@ _log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
 ACQUIRE_SECONDS = 5.0
-QUERY_SECONDS = 30.0
+ANSWER_SECONDS = 10.0
+"""A statement takes milliseconds. A connection that gives no answer for so long is given up."""
 CLOSE_SECONDS = 2.0
 
 _SESSION_SETTINGS = {
@@ -110,22 +111,23 @@ async def close(connection: Connection) -> None:
 class Database:
     """The pool. Every method raises `Unavailable` and no error of asyncpg's."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, answer_timeout: float) -> None:
         self._pool = pool
+        self._answer_timeout = answer_timeout
 
     @classmethod
-    async def open(cls, dsn: str, name: str, size: int) -> Database:
+    async def open(cls, dsn: str, name: str, size: int, answer_timeout: float) -> Database:
         """Raises what asyncpg raises: at the start a wrong address or password should be seen as it is."""
         pool = await asyncpg.create_pool(
             dsn,
-            min_size=1,
+            min_size=0,
             max_size=size,
             timeout=CONNECT_SECONDS,
             init=_speak_bytes,
             reset=_leave_alone,
             server_settings={**_POOL_SETTINGS, "application_name": name},
         )
-        return cls(pool)
+        return cls(pool, answer_timeout)
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         async with self.connection() as connection:
@@ -146,10 +148,10 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[PooledConnection]:
-        """To be used for no longer than `QUERY_SECONDS`: then it is cut."""
+        """To be used for no longer than the timeout: then it is cut."""
         with _unavailable():
             connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
-            watchdog = asyncio.get_running_loop().call_later(QUERY_SECONDS, connection.terminate)
+            watchdog = asyncio.get_running_loop().call_later(self._answer_timeout, connection.terminate)
             try:
                 yield connection
             except asyncio.CancelledError:

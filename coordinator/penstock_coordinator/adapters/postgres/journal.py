@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _QUERIES = load("journal")
 _SIZES = ("commit_events", "commit_steps", "commit_all")
-_STATEMENT_SECONDS = 10.0
-"""A commit takes milliseconds. A connection that gives no answer for so long is given up."""
 _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 2.0
 _COMMITTED = Committed()
@@ -62,13 +60,14 @@ class PostgresJournal:
         database: Database,
         coordinator_id: str,
         lanes: int,
+        answer_timeout: float,
         on_availability: Callable[[bool], None] | None = None,
     ) -> None:
         self.epoch = 0
         self._database = database
         self._on_availability = on_availability
         self._away: set[int] = set()
-        self._lanes = [_Lane(dsn, coordinator_id, number, self._note_lane) for number in range(lanes)]
+        self._lanes = [_Lane(dsn, coordinator_id, number, answer_timeout, self._note_lane) for number in range(lanes)]
 
     @property
     def available(self) -> bool:
@@ -103,7 +102,10 @@ class _Refused(Exception):
 class _Lane:
     """One connection, and the batches of one lane on it, one at a time."""
 
-    def __init__(self, dsn: str, coordinator_id: str, number: int, note: Callable[[int, bool], None]) -> None:
+    def __init__(
+        self, dsn: str, coordinator_id: str, number: int, answer_timeout: float, note: Callable[[int, bool], None]
+    ) -> None:
+        self._answer_timeout = answer_timeout
         self._dsn = dsn
         self._coordinator_id = coordinator_id
         self._number = number
@@ -128,6 +130,7 @@ class _Lane:
 
     async def _commit(self, records: Sequence[Record], epoch: int) -> list[AppendOutcome]:
         sent = False
+        last: type[Exception] | None = None
         for delay in _delays():
             try:
                 async with self._connected() as connection:
@@ -141,10 +144,14 @@ class _Lane:
                 if not is_away(error):
                     raise
                 self._note(self._number, False)
-                _log.warning("lane %d waits for PostgreSQL: %s", self._number, type(error).__name__)
+                if last is not type(error):
+                    last = type(error)
+                    _log.warning("lane %d waits for PostgreSQL: %s", self._number, last.__name__)
                 await asyncio.sleep(delay)
             else:
                 self._note(self._number, True)
+                if last is not None:
+                    _log.warning("lane %d commits again", self._number)
                 return outcomes
         raise AssertionError("there is always another delay")
 
@@ -154,7 +161,7 @@ class _Lane:
         connection = self._connection
         if connection is None or connection.is_closed():
             connection = await self._connect()
-        watchdog = asyncio.get_running_loop().call_later(_STATEMENT_SECONDS, connection.terminate)
+        watchdog = asyncio.get_running_loop().call_later(self._answer_timeout, connection.terminate)
         try:
             yield connection
         except Fenced:
@@ -169,7 +176,7 @@ class _Lane:
 
     async def _connect(self) -> Connection:
         connection = await connect_lane(self._dsn, f"penstock {self._coordinator_id} lane {self._number}")
-        watchdog = asyncio.get_running_loop().call_later(_STATEMENT_SECONDS, connection.terminate)
+        watchdog = asyncio.get_running_loop().call_later(self._answer_timeout, connection.terminate)
         try:
             self._statements = {size: await connection.prepare(_QUERIES[size]) for size in _SIZES}
         except BaseException:
@@ -249,8 +256,8 @@ class _Writer:
 
     async def _store(self, records: Sequence[Record]) -> list[AppendOutcome]:
         """All in one statement. Raises `_Refused`, and `Fenced`."""
-        size, columns = _arguments(records)
         try:
+            size, columns = _arguments(records)
             rows = await self._statements[size].fetch(*self._fence, *columns)
         except Exception as error:
             if is_away(error):

@@ -59,6 +59,8 @@ class PostgresPipelineStore:
         return None if row is None else _version(row)
 
     async def list_pipelines(self, limit: int, after: str = "") -> list[PipelineRow]:
+        if not storable(after):
+            return []
         rows = await self._database.fetch(_QUERIES["list_pipelines"], after, limit)
         return [_pipeline(row) for row in rows]
 

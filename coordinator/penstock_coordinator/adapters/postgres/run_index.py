@@ -43,6 +43,8 @@ class PostgresRunIndex:
         return [_run(row) for row in await self._database.fetch(_QUERIES["list"], *arguments)]
 
     async def live_runs(self, owner: str) -> list[RunRow]:
+        if not storable(owner):
+            return []
         return [_run(row) for row in await self._database.fetch(_QUERIES["live"], owner)]
 
     async def count_live(self, pipeline: str) -> int:

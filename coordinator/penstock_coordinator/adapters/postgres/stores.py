@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from penstock_coordinator.adapters.postgres.agent_registry import PostgresAgentRegistry
 from penstock_coordinator.adapters.postgres.bundle_store import PostgresBundleStore
-from penstock_coordinator.adapters.postgres.connections import Database, close, connect
+from penstock_coordinator.adapters.postgres.connections import ANSWER_SECONDS, Database, close, connect
 from penstock_coordinator.adapters.postgres.incarnations import PostgresIncarnations
 from penstock_coordinator.adapters.postgres.journal import PostgresJournal
 from penstock_coordinator.adapters.postgres.log_store import PostgresLogStore
@@ -49,21 +49,23 @@ async def open_stores(
     coordinator_id: str,
     lanes: int,
     pool_size: int = POOL_SIZE,
+    answer_timeout: float = ANSWER_SECONDS,
     on_availability: Callable[[bool], None] | None = None,
 ) -> PostgresStores:
     """Connect, and check the schema. It does not wait: raises `SchemaOutdated` and what asyncpg and the system raise
     (`asyncpg.PostgresError`, `OSError`), so that a wrong address, password or database is seen as it is.
 
-    It takes `pool_size` connections and one per lane. `on_availability` hears False when commits wait for the
-    database, True when it is back.
+    It takes `pool_size` connections and one per lane. A connection that gives no answer for `answer_timeout` seconds
+    is cut: what was asked fails, what was to be committed is looked up and sent again. `on_availability` hears False
+    when commits wait for the database, True when it is back.
     """
     probe = await connect(dsn, "penstock start")
     try:
         await check_version(probe)
     finally:
         await close(probe)
-    database = await Database.open(dsn, f"penstock {coordinator_id}", pool_size)
-    journal = PostgresJournal(dsn, database, coordinator_id, lanes, on_availability)
+    database = await Database.open(dsn, f"penstock {coordinator_id}", pool_size, answer_timeout)
+    journal = PostgresJournal(dsn, database, coordinator_id, lanes, answer_timeout, on_availability)
 
     def speak(epoch: int) -> None:
         journal.epoch = epoch

@@ -1,0 +1,250 @@
+CREATE TABLE public.agents (
+    agent_id text NOT NULL COLLATE pg_catalog."C",
+    session_epoch bigint NOT NULL,
+    connect_time bigint NOT NULL,
+    goodbye boolean NOT NULL,
+    description bytea NOT NULL
+);
+CREATE TABLE public.alembic_version (
+    version_num character varying(32) NOT NULL
+);
+CREATE TABLE public.attempts (
+    run_id uuid NOT NULL,
+    step integer NOT NULL,
+    item integer NOT NULL,
+    number integer NOT NULL,
+    token bigint NOT NULL,
+    outcome smallint NOT NULL,
+    start_time bigint NOT NULL,
+    end_time bigint NOT NULL,
+    agent text NOT NULL COLLATE pg_catalog."C",
+    detail bytea NOT NULL
+)
+PARTITION BY RANGE (run_id);
+CREATE TABLE public.attempts_default (
+    run_id uuid CONSTRAINT attempts_run_id_not_null NOT NULL,
+    step integer CONSTRAINT attempts_step_not_null NOT NULL,
+    item integer CONSTRAINT attempts_item_not_null NOT NULL,
+    number integer CONSTRAINT attempts_number_not_null NOT NULL,
+    token bigint CONSTRAINT attempts_token_not_null NOT NULL,
+    outcome smallint CONSTRAINT attempts_outcome_not_null NOT NULL,
+    start_time bigint CONSTRAINT attempts_start_time_not_null NOT NULL,
+    end_time bigint CONSTRAINT attempts_end_time_not_null NOT NULL,
+    agent text CONSTRAINT attempts_agent_not_null NOT NULL COLLATE pg_catalog."C",
+    detail bytea CONSTRAINT attempts_detail_not_null NOT NULL
+);
+CREATE TABLE public.bundles (
+    digest text NOT NULL COLLATE pg_catalog."C",
+    create_time bigint NOT NULL,
+    content bytea NOT NULL
+);
+ALTER TABLE ONLY public.bundles ALTER COLUMN content SET STORAGE EXTERNAL;
+CREATE SEQUENCE public.coordinator_epochs
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+CREATE TABLE public.fences (
+    coordinator_id text NOT NULL COLLATE pg_catalog."C",
+    lane integer NOT NULL,
+    epoch bigint NOT NULL
+);
+CREATE TABLE public.log_chunks (
+    run_id uuid NOT NULL,
+    "position" bigint NOT NULL,
+    step integer NOT NULL,
+    item integer NOT NULL,
+    attempt integer NOT NULL,
+    first_number bigint NOT NULL,
+    at bigint NOT NULL,
+    lines bytea NOT NULL
+)
+PARTITION BY RANGE (run_id);
+CREATE TABLE public.log_chunks_default (
+    run_id uuid CONSTRAINT log_chunks_run_id_not_null NOT NULL,
+    "position" bigint CONSTRAINT log_chunks_position_not_null NOT NULL,
+    step integer CONSTRAINT log_chunks_step_not_null NOT NULL,
+    item integer CONSTRAINT log_chunks_item_not_null NOT NULL,
+    attempt integer CONSTRAINT log_chunks_attempt_not_null NOT NULL,
+    first_number bigint CONSTRAINT log_chunks_first_number_not_null NOT NULL,
+    at bigint CONSTRAINT log_chunks_at_not_null NOT NULL,
+    lines bytea CONSTRAINT log_chunks_lines_not_null NOT NULL
+);
+CREATE SEQUENCE public.log_positions
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+CREATE TABLE public.pipeline_versions (
+    pipeline text NOT NULL COLLATE pg_catalog."C",
+    number integer NOT NULL,
+    digest text NOT NULL COLLATE pg_catalog."C",
+    step_count integer NOT NULL,
+    create_time bigint NOT NULL,
+    spec bytea NOT NULL
+);
+CREATE TABLE public.pipelines (
+    name text NOT NULL COLLATE pg_catalog."C",
+    create_time bigint NOT NULL,
+    delete_time bigint,
+    latest integer NOT NULL
+);
+CREATE TABLE public.requests (
+    key bytea NOT NULL,
+    digest bytea NOT NULL,
+    answer bytea NOT NULL,
+    run_id uuid,
+    create_time bigint NOT NULL
+);
+CREATE TABLE public.run_events (
+    run_id uuid NOT NULL,
+    first_seq bigint NOT NULL,
+    last_seq bigint NOT NULL,
+    at bigint NOT NULL,
+    payload bytea NOT NULL
+)
+PARTITION BY RANGE (run_id);
+CREATE TABLE public.run_events_default (
+    run_id uuid CONSTRAINT run_events_run_id_not_null NOT NULL,
+    first_seq bigint CONSTRAINT run_events_first_seq_not_null NOT NULL,
+    last_seq bigint CONSTRAINT run_events_last_seq_not_null NOT NULL,
+    at bigint CONSTRAINT run_events_at_not_null NOT NULL,
+    payload bytea CONSTRAINT run_events_payload_not_null NOT NULL
+);
+CREATE TABLE public.runs (
+    run_id uuid NOT NULL,
+    pipeline text NOT NULL COLLATE pg_catalog."C",
+    version_number integer NOT NULL,
+    version_digest text NOT NULL COLLATE pg_catalog."C",
+    owner text NOT NULL COLLATE pg_catalog."C",
+    state smallint NOT NULL,
+    create_time bigint NOT NULL,
+    start_time bigint,
+    end_time bigint,
+    labels text[] NOT NULL COLLATE pg_catalog."C",
+    reason bytea NOT NULL,
+    trace_context bytea NOT NULL,
+    parameters bytea NOT NULL,
+    summary bytea
+)
+PARTITION BY RANGE (run_id);
+CREATE TABLE public.runs_default (
+    run_id uuid CONSTRAINT runs_run_id_not_null NOT NULL,
+    pipeline text CONSTRAINT runs_pipeline_not_null NOT NULL COLLATE pg_catalog."C",
+    version_number integer CONSTRAINT runs_version_number_not_null NOT NULL,
+    version_digest text CONSTRAINT runs_version_digest_not_null NOT NULL COLLATE pg_catalog."C",
+    owner text CONSTRAINT runs_owner_not_null NOT NULL COLLATE pg_catalog."C",
+    state smallint CONSTRAINT runs_state_not_null NOT NULL,
+    create_time bigint CONSTRAINT runs_create_time_not_null NOT NULL,
+    start_time bigint,
+    end_time bigint,
+    labels text[] CONSTRAINT runs_labels_not_null NOT NULL COLLATE pg_catalog."C",
+    reason bytea CONSTRAINT runs_reason_not_null NOT NULL,
+    trace_context bytea CONSTRAINT runs_trace_context_not_null NOT NULL,
+    parameters bytea CONSTRAINT runs_parameters_not_null NOT NULL,
+    summary bytea
+);
+CREATE SEQUENCE public.session_epochs
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+CREATE TABLE public.step_runs (
+    run_id uuid NOT NULL,
+    step integer NOT NULL,
+    item integer NOT NULL,
+    generation integer NOT NULL,
+    state smallint NOT NULL,
+    attempts integer NOT NULL,
+    ready_time bigint,
+    start_time bigint,
+    end_time bigint NOT NULL,
+    agent text NOT NULL COLLATE pg_catalog."C",
+    output bytea,
+    failure bytea
+)
+PARTITION BY RANGE (run_id);
+CREATE TABLE public.step_runs_default (
+    run_id uuid CONSTRAINT step_runs_run_id_not_null NOT NULL,
+    step integer CONSTRAINT step_runs_step_not_null NOT NULL,
+    item integer CONSTRAINT step_runs_item_not_null NOT NULL,
+    generation integer CONSTRAINT step_runs_generation_not_null NOT NULL,
+    state smallint CONSTRAINT step_runs_state_not_null NOT NULL,
+    attempts integer CONSTRAINT step_runs_attempts_not_null NOT NULL,
+    ready_time bigint,
+    start_time bigint,
+    end_time bigint CONSTRAINT step_runs_end_time_not_null NOT NULL,
+    agent text CONSTRAINT step_runs_agent_not_null NOT NULL COLLATE pg_catalog."C",
+    output bytea,
+    failure bytea
+);
+ALTER TABLE ONLY public.attempts ATTACH PARTITION public.attempts_default DEFAULT;
+ALTER TABLE ONLY public.log_chunks ATTACH PARTITION public.log_chunks_default DEFAULT;
+ALTER TABLE ONLY public.run_events ATTACH PARTITION public.run_events_default DEFAULT;
+ALTER TABLE ONLY public.runs ATTACH PARTITION public.runs_default DEFAULT;
+ALTER TABLE ONLY public.step_runs ATTACH PARTITION public.step_runs_default DEFAULT;
+ALTER TABLE ONLY public.agents
+    ADD CONSTRAINT agents_pkey PRIMARY KEY (agent_id);
+ALTER TABLE ONLY public.alembic_version
+    ADD CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num);
+ALTER TABLE ONLY public.attempts
+    ADD CONSTRAINT attempts_pkey PRIMARY KEY (run_id, step, item, number, token);
+ALTER TABLE ONLY public.attempts_default
+    ADD CONSTRAINT attempts_default_pkey PRIMARY KEY (run_id, step, item, number, token);
+ALTER TABLE ONLY public.bundles
+    ADD CONSTRAINT bundles_pkey PRIMARY KEY (digest);
+ALTER TABLE ONLY public.fences
+    ADD CONSTRAINT fences_pkey PRIMARY KEY (coordinator_id, lane);
+ALTER TABLE ONLY public.log_chunks
+    ADD CONSTRAINT log_chunks_pkey PRIMARY KEY (run_id, "position");
+ALTER TABLE ONLY public.log_chunks_default
+    ADD CONSTRAINT log_chunks_default_pkey PRIMARY KEY (run_id, "position");
+ALTER TABLE ONLY public.log_chunks
+    ADD CONSTRAINT log_chunks_run_id_step_item_attempt_first_number_key UNIQUE (run_id, step, item, attempt, first_number);
+ALTER TABLE ONLY public.log_chunks_default
+    ADD CONSTRAINT log_chunks_default_run_id_step_item_attempt_first_number_key UNIQUE (run_id, step, item, attempt, first_number);
+ALTER TABLE ONLY public.pipeline_versions
+    ADD CONSTRAINT pipeline_versions_pipeline_digest_key UNIQUE (pipeline, digest);
+ALTER TABLE ONLY public.pipeline_versions
+    ADD CONSTRAINT pipeline_versions_pkey PRIMARY KEY (pipeline, number);
+ALTER TABLE ONLY public.pipelines
+    ADD CONSTRAINT pipelines_pkey PRIMARY KEY (name);
+ALTER TABLE ONLY public.requests
+    ADD CONSTRAINT requests_pkey PRIMARY KEY (key);
+ALTER TABLE ONLY public.run_events
+    ADD CONSTRAINT run_events_pkey PRIMARY KEY (run_id, first_seq);
+ALTER TABLE ONLY public.run_events_default
+    ADD CONSTRAINT run_events_default_pkey PRIMARY KEY (run_id, first_seq);
+ALTER TABLE ONLY public.runs
+    ADD CONSTRAINT runs_pkey PRIMARY KEY (run_id);
+ALTER TABLE ONLY public.runs_default
+    ADD CONSTRAINT runs_default_pkey PRIMARY KEY (run_id);
+ALTER TABLE ONLY public.step_runs
+    ADD CONSTRAINT step_runs_pkey PRIMARY KEY (run_id, step, item, generation);
+ALTER TABLE ONLY public.step_runs_default
+    ADD CONSTRAINT step_runs_default_pkey PRIMARY KEY (run_id, step, item, generation);
+CREATE INDEX pipeline_versions_by_digest ON public.pipeline_versions USING btree (digest);
+CREATE INDEX requests_by_time ON public.requests USING btree (create_time);
+CREATE INDEX runs_by_label ON ONLY public.runs USING gin (labels) WHERE (labels <> '{}'::text[]);
+CREATE INDEX runs_default_labels_idx ON public.runs_default USING gin (labels) WHERE (labels <> '{}'::text[]);
+CREATE INDEX runs_live ON ONLY public.runs USING btree (owner, run_id) WHERE (state < 6);
+CREATE INDEX runs_default_owner_run_id_idx ON public.runs_default USING btree (owner, run_id) WHERE (state < 6);
+CREATE INDEX runs_live_of_pipeline ON ONLY public.runs USING btree (pipeline) WHERE (state < 6);
+CREATE INDEX runs_default_pipeline_idx ON public.runs_default USING btree (pipeline) WHERE (state < 6);
+CREATE INDEX runs_of_pipeline ON ONLY public.runs USING btree (pipeline, run_id);
+CREATE INDEX runs_default_pipeline_run_id_idx ON public.runs_default USING btree (pipeline, run_id);
+ALTER INDEX public.attempts_pkey ATTACH PARTITION public.attempts_default_pkey;
+ALTER INDEX public.log_chunks_pkey ATTACH PARTITION public.log_chunks_default_pkey;
+ALTER INDEX public.log_chunks_run_id_step_item_attempt_first_number_key ATTACH PARTITION public.log_chunks_default_run_id_step_item_attempt_first_number_key;
+ALTER INDEX public.run_events_pkey ATTACH PARTITION public.run_events_default_pkey;
+ALTER INDEX public.runs_by_label ATTACH PARTITION public.runs_default_labels_idx;
+ALTER INDEX public.runs_live ATTACH PARTITION public.runs_default_owner_run_id_idx;
+ALTER INDEX public.runs_live_of_pipeline ATTACH PARTITION public.runs_default_pipeline_idx;
+ALTER INDEX public.runs_of_pipeline ATTACH PARTITION public.runs_default_pipeline_run_id_idx;
+ALTER INDEX public.runs_pkey ATTACH PARTITION public.runs_default_pkey;
+ALTER INDEX public.step_runs_pkey ATTACH PARTITION public.step_runs_default_pkey;
+ALTER TABLE ONLY public.pipeline_versions
+    ADD CONSTRAINT pipeline_versions_pipeline_fkey FOREIGN KEY (pipeline) REFERENCES public.pipelines(name);

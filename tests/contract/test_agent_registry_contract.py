@@ -1,0 +1,100 @@
+"""What the registry of agents promises, on PostgreSQL and in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import pytest
+from tests.contract.backends import Backend
+
+from penstock_coordinator.ports import AgentRow, Stores
+
+
+def _agent(agent_id: str = "a1", boot_id: str = "boot-1") -> AgentRow:
+    return AgentRow(
+        agent_id=agent_id,
+        session_epoch=0,
+        boot_id=boot_id,
+        version="0.1.0",
+        hostname="nul\0host",
+        queues=("default", "gpu"),
+        labels=(("zone", "a"),),
+        resources=(("memory_gb", 1.5),),
+        slots=4,
+        connect_time=77,
+        goodbye=False,
+    )
+
+
+async def test_a_session_is_kept_with_what_the_agent_says_of_itself(stores: Stores) -> None:
+    epoch = await stores.agents.open_session(_agent())
+
+    assert await stores.agents.get_agent("a1") == dataclasses.replace(_agent(), session_epoch=epoch)
+    assert await stores.agents.get_agent("a2") is None
+
+
+async def test_session_epochs_grow_over_all_agents_and_coordinators(backend: Backend) -> None:
+    first, second = await backend.open("c1"), await backend.open("c2")
+
+    epochs = [
+        await first.agents.open_session(_agent("a1")),
+        await second.agents.open_session(_agent("a2")),
+        await second.agents.open_session(_agent("a1")),
+        await first.agents.open_session(_agent("a1")),
+    ]
+
+    assert epochs == sorted(set(epochs))
+
+
+async def test_sessions_that_one_agent_opens_at_once_have_epochs_of_their_own(stores: Stores) -> None:
+    epochs = await asyncio.gather(*(stores.agents.open_session(_agent(boot_id=str(i))) for i in range(5)))
+
+    assert len(set(epochs)) == 5
+    row = await stores.agents.get_agent("a1")
+    assert row is not None
+    assert row.session_epoch == max(epochs)
+    assert row.boot_id == str(epochs.index(max(epochs)))
+
+
+async def test_goodbye_is_noted_until_the_next_session(stores: Stores) -> None:
+    epoch = await stores.agents.open_session(_agent())
+
+    await stores.agents.close_session("a1", epoch)
+    row = await stores.agents.get_agent("a1")
+    assert row is not None
+    assert row.goodbye
+
+    await stores.agents.open_session(_agent())
+    row = await stores.agents.get_agent("a1")
+    assert row is not None
+    assert not row.goodbye
+
+
+async def test_the_goodbye_of_an_old_session_does_not_end_the_newer_one(stores: Stores) -> None:
+    old = await stores.agents.open_session(_agent())
+    await stores.agents.open_session(_agent())
+
+    await stores.agents.close_session("a1", old)
+
+    row = await stores.agents.get_agent("a1")
+    assert row is not None
+    assert not row.goodbye
+
+
+async def test_agents_are_listed_by_id_page_by_page(stores: Stores) -> None:
+    for agent_id in ("b", "a", "C", "a-1"):
+        await stores.agents.open_session(_agent(agent_id))
+    pages, after = [], ""
+    while page := await stores.agents.list_agents(3, after):
+        pages.append([row.agent_id for row in page])
+        after = page[-1].agent_id
+
+    assert pages == [["C", "a", "a-1"], ["b"]]
+
+
+@pytest.mark.parametrize("agent_id", ["nul\0nul", "lone \ud800 surrogate"])
+async def test_nothing_is_found_by_an_id_that_is_no_text(stores: Stores, agent_id: str) -> None:
+    assert await stores.agents.get_agent(agent_id) is None
+    await stores.agents.close_session(agent_id, 1)
+    await stores.agents.list_agents(10, agent_id)  # answers, whatever the page token was made of

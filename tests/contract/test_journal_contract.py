@@ -1,0 +1,406 @@
+"""What a journal promises, on PostgreSQL and in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from tests.contract.backends import Backend, open_speaking
+from tests.contract.records import attempt, new_run, new_run_id, record, request, start, step_run
+
+from penstock_coordinator.ports import (
+    Committed,
+    Fenced,
+    NewRun,
+    OutOfSequence,
+    Record,
+    Repeated,
+    RunChange,
+    RunFilter,
+    Stores,
+    Unstorable,
+)
+
+NOT_TEXT = ["nul\0nul", "lone \ud800 surrogate"]
+TOO_LARGE = 1 << 63
+
+
+async def test_what_is_committed_is_read_in_order(stores: Stores) -> None:
+    run = new_run_id()
+    await stores.journal.commit(0, [record(run, 1, 3, b"a"), record(run, 4, 4, b"b")])
+    await stores.journal.commit(0, [record(run, 5, 9, b"c")])
+
+    found = await stores.journal.read(run)
+
+    assert [(r.first_seq, r.last_seq, r.payload, r.at) for r in found] == [
+        (1, 3, b"a", 1_001),
+        (4, 4, b"b", 1_004),
+        (5, 9, b"c", 1_005),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("from_seq", "expected"),
+    [(1, [1, 4, 5]), (3, [1, 4, 5]), (4, [4, 5]), (7, [5]), (9, [5]), (10, []), (1_000, [])],
+)
+async def test_reading_begins_with_the_record_that_holds_the_number(
+    stores: Stores, from_seq: int, expected: list[int]
+) -> None:
+    run = new_run_id()
+    await stores.journal.commit(0, [record(run, 1, 3), record(run, 4), record(run, 5, 9)])
+
+    found = await stores.journal.read(run, from_seq)
+
+    assert [r.first_seq for r in found] == expected
+
+
+async def test_reading_stops_at_the_limit(stores: Stores) -> None:
+    run = new_run_id()
+    await stores.journal.commit(0, [record(run, seq) for seq in range(1, 11)])
+
+    assert [r.first_seq for r in await stores.journal.read(run, 3, 4)] == [3, 4, 5, 6]
+
+
+async def test_an_unknown_run_has_no_records(stores: Stores) -> None:
+    assert await stores.journal.read(new_run_id()) == []
+
+
+async def test_an_empty_batch_is_nothing(stores: Stores) -> None:
+    assert await stores.journal.commit(0, []) == []
+
+
+async def test_five_hundred_records_of_many_runs_in_one_batch(stores: Stores) -> None:
+    runs = [new_run_id() for _ in range(100)]
+    batch = [
+        dataclasses.replace(record(run, seq, payload=run), step_runs=(step_run(seq),), attempts=(attempt(seq),))
+        for seq in range(1, 6)
+        for run in runs
+    ]
+
+    outcomes = await stores.journal.commit(1, batch)
+
+    assert outcomes == [Committed()] * 500
+    for run in runs[::33]:
+        assert [(r.first_seq, r.payload) for r in await stores.journal.read(run)] == [(s, run) for s in range(1, 6)]
+        assert [row.step for row in await stores.runs.step_runs(run, (0, -1), (9, -1))] == [1, 2, 3, 4, 5]
+
+
+# --- the right to write ---
+
+
+async def test_nothing_is_committed_before_the_incarnation(backend: Backend) -> None:
+    stores = await backend.open()
+
+    with pytest.raises(Fenced):
+        await stores.journal.commit(0, [record(new_run_id(), 1)])
+
+
+async def test_a_former_incarnation_is_refused_on_every_lane(backend: Backend) -> None:
+    former, run = await open_speaking(backend), new_run_id()
+    newer = await open_speaking(backend)
+
+    for lane in (0, 1):
+        with pytest.raises(Fenced):
+            await former.journal.commit(lane, [start(run, request=request())])
+    assert await newer.journal.read(run) == []
+    assert await newer.runs.get(run) is None
+    assert await newer.runs.find_request("", "StartRun", "r1") is None
+    assert await newer.journal.commit(0, [record(run, 1)]) == [Committed()]
+
+
+async def test_a_former_incarnation_is_refused_in_a_batch_that_is_refused_otherwise_too(backend: Backend) -> None:
+    former, run = await open_speaking(backend), new_run_id()
+    await former.journal.commit(0, [record(run, 1)])
+    await open_speaking(backend)
+
+    with pytest.raises(Fenced):
+        await former.journal.commit(0, [record(run, 1, payload=b"other"), record(new_run_id(), 1)])
+
+
+async def test_a_lane_that_the_newer_incarnation_does_not_have_is_fenced_too(backend: Backend) -> None:
+    former = await open_speaking(backend, lanes=2)
+    await open_speaking(backend, lanes=1)
+
+    with pytest.raises(Fenced):
+        await former.journal.commit(1, [record(new_run_id(), 1)])
+
+
+async def test_another_coordinators_incarnation_changes_nothing(backend: Backend) -> None:
+    first = await open_speaking(backend, "c1")
+    await open_speaking(backend, "c2")
+
+    assert await first.journal.commit(0, [record(new_run_id(), 1)]) == [Committed()]
+
+
+async def test_epochs_only_grow(backend: Backend) -> None:
+    stores = await backend.open("c1")
+    other = await backend.open("c2")
+
+    epochs = [
+        await stores.incarnations.incarnate("c1", 2),
+        await other.incarnations.incarnate("c2", 1),
+        await stores.incarnations.incarnate("c1", 4),
+        await other.incarnations.incarnate("c1", 1),
+    ]
+
+    assert epochs == sorted(set(epochs))
+    assert epochs[0] > 0
+
+
+# --- sequence ---
+
+
+async def test_a_number_that_is_taken_is_out_of_sequence(stores: Stores) -> None:
+    run, other = new_run_id(), new_run_id()
+    await stores.journal.commit(0, [record(run, 1, payload=b"first")])
+
+    outcomes = await stores.journal.commit(
+        0, [record(other, 1), record(run, 1, payload=b"second"), record(run, 2), record(other, 2)]
+    )
+
+    assert outcomes == [Committed(), OutOfSequence(), OutOfSequence(), Committed()]
+    assert [r.payload for r in await stores.journal.read(run)] == [b"first"]
+    assert len(await stores.journal.read(other)) == 2
+
+
+async def test_a_number_that_comes_twice_in_one_batch(stores: Stores) -> None:
+    run = new_run_id()
+
+    outcomes = await stores.journal.commit(0, [record(run, 1, payload=b"a"), record(run, 1, payload=b"b")])
+
+    assert outcomes == [Committed(), OutOfSequence()]
+    assert [r.payload for r in await stores.journal.read(run)] == [b"a"]
+
+
+async def test_the_rows_of_a_record_out_of_sequence_are_not_stored(stores: Stores) -> None:
+    run = new_run_id()
+    await stores.journal.commit(0, [start(run, last_seq=1)])
+    late = dataclasses.replace(
+        record(run, 1),
+        change=RunChange(6, "gone"),
+        step_runs=(step_run(1),),
+        attempts=(attempt(1),),
+        request=request("late"),
+    )
+
+    assert await stores.journal.commit(0, [late]) == [OutOfSequence()]
+
+    row = await stores.runs.get(run)
+    assert row is not None
+    assert (row.state, row.reason) == (1, "")
+    assert await stores.runs.step_runs(run, (0, -1), (9, -1)) == []
+    assert await stores.runs.attempts(run, 1, -1) == []
+    assert await stores.runs.find_request("", "StartRun", "late") is None
+
+
+# --- requests ---
+
+
+async def test_a_repeated_request_stores_nothing_and_answers_as_the_first_time(stores: Stores) -> None:
+    first, second = new_run_id(), new_run_id()
+    await stores.journal.commit(0, [start(first, request=request(answer=b"first"))])
+
+    outcomes = await stores.journal.commit(
+        1, [start(second, request=request(answer=b"second")), record(second, 3), record(first, 3)]
+    )
+
+    assert outcomes == [Repeated(same=True, answer=b"first"), OutOfSequence(), Committed()]
+    assert await stores.journal.read(second) == []
+    assert await stores.runs.get(second) is None
+
+
+async def test_a_repeated_request_with_other_content(stores: Stores) -> None:
+    await stores.journal.commit(0, [start(new_run_id(), request=request(answer=b"first"))])
+
+    outcomes = await stores.journal.commit(0, [start(new_run_id(), request=request(digest=b"other"))])
+
+    assert outcomes == [Repeated(same=False, answer=b"first")]
+
+
+async def test_the_same_request_id_of_another_method_is_another_request(stores: Stores) -> None:
+    outcomes = await stores.journal.commit(
+        0,
+        [start(new_run_id(), request=request(method="StartRun")), start(new_run_id(), request=request(method="Other"))],
+    )
+
+    assert outcomes == [Committed()] * 2
+
+
+async def test_a_request_that_comes_twice_in_one_batch(stores: Stores) -> None:
+    first, second = new_run_id(), new_run_id()
+
+    outcomes = await stores.journal.commit(
+        0,
+        [
+            start(first, request=request(answer=b"first")),
+            start(second, request=request(answer=b"second")),
+            record(second, 3),
+            record(first, 3),
+        ],
+    )
+
+    assert outcomes == [Committed(), Repeated(same=True, answer=b"first"), OutOfSequence(), Committed()]
+    assert await stores.runs.get(second) is None
+    assert len(await stores.journal.read(first)) == 2
+
+
+async def test_a_repeated_request_in_the_middle_of_a_runs_records(stores: Stores) -> None:
+    run = new_run_id()
+    cancel = dataclasses.replace(record(run, 5), request=request("cancel"), change=RunChange(4))
+    again = dataclasses.replace(record(run, 7), request=request("cancel"), change=RunChange(8))
+    await stores.journal.commit(0, [start(run), record(run, 3), record(run, 4), cancel])
+
+    outcomes = await stores.journal.commit(0, [record(run, 6), again, record(run, 8)])
+
+    assert outcomes == [Committed(), Repeated(same=True, answer=b"answer"), OutOfSequence()]
+    row = await stores.runs.get(run)
+    assert row is not None
+    assert (row.state, row.last_seq) == (4, 6)
+
+
+async def test_a_request_is_found_after_its_record_was_committed(stores: Stores) -> None:
+    await stores.journal.commit(0, [start(new_run_id(), request=request("found", answer=b"this"))])
+
+    assert await stores.runs.find_request("", "StartRun", "found") == request("found", answer=b"this")
+    assert await stores.runs.find_request("", "StartRun", "other") is None
+
+
+# --- what the store refuses ---
+
+
+@pytest.mark.parametrize("position", [0, 1, 5, 9])
+async def test_an_unstorable_record_is_found_wherever_it_is(stores: Stores, position: int) -> None:
+    runs = [new_run_id() for _ in range(10)]
+    batch = [record(run, 1) for run in runs]
+    batch[position] = dataclasses.replace(batch[position], last_seq=TOO_LARGE)
+    batch.append(record(runs[position], 2))
+
+    outcomes = await stores.journal.commit(0, batch)
+
+    assert isinstance(outcomes[position], Unstorable)
+    assert outcomes[-1] == OutOfSequence()
+    assert [o for i, o in enumerate(outcomes[:-1]) if i != position] == [Committed()] * 9
+    for i, run in enumerate(runs):
+        assert len(await stores.journal.read(run)) == (0 if i == position else 1)
+
+
+async def test_several_kinds_of_refusals_in_one_batch(stores: Stores) -> None:
+    taken, unstorable, fine, repeated = (new_run_id() for _ in range(4))
+    await stores.journal.commit(0, [start(taken, request=request("r0"))])
+
+    outcomes = await stores.journal.commit(
+        0,
+        [
+            record(fine, 1),
+            dataclasses.replace(record(unstorable, 1), last_seq=TOO_LARGE),
+            record(taken, 1),
+            start(repeated, request=request("r0")),
+            record(fine, 2),
+            record(unstorable, 2),
+            record(repeated, 3),
+        ],
+    )
+
+    assert [type(outcome) for outcome in outcomes] == [
+        Committed,
+        Unstorable,
+        OutOfSequence,
+        Repeated,
+        Committed,
+        OutOfSequence,
+        OutOfSequence,
+    ]
+
+
+def _with_everything(text: str) -> Record:
+    """Text of users wherever a record can hold it."""
+    packed = text.encode("utf-8", "surrogatepass")
+    new = NewRun("etl", 1, "d", packed, (), ((text, text),), 1, "c1", 1, text, None, None, packed)
+    rows = (step_run(1, output=packed), dataclasses.replace(step_run(2), failure=packed))
+    attempts = (dataclasses.replace(attempt(1), detail=packed),)
+    row = request(text, answer=packed, digest=packed)
+    return Record(new_run_id(), 1, 1, packed, 1, new_run=new, step_runs=rows, attempts=attempts, request=row)
+
+
+@pytest.mark.parametrize("text", [*NOT_TEXT, "quotes \" \\ { } , '", "\U0001f6b0"])
+async def test_what_users_wrote_comes_back_as_it_was(stores: Stores, text: str) -> None:
+    packed = text.encode("utf-8", "surrogatepass")
+    written = _with_everything(text)
+    change = dataclasses.replace(record(written.run_id, 2), change=RunChange(6, text + text, summary=packed * 2))
+
+    assert await stores.journal.commit(0, [written]) == [Committed()]
+    assert await stores.journal.commit(0, [change]) == [Committed()]
+
+    row = await stores.runs.get(written.run_id)
+    assert row is not None
+    assert row.trace_context == ((text, text),)
+    assert (row.parameters, row.reason, row.summary) == (packed, text + text, packed * 2)
+    assert await stores.runs.step_runs(written.run_id, (0, -1), (9, -1)) == list(written.step_runs)
+    assert await stores.runs.attempts(written.run_id, 1, -1) == list(written.attempts)
+    assert await stores.runs.find_request("", "StartRun", text) == written.request
+
+
+@pytest.mark.parametrize("text", NOT_TEXT)
+@pytest.mark.parametrize("place", ["pipeline", "owner", "label key", "label value", "step agent", "attempt agent"])
+async def test_a_name_that_is_no_text_is_unstorable(stores: Stores, place: str, text: str) -> None:
+    run, fine = new_run_id(), new_run_id()
+    refused = {
+        "pipeline": start(run, new=new_run(pipeline=text)),
+        "owner": start(run, new=new_run(owner=text)),
+        "label key": start(run, new=new_run(labels=((text, "v"),))),
+        "label value": start(run, new=new_run(labels=(("k", text),))),
+        "step agent": dataclasses.replace(record(run, 1), step_runs=(step_run(1, agent=text),)),
+        "attempt agent": dataclasses.replace(record(run, 1), attempts=(attempt(1, agent=text),)),
+    }[place]
+
+    outcomes = await stores.journal.commit(0, [start(fine), refused])
+
+    assert outcomes[0] == Committed()
+    assert isinstance(outcomes[1], Unstorable)
+    assert await stores.journal.read(run) == []
+    assert await stores.runs.list_runs(RunFilter(pipeline=text), 10) == []
+
+
+# --- projections ---
+
+
+async def test_changes_of_one_run_in_one_batch_add_up(stores: Stores) -> None:
+    run = new_run_id()
+    batch = [
+        start(run),
+        dataclasses.replace(record(run, 3), change=RunChange(2, "under way", start_time=5)),
+        dataclasses.replace(record(run, 4), change=RunChange(6, end_time=9, summary=b"sum")),
+    ]
+
+    await stores.journal.commit(0, batch)
+
+    row = await stores.runs.get(run)
+    assert row is not None
+    assert (row.state, row.reason, row.start_time, row.end_time, row.summary) == (6, "under way", 5, 9, b"sum")
+    assert row.last_seq == 4
+
+
+async def test_changes_leave_what_they_do_not_name(stores: Stores) -> None:
+    run = new_run_id()
+    await stores.journal.commit(0, [start(run)])
+    first = dataclasses.replace(record(run, 3), change=RunChange(2, "why", start_time=5))
+    second = dataclasses.replace(record(run, 4), change=RunChange(4))
+    third = dataclasses.replace(record(run, 5), change=RunChange(7, "because", end_time=8))
+
+    await stores.journal.commit(0, [first, second])
+    await stores.journal.commit(0, [third])
+
+    row = await stores.runs.get(run)
+    assert row is not None
+    assert (row.state, row.reason, row.start_time, row.end_time) == (7, "because", 5, 8)
+
+
+async def test_commits_of_one_lane_must_not_overlap(backend: Backend) -> None:
+    stores = await open_speaking(backend)
+    first = stores.journal.commit(0, [record(new_run_id(), 1)])
+    running = first.send(None)  # up to where it waits for the database
+
+    with pytest.raises(RuntimeError, match="overlap"):
+        await stores.journal.commit(0, [record(new_run_id(), 1)])
+    del running
+    first.close()

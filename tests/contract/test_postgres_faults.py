@@ -1,0 +1,378 @@
+"""What PostgreSQL, the way to it, and a newer incarnation can do to a commit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+from tests.contract.records import attempt, new_run_id, record, request, start, step_run
+from tests.tcp_proxy import TcpProxy
+from tests.waiting import until
+
+from penstock.dev.postgres import EmbeddedPostgres, StopMode
+from penstock_coordinator.adapters.postgres import PostgresStores, SchemaOutdated, migrate, open_stores
+from penstock_coordinator.ports import (
+    Committed,
+    Fenced,
+    OutOfSequence,
+    Record,
+    Repeated,
+    RunFilter,
+    RunId,
+    Unavailable,
+    Unstorable,
+)
+
+ANSWER_SECONDS = 0.5
+LOCK_WAITS = """
+    select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+        and application_name like $1
+"""
+
+
+@contextlib.asynccontextmanager
+async def _speaking(dsn: str, **options: Any) -> AsyncIterator[PostgresStores]:
+    stores = await open_stores(dsn, coordinator_id="c1", lanes=2, pool_size=2, **options)
+    await stores.incarnations.incarnate("c1", 2)
+    try:
+        yield stores
+    finally:
+        await stores.aclose()
+
+
+@contextlib.asynccontextmanager
+async def _direct(dsn: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def _behind_proxy(dsn: str, **options: Any) -> AsyncIterator[tuple[PostgresStores, TcpProxy]]:
+    parts = urlsplit(dsn)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    async with TcpProxy(parts.hostname, parts.port) as proxy:
+        netloc = f"{parts.username}:{parts.password}@127.0.0.1:{proxy.port}"
+        async with _speaking(urlunsplit(parts._replace(netloc=netloc)), **options) as stores:
+            yield stores, proxy
+
+
+async def _payloads(stores: PostgresStores, run: RunId) -> list[bytes]:
+    return [r.payload for r in await stores.journal.read(run)]
+
+
+async def _lane_waits(direct: asyncpg.Connection[asyncpg.Record]) -> int:
+    pid: int = await until(lambda: direct.fetchval(LOCK_WAITS, "penstock c1 lane%"))
+    return pid
+
+
+# --- take-over ---
+
+
+async def test_a_take_over_between_a_statements_start_and_its_end_fences_it(database_url: str) -> None:
+    """The statement has begun, and its snapshot still shows its own epoch, when the take-over commits."""
+    async with _speaking(database_url) as former, _direct(database_url) as direct:
+        run = new_run_id()
+        take_over = direct.transaction()
+        await take_over.start()
+        await direct.execute("select from fences where coordinator_id = 'c1' for update")
+        committing = asyncio.create_task(former.journal.commit(0, [start(run, request=request())]))
+        async with _direct(database_url) as watcher:
+            await _lane_waits(watcher)
+        await direct.execute("update fences set epoch = epoch + 1 where coordinator_id = 'c1'")
+        await take_over.commit()
+
+        with pytest.raises(Fenced):
+            await committing
+        assert await former.journal.read(run) == []
+        assert await former.runs.get(run) is None
+        assert await former.runs.find_request("", "StartRun", "r1") is None
+
+
+async def test_a_take_over_waits_for_the_commit_that_is_under_way(database_url: str) -> None:
+    async with _speaking(database_url) as former, _speaking(database_url) as newer, _direct(database_url) as direct:
+        await former.incarnations.incarnate("c1", 2)
+        under_way = direct.transaction()
+        await under_way.start()
+        await direct.execute("select from fences where coordinator_id = 'c1' and lane = 0 for key share")
+        taking_over = asyncio.create_task(newer.incarnations.incarnate("c1", 2))
+        async with _direct(database_url) as watcher:
+            await until(lambda: watcher.fetchval(LOCK_WAITS, "penstock c1"))
+        assert not taking_over.done()
+        # What is under way does not hold up other commits of the same incarnation.
+        await under_way.commit()
+
+        await taking_over
+        with pytest.raises(Fenced):
+            await former.journal.commit(0, [record(new_run_id(), 1)])
+        assert await newer.journal.commit(0, [record(new_run_id(), 1)]) == [Committed()]
+
+
+async def test_two_that_take_over_at_once_get_different_epochs_and_the_greater_speaks(database_url: str) -> None:
+    async with _speaking(database_url) as first, _speaking(database_url) as second:
+        epochs = await asyncio.gather(
+            *(stores.incarnations.incarnate("fresh", 3) for stores in (first, second, first, second))
+        )
+
+        assert len(set(epochs)) == 4
+        async with _direct(database_url) as direct:
+            rows = await direct.fetch("select epoch from fences where coordinator_id = 'fresh'")
+        assert [row["epoch"] for row in rows] == [max(epochs)] * 3
+
+
+# --- the fate of a commit is not known ---
+
+
+async def test_a_commit_whose_answer_is_lost_is_found(database_url: str) -> None:
+    async with _behind_proxy(database_url) as (stores, proxy), _direct(database_url) as direct:
+        run = new_run_id()
+        await stores.journal.commit(0, [record(new_run_id(), 1)])  # the lane is connected
+        proxy.swallow_answers()
+        batch = [start(run, request=request(answer=b"mine")), record(run, 3)]
+        committing = asyncio.create_task(stores.journal.commit(0, batch))
+        await proxy.lost.wait()
+        await until(lambda: direct.fetchval("select true from runs"))
+        proxy.heal()
+
+        assert await committing == [Committed(), Committed()]
+        assert len(await stores.journal.read(run)) == 2
+        assert stores.available
+
+
+async def test_a_commit_that_never_arrived_is_sent_again(database_url: str) -> None:
+    async with _behind_proxy(database_url) as (stores, proxy):
+        run = new_run_id()
+        await stores.journal.commit(0, [record(new_run_id(), 1)])
+        proxy.swallow_requests()
+        committing = asyncio.create_task(stores.journal.commit(0, [start(run, request=request()), record(run, 3)]))
+        await proxy.lost.wait()
+        proxy.heal()
+
+        assert await committing == [Committed(), Committed()]
+        assert len(await stores.journal.read(run)) == 2
+
+
+async def test_a_lost_answer_to_a_batch_with_refusals_tells_of_each_record(database_url: str) -> None:
+    async with _behind_proxy(database_url) as (stores, proxy), _direct(database_url) as direct:
+        taken, fine, unstorable = (new_run_id() for _ in range(3))
+        await stores.journal.commit(0, [start(taken, request=request("r0", answer=b"first"))])
+        batch = [
+            record(fine, 1),
+            record(taken, 1, payload=b"other"),
+            dataclasses.replace(record(unstorable, 1), last_seq=1 << 63),
+            start(new_run_id(), request=request("r0", answer=b"second")),
+            record(fine, 2),
+        ]
+        await direct.execute(
+            """
+            create function announce() returns trigger language plpgsql as $$
+            begin notify stored; return null; end $$;
+            create constraint trigger announce after insert on run_events deferrable initially deferred
+                for each row execute function announce()
+            """
+        )
+        stored = asyncio.Event()
+        await direct.add_listener("stored", lambda *_: stored.set())
+        committing = asyncio.create_task(stores.journal.commit(0, batch))
+        await stored.wait()
+        proxy.cut()
+
+        assert [type(outcome) for outcome in await committing] == [
+            Committed,
+            OutOfSequence,
+            Unstorable,
+            Repeated,
+            Committed,
+        ]
+        assert await direct.fetchval("select count(*) from run_events where run_id = $1", uuid.UUID(bytes=fine)) == 2
+
+
+async def test_the_backend_is_killed_in_the_middle_of_a_commit(database_url: str) -> None:
+    async with _speaking(database_url) as stores, _direct(database_url) as direct:
+        run = new_run_id()
+        await stores.journal.commit(0, [record(run, 1)])
+        lock = direct.transaction()
+        await lock.start()
+        await direct.execute("select from fences where coordinator_id = 'c1' for update")
+        committing = asyncio.create_task(stores.journal.commit(0, [record(run, 2), record(run, 3)]))
+        async with _direct(database_url) as other:
+            await other.execute("select pg_terminate_backend($1)", await _lane_waits(other))
+            await lock.commit()
+
+        assert await committing == [Committed(), Committed()]
+        assert [r.first_seq for r in await stores.journal.read(run)] == [1, 2, 3]
+
+
+async def test_a_former_transaction_that_still_runs_is_waited_for(database_url: str) -> None:
+    """The connection is gone for us, but the server goes on with the statement and commits it."""
+    async with _behind_proxy(database_url) as (stores, proxy), _direct(database_url) as direct:
+        run = new_run_id()
+        await stores.journal.commit(0, [record(run, 1)])
+        lock = direct.transaction()
+        await lock.start()
+        await direct.execute("select from fences where coordinator_id = 'c1' for update")
+        committing = asyncio.create_task(stores.journal.commit(0, [record(run, 2, payload=b"once")]))
+        async with _direct(database_url) as other:
+            former = await _lane_waits(other)
+            proxy.cut()
+            # Now the repetition waits for the same row, behind the former statement.
+            await until(lambda: other.fetchval(LOCK_WAITS + f" and pid <> {former}", "penstock c1 lane%"))
+            await lock.commit()
+
+        assert await committing == [Committed()]
+        assert await _payloads(stores, run) == [b"payload", b"once"]
+
+
+async def test_a_fenced_coordinator_learns_what_it_had_committed_before(database_url: str) -> None:
+    async with _behind_proxy(database_url) as (stores, proxy), _direct(database_url) as direct:
+        run = new_run_id()
+        await stores.journal.commit(0, [record(new_run_id(), 1)])
+        proxy.swallow_answers()
+        committing = asyncio.create_task(stores.journal.commit(0, [start(run)]))
+        await proxy.lost.wait()
+        await until(lambda: direct.fetchval("select true from runs"))
+        await direct.execute("update fences set epoch = epoch + 1")
+        proxy.heal()
+
+        assert await committing == [Committed()]
+
+
+async def test_a_link_that_loses_everything_is_noticed(database_url: str) -> None:
+    heard: list[bool] = []
+    options = {"answer_timeout": ANSWER_SECONDS, "on_availability": heard.append}
+    async with _behind_proxy(database_url, **options) as (stores, proxy):
+        run = new_run_id()
+        await stores.journal.commit(0, [record(run, 1)])
+        proxy.swallow_requests()
+        committing = asyncio.create_task(stores.journal.commit(0, [record(run, 2)]))
+        await until(_true_of(lambda: heard == [False]))
+        assert not stores.available
+        proxy.heal()
+
+        assert await committing == [Committed()]
+        assert heard == [False, True]
+        assert stores.available
+
+
+async def test_a_question_on_a_dead_link_is_answered_with_unavailable_and_the_next_one_works(
+    database_url: str,
+) -> None:
+    async with _behind_proxy(database_url, answer_timeout=ANSWER_SECONDS) as (stores, proxy):
+        run = new_run_id()
+        await stores.journal.commit(0, [record(run, 1)])
+        proxy.swallow_requests()
+        with pytest.raises(Unavailable):
+            await stores.journal.read(run)
+        proxy.heal()
+
+        assert len(await stores.journal.read(run)) == 1
+
+
+async def test_a_question_that_is_cancelled_leaves_the_pool_usable(database_url: str) -> None:
+    async with _behind_proxy(database_url) as (stores, proxy):
+        proxy.swallow_answers()
+        asking = [asyncio.create_task(stores.runs.list_runs(RunFilter(), 10)) for _ in range(2)]
+        await proxy.lost.wait()
+        for task in asking:
+            task.cancel()
+        await asyncio.wait(asking)
+        proxy.heal()
+
+        assert await stores.runs.list_runs(RunFilter(), 10) == []
+
+
+# --- the server goes away ---
+
+
+@pytest.fixture
+async def own_server(tmp_path: Path) -> AsyncIterator[EmbeddedPostgres]:
+    async with EmbeddedPostgres(tmp_path / "data") as server:
+        await migrate(server.dsn)
+        yield server
+
+
+async def _commit_for_ever(stores: PostgresStores, lane: int, acknowledged: list[Record]) -> None:
+    run, seq = new_run_id(), 0
+    while True:
+        batch = [
+            dataclasses.replace(record(run, seq + i), step_runs=(step_run(seq + i),), attempts=(attempt(seq + i),))
+            for i in range(1, 6)
+        ]
+        seq += 5
+        assert await stores.journal.commit(lane, batch) == [Committed()] * 5
+        acknowledged.extend(batch)
+
+
+async def test_a_server_that_crashes_and_comes_back_loses_nothing_that_was_acknowledged(
+    own_server: EmbeddedPostgres,
+) -> None:
+    heard: list[bool] = []
+    acknowledged: list[Record] = []
+    async with _speaking(own_server.dsn, on_availability=heard.append) as stores:
+        writers = [asyncio.create_task(_commit_for_ever(stores, lane, acknowledged)) for lane in (0, 1)]
+        for crash in range(1, 4):
+            before = len(acknowledged)
+            await _more_than(acknowledged, before + 100, writers)
+            await asyncio.to_thread(own_server.stop, StopMode.IMMEDIATE)
+            with pytest.raises(Unavailable):
+                await stores.runs.list_runs(RunFilter(), 1)
+            await asyncio.to_thread(own_server.start)
+            await _more_than(acknowledged, len(acknowledged) + 100, writers)
+            await until(_true_of(lambda: stores.available))
+            assert heard == [False, True] * crash
+        await _stop(writers)
+
+        for run in {r.run_id for r in acknowledged}:
+            stored = [(r.first_seq, r.payload) for r in await stores.journal.read(run, 1, 1_000_000)]
+            mine = [(r.first_seq, r.payload) for r in acknowledged if r.run_id == run]
+            assert stored[: len(mine)] == mine
+            assert len(stored) - len(mine) in (0, 5)
+            rows = await stores.runs.step_runs(run, (0, -1), (1_000_000, -1))
+            assert [row.step for row in rows] == [seq for seq, _ in stored]
+
+
+async def _more_than(acknowledged: list[Record], count: int, writers: list[asyncio.Task[None]]) -> None:
+    async def reached() -> bool:
+        for writer in writers:
+            if writer.done():
+                writer.result()
+        return len(acknowledged) > count
+
+    await until(reached)
+
+
+def _true_of(condition: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
+    async def ask() -> bool:
+        return condition()
+
+    return ask
+
+
+async def _stop(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.gather(*tasks)
+
+
+async def test_opening_a_database_without_schema_says_what_to_do(empty_database_url: str) -> None:
+    with pytest.raises(SchemaOutdated, match="penstock_coordinator migrate"):
+        await open_stores(empty_database_url, coordinator_id="c1", lanes=1)
+
+
+async def test_opening_with_a_wrong_password_fails_at_once(database_url: str) -> None:
+    parts = urlsplit(database_url)
+    wrong = urlunsplit(parts._replace(netloc=f"{parts.username}:wrong@{parts.hostname}:{parts.port}"))
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await open_stores(wrong, coordinator_id="c1", lanes=1)
