@@ -97,8 +97,9 @@ def _why(message: AttemptEnded) -> Failure:
 
 
 def _names(message: AttemptEnded, outcome: Outcome, why: Failure) -> set[str]:
-    """All that a retry policy may call this failure."""
-    names = {why.reason, why.error_class, why.error_class.rpartition(".")[2], *message.error_bases}
+    """All that a retry policy may call this failure: classes, also of bases, with or without their modules."""
+    classes = (why.error_class, *message.error_bases)
+    names = {why.reason, *classes, *(name.rpartition(".")[2] for name in classes)}
     if outcome is Outcome.TIMED_OUT:
         names.add("Timeout")
     if message.report.exit_code is not None:
