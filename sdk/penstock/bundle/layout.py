@@ -10,6 +10,7 @@ that folder, which Python runs before the script's module and which puts the fol
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from penstock.bundle.exclusions import is_left_out
 from penstock.errors import DefinitionError
 
+_NO_IDENTIFIER = re.compile(r"\W|^(?=\d)")
 MARKERS = ("pyproject.toml", "setup.py", ".git", ".penstockignore")
 
 SCRIPT_FOLDER_INIT = b"""\
@@ -50,11 +52,12 @@ class Layout:
         parts = list(file.relative_to(self._import_root(file)).with_suffix("").parts)
         if parts[-1] == "__init__" and len(parts) > 1:
             parts.pop()
-        if any("." in part for part in parts):
+        odd = next((part for part in parts if not part.isidentifier()), None)
+        if odd is not None:
             raise DefinitionError(
-                f"{file.relative_to(self.root)} cannot be imported: a name in its path holds a '.'",
+                f"{file.relative_to(self.root)} cannot be imported: {odd!r} is no name of a module",
                 field="module",
-                remedy="rename the file or folder",
+                remedy=f"rename it, for example to {_NO_IDENTIFIER.sub('_', odd)!r}",
             )
         return ".".join(parts)
 

@@ -252,7 +252,7 @@ def test_too_many_files_name_the_fullest_folders(tmp_path: Path, monkeypatch: py
         ({"pyproject.toml": "", "pkg/__init__.py": ""}, "pkg/__init__.py", ".", "pkg", None),
         ({"pyproject.toml": "", "part/.penstockignore": ""}, "part/flow.py", "part", "flow", None),
         ({"pyproject.toml": ""}, "my-scripts/flow.py", "my-scripts", "flow", None),
-        ({".git/HEAD": ""}, "my-flow.py", ".", "my-flow", None),
+        ({".git/HEAD": ""}, "flow_1.py", ".", "flow_1", None),
     ],
 )
 def test_roots_and_module_names(
@@ -267,11 +267,14 @@ def test_roots_and_module_names(
     assert (found and found.as_posix()) == script_folder
 
 
-def test_a_name_with_a_dot_cannot_be_imported(tmp_path: Path) -> None:
-    write(tmp_path, {"flow.v2.py": ""})
-    layout = layout_of(tmp_path / "flow.v2.py")
-    with pytest.raises(DefinitionError, match="rename the file"):
-        layout.module_of(tmp_path / "flow.v2.py")
+@pytest.mark.parametrize(
+    ("file", "proposed"), [("flow.v2.py", "flow_v2"), ("my-flow.py", "my_flow"), ("2nd.py", "_2nd")]
+)
+def test_a_file_that_is_no_module_is_to_be_renamed(tmp_path: Path, file: str, proposed: str) -> None:
+    write(tmp_path, {file: ""})
+    layout = layout_of(tmp_path / file)
+    with pytest.raises(DefinitionError, match=f"for example to '{proposed}'"):
+        layout.module_of(tmp_path / file)
 
 
 def test_modules_of_a_bundle_import_as_an_agent_does_it(tmp_path: Path) -> None:
