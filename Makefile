@@ -1,0 +1,51 @@
+# Penstock's commands. Every one does the set-up that it needs, in .venv, and does it once.
+
+PYTEST_OPTIONS ?=
+SETUP_SOURCES := pyproject.toml constraints.txt scripts/setup.sh
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup setup-dev demo test check format proto constraints bench clean
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/.ready-run ## Make the virtual environment .venv with all parts of Penstock.
+	@echo "Ready: . .venv/bin/activate, or call .venv/bin/penstock"
+
+setup-dev: .venv/.ready-dev ## The same with the tools for tests and checks.
+	@echo "Ready: . .venv/bin/activate"
+
+.venv/.ready-run: $(SETUP_SOURCES)
+	@PYTHON='$(PYTHON)' scripts/setup.sh run
+	@touch $@
+
+.venv/.ready-dev: $(SETUP_SOURCES)
+	@PYTHON='$(PYTHON)' scripts/setup.sh dev
+	@touch .venv/.ready-run $@
+
+demo: .venv/.ready-run ## Run a real ETL on two agents and show its result.
+	@$(BIN)/python -m examples.etl.demo
+
+test: .venv/.ready-dev ## Run all tests (PYTEST_OPTIONS="-k chain" runs some).
+	@$(BIN)/python -m pytest -q $(PYTEST_OPTIONS)
+
+check: .venv/.ready-dev ## Check format, style, types, layers, protos and generated code.
+	@scripts/check.sh
+
+format: .venv/.ready-dev ## Rewrite code and protos in the agreed format.
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet . && $(BIN)/buf format -w proto
+
+proto: .venv/.ready-dev ## Write the stubs again after a change of the protos.
+	@scripts/generate_stubs.sh
+
+constraints: .venv/.ready-dev ## Renew the pinned versions in constraints.txt.
+	@scripts/constrain.sh
+
+bench: .venv/.ready-run ## Measure; prints one JSON line per measurement.
+	@$(BIN)/python -m benchmarks
+
+clean: ## Remove the virtual environment, caches and the data of the demo.
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .penstock-demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
