@@ -22,8 +22,3 @@ def packed(positions: Sequence[int]) -> tuple[Range, ...]:
     if stop >= 0:
         ranges.append((first, stop))
     return tuple(ranges)
-
-
-def width(ranges: tuple[Range, ...]) -> int:
-    """How many positions they cover."""
-    return sum(stop - first for first, stop in ranges)
