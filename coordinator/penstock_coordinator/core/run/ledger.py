@@ -12,8 +12,8 @@ from penstock_coordinator.core.run.state import Run
 
 TURN_LIMIT = 2_000
 """How many step runs one turn changes; the rest is left to the next one."""
-CONDITION_COST = 10
-"""A condition takes as long as so many steps that have none."""
+CONDITION_COST = 4
+"""A condition counts as so many steps: most take less time than one, but they may walk over large outputs."""
 
 
 class Ledger:
