@@ -80,11 +80,12 @@ def attempt_columns(records: Sequence[Record], gate: Sequence[bytes]) -> tuple[C
 
 
 def request_columns(records: Sequence[Record]) -> Columns:
-    rows = [
+    """By key: two lanes that store the same requests at once wait for each other in one order."""
+    rows = sorted(
         (packed(r.request.key), r.request.key.digest, r.request.answer, r.run_id, r.at)
         for r in records
         if r.request is not None
-    ]
+    )
     return _columns(rows, 5)
 
 
