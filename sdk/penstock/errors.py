@@ -14,7 +14,7 @@ class PenstockError(Exception):
     """The base of all errors of Penstock.
 
     `field` names what is wrong (a path such as ``steps[2].retry.max_attempts``, or ""), `remedy` says how to
-    mend it (or "").
+    mend it (or ""). `location` is "file:line" of the user's code where that is known (or "").
     """
 
     def __init__(self, message: str, *, field: str = "", remedy: str = "") -> None:
@@ -22,9 +22,10 @@ class PenstockError(Exception):
         self.message = message
         self.field = field
         self.remedy = remedy
+        self.location = ""
 
     def __str__(self) -> str:
-        text = f"{self.field}: {self.message}" if self.field else self.message
+        text = ": ".join(part for part in (self.location, self.field, self.message) if part)
         return f"{text} ({self.remedy})" if self.remedy else text
 
 

@@ -6,11 +6,14 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import penstock
 from penstock.authoring.pipelines import Pipeline
 from penstock.bundle.archive import Bundle, build_bundle
 from penstock.bundle.layout import Layout, layout_of
@@ -20,6 +23,8 @@ from penstock.names import nearest
 if TYPE_CHECKING:
     from penstock.v1 import pipeline_pb2
 
+_PACKAGE = Path(penstock.__file__).parent
+_MAIN_REMEDY = 'a file must import without starting anything: keep that under `if __name__ == "__main__":`'
 YAML_SUFFIXES = frozenset({".yaml", ".yml"})
 
 
@@ -78,6 +83,8 @@ def _load_yaml(file: Path, name: str | None) -> LoadedPipeline:
 def _load_python(file: Path, name: str | None) -> LoadedPipeline:
     module = import_file(file)
     pipeline = _choose(file, module, name)
+    with _explained(file, f"the body of the pipeline {pipeline.name!r} fails"):
+        pipeline.graph()
     bundle = pipeline.build_bundle()
     return LoadedPipeline(pipeline.spec(bundle.digest if bundle else ""), bundle)
 
@@ -107,17 +114,35 @@ def import_file(file: Path) -> ModuleType:
     layout = layout_of(file)
     name = layout.module_of(file)
     _extend_import_path(layout, file)
-    try:
+    with _explained(file, "the module does not import"):
         return _import(file, name)
-    except PenstockError:
+
+
+@contextmanager
+def _explained(file: Path, what: str) -> Iterator[None]:
+    """Errors of the user's code become a LoadError with their frames; ours say at which line they were met."""
+    try:
+        yield
+    except PenstockError as error:
+        error.location = error.location or _user_line(error)
         raise
     except (Exception, SystemExit) as error:
         raise LoadError(
-            f"the module does not import: {type(error).__name__}: {error}",
+            f"{what}: {type(error).__name__}: {error}",
             field=str(file),
-            remedy=_import_remedy(error),
+            remedy=_remedy(error),
             user_traceback=_user_traceback(error, file),
         ) from error
+
+
+def _user_line(error: BaseException) -> str:
+    """The innermost line that is not ours."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)]
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith("<frozen ") or Path(filename).is_relative_to(_PACKAGE)
 
 
 def _import(file: Path, name: str) -> ModuleType:
@@ -152,10 +177,10 @@ def _extend_import_path(layout: Layout, file: Path) -> None:
     importlib.invalidate_caches()
 
 
-def _import_remedy(error: BaseException) -> str:
+def _remedy(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"install {error.name.partition('.')[0]!r} here and where the agents run, or put it into the bundle"
-    return 'the file must import without starting anything: keep that under `if __name__ == "__main__":`'
+    return "mend the lines above" if not isinstance(error, SystemExit) else _MAIN_REMEDY
 
 
 def _user_traceback(error: BaseException, file: Path) -> str:

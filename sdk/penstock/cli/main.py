@@ -46,6 +46,8 @@ class LazyCommands(click.Group):
         try:
             found = getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
+            if (error.name or "penstock").startswith("penstock"):
+                raise
             return _unavailable(name, error)
         if not isinstance(found, click.Command):
             raise TypeError(f"{module}.{attribute} is no command")

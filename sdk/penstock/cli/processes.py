@@ -19,7 +19,9 @@ _AGENT_MODULES = ("psutil",)
 _PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 
-def _process_command(name: str, module: str, extra: str, needed: tuple[str, ...], text: str) -> click.Command:
+def process_command(name: str, module: str, extra: str, needed: tuple[str, ...], text: str) -> click.Command:
+    """A command that becomes `python -m module`; an error names the extra if a module of `needed` is missing."""
+
     def become(arguments: tuple[str, ...]) -> NoReturn:
         missing = [each for each in (module, *needed) if importlib.util.find_spec(each) is None]
         if missing:
@@ -36,14 +38,14 @@ def _process_command(name: str, module: str, extra: str, needed: tuple[str, ...]
     return click.command(name, help=text, context_settings=_PASS_THROUGH)(with_arguments(become))
 
 
-server = _process_command(
+server = process_command(
     "server",
     "penstock_coordinator",
     "coordinator",
     _COORDINATOR_MODULES,
     "Run a coordinator: `python -m penstock_coordinator` with the same arguments.",
 )
-agent = _process_command(
+agent = process_command(
     "agent",
     "penstock_agent",
     "agent",

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# A person waits for the answer: long enough for a coordinator that is being restarted, short enough otherwise.
-CALL_DEADLINE = 5.0
+# A person waits while nobody answers: long enough for a coordinator that is being restarted, short enough otherwise.
+RETRY_FOR = 5.0
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -38,7 +38,7 @@ class Session:
     def client(self) -> Client:
         from penstock.client.client import Client
 
-        return Client(self.address, deadline=CALL_DEADLINE)
+        return Client(self.address, retry_for=RETRY_FOR)
 
     def console(self) -> Console:
         from rich.console import Console

@@ -44,20 +44,21 @@ def _tenacity_wait(state: RetryCallState) -> float:
 
 
 class Caller:
-    """Makes calls to one address within `deadline` seconds each, with all tries and waits."""
+    """Makes calls to one address: each within `deadline` seconds, and tried again for at most `retry_for`."""
 
-    def __init__(self, address: str, deadline: float) -> None:
+    def __init__(self, address: str, deadline: float, retry_for: float) -> None:
         self.address = address
         self.deadline = deadline
+        self.retry_for = min(retry_for, deadline)
 
-    async def call(self, attempt: Callable[[float], Awaitable[T]]) -> T:
-        """`attempt` gets the seconds that are left. Raises a typed error."""
+    async def call(self, attempt: Callable[[float], Awaitable[T]], extra: float = 0) -> T:
+        """`attempt` gets the seconds that are left, `extra` ones included. Raises a typed error."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + self.deadline
+        end = loop.time() + self.deadline + extra
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(may_retry),
             wait=_tenacity_wait,
-            stop=tenacity.stop_before_delay(self.deadline),
+            stop=tenacity.stop_before_delay(self.retry_for + extra),
             reraise=True,
         )
 

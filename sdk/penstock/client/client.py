@@ -50,8 +50,8 @@ class Client:
 
     The address comes from the argument, else from PENSTOCK_ADDRESS, else from the configuration file, else it
     is 127.0.0.1:7400; the API key likewise. Each call takes at most `deadline` seconds with all of its tries: a
-    call that may not have arrived is made again with the same request id, so nothing happens twice. Streams
-    bridge breaks of up to `patience` seconds. Errors are those of `penstock.errors`.
+    call that may not have arrived is made again with the same request id, so nothing happens twice, for at most
+    `retry_for` seconds. Streams bridge breaks of up to `patience` seconds. Errors are those of `penstock.errors`.
     """
 
     def __init__(
@@ -60,12 +60,13 @@ class Client:
         *,
         api_key: str | None = None,
         deadline: float = 60.0,
+        retry_for: float = 60.0,
         patience: float = 300.0,
     ) -> None:
         settings = load_settings(address, api_key)
         self.address = settings.address
         self.patience = patience
-        self._caller = Caller(settings.address, deadline)
+        self._caller = Caller(settings.address, deadline, retry_for)
         self._metadata = call_metadata(settings.api_key.get_secret_value() if settings.api_key else None)
         self._channel: grpc.aio.Channel | None = None
 

@@ -106,9 +106,10 @@ class SyncClient:
         *,
         api_key: str | None = None,
         deadline: float = 60.0,
+        retry_for: float = 60.0,
         patience: float = 300.0,
     ) -> None:
-        self.asynchronous = Client(address, api_key=api_key, deadline=deadline, patience=patience)
+        self.asynchronous = Client(address, api_key=api_key, deadline=deadline, retry_for=retry_for, patience=patience)
 
     def __enter__(self) -> Self:
         return self

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from penstock.v1.bundle_service_pb2_grpc import BundleServiceStub
 
 CHUNK_BYTES = 2**20
+# A bundle gets as much more time as it takes at this pace.
+SLOWEST_BYTES_PER_SECOND = 2**20
 
 
 async def upload_bundle(
@@ -33,7 +35,7 @@ async def upload_bundle(
 
     if bundle.digest in (await caller.call(has)).present_digests:
         return False
-    return (await caller.call(upload)).created
+    return (await caller.call(upload, len(bundle.data) / SLOWEST_BYTES_PER_SECOND)).created
 
 
 def chunks(bundle: Bundle, request_id: str) -> Iterator[bundle_service_pb2.UploadBundleRequest]:

@@ -128,7 +128,7 @@ async def test_each_code_is_an_error_of_its_own(
 
 
 async def test_nobody_at_the_address_says_what_to_do(unused_tcp_port: int) -> None:
-    async with Client(f"127.0.0.1:{unused_tcp_port}", deadline=0.5) as client:
+    async with Client(f"127.0.0.1:{unused_tcp_port}", retry_for=0.5) as client:
         with pytest.raises(errors.UnavailableError, match="PENSTOCK_ADDRESS"):
             await client.get_run("x")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,9 @@ import pytest
 from penstock import errors
 from penstock.cli.loading import load_pipeline
 from penstock.cli.looking import split_step
+from penstock.cli.main import COMMANDS, cli
 from penstock.cli.params import read_parameters
+from penstock.cli.processes import process_command
 from penstock.cli.running import read_labels
 from penstock.v1 import pipeline_pb2
 from penstock.yaml_format import load
@@ -146,6 +150,57 @@ def test_a_failing_module_leaves_nothing_behind(tmp_path: Path) -> None:
     assert "loading.py" not in caught.value.user_traceback
     file.write_text("from penstock import pipeline, step\n@step\ndef a(): ...\n@pipeline\ndef p(): a()\n")
     assert load_pipeline(str(file)).spec.name == "p"
+
+
+PREFIX = "from penstock import pipeline, step\n@step\ndef a(x=1): ...\n@pipeline\ndef p():\n"
+
+
+def load_text(folder: Path, text: str) -> errors.PenstockError:
+    file = folder / "described.py"
+    file.write_text(text)
+    with pytest.raises(errors.PenstockError) as caught:
+        load_pipeline(str(file))
+    return caught.value
+
+
+def test_a_definition_error_names_the_users_line(tmp_path: Path) -> None:
+    decorated = load_text(tmp_path, "from penstock import step\n\n@step(retries=-1)\ndef a(): ...\n")
+    assert str(decorated).startswith("described.py:3: retries: -1 is out of bounds (")
+    called = load_text(tmp_path, PREFIX + "    a(x={1})\n")
+    assert str(called).startswith("described.py:6: a.x: set is no JSON value (")
+    used = load_text(tmp_path, PREFIX + "    if a():\n        a()\n")
+    assert str(used).startswith("described.py:6: <output of a> has no value while the pipeline is built")
+
+
+def test_a_body_that_fails_shows_the_users_frames(tmp_path: Path) -> None:
+    error = load_text(tmp_path, PREFIX + "    a()\n    [][1]\n")
+    assert isinstance(error, errors.LoadError)
+    assert "the body of the pipeline 'p' fails: IndexError" in str(error)
+    assert "line 7, in p" in error.user_traceback
+    assert "pipelines.py" not in error.user_traceback
+
+
+def test_a_command_without_its_package_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "needs_more.py").write_text("import no_such_package\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(COMMANDS, "dev", ("needs_more", "dev", ""))
+    with pytest.raises(errors.PenstockError, match=r"needs 'no_such_package'.*pip install 'penstock\[all\]'"):
+        cli.main(["dev", "--agents", "2"], standalone_mode=False)
+
+
+def test_a_process_without_its_extra_says_what_to_install() -> None:
+    command = process_command("server", "penstock_coordinator", "coordinator", ("no_such_module",), "")
+    with pytest.raises(errors.PenstockError, match=r"no_such_module.*pip install 'penstock\[coordinator\]'"):
+        command.main(["--port", "0"], standalone_mode=False)
+
+
+def test_a_process_gets_all_arguments() -> None:
+    program = (
+        "from penstock.cli.processes import process_command\n"
+        "process_command('x', 'json.tool', 'e', (), '').main(['--help'])"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert "--sort-keys" in printed.stdout
 
 
 def test_yaml_functions_ship_the_folder_of_the_file(tmp_path: Path) -> None:
