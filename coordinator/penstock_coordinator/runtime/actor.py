@@ -12,7 +12,6 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from penstock_coordinator.core.run.deadlines import next_deadline
 from penstock_coordinator.core.run.decide import decide
 from penstock_coordinator.core.run.events import Event, RunCancelling, RunEnded, StepsLeased, encode
 from penstock_coordinator.core.run.ledger import Ledger
@@ -176,7 +175,7 @@ class Actor:
             self._take_back(drafts)
             raise
         self._keep_outputs(projection)
-        self._supervisor.watch_deadline(self, next_deadline(self.run))
+        self._supervisor.watch_deadline(self)
         return self._finish(drafts)
 
     def _decide_all(self, drafts: Drafts) -> None:

@@ -101,11 +101,7 @@ class Fleet:
         )
 
     def _reunite(self, session: AgentSession, hello: wire.Hello) -> None:
-        snapshot = [
-            Held(lease_key(held.lease), held.lease.token, held.phase == wire.LEASE_PHASE_FINISHED_UNACKED)
-            for held in hello.held_leases
-        ]
-        reunion = reunite(self.leases, session.holder, snapshot)
+        reunion = reunite(self.leases, session.holder, _held(hello.held_leases))
         for lease in reunion.continued:
             session.capacity.adopt(lease.line)
         verdicts = [
@@ -154,24 +150,16 @@ class Fleet:
             self._tell(lease, cause, charge)
 
     def heartbeat(self, session: AgentSession, beat: wire.Heartbeat) -> None:
-        unfinished = {
-            lease_key(held.lease): held.lease.token
-            for held in beat.leases
-            if held.phase != wire.LEASE_PHASE_FINISHED_UNACKED
-        }
-        for held in beat.leases:
-            if held.phase == wire.LEASE_PHASE_FINISHED_UNACKED:
-                session.roll.named[lease_key(held.lease)] = held.lease.token
         complete = beat.part + 1 >= beat.parts
-        revoked, lost = session.roll.call(self.leases, session.holder, unfinished, complete=complete)
+        revoked, lost = session.roll.call(self.leases, session.holder, _held(beat.leases), beat.echo, complete=complete)
         for lease in session.holder.leases.values():
             if lease.stop is not None and lease.sent:
                 session.cancel(lease)
         ack = wire.HeartbeatAck(
             basis_seq=session.basis_seq,
             ttl=session.lease_ttl,
-            revoked=[lease_ref(key, token) for key, token in revoked],
-            echo=session.basis_seq,
+            revoked=[lease_ref(held.key, held.token) for held in revoked],
+            echo=session.roll.next_ack(),
         )
         session.send(wire.CoordinatorMessage(heartbeat_ack=ack))
         for loss in lost:
@@ -319,6 +307,12 @@ class Fleet:
             if not self._sessions:
                 return
             await asyncio.sleep(0.01)
+
+
+def _held(named: Iterable[wire.HeldLease]) -> list[Held]:
+    return [
+        Held(lease_key(held.lease), held.lease.token, held.phase == wire.LEASE_PHASE_FINISHED_UNACKED) for held in named
+    ]
 
 
 def _agent_row(hello: wire.Hello, now: int) -> AgentRow:

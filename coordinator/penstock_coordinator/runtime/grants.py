@@ -61,6 +61,7 @@ class Granter:
     @staticmethod
     def _deliver(session: AgentSession, lease: Lease, grant: wire.LeaseGrant) -> None:
         lease.sent = True
+        lease.due_ack = session.roll.acks + 1
         grant.grant_seq = session.capacity.grant()
         session.grant(grant)
 

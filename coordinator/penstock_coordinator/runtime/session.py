@@ -71,14 +71,13 @@ class AgentSession:
     def __init__(self, holder: Holder, capacity: Capacity, welcome: wire.Welcome) -> None:
         self.holder = holder
         self.capacity = capacity
-        self.roll = Roll.empty()
+        self.roll = Roll()
         self.tasks = TaskTable()
         self.basis_seq = welcome.basis_seq
         """The newest message of the agent that was processed."""
         self.lease_ttl = welcome.lease_ttl
         self.draining = False
         self.said_goodbye = False
-        self.echo_sent_at: dict[int, int] = {}
         self._seq = 0
         self._wake = asyncio.Event()
         self.closed = asyncio.Event()

@@ -108,7 +108,8 @@ class Supervisor:
         self._rebuilding: dict[RunId, asyncio.Task[None]] = {}
         self._granter = Granter(self)
         self._deadlines = DeadlineClock(self._tick, clock)
-        self._started_at = clock.now()
+        self._queued_open_at = clock.now() + timing.lease_ttl + timing.expiry_margin
+        """Until then queued clocks stand still: agents need time to come back after a start."""
         self._pump_scheduled = False
 
     # --- runs
@@ -210,7 +211,7 @@ class Supervisor:
             if isinstance(command, AwaitLease):
                 self.fleet.await_lease(actor, command, boot_ids.get(command.agent, ""))
         self.execute(actor, [command for command in commands if not isinstance(command, AwaitLease)])
-        self.watch_deadline(actor, next_deadline(actor.run))
+        self.watch_deadline(actor)
         actor.lane.schedule(actor)
 
     # --- commands
@@ -294,12 +295,12 @@ class Supervisor:
 
     # --- deadlines
 
-    def watch_deadline(self, actor: Actor, deadline: int | None) -> None:
-        self._deadlines.watch(actor, deadline)
+    def watch_deadline(self, actor: Actor) -> None:
+        """The run may have another next deadline than before."""
+        self._deadlines.watch(actor, next_deadline(actor.run, self._queued_open_at))
 
     def _tick(self, actor: Actor) -> None:
-        open_at = self._started_at + self.timing.lease_ttl + self.timing.expiry_margin
-        actor.post_control(Mail(ClockTick(self.clock.now(), open_at)))
+        actor.post_control(Mail(ClockTick(self.clock.now(), self._queued_open_at)))
 
     # --- failed appends
 

@@ -83,23 +83,36 @@ def test_a_grant_that_the_same_process_does_not_name_never_arrived() -> None:
     assert not loss.accepted
 
 
+def running(step: int, token: int) -> Held:
+    return Held(key(step), token, finished=False)
+
+
 def test_a_heartbeat_revokes_what_belongs_to_somebody_else() -> None:
     leases = table()
     holder = leases.add_holder(Holder("a", 1, "boot", 0))
     granted(leases, holder, 0, 7)
-    roll = Roll.empty()
-    revoked, lost = roll.call(leases, holder, {key(0): 7, key(1): 3}, complete=True)
-    assert revoked == [(key(1), 3)]
+    revoked, lost = Roll().call(leases, holder, [running(0, 7), running(1, 3)], 0, complete=True)
+    assert revoked == [running(1, 3)]
     assert lost == []
 
 
-def test_a_lease_that_two_heartbeats_do_not_name_is_not_held() -> None:
+def test_what_has_ended_is_not_revoked_its_result_is_on_the_way() -> None:
     leases = table()
     holder = leases.add_holder(Holder("a", 1, "boot", 0))
-    granted(leases, holder, 0, 7)
-    roll = Roll.empty()
-    assert roll.call(leases, holder, {}, complete=True) == ([], [])
-    _, lost = roll.call(leases, holder, {}, complete=True)
+    revoked, _ = Roll().call(leases, holder, [Held(key(0), 7, finished=True)], 0, complete=True)
+    assert revoked == []
+
+
+def test_a_lease_that_the_agent_had_read_of_and_does_not_name_is_not_held() -> None:
+    leases = table()
+    holder = leases.add_holder(Holder("a", 1, "boot", 0))
+    roll = Roll()
+    roll.next_ack()
+    lease = granted(leases, holder, 0, 7)
+    lease.due_ack = roll.acks + 1
+    assert roll.call(leases, holder, [], 1, complete=True) == ([], []), "it had not read the grant then"
+    roll.next_ack()
+    _, lost = roll.call(leases, holder, [], 2, complete=True)
     assert [loss.lease.key for loss in lost] == [key(0)]
     assert leases.find(key(0)) is None
 
@@ -109,10 +122,10 @@ def test_a_heartbeat_in_parts_counts_when_it_is_complete() -> None:
     holder = leases.add_holder(Holder("a", 1, "boot", 0))
     granted(leases, holder, 0, 7)
     granted(leases, holder, 1, 8)
-    roll = Roll.empty()
+    roll = Roll()
     for _ in range(3):
-        roll.call(leases, holder, {key(0): 7}, complete=False)
-        _, lost = roll.call(leases, holder, {key(1): 8}, complete=True)
+        roll.call(leases, holder, [running(0, 7)], 5, complete=False)
+        _, lost = roll.call(leases, holder, [running(1, 8)], 5, complete=True)
         assert lost == []
 
 
@@ -120,9 +133,7 @@ def test_a_grant_that_was_not_sent_is_not_missed() -> None:
     leases = table()
     holder = leases.add_holder(Holder("a", 1, "boot", 0))
     leases.add(holder, key(0), 7, 1, LINE)
-    roll = Roll.empty()
-    for _ in range(5):
-        assert roll.call(leases, holder, {}, complete=True) == ([], [])
+    assert Roll().call(leases, holder, [], 9, complete=True) == ([], [])
 
 
 def test_leases_expire_a_ttl_and_a_margin_after_the_last_word() -> None:

@@ -37,6 +37,9 @@ class Lease:
     holder: Holder
     sent: bool = False
     """The grant is on its way: until then the agent cannot name it."""
+    due_ack: int = 0
+    """The first acknowledgement of a heartbeat that can come after the grant: once the agent answers it, it has read
+    the grant."""
     accepted: bool = False
     stop: Stop | None = None
 
@@ -118,6 +121,7 @@ class LeaseTable:
         lease.holder.leases.pop(lease.key, None)
         lease.holder = holder
         lease.accepted = True
+        lease.due_ack = 0
         holder.leases[lease.key] = lease
 
     def expires_at(self, holder: Holder) -> int:

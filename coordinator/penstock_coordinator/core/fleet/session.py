@@ -7,16 +7,13 @@ Instants are microseconds of a monotonic clock.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable, Lost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-FORGOTTEN_BEATS = 2
-"""A lease that so many full heartbeats in a row should have named, and did not, is not held."""
+    from collections.abc import Iterable
 
 
 class Verdict(enum.IntEnum):
@@ -81,47 +78,54 @@ def _verdict(held: Held, *, known: bool) -> Verdict:
 
 @dataclass(slots=True)
 class Roll:
-    """The leases that a session's heartbeats name; several parts make one heartbeat."""
+    """The leases that a session's heartbeats name; several parts make one heartbeat.
 
-    named: dict[LeaseKey, int]
-    missed: dict[LeaseKey, int]
+    A heartbeat answers the newest acknowledgement that the agent had read. Both go the stream's way in order, so a
+    heartbeat that answers one that was sent after a grant, and does not name the lease, says that it is not held.
+    """
 
-    @classmethod
-    def empty(cls) -> Roll:
-        return cls({}, {})
+    acks: int = 0
+    """Acknowledgements sent so far."""
+    named: set[LeaseKey] = field(default_factory=set)
+    answered: int | None = None
+    """The acknowledgement that the first part of the current heartbeat answers."""
+
+    def next_ack(self) -> int:
+        self.acks += 1
+        return self.acks
 
     def call(
-        self, leases: LeaseTable, holder: Holder, part: Mapping[LeaseKey, int], *, complete: bool
-    ) -> tuple[list[tuple[LeaseKey, int]], list[Lost]]:
-        """A heartbeat's list of (key, token) came: (leases to revoke, leases that the agent does not hold).
+        self, leases: LeaseTable, holder: Holder, part: Iterable[Held], answered: int, *, complete: bool
+    ) -> tuple[list[Held], list[Lost]]:
+        """A heartbeat, or a part of one: (what the agent is to stop, leases that it does not hold and that are
+        ended)."""
+        revoked: list[Held] = []
+        for held in part:
+            self.named.add(held.key)
+            # What has ended is being sent: the answer to it settles it.
+            if not held.finished and not self._renew(leases, holder, held):
+                revoked.append(held)
+        if self.answered is None:
+            self.answered = answered
+        return revoked, self._missing(leases, holder) if complete else []
 
-        The list is that of all leases, also of those whose results wait for an acknowledgement."""
-        revoked = [(key, token) for key, token in part.items() if not self._renew(leases, holder, key, token)]
-        self.named.update(part)
-        if not complete:
-            return revoked, []
+    def _missing(self, leases: LeaseTable, holder: Holder) -> list[Lost]:
+        assert self.answered is not None
         lost = [
             Lost(lease, "not_held", lease.accepted)
-            for lease in list(holder.leases.values())
-            if self._misses(lease) >= FORGOTTEN_BEATS
+            for lease in holder.leases.values()
+            if lease.key not in self.named and lease.sent and lease.due_ack <= self.answered
         ]
         for loss in lost:
             leases.end(loss.lease.key, loss.lease.token)
-        self.missed = {key: count for key, count in self.missed.items() if key in holder.leases}
-        self.named = {}
-        return revoked, lost
+        self.named.clear()
+        self.answered = None
+        return lost
 
     @staticmethod
-    def _renew(leases: LeaseTable, holder: Holder, key: LeaseKey, token: int) -> bool:
-        lease = leases.find(key)
-        if lease is None or lease.token != token or lease.holder is not holder:
+    def _renew(leases: LeaseTable, holder: Holder, held: Held) -> bool:
+        lease = leases.find(held.key)
+        if lease is None or lease.token != held.token or lease.holder is not holder:
             return False
         lease.accepted = True
         return True
-
-    def _misses(self, lease: Lease) -> int:
-        if lease.key in self.named or not lease.sent:
-            self.missed.pop(lease.key, None)
-            return 0
-        count = self.missed[lease.key] = self.missed.get(lease.key, 0) + 1
-        return count

@@ -1,0 +1,206 @@
+"""Log lines on their way: from the agents' streams into the store, in groups, and from there to whoever follows them.
+
+Nothing is shown before it is durable: readers read the store, and are only told when to look. The buffer is bounded: a
+stream that brings more waits, and so does its agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+import structlog
+
+from penstock_coordinator.ports import LogChunk, LogLine, Unavailable
+from penstock_coordinator.runtime.views import Stopping
+
+if TYPE_CHECKING:
+    from penstock_coordinator.ports import LogStore, RunId
+
+log = structlog.get_logger(__name__)
+
+SYSTEM = 3
+"""The source of lines that Penstock itself says: penstock.v1.LogStream."""
+GROUP_CHUNKS = 500
+GROUP_BYTES = 1 << 20
+LINE_CHARACTERS = 64 << 10
+"""Of a longer line the rest is dropped."""
+LINE_BYTES = 32
+"""What a line costs beside its text."""
+KNOWN_ATTEMPTS = 50_000
+FIRST_RETRY, LAST_RETRY = 0.1, 5.0
+
+AttemptKey: TypeAlias = "tuple[RunId, int, int, int]"
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """How far the log of one attempt has come."""
+
+    number: int = 0
+    size: int = 0
+    cut: bool = False
+
+
+class LogHub:
+    def __init__(self, store: LogStore, buffer_bytes: int, attempt_bytes: int) -> None:
+        """`attempt_bytes` bounds the log of one attempt; agents have quotas of their own, this is against broken ones."""
+        self._store = store
+        self._buffer_bytes = buffer_bytes
+        self._attempt_bytes = attempt_bytes
+        self._waiting: deque[tuple[LogChunk, int]] = deque()
+        self._bytes = 0
+        """Of all that is not durable yet."""
+        self._put, self._written = 0, 0
+        """Chunks since the start."""
+        self._wake = asyncio.Event()
+        self._progress = asyncio.Condition()
+        self._attempts: OrderedDict[AttemptKey, _Attempt] = OrderedDict()
+        self._followers: dict[RunId, set[asyncio.Event]] = {}
+        self._closed = False
+        self._writer: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._writer = asyncio.create_task(self._write_all(), name="log writer")
+
+    async def close(self, patience: float) -> None:
+        """Take nothing more, and give what is buffered so many seconds to become durable."""
+        self._closed = True
+        self._wake.set()
+        async with self._progress:
+            self._progress.notify_all()
+        if self._writer is not None:
+            await asyncio.wait({self._writer}, timeout=patience)
+            self._writer.cancel()
+            await asyncio.gather(self._writer, return_exceptions=True)
+        if self._waiting:
+            log.warning("log_lines_dropped", chunks=len(self._waiting))
+
+    # --- writing
+
+    async def put(self, chunk: LogChunk) -> int:
+        """Take the lines that are new, and answer how many there were. Waits while the buffer is full. Raises
+        `Stopping`. Lines of one attempt must come in the order of their numbers; what was taken before is left out."""
+        await self._room(sum(_size(line) for line in chunk.lines))
+        lines = self._fresh(chunk)
+        if not lines:
+            return 0
+        size = sum(_size(line) for line in lines)
+        self._waiting.append((replace(chunk, lines=tuple(lines)), size))
+        self._bytes += size
+        self._put += 1
+        self._wake.set()
+        return len(lines)
+
+    async def _room(self, size: int) -> None:
+        if not self._closed and not self._fits(size):
+            async with self._progress:
+                await self._progress.wait_for(lambda: self._closed or self._fits(size))
+        if self._closed:
+            raise Stopping
+
+    def _fits(self, size: int) -> bool:
+        """What is larger than the whole buffer fits when nothing else is in it."""
+        return not self._bytes or self._bytes + size <= self._buffer_bytes
+
+    async def flush(self) -> None:
+        """Returns when everything that was put so far is durable. Raises `Stopping`."""
+        mark = self._put
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._closed or self._written >= mark)
+        if self._written < mark:
+            raise Stopping
+
+    def _fresh(self, chunk: LogChunk) -> list[LogLine]:
+        attempt = self._attempt((chunk.run_id, chunk.step, chunk.item, chunk.attempt))
+        lines = []
+        for line in chunk.lines:
+            if line.number <= attempt.number or attempt.cut:
+                continue
+            if len(line.text) > LINE_CHARACTERS:
+                line = replace(line, text=line.text[:LINE_CHARACTERS])
+            attempt.number = line.number
+            attempt.size += _size(line)
+            if attempt.size > self._attempt_bytes:
+                attempt.cut = True
+                text = f"the log of this attempt has more than {self._attempt_bytes:,} bytes: the rest is cut off"
+                line = replace(line, source=SYSTEM, text=text)
+            lines.append(line)
+        return lines
+
+    def _attempt(self, key: AttemptKey) -> _Attempt:
+        attempt = self._attempts.get(key)
+        if attempt is None:
+            attempt = self._attempts[key] = _Attempt()
+            if len(self._attempts) > KNOWN_ATTEMPTS:
+                self._attempts.popitem(last=False)
+        else:
+            self._attempts.move_to_end(key)
+        return attempt
+
+    async def _write_all(self) -> None:
+        while not (self._closed and not self._waiting):
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                group = self._group()
+                await self._write([chunk for chunk, _ in group])
+                for _ in group:
+                    self._waiting.popleft()
+                self._bytes -= sum(size for _, size in group)
+                self._written += len(group)
+                self._tell(group)
+                async with self._progress:
+                    self._progress.notify_all()
+
+    def _group(self) -> list[tuple[LogChunk, int]]:
+        group: list[tuple[LogChunk, int]] = []
+        size = 0
+        for entry in self._waiting:
+            size += entry[1]
+            if group and (size > GROUP_BYTES or len(group) == GROUP_CHUNKS):
+                break
+            group.append(entry)
+        return group
+
+    async def _write(self, chunks: list[LogChunk]) -> None:
+        """Until it is done: the lines were taken."""
+        pause = FIRST_RETRY
+        while True:
+            try:
+                return await self._store.append_logs(chunks)
+            except Unavailable:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LAST_RETRY)
+            except Exception:
+                log.exception("log_lines_refused", chunks=len(chunks))
+                return None
+
+    # --- reading
+
+    @contextlib.contextmanager
+    def follow(self, run_id: RunId) -> Iterator[asyncio.Event]:
+        """An event that is set each time when lines of the run have become durable. The reader clears it before it
+        reads."""
+        event = asyncio.Event()
+        self._followers.setdefault(run_id, set()).add(event)
+        try:
+            yield event
+        finally:
+            followers = self._followers[run_id]
+            followers.discard(event)
+            if not followers:
+                del self._followers[run_id]
+
+    def _tell(self, group: list[tuple[LogChunk, int]]) -> None:
+        for run_id in {chunk.run_id for chunk, _ in group}:
+            for event in self._followers.get(run_id, ()):
+                event.set()
+
+
+def _size(line: LogLine) -> int:
+    return len(line.text) + LINE_BYTES

@@ -1,0 +1,135 @@
+"""A coordinator's runtime behind a real socket, on stores in memory or in PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from tests.integration.runtime.scripted_agent import ScriptedAgent
+
+from penstock.agent.v1 import agent_service_pb2_grpc
+from penstock.v1.pipeline_pb2 import PipelineSpec
+from penstock_coordinator.adapters.memory.database import MemoryDatabase
+from penstock_coordinator.adapters.memory.stores import memory_stores
+from penstock_coordinator.adapters.system import SystemClock, SystemIds
+from penstock_coordinator.api.agent_stream import AgentStream
+from penstock_coordinator.core.plan.compile import compile_plan
+from penstock_coordinator.core.plan.digest import digest_of as digest
+from penstock_coordinator.core.run.invariants import check_invariants
+from penstock_coordinator.runtime.engine import Engine
+from penstock_coordinator.runtime.supervisor import Supervisor, Timing
+from penstock_coordinator.runtime.views import RunRequest, RunView
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from penstock_coordinator.adapters.memory.stores import MemoryStores
+    from penstock_coordinator.ports import RunId, VersionRow
+
+PATIENCE = 10.0
+
+
+class _Edge(agent_service_pb2_grpc.AgentServiceServicer):
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    async def Connect(self, request_iterator: object, context: grpc.aio.ServicerContext) -> None:  # type: ignore[override, type-arg]  # read/write style
+        await AgentStream(self._supervisor, context).serve()
+
+    async def PushLogs(self, request_iterator: object, context: object) -> object:  # type: ignore[override]  # not used here
+        raise NotImplementedError
+
+
+@dataclass
+class Coordinator:
+    """One incarnation."""
+
+    stores: MemoryStores
+    supervisor: Supervisor
+    engine: Engine
+    server: grpc.aio.Server
+    address: str
+    fatal: list[BaseException]
+    agents: list[ScriptedAgent] = field(default_factory=list)
+
+    def agent(self, agent_id: str = "agent-1", **settings: object) -> ScriptedAgent:
+        made = ScriptedAgent(self.address, agent_id, **settings)  # type: ignore[arg-type]  # passed through
+        self.agents.append(made)
+        return made
+
+    async def create(self, spec: PipelineSpec) -> VersionRow:
+        named = digest(spec)
+        made = await self.stores.pipelines.create_version(
+            spec.name, named, spec.SerializeToString(), len(spec.steps), 1, None
+        )
+        assert isinstance(made, tuple)
+        return made[0]
+
+    async def start(self, spec: PipelineSpec, parameters: bytes = b"{}", **settings: object) -> RunId:
+        version = await self.create(spec)
+        plan = compile_plan(spec, version.digest)
+        fields: dict[str, object] = {"labels": (), "trace_context": (), "request": None}
+        fields.update(settings)
+        request = RunRequest(plan=plan, version=version, parameters=parameters, **fields)  # type: ignore[arg-type]  # passed through
+        (run_id,) = await self.engine.start_runs([request])
+        assert isinstance(run_id, bytes)
+        return run_id
+
+    async def ended(self, run_id: RunId) -> RunView:
+        async with asyncio.timeout(PATIENCE):
+            await self.engine.at_rest(run_id)
+            return await self.engine.run(run_id)
+
+    def check(self) -> None:
+        for actor in list(self.supervisor._actors.values()):
+            check_invariants(actor.run)
+
+    async def kill(self) -> None:
+        """As if by -9: nothing is finished, nobody is told."""
+        for lane in self.supervisor._lanes:
+            await lane.close()
+        for agent in self.agents:
+            await agent.vanish()
+        await self.server.stop(0)
+
+
+class World:
+    """A database, and the coordinators that come and go on it."""
+
+    def __init__(self) -> None:
+        self.database = MemoryDatabase()
+        self._coordinators: list[Coordinator] = []
+
+    async def coordinator(self, **timing: int) -> Coordinator:
+        stores = memory_stores(self.database, coordinator_id="c1", lanes=2)
+        epoch = await stores.incarnations.incarnate("c1", 2)
+        fatal: list[BaseException] = []
+        supervisor = Supervisor(stores, SystemClock(), SystemIds(), "c1", epoch, 2, Timing(**timing), fatal.append)
+        await supervisor.recover()
+        server = grpc.aio.server()
+        agent_service_pb2_grpc.add_AgentServiceServicer_to_server(_Edge(supervisor), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        made = Coordinator(stores, supervisor, Engine(supervisor), server, f"127.0.0.1:{port}", fatal)
+        self._coordinators.append(made)
+        return made
+
+    async def close(self) -> None:
+        for coordinator in self._coordinators:
+            coordinator.check()
+            for agent in coordinator.agents:
+                await agent.vanish()
+            with contextlib.suppress(Exception):
+                await coordinator.supervisor.stop()
+            await coordinator.server.stop(0)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    yield made
+    await made.close()

@@ -1,0 +1,156 @@
+"""An agent that does what a test tells it, over the real wire."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections import deque
+from typing import TYPE_CHECKING
+
+import grpc
+
+from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock.agent.v1 import agent_service_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PATIENCE = 10.0
+
+
+class ScriptedAgent:
+    """Reads everything that comes into lists; writes what the test says."""
+
+    def __init__(self, address: str, agent_id: str = "agent-1", *, slots: int = 4, boot_id: str = "boot-1") -> None:
+        self.agent_id = agent_id
+        self.boot_id = boot_id
+        self.slots = slots
+        self.queues = ["default"]
+        self.labels: dict[str, str] = {}
+        self.held: list[wire.HeldLease] = []
+        self.grants: deque[wire.LeaseGrant] = deque()
+        self.acks: list[wire.ResultAck] = []
+        self.cancels: list[wire.CancelledLease] = []
+        self.verdicts: list[wire.LeaseVerdict] = []
+        self.beats: list[wire.HeartbeatAck] = []
+        self.goaways: list[wire.Goaway] = []
+        self.welcome: wire.Welcome | None = None
+        self.ended = asyncio.Event()
+        self._changed = asyncio.Condition()
+        self._seq = itertools.count(1)
+        self._channel = grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+        self._call = agent_service_pb2_grpc.AgentServiceStub(self._channel).Connect()
+        self._reader: asyncio.Task[None] | None = None
+
+    async def connect(self, *, credits: int | None = None) -> wire.Welcome:
+        await self.say(
+            hello=wire.Hello(
+                protocol_versions=[1],
+                agent_id=self.agent_id,
+                boot_id=self.boot_id,
+                queues=self.queues,
+                labels=self.labels,
+                slots=self.slots,
+                held_leases=self.held,
+            )
+        )
+        self._reader = asyncio.create_task(self._read())
+        await self.until(lambda: self.welcome is not None)
+        assert self.welcome is not None
+        await self.say(credits=wire.Credits(grant_limit=self.slots if credits is None else credits))
+        return self.welcome
+
+    async def say(self, **body: object) -> None:
+        await self._call.write(wire.AgentMessage(seq=next(self._seq), **body))  # type: ignore[arg-type]  # one of its bodies
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                message = await self._call.read()
+                if message is grpc.aio.EOF:
+                    return
+                assert isinstance(message, wire.CoordinatorMessage)
+                async with self._changed:
+                    self._note(message)
+                    self._changed.notify_all()
+        except grpc.aio.AioRpcError:
+            return
+        finally:
+            self.ended.set()
+            async with self._changed:
+                self._changed.notify_all()
+
+    def _note(self, message: wire.CoordinatorMessage) -> None:
+        match message.WhichOneof("body"):
+            case "welcome":
+                self.welcome = message.welcome
+            case "lease_grants":
+                self.grants.extend(message.lease_grants.grants)
+                self.held += [
+                    wire.HeldLease(lease=grant.lease, phase=wire.LEASE_PHASE_ACCEPTED, attempt=grant.attempt)
+                    for grant in message.lease_grants.grants
+                ]
+            case "result_acks":
+                self.acks.extend(message.result_acks.acks)
+            case "cancel":
+                self.cancels.extend(message.cancel.leases)
+            case "lease_verdicts":
+                self.verdicts.extend(message.lease_verdicts.verdicts)
+            case "heartbeat_ack":
+                self.beats.append(message.heartbeat_ack)
+            case "goaway":
+                self.goaways.append(message.goaway)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE), self._changed:
+            await self._changed.wait_for(condition)
+
+    async def grant(self) -> wire.LeaseGrant:
+        """The next grant, accepted."""
+        await self.until(lambda: bool(self.grants))
+        grant = self.grants.popleft()
+        await self.say(leases_accepted=wire.LeasesAccepted(leases=[grant.lease]))
+        return grant
+
+    async def succeed(self, grant: wire.LeaseGrant, output: bytes = b"null") -> bytes:
+        return await self._result(grant, wire.StepResult(status=wire.RESULT_STATUS_OK, output=output))
+
+    async def fail(self, grant: wire.LeaseGrant, reason: str = "UserError") -> bytes:
+        error = wire.ResultError(reason=reason, message="it did not work", error_class="builtins.ValueError")
+        return await self._result(grant, wire.StepResult(status=wire.RESULT_STATUS_FAILED, error=error))
+
+    async def _result(self, grant: wire.LeaseGrant, result: wire.StepResult) -> bytes:
+        result.lease.CopyFrom(grant.lease)
+        result.attempt = grant.attempt
+        result.result_id = os.urandom(16)
+        self.held = [held for held in self.held if held.lease != grant.lease]
+        await self.say(results=wire.Results(results=[result]))
+        return result.result_id
+
+    async def more(self, limit: int) -> None:
+        await self.say(credits=wire.Credits(grant_limit=limit))
+
+    async def beat(self) -> wire.HeartbeatAck:
+        before = len(self.beats)
+        echo = self.beats[-1].echo if self.beats else 0
+        await self.say(heartbeat=wire.Heartbeat(leases=self.held, echo=echo))
+        await self.until(lambda: len(self.beats) > before)
+        return self.beats[-1]
+
+    async def acked(self, result_id: bytes) -> wire.ResultAck:
+        await self.until(lambda: any(ack.result_id == result_id for ack in self.acks))
+        return next(ack for ack in self.acks if ack.result_id == result_id)
+
+    async def vanish(self) -> None:
+        """End the stream without a word."""
+        self._call.cancel()
+        if self._reader is not None:
+            await asyncio.wait({self._reader})
+        await self._channel.close()
+
+    async def goodbye(self) -> None:
+        await self.say(goodbye=wire.Goodbye(reason="test"))
+        async with asyncio.timeout(PATIENCE):
+            await self.ended.wait()
+        await self._channel.close()
