@@ -60,6 +60,7 @@ _IN_USE_SECONDS = 1.0
 _RELEASE_SECONDS = 30.0
 _SHARED_MEMORY_SECONDS = 5.0
 _PORT_ATTEMPTS = 5
+_LEAST_FREE_BYTES = 1 << 20
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -274,9 +275,9 @@ class EmbeddedPostgres:
 
     def _place(self) -> _Place:
         if os.geteuid() != 0:
-            return _Place(installed_programs(), -1, -1)
+            return _Place(self._folder, installed_programs(), -1, -1)
         uid, gid = self._server_user()
-        return _Place(programs_for(uid, gid), uid, gid)
+        return _Place(self._folder, programs_for(uid, gid), uid, gid)
 
     def _server_user(self) -> tuple[int, int]:
         """Who runs the server that root starts: the owner of the data, unless that is root."""
@@ -412,9 +413,10 @@ class _Data:
 
 
 class _Place:
-    """The programs, and the user that runs them (-1: the one who we are)."""
+    """The data folder, the programs, and the user that runs them (-1: the one who we are)."""
 
-    def __init__(self, programs: Path, uid: int, gid: int) -> None:
+    def __init__(self, folder: Path, programs: Path, uid: int, gid: int) -> None:
+        self.folder = folder
         self.programs = programs
         self.uid = uid
         self.gid = gid
@@ -448,12 +450,12 @@ class _Place:
             extra_groups=None if self.uid < 0 else (),
         )
         if asked.returncode != 0:
-            raise _server_failure(None, asked.stdout)
+            raise _server_failure(self.folder, asked.stdout)
 
 
-def _server_failure(folder: Path | None, complaint: str) -> EmbeddedPostgresError:
-    where = f" in {folder}" if folder else ""
-    if "No space left on device" in complaint or "Disk quota exceeded" in complaint:
+def _server_failure(folder: Path, complaint: str) -> EmbeddedPostgresError:
+    where = f" in {folder}"
+    if "No space left on device" in complaint or "Disk quota exceeded" in complaint or _is_full(folder):
         return DiskFull(f"no room for the database{where}", remedy="make room, or give a folder on another disk")
     if "incompatible with server" in complaint:
         return EmbeddedPostgresError(
@@ -462,6 +464,14 @@ def _server_failure(folder: Path | None, complaint: str) -> EmbeddedPostgresErro
         )
     said = "; ".join(line.strip() for line in complaint.strip().splitlines()[-5:])
     return EmbeddedPostgresError(f"PostgreSQL ended{where}: {said or 'it said nothing'}")
+
+
+def _is_full(folder: Path) -> bool:
+    """Then even the complaint may be missing from the log."""
+    try:
+        return shutil.disk_usage(folder).free < _LEAST_FREE_BYTES
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
