@@ -1,0 +1,665 @@
+"""The agent's session as a state machine: what it holds, what it owes, what it may start.
+
+Pure: inputs and instants in, effects out; `next_deadline` says when `handle_timer` wants to be called. What must
+always hold:
+
+- nothing starts before its acceptance is written, nor past its lease's deadline;
+- a lease's deadline counts from before the agent sent the message that the coordinator refers to;
+- of a step run the newest token alone is held: an older attempt is killed, its result is forgotten;
+- a result is kept until it is acknowledged, or until the coordinator says that nobody wants it.
+
+The timers that concern many leases are lower bounds: at the bound all leases are looked at, and the next bound is
+found. So a short step costs no timer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from penstock_agent.core import effects as do
+from penstock_agent.core import inputs as said
+from penstock_agent.core.leases import (
+    Ended,
+    Ending,
+    Grant,
+    Handle,
+    Held,
+    Lease,
+    LeaseKey,
+    Outcome,
+    Phase,
+    Restored,
+    Result,
+    conclude,
+    unstarted_result_id,
+)
+from penstock_agent.core.pace import QUEUED_SPAN, Pace, depth
+from penstock_agent.core.session import Session
+
+SPOOL_AFTER = 100_000
+"""A result that is unacknowledged for so long goes to the spool."""
+LEAVE_AFTER = 10_000_000
+"""So long a drained agent waits for the acknowledgement of its last results; then they stay in the spool."""
+MOST_UNACKED = 10_000
+"""With so many unacknowledged results an agent takes no more work."""
+HEARTBEAT_JITTER = 0.2
+
+
+class Holder:
+    """`slots` attempts run at once; below `disk_floor` bytes of free disk it takes no work."""
+
+    def __init__(self, slots: int, disk_floor: int = 0, restored: Iterable[Restored] = ()) -> None:
+        self.slots = slots
+        self.highest_coordinator_epoch = 0
+        self.last_session_epoch = 0
+        self.session: Session | None = None
+        self.draining = False
+        self.left = False
+        self.pace = Pace()
+        self._disk_floor = disk_floor
+        self._disk_full = False
+        self._held: dict[LeaseKey, Lease] = {}
+        self._by_handle: dict[Handle, Lease] = {}
+        self._running: dict[Handle, Lease] = {}
+        self._unacked: dict[Handle, Lease] = {}
+        self._waiters: dict[Handle, Lease] = {}
+        self._last_handle = 0
+        self._check_at: int | None = None
+        self._spool_at: int | None = None
+        self._drain_at: int | None = None
+        self._leave_at: int | None = None
+        self._drain_reason = ""
+        self._out: list[do.Effect] = []
+        self._routes: dict[type, Callable[[int, Any], None]] = {
+            said.StreamOpened: self._stream_opened,
+            said.StreamClosed: self._stream_closed,
+            said.Welcomed: self._welcomed,
+            said.AcceptsWritten: self._accepts_written,
+            said.AttemptsStarted: self._attempts_started,
+            said.AttemptsEnded: self._attempts_ended,
+            said.LeasesUnstarted: self._leases_unstarted,
+            said.LeasesRefused: self._leases_refused,
+            said.DrainRequested: self._drain_requested,
+            said.DiskMeasured: self._disk_measured,
+        }
+        self._words: dict[type, Callable[[int, Session, Any], None]] = {
+            said.Granted: self._granted,
+            said.HeartbeatAcked: self._heartbeat_acked,
+            said.Judged: self._judged,
+            said.ResultsAcked: self._results_acked,
+            said.CancelOrdered: self._cancel_ordered,
+            said.ReturnOrdered: self._return_ordered,
+            said.Paused: self._paused,
+            said.Resumed: self._resumed,
+            said.DrainOrdered: self._drain_ordered,
+            said.GoawayOrdered: self._goaway_ordered,
+            said.Redirected: self._redirected,
+        }
+        for result in restored:
+            self._restore(result)
+
+    # --- the outside
+
+    def handle(self, now: int, message: said.Input) -> list[do.Effect]:
+        """What follows from an input. Words of any stream but the open, welcomed one have no effect."""
+        self._out = []
+        if isinstance(message, said.Word):
+            session = self.session
+            if session is not None and session.stream == message.stream and session.welcomed:
+                self._words[type(message)](now, session, message)
+        else:
+            self._routes[type(message)](now, message)
+        self._settle(now)
+        return self._out
+
+    def next_deadline(self) -> int | None:
+        session = self.session
+        bounds = [self._check_at, self._spool_at, self._drain_at, self._leave_at]
+        if session is not None:
+            bounds += [session.heartbeat_at, session.resend_at]
+        return min((bound for bound in bounds if bound is not None), default=None)
+
+    def handle_timer(self, now: int, chance: float) -> list[do.Effect]:
+        """What is due. `chance`, evenly drawn from [0, 1), spreads heartbeats."""
+        self._out = []
+        if _due(self._check_at, now):
+            self._check_leases(now)
+        if _due(self._spool_at, now):
+            self._spool_old_results(now)
+        if _due(self._drain_at, now):
+            self._end_patience(now)
+        session = self.session
+        if session is not None and _due(session.heartbeat_at, now):
+            spread = 1 + HEARTBEAT_JITTER * (2 * chance - 1)
+            session.heartbeat_at = now + int(session.heartbeat_interval * spread)
+            self._out.append(do.SendHeartbeat())
+        if session is not None and _due(session.resend_at, now):
+            self._resend_results(now, session)
+        self._settle(now)
+        return self._out
+
+    def stamp(self, now: int) -> int:
+        """The number of the message that is about to be sent on the open stream."""
+        assert self.session is not None
+        return self.session.stamp(now)
+
+    def snapshot(self, now: int) -> list[Held]:
+        """All that is held, but for grants whose acceptance is not written: those may still be forgotten."""
+        return [
+            Held(lease.key, lease.token, lease.phase, lease.attempt, _elapsed(lease, now))
+            for lease in self._held.values()
+            if lease.phase is not Phase.GRANTED
+        ]
+
+    def lease(self, handle: Handle) -> Lease | None:
+        return self._by_handle.get(handle)
+
+    def holds(self, lease: Lease) -> bool:
+        return self._held.get(lease.key) is lease
+
+    @property
+    def unacked(self) -> int:
+        return len(self._unacked)
+
+    @property
+    def unfinished(self) -> int:
+        """Leases without a result, with attempts that are still being killed."""
+        return len(self._by_handle) - len(self._unacked)
+
+    # --- the stream
+
+    def _stream_opened(self, now: int, opened: said.StreamOpened) -> None:
+        self._forget_unaccepted()
+        self.session = Session(opened.stream)
+        for lease in self._held.values():
+            lease.named_seq = 1
+        self._out.append(do.SayHello())
+
+    def _stream_closed(self, now: int, closed: said.StreamClosed) -> None:
+        if self.session is None or self.session.stream != closed.stream:
+            return
+        self.session = None
+        self._forget_unaccepted()
+        self._spool([lease for lease in self._unacked.values() if not _result(lease).spooled])
+
+    def _forget_unaccepted(self) -> None:
+        """Grants that were never accepted are as good as lost: the next Hello does not name them."""
+        for lease in [lease for lease in self._held.values() if lease.phase is Phase.GRANTED]:
+            self._forget(lease)
+
+    def _welcomed(self, now: int, welcome: said.Welcomed) -> None:
+        session = self.session
+        if session is None or session.stream != welcome.stream or session.welcomed:
+            return
+        if welcome.coordinator_epoch < self.highest_coordinator_epoch:
+            self._out.append(do.CloseStream("stale_coordinator"))
+            return
+        self.highest_coordinator_epoch = welcome.coordinator_epoch
+        self.last_session_epoch = session.epoch = welcome.session_epoch
+        session.welcomed = True
+        session.heartbeat_interval = welcome.heartbeat_interval
+        session.lease_ttl = welcome.lease_ttl
+        session.resend_interval = welcome.resend_interval
+        session.heartbeat_at = now + welcome.heartbeat_interval
+        if self.draining:
+            self._say_draining(now)
+        if self._unacked:
+            self._send(now, list(self._unacked.values()))
+
+    def _paused(self, now: int, session: Session, paused: said.Paused) -> None:
+        session.paused = True
+
+    def _resumed(self, now: int, session: Session, resumed: said.Resumed) -> None:
+        session.paused = False
+
+    def _goaway_ordered(self, now: int, session: Session, goaway: said.GoawayOrdered) -> None:
+        self._out.append(do.CloseStream(goaway.reason, goaway.reconnect_after))
+
+    def _redirected(self, now: int, session: Session, redirect: said.Redirected) -> None:
+        self._out.append(do.UseAddress(redirect.address))
+        self._out.append(do.CloseStream("redirected", 0))
+
+    # --- leases come
+
+    def _granted(self, now: int, session: Session, granted: said.Granted) -> None:
+        deadline = session.deadline(granted.basis_seq, granted.ttl)
+        accepted: list[Lease] = []
+        rejected: list[tuple[LeaseKey, int, str, str]] = []
+        for grant in granted.grants:
+            session.grants_seen = max(session.grants_seen, grant.grant_seq)
+            old = self._held.get(grant.key)
+            if old is not None and old.token == grant.token:
+                continue
+            refusal = self._refusal(now, session, grant, deadline, old)
+            if refusal is not None:
+                rejected.append((grant.key, grant.token, *refusal))
+                continue
+            assert deadline is not None
+            accepted.append(self._take(grant, deadline, old))
+        if accepted:
+            self._check_by(deadline)
+            self._out.append(do.Accept(accepted))
+        if rejected:
+            self._out.append(do.Reject(rejected))
+
+    def _refusal(
+        self, now: int, session: Session, grant: Grant, deadline: int | None, old: Lease | None
+    ) -> tuple[str, str] | None:
+        if old is not None and old.token > grant.token:
+            return "stale_token", "a newer lease of the step run is held"
+        if self.draining:
+            return "draining", self._drain_reason
+        if grant.grant_seq > session.limit_sent:
+            return "over_capacity", f"grant {grant.grant_seq} is beyond the limit {session.limit_sent}"
+        if self._disk_full:
+            return "no_space", f"less than {self._disk_floor} bytes of disk are free"
+        if deadline is None or deadline <= now:
+            return "deadline_passed", "the lease ended before it arrived"
+        return None
+
+    def _take(self, grant: Grant, deadline: int, old: Lease | None) -> Lease:
+        self._last_handle += 1
+        lease = Lease(
+            handle=self._last_handle,
+            key=grant.key,
+            token=grant.token,
+            attempt=grant.attempt,
+            deadline=deadline,
+            timeout=grant.timeout,
+            stop_grace=grant.stop_grace,
+            work=grant.work,
+        )
+        if old is not None:
+            lease.waits_for = old.handle if old.entered and old.phase is not Phase.FINISHED else old.waits_for
+            self._abandon(old)
+        if lease.waits_for is not None:
+            self._waiters[lease.waits_for] = lease
+        self._held[lease.key] = lease
+        self._by_handle[lease.handle] = lease
+        return lease
+
+    def _restore(self, restored: Restored) -> None:
+        old = self._held.get(restored.key)
+        if old is not None and old.token >= restored.token:
+            return
+        if old is not None:
+            self._forget(old)
+        self._last_handle += 1
+        lease = Lease(self._last_handle, restored.key, restored.token, restored.attempt, 0, None, 0, None)
+        lease.phase = Phase.FINISHED
+        lease.result = Result(
+            restored.result_id, restored.status, restored.ended_at, restored.body, sent_at=None, spooled=True
+        )
+        self._held[lease.key] = self._by_handle[lease.handle] = self._unacked[lease.handle] = lease
+
+    def _accepts_written(self, now: int, written: said.AcceptsWritten) -> None:
+        ready: list[Lease] = []
+        for handle in written.handles:
+            lease = self._by_handle.get(handle)
+            if lease is None or lease.phase is not Phase.GRANTED:
+                continue
+            lease.phase = Phase.ACCEPTED
+            lease.named_seq = written.seq
+            if lease.waits_for not in self._by_handle:
+                ready.append(lease)
+        self._start(now, ready)
+
+    def _start(self, now: int, leases: list[Lease]) -> None:
+        late = [lease for lease in leases if lease.deadline <= now]
+        if late:
+            self._reject(late, "deadline_passed", "the lease ended before the attempt could start")
+            leases = [lease for lease in leases if lease.deadline > now]
+        for lease in leases:
+            lease.entered = True
+        if leases:
+            self._out.append(do.Start(leases))
+
+    def _reject(self, leases: list[Lease], reason: str, message: str) -> None:
+        for lease in leases:
+            self._forget(lease)
+        self._out.append(do.Reject([(lease.key, lease.token, reason, message) for lease in leases]))
+
+    # --- leases go on
+
+    def _heartbeat_acked(self, now: int, session: Session, ack: said.HeartbeatAcked) -> None:
+        session.echo = ack.echo
+        deadline = session.deadline(ack.basis_seq, ack.ttl)
+        revoked = set(ack.revoked)
+        for lease in list(self._held.values()):
+            if (lease.key, lease.token) in revoked:
+                if lease.phase is not Phase.FINISHED:
+                    self._abandon(lease)
+            elif deadline is not None and 0 < lease.named_seq <= ack.basis_seq:
+                lease.deadline = max(lease.deadline, deadline)
+
+    def _judged(self, now: int, session: Session, judged: said.Judged) -> None:
+        resend: list[Lease] = []
+        for key, token, verdict, ttl in judged.verdicts:
+            lease = self._find(key, token)
+            if lease is None:
+                continue
+            if verdict is said.Verdict.CONTINUE:
+                deadline = session.deadline(judged.basis_seq, ttl)
+                lease.deadline = max(lease.deadline, deadline or 0)
+            elif verdict is said.Verdict.SEND_RESULT:
+                if lease.result is not None and lease.result.sent_at is None:
+                    resend.append(lease)
+            elif verdict is said.Verdict.ABORT or lease.phase is Phase.FINISHED:
+                self._abandon(lease)
+        self._send(now, resend)
+
+    def _attempts_started(self, now: int, started: said.AttemptsStarted) -> None:
+        for handle in started.handles:
+            lease = self._by_handle.get(handle)
+            if lease is None or lease.phase is not Phase.ACCEPTED:
+                continue
+            lease.phase = Phase.RUNNING
+            lease.started_at = now
+            self._running[handle] = lease
+            if lease.timeout is not None:
+                self._check_by(now + lease.timeout)
+
+    # --- leases end
+
+    def _attempts_ended(self, now: int, ended: said.AttemptsEnded) -> None:
+        results: list[Lease] = []
+        for outcome in ended.outcomes:
+            lease = self._by_handle.get(outcome.handle)
+            if lease is None or lease.phase is Phase.FINISHED:
+                continue
+            if outcome.ended is not Ended.NEVER_STARTED:
+                self.pace.add(outcome.run_time)
+            if self._conclude(now, lease, outcome):
+                results.append(lease)
+        self._send(now, results)
+
+    def _conclude(self, now: int, lease: Lease, outcome: Outcome) -> bool:
+        """Whether there is a result to send."""
+        self._running.pop(lease.handle, None)
+        if lease.ending is Ending.ABANDONED:
+            self._forget(lease)
+            self._release(now, lease.handle)
+            return False
+        status = conclude(lease.ending, outcome.ended)
+        if status is None:
+            started = outcome.ended is not Ended.NEVER_STARTED
+            self._forget(lease)
+            self._out.append(do.SendReturned([(lease.key, lease.token, started)]))
+            return False
+        self._finish(now, lease, Result(outcome.result_id, status, now, outcome.body))
+        return True
+
+    def _finish(self, now: int, lease: Lease, result: Result) -> None:
+        lease.phase = Phase.FINISHED
+        lease.result = result
+        self._unacked[lease.handle] = lease
+        self._spool_at = _sooner(self._spool_at, now + SPOOL_AFTER)
+
+    def _release(self, now: int, handle: Handle) -> None:
+        """An attempt is dead: a newer one of the same step run may start."""
+        lease = self._waiters.pop(handle, None)
+        if lease is not None and self.holds(lease) and lease.phase is Phase.ACCEPTED:
+            self._start(now, [lease])
+
+    def _leases_unstarted(self, now: int, unstarted: said.LeasesUnstarted) -> None:
+        returned: list[tuple[LeaseKey, int, bool]] = []
+        for handle in unstarted.handles:
+            lease = self._by_handle.get(handle)
+            if lease is None or lease.phase is Phase.FINISHED:
+                continue
+            if lease.ending in (Ending.CANCELLED, Ending.ABANDONED):
+                self._end_unstarted(now, lease)
+            else:
+                self._forget(lease)
+                returned.append((lease.key, lease.token, False))
+        if returned:
+            self._out.append(do.SendReturned(returned))
+
+    def _end_unstarted(self, now: int, lease: Lease) -> None:
+        outcome = Outcome(lease.handle, Ended.NEVER_STARTED, unstarted_result_id(lease), 0)
+        if self._conclude(now, lease, outcome):
+            self._send(now, [lease])
+
+    def _leases_refused(self, now: int, refused: said.LeasesRefused) -> None:
+        gone = [lease for handle in refused.handles if (lease := self._by_handle.get(handle)) is not None]
+        ending = [lease for lease in gone if lease.ending is not None]
+        for lease in ending:
+            self._end_unstarted(now, lease)
+        plain = [lease for lease in gone if lease.ending is None]
+        if plain:
+            self._reject(plain, refused.reason, refused.message)
+
+    def _cancel_ordered(self, now: int, session: Session, cancel: said.CancelOrdered) -> None:
+        for key, token, reason, grace in cancel.leases:
+            lease = self._find(key, token)
+            if lease is not None:
+                self._stop(now, lease, Ending.CANCELLED, reason, grace)
+
+    def _stop(self, now: int, lease: Lease, ending: Ending, reason: str, grace: int) -> None:
+        """Politely, with a kill after `grace`; 0 kills at once. Again is harmless; sooner counts."""
+        if lease.phase is Phase.FINISHED:
+            return
+        if lease.ending is None or lease.ending is Ending.HANDED_BACK:
+            lease.ending, lease.ending_reason = ending, reason
+        if not lease.entered:
+            self._end_unstarted(now, lease)
+            return
+        if grace <= 0:
+            self._kill(lease)
+            return
+        if lease.kill_at is None and not lease.killed:
+            self._out.append(do.Stop(lease.handle))
+        lease.kill_at = _sooner(lease.kill_at, now + grace)
+        self._check_by(lease.kill_at)
+
+    def _kill(self, lease: Lease) -> None:
+        if not lease.killed:
+            lease.killed = True
+            lease.kill_at = None
+            self._out.append(do.Kill(lease.handle))
+
+    def _abandon(self, lease: Lease) -> None:
+        """Nobody wants to hear of it. What runs stays known until it is dead."""
+        if lease.phase is Phase.FINISHED or not lease.entered:
+            self._forget(lease)
+            return
+        lease.ending = Ending.ABANDONED
+        del self._held[lease.key]
+        self._kill(lease)
+
+    def _forget(self, lease: Lease) -> None:
+        if self._held.get(lease.key) is lease:
+            del self._held[lease.key]
+        self._by_handle.pop(lease.handle, None)
+        self._running.pop(lease.handle, None)
+        if self._unacked.pop(lease.handle, None) is not None and _result(lease).spooled:
+            self._out.append(do.Unspool([_result(lease).result_id]))
+
+    def _check_leases(self, now: int) -> None:
+        """Deadlines of leases, of attempts and of polite stops."""
+        self._check_at = None
+        late: list[Lease] = []
+        for lease in list(self._by_handle.values()):
+            if lease.phase is Phase.FINISHED or lease.killed:
+                continue
+            overrun = lease.phase is Phase.RUNNING and lease.timeout is not None
+            ends_at = lease.started_at + lease.timeout if overrun and lease.timeout is not None else None
+            if lease.deadline <= now and not lease.entered:
+                late.append(lease)
+            elif lease.deadline <= now:
+                self._stop(now, lease, Ending.LEASE_EXPIRED, "", 0)
+            elif _due(ends_at, now):
+                self._stop(now, lease, Ending.TIMED_OUT, "", 0)
+            elif _due(lease.kill_at, now):
+                self._kill(lease)
+            else:
+                for bound in (lease.deadline, ends_at, lease.kill_at):
+                    self._check_by(bound)
+        if late:
+            self._reject(late, "deadline_passed", "the lease ended before the attempt could start")
+
+    def _check_by(self, bound: int | None) -> None:
+        if bound is not None:
+            self._check_at = _sooner(self._check_at, bound)
+
+    # --- results
+
+    def _send(self, now: int, leases: list[Lease]) -> None:
+        session = self.session
+        if not leases or session is None or not session.welcomed:
+            return
+        for lease in leases:
+            _result(lease).sent_at = now
+        session.resend_at = _sooner(session.resend_at, now + session.resend_interval)
+        self._out.append(do.SendResults(leases))
+
+    def _resend_results(self, now: int, session: Session) -> None:
+        session.resend_at = None
+        due: list[Lease] = []
+        for lease in self._unacked.values():
+            sent_at = _result(lease).sent_at
+            again_at = now if sent_at is None else sent_at + session.resend_interval
+            if again_at <= now:
+                due.append(lease)
+            else:
+                session.resend_at = _sooner(session.resend_at, again_at)
+        self._send(now, due)
+
+    def _results_acked(self, now: int, session: Session, acked: said.ResultsAcked) -> None:
+        unspooled: list[bytes] = []
+        for key, token, result_id in acked.acks:
+            lease = self._find(key, token)
+            if lease is None or lease.result is None or lease.result.result_id != result_id:
+                continue
+            if lease.result.spooled:
+                unspooled.append(result_id)
+            del self._held[key]
+            del self._by_handle[lease.handle]
+            del self._unacked[lease.handle]
+        if unspooled:
+            self._out.append(do.Unspool(unspooled))
+
+    def _spool_old_results(self, now: int) -> None:
+        self._spool_at = None
+        old: list[Lease] = []
+        for lease in self._unacked.values():
+            result = _result(lease)
+            if result.spooled:
+                continue
+            if result.ended_at + SPOOL_AFTER <= now:
+                old.append(lease)
+            else:
+                self._spool_at = _sooner(self._spool_at, result.ended_at + SPOOL_AFTER)
+        self._spool(old)
+
+    def _spool(self, leases: list[Lease]) -> None:
+        for lease in leases:
+            _result(lease).spooled = True
+        if leases:
+            self._out.append(do.Spool(leases))
+
+    # --- handing back, draining
+
+    def _return_ordered(self, now: int, session: Session, order: said.ReturnOrdered) -> None:
+        self._call_back([lease for key, token in order.leases if (lease := self._find(key, token)) is not None])
+
+    def _call_back(self, leases: list[Lease]) -> None:
+        """Hand back what has not started."""
+        waiting = [lease for lease in leases if lease.phase in (Phase.GRANTED, Phase.ACCEPTED)]
+        entered = [lease.handle for lease in waiting if lease.entered]
+        outside = [lease for lease in waiting if not lease.entered]
+        for lease in outside:
+            self._forget(lease)
+        if outside:
+            self._out.append(do.SendReturned([(lease.key, lease.token, False) for lease in outside]))
+        if entered:
+            self._out.append(do.Withdraw(entered))
+
+    def _drain_ordered(self, now: int, session: Session, drain: said.DrainOrdered) -> None:
+        if not self.draining:
+            self._drain(now, drain.deadline, drain.reason)
+
+    def _drain_requested(self, now: int, drain: said.DrainRequested) -> None:
+        if self.draining:
+            self._end_patience(now)
+        else:
+            self._drain(now, drain.patience, drain.reason)
+
+    def _drain(self, now: int, patience: int, reason: str) -> None:
+        self.draining = True
+        self._drain_at = now + patience
+        self._drain_reason = reason
+        self._say_draining(now)
+        self._call_back(list(self._held.values()))
+
+    def _say_draining(self, now: int) -> None:
+        if self.session is not None and self.session.welcomed:
+            self._out.append(do.SendDraining(max((self._drain_at or now) - now, 0), self._drain_reason))
+
+    def _end_patience(self, now: int) -> None:
+        """What still runs is stopped politely and handed back."""
+        self._drain_at = None
+        for lease in list(self._held.values()):
+            self._stop(now, lease, Ending.HANDED_BACK, self._drain_reason, lease.stop_grace)
+
+    def _disk_measured(self, now: int, measured: said.DiskMeasured) -> None:
+        self._disk_full = measured.free_bytes < self._disk_floor
+
+    # --- after every input
+
+    def _settle(self, now: int) -> None:
+        if self.draining:
+            self._leave(now)
+        elif self.session is not None and self.session.welcomed:
+            self._raise_credits(now, self.session)
+
+    def _leave(self, now: int) -> None:
+        session = self.session
+        if self.unfinished or self.left:
+            return
+        self._leave_at = self._leave_at or now + LEAVE_AFTER
+        connected = session is not None and session.welcomed
+        if now >= self._leave_at or (connected and not self._unacked):
+            self._leave_at = None
+            self.left = True
+            self._out.append(do.SendGoodbye(self._drain_reason))
+
+    def _raise_credits(self, now: int, session: Session) -> None:
+        if session.paused or self._disk_full or len(self._unacked) >= MOST_UNACKED:
+            return
+        capacity = self._capacity(now)
+        room = capacity - self.unfinished
+        limit = session.grants_seen + room
+        more = limit - session.limit_sent
+        # Few messages while credits are left; at once when there are none.
+        if more > 0 and (more * 4 >= capacity or session.limit_sent <= session.grants_seen):
+            session.limit_sent = limit
+            self._out.append(do.SendCredits(limit))
+
+    def _capacity(self, now: int) -> int:
+        """A slot that runs something long has room for that alone."""
+        long = sum(1 for lease in self._running.values() if now - lease.started_at > QUEUED_SPAN)
+        long = min(long, self.slots)
+        return long + int((self.slots - long) * depth(self.pace.mean))
+
+    def _find(self, key: LeaseKey, token: int) -> Lease | None:
+        lease = self._held.get(key)
+        return lease if lease is not None and lease.token == token else None
+
+
+def _result(lease: Lease) -> Result:
+    assert lease.result is not None
+    return lease.result
+
+
+def _elapsed(lease: Lease, now: int) -> int:
+    return now - lease.started_at if lease.started_at else 0
+
+
+def _due(bound: int | None, now: int) -> bool:
+    return bound is not None and bound <= now
+
+
+def _sooner(bound: int | None, other: int) -> int:
+    return other if bound is None or other < bound else bound

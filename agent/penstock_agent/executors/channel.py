@@ -1,0 +1,150 @@
+"""What the agent and its worker processes say to each other.
+
+Tasks go as packets: one packet is one attempt, and the queue is the socket's own. The worker takes a packet when it
+begins that attempt; the agent holds a second descriptor of the same end and can take back, for certain, what has not
+begun. Results and log lines come back as frames (length, MessagePack) on two streams, so that a flood of lines never
+holds up a result.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TypeAlias
+
+import msgspec
+
+LARGEST_PACKET = 32 * 1024
+"""Larger tasks go through a file in the worker's folder, named by the packet."""
+LARGEST_FRAME = 8 * 1024 * 1024
+
+STDOUT, STDERR, SYSTEM = 1, 2, 3
+"""Sources of log lines; the numbers are those of the proto."""
+
+_LENGTH = struct.Struct(">I")
+
+
+class FunctionWork(msgspec.Struct, frozen=True, tag="function", array_like=True):
+    module: str
+    qualname: str
+
+
+class OutputSource(msgspec.Struct, frozen=True, array_like=True):
+    name: str
+    stdout: bool
+    file: str
+    json: bool
+
+
+class CommandWork(msgspec.Struct, frozen=True, tag="command", array_like=True):
+    """`argv`, or `shell` if that is not empty."""
+
+    argv: list[str]
+    shell: str
+    outputs: list[OutputSource]
+    success_exit_codes: list[int]
+    bundle_dir: str
+    env: dict[str, str]
+
+
+class Task(msgspec.Struct, array_like=True):
+    """One attempt. `deadline` is an instant of the lease clock: past it nothing is begun."""
+
+    handle: int
+    deadline: int
+    work: FunctionWork | CommandWork
+    run_id: str
+    pipeline: str
+    step: str
+    item: int
+    attempt: int
+    idempotency_key: str
+    inputs: dict[str, bytes]
+    parameters: bytes
+    trace_context: dict[str, str]
+    max_output_bytes: int
+
+
+class Failure(msgspec.Struct, array_like=True):
+    reason: str
+    message: str
+    error_class: str = ""
+    error_bases: list[str] = []
+    traceback: str = ""
+
+
+class Ready(msgspec.Struct, tag="ready", array_like=True):
+    """The worker takes tasks from now on."""
+
+
+class Finished(msgspec.Struct, tag="finished", array_like=True):
+    """An attempt ended; without a failure it is OK. Times in µs. `stopped`: by the agent's SIGTERM."""
+
+    handle: int
+    output: bytes = b""
+    failure: Failure | None = None
+    stopped: bool = False
+    run_time: int = 0
+    cpu_time: int = 0
+    peak_memory_bytes: int = 0
+    exit_code: int | None = None
+    metrics: dict[str, float] = {}
+    metadata: dict[str, str] = {}
+
+
+class Refused(msgspec.Struct, tag="refused", array_like=True):
+    """Not begun: the lease had ended."""
+
+    handle: int
+
+
+FromWorker: TypeAlias = Ready | Finished | Refused
+
+
+class LogLines(msgspec.Struct, array_like=True):
+    """Lines of one attempt, each (number, source, offset in µs, text)."""
+
+    handle: int
+    lines: list[tuple[int, int, int, str]]
+
+
+class Setup(msgspec.Struct):
+    """What a worker is started with: descriptors, folders, limits."""
+
+    tasks: int
+    results: int
+    logs: int
+    control: int
+    out: int
+    err: int
+    work_dir: str
+    bundle_dir: str
+    log_lines: int
+    log_bytes: int
+
+
+def frame(payload: bytes) -> bytes:
+    return _LENGTH.pack(len(payload)) + payload
+
+
+class FrameBuffer:
+    """Cuts a stream of bytes into the payloads of its frames."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The payloads that are complete now. ValueError: a length that no frame has."""
+        data = self._rest + data if self._rest else data
+        payloads: list[bytes] = []
+        at = 0
+        while len(data) - at >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(data, at)
+            if length > LARGEST_FRAME:
+                raise ValueError(f"a frame of {length} bytes")
+            end = at + _LENGTH.size + length
+            if end > len(data):
+                break
+            payloads.append(data[at + _LENGTH.size : end])
+            at = end
+        self._rest = data[at:]
+        return payloads

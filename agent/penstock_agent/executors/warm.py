@@ -1,0 +1,353 @@
+"""Runs attempts in warm worker processes: carries out what the pool decides, and reports what becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from penstock_agent.core import pool as pools
+from penstock_agent.core.inputs import AttemptsEnded, AttemptsStarted, Input, LeasesUnstarted
+from penstock_agent.core.leases import Ended, Handle, Outcome
+from penstock_agent.executors.channel import STDERR, STDOUT, Failure, Finished, LogLines, Ready, Refused, Task
+from penstock_agent.executors.output import OutputSink
+from penstock_agent.executors.processes import kill_tree
+from penstock_agent.executors.worker.capture import LONGEST_LINE
+from penstock_agent.executors.worker.commands import signal_name
+from penstock_agent.executors.worker_process import Equipment, WorkerProcess
+
+log = logging.getLogger(__name__)
+
+RESULT_ID_BYTES = 16
+LAST_LINES_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerKind:
+    """Attempts of one kind can run in the same process, one after the other."""
+
+    command: bool
+    bundle_digest: str
+    environment_digest: str
+    env: tuple[tuple[str, str], ...]
+    """Of functions: libraries read variables when they are imported, so these belong to the process."""
+
+
+@dataclass(slots=True)
+class Job:
+    handle: Handle
+    kind: WorkerKind
+    bundle_dir: str
+    task: Callable[[], Task]
+    """Made when it is sent: a deadline may have moved."""
+    began_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WarmLimits:
+    slots: int
+    idle_workers: int
+    log_lines: int
+    log_bytes: int
+
+
+class WarmExecutor:
+    """`report` takes what becomes of attempts. All methods belong to the event loop's thread."""
+
+    def __init__(
+        self,
+        limits: WarmLimits,
+        folder: Path,
+        boot_id: str,
+        env: Mapping[str, str],
+        output: OutputSink,
+        clock: Callable[[], int],
+        report: Callable[[Input], None],
+    ) -> None:
+        self.pool = pools.Pool(limits.slots, limits.idle_workers, self._recall)
+        self._limits = limits
+        self._folder = folder
+        self._boot_id = boot_id
+        self._env = env
+        self._output = output
+        self._clock = clock
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._jobs: dict[Handle, Job] = {}
+        self._processes: dict[pools.WorkerId, WorkerProcess] = {}
+        self._burials: set[asyncio.Task[None]] = set()
+        self._bundle_dirs: dict[WorkerKind, str] = {}
+        self._held_up: set[pools.WorkerId] = set()
+        output.on_room = self._resume_logs
+
+    # --- orders
+
+    def start(self, jobs: Iterable[Job]) -> None:
+        placed: list[tuple[Handle, pools.Kind]] = []
+        for job in jobs:
+            self._jobs[job.handle] = job
+            self._bundle_dirs[job.kind] = job.bundle_dir
+            placed.append((job.handle, job.kind))
+        self._do(self.pool.add(self._clock(), placed))
+
+    def withdraw(self, handles: Iterable[Handle]) -> None:
+        self._do(self.pool.withdraw(self._clock(), handles))
+
+    def stop(self, handle: Handle, *, kill: bool) -> None:
+        self._do(self.pool.stop(self._clock(), handle, kill=kill))
+
+    def next_deadline(self) -> int | None:
+        return self.pool.next_deadline()
+
+    def handle_timer(self) -> None:
+        self._do(self.pool.handle_timer(self._clock()))
+
+    def bundles_in_use(self) -> set[str]:
+        return {kind.bundle_digest for kind in self.pool.kinds() if isinstance(kind, WorkerKind)} | {
+            job.kind.bundle_digest for job in self._jobs.values()
+        }
+
+    async def close(self) -> None:
+        """Kill every worker, and wait until all are buried."""
+        for process in list(self._processes.values()):
+            self._kill(process)
+        while self._processes or self._burials:
+            await self._one_buried()
+
+    async def _one_buried(self) -> None:
+        if self._burials:
+            await asyncio.wait(self._burials, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(0)
+
+    # --- what the pool decides
+
+    def _do(self, decisions: list[pools.Decision]) -> None:
+        for decision in decisions:
+            match decision:
+                case pools.Feed():
+                    self._feed(decision.worker, decision.handles)
+                case pools.Begun():
+                    self._begin(decision.handles)
+                case pools.StartWorker():
+                    self._start_worker(decision.worker, decision.kind)
+                case pools.Signal():
+                    self._processes[decision.worker].signal_stop(decision.handle)
+                case pools.KillWorker():
+                    self._kill(self._processes[decision.worker])
+                case pools.DismissWorker():
+                    self._processes[decision.worker].dismiss()
+                case pools.Unstarted():
+                    self._forget(decision.handles)
+                    self._report(LeasesUnstarted(decision.handles))
+                case pools.NeverStarted():
+                    self._never_started(decision.handles)
+                case pools.Died():
+                    self._died(decision.worker, decision.handle)
+                case pools.Unstartable():
+                    self._unstartable(decision.worker, decision.handles)
+
+    def _feed(self, worker_id: pools.WorkerId, handles: list[Handle]) -> None:
+        process = self._processes.get(worker_id)
+        if process is None:
+            return
+        left = process.feed(self._jobs[handle].task() for handle in handles)
+        if left:
+            self._do(self.pool.overfed(self._clock(), worker_id, left))
+
+    def _begin(self, handles: list[Handle]) -> None:
+        now = self._clock()
+        for handle in handles:
+            self._jobs[handle].began_at = now
+        self._report(AttemptsStarted(handles))
+
+    def _recall(self, worker_id: pools.WorkerId) -> list[Handle]:
+        process = self._processes.get(worker_id)
+        return [] if process is None else process.recall()
+
+    def _start_worker(self, worker_id: pools.WorkerId, kind: pools.Kind) -> None:
+        assert isinstance(kind, WorkerKind)
+        equipment = Equipment(
+            folder=self._folder_of(worker_id),
+            bundle_dir="" if kind.command else self._bundle_dirs[kind],
+            env={**self._env, **dict(kind.env)},
+            mark=f"{self._boot_id}:{worker_id}:",
+            log_lines=self._limits.log_lines,
+            log_bytes=self._limits.log_bytes,
+        )
+        try:
+            process = WorkerProcess(worker_id, equipment)
+        except OSError:
+            log.exception("a worker process could not be started")
+            self._loop.call_later(1.0, lambda: self._do(self.pool.exited(self._clock(), worker_id)))
+            return
+        self._processes[worker_id] = process
+        self._loop.add_reader(process.results.fileno(), self._read_results, process)
+        self._loop.add_reader(process.logs.fileno(), self._read_logs, process)
+        self._loop.add_reader(process.exited, self._on_exit, process)
+
+    # --- what workers say
+
+    def _read_results(self, process: WorkerProcess) -> bool:
+        """False: the worker has nothing more to say for now."""
+        try:
+            said = process.read_results()
+        except (ValueError, msgspec.MsgspecError):
+            log.exception("worker %d speaks nonsense and is killed", process.id)
+            said = None
+            self._kill(process)
+        if said is None:
+            self._loop.remove_reader(process.results.fileno())
+            return False
+        finished = [each for each in said if isinstance(each, Finished) and each.handle in self._jobs]
+        if finished:
+            self._take_results(process, finished)
+        refused = [each.handle for each in said if isinstance(each, Refused)]
+        if refused:
+            self._do(self.pool.refused(self._clock(), process.id, refused))
+        if any(isinstance(each, Ready) for each in said):
+            self._do(self.pool.ready(self._clock(), process.id))
+        return bool(said)
+
+    def _take_results(self, process: WorkerProcess, finished: list[Finished]) -> None:
+        chance = os.urandom(RESULT_ID_BYTES * len(finished))
+        outcomes: list[Outcome] = []
+        for number, each in enumerate(finished):
+            result_id = chance[number * RESULT_ID_BYTES : (number + 1) * RESULT_ID_BYTES]
+            ended = Ended.OK if each.failure is None else Ended.STOPPED if each.stopped else Ended.FAILED
+            outcomes.append(Outcome(each.handle, ended, result_id, each.run_time, each))
+        process.tail.clear()
+        # First the next attempts, then the news: a worker does not wait for the bookkeeping.
+        done = [(each.handle, each.run_time) for each in finished]
+        decisions = self.pool.finished(self._clock(), process.id, done)
+        self._forget(each.handle for each in finished)
+        self._do(decisions)
+        self._report(AttemptsEnded(outcomes))
+
+    def _read_logs(self, process: WorkerProcess) -> bool:
+        if self._output.is_full:
+            self._loop.remove_reader(process.logs.fileno())
+            self._held_up.add(process.id)
+            return False
+        try:
+            batches = process.read_logs()
+        except (ValueError, msgspec.MsgspecError):
+            batches = None
+        if batches is None:
+            self._loop.remove_reader(process.logs.fileno())
+            return False
+        for batch in batches:
+            self._output.add(batch)
+        return bool(batches)
+
+    def _resume_logs(self) -> None:
+        for worker_id in self._held_up:
+            process = self._processes.get(worker_id)
+            if process is not None:
+                self._loop.add_reader(process.logs.fileno(), self._read_logs, process)
+        self._held_up.clear()
+
+    # --- how workers end
+
+    def _kill(self, process: WorkerProcess) -> None:
+        if not process.killed:
+            process.killed = True
+            self._in_background(asyncio.to_thread(kill_tree, process.process.pid, process.mark))
+
+    def _on_exit(self, process: WorkerProcess) -> None:
+        self._loop.remove_reader(process.exited)
+        self._in_background(self._bury(process))
+
+    async def _bury(self, process: WorkerProcess) -> None:
+        """First nothing of it runs any more, then its last words are heard, then its attempt counts as ended."""
+        await asyncio.to_thread(kill_tree, process.process.pid, process.mark)
+        process.process.poll()
+        for fd in (process.results.fileno(), process.logs.fileno()):
+            self._loop.remove_reader(fd)
+        while self._read_results(process):
+            pass
+        self._hear_last_words(process)
+        self._do(self.pool.exited(self._clock(), process.id))
+        del self._processes[process.id]
+        process.close()
+        await asyncio.to_thread(shutil.rmtree, self._folder_of(process.id), ignore_errors=True)
+
+    def _hear_last_words(self, process: WorkerProcess) -> None:
+        with suppress(ValueError, msgspec.MsgspecError):
+            while batches := process.read_logs():
+                for batch in batches:
+                    self._output.add(batch)
+        worker = self.pool.workers[process.id]
+        if not worker.queue:
+            process.last_words()
+            return
+        job = self._jobs[worker.queue[0]]
+        offset = self._clock() - job.began_at
+        out, err = (data.decode(errors="replace").splitlines() for data in process.last_words())
+        texts = [(STDOUT, text) for text in out] + [(STDERR, text) for text in err]
+        process.tail.extend(err)
+        first = process.last_number(job.handle) + 1
+        lines = [(first + at, source, offset, text[:LONGEST_LINE]) for at, (source, text) in enumerate(texts)]
+        if lines:
+            self._output.add(LogLines(job.handle, lines))
+
+    def _died(self, worker_id: pools.WorkerId, handle: Handle) -> None:
+        job = self._jobs[handle]
+        process = self._processes[worker_id]
+        finished = Finished(handle, run_time=max(self._clock() - job.began_at, 0))
+        if not (process.killed or process.stopped):
+            finished.failure = _crash(process)
+        ended = Ended.STOPPED if finished.failure is None else Ended.FAILED
+        self._forget([handle])
+        self._report(AttemptsEnded([Outcome(handle, ended, os.urandom(RESULT_ID_BYTES), finished.run_time, finished)]))
+
+    def _unstartable(self, worker_id: pools.WorkerId, handles: list[Handle]) -> None:
+        process = self._processes.get(worker_id)
+        said = "" if process is None else "\n".join(process.tail) or process.last_words()[1].decode(errors="replace")
+        failure = Failure("Crash", f"no worker process could be started on this agent{_quoted(said)}")
+        outcomes = [
+            Outcome(handle, Ended.FAILED, os.urandom(RESULT_ID_BYTES), 0, Finished(handle, failure=failure))
+            for handle in handles
+        ]
+        self._forget(handles)
+        self._report(AttemptsEnded(outcomes))
+
+    def _never_started(self, handles: list[Handle]) -> None:
+        self._forget(handles)
+        outcomes = [Outcome(handle, Ended.NEVER_STARTED, os.urandom(RESULT_ID_BYTES), 0) for handle in handles]
+        self._report(AttemptsEnded(outcomes))
+
+    def _forget(self, handles: Iterable[Handle]) -> None:
+        for handle in handles:
+            if self._jobs.pop(handle, None) is not None:
+                self._output.attempt_ended(handle)
+
+    def _folder_of(self, worker_id: pools.WorkerId) -> Path:
+        return self._folder / f"worker-{worker_id}"
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._burials.add(task)
+        task.add_done_callback(self._burial_done)
+
+    def _burial_done(self, task: asyncio.Task[None]) -> None:
+        self._burials.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a worker could not be ended", exc_info=error)
+
+
+def _crash(process: WorkerProcess) -> Failure:
+    code = process.process.returncode
+    how = f"was killed by {signal_name(-code)}" if code is not None and code < 0 else f"exited with code {code}"
+    return Failure("Crash", f"the process that ran the step {how}{_quoted(chr(10).join(process.tail))}")
+
+
+def _quoted(said: str) -> str:
+    return f"; its last lines on standard error:\n{said[-LAST_LINES_BYTES:]}" if said.strip() else ""

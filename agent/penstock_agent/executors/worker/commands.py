@@ -1,0 +1,235 @@
+"""A command as a step: its process, its folder, its outputs."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from resource import struct_rusage
+from typing import TypeVar
+
+from penstock_agent.executors.channel import CommandWork, Failure, Finished, OutputSource, Task
+from penstock_agent.executors.worker import children
+from penstock_agent.executors.worker.capture import Capture
+from penstock_agent.executors.worker.json_output import too_large
+from penstock_agent.executors.worker.step_runtime import LONGEST_NAME, LONGEST_TEXT, MOST_REPORTS
+from penstock_agent.executors.worker.stopping import StopSwitch
+from penstock_agent.executors.worker.surroundings import as_text, identity, variable_name
+
+T = TypeVar("T")
+
+LONGEST_VARIABLE = 64 * 1024
+"""The kernel takes 128 KiB for one variable; larger inputs go through a file."""
+LARGEST_REPORT = 512 * 1024
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+"""The exit codes that shells use."""
+
+
+class BadOutput(Exception):
+    """A declared output cannot be had."""
+
+
+class CommandRunner:
+    """Runs one command at a time. The worker adopts whatever the command leaves behind, so nothing escapes."""
+
+    def __init__(self, work_dir: str, capture: Capture, switch: StopSwitch) -> None:
+        self._work_dir = Path(work_dir)
+        self._capture = capture
+        self._switch = switch
+        self._pid: int | None = None
+        self._stopped = False
+
+    def run(self, task: Task) -> Finished:
+        assert isinstance(task.work, CommandWork)
+        folder = self._work_dir / f"attempt-{task.handle}"
+        wants_stdout = any(output.stdout for output in task.work.outputs)
+        self._capture.begin(task.handle, task.max_output_bytes if wants_stdout else None)
+        self._pid, self._stopped = None, False
+        self._switch.arm(task.handle, self._stop)
+        began = time.perf_counter_ns()
+        try:
+            finished = self._run_in(folder, task, task.work)
+        finally:
+            self._switch.disarm()
+            shutil.rmtree(folder, ignore_errors=True)
+        finished.run_time = (time.perf_counter_ns() - began) // 1000
+        finished.stopped = self._stopped and finished.failure is not None
+        return finished
+
+    def _stop(self) -> None:
+        """Called by the signal handler."""
+        self._stopped = True
+        if self._pid is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._pid, signal.SIGTERM)
+
+    def _run_in(self, folder: Path, task: Task, work: CommandWork) -> Finished:
+        (folder / "work").mkdir(parents=True)
+        if work.bundle_dir:
+            (folder / "work" / "bundle").symlink_to(work.bundle_dir)
+        argv = ["/bin/sh", "-e", "-c", work.shell] if work.shell else list(work.argv)
+        try:
+            process = subprocess.Popen(
+                argv,
+                cwd=folder / "work",
+                env=_environment(folder, task, work),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return _not_started(task.handle, argv[0], error)
+        self._pid = process.pid
+        if self._stopped:
+            self._stop()
+        return self._conclude(folder, task, work, process)
+
+    def _conclude(self, folder: Path, task: Task, work: CommandWork, process: subprocess.Popen[bytes]) -> Finished:
+        _, status, usage = os.wait4(process.pid, 0)
+        self._pid = None
+        code = process.returncode = os.waitstatus_to_exitcode(status)
+        left_over = children.kill_all()
+        self._capture.end()
+        finished = Finished(
+            task.handle,
+            cpu_time=sum(_cpu_time(each) for each in (usage, *left_over)),
+            peak_memory_bytes=max(each.ru_maxrss for each in (usage, *left_over)) * 1024,
+            exit_code=code if code >= 0 else None,
+            metrics=_read_reports(folder / "metrics", _number),
+            metadata=_read_reports(folder / "metadata", lambda text: text[:LONGEST_TEXT]),
+        )
+        if code < 0 or code not in (work.success_exit_codes or [0]):
+            finished.failure = self._failure(code)
+        else:
+            self._take_outputs(folder / "work", task, work, finished)
+        return finished
+
+    def _failure(self, code: int) -> Failure:
+        said = self._capture.last_error_lines()
+        last_words = f"; its last lines on standard error:\n{said}" if said else ""
+        if code < 0:
+            return Failure("Crash", f"the command was killed by {signal_name(-code)}{last_words}")
+        return Failure("ExitCode", f"the command ended with exit code {code}{last_words}")
+
+    def _take_outputs(self, folder: Path, task: Task, work: CommandWork, finished: Finished) -> None:
+        if not work.outputs:
+            return
+        try:
+            values = {output.name: self._value(folder, output, task.max_output_bytes) for output in work.outputs}
+        except BadOutput as error:
+            finished.failure = Failure("OutputUnserialisable", str(error))
+            return
+        output = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(output) > task.max_output_bytes:
+            finished.failure = too_large(len(output), task.max_output_bytes)
+        else:
+            finished.output = output
+
+    def _value(self, folder: Path, output: OutputSource, limit: int) -> object:
+        source = "standard output" if output.stdout else f"the file {output.file!r}"
+        data = self._capture.kept if output.stdout else _read_file(folder / output.file, output, limit)
+        if len(data) > limit:
+            raise BadOutput(f"output {output.name!r}: {source} has more than {limit:,} bytes; keep it elsewhere")
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            raise BadOutput(f"output {output.name!r}: {source} is no UTF-8 ({error}); write text in UTF-8") from None
+        if not output.json:
+            return text.removesuffix("\n").removesuffix("\r")
+        try:
+            return json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise BadOutput(
+                f"output {output.name!r}: {source} is no JSON ({error}): {text[:200]!r}; "
+                f"print one JSON value and nothing else, or declare the output as text"
+            ) from None
+
+
+def signal_name(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    hint = " (not by the agent: perhaps the machine or its memory limit ran out of memory)" if number == 9 else ""
+    return name + hint
+
+
+def _environment(folder: Path, task: Task, work: CommandWork) -> dict[str, str]:
+    env = {**os.environ, **work.env, **identity(task)}
+    for name, data in task.inputs.items():
+        variable = f"PENSTOCK_INPUT_{variable_name(name)}"
+        text = as_text(json.loads(data))
+        if len(text.encode()) <= LONGEST_VARIABLE:
+            env[variable] = text
+        else:
+            file = folder / f"input-{variable}"
+            file.write_text(text)
+            env[f"{variable}_FILE"] = str(file)
+    for output in work.outputs:
+        if output.file:
+            env[f"PENSTOCK_OUTPUT_{variable_name(output.name)}"] = str(folder / "work" / output.file)
+    env["PENSTOCK_WORK_DIR"] = env["PWD"] = str(folder / "work")
+    env["PENSTOCK_METRICS_FILE"] = str(folder / "metrics")
+    env["PENSTOCK_METADATA_FILE"] = str(folder / "metadata")
+    return env
+
+
+def _not_started(handle: int, program: str, error: OSError) -> Finished:
+    missing = isinstance(error, FileNotFoundError)
+    problem = "was not found" if missing else f"cannot be run: {error.strerror}"
+    remedy = "check its name and the agent's PATH" if missing else "check that it is an executable file"
+    return Finished(
+        handle,
+        failure=Failure("ExitCode", f"the program {program!r} {problem}; {remedy}"),
+        exit_code=NOT_FOUND if missing else NOT_EXECUTABLE,
+    )
+
+
+def _cpu_time(usage: struct_rusage) -> int:
+    return int((usage.ru_utime + usage.ru_stime) * 1e6)
+
+
+def _read_file(path: Path, output: OutputSource, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(limit + 1)
+    except OSError as error:
+        raise BadOutput(
+            f"output {output.name!r}: the file {output.file!r} cannot be read ({error.strerror}); "
+            f"the command writes it, relative to its working folder"
+        ) from None
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _read_reports(path: Path, convert: Callable[[str], T | None]) -> dict[str, T]:
+    """Lines `name=value`; what has another form is left out."""
+    reports: dict[str, T] = {}
+    try:
+        with path.open("rb") as file:
+            text = file.read(LARGEST_REPORT).decode(errors="replace")
+    except OSError:
+        return reports
+    for line in text.splitlines():
+        name, equals, said = line.partition("=")
+        value = convert(said.strip()) if equals else None
+        known = name in reports or len(reports) < MOST_REPORTS
+        if value is not None and known and 0 < len(name) <= LONGEST_NAME:
+            reports[name] = value
+    return reports
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,71 @@
+"""What is told of an exception that a step raised."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+from penstock_agent.executors.channel import Failure
+
+LONGEST_MESSAGE = 8 * 1024
+LONGEST_TRACEBACK = 32 * 1024
+MOST_BASES = 16
+
+_OWN_FILES = (str(Path(__file__).parent), "<frozen importlib", "<frozen runpy")
+
+
+class StepStopped(BaseException):
+    """Raised in a step that is to end: `finally` blocks run, ordinary `except` clauses do not catch it."""
+
+
+def failure_of(error: BaseException, reason: str, hidden_prefix: str = "") -> Failure:
+    """`hidden_prefix` is cut from paths in the trace."""
+    return Failure(
+        reason=reason,
+        message=_cut(_message(error), LONGEST_MESSAGE),
+        error_class=_class_name(type(error)),
+        error_bases=[_class_name(base) for base in type(error).__mro__[1:] if base is not object][:MOST_BASES],
+        traceback=_cut(_trace(error).replace(hidden_prefix, "") if hidden_prefix else _trace(error), LONGEST_TRACEBACK),
+    )
+
+
+def reason_of(error: BaseException) -> str:
+    return "OutOfMemory" if isinstance(error, MemoryError) else "UserError"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception as broken:
+        text = f"(its text cannot be had: {type(broken).__name__})"
+    if isinstance(error, SystemExit):
+        return f"the step called sys.exit({text}); return or raise instead"
+    return text
+
+
+def _class_name(cls: type) -> str:
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _trace(error: BaseException) -> str:
+    try:
+        lines = traceback.format_exception(type(error), error, _user_frames(error.__traceback__))
+    except Exception as broken:
+        return f"(no trace: {type(broken).__name__})"
+    return "".join(lines)
+
+
+def _user_frames(trace: TracebackType | None) -> TracebackType | None:
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OWN_FILES):
+        trace = trace.tb_next
+    return trace
+
+
+def _cut(text: str, limit: int) -> str:
+    """The beginning and the end of a text that is too long; always valid UTF-8 of at most `limit` bytes."""
+    data = text.encode(errors="backslashreplace")
+    if len(data) > limit:
+        half = (limit - 40) // 2
+        data = data[:half] + b"\n... (cut) ...\n" + data[-half:]
+    return data.decode(errors="ignore")

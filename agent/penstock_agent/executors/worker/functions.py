@@ -1,0 +1,125 @@
+"""A Python function as a step."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import CoroutineType
+from typing import Any
+
+from penstock_agent.executors.channel import Failure, Finished, FunctionWork, Task
+from penstock_agent.executors.worker import step_runtime
+from penstock_agent.executors.worker.capture import Capture
+from penstock_agent.executors.worker.failures import StepStopped, failure_of, reason_of
+from penstock_agent.executors.worker.json_output import Unserialisable, to_json, too_large
+from penstock_agent.executors.worker.stopping import StopSwitch
+from penstock_agent.executors.worker.surroundings import Surroundings
+from penstock_agent.executors.worker.usage import Usage
+
+
+class NotFound(Exception):
+    """The bundle has no such function."""
+
+
+class FunctionRunner:
+    def __init__(self, bundle_dir: str, surroundings: Surroundings, capture: Capture, switch: StopSwitch) -> None:
+        self._bundle_prefix = bundle_dir.rstrip("/") + "/"
+        self._surroundings = surroundings
+        self._capture = capture
+        self._switch = switch
+        self._usage = Usage()
+        self._functions: dict[FunctionWork, Callable[..., Any]] = {}
+
+    def run(self, task: Task) -> Finished:
+        assert isinstance(task.work, FunctionWork)
+        attempt = step_runtime.Attempt(
+            run_id=task.run_id,
+            pipeline=task.pipeline,
+            step=task.step,
+            item=task.item if task.item >= 0 else None,
+            attempt=task.attempt,
+            idempotency_key=task.idempotency_key,
+            work_dir=self._surroundings.work_dir,
+        )
+        self._surroundings.enter(task)
+        self._capture.begin(task.handle)
+        step_runtime.enter(attempt)
+        self._usage.begin()
+        began = time.perf_counter_ns()
+        finished = self._attempt(task, task.work)
+        finished.run_time = (time.perf_counter_ns() - began) // 1000
+        finished.cpu_time, finished.peak_memory_bytes = self._usage.end()
+        finished.metrics, finished.metadata = attempt.metrics, attempt.metadata
+        step_runtime.leave()
+        _flush()
+        self._capture.end()
+        self._surroundings.leave()
+        return finished
+
+    def _attempt(self, task: Task, work: FunctionWork) -> Finished:
+        reason = "ModuleImport"
+        try:
+            try:
+                self._switch.arm(task.handle)
+                function = self._functions.get(work) or self._resolve(work)
+                reason = ""
+                value = _call(function, task.inputs)
+                output = to_json(value)
+            finally:
+                self._switch.disarm()
+        except StepStopped as stop:
+            return Finished(task.handle, failure=failure_of(stop, "Cancelled", self._bundle_prefix), stopped=True)
+        except Unserialisable as error:
+            return Finished(task.handle, failure=Failure("OutputUnserialisable", str(error)[:8192]))
+        except BaseException as error:
+            failure = failure_of(error, reason or reason_of(error), self._bundle_prefix)
+            _clear_frames(error)
+            return Finished(task.handle, failure=failure)
+        if len(output) > task.max_output_bytes:
+            return Finished(task.handle, failure=too_large(len(output), task.max_output_bytes))
+        return Finished(task.handle, output)
+
+    def _resolve(self, work: FunctionWork) -> Callable[..., Any]:
+        found: Any = importlib.import_module(work.module)
+        for name in work.qualname.split("."):
+            try:
+                found = getattr(found, name)
+            except AttributeError:
+                raise NotFound(
+                    f"module {work.module!r} has no function {work.qualname!r}; a step is a function that the module "
+                    f"has under its own name"
+                ) from None
+        if not callable(found):
+            raise NotFound(f"{work.module}.{work.qualname} is a {type(found).__name__}, not a function")
+        function: Callable[..., Any] = found
+        self._functions[work] = function
+        return function
+
+
+def _call(function: Callable[..., Any], inputs: dict[str, bytes]) -> object:
+    value = function(**{name: json.loads(data) for name, data in inputs.items()})
+    if not isinstance(value, CoroutineType):
+        return value
+    # Most steps do without, and the import is half of a worker's start.
+    import asyncio
+
+    return asyncio.run(value)
+
+
+def _clear_frames(error: BaseException) -> None:
+    """A warm process does not keep the step's variables alive through its exception."""
+    error.__traceback__ = None
+    if isinstance(error, MemoryError):
+        gc.collect()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        # A step may have closed or replaced it.
+        with suppress(Exception):
+            stream.flush()

@@ -1,0 +1,107 @@
+"""The worker's life: take a task, run it, tell its end; until the agent closes the queue."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from penstock_agent.executors.channel import (
+    LARGEST_PACKET,
+    Finished,
+    FromWorker,
+    FunctionWork,
+    Ready,
+    Refused,
+    Setup,
+    Task,
+    frame,
+)
+from penstock_agent.executors.worker import children
+from penstock_agent.executors.worker.capture import Capture
+from penstock_agent.executors.worker.commands import CommandRunner
+from penstock_agent.executors.worker.failures import StepStopped, failure_of
+from penstock_agent.executors.worker.functions import FunctionRunner
+from penstock_agent.executors.worker.stopping import StopSwitch
+from penstock_agent.executors.worker.surroundings import Surroundings, empty_folder, restore_signals
+
+_FILE_PACKET = b"@"
+"""Begins a packet that names the file which holds the task. No array of MessagePack begins so."""
+
+
+class Worker:
+    def __init__(self, setup: Setup) -> None:
+        self._tasks = socket.socket(fileno=setup.tasks)
+        self._results = socket.socket(fileno=setup.results)
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(Task)
+        self._switch = StopSwitch(setup.control)
+        logs = socket.socket(fileno=setup.logs)
+        self._capture = Capture(setup.out, setup.err, setup.control, logs, setup.log_lines, setup.log_bytes)
+        self._functions = FunctionRunner(setup.bundle_dir, Surroundings(setup.work_dir), self._capture, self._switch)
+        self._commands = CommandRunner(setup.work_dir, self._capture, self._switch)
+
+    def run(self) -> None:
+        self._switch.install()
+        self._capture.start()
+        self._say(Ready())
+        while packet := self._tasks.recv(LARGEST_PACKET):
+            self._take(packet)
+
+    def _take(self, packet: bytes) -> None:
+        task = self._decoder.decode(_read_packet(packet))
+        if time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000 >= task.deadline:
+            self._say(Refused(task.handle))
+            return
+        runner = self._functions if isinstance(task.work, FunctionWork) else self._commands
+        try:
+            finished = runner.run(task)
+        except StepStopped as stop:
+            finished = Finished(task.handle, failure=failure_of(stop, "Cancelled"), stopped=True)
+        restore_signals(self._switch.handler)
+        self._say(finished)
+
+    def _say(self, message: FromWorker) -> None:
+        self._results.sendall(frame(self._encoder.encode(message)))
+
+
+def _read_packet(packet: bytes) -> bytes:
+    if not packet.startswith(_FILE_PACKET):
+        return packet
+    path = Path(os.fsdecode(packet[len(_FILE_PACKET) :]))
+    task = path.read_bytes()
+    path.unlink()
+    return task
+
+
+def _prepare(setup: Setup) -> None:
+    """Before user code is seen: folder, import path, descriptors that children must not inherit."""
+    for fd in (setup.tasks, setup.results, setup.logs, setup.control, setup.out, setup.err):
+        os.set_inheritable(fd, False)
+    empty_folder(setup.work_dir)
+    os.chdir(setup.work_dir)
+    if setup.bundle_dir:
+        source = Path(setup.bundle_dir, "src")
+        roots = [setup.bundle_dir, str(source)] if source.is_dir() else [setup.bundle_dir]
+        sys.path[:0] = roots
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    sys.argv = [""]
+
+
+def main() -> None:
+    setup = msgspec.json.decode(sys.argv[1], type=Setup)
+    children.adopt_orphans()
+    _prepare(setup)
+    with suppress(BrokenPipeError, ConnectionResetError):
+        Worker(setup).run()
+    # Threads that a step left behind do not keep the process.
+    sys.stdout.flush()
+    os._exit(0)

@@ -1,0 +1,111 @@
+"""The environment variables and the folder that an attempt finds, and that it leaves as it found them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+
+from penstock_agent.executors.channel import Task
+
+_NO_NAME = re.compile(r"[^A-Z0-9]")
+_TRACE_NAMES = ("traceparent", "tracestate", "baggage")
+
+
+def identity(task: Task) -> dict[str, str]:
+    """The variables that say what runs."""
+    env = {
+        "PENSTOCK_RUN_ID": task.run_id,
+        "PENSTOCK_PIPELINE": task.pipeline,
+        "PENSTOCK_STEP": task.step,
+        "PENSTOCK_ATTEMPT": str(task.attempt),
+        "PENSTOCK_IDEMPOTENCY_KEY": task.idempotency_key,
+    }
+    if task.item >= 0:
+        env["PENSTOCK_ITEM"] = str(task.item)
+    for name, value in task.trace_context.items():
+        if name.lower() in _TRACE_NAMES:
+            env[name.upper()] = value
+    if task.parameters:
+        env.update(_parameters(task.parameters))
+    return env
+
+
+@lru_cache(maxsize=64)
+def _parameters(parameters: bytes) -> dict[str, str]:
+    return {f"PENSTOCK_PARAM_{variable_name(name)}": as_text(value) for name, value in json.loads(parameters).items()}
+
+
+def variable_name(name: str) -> str:
+    return _NO_NAME.sub("_", name.upper())
+
+
+def as_text(value: object) -> str:
+    """Text as it is, anything else as JSON. Environments hold no NUL."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.replace("\0", "")
+
+
+class Surroundings:
+    """Of the user code that runs in this process."""
+
+    def __init__(self, work_dir: str) -> None:
+        self.work_dir = work_dir
+        self._base = dict(os.environb)
+        self._streams = (sys.stdout, sys.stderr)
+        self._own: dict[str, str] = {}
+
+    def enter(self, task: Task) -> None:
+        own = identity(task)
+        own["PENSTOCK_WORK_DIR"] = self.work_dir
+        for name in self._own.keys() - own.keys():
+            del os.environ[name]
+        for name, value in own.items():
+            if self._own.get(name) != value:
+                os.environ[name] = value
+        self._own = own
+
+    def leave(self) -> None:
+        """Undo what the attempt changed."""
+        sys.stdout, sys.stderr = self._streams
+        self._restore_environment()
+        with suppress(FileNotFoundError):
+            if os.getcwd() == self.work_dir and not os.listdir(self.work_dir):  # noqa: PTH109, PTH208 - on every step
+                return
+        empty_folder(self.work_dir)
+        os.chdir(self.work_dir)
+
+    def _restore_environment(self) -> None:
+        now = dict(os.environb)
+        wanted = self._base | {os.fsencode(name): os.fsencode(value) for name, value in self._own.items()}
+        if now == wanted:
+            return
+        for name in now.keys() - wanted.keys():
+            del os.environb[name]
+        for name, value in wanted.items():
+            if now.get(name) != value:
+                os.environb[name] = value
+
+
+def empty_folder(folder: str) -> None:
+    """Exists, and holds nothing."""
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    for entry in path.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                entry.unlink()
+
+
+def restore_signals(handler: object) -> None:
+    """A step may have taken SIGTERM for itself."""
+    if signal.getsignal(signal.SIGTERM) is not handler:
+        signal.signal(signal.SIGTERM, handler)  # type: ignore[arg-type]  # it is what was installed before

@@ -1,0 +1,225 @@
+"""The agent's end of one worker process: its sockets, its pipes, its end."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from penstock_agent.core.leases import Handle
+from penstock_agent.executors.channel import (
+    LARGEST_PACKET,
+    STDERR,
+    FrameBuffer,
+    FromWorker,
+    LogLines,
+    Setup,
+    Task,
+)
+from penstock_agent.executors.processes import MARK
+from penstock_agent.executors.worker.capture import TAIL_LINES
+from penstock_agent.executors.worker.stopping import HANDLE
+
+PIPE_BYTES = 256 * 1024
+READ_BYTES = 256 * 1024
+LAST_WORDS = 64 * 1024
+"""Of what a dead worker left in its pipes, so much is kept."""
+_FILE_PACKET = b"@"
+
+_encoder = msgspec.msgpack.Encoder()
+_task_decoder = msgspec.msgpack.Decoder(Task)
+_result_decoder: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+_log_decoder = msgspec.msgpack.Decoder(LogLines)
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """What a worker is started with."""
+
+    folder: Path
+    bundle_dir: str
+    env: Mapping[str, str]
+    mark: str
+    log_lines: int
+    log_bytes: int
+
+
+class WorkerProcess:
+    """Starts the process at once. OSError: it cannot be started."""
+
+    def __init__(self, worker_id: int, equipment: Equipment) -> None:
+        self.id = worker_id
+        self.mark = equipment.mark
+        self.killed = self.stopped = False
+        """By the agent."""
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        """The newest lines on standard error of the newest attempt."""
+        self._folder = equipment.folder
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._tasks, self._queue = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.results, results = socket.socketpair()
+        self.logs, logs = socket.socketpair()
+        control, self._control = os.pipe()
+        self.out, out = _pipe()
+        self.err, err = _pipe()
+        for reader in (control, self.out, self.err):
+            os.set_blocking(reader, False)
+        for side in (self._tasks, self.results, self.logs):
+            side.setblocking(False)
+        setup = Setup(
+            tasks=self._queue.fileno(),
+            results=results.fileno(),
+            logs=logs.fileno(),
+            control=control,
+            out=self.out,
+            err=self.err,
+            work_dir=str(self._folder / "work"),
+            bundle_dir=equipment.bundle_dir,
+            log_lines=equipment.log_lines,
+            log_bytes=equipment.log_bytes,
+        )
+        try:
+            self.process = self._start(setup, equipment, out, err)
+        finally:
+            for fd in (control, out, err):
+                os.close(fd)
+            results.close()
+            logs.close()
+        self.exited = os.pidfd_open(self.process.pid)
+        self._numbered: tuple[Handle, int] = (0, 0)
+        self._result_frames, self._log_frames = FrameBuffer(), FrameBuffer()
+
+    def _start(self, setup: Setup, equipment: Equipment, out: int, err: int) -> subprocess.Popen[bytes]:
+        argv = [sys.executable, "-P", "-m", "penstock_agent.executors.worker", msgspec.json.encode(setup).decode()]
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            cwd=self._folder,
+            env={**equipment.env, MARK: equipment.mark},
+            pass_fds=(setup.tasks, setup.results, setup.logs, setup.control, setup.out, setup.err),
+            start_new_session=True,
+        )
+
+    # --- the queue
+
+    def feed(self, tasks: Iterable[Task]) -> list[Handle]:
+        """The handles of those that found no room; what follows one of them is not sent either."""
+        left: list[Handle] = []
+        for task in tasks:
+            if left or not self._send(task):
+                left.append(task.handle)
+        return left
+
+    def _send(self, task: Task) -> bool:
+        packet = _encoder.encode(task)
+        file: Path | None = None
+        if len(packet) > LARGEST_PACKET:
+            file = self._folder / f"task-{task.handle}"
+            file.write_bytes(packet)
+            packet = _FILE_PACKET + os.fsencode(file)
+        try:
+            self._tasks.send(packet)
+        except BlockingIOError:
+            if file is not None:
+                file.unlink()
+            return False
+        return True
+
+    def recall(self) -> list[Handle]:
+        """Everything in the queue: nothing of it has begun, and it will not."""
+        handles: list[Handle] = []
+        while packet := self._take_packet():
+            if packet.startswith(_FILE_PACKET):
+                file = Path(os.fsdecode(packet[1:]))
+                packet = file.read_bytes()
+                file.unlink()
+            handles.append(_task_decoder.decode(packet).handle)
+        return handles
+
+    def _take_packet(self) -> bytes:
+        try:
+            return self._queue.recv(LARGEST_PACKET, socket.MSG_DONTWAIT)
+        except (BlockingIOError, ConnectionResetError):
+            return b""
+
+    # --- what it says
+
+    def read_results(self) -> list[FromWorker] | None:
+        """What it has said since; None: it says no more. ValueError, msgspec.MsgspecError: it speaks nonsense."""
+        data = _read(self.results)
+        return None if data is None else [_result_decoder.decode(each) for each in self._result_frames.feed(data)]
+
+    def read_logs(self) -> list[LogLines] | None:
+        data = _read(self.logs)
+        if data is None:
+            return None
+        batches = [_log_decoder.decode(each) for each in self._log_frames.feed(data)]
+        if batches and batches[-1].lines:
+            self._numbered = (batches[-1].handle, batches[-1].lines[-1][0])
+        for batch in batches:
+            self.tail.extend(text for _, source, _, text in batch.lines if source == STDERR)
+        return batches
+
+    def last_number(self, handle: Handle) -> int:
+        """The number of the newest line of the newest attempt, if that is `handle`; else 0."""
+        return self._numbered[1] if self._numbered[0] == handle else 0
+
+    def last_words(self) -> tuple[bytes, bytes]:
+        """What a dead worker, and nobody else, left in its pipes: the end of standard output and of standard error."""
+        return _drain(self.out), _drain(self.err)
+
+    # --- its end
+
+    def signal_stop(self, handle: Handle) -> None:
+        """SIGTERM for the attempt and what it started in its session."""
+        self.stopped = True
+        os.write(self._control, HANDLE.pack(handle))
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+
+    def dismiss(self) -> None:
+        """It ends when its queue is empty."""
+        self._tasks.close()
+
+    def close(self) -> None:
+        """When it is dead."""
+        for side in (self._tasks, self._queue, self.results, self.logs):
+            side.close()
+        for fd in (self._control, self.out, self.err, self.exited):
+            os.close(fd)
+
+
+def _pipe() -> tuple[int, int]:
+    reader, writer = os.pipe()
+    with suppress(OSError):  # beyond the user's share of pipe memory the default has to do
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return reader, writer
+
+
+def _read(side: socket.socket) -> bytes | None:
+    try:
+        return side.recv(READ_BYTES) or None
+    except BlockingIOError:
+        return b""
+    except ConnectionResetError:
+        return None
+
+
+def _drain(fd: int) -> bytes:
+    kept = b""
+    with suppress(BlockingIOError):
+        while data := os.read(fd, READ_BYTES):
+            kept = (kept + data)[-LAST_WORDS:]
+    return kept

@@ -1,0 +1,368 @@
+"""The agent: carries out what the holder decides, and tells it what happens."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+
+from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock.agent.v1.agent_service_pb2_grpc import AgentServiceStub
+from penstock.v1.bundle_service_pb2_grpc import BundleServiceStub
+from penstock_agent.core import effects as do
+from penstock_agent.core import inputs as said
+from penstock_agent.core.holder import Holder
+from penstock_agent.core.leases import Handle, Lease, Restored
+from penstock_agent.executors.warm import WarmExecutor, WarmLimits
+from penstock_agent.runtime import clock, host
+from penstock_agent.runtime.bundles import BundleCache
+from penstock_agent.runtime.data_folder import DataFolder
+from penstock_agent.runtime.logs import LogRelay
+from penstock_agent.runtime.outbox import Outbox
+from penstock_agent.runtime.spool import Spool, Spooled
+from penstock_agent.runtime.staging import Staging
+from penstock_agent.runtime.stream import Connection
+from penstock_agent.runtime.wire import (
+    Decoder,
+    held_lease,
+    in_messages,
+    restored,
+    span,
+    step_result,
+)
+from penstock_agent.settings import AgentSettings
+
+log = logging.getLogger(__name__)
+
+PROTOCOL_VERSIONS = (1,)
+DEFAULT_MAX_OUTPUT_BYTES = 256 * 1024
+LAST_LINES_WITHIN = 2.0
+"""Seconds that log lines have to leave at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    agent_id: str
+    boot_id: str
+    hostname: str
+    version: str
+
+
+class Agent:
+    """Runs until it is drained. One per process: it adopts orphans, and takes the signals."""
+
+    def __init__(self, settings: AgentSettings, folder: DataFolder) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._identity = Identity(
+            folder.agent_id(settings.id), secrets.token_hex(16), socket.gethostname(), version("penstock")
+        )
+        self._spool = Spool(folder.spool, host.boot_id())
+        self._holder = Holder(settings.slots, settings.disk_floor_bytes, self._load_spool())
+        self._logs = LogRelay(self._identity.agent_id)
+        self._executor = WarmExecutor(
+            WarmLimits(
+                settings.slots,
+                settings.slots if settings.idle_workers is None else settings.idle_workers,
+                settings.log_lines,
+                settings.log_bytes,
+            ),
+            folder.work,
+            self._identity.boot_id,
+            step_environment(),
+            self._logs,
+            clock.now,
+            self.post,
+        )
+        self._bundles = BundleCache(folder.bundles, settings.bundle_cache_bytes, self._executor.bundles_in_use)
+        self._staging = Staging(self._bundles, self._executor, self._holder, self._logs, self.post)
+        self._connection = Connection(settings.address, self)
+        self._lag = host.LoopLag()
+        self._guardian: subprocess.Popen[bytes] | None = None
+        self._outbox: Outbox | None = None
+        self._decoder: Decoder | None = None
+        self._inputs: deque[said.Input] = deque()
+        self._busy = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0
+        self._left = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    # --- its life
+
+    async def run(self) -> None:
+        """Until the agent is drained and has said goodbye."""
+        self._start_guardian()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._on_signal, number)
+        self._lag.start()
+        self._measure_disk()
+        logs = self._loop.create_task(self._logs.run())
+        connection = self._loop.create_task(self._connection.run())
+        log.info(
+            "agent %s starts", self._identity.agent_id, extra={"address": self._settings.address, "pid": os.getpid()}
+        )
+        left = self._loop.create_task(self._left.wait())
+        try:
+            done, _ = await asyncio.wait({left, connection, logs}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            await asyncio.wait({connection}, timeout=LAST_LINES_WITHIN)
+        finally:
+            await self._end(left, connection, logs)
+        log.info("agent %s has left", self._identity.agent_id)
+
+    async def _end(self, *tasks: asyncio.Task[Any]) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.remove_signal_handler(number)
+        await self._executor.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._bundles.close()
+        await self._spool.settle()
+        self._spool.close()
+        self._lag.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._dismiss_guardian()
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        again = self._holder.draining
+        log.info("%s: %s", number.name, "stopping what still runs" if again else "draining")
+        self.post(said.DrainRequested(int(self._settings.drain_timeout * 1e6), f"the agent got {number.name}"))
+
+    def _start_guardian(self) -> None:
+        argv = [sys.executable, "-P", "-m", "penstock_agent.executors.guardian", f"{self._identity.boot_id}:"]
+        self._guardian = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+
+    def _dismiss_guardian(self) -> None:
+        if self._guardian is not None and self._guardian.stdin is not None:
+            self._guardian.communicate(b"q", timeout=5)
+
+    def _load_spool(self) -> Iterator[Restored]:
+        now = clock.now()
+        for each in self._spool.load():
+            try:
+                yield _restored(each, now)
+            except ValueError:
+                log.exception("a result in the spool cannot be read and is dropped")
+                self._spool.remove(each.result_id)
+
+    # --- inputs, effects, timers
+
+    def post(self, message: said.Input) -> None:
+        """Something happened. What follows from it is done at once, or after what is being done."""
+        self._inputs.append(message)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._inputs:
+                self._perform(self._holder.handle(clock.now(), self._inputs.popleft()))
+        finally:
+            self._busy = False
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        bounds = [self._holder.next_deadline(), self._executor.next_deadline()]
+        at = min((bound for bound in bounds if bound is not None), default=None)
+        if at is None or (self._timer is not None and self._timer_at <= at):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._loop.call_later(max(at - clock.now(), 0) / 1e6, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        now = clock.now()
+        deadline = self._executor.next_deadline()
+        if deadline is not None and deadline <= now:
+            self._executor.handle_timer()
+        self._busy = True
+        try:
+            self._perform(self._holder.handle_timer(now, random.random()))  # noqa: S311 - spreads heartbeats
+            while self._inputs:
+                self._perform(self._holder.handle(clock.now(), self._inputs.popleft()))
+        finally:
+            self._busy = False
+        self._set_timer()
+
+    def _perform(self, effects: list[do.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case do.Start():
+                    self._staging.start(effect.leases)
+                case do.Withdraw():
+                    self._staging.withdraw(effect.handles)
+                case do.Stop():
+                    self._staging.stop(effect.handle, kill=False)
+                case do.Kill():
+                    self._staging.stop(effect.handle, kill=True)
+                case do.Spool():
+                    self._keep(effect.leases)
+                case do.Unspool():
+                    for result_id in effect.result_ids:
+                        self._spool.remove(result_id)
+                case do.UseAddress():
+                    self._connection.use_address(effect.address)
+                case do.CloseStream():
+                    log.info("the stream is closed: %s", effect.reason)
+                    after = effect.reconnect_after
+                    self._connection.close_stream(None if after is None else after / 1e6)
+                case do.SendGoodbye():
+                    self._connection.leave(wire.AgentMessage(goodbye=wire.Goodbye(reason=effect.reason)))
+                    self._left.set()
+                case _:
+                    self._say(effect)
+
+    def _say(self, effect: do.Effect) -> None:
+        outbox = self._outbox
+        if outbox is None:
+            return
+        match effect:
+            case do.Accept():
+                outbox.accept(effect.leases)
+            case do.SendResults():
+                outbox.send_results(effect.leases)
+            case do.SendCredits():
+                outbox.raise_credits(effect.grant_limit)
+            case do.Reject():
+                outbox.reject(effect.leases)
+            case do.SendReturned():
+                outbox.give_back(effect.leases)
+            case do.SendHeartbeat():
+                self._measure_disk()
+                outbox.beat(self._heartbeat)
+            case do.SendDraining():
+                draining = wire.Draining(deadline=span(effect.deadline), reason=effect.reason)
+                outbox.say(wire.AgentMessage(draining=draining))
+            case do.SayHello():
+                outbox.say(wire.AgentMessage(hello=self._hello()))
+
+    def _keep(self, leases: list[Lease]) -> None:
+        now = clock.now()
+        for lease in leases:
+            assert lease.result is not None
+            message = step_result(lease, now)
+            message.ClearField("age")
+            self._spool.add(lease.result.result_id, lease.result.ended_at, message.SerializeToString())
+
+    def _measure_disk(self) -> None:
+        self.post(said.DiskMeasured(host.condition(self._folder.path).disk_free_bytes))
+
+    # --- the stream
+
+    def stream_opened(self, stream: int, outbox: Outbox, channel: grpc.aio.Channel) -> None:
+        self._outbox = outbox
+        self._decoder = Decoder(stream)
+        self._stubs = (AgentServiceStub(channel), BundleServiceStub(channel))
+        self.post(said.StreamOpened(stream))
+
+    def stream_says(self, message: wire.CoordinatorMessage) -> bool:
+        assert self._decoder is not None
+        word = self._decoder.decode(message)
+        if word is None:
+            return False
+        if isinstance(word, said.Welcomed):
+            self._welcomed(message.welcome)
+        self.post(word)
+        return isinstance(word, said.Welcomed)
+
+    def _welcomed(self, welcome: wire.Welcome) -> None:
+        log.info("connected to coordinator %s", welcome.coordinator_id, extra={"session": welcome.session_epoch})
+        self._staging.max_output_bytes = welcome.max_output_bytes or DEFAULT_MAX_OUTPUT_BYTES
+        agents, bundles = self._stubs
+        self._logs.use(agents)
+        self._bundles.use(bundles)
+
+    def stream_closed(self, stream: int) -> None:
+        self._outbox = self._decoder = None
+        self._logs.use(None)
+        self._bundles.use(None)
+        self.post(said.StreamClosed(stream))
+
+    def stamp(self) -> int:
+        return self._holder.stamp(clock.now())
+
+    def written(self, accepted: list[Handle], seq: int) -> None:
+        self.post(said.AcceptsWritten(accepted, seq))
+
+    def is_held(self, lease: Lease) -> bool:
+        return self._holder.holds(lease)
+
+    def _hello(self) -> wire.Hello:
+        settings, identity = self._settings, self._identity
+        return wire.Hello(
+            protocol_versions=PROTOCOL_VERSIONS,
+            agent_id=identity.agent_id,
+            boot_id=identity.boot_id,
+            last_session_epoch=self._holder.last_session_epoch,
+            highest_coordinator_epoch_seen=self._holder.highest_coordinator_epoch,
+            queues=settings.queues,
+            labels=settings.labels,
+            resources=host.resources(settings.resources),
+            slots=settings.slots,
+            held_leases=[held_lease(held) for held in self._holder.snapshot(clock.now())],
+            agent_version=identity.version,
+            hostname=identity.hostname,
+        )
+
+    def _heartbeat(self) -> Iterator[wire.AgentMessage]:
+        parts = list(in_messages(held_lease(held) for held in self._holder.snapshot(clock.now()))) or [[]]
+        condition = host.condition(self._folder.path)
+        session = self._holder.session
+        for number, leases in enumerate(parts):
+            beat = wire.Heartbeat(
+                leases=leases,
+                part=number,
+                parts=len(parts) if len(parts) > 1 else 0,
+                load=condition.load,
+                disk_free_bytes=condition.disk_free_bytes,
+                memory_free_bytes=condition.memory_free_bytes,
+                spool_depth=self._spool.depth,
+                loop_lag=span(self._lag.take()),
+                echo=session.echo if session is not None else 0,
+                mean_step_duration=span(int(self._holder.pace.mean or 0)),
+            )
+            yield wire.AgentMessage(heartbeat=beat)
+
+
+def step_environment() -> dict[str, str]:
+    """What steps see of the agent's environment: not its own settings, which may hold keys."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
+
+
+def _restored(each: Spooled, now: int) -> Restored:
+    message = wire.StepResult()
+    try:
+        message.ParseFromString(each.payload)
+    except Exception as error:  # the library's own class of errors is not public
+        raise ValueError("no result") from error
+    return restored(message, now if each.ended_at is None else min(each.ended_at, now))
+
+
+async def run_agent(settings: AgentSettings) -> None:
+    """Raises `FolderInUse`, `OSError`."""
+    folder = DataFolder(Path(settings.data_dir))
+    try:
+        await Agent(settings, folder).run()
+    finally:
+        folder.close()

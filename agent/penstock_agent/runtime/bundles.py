@@ -1,0 +1,188 @@
+"""Code bundles on this machine: fetched once by digest, unpacked once, kept while there is room."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import re
+import shutil
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from penstock.v1 import bundle_service_pb2 as wire
+from penstock.v1.bundle_service_pb2_grpc import BundleServiceStub
+from penstock_agent.runtime.archive import BadArchive, unpack
+
+log = logging.getLogger(__name__)
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+MOST_ARCHIVE_BYTES = 256 * 1024 * 1024
+ATTEMPTS = 3
+RETRY_AFTER = 0.3
+MOST_WAIT = 5.0
+
+
+class BundleUnavailable(Exception):
+    """The coordinator does not have it, or not as its digest says."""
+
+
+class BundleCache:
+    """Folders named by digest below `folder`; at most `most_bytes` of them are kept besides those in use."""
+
+    def __init__(self, folder: Path, most_bytes: int, in_use: Callable[[], set[str]]) -> None:
+        self._folder = folder
+        self._most_bytes = most_bytes
+        self._in_use = in_use
+        self._sizes: OrderedDict[str, int] = OrderedDict()
+        """The least recently used one first."""
+        self._fetches: dict[str, asyncio.Task[Path]] = {}
+        self._stub: BundleServiceStub | None = None
+        self._connected = asyncio.Event()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._take_stock()
+
+    def use(self, stub: BundleServiceStub | None) -> None:
+        """Where to fetch from now on; None: nowhere for now."""
+        self._stub = stub
+        if stub is None:
+            self._connected.clear()
+        else:
+            self._connected.set()
+
+    def path(self, digest: str) -> Path | None:
+        """Of the unpacked bundle, if it is here."""
+        if digest not in self._sizes:
+            return None
+        self._sizes.move_to_end(digest)
+        return self._folder / digest
+
+    async def get(self, digest: str) -> Path:
+        """Fetch it if it is not here. Waits while no coordinator is there. Raises `BundleUnavailable`, `BadArchive`."""
+        path = self.path(digest)
+        if path is not None:
+            return path
+        fetch = self._fetches.get(digest)
+        if fetch is None:
+            fetch = self._fetches[digest] = asyncio.get_running_loop().create_task(self._fetch(digest))
+            fetch.add_done_callback(lambda _: self._fetches.pop(digest, None))
+        return await asyncio.shield(fetch)
+
+    def close(self) -> None:
+        for fetch in self._fetches.values():
+            fetch.cancel()
+
+    def _take_stock(self) -> None:
+        found: list[tuple[float, str, int]] = []
+        for entry in self._folder.iterdir():
+            if _DIGEST.fullmatch(entry.name) and entry.is_dir():
+                found.append((entry.stat().st_mtime, entry.name, _size(entry)))
+            else:
+                _remove(entry)
+        for _, digest, size in sorted(found):
+            self._sizes[digest] = size
+
+    async def _fetch(self, digest: str) -> Path:
+        if not _DIGEST.fullmatch(digest):
+            raise BundleUnavailable(f"{digest!r} is no digest of a bundle")
+        refusals = 0
+        wait = RETRY_AFTER
+        while True:
+            await self._connected.wait()
+            try:
+                return await self._fetch_once(digest)
+            except BundleUnavailable:
+                refusals += 1
+                if refusals >= ATTEMPTS:
+                    raise
+            except grpc.aio.AioRpcError as error:
+                log.warning("bundle %s: %s: trying again", digest, error.code().name)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, MOST_WAIT)
+
+    async def _fetch_once(self, digest: str) -> Path:
+        stub = self._stub
+        if stub is None:
+            raise BundleUnavailable("the coordinator is gone")
+        archive = self._folder / f"{digest}.part"
+        unpacked = self._folder / f"{digest}.new"
+        try:
+            await self._download(stub, digest, archive)
+            await asyncio.to_thread(_remove, unpacked)
+            size = await asyncio.to_thread(unpack, archive, unpacked)
+            unpacked.rename(self._folder / digest)
+        finally:
+            await asyncio.to_thread(_remove, archive)
+            await asyncio.to_thread(_remove, unpacked)
+        self._sizes[digest] = size
+        await asyncio.to_thread(_remove_all, self._forget_old(digest))
+        return self._folder / digest
+
+    async def _download(self, stub: BundleServiceStub, digest: str, archive: Path) -> None:
+        summed = hashlib.sha256()
+        size = 0
+        call = stub.Get(wire.GetBundleRequest(digest=digest))
+        try:
+            with archive.open("wb") as file:
+                while (message := await call.read()) is not grpc.aio.EOF:
+                    assert isinstance(message, wire.GetBundleResponse)
+                    size += len(message.chunk)
+                    if size > MOST_ARCHIVE_BYTES:
+                        raise BadArchive(f"the archive has more than {MOST_ARCHIVE_BYTES:,} bytes")
+                    summed.update(message.chunk)
+                    file.write(message.chunk)
+            if await call.code() is not grpc.StatusCode.OK:
+                raise await _error_of(call)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                raise BundleUnavailable(f"the coordinator has no bundle {digest}") from error
+            raise
+        finally:
+            call.cancel()
+        if summed.hexdigest() != digest:
+            raise BundleUnavailable(f"what came as bundle {digest} has another digest")
+
+    def _forget_old(self, newest: str) -> list[Path]:
+        """The folders to remove, so that the rest fits."""
+        used = self._in_use() | {newest}
+        gone: list[Path] = []
+        for digest in list(self._sizes):
+            if sum(self._sizes.values()) <= self._most_bytes:
+                break
+            if digest not in used:
+                del self._sizes[digest]
+                gone.append(self._folder / digest)
+        return gone
+
+
+async def _error_of(call: grpc.aio.UnaryStreamCall[wire.GetBundleRequest, wire.GetBundleResponse]) -> Exception:
+    return grpc.aio.AioRpcError(
+        await call.code(), await call.initial_metadata(), await call.trailing_metadata(), await call.details()
+    )
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        # Renamed first, so that half a bundle never bears the name of a whole one.
+        doomed = path.with_name(f"{path.name}.gone")
+        path.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remove_all(paths: list[Path]) -> None:
+    for path in paths:
+        _remove(path)
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for where, _, files in os.walk(folder):
+        total += sum(Path(where, file).lstat().st_size for file in files)
+    return total

@@ -1,0 +1,69 @@
+"""The agent's data folder: of one agent at a time, and where its name is kept."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import socket
+from pathlib import Path
+
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+class FolderInUse(Exception):
+    """Another agent has it."""
+
+
+class DataFolder:
+    """Locked until `close`, or the end of the process. Raises `FolderInUse`, `OSError`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().resolve()
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._lock, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(self._lock)
+            raise FolderInUse(
+                f"the data folder {self.path} belongs to an agent that runs (process {holder}); "
+                f"give each agent its own --data-dir"
+            ) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        # What a killed agent left; nothing of it is ever used again.
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.work.mkdir()
+
+    @property
+    def work(self) -> Path:
+        """For the folders of workers and attempts."""
+        return self.path / "work"
+
+    @property
+    def bundles(self) -> Path:
+        return self.path / "bundles"
+
+    @property
+    def spool(self) -> Path:
+        return self.path / "spool"
+
+    def agent_id(self, given: str) -> str:
+        """`given`, or else the one that was made up when the folder was new."""
+        kept = self.path / "agent-id"
+        if given:
+            return given
+        if not kept.exists():
+            host = _NOT_IN_NAMES.sub("-", socket.gethostname())[:64].strip(".-") or "agent"
+            fresh = kept.with_suffix(".new")
+            fresh.write_text(f"{host}-{secrets.token_hex(4)}\n")
+            fresh.replace(kept)
+        return kept.read_text().strip()
+
+    def close(self) -> None:
+        shutil.rmtree(self.work, ignore_errors=True)
+        os.close(self._lock)

@@ -1,0 +1,114 @@
+"""What is to be said on a stream, gathered by kind: one message carries all that came up since the last one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_agent.core.leases import Handle, Lease, LeaseKey
+from penstock_agent.runtime import clock
+from penstock_agent.runtime.wire import (
+    in_messages,
+    ref_of,
+    rejected_lease,
+    returned_lease,
+    step_result,
+)
+
+
+class Outbox:
+    """Of one stream. Its size is bounded by what the agent holds."""
+
+    def __init__(self, is_held: Callable[[Lease], bool]) -> None:
+        self._is_held = is_held
+        self._wake = asyncio.Event()
+        self._first: list[wire.AgentMessage] = []
+        self._accepted: list[Lease] = []
+        self._rejected: list[tuple[LeaseKey, int, str, str]] = []
+        self._returned: list[tuple[LeaseKey, int, bool]] = []
+        self._results: list[Lease] = []
+        self._grant_limit: int | None = None
+        self._heartbeat: Callable[[], Iterator[wire.AgentMessage]] | None = None
+        self._last: wire.AgentMessage | None = None
+        self.closing = False
+
+    def say(self, message: wire.AgentMessage) -> None:
+        """Before everything else."""
+        self._first.append(message)
+        self._wake.set()
+
+    def accept(self, leases: list[Lease]) -> None:
+        self._accepted += leases
+        self._wake.set()
+
+    def reject(self, leases: list[tuple[LeaseKey, int, str, str]]) -> None:
+        self._rejected += leases
+        self._wake.set()
+
+    def give_back(self, leases: list[tuple[LeaseKey, int, bool]]) -> None:
+        self._returned += leases
+        self._wake.set()
+
+    def send_results(self, leases: list[Lease]) -> None:
+        self._results += leases
+        self._wake.set()
+
+    def raise_credits(self, grant_limit: int) -> None:
+        self._grant_limit = grant_limit
+        self._wake.set()
+
+    def beat(self, heartbeat: Callable[[], Iterator[wire.AgentMessage]]) -> None:
+        """Made when it is written, so that it says what is held then."""
+        self._heartbeat = heartbeat
+        self._wake.set()
+
+    def close(self, last: wire.AgentMessage | None = None) -> None:
+        """End the stream when all is written, with `last` as the last word."""
+        self._last = last
+        self.closing = True
+        self._wake.set()
+
+    async def wait(self) -> None:
+        """Until there is something to write, or the stream is to be closed."""
+        await self._wake.wait()
+        self._wake.clear()
+
+    def drain(self) -> Iterator[tuple[wire.AgentMessage, list[Handle]]]:
+        """Messages without numbers, each with the leases that it accepts."""
+        first, self._first = self._first, []
+        for message in first:
+            yield message, []
+        yield from self._acceptances()
+        for message in self._news():
+            yield message, []
+        if self._last is not None:
+            last, self._last = self._last, None
+            yield last, []
+
+    def _acceptances(self) -> Iterator[tuple[wire.AgentMessage, list[Handle]]]:
+        accepted, self._accepted = self._accepted, []
+        at = 0
+        for refs in in_messages(ref_of(lease) for lease in accepted):
+            leases = accepted[at : at + len(refs)]
+            at += len(refs)
+            message = wire.AgentMessage(leases_accepted=wire.LeasesAccepted(leases=refs))
+            yield message, [lease.handle for lease in leases]
+
+    def _news(self) -> Iterator[wire.AgentMessage]:
+        rejected, self._rejected = self._rejected, []
+        for rejections in in_messages(rejected_lease(*each) for each in rejected):
+            yield wire.AgentMessage(leases_rejected=wire.LeasesRejected(leases=rejections))
+        returned, self._returned = self._returned, []
+        for returns in in_messages(returned_lease(*each) for each in returned):
+            yield wire.AgentMessage(returned=wire.Returned(leases=returns))
+        results, self._results = self._results, []
+        now = clock.now()
+        for part in in_messages(step_result(lease, now) for lease in results if self._is_held(lease)):
+            yield wire.AgentMessage(results=wire.Results(results=part))
+        if self._grant_limit is not None:
+            limit, self._grant_limit = self._grant_limit, None
+            yield wire.AgentMessage(credits=wire.Credits(grant_limit=limit))
+        if self._heartbeat is not None:
+            heartbeat, self._heartbeat = self._heartbeat, None
+            yield from heartbeat()

@@ -1,0 +1,170 @@
+"""The agent's stream: opened, read by one task, written by another, and opened again when it ends.
+
+Only the read and write calls of the library are used, never its iterators, and no read has a timeout: a read that is
+cancelled ends the call. What takes too long is ended by cancelling the call itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import grpc
+import grpc.aio
+
+from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock.agent.v1.agent_service_pb2_grpc import AgentServiceStub
+from penstock_agent.runtime.outbox import Outbox
+
+if TYPE_CHECKING:
+    from penstock_agent.core.leases import Handle, Lease
+
+log = logging.getLogger(__name__)
+
+OPTIONS: list[tuple[str, int]] = [
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.max_send_message_length", 64 * 1024 * 1024),
+]
+FIRST_BACKOFF, MOST_BACKOFF = 0.1, 5.0
+WELCOME_WITHIN = 10.0
+LAST_WORD_WITHIN = 2.0
+
+Call: TypeAlias = "grpc.aio.StreamStreamCall[wire.AgentMessage, wire.CoordinatorMessage]"
+
+
+class Listener(Protocol):
+    """What a stream tells, on the loop's thread."""
+
+    def stream_opened(self, stream: int, outbox: Outbox, channel: grpc.aio.Channel) -> None: ...
+
+    def stream_says(self, message: wire.CoordinatorMessage) -> bool:
+        """True: the agent is welcome. ValueError: the coordinator contradicts the protocol."""
+
+    def stream_closed(self, stream: int) -> None: ...
+
+    def stamp(self) -> int:
+        """The number of the message that is about to be written."""
+
+    def written(self, accepted: list[Handle], seq: int) -> None: ...
+
+    def is_held(self, lease: Lease) -> bool: ...
+
+
+class Connection:
+    """Keeps a stream to a coordinator open until `leave`."""
+
+    def __init__(self, address: str, listener: Listener, chance: Callable[[], float] = random.random) -> None:
+        self._home = address
+        self._next_address: str | None = None
+        self._listener = listener
+        self._chance = chance
+        self._streams = 0
+        self._backoff = FIRST_BACKOFF
+        self._wait: float | None = None
+        self._outbox: Outbox | None = None
+        self._leaving = asyncio.Event()
+
+    async def run(self) -> None:
+        while not self._leaving.is_set():
+            address, self._next_address = self._next_address or self._home, None
+            await self._one_stream(address)
+            await self._pause()
+
+    def use_address(self, address: str) -> None:
+        """For the next stream; if that fails, the one after it goes to the usual address again."""
+        self._next_address = address
+
+    def close_stream(self, reconnect_after: float | None) -> None:
+        """End the open stream when all is written; come back after this many seconds, with jitter of up to 100 %."""
+        self._wait = None if reconnect_after is None else reconnect_after * (1 + self._chance())
+        if self._outbox is not None:
+            self._outbox.close()
+
+    def leave(self, last_word: wire.AgentMessage) -> None:
+        """End the open stream with this, and open no other."""
+        self._leaving.set()
+        if self._outbox is not None:
+            self._outbox.close(last_word)
+
+    async def _pause(self) -> None:
+        wait, self._wait = self._wait, None
+        if wait is None:
+            wait = self._backoff * self._chance()
+            self._backoff = min(self._backoff * 2, MOST_BACKOFF)
+        if not self._leaving.is_set():
+            await asyncio.wait([asyncio.ensure_future(self._leaving.wait())], timeout=wait)
+
+    async def _one_stream(self, address: str) -> None:
+        self._streams += 1
+        number = self._streams
+        channel = grpc.aio.insecure_channel(address, options=OPTIONS)
+        outbox = self._outbox = Outbox(self._listener.is_held)
+        call = AgentServiceStub(channel).Connect()
+        self._listener.stream_opened(number, outbox, channel)
+        try:
+            await self._talk(call, outbox)
+        finally:
+            self._outbox = None
+            self._listener.stream_closed(number)
+            await channel.close()
+
+    async def _talk(self, call: Call, outbox: Outbox) -> None:
+        loop = asyncio.get_running_loop()
+        reader = loop.create_task(self._read(call))
+        writer = loop.create_task(self._write(call, outbox))
+        try:
+            done, _ = await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+            if writer in done and outbox.closing:
+                await asyncio.wait({reader}, timeout=LAST_WORD_WITHIN)
+        finally:
+            writer.cancel()
+            call.cancel()
+            await asyncio.wait({reader, writer})
+        _tell(reader, writer)
+
+    async def _read(self, call: Call) -> None:
+        too_late = asyncio.get_running_loop().call_later(WELCOME_WITHIN, call.cancel)
+        try:
+            while (message := await call.read()) is not grpc.aio.EOF:
+                assert isinstance(message, wire.CoordinatorMessage)
+                if self._listener.stream_says(message):
+                    too_late.cancel()
+                    self._backoff = FIRST_BACKOFF
+        finally:
+            too_late.cancel()
+
+    async def _write(self, call: Call, outbox: Outbox) -> None:
+        while True:
+            await outbox.wait()
+            for message, accepted in outbox.drain():
+                message.seq = self._listener.stamp()
+                await call.write(message)
+                if accepted:
+                    self._listener.written(accepted, message.seq)
+            if outbox.closing:
+                await call.done_writing()
+                return
+
+
+def _tell(*tasks: asyncio.Task[None]) -> None:
+    """How the stream ended, for the operator. A stream that ends is nothing unusual."""
+    for task in tasks:
+        if task.cancelled():
+            continue
+        error = task.exception()
+        if isinstance(error, grpc.aio.AioRpcError):
+            log.info("the stream ended: %s: %s", error.code().name, error.details())
+        elif error is not None and not isinstance(error, asyncio.InvalidStateError):
+            log.error("the stream ended", exc_info=error)

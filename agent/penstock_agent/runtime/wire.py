@@ -1,0 +1,336 @@
+"""Between the words of the protocol and those of the core. Nothing here decides."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_agent.core import inputs as said
+from penstock_agent.core.leases import Grant, Handle, Held, Lease, LeaseKey, Phase, Restored, Status
+from penstock_agent.executors.channel import CommandWork, Failure, Finished, FunctionWork, OutputSource, Task
+from penstock_agent.executors.warm import WorkerKind
+
+M = TypeVar("M", bound=Message)
+
+MAX_MESSAGE_BYTES = 1 << 20
+MAX_ITEMS = 500
+_HEADROOM = 4 * 1024
+DEFAULT_STOP_GRACE = 10_000_000
+"""When neither the task nor the coordinator says anything."""
+
+
+def span(microseconds: int) -> Duration:
+    return Duration(seconds=microseconds // 1_000_000, nanos=microseconds % 1_000_000 * 1_000)
+
+
+def microseconds(duration: Duration) -> int:
+    return duration.seconds * 1_000_000 + duration.nanos // 1_000
+
+
+def lease_ref(key: LeaseKey, token: int) -> wire.LeaseRef:
+    return wire.LeaseRef(run_id=key[0], step=key[1], item=key[2], token=token)
+
+
+def lease_key(ref: wire.LeaseRef) -> LeaseKey:
+    return ref.run_id, ref.step, ref.item
+
+
+@lru_cache(maxsize=4096)
+def run_name(run_id: bytes) -> str:
+    return str(uuid.UUID(bytes=run_id)) if len(run_id) == 16 else run_id.hex()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskKind:
+    """A row of the session's table of tasks."""
+
+    kind: WorkerKind
+    action: FunctionWork | CommandWork
+    bundle_digest: str
+    timeout: int | None
+    stop_grace: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a lease asks for; opaque to the core."""
+
+    grant: wire.LeaseGrant
+    ref: wire.LeaseRef
+    kind: TaskKind
+
+    def task(self, lease: Lease, bundle_dir: str, max_output_bytes: int) -> Task:
+        grant, action = self.grant, self.kind.action
+        if isinstance(action, CommandWork) and bundle_dir:
+            action = CommandWork(
+                action.argv, action.shell, action.outputs, action.success_exit_codes, bundle_dir, action.env
+            )
+        return Task(
+            handle=lease.handle,
+            deadline=lease.deadline,
+            work=action,
+            run_id=run_name(lease.key[0]),
+            pipeline=grant.pipeline,
+            step=grant.step_name,
+            item=lease.key[2],
+            attempt=lease.attempt,
+            idempotency_key=grant.idempotency_key,
+            inputs=dict(grant.inputs),
+            parameters=grant.parameters,
+            trace_context=dict(grant.trace_context),
+            max_output_bytes=max_output_bytes,
+        )
+
+
+class Decoder:
+    """Of one stream: its table of tasks ends with it."""
+
+    def __init__(self, stream: int) -> None:
+        self.stream = stream
+        self.stop_grace = DEFAULT_STOP_GRACE
+        self._tasks: dict[int, TaskKind] = {}
+
+    def decode(self, message: wire.CoordinatorMessage) -> said.Input | None:
+        """None: a word that this version does not know. ValueError: the message contradicts the protocol."""
+        body = message.WhichOneof("body")
+        stream = self.stream
+        match body:
+            case "lease_grants":
+                return self._grants(message.lease_grants)
+            case "result_acks":
+                acks = [(lease_key(ack.lease), ack.lease.token, ack.result_id) for ack in message.result_acks.acks]
+                return said.ResultsAcked(stream, acks)
+            case "heartbeat_ack":
+                ack = message.heartbeat_ack
+                revoked = [(lease_key(ref), ref.token) for ref in ack.revoked]
+                return said.HeartbeatAcked(stream, ack.basis_seq, microseconds(ack.ttl), revoked, ack.echo)
+            case "lease_verdicts":
+                return self._verdicts(message.lease_verdicts)
+            case "cancel":
+                return said.CancelOrdered(
+                    stream,
+                    [
+                        (lease_key(each.lease), each.lease.token, each.reason, microseconds(each.grace))
+                        for each in message.cancel.leases
+                    ],
+                )
+            case "return_leases":
+                return said.ReturnOrdered(stream, [(lease_key(ref), ref.token) for ref in message.return_leases.leases])
+            case _:
+                return self._of_session(message, body)
+
+    def _of_session(self, message: wire.CoordinatorMessage, body: str | None) -> said.Input | None:
+        stream = self.stream
+        match body:
+            case "welcome":
+                return self._welcome(message.welcome)
+            case "pause":
+                return said.Paused(stream)
+            case "resume":
+                return said.Resumed(stream)
+            case "drain":
+                return said.DrainOrdered(stream, microseconds(message.drain.deadline), message.drain.reason)
+            case "goaway":
+                after = microseconds(message.goaway.reconnect_after)
+                return said.GoawayOrdered(stream, message.goaway.reason, after)
+            case "redirect":
+                return said.Redirected(stream, message.redirect.address)
+            case _:
+                return None
+
+    def _welcome(self, welcome: wire.Welcome) -> said.Welcomed:
+        if welcome.HasField("stop_grace"):
+            self.stop_grace = microseconds(welcome.stop_grace)
+        return said.Welcomed(
+            stream=self.stream,
+            session_epoch=welcome.session_epoch,
+            coordinator_id=welcome.coordinator_id,
+            coordinator_epoch=welcome.coordinator_epoch,
+            heartbeat_interval=microseconds(welcome.heartbeat_interval) or 5_000_000,
+            lease_ttl=microseconds(welcome.lease_ttl),
+            resend_interval=microseconds(welcome.result_resend_interval) or 5_000_000,
+            basis_seq=welcome.basis_seq,
+        )
+
+    def _verdicts(self, verdicts: wire.LeaseVerdicts) -> said.Judged:
+        known = {int(verdict) for verdict in said.Verdict}
+        return said.Judged(
+            self.stream,
+            [
+                (lease_key(each.lease), each.lease.token, said.Verdict(each.verdict), microseconds(each.ttl))
+                for each in verdicts.verdicts
+                if each.verdict in known
+            ],
+            verdicts.basis_seq,
+        )
+
+    def _grants(self, grants: wire.LeaseGrants) -> said.Granted:
+        return said.Granted(
+            self.stream, [self._grant(grant) for grant in grants.grants], grants.basis_seq, microseconds(grants.ttl)
+        )
+
+    def _grant(self, grant: wire.LeaseGrant) -> Grant:
+        if grant.HasField("task_spec"):
+            self._tasks[grant.task] = task_kind(grant.task_spec)
+        kind = self._tasks.get(grant.task)
+        if kind is None:
+            raise ValueError(f"task {grant.task} was never named in this session")
+        ref = grant.lease
+        return Grant(
+            grant_seq=grant.grant_seq,
+            key=(ref.run_id, ref.step, ref.item),
+            token=ref.token,
+            attempt=grant.attempt,
+            timeout=kind.timeout,
+            stop_grace=self.stop_grace if kind.stop_grace is None else kind.stop_grace,
+            work=Work(grant, ref, kind),
+        )
+
+
+def task_kind(spec: wire.TaskSpec) -> TaskKind:
+    """ValueError: a kind of task that this version does not know."""
+    env = dict(spec.env)
+    action: FunctionWork | CommandWork
+    match spec.WhichOneof("action"):
+        case "function":
+            digest = spec.function.bundle_digest
+            action = FunctionWork(spec.function.module, spec.function.qualname)
+            kind = WorkerKind(False, digest, spec.environment_digest, tuple(sorted(env.items())))
+        case "command":
+            command = spec.command
+            digest = command.bundle_digest
+            outputs = [OutputSource(each.name, each.stdout, each.file, each.json) for each in command.outputs]
+            action = CommandWork(list(command.argv), command.shell, outputs, list(command.success_exit_codes), "", env)
+            kind = WorkerKind(True, "", spec.environment_digest, ())
+        case other:
+            raise ValueError(f"this agent cannot run tasks of the kind {other}")
+    return TaskKind(
+        kind=kind,
+        action=action,
+        bundle_digest=digest,
+        timeout=microseconds(spec.attempt_timeout) if spec.HasField("attempt_timeout") else None,
+        stop_grace=microseconds(spec.stop_grace) if spec.HasField("stop_grace") else None,
+    )
+
+
+# --- what the agent says
+
+
+_PHASES = {
+    Phase.ACCEPTED: wire.LEASE_PHASE_ACCEPTED,
+    Phase.RUNNING: wire.LEASE_PHASE_RUNNING,
+    Phase.FINISHED: wire.LEASE_PHASE_FINISHED_UNACKED,
+}
+
+
+def held_lease(held: Held) -> wire.HeldLease:
+    return wire.HeldLease(
+        lease=lease_ref(held.key, held.token),
+        phase=_PHASES[held.phase],
+        attempt=held.attempt,
+        elapsed=span(held.elapsed),
+    )
+
+
+def ref_of(lease: Lease) -> wire.LeaseRef:
+    return lease.work.ref if isinstance(lease.work, Work) else lease_ref(lease.key, lease.token)
+
+
+def step_result(lease: Lease, now: int) -> wire.StepResult:
+    """With its age at this moment."""
+    result = lease.result
+    assert result is not None
+    if isinstance(result.body, wire.StepResult):
+        message = result.body
+    else:
+        message = _new_result(lease, result.body, result.result_id, result.status)
+    message.age.CopyFrom(span(max(now - result.ended_at, 0)))
+    return message
+
+
+def _new_result(lease: Lease, body: object, result_id: bytes, status: Status) -> wire.StepResult:
+    finished = body if isinstance(body, Finished) else Finished(lease.handle)
+    message = wire.StepResult(
+        lease=ref_of(lease),
+        attempt=lease.attempt,
+        result_id=result_id,
+        status=wire.ResultStatus.ValueType(int(status)),
+        output=finished.output,
+        run_duration=span(finished.run_time),
+        cpu_duration=span(finished.cpu_time),
+        peak_memory_bytes=finished.peak_memory_bytes,
+        metrics=finished.metrics,
+        metadata=finished.metadata,
+    )
+    if finished.exit_code is not None:
+        message.exit_code = finished.exit_code
+    failure = _failure(lease, status, finished.failure)
+    if failure is not None:
+        message.error.reason = failure.reason
+        message.error.message = failure.message[:8192]
+        message.error.error_class = failure.error_class
+        message.error.error_bases.extend(failure.error_bases)
+        message.error.traceback = failure.traceback
+    return message
+
+
+def _failure(lease: Lease, status: Status, failure: Failure | None) -> Failure | None:
+    """What a stopped attempt did last is worth knowing only if it says more than that it was stopped."""
+    match status:
+        case Status.TIMED_OUT:
+            seconds = (lease.timeout or 0) / 1e6
+            return Failure("Timeout", f"the attempt ran for longer than {seconds:g} s and was killed")
+        case Status.LEASE_EXPIRED:
+            return Failure("AgentLost", "the agent was cut off for longer than the lease, and killed the attempt")
+        case Status.CANCELLED:
+            said_last = "" if failure is None or failure.reason == "Cancelled" else f": {failure.message}"
+            return Failure("Cancelled", f"stopped: {lease.ending_reason or 'cancelled'}{said_last}")
+        case _:
+            return failure
+
+
+def restored(message: wire.StepResult, ended_at: int) -> Restored:
+    """A result from the spool."""
+    return Restored(
+        key=lease_key(message.lease),
+        token=message.lease.token,
+        attempt=message.attempt,
+        result_id=message.result_id,
+        status=Status(message.status),
+        ended_at=ended_at,
+        body=message,
+    )
+
+
+def in_messages(items: Iterable[M]) -> Iterator[list[M]]:
+    """Lists that fit into one message each."""
+    part: list[M] = []
+    size = 0
+    for item in items:
+        item_size = item.ByteSize() + 8
+        if part and (len(part) >= MAX_ITEMS or size + item_size > MAX_MESSAGE_BYTES - _HEADROOM):
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += item_size
+    if part:
+        yield part
+
+
+def returned_lease(key: LeaseKey, token: int, started: bool) -> wire.ReturnedLease:
+    return wire.ReturnedLease(lease=lease_ref(key, token), started=started)
+
+
+def rejected_lease(key: LeaseKey, token: int, reason: str, message: str) -> wire.RejectedLease:
+    return wire.RejectedLease(lease=lease_ref(key, token), reason=reason, message=message)
+
+
+def handles(leases: Sequence[Lease]) -> list[Handle]:
+    return [lease.handle for lease in leases]

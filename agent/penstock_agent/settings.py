@@ -1,0 +1,91 @@
+"""The agent's settings: command line, then environment, then default."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import platformdirs
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+DEFAULT_PORT = 7400
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+class AgentSettings(BaseSettings):
+    """PENSTOCK_AGENT_… of the environment, and PENSTOCK_ADDRESS. Lists are separated by commas."""
+
+    model_config = SettingsConfigDict(env_prefix="PENSTOCK_AGENT_", env_ignore_empty=True, extra="forbid")
+
+    address: str = Field(
+        default="127.0.0.1:7400",
+        validation_alias=AliasChoices("address", "PENSTOCK_ADDRESS"),
+        description="host:port of a coordinator",
+    )
+    id: str = Field(default="", description="name of this agent; kept in the data folder when not given")
+    slots: int = Field(default_factory=_cores, ge=1, le=1024, description="attempts that run at once")
+    queues: Annotated[list[str], NoDecode] = Field(default=["default"], description="queues that are served")
+    labels: Annotated[dict[str, str], NoDecode] = Field(default={}, description="labels that steps can ask for")
+    resources: Annotated[dict[str, float], NoDecode] = Field(default={}, description="besides cpu and memory_bytes")
+    data_dir: Path = Field(
+        default_factory=lambda: platformdirs.user_state_path("penstock") / "agent",
+        description="folder for results that are not acknowledged, bundles and work; of one agent alone",
+    )
+    drain_timeout: float = Field(default=300.0, ge=0, description="seconds that running steps have after SIGTERM")
+    idle_workers: int | None = Field(default=None, ge=0, description="idle step processes that are kept; unset: slots")
+    disk_floor_bytes: int = Field(default=256 * 2**20, ge=0, description="with less free disk no work is taken")
+    bundle_cache_bytes: int = Field(default=2 * 2**30, ge=0, description="unpacked bundles that are kept")
+    log_lines: int = Field(default=10_000, ge=0, description="lines of output that are kept of an attempt")
+    log_bytes: int = Field(default=4 * 2**20, ge=0, description="bytes of output that are kept of an attempt")
+    log_format: str = Field(default="auto", pattern="^(auto|json|console)$", description="of the agent's own log")
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="of the agent's own log")
+
+    @field_validator("address")
+    @classmethod
+    def _complete_address(cls, address: str) -> str:
+        host, colon, port = address.strip().rpartition(":")
+        if not colon or address.endswith("]"):
+            return f"{address.strip()}:{DEFAULT_PORT}"
+        if not port.isdigit() or not host:
+            raise ValueError("use host:port")
+        return address.strip()
+
+    @field_validator("id")
+    @classmethod
+    def _check_id(cls, value: str) -> str:
+        if value and not _NAME.fullmatch(value):
+            raise ValueError("use 1 to 128 letters, digits, '_', '.' and '-', beginning with a letter, a digit or '_'")
+        return value
+
+    @field_validator("queues", mode="before")
+    @classmethod
+    def _split_queues(cls, value: Any) -> Any:
+        return [each.strip() for each in value.split(",") if each.strip()] if isinstance(value, str) else value
+
+    @field_validator("queues")
+    @classmethod
+    def _check_queues(cls, value: list[str]) -> list[str]:
+        if not value or not all(_NAME.fullmatch(name) for name in value):
+            raise ValueError("give at least one queue, each named as a step is")
+        return list(dict.fromkeys(value))
+
+    @field_validator("labels", "resources", mode="before")
+    @classmethod
+    def _split_pairs(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = [each.strip() for each in value.split(",") if each.strip()]
+        return dict(map(_pair, value)) if isinstance(value, list | tuple) else value
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValueError(f"{text!r}: use name=value")
+    return name, value
