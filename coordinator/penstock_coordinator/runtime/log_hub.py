@@ -48,7 +48,7 @@ class _Attempt:
 
 class LogHub:
     def __init__(self, store: LogStore, buffer_bytes: int, attempt_bytes: int) -> None:
-        """`attempt_bytes` bounds the log of one attempt; agents have quotas of their own, this is against broken ones."""
+        """`attempt_bytes` bounds the log of one attempt. Agents have quotas too: this is against broken ones."""
         self._store = store
         self._buffer_bytes = buffer_bytes
         self._attempt_bytes = attempt_bytes

@@ -1,0 +1,162 @@
+"""Committed events, as watchers see them: what became of the run and of its step runs.
+
+An attempt that ended badly, or a lease that was lost, does not by itself say what its step is now: that follows in the
+same turn. Their changes therefore have no state; the failure is said with them, and again with what follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, assert_never
+
+from penstock.v1 import run_pb2
+from penstock.v1.run_service_pb2 import Event as WireEvent
+from penstock.v1.run_service_pb2 import StepChange
+from penstock_coordinator.api.encoding.runs import failure
+from penstock_coordinator.api.encoding.values import instant
+from penstock_coordinator.core.run import events as e
+from penstock_coordinator.core.run.states import RunState, StepState
+
+if TYPE_CHECKING:
+    from penstock_coordinator.core.plan.model import Plan
+
+_Ended = e.AttemptFailed | e.LeaseLost
+
+
+class EventEncoder:
+    """Encodes the events of one run in their order. It must see them all from the first lease on, or from the first
+    event: `skip` those that nobody asked for."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._pending = True
+        """The run has not had its first lease, nor been cancelled before it."""
+        self._failures: dict[tuple[int, int], e.Failure] = {}
+        """Of attempts that ended in this turn."""
+
+    @property
+    def pending(self) -> bool:
+        return self._pending
+
+    def skip(self, event: e.Event) -> None:
+        if isinstance(event, e.StepsLeased | e.RunCancelling | e.RunEnded):
+            self._pending = False
+
+    def encode(self, number: int, event: e.Event) -> WireEvent:
+        state, reason = self._run_change(event)
+        message = WireEvent(
+            number=number,
+            time=instant(event.at),
+            type=type(event).__name__,
+            run_state=run_pb2.RunState.ValueType(state),
+            run_reason=reason,
+            steps=self._step_changes(event),
+        )
+        self.skip(event)
+        return message
+
+    def _run_change(self, event: e.Event) -> tuple[int, str]:
+        match event:
+            case e.RunStarted():
+                return RunState.PENDING, ""
+            case e.StepsLeased() if self._pending:
+                return RunState.RUNNING, ""
+            case e.RunCancelling():
+                return RunState.CANCELLING, event.reason
+            case e.RunEnded():
+                return event.state, event.reason
+            case _:
+                return 0, ""
+
+    def _step_changes(self, event: e.Event) -> Iterable[StepChange]:
+        match event:
+            case e.RunStarted() | e.RunCancelling() | e.RunEnded():
+                return ()
+            case e.StepsReadied():
+                return self._steps(event.ranges, StepState.READY)
+            case e.StepsSettled():
+                return self._steps(event.ranges, event.state)
+            case e.MapExpanded():
+                return self._expanded(event)
+            case e.ItemsReadied():
+                return self._items(event.step, event.ranges, StepState.READY)
+            case e.ItemsSettled():
+                return self._items(event.step, event.ranges, event.state)
+            case e.StepsLeased():
+                return self._leased(event)
+            case e.StepCompleted():
+                return (self._rested(event, StepState.COMPLETED),)
+            case e.StepCancelled():
+                return (self._rested(event, StepState.CANCELLED),)
+            case e.StepFailed():
+                return (self._rested(event, StepState.FAILED, event.failure),)
+            case e.MapSettled():
+                return (self._change(event.step, e.WHOLE, event.state),)
+            case e.StepWaiting():
+                return (self._waiting(event),)
+            case e.StepWoken() | e.StepReturned():
+                return (self._follows(event.step, event.item, StepState.READY),)
+            case e.AttemptFailed():
+                return (self._ended(event, event.failure),)
+            case e.LeaseLost():
+                lost = None if event.charge is e.Charge.NOBODY else e.Failure("AgentLost", event.cause)
+                return (self._ended(event, lost),)
+            case _:
+                assert_never(event)
+
+    def _change(self, step: int, item: int, state: StepState | None, why: e.Failure | None = None) -> StepChange:
+        change = StepChange(step=self._plan.steps[step].name)
+        if item != e.WHOLE:
+            change.item.append(item)
+        if state is not None:
+            change.state = run_pb2.StepRunState.ValueType(state)
+        if why is not None:
+            change.failure.CopyFrom(failure(why))
+        return change
+
+    def _steps(self, ranges: Iterable[e.Range], state: StepState) -> Iterator[StepChange]:
+        return (self._change(step, e.WHOLE, state) for first, stop in ranges for step in range(first, stop))
+
+    def _items(self, step: int, ranges: Iterable[e.Range], state: StepState) -> Iterator[StepChange]:
+        for first, stop in ranges:
+            change = self._change(step, first, state)
+            change.item_count = stop - first
+            yield change
+
+    def _expanded(self, event: e.MapExpanded) -> Iterator[StepChange]:
+        whole = self._change(event.step, e.WHOLE, StepState.RUNNING)
+        whole.expanded_count = event.count
+        yield whole
+        if event.count:
+            state = StepState.READY if event.ready else StepState.PENDING
+            yield from self._items(event.step, [(0, event.count)], state)
+
+    def _leased(self, event: e.StepsLeased) -> Iterator[StepChange]:
+        for step, item, attempt in event.leases:
+            change = self._change(step, item, StepState.RUNNING)
+            change.attempt = attempt
+            change.agent_id = event.agent
+            yield change
+
+    def _rested(
+        self,
+        event: e.StepCompleted | e.StepCancelled | e.StepFailed,
+        state: StepState,
+        why: e.Failure | None = None,
+    ) -> StepChange:
+        self._failures.pop((event.step, event.item), None)
+        return self._change(event.step, event.item, state, why)
+
+    def _ended(self, event: _Ended, why: e.Failure | None) -> StepChange:
+        if why is not None:
+            self._failures[event.step, event.item] = why
+        return self._change(event.step, event.item, None, why)
+
+    def _follows(self, step: int, item: int, state: StepState) -> StepChange:
+        return self._change(step, item, state, self._failures.pop((step, item), None))
+
+    def _waiting(self, event: e.StepWaiting) -> StepChange:
+        change = self._follows(event.step, event.item, StepState.WAITING)
+        if event.until is not None:
+            change.wait_until.CopyFrom(instant(event.until))
+        return change

@@ -1,0 +1,131 @@
+"""Runs, step runs and attempts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.v1 import run_pb2
+from penstock_coordinator.api.encoding.values import instant, known_instant, span, wire_value
+from penstock_coordinator.api.fields import run_id_text
+from penstock_coordinator.core.plan.values import parse
+from penstock_coordinator.core.run.events import WHOLE
+from penstock_coordinator.core.run.states import RunState
+from penstock_coordinator.core.run.summary import unpack
+
+if TYPE_CHECKING:
+    from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.core.run.events import Failure
+    from penstock_coordinator.core.run.state import StepCounts
+    from penstock_coordinator.ports import RunId, RunRow
+    from penstock_coordinator.runtime.views import AttemptView, FailureView, RunView, StepRunView
+
+LISTED_OUTPUT_BYTES = 4 << 10
+LISTED_TRACEBACK_CHARACTERS = 4 << 10
+
+
+def run(view: RunView) -> run_pb2.Run:
+    message = _row(view.row)
+    for name, value in parse(view.row.parameters).items():
+        message.parameters[name].CopyFrom(wire_value(value))
+    message.step_counts.CopyFrom(counts(view.counts))
+    message.last_event = view.row.last_seq
+    message.generation = view.generation
+    return message
+
+
+def listed_run(row: RunRow) -> run_pb2.Run:
+    """Without parameters; with the counts of a run at rest. What a live run is doing is not in its row."""
+    message = _row(row)
+    if RunState(row.state).at_rest and row.summary is not None:
+        message.step_counts.CopyFrom(counts(unpack(row.summary).counts()))
+    return message
+
+
+def _row(row: RunRow) -> run_pb2.Run:
+    return run_pb2.Run(
+        id=run_id_text(row.run_id),
+        pipeline=row.pipeline,
+        version_number=row.version_number,
+        version_digest=row.version_digest,
+        state=run_pb2.RunState.ValueType(row.state),
+        reason=row.reason,
+        labels=dict(row.labels),
+        create_time=instant(row.create_time),
+        start_time=known_instant(row.start_time),
+        end_time=known_instant(row.end_time),
+        generation=1,
+    )
+
+
+def counts(found: StepCounts) -> run_pb2.StepCounts:
+    return run_pb2.StepCounts(**found._asdict())
+
+
+def step_run(run_id: RunId, plan: Plan, view: StepRunView, *, listed: bool = False) -> run_pb2.StepRun:
+    """`listed`: without a large output or traceback."""
+    name = plan.steps[view.step].name
+    return run_pb2.StepRun(
+        run_id=run_id_text(run_id),
+        step=name,
+        item=[] if view.item == WHOLE else [view.item],
+        display_name=name if view.item == WHOLE else f"{name}[{view.item}]",
+        state=run_pb2.StepRunState.ValueType(view.state),
+        attempt_count=view.attempts,
+        output_json=_output(view.output, listed),
+        failure=_stored_failure(view.failure, listed),
+        ready_time=known_instant(view.ready_time),
+        start_time=known_instant(view.start_time),
+        end_time=known_instant(view.end_time),
+        agent_id=view.agent,
+        item_counts=None if view.item_counts is None else counts(view.item_counts),
+        wait_reason=view.wait_reason,
+        wait_until=known_instant(view.wait_until),
+    )
+
+
+def describe_newest(message: run_pb2.StepRun, attempts: list[AttemptView]) -> None:
+    """What the newest attempt reported of itself is said of the step run too."""
+    if attempts:
+        message.metrics.update(dict(attempts[-1].report.metrics))
+        message.metadata.update(dict(attempts[-1].report.metadata))
+
+
+def attempt(view: AttemptView) -> run_pb2.Attempt:
+    report = view.report
+    return run_pb2.Attempt(
+        number=view.number,
+        agent_id=view.agent,
+        outcome=run_pb2.AttemptOutcome.ValueType(view.outcome),
+        failure=_stored_failure(view.failure, listed=False),
+        start_time=instant(view.start_time),
+        end_time=instant(view.end_time),
+        run_duration=span(report.run_duration),
+        cpu_duration=span(report.cpu_duration),
+        peak_memory_bytes=report.peak_memory_bytes,
+        exit_code=report.exit_code,
+        metrics=dict(report.metrics),
+        metadata=dict(report.metadata),
+    )
+
+
+def failure(found: Failure) -> run_pb2.Failure:
+    """In short, as events have it."""
+    return run_pb2.Failure(reason=found.reason, message=found.message, error_class=found.error_class)
+
+
+def _output(output: bytes | None, listed: bool) -> str:
+    if output is None or (listed and len(output) > LISTED_OUTPUT_BYTES):
+        return ""
+    return output.decode("utf-8", "replace")
+
+
+def _stored_failure(found: FailureView | None, listed: bool) -> run_pb2.Failure | None:
+    if found is None:
+        return None
+    return run_pb2.Failure(
+        reason=found.reason,
+        message=found.message,
+        error_class=found.error_class,
+        error_bases=found.error_bases,
+        traceback="" if listed and len(found.traceback) > LISTED_TRACEBACK_CHARACTERS else found.traceback,
+    )

@@ -1,0 +1,114 @@
+"""Fields that many requests have, from their wire form to the core's, or an error that names the field."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from google.protobuf.duration_pb2 import Duration
+
+from penstock_coordinator.api.errors import Violation, invalid, invalid_fields, shown
+from penstock_coordinator.core.plan.naming import NAME, NAME_FORM
+from penstock_coordinator.core.plan.validation.report import Enough, Report
+from penstock_coordinator.core.plan.validation.texts import check_labels
+from penstock_coordinator.core.run.events import WHOLE
+
+if TYPE_CHECKING:
+    from penstock_coordinator.core.plan.limits import Limits
+    from penstock_coordinator.ports import RunId
+
+LARGEST_INT = 2**31 - 2
+"""Of version numbers, items and attempts: what the database counts with."""
+TRACE_KEYS = 8
+TRACE_BYTES = 512
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def run_id_of(text: str, field: str = "run_id") -> RunId:
+    """The 16 bytes of a UUID in its usual form."""
+    if not text:
+        raise invalid(field, "is required: the id of a run, as Start and List give it")
+    try:
+        parsed = uuid.UUID(text)
+    except ValueError:
+        parsed = None
+    if parsed is None or str(parsed) != text.lower():
+        raise invalid(field, f"{shown(text)} is no run id: copy it from the answer of Start or List")
+    return parsed.bytes
+
+
+def run_id_text(run_id: RunId) -> str:
+    return str(uuid.UUID(bytes=run_id))
+
+
+def name_of(text: str, field: str, what: str) -> str:
+    """`what` the field names, for the message: "a pipeline"."""
+    if not text:
+        raise invalid(field, f"is required: the name of {what}")
+    if not NAME.fullmatch(text):
+        raise invalid(field, f"{shown(text)} is no name of {what}: {NAME_FORM}")
+    return text
+
+
+def digest_of(text: str, field: str) -> str:
+    if not _DIGEST.fullmatch(text):
+        raise invalid(field, "must be a SHA-256 in 64 lower-case hex digits")
+    return text
+
+
+def count_of(number: int, field: str) -> int:
+    """0 means what the field says for it."""
+    if not 0 <= number <= LARGEST_INT:
+        raise invalid(field, f"must be between 0 and {LARGEST_INT:,}")
+    return number
+
+
+def item_of(item: Sequence[int], step: str) -> int:
+    """The place in the map; `WHOLE` for none."""
+    if not item:
+        return WHOLE
+    if not step:
+        raise invalid("item", "needs a step: name the mapped step that the item is of")
+    if len(item) > 1 or not 0 <= item[0] <= LARGEST_INT:
+        raise invalid("item", "must be one number from 0 on: maps have one level")
+    return item[0]
+
+
+def span_of(span: Duration, field: str, longest: int) -> int:
+    """Microseconds, from 0 to `longest`."""
+    if not (abs(span.nanos) < 10**9 and span.seconds * span.nanos >= 0):
+        raise invalid(field, "is no valid duration: seconds and nanos must have the same sign, nanos below 10^9")
+    value = span.seconds * 1_000_000 + span.nanos // 1_000
+    if not 0 <= value <= longest:
+        raise invalid(field, f"must be between 0 s and {longest // 1_000_000:,} s")
+    return value
+
+
+def text_of(text: str, field: str, longest: int) -> str:
+    """A line for people."""
+    if len(text) > longest or "\0" in text:
+        raise invalid(field, f"must be a text of at most {longest:,} characters without NUL")
+    return text
+
+
+def labels_of(labels: Mapping[str, str], field: str, limits: Limits) -> dict[str, str]:
+    """As in a specification."""
+    report = Report()
+    with contextlib.suppress(Enough):
+        check_labels(report, field, labels, limits)
+    if report.problems:
+        raise invalid_fields(Violation(each.field, each.description) for each in report.problems)
+    return dict(labels)
+
+
+def trace_context_of(context: Mapping[str, str], field: str) -> tuple[tuple[str, str], ...]:
+    """W3C trace context: a few short ASCII headers."""
+    if len(context) > TRACE_KEYS:
+        raise invalid(field, f"has {len(context)} entries, and {TRACE_KEYS} is the limit")
+    for key, value in context.items():
+        if not all(len(text) <= TRACE_BYTES and text.isascii() and text.isprintable() for text in (key, value)):
+            raise invalid(field, f"{shown(key)}: keys and values are at most {TRACE_BYTES} printable ASCII characters")
+    return tuple(sorted(context.items()))

@@ -1,0 +1,126 @@
+"""The outermost layer of every call: no exception passes it but those that end calls.
+
+It wraps handlers of all four kinds, whether they are generators or read and write through the context. Requests are
+decoded in here, so that bytes that are no message are the caller's error and not a fault of this process.
+"""
+
+from __future__ import annotations
+
+import inspect
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+
+from penstock_coordinator.api.errors import CallError, internal, translate, wire_status
+
+if TYPE_CHECKING:
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
+    Behaviour: TypeAlias = Callable[[Any, Context], Any]
+
+log = structlog.get_logger(__name__)
+
+
+class CallGuard(grpc.aio.ServerInterceptor):
+    """Must be the first of the server's interceptors."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        handler = await continuation(handler_call_details)
+        # None: no such method. gRPC itself answers UNIMPLEMENTED.
+        return handler if handler is None else _guarded(handler, handler_call_details.method)
+
+
+def _guarded(handler: Handler, method: str) -> Handler:
+    call = _Call(method, handler)
+    # Of a stream each message is decoded where the handler reads it, so that its errors come up through the handler.
+    match handler.request_streaming, handler.response_streaming:
+        case False, False:
+            return grpc.unary_unary_rpc_method_handler(call.answer_one, None, None)
+        case False, True:
+            return grpc.unary_stream_rpc_method_handler(call.answer_many, None, handler.response_serializer)
+        case True, False:
+            return grpc.stream_unary_rpc_method_handler(call.answer_one, call.decode_streamed, None)
+        case _:
+            return grpc.stream_stream_rpc_method_handler(
+                call.answer_many, call.decode_streamed, handler.response_serializer
+            )
+
+
+class _Call:
+    """One call on its way through a handler."""
+
+    def __init__(self, method: str, handler: Handler) -> None:
+        self._method = method
+        self._handler = handler
+        # The one of the four that is there. The types are those of synchronous servers.
+        self._behaviour: Behaviour = next(
+            cast("Behaviour", found)
+            for found in (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream)
+            if found is not None
+        )
+        self._decode = handler.request_deserializer or bytes
+        self._encode = handler.response_serializer or bytes
+        self._malformed = False
+
+    async def answer_one(self, request: Any, context: Context) -> Any:
+        try:
+            response = await self._behaviour(self._request(request), context)
+            self._check()
+            return self._encode(response)
+        except Exception as error:
+            await self._abort(error, context)
+
+    async def answer_many(self, request: Any, context: Context) -> None:
+        try:
+            await _run_streaming(self._behaviour, self._request(request), context)
+            self._check()
+        except Exception as error:
+            await self._abort(error, context)
+
+    def _request(self, request: Any) -> Any:
+        return request if self._handler.request_streaming else self._decode(request)
+
+    def decode_streamed(self, data: bytes) -> Any:
+        try:
+            return self._decode(data)
+        except DecodeError:
+            self._malformed = True
+            raise
+
+    def _check(self) -> None:
+        """A handler may read in a task of its own and end well although a message of the stream was malformed."""
+        if self._malformed:
+            raise DecodeError
+
+    async def _abort(self, error: Exception, context: Context) -> None:
+        """Raises what ends the call. Cancellation is no Exception and never comes here."""
+        if isinstance(error, grpc.aio.AbortError) or context.done():
+            raise error
+        status = wire_status(translate(error) or self._unforeseen(error))
+        await context.abort(status.code, status.details, status.trailing_metadata)
+
+    def _unforeseen(self, error: Exception) -> CallError:
+        error_id = secrets.token_hex(8)
+        log.error("call_failed", error_id=error_id, method=self._method, exc_info=error)
+        return internal(error_id)
+
+
+async def _run_streaming(behaviour: Behaviour, request: Any, context: Context) -> None:
+    answers = behaviour(request, context)
+    if inspect.isawaitable(answers):
+        await answers
+        return
+    try:
+        async for answer in answers:
+            await context.write(answer)
+    finally:
+        # What the generator holds is given back now, not when it is collected.
+        await answers.aclose()

@@ -1,0 +1,111 @@
+"""Log lines from agents: checked, and handed on to the hub."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Protocol
+
+from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_coordinator.api.errors import CallError, invalid
+from penstock_coordinator.api.fields import LARGEST_INT, span_of
+from penstock_coordinator.core.run.events import WHOLE
+from penstock_coordinator.ports import LogChunk, LogLine
+from penstock_coordinator.runtime.views import UnknownRun, UnknownStepRun
+
+if TYPE_CHECKING:
+    from penstock_coordinator.core.fleet.leases import Lease, LeaseKey
+    from penstock_coordinator.ports import Clock, RunId
+    from penstock_coordinator.runtime.engine import Engine
+    from penstock_coordinator.runtime.log_hub import LogHub
+
+KNOWN_PLACES = 10_000
+MAX_AGENT_ID = 128
+LARGEST_NUMBER = 2**53
+LONGEST_OFFSET = 10 * 366 * 86_400 * 1_000_000
+_SOURCES = frozenset(wire.LogSource.values()) - {wire.LOG_SOURCE_UNSPECIFIED}
+
+
+class LiveRuns(Protocol):
+    """What is known of runs and leases without a look at the database."""
+
+    def has_step_run(self, run_id: RunId, step: int, item: int) -> bool | None:
+        """None: the run is not live here."""
+
+    def lease(self, key: LeaseKey) -> Lease | None: ...
+
+
+class LogIntake:
+    def __init__(self, engine: Engine, live: LiveRuns, hub: LogHub, clock: Clock) -> None:
+        self._engine = engine
+        self._live = live
+        self._hub = hub
+        self._clock = clock
+        self._ended: OrderedDict[LeaseKey, bool] = OrderedDict()
+        """Whether a run that is not live has such a step run: their last lines may come late."""
+
+    async def receive(self, requests: AsyncIterator[wire.PushLogsRequest]) -> int:
+        """How many lines were taken; all of them are durable. Raises INVALID_ARGUMENT for what is malformed; lines of
+        step runs that do not exist, or that another agent holds, are dropped."""
+        accepted = 0
+        agent = ""
+        async for request in requests:
+            agent = agent or _agent(request.agent_id)
+            for number, batch in enumerate(request.batches):
+                try:
+                    chunk = _chunk(batch, self._clock.now())
+                except CallError as error:
+                    raise error.within(f"batches[{number}]") from None
+                if await self._is_from(agent, batch.lease.token, chunk):
+                    accepted += await self._hub.put(chunk)
+        await self._hub.flush()
+        return accepted
+
+    async def _is_from(self, agent: str, token: int, chunk: LogChunk) -> bool:
+        key = (chunk.run_id, chunk.step, chunk.item)
+        known = self._live.has_step_run(*key)
+        if known is None:
+            return await self._is_known(key)
+        lease = self._live.lease(key)
+        return known and (lease is None or lease.token != token or lease.holder.agent == agent)
+
+    async def _is_known(self, key: LeaseKey) -> bool:
+        known = self._ended.get(key)
+        if known is None:
+            try:
+                await self._engine.step_run(*key)
+                known = True
+            except (UnknownRun, UnknownStepRun):
+                known = False
+            self._ended[key] = known
+            if len(self._ended) > KNOWN_PLACES:
+                self._ended.popitem(last=False)
+        return known
+
+
+def _agent(agent_id: str) -> str:
+    if not agent_id or len(agent_id) > MAX_AGENT_ID or not agent_id.isprintable():
+        raise invalid("agent_id", f"is required in the first message: 1 to {MAX_AGENT_ID} printable characters")
+    return agent_id
+
+
+def _chunk(batch: wire.LogBatch, now: int) -> LogChunk:
+    lease = batch.lease
+    if len(lease.run_id) != 16:
+        raise invalid("lease.run_id", "must be 16 bytes")
+    if lease.step > LARGEST_INT or not WHOLE <= lease.item <= LARGEST_INT:
+        raise invalid("lease", "step and item must be positions; item -1 is for a step that is not mapped")
+    if not 1 <= batch.attempt <= LARGEST_INT:
+        raise invalid("attempt", "is counted from 1")
+    lines = tuple(_line(record, number) for number, record in enumerate(batch.records))
+    return LogChunk(lease.run_id, lease.step, lease.item, batch.attempt, now, lines)
+
+
+def _line(record: wire.LogRecord, number: int) -> LogLine:
+    field = f"records[{number}]"
+    if not 1 <= record.number <= LARGEST_NUMBER:
+        raise invalid(f"{field}.number", "is counted from 1 within the attempt")
+    if record.source not in _SOURCES:
+        raise invalid(f"{field}.source", "must be STDOUT, STDERR or SYSTEM")
+    offset = span_of(record.offset, f"{field}.offset", LONGEST_OFFSET)
+    return LogLine(source=record.source, number=record.number, offset=offset, text=record.text)

@@ -1,0 +1,176 @@
+"""TailLogs: what steps wrote, and what they are writing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from penstock.v1 import run_service_pb2 as pb
+from penstock_coordinator.api.encoding.values import instant, span
+from penstock_coordinator.core.run import events as e
+from penstock_coordinator.core.run.states import RunState, StepState
+from penstock_coordinator.ports import LogChunk, LogFilter
+from penstock_coordinator.runtime.views import SlowReader, Stopping
+
+if TYPE_CHECKING:
+    from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.ports import LogStore, RunId
+    from penstock_coordinator.runtime.engine import Engine
+    from penstock_coordinator.runtime.log_hub import LogHub
+
+READ_CHUNKS = 100
+RESPONSE_BYTES = 1 << 20
+MAX_TAIL_LINES = 10_000
+LATE_SECONDS = 1.0
+"""Lines come by a stream of their own and may be behind the result: so long nothing must come before a follower is let
+go."""
+
+
+class LogReader:
+    def __init__(self, engine: Engine, logs: LogStore, hub: LogHub, late_seconds: float = LATE_SECONDS) -> None:
+        self._engine = engine
+        self._logs = logs
+        self._hub = hub
+        self._late_seconds = late_seconds
+
+    async def tail(
+        self, run_id: RunId, plan: Plan, where: LogFilter, tail_lines: int, *, follow: bool
+    ) -> AsyncGenerator[pb.TailLogsResponse, None]:
+        """Lines in the order in which they were received. With `follow` until the step run, or the run, is at rest."""
+        with self._hub.follow(run_id) as fresh:
+            position = 0
+            if tail_lines:
+                chunks = await self._newest(run_id, where, tail_lines)
+                position = chunks[-1].position if chunks else 0
+                for response in _responses(plan, _last_lines(chunks, tail_lines)):
+                    yield response
+            resting = asyncio.create_task(self._rest(run_id, where)) if follow else None
+            try:
+                while True:
+                    fresh.clear()
+                    async for chunk in self._read(run_id, where, position):
+                        position = chunk.position
+                        for response in _responses(plan, [chunk]):
+                            yield response
+                    if resting is None or not await self._more_may_come(fresh, resting):
+                        return
+            finally:
+                if resting is not None:
+                    resting.cancel()
+
+    async def _read(self, run_id: RunId, where: LogFilter, after: int) -> AsyncIterator[LogChunk]:
+        while chunks := await self._logs.read_logs(run_id, where, after, READ_CHUNKS):
+            for chunk in chunks:
+                yield chunk
+            after = chunks[-1].position
+
+    async def _newest(self, run_id: RunId, where: LogFilter, lines: int) -> list[LogChunk]:
+        """The newest chunks with at least so many lines, if there are."""
+        limit = 16
+        while True:
+            chunks = await self._logs.last_logs(run_id, where, limit)
+            if len(chunks) < limit or sum(len(chunk.lines) for chunk in chunks) >= lines:
+                return chunks
+            limit *= 4
+
+    async def _more_may_come(self, fresh: asyncio.Event, resting: asyncio.Task[None]) -> bool:
+        """Returns when there is something to read, or nothing more will come."""
+        waiting = asyncio.create_task(fresh.wait())
+        try:
+            if not resting.done():
+                await asyncio.wait({waiting, resting}, return_when=asyncio.FIRST_COMPLETED)
+            if resting.done():
+                resting.result()
+                await asyncio.wait({waiting}, timeout=self._late_seconds)
+            return waiting.done()
+        finally:
+            waiting.cancel()
+
+    async def _rest(self, run_id: RunId, where: LogFilter) -> None:
+        """Returns when what is followed is at rest. Raises `Stopping` if this coordinator stops before."""
+        if where.step is None:
+            await self._engine.at_rest(run_id)
+            if not RunState((await self._engine.run(run_id)).row.state).at_rest:
+                raise Stopping
+            return
+        await self._step_run_rest(run_id, where.step, e.WHOLE if where.item is None else where.item)
+
+    async def _step_run_rest(self, run_id: RunId, step: int, item: int) -> None:
+        while True:
+            try:
+                seen = (await self._engine.run(run_id)).row.last_seq
+                view, _ = await self._engine.step_run(run_id, step, item)
+                if not StepState(view.state).at_rest:
+                    await self._settling(run_id, step, item, seen + 1)
+                return
+            except SlowReader:
+                continue
+
+    async def _settling(self, run_id: RunId, step: int, item: int, first: int) -> None:
+        async for events in self._engine.watch(run_id, first):
+            if any(settles(event, step, item) for _, event in events):
+                return
+
+
+def settles(event: e.Event, step: int, item: int) -> bool:
+    """Whether the step run is at rest by this event."""
+    match event:
+        case e.StepCompleted() | e.StepFailed() | e.StepCancelled():
+            return (event.step, event.item) == (step, item)
+        case e.MapSettled():
+            return (event.step, e.WHOLE) == (step, item)
+        case e.StepsSettled():
+            return item == e.WHOLE and any(first <= step < stop for first, stop in event.ranges)
+        case e.ItemsSettled():
+            return event.step == step and any(first <= item < stop for first, stop in event.ranges)
+        case e.RunEnded():
+            return True
+        case _:
+            return False
+
+
+def _last_lines(chunks: list[LogChunk], wanted: int) -> list[LogChunk]:
+    """Without the lines before the last `wanted`."""
+    surplus = sum(len(chunk.lines) for chunk in chunks) - wanted
+    kept = []
+    for chunk in chunks:
+        cut = min(max(surplus, 0), len(chunk.lines))
+        surplus -= cut
+        if cut < len(chunk.lines):
+            kept.append(replace(chunk, lines=chunk.lines[cut:]))
+    return kept
+
+
+def _responses(plan: Plan, chunks: list[LogChunk]) -> list[pb.TailLogsResponse]:
+    responses: list[pb.TailLogsResponse] = []
+    size = RESPONSE_BYTES
+    for chunk in chunks:
+        for line in _lines(plan, chunk):
+            bytes_of_line = line.ByteSize()
+            if size + bytes_of_line > RESPONSE_BYTES:
+                responses.append(pb.TailLogsResponse())
+                size = 0
+            responses[-1].lines.append(line)
+            size += bytes_of_line
+    return responses
+
+
+def _lines(plan: Plan, chunk: LogChunk) -> list[pb.LogLine]:
+    name = plan.steps[chunk.step].name
+    item = [] if chunk.item == e.WHOLE else [chunk.item]
+    received = instant(chunk.at)
+    return [
+        pb.LogLine(
+            step=name,
+            item=item,
+            attempt=chunk.attempt,
+            stream=pb.LogStream.ValueType(line.source),
+            text=line.text,
+            offset=span(line.offset),
+            number=line.number,
+            receive_time=received,
+        )
+        for line in chunk.lines
+    ]

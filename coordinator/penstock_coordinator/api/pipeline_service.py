@@ -1,0 +1,148 @@
+"""penstock.v1.PipelineService."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from penstock.v1 import pipeline_service_pb2 as pb
+from penstock.v1.pipeline_pb2 import PipelineSpec
+from penstock.v1.pipeline_service_pb2_grpc import PipelineServiceServicer
+from penstock_coordinator.api.encoding import pipelines as encode
+from penstock_coordinator.api.errors import Violation, failed_precondition, invalid, invalid_fields
+from penstock_coordinator.api.fields import count_of, name_of
+from penstock_coordinator.api.paging import PageTokens, page_size
+from penstock_coordinator.api.request_ids import first_answer, request_key, same_answer
+from penstock_coordinator.api.versions import unknown_pipeline, unknown_version
+from penstock_coordinator.core.plan.digest import digest_of
+from penstock_coordinator.core.plan.limits import Limits
+from penstock_coordinator.core.plan.validate import problems
+from penstock_coordinator.ports import Repeated
+
+if TYPE_CHECKING:
+    from penstock_coordinator.api.guard import Context
+    from penstock_coordinator.ports import Clock, PipelineRow, Stores
+
+SMALL_SPEC_BYTES = 64 << 10
+"""Larger ones are looked at in a thread: it may take seconds, and heartbeats must be answered meanwhile."""
+CREATE, DELETE = "PipelineService.Create", "PipelineService.Delete"
+
+
+class PipelineService(PipelineServiceServicer):
+    def __init__(self, stores: Stores, clock: Clock, limits: Limits) -> None:
+        self._stores = stores
+        self._clock = clock
+        self._limits = limits
+
+    async def Create(self, request: pb.CreatePipelineRequest, context: Context) -> pb.CreatePipelineResponse:
+        if not request.HasField("spec"):
+            raise invalid("spec", "is required")
+        key = request_key(CREATE, request)
+        found = await self._problems(request.spec)
+        if found:
+            raise invalid_fields(found, "INVALID_SPECIFICATION")
+        await self._check_bundle(request.spec.bundle_digest)
+        spec = request.spec
+        answer = await self._stores.pipelines.create_version(
+            spec.name,
+            digest_of(spec),
+            spec.SerializeToString(deterministic=True),
+            len(spec.steps),
+            self._clock.now(),
+            key,
+        )
+        if isinstance(answer, Repeated):
+            same_answer(answer)
+            raise AssertionError("a store answers the same content itself")
+        row, created = answer
+        return pb.CreatePipelineResponse(version=encode.version(row), created=created)
+
+    async def Get(self, request: pb.GetPipelineRequest, context: Context) -> pb.GetPipelineResponse:
+        name, number = _name(request), count_of(request.version_number, "version_number")
+        row = await self._pipeline(name)
+        version = row.latest
+        if number not in (0, version.number) or not version.spec:
+            found = await self._stores.pipelines.get_version(name, number or version.number)
+            if found is None:
+                raise unknown_version(name, number)
+            version = found
+        return pb.GetPipelineResponse(pipeline=encode.pipeline(row), version=encode.version(version, with_spec=True))
+
+    async def List(self, request: pb.ListPipelinesRequest, context: Context) -> pb.ListPipelinesResponse:
+        size, tokens = page_size(request.page_size), PageTokens(request, str)
+        rows = await self._stores.pipelines.list_pipelines(size + 1, tokens.read(request.page_token) or "")
+        return pb.ListPipelinesResponse(
+            pipelines=[encode.pipeline(row) for row in rows[:size]],
+            next_page_token=tokens.write(rows[size - 1].name) if len(rows) > size else "",
+        )
+
+    async def ListVersions(
+        self, request: pb.ListPipelineVersionsRequest, context: Context
+    ) -> pb.ListPipelineVersionsResponse:
+        name, size, tokens = _name(request), page_size(request.page_size), PageTokens(request, int)
+        before = tokens.read(request.page_token)
+        rows = await self._stores.pipelines.list_versions(name, size + 1, before)
+        if not rows and before is None:
+            raise unknown_pipeline(name, "name")
+        return pb.ListPipelineVersionsResponse(
+            versions=[encode.version(row) for row in rows[:size]],
+            next_page_token=tokens.write(rows[size - 1].number) if len(rows) > size else "",
+        )
+
+    async def Delete(self, request: pb.DeletePipelineRequest, context: Context) -> pb.DeletePipelineResponse:
+        name, key = _name(request), request_key(DELETE, request)
+        live = await self._stores.runs.count_live(name)
+        if live:
+            if await first_answer(self._stores.runs, key) is not None:
+                return pb.DeletePipelineResponse()
+            raise failed_precondition(
+                "name", "LIVE_RUNS", f"{live:,} runs of the pipeline are not at rest: cancel them or wait for their end"
+            )
+        deleted = await self._stores.pipelines.delete_pipeline(name, self._clock.now(), key)
+        if isinstance(deleted, Repeated):
+            same_answer(deleted)
+        if not deleted:
+            raise unknown_pipeline(name, "name")
+        return pb.DeletePipelineResponse()
+
+    async def Validate(self, request: pb.ValidatePipelineRequest, context: Context) -> pb.ValidatePipelineResponse:
+        if not request.HasField("spec"):
+            raise invalid("spec", "is required")
+        found = await self._problems(request.spec)
+        return pb.ValidatePipelineResponse(
+            problems=[pb.Problem(field=each.field, description=each.description) for each in found]
+        )
+
+    async def _problems(self, spec: PipelineSpec) -> list[Violation]:
+        if spec.ByteSize() <= SMALL_SPEC_BYTES:
+            return _problems(spec, self._limits)
+        return await asyncio.to_thread(_problems, spec, self._limits)
+
+    async def _check_bundle(self, digest: str) -> None:
+        if digest and digest not in await self._stores.bundles.present([digest]):
+            raise failed_precondition(
+                "bundle_digest", "BUNDLE_MISSING", "no such bundle is stored: send it with BundleService.Upload first"
+            )
+
+    async def _pipeline(self, name: str) -> PipelineRow:
+        row = await self._stores.pipelines.get_pipeline(name)
+        if row is None:
+            raise unknown_pipeline(name, "name")
+        return row
+
+
+def _name(request: Any) -> str:
+    return name_of(request.name, "name", "a pipeline")
+
+
+def _problems(spec: PipelineSpec, limits: Limits) -> list[Violation]:
+    """What the core finds wrong, and what it cannot see: fields that only a newer release knows. To leave them out
+    without a word would make another pipeline of it."""
+    found = [Violation(each.field, each.description) for each in problems(spec, limits)]
+    known = PipelineSpec()
+    known.CopyFrom(spec)
+    known.DiscardUnknownFields()
+    if known.ByteSize() != spec.ByteSize():
+        text = "the specification has fields that this release does not know: use a coordinator as new as the client"
+        found.append(Violation("", text))
+    return found

@@ -1,0 +1,235 @@
+"""penstock.v1.RunService."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, cast
+
+from penstock.v1 import run_pb2
+from penstock.v1 import run_service_pb2 as pb
+from penstock.v1.run_service_pb2_grpc import RunServiceServicer
+from penstock_coordinator.api.encoding import runs as encode
+from penstock_coordinator.api.encoding.events import EventEncoder
+from penstock_coordinator.api.errors import exhausted, invalid, not_found
+from penstock_coordinator.api.fields import (
+    count_of,
+    item_of,
+    labels_of,
+    name_of,
+    run_id_of,
+    run_id_text,
+    text_of,
+)
+from penstock_coordinator.api.log_reader import MAX_TAIL_LINES
+from penstock_coordinator.api.options import MAX_MESSAGE_BYTES
+from penstock_coordinator.api.paging import PageTokens, page_size
+from penstock_coordinator.api.request_ids import request_key, same_answer
+from penstock_coordinator.core.plan.naming import quoted, suggestion
+from penstock_coordinator.core.run.events import WHOLE
+from penstock_coordinator.core.run.states import RunState
+from penstock_coordinator.ports import LogFilter, RequestRow, RunFilter
+from penstock_coordinator.runtime.views import EventNotYet
+
+if TYPE_CHECKING:
+    from penstock_coordinator.api.guard import Context
+    from penstock_coordinator.api.log_reader import LogReader
+    from penstock_coordinator.api.run_starter import RunStarter
+    from penstock_coordinator.core.plan.limits import Limits
+    from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.core.run.events import Event
+    from penstock_coordinator.ports import Clock, RunId, RunRow, Stores
+    from penstock_coordinator.runtime.engine import Engine
+    from penstock_coordinator.runtime.views import StepRunView
+
+CANCEL = "RunService.Cancel"
+MAX_REASON = 1_000
+STEP_RUNS_PAGE = 100
+PAGE_BYTES = 2 << 20
+"""A page of step runs ends early rather than be larger."""
+WATCH_BYTES, WATCH_EVENTS = 1 << 20, 500
+LARGEST_EVENT = 2**62
+PACKED_INLINE_BYTES = 64 << 10
+"""More than this of packed states is unpacked in a thread."""
+
+
+class RunService(RunServiceServicer):
+    def __init__(
+        self, stores: Stores, engine: Engine, clock: Clock, limits: Limits, starter: RunStarter, logs: LogReader
+    ) -> None:
+        self._runs = stores.runs
+        self._engine = engine
+        self._clock = clock
+        self._limits = limits
+        self._starter = starter
+        self._logs = logs
+
+    # --- starting and ending
+
+    async def Start(self, request: pb.StartRunRequest, context: Context) -> pb.StartRunResponse:
+        run_id = await self._starter.start(request)
+        return pb.StartRunResponse(run=await self._run(run_id))
+
+    async def StartMany(self, request: pb.StartManyRunsRequest, context: Context) -> pb.StartManyRunsResponse:
+        run_ids = await self._starter.start_many(request.requests)
+        return pb.StartManyRunsResponse(run_ids=[run_id_text(run_id) for run_id in run_ids])
+
+    async def Cancel(self, request: pb.CancelRunRequest, context: Context) -> pb.CancelRunResponse:
+        run_id = run_id_of(request.run_id)
+        if request.mode not in pb.CancelMode.values():
+            raise invalid("mode", "must be CANCEL_MODE_POLITE or CANCEL_MODE_NOW")
+        reason = text_of(request.reason, "reason", MAX_REASON)
+        key = request_key(CANCEL, request)
+        row = None if key is None else RequestRow(key, run_id)
+        repeated = await self._engine.cancel_run(run_id, request.mode == pb.CANCEL_MODE_NOW, reason, row)
+        run = await self._run(run_id)
+        if repeated is None and row is not None and RunState(run.state).at_rest:
+            # A run that was at rest already has no record that the request could have come with.
+            repeated = await self._runs.remember_request(row, self._clock.now())
+        if repeated is not None:
+            same_answer(repeated)
+        return pb.CancelRunResponse(run=run)
+
+    # --- runs
+
+    async def Get(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
+        return pb.GetRunResponse(run=await self._run(run_id_of(request.run_id)))
+
+    async def _run(self, run_id: RunId) -> run_pb2.Run:
+        return encode.run(await self._engine.run(run_id))
+
+    async def List(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
+        where = RunFilter(
+            pipeline=name_of(request.pipeline, "pipeline", "a pipeline") if request.pipeline else "",
+            states=_states(request.states, run_pb2.RunState.values()),
+            labels=tuple(sorted(labels_of(request.labels, "labels", self._limits).items())),
+        )
+        size, tokens = page_size(request.page_size), PageTokens(request, bytes)
+        rows = await self._runs.list_runs(where, size + 1, tokens.read(request.page_token))
+        return pb.ListRunsResponse(
+            runs=await _listed(rows[:size]),
+            next_page_token=tokens.write(rows[size - 1].run_id) if len(rows) > size else "",
+        )
+
+    async def Watch(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
+        run_id = run_id_of(request.run_id)
+        if not 0 <= request.from_event <= LARGEST_EVENT:
+            raise invalid("from_event", "must be the number of an event, or 0 for the first")
+        first = max(request.from_event, 1)
+        view = await self._engine.run(run_id)
+        if first > view.row.last_seq + 1:
+            raise EventNotYet(view.row.last_seq)
+        encoder = EventEncoder(view.plan)
+        await self._catch_up(encoder, run_id, first)
+        async with aclosing(self._watched(run_id, first)) as watched:
+            async for events in watched:
+                for response in _watch_responses(encoder, events):
+                    yield response
+
+    def _watched(self, run_id: RunId, first: int) -> AsyncGenerator[list[tuple[int, Event]], None]:
+        return cast("AsyncGenerator[list[tuple[int, Event]], None]", self._engine.watch(run_id, first))
+
+    async def _catch_up(self, encoder: EventEncoder, run_id: RunId, first: int) -> None:
+        """Tell the encoder what was before the first event that is wanted. The first events are enough."""
+        if first == 1:
+            return
+        async with aclosing(self._watched(run_id, 1)) as watched:
+            async for events in watched:
+                for number, event in events:
+                    if number < first:
+                        encoder.skip(event)
+                if not encoder.pending or events[-1][0] >= first - 1:
+                    return
+
+    # --- step runs
+
+    async def ListStepRuns(self, request: pb.ListStepRunsRequest, context: Context) -> pb.ListStepRunsResponse:
+        run_id = run_id_of(request.run_id)
+        states = frozenset(_states(request.states, run_pb2.StepRunState.values()))
+        size, tokens = page_size(request.page_size, STEP_RUNS_PAGE), PageTokens(request, tuple[int, int])
+        after = tokens.read(request.page_token)
+        plan = (await self._engine.run(run_id)).plan
+        step = _step_number(plan, request.step) if request.step else None
+        views = await self._engine.step_runs(run_id, step, states, after, size + 1)
+        page = _fitting(run_id, plan, views[:size])
+        last = views[len(page) - 1] if len(page) < len(views) else None
+        return pb.ListStepRunsResponse(
+            step_runs=page, next_page_token="" if last is None else tokens.write((last.step, last.item))
+        )
+
+    async def GetStepRun(self, request: pb.GetStepRunRequest, context: Context) -> pb.GetStepRunResponse:
+        run_id = run_id_of(request.run_id)
+        plan = (await self._engine.run(run_id)).plan
+        step = _step_number(plan, request.step)
+        view, attempts = await self._engine.step_run(run_id, step, item_of(request.item, request.step))
+        message = encode.step_run(run_id, plan, view)
+        encode.describe_newest(message, attempts)
+        response = pb.GetStepRunResponse(step_run=message, attempts=[encode.attempt(each) for each in attempts])
+        if response.ByteSize() > MAX_MESSAGE_BYTES:
+            raise exhausted("OUTPUT_TOO_LARGE", "the output is too large for one message: get the items one by one")
+        return response
+
+    async def TailLogs(self, request: pb.TailLogsRequest, context: Context) -> AsyncIterator[pb.TailLogsResponse]:
+        run_id = run_id_of(request.run_id)
+        if not 0 <= request.tail_lines <= MAX_TAIL_LINES:
+            raise invalid("tail_lines", f"must be between 0 (for all) and {MAX_TAIL_LINES:,}")
+        attempt, item = count_of(request.attempt, "attempt"), item_of(request.item, request.step)
+        plan = (await self._engine.run(run_id)).plan
+        step = _step_number(plan, request.step) if request.step else None
+        if step is not None and item != WHOLE:
+            await self._engine.step_run(run_id, step, item)
+        where = LogFilter(step, None if item == WHOLE else item, attempt or None)
+        tail = self._logs.tail(run_id, plan, where, request.tail_lines, follow=request.follow)
+        async with aclosing(tail) as responses:
+            async for response in responses:
+                yield response
+
+
+async def _listed(rows: list[RunRow]) -> list[run_pb2.Run]:
+    packed = sum(len(row.summary or b"") for row in rows)
+    if packed <= PACKED_INLINE_BYTES:
+        return [encode.listed_run(row) for row in rows]
+    return await asyncio.to_thread(lambda: [encode.listed_run(row) for row in rows])
+
+
+def _states(asked: Iterable[int], known: Iterable[int]) -> tuple[int, ...]:
+    states = tuple(asked)
+    wrong = set(states) - set(known) | ({0} & set(states))
+    if wrong:
+        raise invalid("states", f"{min(wrong)} is no state to filter by: name those wanted, or leave it out for all")
+    return states
+
+
+def _step_number(plan: Plan, name: str) -> int:
+    number = plan.numbers.get(name_of(name, "step", "a step"))
+    if number is None:
+        remedy = suggestion(name, plan.numbers)
+        raise not_found("step", "UNKNOWN_STEP", f"the run's pipeline has no step {quoted(name)}: {remedy}")
+    return number
+
+
+def _fitting(run_id: RunId, plan: Plan, views: list[StepRunView]) -> list[run_pb2.StepRun]:
+    """As many as fit into a page; at least one."""
+    page: list[run_pb2.StepRun] = []
+    left = PAGE_BYTES
+    for view in views:
+        message = encode.step_run(run_id, plan, view, listed=True)
+        left -= message.ByteSize()
+        if page and left < 0:
+            break
+        page.append(message)
+    return page
+
+
+def _watch_responses(encoder: EventEncoder, events: list[tuple[int, Event]]) -> Iterator[pb.WatchRunResponse]:
+    """In messages of bounded size."""
+    response, size = pb.WatchRunResponse(), 0
+    for number, event in events:
+        message = encoder.encode(number, event)
+        size += message.ByteSize()
+        if response.events and (size > WATCH_BYTES or len(response.events) == WATCH_EVENTS):
+            yield response
+            response, size = pb.WatchRunResponse(), message.ByteSize()
+        response.events.append(message)
+    yield response

@@ -1,0 +1,61 @@
+"""The version that a run is to be started of, found without reading its specification each time."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from penstock.v1.pipeline_pb2 import Parameter, PipelineSpec
+from penstock_coordinator.api.errors import CallError, not_found
+
+if TYPE_CHECKING:
+    from penstock_coordinator.ports import PipelineStore, VersionRow
+
+KEPT_VERSIONS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a version declares for its runs."""
+
+    parameters: tuple[Parameter, ...]
+    labels: dict[str, str]
+
+
+class VersionFinder:
+    def __init__(self, pipelines: PipelineStore) -> None:
+        self._pipelines = pipelines
+        self._declared: OrderedDict[str, Declared] = OrderedDict()
+
+    async def find(self, pipeline: str, number: int) -> VersionRow:
+        """Without its specification; number 0 is the newest. Raises NOT_FOUND, also of a deleted pipeline."""
+        rows = await self._pipelines.list_versions(pipeline, 1, number + 1 if number else None)
+        if rows and number in (0, rows[0].number):
+            return rows[0]
+        if number and await self._pipelines.list_versions(pipeline, 1):
+            raise unknown_version(pipeline, number)
+        raise unknown_pipeline(pipeline, "pipeline")
+
+    async def declared(self, version: VersionRow) -> Declared:
+        found = self._declared.get(version.digest)
+        if found is None:
+            row = await self._pipelines.version_by_digest(version.digest)
+            assert row is not None, "versions are never removed"
+            spec = PipelineSpec.FromString(row.spec)
+            found = self._declared[version.digest] = Declared(tuple(spec.parameters), dict(spec.labels))
+            if len(self._declared) > KEPT_VERSIONS:
+                self._declared.popitem(last=False)
+        else:
+            self._declared.move_to_end(version.digest)
+        return found
+
+
+def unknown_pipeline(name: str, field: str) -> CallError:
+    return not_found(field, "UNKNOWN_PIPELINE", f"there is no pipeline {name!r}: List tells those that there are")
+
+
+def unknown_version(name: str, number: int) -> CallError:
+    return not_found(
+        "version_number", "UNKNOWN_VERSION", f"the pipeline {name!r} has no version {number}: ListVersions tells them"
+    )

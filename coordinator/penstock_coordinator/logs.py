@@ -1,0 +1,103 @@
+"""This process's own log: one JSON object per line, or coloured lines for people.
+
+Messages are names of what happened ("run_recovered"), everything else is a field. Fields that connect messages have
+the same name everywhere: run, step, item, attempt, session, agent.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import uuid
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
+
+_NOISY = {"aiohttp.access": logging.WARNING, "asyncio": logging.WARNING}
+_PASSWORD = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@/]+(?=@)")
+_NOT_MAPPED = -1
+
+
+def configure_logging(
+    level: str = "info", form: Literal["auto", "json", "console"] = "auto", stream: TextIO | None = None
+) -> None:
+    """Send everything that this process and its libraries say to the stream (standard error). May be called again."""
+    stream = sys.stderr if stream is None else stream
+    console = form == "console" or (form == "auto" and stream.isatty())
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_shared(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_formatter(console, colours=stream.isatty()))
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    for name, least in _NOISY.items():
+        logging.getLogger(name).setLevel(max(least, root.level))
+    logging.captureWarnings(True)
+
+
+def _shared() -> list[Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        spell_correlation,
+    ]
+
+
+def _formatter(console: bool, colours: bool) -> logging.Formatter:
+    last: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    if console:
+        last += [mask_passwords, structlog.dev.ConsoleRenderer(colors=colours, timestamp_key="time")]
+    else:
+        last += [
+            structlog.processors.format_exc_info,
+            structlog.processors.UnicodeDecoder(),
+            mask_passwords,
+            structlog.processors.JSONRenderer(default=str),
+        ]
+    return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_shared(), processors=last)
+
+
+def spell_correlation(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Run ids as clients write them, and no item for a step that is not mapped."""
+    run = event.get("run")
+    if isinstance(run, bytes) and len(run) == 16:
+        event["run"] = str(uuid.UUID(bytes=run))
+    elif isinstance(run, str) and len(run) == 32:
+        event["run"] = _dashed(run)
+    if event.get("item") == _NOT_MAPPED:
+        del event["item"]
+    return event
+
+
+def _dashed(text: str) -> str:
+    try:
+        return str(uuid.UUID(hex=text))
+    except ValueError:
+        return text
+
+
+def mask_passwords(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Libraries put the addresses of databases into their errors."""
+    return {name: _masked(value) for name, value in event.items()}
+
+
+def _masked(value: Any) -> Any:
+    return _PASSWORD.sub(r"\g<before>********", value) if isinstance(value, str) and "://" in value else value

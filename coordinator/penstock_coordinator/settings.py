@@ -1,0 +1,302 @@
+"""Every setting of the coordinator, with its bounds and its default.
+
+A setting is given by a flag (`--lease-ttl 30s`) or in the environment (`PENSTOCK_LEASE_TTL=30s`); the flag wins. Spans
+are written with their unit ("500ms", "30s", "5m", "1h", "7d"), sizes likewise ("256KiB", "64MiB"). Secrets are read
+from the environment only: flags can be seen by every user of the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from penstock_coordinator.core.run.spans import spelled
+
+PREFIX = "PENSTOCK_"
+_MASK = "********"
+_MICROSECOND = timedelta(microseconds=1)
+
+_SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|min|m|h|d)")
+_UNITS = {"ms": 1e3, "s": 1e6, "m": 6e7, "min": 6e7, "h": 3.6e9, "d": 8.64e10}
+
+
+class SettingsError(Exception):
+    """A setting is missing or not allowed. The text names it and the remedy; it holds no secret."""
+
+
+def _span(given: object) -> object:
+    if not isinstance(given, str):
+        return given
+    match = _SPAN.fullmatch(given.strip())
+    if match is None:
+        raise ValueError("is no span of time: write a number and ms, s, m, h or d, for example 30s or 500ms")
+    try:
+        return timedelta(microseconds=round(float(match[1]) * _UNITS[match[2]]))
+    except OverflowError:
+        raise ValueError("is too long a span of time") from None
+
+
+def _address(given: str) -> str:
+    host, colon, port = given.strip().rpartition(":")
+    if not colon or not host or "/" in given or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ValueError("is no host:port: write for example 127.0.0.1:7400, or port 0 for any that is free")
+    return f"{'127.0.0.1' if host == 'localhost' else host}:{int(port)}"
+
+
+def _database(given: SecretStr) -> SecretStr:
+    if not given.get_secret_value().startswith(("postgresql://", "postgres://")):
+        raise ValueError("is no PostgreSQL URL: write postgresql://user:password@host:5432/database")
+    return given
+
+
+Span = Annotated[timedelta, BeforeValidator(_span)]
+Address = Annotated[str, AfterValidator(_address)]
+
+
+def _bytes(number: int, unit: int) -> ByteSize:
+    return ByteSize(number * unit)
+
+
+_KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+class Settings(BaseSettings):
+    """The coordinator's settings. Each field is the environment variable PENSTOCK_<FIELD> and the flag --<field>."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+
+    database_url: Annotated[SecretStr, AfterValidator(_database)] = Field(
+        description="the PostgreSQL database: postgresql://user:password@host:5432/database"
+    )
+    database_connections: int = Field(
+        default=8, ge=2, le=200, description="connections for everything but commits (each lane has one more); 2 to 200"
+    )
+    data_dir: Path = Field(
+        default_factory=lambda: platformdirs.user_data_path("penstock", appauthor=False) / "coordinator",
+        description="the folder that keeps this coordinator's identity between starts",
+    )
+    listen: Address = Field(
+        default="127.0.0.1:7400",
+        description="host:port of gRPC; anyone who reaches it may do anything: keep it private",
+    )
+    http_listen: Address = Field(default="127.0.0.1:7480", description="host:port of HTTP: /healthz and /readyz")
+    reflection: bool = Field(default=True, description="whether gRPC tells its services and messages to those who ask")
+
+    lanes: int = Field(
+        default=1, ge=1, le=8, description="commits to the journal that may be under way at once; 1 to 8"
+    )
+    max_live_runs: int = Field(
+        default=100_000, ge=1, le=10_000_000, description="runs not at rest; past it a start is RESOURCE_EXHAUSTED"
+    )
+    max_output_size: ByteSize = Field(
+        default=_bytes(256, _KIB), ge=_KIB, le=_MIB // 2, description="of one step's output; 1KiB to 512KiB"
+    )
+    output_cache_size: ByteSize = Field(
+        default=_bytes(256, _MIB),
+        ge=_MIB,
+        le=64 * _GIB,
+        description="memory for outputs that later steps read; from 1MiB",
+    )
+
+    heartbeat_interval: Span = Field(
+        default=timedelta(seconds=5),
+        ge=timedelta(milliseconds=50),
+        le=timedelta(minutes=5),
+        description="how often an agent says that it lives; 50ms to 5m",
+    )
+    lease_ttl: Span = Field(
+        default=timedelta(seconds=30),
+        ge=timedelta(milliseconds=200),
+        le=timedelta(hours=1),
+        description="how long a step stays with an agent that is not heard of; 200ms to 1h, at least 3 heartbeats",
+    )
+    expiry_margin: Span = Field(
+        default=timedelta(seconds=5),
+        ge=timedelta(milliseconds=10),
+        le=timedelta(minutes=5),
+        description="how much later than the agent itself the coordinator gives a lease up; 10ms to 5m",
+    )
+    result_resend_interval: Span = Field(
+        default=timedelta(seconds=5),
+        ge=timedelta(milliseconds=50),
+        le=timedelta(minutes=5),
+        description="how often an agent repeats a result that is not acknowledged; 50ms to 5m",
+    )
+    stop_grace: Span = Field(
+        default=timedelta(seconds=10),
+        ge=timedelta(0),
+        le=timedelta(hours=1),
+        description="between SIGTERM and SIGKILL of a stopped attempt whose pipeline says nothing; 0s to 1h",
+    )
+
+    max_bundle_size: ByteSize = Field(
+        default=_bytes(64, _MIB), ge=_KIB, le=256 * _MIB, description="of a packed code bundle; 1KiB to 256MiB"
+    )
+    max_bundle_unpacked_size: ByteSize = Field(
+        default=_bytes(256, _MIB), ge=_KIB, le=4 * _GIB, description="of all files of a code bundle; 1KiB to 4GiB"
+    )
+    max_bundle_files: int = Field(default=20_000, ge=1, le=1_000_000, description="files in a code bundle")
+    log_buffer_size: ByteSize = Field(
+        default=_bytes(16, _MIB),
+        ge=_MIB,
+        le=_GIB,
+        description="steps' log lines in memory on their way to the database",
+    )
+    max_attempt_log_size: ByteSize = Field(
+        default=_bytes(64, _MIB), ge=_KIB, le=_GIB, description="log of one attempt; what comes after is dropped"
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="the least of this process's own log messages that are written"
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="json: a line each; console: for people; auto: console on a terminal, else json"
+    )
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Settings:
+        if self.lease_ttl < 3 * self.heartbeat_interval:
+            raise ValueError(
+                "PENSTOCK_LEASE_TTL is shorter than three times PENSTOCK_HEARTBEAT_INTERVAL, so that one late"
+                " heartbeat loses every lease: lengthen the first or shorten the second"
+            )
+        if self.expiry_margin * 100 < self.lease_ttl:
+            raise ValueError(
+                "PENSTOCK_EXPIRY_MARGIN is less than a hundredth of PENSTOCK_LEASE_TTL, which two clocks may drift"
+                " apart: lengthen it"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings
+
+
+def microseconds(span: timedelta) -> int:
+    return span // _MICROSECOND
+
+
+def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
+    """Flags by field, then the environment, then defaults. Raises `SettingsError` that names every wrong setting."""
+    try:
+        return Settings(**dict(flags or {}))
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False)
+        raise SettingsError("\n".join(_problem(problem) for problem in problems)) from None
+
+
+def _problem(problem: ErrorDetails) -> str:
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return message
+    name = str(problem["loc"][0])
+    field = Settings.model_fields.get(name)
+    if field is None:
+        return f"{name}: there is no such setting"
+    meaning = field.description or ""
+    if problem["type"] == "missing":
+        return f"{variable(name)} is not set: it is {meaning}"
+    given = "" if _is_secret(name) else f"={str(problem['input'])[:100]!r}"
+    return f"{variable(name)}{given}: {message[:1].lower()}{message[1:]} ({meaning})"
+
+
+def variable(name: str) -> str:
+    """The environment variable of the setting."""
+    return PREFIX + name.upper()
+
+
+# --- flags ------------------------------------------------------------------------------------------------------------
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """A flag for every setting that is no secret. What is not given stays out of the namespace."""
+    for name, field in Settings.model_fields.items():
+        if _is_secret(name):
+            continue
+        flag, help_text = "--" + name.replace("_", "-"), f"{field.description} [{variable(name)}]".replace("%", "%%")
+        if field.annotation is bool:
+            parser.add_argument(
+                flag, dest=name, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=help_text
+            )
+        else:
+            parser.add_argument(flag, dest=name, default=argparse.SUPPRESS, metavar="VALUE", help=help_text)
+
+
+def flags_of(namespace: argparse.Namespace) -> dict[str, Any]:
+    """The settings among what was parsed."""
+    return {name: value for name, value in vars(namespace).items() if name in Settings.model_fields}
+
+
+# --- showing ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSetting:
+    """A setting as it is in force. `source` is "flag", "environment" or "default"."""
+
+    name: str
+    variable: str
+    value: str
+    source: str
+    description: str
+
+
+def shown_settings(settings: Settings, flags: Mapping[str, Any] | None = None) -> list[ShownSetting]:
+    """Every setting in the order of its definition, secrets masked."""
+    given = flags or {}
+    return [
+        ShownSetting(
+            name, variable(name), _shown(getattr(settings, name)), _source(name, given), field.description or ""
+        )
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def _source(name: str, flags: Mapping[str, Any]) -> str:
+    if name in flags:
+        return "flag"
+    environment = {key.upper(): value for key, value in os.environ.items()}
+    return "environment" if environment.get(variable(name)) else "default"
+
+
+def _shown(value: object) -> str:
+    match value:
+        case SecretStr():
+            return _MASK
+        case timedelta():
+            return spelled(microseconds(value)).replace(" ", "").replace("min", "m") if value else "0s"
+        case ByteSize():
+            return _size(value)
+        case bool():
+            return str(value).lower()
+        case _:
+            return str(value)
+
+
+def _size(size: int) -> str:
+    for unit, name in ((_GIB, "GiB"), (_MIB, "MiB"), (_KIB, "KiB")):
+        if size % unit == 0:
+            return f"{size // unit}{name}"
+    return f"{size}B"
+
+
+def _is_secret(name: str) -> bool:
+    return Settings.model_fields[name].annotation is SecretStr
