@@ -234,6 +234,30 @@ async def test_a_former_transaction_that_still_runs_is_waited_for(database_url: 
         assert await _payloads(stores, run) == [b"payload", b"once"]
 
 
+@pytest.mark.parametrize("with_request", [False, True])
+async def test_a_former_statement_that_begins_only_after_it_was_looked_for(
+    database_url: str, *, with_request: bool
+) -> None:
+    """It waits for the table before it has the fence row, so nothing holds up the look or the repetition, which finds
+    itself behind it and then finds the very same records there."""
+    async with _behind_proxy(database_url) as (stores, proxy), _direct(database_url) as direct:
+        run = new_run_id()
+        await stores.journal.commit(0, [record(new_run_id(), 1)])
+        lock = direct.transaction()
+        await lock.start()
+        await direct.execute("lock table run_events in share mode")  # reads pass
+        batch = [start(run, request=request() if with_request else None), record(run, 3)]
+        committing = asyncio.create_task(stores.journal.commit(0, batch))
+        async with _direct(database_url) as other:
+            former = await _lane_waits(other)
+            proxy.cut()
+            await until(lambda: other.fetchval(LOCK_WAITS + f" and pid <> {former}", "penstock c1 lane%"))
+            await lock.commit()
+
+        assert await committing == [Committed(), Committed()]
+        assert await direct.fetchval("select count(*) from run_events where run_id = $1", uuid.UUID(bytes=run)) == 2
+
+
 async def test_a_fenced_coordinator_learns_what_it_had_committed_before(database_url: str) -> None:
     async with _behind_proxy(database_url) as (stores, proxy), _direct(database_url) as direct:
         run = new_run_id()

