@@ -94,6 +94,8 @@ class AgentSession:
     # --- what is to be sent
 
     def send(self, message: wire.CoordinatorMessage) -> None:
+        """Goes after every grant that was gathered before it: an acknowledged heartbeat says what was granted."""
+        self._plain.extend(self._granting())
         self._plain.append(message)
         self._wake.set()
 
@@ -136,17 +138,20 @@ class AgentSession:
     def _gathered(self) -> Iterator[wire.CoordinatorMessage]:
         plain, self._plain = self._plain, []
         yield from plain
-        grants, self._grants = self._grants, []
-        for part in _parts(grants):
-            yield wire.CoordinatorMessage(
-                lease_grants=wire.LeaseGrants(grants=part, basis_seq=self.basis_seq, ttl=self.lease_ttl)
-            )
+        yield from self._granting()
         cancels, self._cancels = self._cancels, []
         for start in range(0, len(cancels), MAX_ITEMS):
             yield wire.CoordinatorMessage(cancel=wire.Cancel(leases=cancels[start : start + MAX_ITEMS]))
         acks, self._acks = self._acks, []
         for start in range(0, len(acks), MAX_ITEMS):
             yield wire.CoordinatorMessage(result_acks=wire.ResultAcks(acks=acks[start : start + MAX_ITEMS]))
+
+    def _granting(self) -> Iterator[wire.CoordinatorMessage]:
+        grants, self._grants = self._grants, []
+        for part in _parts(grants):
+            yield wire.CoordinatorMessage(
+                lease_grants=wire.LeaseGrants(grants=part, basis_seq=self.basis_seq, ttl=self.lease_ttl)
+            )
 
 
 def _parts(grants: list[wire.LeaseGrant]) -> Iterator[list[wire.LeaseGrant]]:

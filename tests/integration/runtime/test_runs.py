@@ -63,6 +63,7 @@ async def test_a_result_and_the_next_lease_are_one_record(world: World) -> None:
     coordinator = await world.coordinator()
     agent = coordinator.agent()
     await agent.connect(credits=10)
+    await agent.beat()
     run_id = await coordinator.start(CHAIN)
     await agent.acked(await agent.succeed(await agent.grant(), b'{"v": 1}'))
     await agent.grant()
