@@ -1,0 +1,262 @@
+"""One coordinator process, put together. The only place that names concrete adapters.
+
+python -m penstock_coordinator [server]     run it until SIGTERM or SIGINT
+python -m penstock_coordinator migrate      bring the database's schema up to date
+python -m penstock_coordinator config       show every setting with its source
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import signal
+import sys
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import structlog
+import uvloop
+
+from penstock_coordinator.adapters.postgres.schema import SchemaOutdated, migrate
+from penstock_coordinator.adapters.postgres.stores import PostgresStores, open_stores
+from penstock_coordinator.adapters.system import SystemClock, SystemIds
+from penstock_coordinator.api.bundle_archive import ArchiveLimits
+from penstock_coordinator.api.health import RECOVERY, Readiness
+from penstock_coordinator.api.server import Backend, CannotListen, CoordinatorServer, EdgeOptions, build_server
+from penstock_coordinator.core.run.events import UnknownEvent
+from penstock_coordinator.logs import configure_logging
+from penstock_coordinator.runtime.engine import Engine
+from penstock_coordinator.runtime.housekeeping import Housekeeping
+from penstock_coordinator.runtime.log_hub import LogHub
+from penstock_coordinator.runtime.supervisor import Supervisor, Timing
+from penstock_coordinator.settings import (
+    Settings,
+    SettingsError,
+    add_flags,
+    flags_of,
+    load_settings,
+    microseconds,
+    shown_settings,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+log = structlog.get_logger(__name__)
+
+LOG_PATIENCE = 5.0
+"""Seconds that a stop gives buffered log lines to become durable."""
+COLLECT_AFTER = 50_000
+"""Allocations between looks for garbage among the youngest objects: what a turn makes goes by reference count, and
+looking through what lives long costs latency for nothing."""
+
+
+class CannotStart(Exception):
+    """The text says what is missing and what to do."""
+
+
+class Coordinator:
+    """One incarnation of a coordinator: from its epoch to its last commit."""
+
+    def __init__(self, settings: Settings, stores: PostgresStores, readiness: Readiness, name: str, epoch: int) -> None:
+        self._settings = settings
+        self._stores = stores
+        self._readiness = readiness
+        self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        clock = SystemClock()
+        self.supervisor = Supervisor(
+            stores, clock, SystemIds(), name, epoch, settings.lanes, timing(settings), self._fail
+        )
+        self._hub = LogHub(stores.logs, settings.log_buffer_size, settings.max_attempt_log_size)
+        self._housekeeping = Housekeeping(self.supervisor, stores.partitions.run_once)
+        backend = Backend(stores, Engine(self.supervisor), self.supervisor, self._hub, clock, readiness)
+        self.server: CoordinatorServer = build_server(backend, edge_options(settings))
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._failure.done():
+            self._failure.set_result(error)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set, or another incarnation takes over: then raises what tells so."""
+        live = await self.supervisor.recover()
+        log.info("recovered", live_runs=live, epoch=self.supervisor.epoch)
+        self._hub.start()
+        await self.server.start()
+        self._readiness.clear(RECOVERY)
+        _settle_memory()
+        keeping = asyncio.create_task(self._housekeeping.run(), name="housekeeping")
+        stopping = asyncio.create_task(stop.wait())
+        ends: set[asyncio.Future[Any]] = {self._failure, stopping, keeping}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for task in (keeping, stopping):
+            task.cancel()
+        await self.server.stop(self.supervisor.stop, self._close_logs)
+        if self._failure.done():
+            raise self._failure.result()
+
+    async def _close_logs(self) -> None:
+        await self._hub.close(LOG_PATIENCE)
+
+
+def timing(settings: Settings) -> Timing:
+    return Timing(
+        heartbeat_interval=microseconds(settings.heartbeat_interval),
+        lease_ttl=microseconds(settings.lease_ttl),
+        expiry_margin=microseconds(settings.expiry_margin),
+        result_resend_interval=microseconds(settings.result_resend_interval),
+        stop_grace=microseconds(settings.stop_grace),
+        max_output_bytes=settings.max_output_size,
+        output_cache_bytes=settings.output_cache_size,
+        max_live_runs=settings.max_live_runs,
+    )
+
+
+def edge_options(settings: Settings) -> EdgeOptions:
+    limits = ArchiveLimits(
+        packed_bytes=settings.max_bundle_size,
+        unpacked_bytes=settings.max_bundle_unpacked_size,
+        files=settings.max_bundle_files,
+    )
+    return EdgeOptions(settings.listen, settings.http_listen, settings.reflection, limits)
+
+
+def coordinator_id(data_dir: Path) -> str:
+    """This coordinator's name, the same at every start on this data folder: a restart takes its own runs at once."""
+    path = data_dir / "coordinator-id"
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            fresh = path.with_suffix(".new")
+            fresh.write_text(f"coordinator-{uuid.uuid4().hex[:12]}\n")
+            fresh.replace(path)
+        return path.read_text().strip()
+    except OSError as error:
+        problem = os.strerror(error.errno or 0)
+        raise CannotStart(
+            f"cannot keep this coordinator's identity in {data_dir}: {problem}. Set PENSTOCK_DATA_DIR to a folder "
+            "that it may write to"
+        ) from None
+
+
+def _settle_memory() -> None:
+    """What is there after the start stays: the collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER, 20, 50)
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+async def serve(settings: Settings, *, migrates: bool) -> None:
+    """Raises `CannotStart`, and what ended the coordinator if it was not a signal."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    name = coordinator_id(settings.data_dir)
+    readiness = Readiness()
+    if migrates:
+        await update_schema(settings)
+    stores = await _open(settings, name, readiness)
+    try:
+        epoch = await stores.incarnations.incarnate(name, settings.lanes)
+        await Coordinator(settings, stores, readiness, name, epoch).run(stop)
+    except CannotListen as error:
+        raise CannotStart(str(error)) from None
+    except UnknownEvent as error:
+        raise CannotStart(
+            f"a live run's journal was written by a newer release ({error}): start that release, or a newer one"
+        ) from None
+    finally:
+        with contextlib.suppress(OSError, asyncpg.PostgresError):
+            await stores.aclose()
+
+
+async def _open(settings: Settings, name: str, readiness: Readiness) -> PostgresStores:
+    try:
+        return await open_stores(
+            settings.database_url.get_secret_value(),
+            coordinator_id=name,
+            lanes=settings.lanes,
+            pool_size=settings.database_connections,
+            on_availability=readiness.journal_available,
+        )
+    except SchemaOutdated as error:
+        raise CannotStart(str(error)) from None
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise _no_database(error) from None
+
+
+async def update_schema(settings: Settings) -> None:
+    """Raises `CannotStart`."""
+    try:
+        await migrate(settings.database_url.get_secret_value())
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise _no_database(error) from None
+
+
+def _no_database(error: Exception) -> CannotStart:
+    return CannotStart(
+        f"cannot use the database that PENSTOCK_DATABASE_URL names ({type(error).__name__}: {error}). Check its "
+        "address, user, password and database, and that it is running"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="penstock server", description="Run a coordinator, or look after its database and settings."
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    server = commands.add_parser("server", help="run the coordinator (the default)")
+    server.add_argument(
+        "--no-migrate",
+        dest="migrates",
+        action="store_false",
+        help="do not bring the schema up to date first: refuse to start if it is not",
+    )
+    add_flags(server)
+    add_flags(commands.add_parser("migrate", help="bring the database's schema up to date"))
+    config = commands.add_parser("config", help="show every setting with its source")
+    config.add_argument("--json", action="store_true", help="as a JSON object per line")
+    add_flags(config)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0, 1 if it ended by a fault, 2 if it cannot start."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
+        given.insert(0, "server")
+    parsed = _parser().parse_args(given)
+    flags = flags_of(parsed)
+    try:
+        settings = load_settings(flags)
+        if parsed.command == "config":
+            _show(settings, flags, as_json=parsed.json)
+            return 0
+        configure_logging(settings.log_level, settings.log_format)
+        work = update_schema(settings) if parsed.command == "migrate" else serve(settings, migrates=parsed.migrates)
+        uvloop.run(work)
+    except (SettingsError, CannotStart) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except Exception as error:
+        log.critical("stopped_by_a_fault", exc_info=error)
+        return 1
+    return 0
+
+
+def _show(settings: Settings, flags: dict[str, object], *, as_json: bool) -> None:
+    for setting in shown_settings(settings, flags):
+        if as_json:
+            shown = {"name": setting.name, "variable": setting.variable, "value": setting.value}
+            line = json.dumps({**shown, "source": setting.source, "description": setting.description})
+        else:
+            line = f"{setting.variable}={setting.value}  ({setting.source}; {setting.description})"
+        sys.stdout.write(line + "\n")

@@ -1,0 +1,50 @@
+"""What a coordinator does now and then, whether anything happens or not."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from penstock_coordinator.ports import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from penstock_coordinator.runtime.supervisor import Supervisor
+
+log = structlog.get_logger(__name__)
+
+LEASES_EVERY = 1.0
+TABLES_EVERY = 3_600.0
+REQUESTS_KEPT = 7 * 24 * 3_600 * 1_000_000
+"""Microseconds for which a request id is honoured at least."""
+
+
+class Housekeeping:
+    """Leases that ran out, streams that fell silent; partitions of the months to come, requests that are forgotten."""
+
+    def __init__(self, supervisor: Supervisor, make_partitions: Callable[[int], Awaitable[object]]) -> None:
+        self._supervisor = supervisor
+        self._make_partitions = make_partitions
+
+    async def run(self) -> None:
+        """For ever."""
+        loop = asyncio.get_running_loop()
+        tables_at = loop.time()
+        while True:
+            self._supervisor.run_periodic()
+            if loop.time() >= tables_at:
+                tables_at = loop.time() + TABLES_EVERY
+                await self.run_once()
+            await asyncio.sleep(LEASES_EVERY)
+
+    async def run_once(self) -> None:
+        """The tables' turn. A database that is away is asked again the next time."""
+        now = self._supervisor.clock.now()
+        try:
+            await self._make_partitions(now)
+            await self._supervisor.stores.runs.forget_requests(now - REQUESTS_KEPT)
+        except Unavailable as error:
+            log.warning("housekeeping_postponed", reason=str(error))
