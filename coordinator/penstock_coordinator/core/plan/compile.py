@@ -6,11 +6,12 @@ steps (lines, retries, timeouts, variables, conditions) become one object: pipel
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 
 from penstock.v1 import pipeline_pb2 as pb
 from penstock_coordinator.core.plan.conditions import Condition, minimal
@@ -42,6 +43,7 @@ MAX_BACKOFF = 300_000_000
 QUEUE = "default"
 
 _T = TypeVar("_T", bound=Hashable)
+_M = TypeVar("_M", bound=Message)
 
 
 def compile_plan(spec: pb.PipelineSpec, digest: str) -> Plan:
@@ -62,6 +64,7 @@ class _Compiler:
         self._mapped = [step.HasField("map") for step in spec.steps]
         self._lines: dict[Line, int] = {}
         self._known: dict[Hashable, Hashable] = {}
+        self._read: dict[tuple[object, bytes], object] = {}
         self._defaults = _Defaults(spec.defaults)
 
     def plan(self) -> Plan:
@@ -94,6 +97,14 @@ class _Compiler:
     def _same(self, value: _T) -> _T:
         """The first value that is equal to this one."""
         return self._known.setdefault(value, value)  # type: ignore[return-value]  # a value is filed under itself
+
+    def _once(self, read: Callable[[_M], _T], message: _M) -> _T:
+        """`read(message)`, read once of messages that are written alike."""
+        key = (read, message.SerializeToString())
+        found = self._read.get(key)
+        if found is None:
+            found = self._read[key] = self._same(read(message))
+        return found  # type: ignore[return-value]  # filed under the function that made it
 
     # --- the graph
 
@@ -155,8 +166,8 @@ class _Compiler:
             condition=node.condition,
             map=node.over,
             inputs=node.inputs,
-            retry=self._same(_retry(step.retry)) if step.HasField("retry") else self._defaults.retry,
-            timeouts=self._same(_timeouts(step.timeouts)) if step.HasField("timeouts") else self._defaults.timeouts,
+            retry=self._once(_retry, step.retry) if step.HasField("retry") else self._defaults.retry,
+            timeouts=self._once(_timeouts, step.timeouts) if step.HasField("timeouts") else self._defaults.timeouts,
             line=self._line(step),
             env=self._same(_merged(self._defaults.env, step.env)),
             allow_failure=step.allow_failure,
@@ -168,7 +179,9 @@ class _Compiler:
         line = Line(
             queue=step.queue or self._defaults.queue,
             labels=_merged(self._defaults.labels, step.labels),
-            resources=_resources(step.resources) if step.HasField("resources") else self._defaults.resources,
+            resources=self._once(_resources, step.resources)
+            if step.HasField("resources")
+            else self._defaults.resources,
         )
         return self._lines.setdefault(line, len(self._lines))
 

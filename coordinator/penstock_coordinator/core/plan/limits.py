@@ -28,14 +28,17 @@ class Limits:
     """One constant: of an input, a default, a list to map over."""
     constants_bytes: int = 16 << 20
     """All constants of a pipeline."""
-    nesting: int = 64
-    """Lists and objects inside of each other."""
+    nesting: int = 28
+    """Lists and objects inside of each other. Protobuf reads messages up to a depth of 100, an object takes three of
+    it, and answers wrap a specification in more messages than requests do."""
     path: int = 32
     """Members of one path."""
     path_member_bytes: int = 256
     map_items: int = 10_000
     """Of a constant list."""
     condition_bytes: int = 4 << 10
+    conditions_bytes: int = 8 << 20
+    """All conditions of a pipeline."""
     argv: int = 1_000
     command_bytes: int = 96 << 10
     """argv or the script: what an operating system passes to a process is bounded."""

@@ -37,6 +37,8 @@ __all__ = [
 
 NULL = b"null"
 
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
 
 class InvalidJson(ValueError):
     """The bytes are no JSON."""
@@ -60,7 +62,7 @@ def _no_number(name: str) -> NoReturn:
 
 def dump(value: Json) -> bytes:
     """Compact ASCII. Members keep their order. Raises `ValueError` for NaN and infinities."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return _encode(value).encode("ascii")
 
 
 def extract(paths: Sequence[Path], output: bytes) -> tuple[bytes, ...]:
@@ -129,10 +131,16 @@ def inputs_of(
 def _from_output(name: str, upstream: Step, path: Path, output: Json) -> bytes:
     if output is None:
         return NULL
-    of = f"the output of the step {quoted(upstream.name)}"
-    if upstream.map is not None and len(path) > 1 and _at(name, of, path[:1], output) is None:
+    if upstream.map is not None and _is_null(path[:1], output):
         return NULL
-    return dump(_at(name, of, path, output))
+    return dump(_at(name, f"the output of the step {quoted(upstream.name)}", path, output))
+
+
+def _is_null(path: Path, value: Json) -> bool:
+    try:
+        return follow(path, value) is None
+    except NoSuchPath:
+        return False
 
 
 def _at(name: str, of: str, path: Path, value: Json) -> Json:

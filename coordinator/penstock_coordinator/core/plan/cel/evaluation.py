@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-from penstock_coordinator.core.plan.cel.cost import weight
+from penstock_coordinator.core.plan.cel.cost import MAX_COST, weight
 from penstock_coordinator.core.plan.cel.errors import ConditionError, MemberMissing
 from penstock_coordinator.core.plan.cel.functions import FUNCTIONS, kind_of, pattern
 from penstock_coordinator.core.plan.cel.tree import (
@@ -36,9 +36,6 @@ from penstock_coordinator.core.plan.cel.tree import (
 from penstock_coordinator.core.plan.model import Json
 from penstock_coordinator.core.plan.paths import NoSuchPath, follow
 
-BUDGET = 100_000
-"""Units of about a tenth of a microsecond."""
-
 _NUMBERS = (int, float)
 _TEXT_PER_UNIT = 1024
 _COPIED_PER_UNIT = 16
@@ -61,7 +58,7 @@ class Frame:
         self.steps = steps
         self.item = item
         self.variables: list[Json] = [None] * slots
-        self.budget = BUDGET
+        self.budget = MAX_COST
 
     def spend(self, units: int) -> None:
         self.budget -= units

@@ -9,23 +9,30 @@ from penstock_coordinator.core.plan.cel.errors import InvalidCondition
 
 _TOKEN = re.compile(
     r"""
-      (?P<space>(?:[\ \t\r\n\f]|//[^\n]*)+)
-    | (?P<raw>[rR](?:\"\"\"(?s:.*?)\"\"\"|'''(?s:.*?)'''|"[^"\r\n]*"|'[^'\r\n]*'))
-    | (?P<text>\"\"\"(?s:[^\\]|\\.)*?\"\"\"|'''(?s:[^\\]|\\.)*?'''|"(?:[^"\\\r\n]|\\.)*"|'(?:[^'\\\r\n]|\\.)*')
-    | (?P<fraction>[0-9]*\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+)
-    | (?P<whole>0[xX][0-9a-fA-F]+|[0-9]+)
-    | (?P<name>[_a-zA-Z][_a-zA-Z0-9]*)
-    | (?P<quoted>`[^`\r\n]+`)
-    | (?P<operator>&&|\|\||==|!=|<=|>=|[-+*/%<>!?:.,()\[\]{}])
+    (?:[\ \t\r\n\f]|//[^\n]*)*+
+    (?:
+        (?P<name>[_a-zA-Z][_a-zA-Z0-9]*+(?!["']))
+      | (?P<operator>&&|\|\||==|!=|<=|>=|[-+*/%<>!?:,()\[\]{}]|\.(?![0-9]))
+      | (?P<text>\"\"\"(?s:[^\\]|\\.)*?\"\"\"|'''(?s:[^\\]|\\.)*?'''|"(?:[^"\\\r\n]|\\.)*"|'(?:[^'\\\r\n]|\\.)*')
+      | (?P<fraction>[0-9]*\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+)
+      | (?P<whole>0[xX][0-9a-fA-F]+|[0-9]+)
+      | (?P<raw>[rR](?:\"\"\"(?s:.*?)\"\"\"|'''(?s:.*?)'''|"[^"\r\n]*"|'[^'\r\n]*'))
+      | (?P<quoted>`[^`\r\n]+`)
+      | (?P<end>\Z)
+    )
     """,
     re.VERBOSE,
 )
+_SPACE = re.compile(r"(?:[ \t\r\n\f]|//[^\n]*)*+")
 
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-3][0-7]{2})|(.))", re.DOTALL)
 _SIMPLE = {
     "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v",
     "\\": "\\", "?": "?", '"': '"', "'": "'", "`": "`",
 }  # fmt: skip
+
+
+_BYTES = re.compile(r"""[a-zA-Z]+["']""")
 
 
 class Token(NamedTuple):
@@ -42,16 +49,21 @@ def tokenize(source: str) -> list[Token]:
     for match in _TOKEN.finditer(source):
         if match.start() != at:
             break
+        kind = str(match.lastgroup)
+        text = match[kind]
         at = match.end()
-        if match.lastgroup != "space":
-            tokens.append(Token(str(match.lastgroup), match.group(), match.start()))
-    if at != len(source):
-        raise InvalidCondition(_unreadable(source[at]), at)
-    tokens.append(Token("end", "", at))
-    return tokens
+        tokens.append(Token(kind, text, at - len(text)))
+        if kind == "end":
+            return tokens
+    space = _SPACE.match(source, at)
+    at = space.end() if space is not None else at
+    raise InvalidCondition(_unreadable(source, at), at)
 
 
-def _unreadable(character: str) -> str:
+def _unreadable(source: str, at: int) -> str:
+    character = source[at]
+    if _BYTES.match(source, at):
+        return "texts have no prefix but r: there are no bytes here"
     if character in "\"'":
         return "the text that begins here has no end on its line"
     if character == "=":

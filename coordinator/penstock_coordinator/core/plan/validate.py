@@ -1,0 +1,137 @@
+"""Whether a specification can be run: all problems at once, so that one round of corrections is enough."""
+
+from __future__ import annotations
+
+from penstock.v1 import pipeline_pb2 as pb
+from penstock_coordinator.core.plan.conditions import InvalidCondition, Scope, check
+from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits
+from penstock_coordinator.core.plan.naming import NAME, NAME_FORM, quoted
+from penstock_coordinator.core.plan.validation.actions import check_action, check_bundle
+from penstock_coordinator.core.plan.validation.declarations import check_parameters
+from penstock_coordinator.core.plan.validation.environment import check_environment
+from penstock_coordinator.core.plan.validation.graph import check_names_and_cycles
+from penstock_coordinator.core.plan.validation.known import Known
+from penstock_coordinator.core.plan.validation.numbers import (
+    check_resources,
+    check_retry,
+    check_span,
+    check_timeouts,
+)
+from penstock_coordinator.core.plan.validation.report import Enough, Problem, Report
+from penstock_coordinator.core.plan.validation.sources import Sources
+from penstock_coordinator.core.plan.validation.texts import check_bytes, check_description, check_labels, check_name
+
+__all__ = ["Problem", "problems"]
+
+_RULES = frozenset(pb.TriggerRule.values())
+
+
+def problems(spec: pb.PipelineSpec, limits: Limits = DEFAULT_LIMITS) -> list[Problem]:
+    """Everything that is wrong with the specification, in its order; empty if it can be compiled.
+
+    At most 50 problems and 4 KB of text. A specification past a limit on its size gets that one answer at once.
+    """
+    report = Report()
+    try:
+        _check_size(report, spec, limits)
+        if not report.problems:
+            _check(report, spec, limits)
+    except Enough:
+        pass
+    return report.problems
+
+
+def _check_size(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
+    """What the time of all other checks depends on."""
+    for field, count, limit in (
+        ("steps", len(spec.steps), limits.steps),
+        ("parameters", len(spec.parameters), limits.parameters),
+    ):
+        if count > limit:
+            report.add(field, f"there are {count:,}, past the limit of {limit:,}: split the pipeline")
+    if report.problems:
+        return
+    size = spec.ByteSize()
+    if size > limits.spec_bytes:
+        text = f"the specification has {size:,} bytes, past the limit of {limits.spec_bytes:,}"
+        report.add("", f"{text}: split the pipeline, or keep constants elsewhere")
+        return
+    edges = sum(len(step.depends_on) + len(step.inputs) + step.HasField("map") for step in spec.steps)
+    if edges > limits.edges:
+        text = f"there are {edges:,} dependencies and inputs, past the limit of {limits.edges:,}"
+        report.add("steps", f"{text}: put a step between that joins, or split the pipeline")
+    conditions = sum(len(step.when) for step in spec.steps)
+    if conditions > limits.conditions_bytes:
+        text = f"the conditions have {conditions:,} characters in all, past the limit of {limits.conditions_bytes:,}"
+        report.add("steps", f"{text}: decide in a step, and read its answer")
+
+
+def _check(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
+    known = Known.of(spec)
+    sources = Sources(report, known, limits)
+    _check_pipeline(report, spec, limits)
+    check_parameters(report, spec, sources, limits)
+    if spec.HasField("defaults"):
+        _check_shared(report, "defaults", spec.defaults, limits)
+    if not spec.steps:
+        report.add("steps", "the pipeline has no steps: give it at least one")
+    for number, step in enumerate(spec.steps):
+        _check_step(report, known, sources, number, step, limits)
+    check_names_and_cycles(report, known)
+
+
+def _check_pipeline(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
+    check_name(report, "name", spec.name)
+    check_description(report, "description", spec.description, limits)
+    if spec.HasField("timeout"):
+        check_span(report, "timeout", spec.timeout, limits.shortest_timeout, limits.span)
+    if spec.max_parallel < 0:
+        report.add("max_parallel", f"{spec.max_parallel} is negative: use a number from 1 up, or 0 for no limit")
+    check_labels(report, "labels", spec.labels, limits)
+    if spec.HasField("stop_grace"):
+        check_span(report, "stop_grace", spec.stop_grace, 0, limits.stop_grace)
+    check_bundle(report, spec)
+
+
+def _check_shared(report: Report, field: str, shared: pb.StepSpec | pb.StepDefaults, limits: Limits) -> None:
+    """What a step and the defaults for all steps have in common."""
+    if shared.HasField("retry"):
+        check_retry(report, f"{field}.retry", shared.retry, limits)
+    if shared.HasField("timeouts"):
+        check_timeouts(report, f"{field}.timeouts", shared.timeouts, limits)
+    if shared.queue and not NAME.fullmatch(shared.queue):
+        report.add(f"{field}.queue", f"{quoted(shared.queue)} is no valid name: {NAME_FORM}")
+    check_labels(report, f"{field}.labels", shared.labels, limits)
+    if shared.HasField("resources"):
+        check_resources(report, f"{field}.resources", shared.resources, limits)
+    check_environment(report, f"{field}.env", shared.env, limits)
+
+
+def _check_step(report: Report, known: Known, sources: Sources, number: int, step: pb.StepSpec, limits: Limits) -> None:
+    field = f"steps[{number}]"
+    check_name(report, f"{field}.name", step.name)
+    first = known.numbers[step.name]
+    if first != number and step.name:
+        report.add(f"{field}.name", f"{quoted(step.name)} is the name of steps[{first}] too: choose another")
+    check_description(report, f"{field}.description", step.description, limits)
+    check_action(report, field, step, limits)
+    if step.inputs:
+        sources.check_inputs(number, step)
+    if step.trigger_rule not in _RULES:
+        report.add(f"{field}.trigger_rule", f"{step.trigger_rule} is no trigger rule: use one of the TriggerRule enum")
+    if step.HasField("map"):
+        sources.check_map(number, step.map)
+    if step.when:
+        _check_condition(report, known, number, step, limits)
+    _check_shared(report, field, step, limits)
+
+
+def _check_condition(report: Report, known: Known, number: int, step: pb.StepSpec, limits: Limits) -> None:
+    field = f"steps[{number}].when"
+    if not check_bytes(report, field, step.when, limits.condition_bytes, "the condition"):
+        return
+    scope = Scope(known.parameters, known.upstream(number), known.numbers, known.mapped[number])
+    try:
+        check(step.when, scope)
+    except InvalidCondition as error:
+        report.add(field, str(error))

@@ -1,0 +1,198 @@
+"""Where values come from: constants, parameters, outputs of other steps, items."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from google.protobuf.struct_pb2 import ListValue, Value
+
+from penstock.v1 import pipeline_pb2 as pb
+from penstock_coordinator.core.plan.limits import Limits
+from penstock_coordinator.core.plan.naming import quoted, suggestion
+from penstock_coordinator.core.plan.paths import position_of
+from penstock_coordinator.core.plan.validation.known import Known
+from penstock_coordinator.core.plan.validation.report import Report, member
+
+_INPUT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_ITERABLE = (pb.PARAMETER_TYPE_LIST, pb.PARAMETER_TYPE_ANY)
+
+
+class Sources:
+    """Checks the sources of all steps of one pipeline; counts its constants on the way."""
+
+    def __init__(self, report: Report, known: Known, limits: Limits) -> None:
+        self._report = report
+        self._known = known
+        self._limits = limits
+        self._constant_bytes = 0
+
+    # --- inputs
+
+    def check_inputs(self, number: int, step: pb.StepSpec) -> None:
+        field = f"steps[{number}].inputs"
+        if len(step.inputs) > self._limits.inputs:
+            text = f"there are {len(step.inputs):,} inputs, past the limit of {self._limits.inputs:,}"
+            self._report.add(field, f"{text}: pass lists or objects")
+            return
+        names = sorted(step.inputs)
+        for name in names:
+            place = f"{field}[{member(name)}]"
+            if not _INPUT.fullmatch(name):
+                form = "use 1 to 128 letters, digits and '_', not beginning with a digit"
+                self._report.add(place, f"{quoted(name)} is no valid name of an input: {form}")
+            self._check_input(place, number, step, step.inputs[name])
+        if step.WhichOneof("action") == "command":
+            self._check_variables(field, names)
+
+    def _check_variables(self, field: str, names: list[str]) -> None:
+        first: dict[str, str] = {}
+        for name in names:
+            other = first.setdefault(name.upper(), name)
+            if other != name:
+                text = f"{quoted(other)} and {quoted(name)} both become PENSTOCK_INPUT_{member(name.upper())}"
+                self._report.add(f"{field}[{member(name)}]", f"{text}: rename one")
+
+    def _check_input(self, field: str, number: int, step: pb.StepSpec, source: pb.Input) -> None:
+        match source.WhichOneof("source"):
+            case "value":
+                self.check_constant(f"{field}.value", source.value)
+            case "parameter":
+                self._check_parameter(f"{field}.parameter", source.parameter)
+            case "step":
+                self._check_output(f"{field}.step", number, source.step)
+            case "item":
+                if not step.HasField("map"):
+                    text = "the step is not mapped, so there is no item: give it a `map`, or use another source"
+                    self._report.add(f"{field}.item", text)
+                self._check_path(f"{field}.item.path", source.item.path)
+            case _:
+                self._report.add(field, "it says not where the value comes from: give value, parameter, step or item")
+
+    def _check_parameter(self, field: str, name: str) -> bool:
+        if name in self._known.parameters:
+            return True
+        remedy = suggestion(name, self._known.parameters) if self._known.parameters else "declare it in `parameters`"
+        self._report.add(field, f"the pipeline has no parameter {quoted(name)}: {remedy}")
+        return False
+
+    # --- outputs of other steps
+
+    def _check_output(self, field: str, number: int, reference: pb.OutputReference) -> int | None:
+        """The number of the step that the reference names, if it is right."""
+        upstream = self._known.numbers.get(reference.step)
+        if upstream is None:
+            self._report.add(f"{field}.step", unknown_step(reference.step, self._known))
+            return None
+        if upstream == number:
+            text = "the step would wait for its own output: name another step, or remove this"
+            self._report.add(f"{field}.step", text)
+            return None
+        self._check_path(f"{field}.path", reference.path)
+        if reference.path:
+            self._check_member(f"{field}.path", reference, upstream)
+        return upstream
+
+    def _check_path(self, field: str, path: Sequence[str]) -> None:
+        if len(path) > self._limits.path:
+            text = f"it has {len(path):,} members, past the limit of {self._limits.path}"
+            self._report.add(field, f"{text}: take the whole output, and go down in the step")
+            return
+        for at, each in enumerate(path):
+            if len(each) > self._limits.path_member_bytes:
+                limit = self._limits.path_member_bytes
+                self._report.add(f"{field}[{at}]", f"it has {len(each):,} characters, past the limit of {limit}")
+
+    def _check_member(self, field: str, reference: pb.OutputReference, upstream: int) -> None:
+        """Of a mapped step there is a list, of a command the members that it declares."""
+        depth = 0
+        if self._known.mapped[upstream]:
+            if position_of(reference.path[0]) is None:
+                text = f"the output of the mapped step {quoted(reference.step)} is a list"
+                self._report.add(f"{field}[0]", f"{text}: its items are numbered, from 0")
+                return
+            depth = 1
+        outputs = self._known.outputs(upstream)
+        if outputs is None or len(reference.path) <= depth or reference.path[depth] in outputs:
+            return
+        name = reference.path[depth]
+        remedy = suggestion(name, outputs) if outputs else "declare it in the command's outputs"
+        text = f"the command {quoted(reference.step)} has no output {quoted(name)}: {remedy}"
+        self._report.add(f"{field}[{depth}]", text)
+
+    # --- maps
+
+    def check_map(self, number: int, over: pb.MapSpec) -> None:
+        field = f"steps[{number}].map"
+        match over.WhichOneof("over"):
+            case "parameter":
+                if self._check_parameter(f"{field}.parameter", over.parameter):
+                    self._check_list(f"{field}.parameter", over.parameter)
+            case "step":
+                upstream = self._check_output(f"{field}.step", number, over.step)
+                if upstream is not None and self._known.mapped[upstream]:
+                    text = f"{quoted(over.step.step)} is mapped itself, and mapping over its items is not supported yet"
+                    self._report.add(
+                        f"{field}.step.step", f"{text}: put a step between the two that takes its output as an input"
+                    )
+            case "values":
+                self._check_values(f"{field}.values", over.values)
+            case _:
+                self._report.add(field, "it says not what is mapped over: give parameter, step or values")
+
+    def _check_list(self, field: str, name: str) -> None:
+        if self._known.parameters[name] not in _ITERABLE:
+            self._report.add(field, f"the parameter {quoted(name)} is no list: map over one of type LIST or ANY")
+
+    def _check_values(self, field: str, values: ListValue) -> None:
+        count = len(values.values)
+        if count > self._limits.map_items:
+            text = f"there are {count:,} items, past the limit of {self._limits.map_items:,}"
+            self._report.add(field, f"{text}: give fewer and larger ones")
+            return
+        whole = Value()
+        whole.list_value.CopyFrom(values)
+        self.check_constant(field, whole)
+
+    # --- constants
+
+    def check_constant(self, field: str, value: Value) -> bool:
+        """Whether it is a JSON value within the limits."""
+        size = value.ByteSize()
+        if size > self._limits.value_bytes:
+            text = f"it has {size:,} bytes, past the limit of {self._limits.value_bytes:,}"
+            self._report.add(field, f"{text}: keep it in a file or a store, and pass its name")
+            return False
+        before = self._constant_bytes
+        self._constant_bytes += size
+        if before <= self._limits.constants_bytes < self._constant_bytes:
+            text = f"the constants have more than {self._limits.constants_bytes:,} bytes in all"
+            self._report.add(field, f"{text}: keep large ones in a file or a store")
+        fault = value_fault(value, self._limits.nesting)
+        if fault is not None:
+            self._report.add(field, fault)
+        return fault is None
+
+
+def value_fault(value: Value, nesting: int) -> str | None:
+    """Why it is no JSON value, if it is none."""
+    stack = [(value, 0)]
+    while stack:
+        each, depth = stack.pop()
+        kind = each.WhichOneof("kind")
+        if kind is None:
+            return "a value is missing: for nothing write null"
+        if kind == "number_value":
+            if not math.isfinite(each.number_value):
+                return f"{each.number_value} is no JSON number: use a finite number, null or a text"
+        elif kind in ("list_value", "struct_value"):
+            if depth == nesting:
+                return f"it is nested deeper than the limit of {nesting}: make it flatter"
+            inner = each.list_value.values if kind == "list_value" else each.struct_value.fields.values()
+            stack.extend((part, depth + 1) for part in inner)
+    return None
+
+
+def unknown_step(name: str, known: Known) -> str:
+    return f"there is no step {quoted(name)}: {suggestion(name, known.numbers)}"
