@@ -15,10 +15,14 @@ class TcpProxy:
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
+        self._servers: set[asyncio.StreamWriter] = set()
         self._swallow_requests = False
-        self._swallow_answers = False
+        self._swallow_answers: bytes | None = None
+        self._hold: bytes | None = None
         self.lost = asyncio.Event()
+        self.held: asyncio.Queue[asyncio.Event] = asyncio.Queue()
+        """What `hold` holds back, each to be let go by setting its event."""
 
     @property
     def port(self) -> int:
@@ -30,21 +34,33 @@ class TcpProxy:
         """What clients send disappears from here on, as behind a dead link."""
         self._swallow_requests = True
 
-    def swallow_answers(self) -> None:
-        """What the server sends disappears from here on."""
-        self._swallow_answers = True
+    def swallow_answers(self, since: bytes = b"") -> None:
+        """What the server sends disappears, beginning with what contains those bytes."""
+        self._swallow_answers = since
+
+    def hold(self, containing: bytes) -> None:
+        """What clients send from here on waits in `held` if it contains those bytes. It arrives once it is let go, also
+        if the client is gone by then, as in the buffers of a network."""
+        self._hold = containing
 
     def heal(self) -> None:
         """Connections from here on are forwarded; those that lost something are cut."""
-        self._swallow_requests = self._swallow_answers = False
+        self._swallow_requests, self._swallow_answers = False, None
         self.lost.clear()
         self.cut()
 
     def cut(self) -> None:
         """Reset all connections."""
-        for writer in self._writers:
+        self.cut_clients()
+        for writer in self._servers:
             writer.transport.abort()
-        self._writers.clear()
+        self._servers.clear()
+
+    def cut_clients(self) -> None:
+        """Reset the connections of clients; the server does not hear of it while something is held."""
+        for writer in self._clients:
+            writer.transport.abort()
+        self._clients.clear()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -59,29 +75,44 @@ class TcpProxy:
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
+        self._clients.add(writer)
         with contextlib.suppress(OSError):
             async with self._connected() as (server_reader, server_writer):
                 await asyncio.gather(
-                    self._forward(reader, server_writer, requests=True),
-                    self._forward(server_reader, writer, requests=False),
+                    self._forward_requests(reader, server_writer), self._forward_answers(server_reader, writer)
                 )
         writer.transport.abort()
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         reader, writer = await asyncio.open_connection(*self._target)
-        self._writers.add(writer)
+        self._servers.add(writer)
         try:
             yield reader, writer
         finally:
             writer.transport.abort()
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, requests: bool) -> None:
+    async def _forward_requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionResetError):
+            while data := await reader.read(1 << 16):
+                if self._hold is not None and self._hold in data:
+                    let_go = asyncio.Event()
+                    self.held.put_nowait(let_go)
+                    await let_go.wait()
+                if self._swallow_requests:
+                    self.lost.set()
+                else:
+                    writer.write(data)
+                    await writer.drain()
+        writer.close()
+
+    async def _forward_answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        losing = False
         while data := await reader.read(1 << 16):
-            if self._swallow_requests if requests else self._swallow_answers:
+            losing = self._swallow_answers is not None and (losing or self._swallow_answers in data)
+            if losing:
                 self.lost.set()
-            else:
+            elif not writer.is_closing():
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()

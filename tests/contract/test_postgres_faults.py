@@ -20,6 +20,7 @@ from tests.waiting import until
 from penstock.dev.postgres import EmbeddedPostgres, StopMode
 from penstock_coordinator.adapters.postgres import PostgresStores, SchemaOutdated, migrate, open_stores
 from penstock_coordinator.ports import (
+    AppendOutcome,
     Committed,
     Fenced,
     OutOfSequence,
@@ -32,6 +33,7 @@ from penstock_coordinator.ports import (
 )
 
 ANSWER_SECONDS = 0.5
+MARK = b"a payload like no other"
 LOCK_WAITS = """
     select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
         and application_name like $1
@@ -80,14 +82,23 @@ async def _lane_waits(direct: asyncpg.Connection[asyncpg.Record]) -> int:
 # --- take-over ---
 
 
-async def test_a_take_over_between_a_statements_start_and_its_end_fences_it(database_url: str) -> None:
+BATCHES: dict[str, Callable[[RunId], Record]] = {
+    "events": lambda run: record(run, 1),
+    "steps": lambda run: dataclasses.replace(record(run, 1), step_runs=(step_run(1),), attempts=(attempt(1),)),
+    "everything": lambda run: start(run, request=request()),
+}
+"""One for each size of the statement."""
+
+
+@pytest.mark.parametrize("kind", BATCHES)
+async def test_a_take_over_between_a_statements_start_and_its_end_fences_it(database_url: str, kind: str) -> None:
     """The statement has begun, and its snapshot still shows its own epoch, when the take-over commits."""
     async with _speaking(database_url) as former, _direct(database_url) as direct:
         run = new_run_id()
         take_over = direct.transaction()
         await take_over.start()
         await direct.execute("select from fences where coordinator_id = 'c1' for update")
-        committing = asyncio.create_task(former.journal.commit(0, [start(run, request=request())]))
+        committing = asyncio.create_task(former.journal.commit(0, [BATCHES[kind](run)]))
         async with _direct(database_url) as watcher:
             await _lane_waits(watcher)
         await direct.execute("update fences set epoch = epoch + 1 where coordinator_id = 'c1'")
@@ -100,23 +111,31 @@ async def test_a_take_over_between_a_statements_start_and_its_end_fences_it(data
         assert await former.runs.find_request("", "StartRun", "r1") is None
 
 
-async def test_a_take_over_waits_for_the_commit_that_is_under_way(database_url: str) -> None:
-    async with _speaking(database_url) as former, _speaking(database_url) as newer, _direct(database_url) as direct:
+@pytest.mark.parametrize("kind", BATCHES)
+async def test_a_take_over_waits_for_the_commit_that_is_under_way(database_url: str, kind: str) -> None:
+    """The statement has read its fence row and waits for another writer of the same number."""
+    async with _speaking(database_url) as former, _speaking(database_url) as other, _direct(database_url) as direct:
         await former.incarnations.incarnate("c1", 2)
-        under_way = direct.transaction()
-        await under_way.start()
-        await direct.execute("select from fences where coordinator_id = 'c1' and lane = 0 for key share")
-        taking_over = asyncio.create_task(newer.incarnations.incarnate("c1", 2))
+        run = new_run_id()
+        in_the_way = direct.transaction()
+        await in_the_way.start()
+        await direct.execute(
+            "insert into run_events (run_id, first_seq, last_seq, at, payload) values ($1, 1, 1, 1, '')",
+            uuid.UUID(bytes=run),
+        )
+        committing = asyncio.create_task(former.journal.commit(0, [BATCHES[kind](run)]))
         async with _direct(database_url) as watcher:
+            await _lane_waits(watcher)
+            taking_over = asyncio.create_task(other.incarnations.incarnate("c1", 2))
             await until(lambda: watcher.fetchval(LOCK_WAITS, "penstock c1"))
-        assert not taking_over.done()
-        # What is under way does not hold up other commits of the same incarnation.
-        await under_way.commit()
+        assert not committing.done()
+        await in_the_way.rollback()
 
+        assert await committing == [Committed()]
         await taking_over
         with pytest.raises(Fenced):
-            await former.journal.commit(0, [record(new_run_id(), 1)])
-        assert await newer.journal.commit(0, [record(new_run_id(), 1)]) == [Committed()]
+            await former.journal.commit(0, [record(run, 9)])
+        assert await other.journal.commit(0, [record(new_run_id(), 1)]) == [Committed()]
 
 
 async def test_two_that_take_over_at_once_get_different_epochs_and_the_greater_speaks(database_url: str) -> None:
@@ -174,19 +193,11 @@ async def test_a_lost_answer_to_a_batch_with_refusals_tells_of_each_record(datab
             start(new_run_id(), request=request("r0", answer=b"second")),
             record(fine, 2),
         ]
-        await direct.execute(
-            """
-            create function announce() returns trigger language plpgsql as $$
-            begin notify stored; return null; end $$;
-            create constraint trigger announce after insert on run_events deferrable initially deferred
-                for each row execute function announce()
-            """
-        )
-        stored = asyncio.Event()
-        await direct.add_listener("stored", lambda *_: stored.set())
+        proxy.swallow_answers(since=b"COMMIT")
         committing = asyncio.create_task(stores.journal.commit(0, batch))
-        await stored.wait()
-        proxy.cut()
+        await proxy.lost.wait()
+        await until(lambda: direct.fetchval("select count(*) = 3 from run_events"))
+        proxy.heal()
 
         assert [type(outcome) for outcome in await committing] == [
             Committed,
@@ -234,28 +245,44 @@ async def test_a_former_transaction_that_still_runs_is_waited_for(database_url: 
         assert await _payloads(stores, run) == [b"payload", b"once"]
 
 
-@pytest.mark.parametrize("with_request", [False, True])
-async def test_a_former_statement_that_begins_only_after_it_was_looked_for(
-    database_url: str, *, with_request: bool
-) -> None:
-    """It waits for the table before it has the fence row, so nothing holds up the look or the repetition, which finds
-    itself behind it and then finds the very same records there."""
-    async with _behind_proxy(database_url) as (stores, proxy), _direct(database_url) as direct:
-        run = new_run_id()
+@contextlib.asynccontextmanager
+async def _repeating_while_the_former_is_on_its_way(
+    dsn: str, batch: list[Record]
+) -> AsyncIterator[tuple[asyncio.Task[list[AppendOutcome]], PostgresStores, asyncio.Event]]:
+    """A commit that was looked for and not found, because it arrived only then; its repetition is held back until the
+    event is set. The batch must contain `MARK`, which no look does."""
+    async with _behind_proxy(dsn) as (stores, proxy), _direct(dsn) as direct:
         await stores.journal.commit(0, [record(new_run_id(), 1)])
-        lock = direct.transaction()
-        await lock.start()
-        await direct.execute("lock table run_events in share mode")  # reads pass
-        batch = [start(run, request=request() if with_request else None), record(run, 3)]
+        proxy.hold(MARK)
         committing = asyncio.create_task(stores.journal.commit(0, batch))
-        async with _direct(database_url) as other:
-            former = await _lane_waits(other)
-            proxy.cut()
-            await until(lambda: other.fetchval(LOCK_WAITS + f" and pid <> {former}", "penstock c1 lane%"))
-            await lock.commit()
+        former = await proxy.held.get()
+        proxy.cut_clients()
+        repetition = await proxy.held.get()
+        former.set()
+        await until(lambda: direct.fetchval("select count(*) = $1 from run_events", 1 + len(batch)))
+        yield committing, stores, repetition
+
+
+@pytest.mark.parametrize("with_request", [False, True])
+async def test_a_commit_that_arrives_after_it_was_looked_for(database_url: str, *, with_request: bool) -> None:
+    run = new_run_id()
+    batch = [start(run, request=request() if with_request else None), record(run, 3, payload=MARK)]
+    async with _repeating_while_the_former_is_on_its_way(database_url, batch) as (committing, stores, repetition):
+        repetition.set()
 
         assert await committing == [Committed(), Committed()]
-        assert await direct.fetchval("select count(*) from run_events where run_id = $1", uuid.UUID(bytes=run)) == 2
+        assert await _payloads(stores, run) == [b"started", MARK]
+
+
+async def test_a_commit_that_arrives_after_it_was_looked_for_and_before_a_take_over(database_url: str) -> None:
+    run = new_run_id()
+    batch = [record(run, 1), record(run, 2, payload=MARK)]
+    async with _repeating_while_the_former_is_on_its_way(database_url, batch) as (committing, _, repetition):
+        async with _direct(database_url) as direct:
+            await direct.execute("update fences set epoch = epoch + 1")
+        repetition.set()
+
+        assert await committing == [Committed(), Committed()]
 
 
 async def test_a_fenced_coordinator_learns_what_it_had_committed_before(database_url: str) -> None:

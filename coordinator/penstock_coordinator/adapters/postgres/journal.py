@@ -5,7 +5,8 @@ transaction with savepoints, in halves and halves of halves, until what is refus
 a whole. If the connection breaks, nobody knows whether the statement was committed; then, on a new connection, the
 lane's fence row is locked, which waits for the former transaction if it still runs, and the journal is asked: a batch
 is there as a whole or not at all. What if the former statement had not yet begun when we looked? Then it and its
-repetition meet at the primary key, one of them stores, and the other finds the very same record there.
+repetition meet at the primary key, one of them stores, and the other finds the very same record there. And if a
+take-over fences the repetition, it fences the former statement too, so the journal is asked once more, for good.
 """
 
 from __future__ import annotations
@@ -212,11 +213,18 @@ class _Writer:
         """Find out what became of them, and store them if they are not."""
         await self._await_former()
         stored = await self._stored(records)
-        if not stored:
+        return await (self._settle_rest(records, stored) if stored else self._repeat(records))
+
+    async def _repeat(self, records: Sequence[Record]) -> list[AppendOutcome]:
+        """What was not there a moment ago may be there now: what is not stored for any reason is looked for again."""
+        try:
             outcomes = await self.write(records)
-            stored = set() if all(o == _COMMITTED for o in outcomes) else await self._stored(records)
-            return [_COMMITTED if i in stored else outcome for i, outcome in enumerate(outcomes)]
-        return await self._settle_rest(records, stored)
+        except Fenced:
+            if stored := await self._stored(records):
+                return await self._settle_rest(records, stored)
+            raise
+        stored = set() if all(outcome == _COMMITTED for outcome in outcomes) else await self._stored(records)
+        return [_COMMITTED if i in stored else outcome for i, outcome in enumerate(outcomes)]
 
     async def _settle_rest(self, records: Sequence[Record], stored: set[int]) -> list[AppendOutcome]:
         """The batch was committed, but for what is not there: that was refused, and is again."""
