@@ -154,7 +154,7 @@ def test_the_bytes_of_the_whole() -> None:
     spec = base_spec()
     size = spec.ByteSize()
     assert problems(spec, Limits(spec_bytes=size)) == []
-    assert "past the limit" in faults(spec, Limits(spec_bytes=size - 1))[""]
+    assert "past the limit" in faults(spec, Limits(spec_bytes=size - 1))["spec"]
 
 
 def test_the_bytes_of_all_constants() -> None:

@@ -296,6 +296,18 @@ BAD: list[tuple[str, Change, str, str]] = [
         "steps[3].when",
         "add it to depends_on",
     ),
+    (
+        "no such output",
+        lambda s: setattr(s.steps[B], "when", "steps.a.output.sayd == 'go'"),
+        "steps[1].when",
+        "the command 'a' has no output 'sayd': did you mean 'said'?",
+    ),
+    (
+        "no such item",
+        lambda s: setattr(s.steps[C], "when", "steps.each.output.x == 1"),
+        "steps[3].when",
+        "its items are numbered",
+    ),
     ("no item", lambda s: setattr(s.steps[C], "when", "item > 1"), "steps[3].when", "the step is not mapped"),
     # numbers
     (

@@ -41,6 +41,12 @@ def test_no_json(data: bytes) -> None:
         extract([("x",)], data)
 
 
+def test_a_number_past_all_doubles_is_kept_as_it_is_but_not_in_part() -> None:
+    assert extract([()], b"1e400") == (b"1e400",)
+    with pytest.raises(InvalidJson):
+        extract([("x",)], b'{"x":1e400}')
+
+
 def test_nothing_kept_is_not_even_read() -> None:
     assert extract([], b"no json") == ()
     assert extract([()], b"no json") == (b"no json",)
@@ -174,6 +180,9 @@ def test_paths_that_lead_nowhere() -> None:
         resolve(b'{"rows":null,"n":1}')
     with pytest.raises(UnresolvableInput, match=r"the input 'first' reads '0.x' of .* it is an empty list"):
         resolve(good, b"[]")
+    for output in (b'{"rows":', b'{"n":1,"rows":[1,1e400]}'):
+        with pytest.raises(UnresolvableInput, match="reads a value that is not valid JSON"):
+            resolve(output)
     with pytest.raises(UnresolvableInput, match="the input 'member' reads 'id' of the item, but"):
         resolve(good, item={"no": 1})
 

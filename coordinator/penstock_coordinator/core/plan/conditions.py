@@ -29,12 +29,16 @@ class _NoItem:
 NO_ITEM = _NoItem()
 
 
-def check(source: str, scope: Scope) -> None:
-    """Raises `InvalidCondition` for what cannot be read, for unknown names and functions, for what cannot be right
-    whatever the values, for a result that is no boolean, and for an expression that may take too long."""
-    tree, _ = resolve(parse(source), scope)
+def check(source: str, scope: Scope) -> dict[str, set[Path]]:
+    """By step, the paths that the expression reads of outputs.
+
+    Raises `InvalidCondition` for what cannot be read, for unknown names and functions, for what cannot be right
+    whatever the values, for a result that is no boolean, and for an expression that may take too long.
+    """
+    tree, reads = resolve(parse(source), scope)
     check_kinds(tree, scope.parameters)
     check_cost(tree)
+    return reads.outputs
 
 
 class Condition:

@@ -18,7 +18,7 @@ from penstock_coordinator.core.plan.validation.numbers import (
     check_timeouts,
 )
 from penstock_coordinator.core.plan.validation.report import Enough, Problem, Report
-from penstock_coordinator.core.plan.validation.sources import Sources
+from penstock_coordinator.core.plan.validation.sources import Sources, path_fault
 from penstock_coordinator.core.plan.validation.texts import check_bytes, check_description, check_labels, check_name
 
 __all__ = ["Problem", "problems"]
@@ -54,7 +54,7 @@ def _check_size(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
     size = spec.ByteSize()
     if size > limits.spec_bytes:
         text = f"the specification has {size:,} bytes, past the limit of {limits.spec_bytes:,}"
-        report.add("", f"{text}: split the pipeline, or keep constants elsewhere")
+        report.add("spec", f"{text}: split the pipeline, or keep constants elsewhere")
         return
     edges = sum(len(step.depends_on) + len(step.inputs) + step.HasField("map") for step in spec.steps)
     if edges > limits.edges:
@@ -132,6 +132,13 @@ def _check_condition(report: Report, known: Known, number: int, step: pb.StepSpe
         return
     scope = Scope(known.parameters, known.upstream(number), known.numbers, known.mapped[number])
     try:
-        check(step.when, scope)
+        reads = check(step.when, scope)
     except InvalidCondition as error:
         report.add(field, str(error))
+        return
+    # A name that depends_on gives to no step is reported there.
+    for name in sorted(reads.keys() & known.numbers.keys()):
+        for path in sorted(reads[name]):
+            fault = path_fault(known, known.numbers[name], path)
+            if fault is not None:
+                report.add(field, fault[1])

@@ -77,9 +77,17 @@ def extract(paths: Sequence[Path], output: bytes) -> tuple[bytes, ...]:
 
 def _part(path: Path, value: Json) -> bytes:
     try:
-        return dump(follow(path, value))
+        return _dump_again(follow(path, value))
     except NoSuchPath:
         return b""
+
+
+def _dump_again(value: Json) -> bytes:
+    """What was parsed, as JSON. Raises `InvalidJson` for a number that was too large for a double."""
+    try:
+        return dump(value)
+    except (ValueError, RecursionError) as error:
+        raise InvalidJson(f"not valid JSON: {str(error)[:200]}") from None
 
 
 def rebuild(paths: Sequence[Path], kept: Sequence[bytes]) -> Json:
@@ -117,7 +125,7 @@ def inputs_of(
             case FromParameter(parameter):
                 return dump(parameters[parameter])
             case FromItem(path):
-                return dump(_at(name, "the item", path, item))
+                return _dump_again(_at(name, "the item", path, item))
             case FromStep(number, ()):
                 return outputs(number)
             case FromStep(number, path):
@@ -125,7 +133,13 @@ def inputs_of(
                     parsed[number] = parse(outputs(number))
                 return _from_output(name, plan.steps[number], path, parsed[number])
 
-    return {name: resolve(name, source) for name, source in step.inputs}
+    def checked(name: str, source: InputSource) -> bytes:
+        try:
+            return resolve(name, source)
+        except InvalidJson as error:
+            raise UnresolvableInput(f"the input {quoted(name)} reads a value that is {error}") from None
+
+    return {name: checked(name, source) for name, source in step.inputs}
 
 
 def _from_output(name: str, upstream: Step, path: Path, output: Json) -> bytes:
@@ -133,7 +147,7 @@ def _from_output(name: str, upstream: Step, path: Path, output: Json) -> bytes:
         return NULL
     if upstream.map is not None and _is_null(path[:1], output):
         return NULL
-    return dump(_at(name, f"the output of the step {quoted(upstream.name)}", path, output))
+    return _dump_again(_at(name, f"the output of the step {quoted(upstream.name)}", path, output))
 
 
 def _is_null(path: Path, value: Json) -> bool:

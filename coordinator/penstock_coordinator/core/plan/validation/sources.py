@@ -90,8 +90,9 @@ class Sources:
             self._report.add(f"{field}.step", text)
             return None
         self._check_path(f"{field}.path", reference.path)
-        if reference.path:
-            self._check_member(f"{field}.path", reference, upstream)
+        fault = path_fault(self._known, upstream, reference.path)
+        if fault is not None:
+            self._report.add(f"{field}.path[{fault[0]}]", fault[1])
         return upstream
 
     def _check_path(self, field: str, path: Sequence[str]) -> None:
@@ -103,23 +104,6 @@ class Sources:
             if len(each) > self._limits.path_member_bytes:
                 limit = self._limits.path_member_bytes
                 self._report.add(f"{field}[{at}]", f"it has {len(each):,} characters, past the limit of {limit}")
-
-    def _check_member(self, field: str, reference: pb.OutputReference, upstream: int) -> None:
-        """Of a mapped step there is a list, of a command the members that it declares."""
-        depth = 0
-        if self._known.mapped[upstream]:
-            if position_of(reference.path[0]) is None:
-                text = f"the output of the mapped step {quoted(reference.step)} is a list"
-                self._report.add(f"{field}[0]", f"{text}: its items are numbered, from 0")
-                return
-            depth = 1
-        outputs = self._known.outputs(upstream)
-        if outputs is None or len(reference.path) <= depth or reference.path[depth] in outputs:
-            return
-        name = reference.path[depth]
-        remedy = suggestion(name, outputs) if outputs else "declare it in the command's outputs"
-        text = f"the command {quoted(reference.step)} has no output {quoted(name)}: {remedy}"
-        self._report.add(f"{field}[{depth}]", text)
 
     # --- maps
 
@@ -173,6 +157,24 @@ class Sources:
         if fault is not None:
             self._report.add(field, fault)
         return fault is None
+
+
+def path_fault(known: Known, upstream: int, path: Sequence[str]) -> tuple[int, str] | None:
+    """The first member of a path into a step's output that cannot be there, and why: of a mapped step there is a list,
+    of a command the outputs that it declares."""
+    if not path:
+        return None
+    name = quoted(known.spec.steps[upstream].name)
+    depth = 0
+    if known.mapped[upstream]:
+        if position_of(path[0]) is None:
+            return 0, f"the output of the mapped step {name} is a list: its items are numbered, from 0"
+        depth = 1
+    outputs = known.outputs(upstream)
+    if outputs is None or len(path) <= depth or path[depth] in outputs:
+        return None
+    remedy = suggestion(path[depth], outputs) if outputs else "declare it in the command's outputs"
+    return depth, f"the command {name} has no output {quoted(path[depth])}: {remedy}"
 
 
 def value_fault(value: Value, nesting: int) -> str | None:
