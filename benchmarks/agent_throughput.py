@@ -43,8 +43,8 @@ class Flood:
         begun = time.perf_counter()
         left = self._steps
         while left:
+            await coordinator.until(lambda: coordinator.session.grant_limit > coordinator.session.granted)
             session = coordinator.session
-            await coordinator.until(lambda: session.grant_limit > session.granted)
             room = min(session.grant_limit - session.granted, left, MOST_PER_MESSAGE)
             grants = [self._next(template, first=left == self._steps and not at) for at in range(room)]
             left -= room

@@ -82,7 +82,7 @@ class Coordinator(rpc.AgentServiceServicer, bundle_rpc.BundleServiceServicer):
         self.fetched: list[str] = []
         self.address = ""
         self.run_id = b"r" * 16
-        self.verdict_of: Callable[[wire.HeldLease], int] = lambda held: 1
+        self.verdict_of: Callable[[wire.HeldLease], wire.Verdict.ValueType] = lambda held: wire.VERDICT_CONTINUE
         self._changed = asyncio.Event()
         self._tokens = itertools.count(1)
         self._steps = itertools.count(0)
@@ -192,7 +192,7 @@ class Coordinator(rpc.AgentServiceServicer, bundle_rpc.BundleServiceServicer):
 
     # --- the services
 
-    async def Connect(self, request_iterator: Any, context: Any) -> None:
+    async def Connect(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # read and write calls
         first = await context.read()
         session = Session(first.hello, context, basis=first.seq)
         session.heard.append(first)

@@ -1,0 +1,150 @@
+"""Commands as steps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.integration.agent.conftest import Agents
+from tests.integration.agent.coordinator import Coordinator, seconds
+from tests.integration.agent.processes import gone, is_alive, written
+
+from penstock.agent.v1 import agent_service_pb2 as wire
+
+
+def shell(script: str, *outputs: wire.CommandTaskOutput, **more: Any) -> wire.TaskSpec:
+    task = {name: more.pop(name) for name in ("bundle_digest", "success_exit_codes") if name in more}
+    return wire.TaskSpec(command=wire.CommandTask(shell=script, outputs=outputs, **task), **more)
+
+
+def argv(*parts: str) -> wire.TaskSpec:
+    return wire.TaskSpec(command=wire.CommandTask(argv=parts))
+
+
+def out(name: str, *, file: str = "", as_json: bool = False) -> wire.CommandTaskOutput:
+    return wire.CommandTaskOutput(name=name, stdout=not file, file=file, json=as_json)
+
+
+async def test_outputs_environment_reports_and_bundle(coordinator: Coordinator, agents: Agents) -> None:
+    await agents.start()
+    digest = coordinator.add_bundle({"data.txt": "from the bundle\n"})
+    script = """
+        cat bundle/data.txt
+        given="$PENSTOCK_INPUT_MY_NAME"
+        printf '{"n": %s, "given": "%s", "own": "%s"}' "$PENSTOCK_PARAM_N" "$given" "$OWN" > values.json
+        printf '%s' "$PENSTOCK_INPUT_LIST" > "$PENSTOCK_OUTPUT_PLAIN"
+        test "$PWD" = "$PENSTOCK_WORK_DIR"
+        echo rows=12.5 >> "$PENSTOCK_METRICS_FILE"
+        echo nonsense >> "$PENSTOCK_METRICS_FILE"
+        echo kind=test >> "$PENSTOCK_METADATA_FILE"
+    """
+    result = await coordinator.run(
+        shell(
+            script,
+            out("text"),
+            out("values", file="values.json", as_json=True),
+            out("plain", file="sub"),
+            bundle_digest=digest,
+            env={"OWN": "mine"},
+        ),
+        inputs={"my-name": "Ada", "list": [1, "a"]},
+        parameters=b'{"n": 3}',
+    )
+    assert result.status == wire.RESULT_STATUS_OK, result.error
+    assert json.loads(result.output) == {
+        "text": "from the bundle",
+        "values": {"n": 3, "given": "Ada", "own": "mine"},
+        "plain": '[1, "a"]',
+    }
+    assert (dict(result.metrics), dict(result.metadata), result.exit_code) == ({"rows": 12.5}, {"kind": "test"}, 0)
+    assert result.peak_memory_bytes > 0
+    await coordinator.logged("from the bundle")
+
+
+async def test_exit_codes_signals_and_what_is_missing(coordinator: Coordinator, agents: Agents, tmp_path: Path) -> None:
+    await agents.start()
+
+    async def failed(spec: wire.TaskSpec) -> wire.StepResult:
+        result = await coordinator.run(spec)
+        assert result.status == wire.RESULT_STATUS_FAILED
+        return result
+
+    result = await failed(shell("echo it went wrong >&2; exit 3"))
+    assert (result.error.reason, result.exit_code) == ("ExitCode", 3)
+    assert "code 3" in result.error.message
+    assert "it went wrong" in result.error.message
+    result = await failed(shell("false; echo not reached"))
+    assert result.exit_code == 1
+    result = await failed(shell("kill -SEGV $$"))
+    assert (result.error.reason, result.HasField("exit_code")) == ("Crash", False)
+    assert "SIGSEGV" in result.error.message
+    result = await failed(argv("no-such-program"))
+    assert "'no-such-program' was not found" in result.error.message
+    result = await failed(shell("true", out("rows", file="rows.json")))
+    assert "'rows'" in result.error.message
+    assert "'rows.json'" in result.error.message
+    result = await failed(shell("echo '{bad'", out("rows", as_json=True)))
+    assert result.error.reason == "OutputUnserialisable"
+    assert "no JSON" in result.error.message
+    result = await failed(shell("head -c 70000 /dev/zero | tr '\\0' x", out("rows")))
+    assert "more than 65,536 bytes" in result.error.message
+    fine = await coordinator.run(shell("exit 4", success_exit_codes=[0, 4]))
+    assert (fine.status, fine.exit_code) == (wire.RESULT_STATUS_OK, 4)
+    assert not list((tmp_path / "agent" / "work").glob("worker-*/work/attempt-*"))
+
+
+async def test_no_part_of_argv_is_interpreted(coordinator: Coordinator, agents: Agents) -> None:
+    await agents.start()
+    spec = wire.TaskSpec(command=wire.CommandTask(argv=["echo", "$HOME;*"], outputs=[out("said")]))
+    assert json.loads((await coordinator.run(spec)).output) == {"said": "$HOME;*"}
+
+
+async def test_what_a_command_leaves_behind_is_killed(coordinator: Coordinator, agents: Agents, tmp_path: Path) -> None:
+    await agents.start()
+    pids = tmp_path / "pids"
+    script = f"(env -i setsid sleep 100 & echo $! > {pids}); sleep 100 & echo done"
+    result = await coordinator.run(shell(script, out("said")))
+    assert json.loads(result.output) == {"said": "done"}
+    assert result.run_duration.seconds < 5
+    assert not is_alive(int(await written(pids)))
+
+
+async def test_a_polite_cancel_is_a_sigterm_and_then_a_kill(
+    coordinator: Coordinator, agents: Agents, tmp_path: Path
+) -> None:
+    await agents.start()
+    polite = f"trap 'echo bye > {tmp_path}/bye; exit 0' TERM; echo $$ > {tmp_path}/polite; while :; do sleep 0.05; done"
+    (ref,) = await coordinator.grant(shell(polite))
+    await written(tmp_path / "polite")
+    await coordinator.cancel(ref, grace=10)
+    result = await coordinator.result(ref)
+    assert (await written(tmp_path / "bye")) == "bye\n"
+    assert result.status == wire.RESULT_STATUS_OK
+    (ref,) = await coordinator.grant(shell(f"trap '' TERM; echo $$ > {tmp_path}/deaf; while :; do sleep 0.05; done"))
+    pid = int(await written(tmp_path / "deaf"))
+    await coordinator.cancel(ref, grace=0.3)
+    assert (await coordinator.result(ref)).status == wire.RESULT_STATUS_CANCELLED
+    assert not is_alive(pid)
+
+
+async def test_a_timeout_ends_a_command_and_keeps_its_last_words(
+    coordinator: Coordinator, agents: Agents, tmp_path: Path
+) -> None:
+    await agents.start()
+    spec = shell(f"echo working; sleep 100 & echo $! > {tmp_path}/pid; wait", attempt_timeout=seconds(0.5))
+    (ref,) = await coordinator.grant(spec)
+    pid = int(await written(tmp_path / "pid"))
+    result = await coordinator.result(ref)
+    assert (result.status, result.error.reason) == (wire.RESULT_STATUS_TIMED_OUT, "Timeout")
+    assert "0.5 s" in result.error.message
+    await gone(pid)
+    await coordinator.logged("working")
+
+
+async def test_floods_of_both_streams_end(coordinator: Coordinator, agents: Agents) -> None:
+    await agents.start()
+    script = "head -c 300000000 /dev/zero | tr '\\0' '\\n'; head -c 300000000 /dev/zero >&2; echo last >&2; exit 9"
+    result = await coordinator.run(shell(script), 60)
+    assert result.exit_code == 9
+    assert "last" in result.error.message
