@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from penstock_coordinator.core.plan.cel.cost import check_cost
 from penstock_coordinator.core.plan.cel.errors import ConditionError, InvalidCondition
-from penstock_coordinator.core.plan.cel.evaluation import Frame, OutOfBudget, Run, build
+from penstock_coordinator.core.plan.cel.evaluation import build
+from penstock_coordinator.core.plan.cel.frame import Frame, OutOfBudget, Run
 from penstock_coordinator.core.plan.cel.functions import kind_of
 from penstock_coordinator.core.plan.cel.kinds import check_kinds
 from penstock_coordinator.core.plan.cel.names import Scope, resolve

@@ -1,20 +1,26 @@
-"""From a resolved tree to closures, and the rules of what they compute.
+"""From a resolved tree to closures.
 
-Values are plain JSON. All numbers compare with each other by value, whole numbers exactly; true is no number. Values
-of different kinds are unequal, never an error. A whole number divided by a whole number is cut towards zero. What
-the expression cannot bound before a run (the lengths of lists and texts) is paid for out of a budget: when it is
+What the expression cannot bound before a run (the lengths of lists and texts) is paid for out of a budget: when it is
 spent, the evaluation ends with an error instead of going on.
 """
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
 
-from penstock_coordinator.core.plan.cel.cost import MAX_COST, weight
+from penstock_coordinator.core.plan.cel.cost import weight
 from penstock_coordinator.core.plan.cel.errors import ConditionError, MemberMissing
+from penstock_coordinator.core.plan.cel.frame import Frame, Run
 from penstock_coordinator.core.plan.cel.functions import FUNCTIONS, kind_of, pattern
+from penstock_coordinator.core.plan.cel.operators import (
+    ARITHMETIC,
+    COMPARISONS,
+    add,
+    contained,
+    equal,
+    negate,
+    truth,
+)
 from penstock_coordinator.core.plan.cel.tree import (
     Binary,
     Choice,
@@ -36,37 +42,8 @@ from penstock_coordinator.core.plan.cel.tree import (
 from penstock_coordinator.core.plan.model import Json
 from penstock_coordinator.core.plan.paths import NoSuchPath, follow
 
-_NUMBERS = (int, float)
 _TEXT_PER_UNIT = 1024
-_COPIED_PER_UNIT = 16
 _PATTERN_UNITS = 10
-_SCANNED_PER_UNIT = 16
-_INT_LIMIT = 2**63
-
-
-class OutOfBudget(Exception):
-    """The evaluation takes too long. No `ConditionError`: `&&` and `||` do not pass over it."""
-
-
-class Frame:
-    """One evaluation."""
-
-    __slots__ = ("budget", "item", "parameters", "steps", "variables")
-
-    def __init__(self, parameters: dict[str, Json], steps: dict[str, dict[str, Json]], item: Json, slots: int) -> None:
-        self.parameters = parameters
-        self.steps = steps
-        self.item = item
-        self.variables: list[Json] = [None] * slots
-        self.budget = MAX_COST
-
-    def spend(self, units: int) -> None:
-        self.budget -= units
-        if self.budget < 0:
-            raise OutOfBudget
-
-
-Run: TypeAlias = Callable[[Frame], Json]
 
 
 def build(tree: Node, source: str) -> tuple[Run, int]:
@@ -154,14 +131,14 @@ class _Builder:
             case "!=":
                 return lambda frame: not equal(frame, left(frame), right(frame))
             case "in":
-                return lambda frame: _contained(frame, left(frame), right(frame), text)
+                return lambda frame: contained(frame, left(frame), right(frame), text)
             case "+":
-                return lambda frame: _add(frame, left(frame), right(frame), text)
-        if node.operator in _COMPARISONS:
-            compare = _COMPARISONS[node.operator]
-            return lambda frame: _compare(compare, left(frame), right(frame), text)
-        compute = _ARITHMETIC[node.operator]
-        return lambda frame: _compute(compute, left(frame), right(frame), text)
+                return lambda frame: add(frame, left(frame), right(frame), text)
+        if node.operator in COMPARISONS:
+            holds = COMPARISONS[node.operator]
+            return lambda frame: compare(holds, left(frame), right(frame), text)
+        operation = ARITHMETIC[node.operator]
+        return lambda frame: compute(operation, left(frame), right(frame), text)
 
     def _function(self, node: Function) -> Run:
         arguments = [self.node(each) for each in node.arguments]
@@ -245,18 +222,16 @@ def _has(operand: Run) -> Run:
 # --- logic
 
 
-def _truth(value: Json, text: str) -> bool:
-    if value is True or value is False:
-        return bool(value)
-    raise ConditionError(f"{text} is {kind_of(value).value}, not true or false")
-
-
 def _not(operand: Run, text: str) -> Run:
-    return lambda frame: not _truth(operand(frame), text)
+    return lambda frame: not truth(operand(frame), text)
+
+
+def _negative(operand: Run, text: str) -> Run:
+    return lambda frame: negate(operand(frame), text)
 
 
 def _choice(test: Run, then: Run, otherwise: Run, text: str) -> Run:
-    return lambda frame: then(frame) if _truth(test(frame), text) else otherwise(frame)
+    return lambda frame: then(frame) if truth(test(frame), text) else otherwise(frame)
 
 
 def _logic(every: bool, parts: list[Run], texts: list[str]) -> Run:
@@ -268,7 +243,7 @@ def _logic(every: bool, parts: list[Run], texts: list[str]) -> Run:
         failure: ConditionError | None = None
         for part, text in named:
             try:
-                if _truth(part(frame), text) is decides:
+                if truth(part(frame), text) is decides:
                     return decides
             except ConditionError as error:
                 failure = failure or error
@@ -277,112 +252,6 @@ def _logic(every: bool, parts: list[Run], texts: list[str]) -> Run:
         return every
 
     return logic
-
-
-# --- comparing
-
-
-def equal(frame: Frame, left: Json, right: Json) -> bool:
-    """By value: 1 equals 1.0, true does not equal 1; lists and objects member by member."""
-    kind, other = type(left), type(right)
-    if kind is list and other is list:
-        frame.spend(len(left))
-        return len(left) == len(right) and all(equal(frame, a, b) for a, b in zip(left, right, strict=True))
-    if kind is dict and other is dict:
-        frame.spend(len(left))
-        return left.keys() == right.keys() and all(equal(frame, value, right[key]) for key, value in left.items())
-    if kind is other:
-        return bool(left == right)
-    return kind in _NUMBERS and other in _NUMBERS and bool(left == right)
-
-
-_COMPARISONS: dict[str, Callable[[Json, Json], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-
-
-def _compare(compare: Callable[[Json, Json], bool], left: Json, right: Json, text: str) -> bool:
-    kind, other = type(left), type(right)
-    if (kind in _NUMBERS and other in _NUMBERS) or (kind is other and kind in (str, bool)):
-        return compare(left, right)
-    raise ConditionError(f"{text}: {kind_of(left).value} and {kind_of(right).value} have no order")
-
-
-def _contained(frame: Frame, needle: Json, container: Json, text: str) -> bool:
-    if type(container) is dict:
-        return type(needle) is str and needle in container
-    if type(container) is not list:
-        hint = ": use contains() for texts" if type(container) is str else ""
-        raise ConditionError(f"{text}: {kind_of(container).value} is no list and no object{hint}")
-    if needle is None or type(needle) is str:
-        # Nothing but a text equals a text: the quick search is right.
-        frame.spend(1 + len(container) // _SCANNED_PER_UNIT)
-        return needle in container
-    frame.spend(1 + len(container))
-    return any(equal(frame, needle, each) for each in container)
-
-
-# --- computing
-
-
-def _negative(operand: Run, text: str) -> Run:
-    def negative(frame: Frame) -> Json:
-        value = operand(frame)
-        if type(value) not in _NUMBERS:
-            raise ConditionError(f"-{text}: {kind_of(value).value} is no number")
-        return _bounded(-value, text)
-
-    return negative
-
-
-def _add(frame: Frame, left: Json, right: Json, text: str) -> Json:
-    kind, other = type(left), type(right)
-    if kind is other and kind in (str, list):
-        frame.spend(1 + (len(left) + len(right)) // (_COPIED_PER_UNIT if kind is str else 1))
-        return left + right
-    return _compute(operator.add, left, right, text)
-
-
-def _compute(compute: Callable[[Json, Json], Json], left: Json, right: Json, text: str) -> Json:
-    if type(left) not in _NUMBERS or type(right) not in _NUMBERS:
-        raise ConditionError(f"{text}: not for {kind_of(left).value} and {kind_of(right).value}")
-    try:
-        return _bounded(compute(left, right), text)
-    except ZeroDivisionError:
-        raise ConditionError(f"{text}: division by zero") from None
-    except OverflowError:
-        raise ConditionError(f"{text}: the number is too large") from None
-
-
-def _bounded(value: int | float, text: str) -> int | float:
-    if type(value) is int and not -_INT_LIMIT <= value < _INT_LIMIT:
-        raise ConditionError(f"{text}: the result has more than 64 bits")
-    return value
-
-
-def _divide(left: int | float, right: int | float) -> int | float:
-    if type(left) is float or type(right) is float:
-        return left / right
-    quotient = abs(left) // abs(right)
-    return quotient if (left < 0) == (right < 0) else -quotient
-
-
-def _remainder(left: int | float, right: int | float) -> int:
-    if type(left) is not int or type(right) is not int:
-        raise ConditionError("% is of whole numbers")
-    rest = abs(left) % abs(right)
-    return rest if left >= 0 else -rest
-
-
-_ARITHMETIC: dict[str, Callable[[Json, Json], Json]] = {
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": _divide,
-    "%": _remainder,
-}
 
 
 # --- texts, lists and objects
@@ -458,7 +327,7 @@ def _any_or_all(
             frame.spend(units)
             frame.variables[slot] = item
             try:
-                if _truth(test(frame), text) is decides:
+                if truth(test(frame), text) is decides:
                     return decides
             except ConditionError as error:
                 failure = failure or error
@@ -475,7 +344,7 @@ def _exists_one(over: Callable[[Frame], Iterable[Json]], slot: int, test: Run, u
         for item in over(frame):
             frame.spend(units)
             frame.variables[slot] = item
-            count += _truth(test(frame), text)
+            count += truth(test(frame), text)
         return count == 1
 
     return exists_one
@@ -491,7 +360,7 @@ def _selected(
         for item in over(frame):
             frame.spend(units)
             frame.variables[slot] = item
-            if test is None or _truth(test(frame), text):
+            if test is None or truth(test(frame), text):
                 made.append(item if result is None else result(frame))
         return made
 
