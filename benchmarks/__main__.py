@@ -24,7 +24,6 @@ SLOTS = 2
 
 async def measure(names: list[str], repeat: int) -> None:
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
-        Path(folder).chmod(0o755)  # step processes write their log in here
         log = StepLog(Path(folder) / "steps.log")
         environment = {"BENCHMARK_LOG": str(log.path), "PENSTOCK_LOG_LEVEL": "warning"}
         cluster = DevCluster(Path(folder) / "data", agents=1, slots=SLOTS, environment=environment)

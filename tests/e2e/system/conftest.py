@@ -1,0 +1,148 @@
+"""A whole Penstock, started as people start it: `penstock dev` in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from penstock.client.sync import SyncClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 40.0
+
+
+class DevSystem:
+    """One `penstock dev`, and what it says."""
+
+    def __init__(self, folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+        self.data = folder / "data"
+        self._command = [sys.executable, "-m", "penstock", "dev", "--data", str(self.data)]
+        self._command += ["--port", "0", "--http-port", "0", *arguments]
+        self._environment = {**os.environ, **(environment or {})}
+        self._process: subprocess.Popen[str] | None = None
+        self._ready = threading.Event()
+        self.said: deque[str] = deque(maxlen=1_000)
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            self._command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env=self._environment,
+            start_new_session=True,
+        )
+        threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
+        assert self._ready.wait(READY_SECONDS), "\n".join(self.said)
+        assert self._process.poll() is None, "\n".join(self.said)
+
+    def _listen(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self.said.append(line.rstrip())
+            if "is ready" in line:
+                self._ready.set()
+        self._ready.set()
+
+    def stop(self) -> None:
+        process = self._process
+        if process is None:
+            return
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+    @property
+    def state(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.data / "dev.json").read_text())
+        return found
+
+    @property
+    def address(self) -> str:
+        return str(self.state["address"])
+
+    def pid(self, name: str) -> int:
+        return int(self.state["pids"][name])
+
+    def kill(self, name: str) -> None:
+        """As -9, and wait until another process has its place."""
+        killed = self.pid(name)
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: self.state["pids"].get(name) not in (None, killed), 30.0)
+
+    def client(self) -> SyncClient:
+        return SyncClient(self.address)
+
+    def penstock(self, *arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+        """The command line, against this system."""
+        return subprocess.run(
+            [sys.executable, "-m", "penstock", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**os.environ, "PENSTOCK_ADDRESS": self.address},
+            check=False,
+        )
+
+
+def until(condition: Callable[[], bool], seconds: float) -> None:
+    """Return when something outside this process has come about; fail if it does not."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        pause.wait(0.02)
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevSystem]:
+    """Shared by all tests that leave it as it was."""
+    made = DevSystem(tmp_path_factory.mktemp("dev"), "--agents", "2")
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def own_system(tmp_path: Path) -> Iterator[Callable[..., DevSystem]]:
+    """For tests that break it."""
+    started: list[DevSystem] = []
+
+    def start(*arguments: str, environment: dict[str, str] | None = None) -> DevSystem:
+        made = DevSystem(tmp_path / f"dev-{len(started)}", *arguments, environment=environment)
+        started.append(made)
+        made.start()
+        return made
+
+    yield start
+    with contextlib.ExitStack() as stack:
+        for made in started:
+            stack.callback(made.stop)
+
+
+@pytest.fixture
+def client(system: DevSystem) -> Iterator[SyncClient]:
+    with system.client() as made:
+        yield made
