@@ -16,6 +16,8 @@ from penstock_coordinator.core.plan.cel.operators import (
     ARITHMETIC,
     COMPARISONS,
     add,
+    compare,
+    compute,
     contained,
     equal,
     negate,
