@@ -50,10 +50,13 @@ class YamlError(DefinitionError):
         self.column = column
 
     def __str__(self) -> str:
+        text = ": ".join(part for part in (self.location, self._place(), self.field, self.message) if part)
+        return f"{text} ({self.remedy})" if self.remedy else text
+
+    def _place(self) -> str:
         if not self.line:
-            return super().__str__()
-        place = f"line {self.line}" + (f", column {self.column}" if self.column else "")
-        return f"{place}: {super().__str__()}"
+            return ""
+        return f"line {self.line}" + (f", column {self.column}" if self.column else "")
 
 
 class BundleError(PenstockError):

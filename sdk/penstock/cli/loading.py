@@ -17,7 +17,7 @@ import penstock
 from penstock.authoring.pipelines import Pipeline
 from penstock.bundle.archive import Bundle, build_bundle
 from penstock.bundle.layout import Layout, layout_of
-from penstock.errors import LoadError, PenstockError
+from penstock.errors import LoadError, PenstockError, YamlError
 from penstock.names import nearest
 
 if TYPE_CHECKING:
@@ -65,7 +65,11 @@ def _load_yaml(file: Path, name: str | None) -> LoadedPipeline:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise LoadError(f"the file cannot be read: {error}", field=str(file), remedy="save it as UTF-8") from None
-    document = load_document(text)
+    try:
+        document = load_document(text)
+    except YamlError as error:
+        error.location = error.location or str(file)
+        raise
     if name is not None and name != document.spec.name:
         raise LoadError(f"the file holds {document.spec.name!r}, not {name!r}", field=str(file))
     if document.bundle is None:
