@@ -38,9 +38,9 @@ class TcpProxy:
         """What the server sends disappears, beginning with what contains those bytes."""
         self._swallow_answers = since
 
-    def hold(self, containing: bytes) -> None:
-        """What clients send from here on waits in `held` if it contains those bytes. It arrives once it is let go, also
-        if the client is gone by then, as in the buffers of a network."""
+    def hold(self, containing: bytes | None) -> None:
+        """What clients send from here on waits in `held` if it contains those bytes (None: nothing waits). It arrives
+        once it is let go, also if the client is gone by then, as from the buffers of a network."""
         self._hold = containing
 
     def heal(self) -> None:

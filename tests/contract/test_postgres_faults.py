@@ -258,6 +258,7 @@ async def _repeating_while_the_former_is_on_its_way(
         former = await proxy.held.get()
         proxy.cut_clients()
         repetition = await proxy.held.get()
+        proxy.hold(None)
         former.set()
         await until(lambda: direct.fetchval("select count(*) = $1 from run_events", 1 + len(batch)))
         yield committing, stores, repetition
