@@ -19,6 +19,7 @@ from typing import Any
 
 from penstock_agent.core import effects as do
 from penstock_agent.core import inputs as said
+from penstock_agent.core.book import LeaseBook, due, result_of, sooner
 from penstock_agent.core.leases import (
     Ended,
     Ending,
@@ -34,7 +35,7 @@ from penstock_agent.core.leases import (
     conclude,
     unstarted_result_id,
 )
-from penstock_agent.core.pace import QUEUED_SPAN, Pace, depth
+from penstock_agent.core.pace import Pace
 from penstock_agent.core.session import Session
 
 SPOOL_AFTER = 100_000
@@ -44,6 +45,8 @@ LEAVE_AFTER = 10_000_000
 MOST_UNACKED = 10_000
 """With so many unacknowledged results an agent takes no more work."""
 HEARTBEAT_JITTER = 0.2
+MOST_SILENT_BEATS = 4
+"""A coordinator that says nothing for so many heartbeats is left."""
 
 
 class Holder:
@@ -59,14 +62,8 @@ class Holder:
         self.pace = Pace()
         self._disk_floor = disk_floor
         self._disk_full = False
-        self._held: dict[LeaseKey, Lease] = {}
-        self._by_handle: dict[Handle, Lease] = {}
-        self._running: dict[Handle, Lease] = {}
-        self._unacked: dict[Handle, Lease] = {}
-        self._waiters: dict[Handle, Lease] = {}
-        self._last_handle = 0
+        self.book = LeaseBook(SPOOL_AFTER)
         self._check_at: int | None = None
-        self._spool_at: int | None = None
         self._drain_at: int | None = None
         self._leave_at: int | None = None
         self._drain_reason = ""
@@ -97,7 +94,7 @@ class Holder:
             said.Redirected: self._redirected,
         }
         for result in restored:
-            self._restore(result)
+            self.book.restore(result)
 
     # --- the outside
 
@@ -107,6 +104,7 @@ class Holder:
         if isinstance(message, said.Word):
             session = self.session
             if session is not None and session.stream == message.stream and session.welcomed:
+                session.heard_at = now
                 self._words[type(message)](now, session, message)
         else:
             self._routes[type(message)](now, message)
@@ -115,7 +113,7 @@ class Holder:
 
     def next_deadline(self) -> int | None:
         session = self.session
-        bounds = [self._check_at, self._spool_at, self._drain_at, self._leave_at]
+        bounds = [self._check_at, self.book.unacked.spool_at, self._drain_at, self._leave_at]
         if session is not None:
             bounds += [session.heartbeat_at, session.resend_at]
         return min((bound for bound in bounds if bound is not None), default=None)
@@ -123,21 +121,28 @@ class Holder:
     def handle_timer(self, now: int, chance: float) -> list[do.Effect]:
         """What is due. `chance`, evenly drawn from [0, 1), spreads heartbeats."""
         self._out = []
-        if _due(self._check_at, now):
+        if due(self._check_at, now):
             self._check_leases(now)
-        if _due(self._spool_at, now):
-            self._spool_old_results(now)
-        if _due(self._drain_at, now):
+        if due(self.book.unacked.spool_at, now):
+            self._spool(self.book.unacked.due_for_spool(now))
+        if due(self._drain_at, now):
             self._end_patience(now)
         session = self.session
-        if session is not None and _due(session.heartbeat_at, now):
-            spread = 1 + HEARTBEAT_JITTER * (2 * chance - 1)
-            session.heartbeat_at = now + int(session.heartbeat_interval * spread)
-            self._out.append(do.SendHeartbeat())
-        if session is not None and _due(session.resend_at, now):
+        if session is not None and due(session.heartbeat_at, now):
+            self._beat(now, session, chance)
+        if session is not None and due(session.resend_at, now):
             self._resend_results(now, session)
         self._settle(now)
         return self._out
+
+    def _beat(self, now: int, session: Session, chance: float) -> None:
+        spread = 1 + HEARTBEAT_JITTER * (2 * chance - 1)
+        session.heartbeat_at = now + int(session.heartbeat_interval * spread)
+        if now - session.heard_at > MOST_SILENT_BEATS * session.heartbeat_interval:
+            # The connection lives, and nobody speaks: another one may find somebody who does.
+            self._out.append(do.CloseStream("silent"))
+        else:
+            self._out.append(do.SendHeartbeat())
 
     def stamp(self, now: int) -> int:
         """The number of the message that is about to be sent on the open stream."""
@@ -145,34 +150,14 @@ class Holder:
         return self.session.stamp(now)
 
     def snapshot(self, now: int) -> list[Held]:
-        """All that is held, but for grants whose acceptance is not written: those may still be forgotten."""
-        return [
-            Held(lease.key, lease.token, lease.phase, lease.attempt, _elapsed(lease, now))
-            for lease in self._held.values()
-            if lease.phase is not Phase.GRANTED
-        ]
-
-    def lease(self, handle: Handle) -> Lease | None:
-        return self._by_handle.get(handle)
-
-    def holds(self, lease: Lease) -> bool:
-        return self._held.get(lease.key) is lease
-
-    @property
-    def unacked(self) -> int:
-        return len(self._unacked)
-
-    @property
-    def unfinished(self) -> int:
-        """Leases without a result, with attempts that are still being killed."""
-        return len(self._by_handle) - len(self._unacked)
+        return self.book.snapshot(now)
 
     # --- the stream
 
     def _stream_opened(self, now: int, opened: said.StreamOpened) -> None:
         self._forget_unaccepted()
         self.session = Session(opened.stream)
-        for lease in self._held.values():
+        for lease in self.book.held.values():
             lease.named_seq = 1
         self._out.append(do.SayHello())
 
@@ -181,11 +166,11 @@ class Holder:
             return
         self.session = None
         self._forget_unaccepted()
-        self._spool([lease for lease in self._unacked.values() if not _result(lease).spooled])
+        self._spool(self.book.unacked.unspooled())
 
     def _forget_unaccepted(self) -> None:
         """Grants that were never accepted are as good as lost: the next Hello does not name them."""
-        for lease in [lease for lease in self._held.values() if lease.phase is Phase.GRANTED]:
+        for lease in [lease for lease in self.book.held.values() if lease.phase is Phase.GRANTED]:
             self._forget(lease)
 
     def _welcomed(self, now: int, welcome: said.Welcomed) -> None:
@@ -198,14 +183,15 @@ class Holder:
         self.highest_coordinator_epoch = welcome.coordinator_epoch
         self.last_session_epoch = session.epoch = welcome.session_epoch
         session.welcomed = True
+        session.heard_at = now
         session.heartbeat_interval = welcome.heartbeat_interval
         session.lease_ttl = welcome.lease_ttl
         session.resend_interval = welcome.resend_interval
         session.heartbeat_at = now + welcome.heartbeat_interval
         if self.draining:
             self._say_draining(now)
-        if self._unacked:
-            self._send(now, list(self._unacked.values()))
+        if self.book.unacked.leases:
+            self._send(now, list(self.book.unacked.leases.values()))
 
     def _paused(self, now: int, session: Session, paused: said.Paused) -> None:
         session.paused = True
@@ -228,7 +214,7 @@ class Holder:
         rejected: list[tuple[LeaseKey, int, str, str]] = []
         for grant in granted.grants:
             session.grants_seen = max(session.grants_seen, grant.grant_seq)
-            old = self._held.get(grant.key)
+            old = self.book.held.get(grant.key)
             if old is not None and old.token == grant.token:
                 continue
             refusal = self._refusal(now, session, grant, deadline, old)
@@ -259,49 +245,22 @@ class Holder:
         return None
 
     def _take(self, grant: Grant, deadline: int, old: Lease | None) -> Lease:
-        self._last_handle += 1
-        lease = Lease(
-            handle=self._last_handle,
-            key=grant.key,
-            token=grant.token,
-            attempt=grant.attempt,
-            deadline=deadline,
-            timeout=grant.timeout,
-            stop_grace=grant.stop_grace,
-            work=grant.work,
-        )
-        if old is not None:
-            lease.waits_for = old.handle if old.entered and old.phase is not Phase.FINISHED else old.waits_for
-            self._abandon(old)
-        if lease.waits_for is not None:
-            self._waiters[lease.waits_for] = lease
-        self._held[lease.key] = lease
-        self._by_handle[lease.handle] = lease
+        if old is None:
+            return self.book.enter(grant, deadline)
+        self._abandon(old)
+        lease = self.book.enter(grant, deadline)
+        self.book.succeed(old, lease)
         return lease
-
-    def _restore(self, restored: Restored) -> None:
-        old = self._held.get(restored.key)
-        if old is not None and old.token >= restored.token:
-            return
-        if old is not None:
-            self._forget(old)
-        self._last_handle += 1
-        lease = Lease(self._last_handle, restored.key, restored.token, restored.attempt, 0, None, 0, None)
-        lease.phase = Phase.FINISHED
-        lease.result = Result(
-            restored.result_id, restored.status, restored.ended_at, restored.body, sent_at=None, spooled=True
-        )
-        self._held[lease.key] = self._by_handle[lease.handle] = self._unacked[lease.handle] = lease
 
     def _accepts_written(self, now: int, written: said.AcceptsWritten) -> None:
         ready: list[Lease] = []
         for handle in written.handles:
-            lease = self._by_handle.get(handle)
+            lease = self.book.all.get(handle)
             if lease is None or lease.phase is not Phase.GRANTED:
                 continue
             lease.phase = Phase.ACCEPTED
             lease.named_seq = written.seq
-            if lease.waits_for not in self._by_handle:
+            if lease.waits_for not in self.book.all:
                 ready.append(lease)
         self._start(now, ready)
 
@@ -326,7 +285,7 @@ class Holder:
         session.echo = ack.echo
         deadline = session.deadline(ack.basis_seq, ack.ttl)
         revoked = set(ack.revoked)
-        for lease in list(self._held.values()):
+        for lease in list(self.book.held.values()):
             if (lease.key, lease.token) in revoked:
                 if lease.phase is not Phase.FINISHED:
                     self._abandon(lease)
@@ -336,7 +295,7 @@ class Holder:
     def _judged(self, now: int, session: Session, judged: said.Judged) -> None:
         resend: list[Lease] = []
         for key, token, verdict, ttl in judged.verdicts:
-            lease = self._find(key, token)
+            lease = self.book.find(key, token)
             if lease is None:
                 continue
             if verdict is said.Verdict.CONTINUE:
@@ -351,12 +310,10 @@ class Holder:
 
     def _attempts_started(self, now: int, started: said.AttemptsStarted) -> None:
         for handle in started.handles:
-            lease = self._by_handle.get(handle)
+            lease = self.book.all.get(handle)
             if lease is None or lease.phase is not Phase.ACCEPTED:
                 continue
-            lease.phase = Phase.RUNNING
-            lease.started_at = now
-            self._running[handle] = lease
+            self.book.start(now, lease)
             if lease.timeout is not None:
                 self._check_by(now + lease.timeout)
 
@@ -365,7 +322,7 @@ class Holder:
     def _attempts_ended(self, now: int, ended: said.AttemptsEnded) -> None:
         results: list[Lease] = []
         for outcome in ended.outcomes:
-            lease = self._by_handle.get(outcome.handle)
+            lease = self.book.all.get(outcome.handle)
             if lease is None or lease.phase is Phase.FINISHED:
                 continue
             if outcome.ended is not Ended.NEVER_STARTED:
@@ -376,7 +333,6 @@ class Holder:
 
     def _conclude(self, now: int, lease: Lease, outcome: Outcome) -> bool:
         """Whether there is a result to send."""
-        self._running.pop(lease.handle, None)
         if lease.ending is Ending.ABANDONED:
             self._forget(lease)
             self._release(now, lease.handle)
@@ -387,25 +343,20 @@ class Holder:
             self._forget(lease)
             self._out.append(do.SendReturned([(lease.key, lease.token, started)]))
             return False
-        self._finish(now, lease, Result(outcome.result_id, status, now, outcome.body))
+        self.book.finish(now, lease, Result(outcome.result_id, status, now, outcome.body))
+        self._release(now, lease.handle)
         return True
-
-    def _finish(self, now: int, lease: Lease, result: Result) -> None:
-        lease.phase = Phase.FINISHED
-        lease.result = result
-        self._unacked[lease.handle] = lease
-        self._spool_at = _sooner(self._spool_at, now + SPOOL_AFTER)
 
     def _release(self, now: int, handle: Handle) -> None:
         """An attempt is dead: a newer one of the same step run may start."""
-        lease = self._waiters.pop(handle, None)
-        if lease is not None and self.holds(lease) and lease.phase is Phase.ACCEPTED:
+        lease = self.book.successor(handle)
+        if lease is not None and lease.phase is Phase.ACCEPTED:
             self._start(now, [lease])
 
     def _leases_unstarted(self, now: int, unstarted: said.LeasesUnstarted) -> None:
         returned: list[tuple[LeaseKey, int, bool]] = []
         for handle in unstarted.handles:
-            lease = self._by_handle.get(handle)
+            lease = self.book.all.get(handle)
             if lease is None or lease.phase is Phase.FINISHED:
                 continue
             if lease.ending in (Ending.CANCELLED, Ending.ABANDONED):
@@ -422,7 +373,7 @@ class Holder:
             self._send(now, [lease])
 
     def _leases_refused(self, now: int, refused: said.LeasesRefused) -> None:
-        gone = [lease for handle in refused.handles if (lease := self._by_handle.get(handle)) is not None]
+        gone = [lease for handle in refused.handles if (lease := self.book.all.get(handle)) is not None]
         ending = [lease for lease in gone if lease.ending is not None]
         for lease in ending:
             self._end_unstarted(now, lease)
@@ -432,7 +383,7 @@ class Holder:
 
     def _cancel_ordered(self, now: int, session: Session, cancel: said.CancelOrdered) -> None:
         for key, token, reason, grace in cancel.leases:
-            lease = self._find(key, token)
+            lease = self.book.find(key, token)
             if lease is not None:
                 self._stop(now, lease, Ending.CANCELLED, reason, grace)
 
@@ -450,7 +401,7 @@ class Holder:
             return
         if lease.kill_at is None and not lease.killed:
             self._out.append(do.Stop(lease.handle))
-        lease.kill_at = _sooner(lease.kill_at, now + grace)
+        lease.kill_at = sooner(lease.kill_at, now + grace)
         self._check_by(lease.kill_at)
 
     def _kill(self, lease: Lease) -> None:
@@ -464,23 +415,19 @@ class Holder:
         if lease.phase is Phase.FINISHED or not lease.entered:
             self._forget(lease)
             return
-        lease.ending = Ending.ABANDONED
-        del self._held[lease.key]
+        self.book.disown(lease)
         self._kill(lease)
 
     def _forget(self, lease: Lease) -> None:
-        if self._held.get(lease.key) is lease:
-            del self._held[lease.key]
-        self._by_handle.pop(lease.handle, None)
-        self._running.pop(lease.handle, None)
-        if self._unacked.pop(lease.handle, None) is not None and _result(lease).spooled:
-            self._out.append(do.Unspool([_result(lease).result_id]))
+        spooled = self.book.forget(lease)
+        if spooled is not None:
+            self._out.append(do.Unspool([spooled.result_id]))
 
     def _check_leases(self, now: int) -> None:
         """Deadlines of leases, of attempts and of polite stops."""
         self._check_at = None
         late: list[Lease] = []
-        for lease in list(self._by_handle.values()):
+        for lease in list(self.book.all.values()):
             if lease.phase is Phase.FINISHED or lease.killed:
                 continue
             overrun = lease.phase is Phase.RUNNING and lease.timeout is not None
@@ -489,9 +436,9 @@ class Holder:
                 late.append(lease)
             elif lease.deadline <= now:
                 self._stop(now, lease, Ending.LEASE_EXPIRED, "", 0)
-            elif _due(ends_at, now):
+            elif due(ends_at, now):
                 self._stop(now, lease, Ending.TIMED_OUT, "", 0)
-            elif _due(lease.kill_at, now):
+            elif due(lease.kill_at, now):
                 self._kill(lease)
             else:
                 for bound in (lease.deadline, ends_at, lease.kill_at):
@@ -501,7 +448,7 @@ class Holder:
 
     def _check_by(self, bound: int | None) -> None:
         if bound is not None:
-            self._check_at = _sooner(self._check_at, bound)
+            self._check_at = sooner(self._check_at, bound)
 
     # --- results
 
@@ -510,59 +457,35 @@ class Holder:
         if not leases or session is None or not session.welcomed:
             return
         for lease in leases:
-            _result(lease).sent_at = now
-        session.resend_at = _sooner(session.resend_at, now + session.resend_interval)
+            result_of(lease).sent_at = now
+        session.resend_at = sooner(session.resend_at, now + session.resend_interval)
         self._out.append(do.SendResults(leases))
 
     def _resend_results(self, now: int, session: Session) -> None:
-        session.resend_at = None
-        due: list[Lease] = []
-        for lease in self._unacked.values():
-            sent_at = _result(lease).sent_at
-            again_at = now if sent_at is None else sent_at + session.resend_interval
-            if again_at <= now:
-                due.append(lease)
-            else:
-                session.resend_at = _sooner(session.resend_at, again_at)
-        self._send(now, due)
+        leases, session.resend_at = self.book.unacked.due_again(now, session.resend_interval)
+        self._send(now, leases)
 
     def _results_acked(self, now: int, session: Session, acked: said.ResultsAcked) -> None:
         unspooled: list[bytes] = []
         for key, token, result_id in acked.acks:
-            lease = self._find(key, token)
+            lease = self.book.find(key, token)
             if lease is None or lease.result is None or lease.result.result_id != result_id:
                 continue
-            if lease.result.spooled:
+            if self.book.forget(lease) is not None:
                 unspooled.append(result_id)
-            del self._held[key]
-            del self._by_handle[lease.handle]
-            del self._unacked[lease.handle]
         if unspooled:
             self._out.append(do.Unspool(unspooled))
 
-    def _spool_old_results(self, now: int) -> None:
-        self._spool_at = None
-        old: list[Lease] = []
-        for lease in self._unacked.values():
-            result = _result(lease)
-            if result.spooled:
-                continue
-            if result.ended_at + SPOOL_AFTER <= now:
-                old.append(lease)
-            else:
-                self._spool_at = _sooner(self._spool_at, result.ended_at + SPOOL_AFTER)
-        self._spool(old)
-
     def _spool(self, leases: list[Lease]) -> None:
         for lease in leases:
-            _result(lease).spooled = True
+            result_of(lease).spooled = True
         if leases:
             self._out.append(do.Spool(leases))
 
     # --- handing back, draining
 
     def _return_ordered(self, now: int, session: Session, order: said.ReturnOrdered) -> None:
-        self._call_back([lease for key, token in order.leases if (lease := self._find(key, token)) is not None])
+        self._call_back([lease for key, token in order.leases if (lease := self.book.find(key, token)) is not None])
 
     def _call_back(self, leases: list[Lease]) -> None:
         """Hand back what has not started."""
@@ -591,7 +514,7 @@ class Holder:
         self._drain_at = now + patience
         self._drain_reason = reason
         self._say_draining(now)
-        self._call_back(list(self._held.values()))
+        self._call_back(list(self.book.held.values()))
 
     def _say_draining(self, now: int) -> None:
         if self.session is not None and self.session.welcomed:
@@ -600,7 +523,7 @@ class Holder:
     def _end_patience(self, now: int) -> None:
         """What still runs is stopped politely and handed back."""
         self._drain_at = None
-        for lease in list(self._held.values()):
+        for lease in list(self.book.held.values()):
             self._stop(now, lease, Ending.HANDED_BACK, self._drain_reason, lease.stop_grace)
 
     def _disk_measured(self, now: int, measured: said.DiskMeasured) -> None:
@@ -616,50 +539,24 @@ class Holder:
 
     def _leave(self, now: int) -> None:
         session = self.session
-        if self.unfinished or self.left:
+        if self.book.unfinished or self.left:
             return
         self._leave_at = self._leave_at or now + LEAVE_AFTER
         connected = session is not None and session.welcomed
-        if now >= self._leave_at or (connected and not self._unacked):
+        if now >= self._leave_at or (connected and not self.book.unacked.leases):
             self._leave_at = None
             self.left = True
             self._out.append(do.SendGoodbye(self._drain_reason))
 
     def _raise_credits(self, now: int, session: Session) -> None:
-        if session.paused or self._disk_full or len(self._unacked) >= MOST_UNACKED:
+        if session.paused or self._disk_full or len(self.book.unacked.leases) >= MOST_UNACKED:
             return
-        capacity = self._capacity(now)
-        room = capacity - self.unfinished
+        began = (lease.started_at for lease in self.book.running.values())
+        capacity = self.pace.capacity(now, self.slots, began)
+        room = capacity - self.book.unfinished
         limit = session.grants_seen + room
         more = limit - session.limit_sent
         # Few messages while credits are left; at once when there are none.
         if more > 0 and (more * 4 >= capacity or session.limit_sent <= session.grants_seen):
             session.limit_sent = limit
             self._out.append(do.SendCredits(limit))
-
-    def _capacity(self, now: int) -> int:
-        """A slot that runs something long has room for that alone."""
-        long = sum(1 for lease in self._running.values() if now - lease.started_at > QUEUED_SPAN)
-        long = min(long, self.slots)
-        return long + int((self.slots - long) * depth(self.pace.mean))
-
-    def _find(self, key: LeaseKey, token: int) -> Lease | None:
-        lease = self._held.get(key)
-        return lease if lease is not None and lease.token == token else None
-
-
-def _result(lease: Lease) -> Result:
-    assert lease.result is not None
-    return lease.result
-
-
-def _elapsed(lease: Lease, now: int) -> int:
-    return now - lease.started_at if lease.started_at else 0
-
-
-def _due(bound: int | None, now: int) -> bool:
-    return bound is not None and bound <= now
-
-
-def _sooner(bound: int | None, other: int) -> int:
-    return other if bound is None or other < bound else bound

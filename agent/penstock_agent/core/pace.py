@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 QUEUED_SPAN = 20_000
@@ -31,3 +32,11 @@ class Pace:
         """Something runs for so long already."""
         if self.mean is None or elapsed > self.mean:
             self.mean = elapsed
+
+    def capacity(self, now: int, slots: int, began: Iterable[int]) -> int:
+        """Leases that so many slots take in all, with those that run since `began`.
+
+        A slot that runs something long has room for that alone.
+        """
+        long = min(sum(1 for since in began if now - since > QUEUED_SPAN), slots)
+        return long + int((slots - long) * depth(self.mean))

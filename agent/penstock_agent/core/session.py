@@ -50,6 +50,7 @@ class Session:
     heartbeat_interval: int = 0
     lease_ttl: int = 0
     resend_interval: int = 0
+    heard_at: int = 0
     heartbeat_at: int | None = None
     resend_at: int | None = None
     grants_seen: int = 0

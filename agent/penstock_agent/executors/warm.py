@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 RESULT_ID_BYTES = 16
 LAST_LINES_BYTES = 4096
+RELIEF_INTERVAL = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,10 @@ class WarmExecutor:
         self._loop = asyncio.get_running_loop()
         self._jobs: dict[Handle, Job] = {}
         self._processes: dict[pools.WorkerId, WorkerProcess] = {}
+        self._kills: dict[pools.WorkerId, asyncio.Task[None]] = {}
         self._burials: set[asyncio.Task[None]] = set()
         self._bundle_dirs: dict[WorkerKind, str] = {}
+        self._relief: asyncio.TimerHandle | None = None
         self._held_up: set[pools.WorkerId] = set()
         output.on_room = self._resume_logs
 
@@ -119,6 +122,8 @@ class WarmExecutor:
         """Kill every worker, and wait until all are buried."""
         for process in list(self._processes.values()):
             self._kill(process)
+        if self._relief is not None:
+            self._relief.cancel()
         while self._processes or self._burials:
             await self._one_buried()
 
@@ -189,6 +194,8 @@ class WarmExecutor:
             self._loop.call_later(1.0, lambda: self._do(self.pool.exited(self._clock(), worker_id)))
             return
         self._processes[worker_id] = process
+        if self._relief is None:
+            self._relief = self._loop.call_later(RELIEF_INTERVAL, self._relieve)
         self._loop.add_reader(process.results.fileno(), self._read_results, process)
         self._loop.add_reader(process.logs.fileno(), self._read_logs, process)
         self._loop.add_reader(process.exited, self._on_exit, process)
@@ -254,12 +261,22 @@ class WarmExecutor:
                 self._loop.add_reader(process.logs.fileno(), self._read_logs, process)
         self._held_up.clear()
 
+    def _relieve(self) -> None:
+        """Looks after workers whose output stands still though lines are taken."""
+        self._relief = self._loop.call_later(RELIEF_INTERVAL, self._relieve) if self._processes else None
+        if self._output.is_full:
+            return
+        for process in self._processes.values():
+            thrown = process.relieve()
+            if thrown:
+                log.warning("worker %d does not read its output: %d bytes are thrown away", process.id, thrown)
+
     # --- how workers end
 
     def _kill(self, process: WorkerProcess) -> None:
         if not process.killed:
             process.killed = True
-            self._in_background(asyncio.to_thread(kill_tree, process.process.pid, process.mark))
+            self._kills[process.id] = self._in_background(asyncio.to_thread(kill_tree, process.pid, process.mark))
 
     def _on_exit(self, process: WorkerProcess) -> None:
         self._loop.remove_reader(process.exited)
@@ -267,7 +284,11 @@ class WarmExecutor:
 
     async def _bury(self, process: WorkerProcess) -> None:
         """First nothing of it runs any more, then its last words are heard, then its attempt counts as ended."""
-        await asyncio.to_thread(kill_tree, process.process.pid, process.mark)
+        killing = self._kills.pop(process.id, None)
+        if killing is not None:
+            await asyncio.wait({killing})
+        # Only now may the process be reaped: until then nobody else can have its number.
+        await asyncio.to_thread(kill_tree, process.pid, process.mark)
         process.process.poll()
         for fd in (process.results.fileno(), process.logs.fileno()):
             self._loop.remove_reader(fd)
@@ -332,10 +353,11 @@ class WarmExecutor:
     def _folder_of(self, worker_id: pools.WorkerId) -> Path:
         return self._folder / f"worker-{worker_id}"
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._burials.add(task)
         task.add_done_callback(self._burial_done)
+        return task
 
     def _burial_done(self, task: asyncio.Task[None]) -> None:
         self._burials.discard(task)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import array
 import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
+import termios
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -96,6 +98,7 @@ class WorkerProcess:
             results.close()
             logs.close()
         self.exited = os.pidfd_open(self.process.pid)
+        self._stuck: frozenset[int] = frozenset()
         self._numbered: tuple[Handle, int] = (0, 0)
         self._result_frames, self._log_frames = FrameBuffer(), FrameBuffer()
 
@@ -111,6 +114,10 @@ class WorkerProcess:
             pass_fds=(setup.tasks, setup.results, setup.logs, setup.control, setup.out, setup.err),
             start_new_session=True,
         )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     # --- the queue
 
@@ -180,6 +187,21 @@ class WorkerProcess:
         """What a dead worker, and nobody else, left in its pipes: the end of standard output and of standard error."""
         return _drain(self.out), _drain(self.err)
 
+    def relieve(self) -> int:
+        """Throws away what stands in a pipe that was nearly full already at the last call: so many bytes.
+
+        Native code that prints without releasing the interpreter stops the thread that would read the pipe; then the
+        step would wait for its own output for ever.
+        """
+        thrown = 0
+        for fd in (self.out, self.err):
+            nearly_full = _waiting(fd) > PIPE_BYTES * 3 // 4
+            if nearly_full and fd in self._stuck:
+                with suppress(BlockingIOError):
+                    thrown += len(os.read(fd, PIPE_BYTES))
+            self._stuck = self._stuck | {fd} if nearly_full else self._stuck - {fd}
+        return thrown
+
     # --- its end
 
     def signal_stop(self, handle: Handle) -> None:
@@ -206,6 +228,12 @@ def _pipe() -> tuple[int, int]:
     with suppress(OSError):  # beyond the user's share of pipe memory the default has to do
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     return reader, writer
+
+
+def _waiting(fd: int) -> int:
+    count = array.array("i", [0])
+    fcntl.ioctl(fd, termios.FIONREAD, count)
+    return count[0]
 
 
 def _read(side: socket.socket) -> bytes | None:

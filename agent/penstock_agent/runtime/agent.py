@@ -51,7 +51,8 @@ log = logging.getLogger(__name__)
 PROTOCOL_VERSIONS = (1,)
 DEFAULT_MAX_OUTPUT_BYTES = 256 * 1024
 LAST_LINES_WITHIN = 2.0
-"""Seconds that log lines have to leave at the end."""
+GOODBYE_WITHIN = 5.0
+"""Seconds for the last words of an agent that leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ class Agent:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._left = asyncio.Event()
+        self._last_reason = ""
         self._loop = asyncio.get_running_loop()
 
     # --- its life
@@ -121,7 +123,10 @@ class Agent:
             done, _ = await asyncio.wait({left, connection, logs}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-            await asyncio.wait({connection}, timeout=LAST_LINES_WITHIN)
+            self._logs.close()
+            await asyncio.wait({logs}, timeout=LAST_LINES_WITHIN)
+            self._connection.leave(wire.AgentMessage(goodbye=wire.Goodbye(reason=self._last_reason)))
+            await asyncio.wait({connection}, timeout=GOODBYE_WITHIN)
         finally:
             await self._end(left, connection, logs)
         log.info("agent %s has left", self._identity.agent_id)
@@ -228,7 +233,7 @@ class Agent:
                     after = effect.reconnect_after
                     self._connection.close_stream(None if after is None else after / 1e6)
                 case do.SendGoodbye():
-                    self._connection.leave(wire.AgentMessage(goodbye=wire.Goodbye(reason=effect.reason)))
+                    self._last_reason = effect.reason
                     self._left.set()
                 case _:
                     self._say(effect)
@@ -281,17 +286,20 @@ class Agent:
         word = self._decoder.decode(message)
         if word is None:
             return False
-        if isinstance(word, said.Welcomed):
-            self._welcomed(message.welcome)
+        if not isinstance(word, said.Welcomed):
+            self.post(word)
+            return False
+        # Before the answer to Welcome is made, so that it can be sent and what it needs can be fetched.
+        self._staging.max_output_bytes = message.welcome.max_output_bytes or DEFAULT_MAX_OUTPUT_BYTES
         self.post(word)
-        return isinstance(word, said.Welcomed)
-
-    def _welcomed(self, welcome: wire.Welcome) -> None:
-        log.info("connected to coordinator %s", welcome.coordinator_id, extra={"session": welcome.session_epoch})
-        self._staging.max_output_bytes = welcome.max_output_bytes or DEFAULT_MAX_OUTPUT_BYTES
+        session = self._holder.session
+        if session is None or not session.welcomed:
+            return False
+        log.info("connected to coordinator %s", word.coordinator_id, extra={"session": word.session_epoch})
         agents, bundles = self._stubs
         self._logs.use(agents)
         self._bundles.use(bundles)
+        return True
 
     def stream_closed(self, stream: int) -> None:
         self._outbox = self._decoder = None
@@ -306,7 +314,7 @@ class Agent:
         self.post(said.AcceptsWritten(accepted, seq))
 
     def is_held(self, lease: Lease) -> bool:
-        return self._holder.holds(lease)
+        return self._holder.book.holds(lease)
 
     def _hello(self) -> wire.Hello:
         settings, identity = self._settings, self._identity

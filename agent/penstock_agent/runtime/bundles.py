@@ -18,6 +18,7 @@ import grpc.aio
 from penstock.v1 import bundle_service_pb2 as wire
 from penstock.v1.bundle_service_pb2_grpc import BundleServiceStub
 from penstock_agent.runtime.archive import BadArchive, unpack
+from penstock_agent.runtime.calls import CallLost, lost_when_cancelled
 
 log = logging.getLogger(__name__)
 
@@ -100,15 +101,15 @@ class BundleCache:
                 refusals += 1
                 if refusals >= ATTEMPTS:
                     raise
-            except grpc.aio.AioRpcError as error:
-                log.warning("bundle %s: %s: trying again", digest, error.code().name)
+            except (grpc.aio.AioRpcError, CallLost) as error:
+                log.warning("bundle %s: %r: trying again", digest, error)
             await asyncio.sleep(wait)
             wait = min(wait * 2, MOST_WAIT)
 
     async def _fetch_once(self, digest: str) -> Path:
         stub = self._stub
         if stub is None:
-            raise BundleUnavailable("the coordinator is gone")
+            raise CallLost
         archive = self._folder / f"{digest}.part"
         unpacked = self._folder / f"{digest}.new"
         try:
@@ -128,7 +129,7 @@ class BundleCache:
         size = 0
         call = stub.Get(wire.GetBundleRequest(digest=digest))
         try:
-            with archive.open("wb") as file:
+            with archive.open("wb") as file, lost_when_cancelled():
                 while (message := await call.read()) is not grpc.aio.EOF:
                     assert isinstance(message, wire.GetBundleResponse)
                     size += len(message.chunk)

@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 
 import grpc
 import grpc.aio
@@ -20,6 +19,7 @@ from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from penstock_agent.core.leases import Handle
 from penstock_agent.executors.channel import LogLines
+from penstock_agent.runtime.calls import CallLost, lost_when_cancelled
 from penstock_agent.runtime.wire import span
 
 log = logging.getLogger(__name__)
@@ -122,10 +122,15 @@ class LogRelay:
             self._changed.clear()
             stub = self._stub
             if stub is None or not self._batches:
-                await self._changed.wait()
-                continue
+                if not (self._closing and stub is None):
+                    await self._changed.wait()
+                    continue
+                return
             try:
-                await self._push(stub)
+                with lost_when_cancelled():
+                    await self._push(stub)
+            except CallLost:
+                continue
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                     self._drop_all()
@@ -157,12 +162,11 @@ class LogRelay:
             # The other side has ended the call: its status says why.
             self._put_back(unsent)
             await call
-        except grpc.aio.AioRpcError:
+        except BaseException:
             self._put_back(unsent)
             raise
         finally:
-            with suppress(asyncio.InvalidStateError):
-                call.cancel()
+            call.cancel()
 
     def _next_message(self) -> list[tuple[int, wire.LogBatch]]:
         taken: list[tuple[int, wire.LogBatch]] = []

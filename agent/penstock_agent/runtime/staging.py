@@ -84,7 +84,9 @@ class Staging:
             log.warning("bundle %s cannot be unpacked: %s", digest, error)
             self._fail(self._take(digest), f"the code bundle {digest} cannot be unpacked: {error}")
         else:
-            self.start([lease for handle in self._take(digest) if (lease := self._holder.lease(handle)) is not None])
+            self.start(
+                [lease for handle in self._take(digest) if (lease := self._holder.book.all.get(handle)) is not None]
+            )
 
     def _take(self, digest: str) -> list[Handle]:
         taken = [

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import grpc
@@ -50,7 +51,7 @@ class Listener(Protocol):
     def stream_opened(self, stream: int, outbox: Outbox, channel: grpc.aio.Channel) -> None: ...
 
     def stream_says(self, message: wire.CoordinatorMessage) -> bool:
-        """True: the agent is welcome. ValueError: the coordinator contradicts the protocol."""
+        """True: with this, the agent is welcome. ValueError: the coordinator contradicts the protocol."""
 
     def stream_closed(self, stream: int) -> None: ...
 
@@ -104,7 +105,8 @@ class Connection:
             wait = self._backoff * self._chance()
             self._backoff = min(self._backoff * 2, MOST_BACKOFF)
         if not self._leaving.is_set():
-            await asyncio.wait([asyncio.ensure_future(self._leaving.wait())], timeout=wait)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._leaving.wait(), wait)
 
     async def _one_stream(self, address: str) -> None:
         self._streams += 1

@@ -126,6 +126,11 @@ def with_grandchildren(path):
     pathlib.Path(path).write_text(f"{os.getpid()} {child.pid}\\n")
     time.sleep(100)
 
+def print_without_release():
+    import ctypes
+    size = 1_000_000
+    return ctypes.PyDLL(None).write(1, b"x" * size, size) == size
+
 def hog():
     return len(bytearray(1 << 62))
 '''
@@ -282,6 +287,25 @@ async def test_a_gigabyte_of_output_ends_normally(coordinator: Coordinator, agen
     assert 3_000_000 < kept <= 4 * 2**20
     numbers = [record.number for _, record in coordinator.logs]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+async def test_native_code_that_prints_under_the_lock_ends(
+    coordinator: Coordinator, agents: Agents, digest: str
+) -> None:
+    await agents.start(slots=1)
+    assert output(await coordinator.run(coordinator.function(digest, "steps:print_without_release"))) is True
+
+
+async def test_lines_go_on_after_a_reconnect(coordinator: Coordinator, agents: Agents, digest: str) -> None:
+    await agents.start(slots=1)
+    spec = coordinator.function(digest, "steps:print_much")
+    await coordinator.run(spec, inputs={"size": 10_000})
+    await coordinator.until(lambda: len(coordinator.logs) == 1)
+    await coordinator.stop()
+    await coordinator.start(coordinator.port)
+    await coordinator.until(lambda: len(coordinator.sessions) > 1)
+    await coordinator.run(spec, inputs={"size": 30_000})
+    await coordinator.until(lambda: len(coordinator.logs) == 4)
 
 
 async def test_a_polite_cancel_lets_finally_run(

@@ -1,0 +1,166 @@
+"""Which leases there are: by step run for those that count, by handle for all that are not over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from penstock_agent.core.leases import Ending, Grant, Handle, Held, Lease, LeaseKey, Phase, Restored, Result
+
+
+@dataclass(slots=True)
+class Unacked:
+    """Results that wait for their acknowledgement, in the order that they came."""
+
+    spool_after: int
+    leases: dict[Handle, Lease] = field(default_factory=dict)
+    spool_at: int | None = None
+    """When the next one may be due for the spool."""
+
+    def add(self, now: int, lease: Lease) -> None:
+        self.leases[lease.handle] = lease
+        self.spool_at = sooner(self.spool_at, now + self.spool_after)
+
+    def unspooled(self) -> list[Lease]:
+        return [lease for lease in self.leases.values() if not result_of(lease).spooled]
+
+    def due_for_spool(self, now: int) -> list[Lease]:
+        self.spool_at = None
+        due: list[Lease] = []
+        for lease in self.unspooled():
+            at = result_of(lease).ended_at + self.spool_after
+            if at <= now:
+                due.append(lease)
+            else:
+                self.spool_at = sooner(self.spool_at, at)
+        return due
+
+    def due_again(self, now: int, interval: int) -> tuple[list[Lease], int | None]:
+        """Those that were sent so long ago, and when the next one may be."""
+        due: list[Lease] = []
+        next_at: int | None = None
+        for lease in self.leases.values():
+            sent_at = result_of(lease).sent_at
+            at = now if sent_at is None else sent_at + interval
+            if at <= now:
+                due.append(lease)
+            else:
+                next_at = sooner(next_at, at)
+        return due, next_at
+
+
+class LeaseBook:
+    """At most one lease per step run counts: the one with the newest token."""
+
+    def __init__(self, spool_after: int) -> None:
+        self.held: dict[LeaseKey, Lease] = {}
+        self.all: dict[Handle, Lease] = {}
+        """With attempts that nobody wants to hear of any more, until they are dead."""
+        self.running: dict[Handle, Lease] = {}
+        self.unacked = Unacked(spool_after)
+        self._successors: dict[Handle, Lease] = {}
+        self._last_handle = 0
+
+    def find(self, key: LeaseKey, token: int) -> Lease | None:
+        lease = self.held.get(key)
+        return lease if lease is not None and lease.token == token else None
+
+    def holds(self, lease: Lease) -> bool:
+        return self.held.get(lease.key) is lease
+
+    @property
+    def unfinished(self) -> int:
+        """Leases without a result, with attempts that are still being killed."""
+        return len(self.all) - len(self.unacked.leases)
+
+    def enter(self, grant: Grant, deadline: int) -> Lease:
+        self._last_handle += 1
+        lease = Lease(
+            handle=self._last_handle,
+            key=grant.key,
+            token=grant.token,
+            attempt=grant.attempt,
+            deadline=deadline,
+            timeout=grant.timeout,
+            stop_grace=grant.stop_grace,
+            work=grant.work,
+        )
+        self.held[lease.key] = lease
+        self.all[lease.handle] = lease
+        return lease
+
+    def restore(self, restored: Restored) -> None:
+        """A result of an earlier process. Of several for one step run the newest token counts."""
+        old = self.held.get(restored.key)
+        if old is not None and old.token >= restored.token:
+            return
+        if old is not None:
+            self.forget(old)
+        self._last_handle += 1
+        lease = Lease(self._last_handle, restored.key, restored.token, restored.attempt, 0, None, 0, None)
+        lease.phase = Phase.FINISHED
+        lease.result = Result(
+            restored.result_id, restored.status, restored.ended_at, restored.body, sent_at=None, spooled=True
+        )
+        self.held[lease.key] = self.all[lease.handle] = self.unacked.leases[lease.handle] = lease
+
+    def start(self, now: int, lease: Lease) -> None:
+        lease.phase = Phase.RUNNING
+        lease.started_at = now
+        self.running[lease.handle] = lease
+
+    def finish(self, now: int, lease: Lease, result: Result) -> None:
+        lease.phase = Phase.FINISHED
+        lease.result = result
+        self.running.pop(lease.handle, None)
+        self.unacked.add(now, lease)
+
+    def succeed(self, old: Lease, new: Lease) -> None:
+        """`new` must not start before the attempt of `old` is dead; nor before what `old` itself waits for."""
+        dies = old.entered and old.phase is not Phase.FINISHED
+        new.waits_for = old.handle if dies else old.waits_for
+        if new.waits_for is not None:
+            self._successors[new.waits_for] = new
+
+    def successor(self, handle: Handle) -> Lease | None:
+        """The lease that waited for the death of this attempt, if it counts still."""
+        lease = self._successors.pop(handle, None)
+        return lease if lease is not None and self.holds(lease) else None
+
+    def disown(self, lease: Lease) -> None:
+        """It is to die, and nobody wants to hear of it."""
+        lease.ending = Ending.ABANDONED
+        del self.held[lease.key]
+
+    def forget(self, lease: Lease) -> Result | None:
+        """Its result, if that is in the spool."""
+        if self.holds(lease):
+            del self.held[lease.key]
+        self.all.pop(lease.handle, None)
+        self.running.pop(lease.handle, None)
+        self.unacked.leases.pop(lease.handle, None)
+        return lease.result if lease.result is not None and lease.result.spooled else None
+
+    def snapshot(self, now: int) -> list[Held]:
+        """All that is held, but for grants whose acceptance is not written: those may still be forgotten."""
+        return [
+            Held(lease.key, lease.token, lease.phase, lease.attempt, _elapsed(lease, now))
+            for lease in self.held.values()
+            if lease.phase is not Phase.GRANTED
+        ]
+
+
+def result_of(lease: Lease) -> Result:
+    assert lease.result is not None
+    return lease.result
+
+
+def sooner(bound: int | None, other: int) -> int:
+    return other if bound is None or other < bound else bound
+
+
+def due(bound: int | None, now: int) -> bool:
+    return bound is not None and bound <= now
+
+
+def _elapsed(lease: Lease, now: int) -> int:
+    return now - lease.started_at if lease.started_at else 0
