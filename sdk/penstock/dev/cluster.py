@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import signal
 import time
@@ -183,6 +184,8 @@ class DevCluster:
         await self._start_postgres()
         self._children = {COORDINATOR: self._coordinator(), **{name: self._agent(name) for name in self.agent_names}}
         await self._children[COORDINATOR].start()
+        # Takes as long as an agent's start, and the coordinator has its own to do in the meantime.
+        await asyncio.to_thread(importlib.import_module, "penstock.client.client")
         await self._until(self._coordinator_is_ready, self._children[COORDINATOR], READY_SECONDS)
         for name in self.agent_names:
             await self._children[name].start()
@@ -212,8 +215,9 @@ class DevCluster:
     def _agent(self, name: str) -> Child:
         folder = self.folder.path / "agents" / name
         folder.mkdir(parents=True, exist_ok=True)
-        options = {"--address": self.address, "--id": name, "--slots": str(self.slots), "--data-dir": str(folder)}
-        return self._new_child(name, ["penstock_agent", *(part for pair in options.items() for part in pair)], {})
+        options = {"--address": self.address, "--id": name, "--slots": self.slots, "--data-dir": folder}
+        options["--drain-timeout"] = DRAIN_SECONDS - 5
+        return self._new_child(name, ["penstock_agent", *(str(part) for pair in options.items() for part in pair)], {})
 
     def _new_child(self, name: str, command: list[str], environment: Mapping[str, str]) -> Child:
         return Child(

@@ -1,0 +1,36 @@
+"""`make demo`, but for the installation: what a newcomer sees first."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.processes import processes_of
+
+ROOT = Path(__file__).parents[3]
+
+
+def demo(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "examples.etl.demo", "--data", str(folder)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+
+
+def test_demo_ends_well_shows_its_result_and_leaves_no_process(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    ended = demo(folder)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    said = ended.stdout
+    assert "load_month EXPANDED (12 items)" in said
+    assert re.search(r"weather WAITING \(.*refused the first call", said)
+    assert "weather RUNNING (attempt 2" in said
+    assert "run COMPLETED" in said
+    assert re.search(r"ExpressJet Airlines Inc\. +│ +54,173 │ +5\.2% │ +31\.1%", said)
+    assert re.search(r"all +│ 336,776 │", said)
+    assert re.search(r"2/8 +│ 472 of 930", said)
+    for line in ("penstock dev --data", "penstock get", "penstock.v1.RunService/Get"):
+        assert line in said
+    assert {"agent-1", "agent-2"} <= set(re.findall(r"on (agent-\d)", said))
+    assert processes_of(folder) == []
+    assert (folder / "postgres").is_dir()

@@ -1,0 +1,128 @@
+"""A whole cluster of real processes: everything starts, everything is kept, nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from examples.chain import chain
+from tests.processes import is_alive, processes_of
+from tests.waiting import until
+
+from penstock import Client
+from penstock.dev.cluster import DevCluster
+from penstock.dev.errors import ChildFailedError, DataFolderBusyError, DevClusterError
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[DevCluster]:
+    async with DevCluster(tmp_path / "data", agents=1, slots=1) as cluster:
+        yield cluster
+
+
+async def run_chain(cluster: DevCluster, n: int) -> object:
+    async with Client(cluster.address) as client:
+        run = await client.start(chain, {"n": n})
+        await run.wait(60, raise_on_failure=True)
+        return await run.result("subtract")
+
+
+async def test_runs_survive_the_kill_of_every_process_and_a_second_start(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    async with DevCluster(folder, agents=1, slots=1) as cluster:
+        assert await run_chain(cluster, 7) == 14
+        former = cluster.pids
+        assert set(former) == {"postgres", "coordinator", "agent-1"}
+        for name in former:
+            cluster.kill(name)
+
+        async def all_run_again() -> bool:
+            return all(cluster.pids.get(name, former[name]) != former[name] for name in former)
+
+        await until(all_run_again)
+        await cluster.ready()
+        assert await run_chain(cluster, 1) == 2
+    async with DevCluster(folder, agents=0) as cluster, Client(cluster.address) as client:
+        assert [run.pipeline async for run in client.list_runs()] == ["chain", "chain"]
+    assert processes_of(folder) == []
+
+
+async def test_others_find_the_cluster_by_its_folder(cluster: DevCluster) -> None:
+    state = cluster.folder.read_state()
+    assert state["address"] == cluster.address
+    assert state["pids"] == cluster.pids
+    assert state["pid"] == os.getpid()
+    password = (cluster.folder.path / "postgres" / "password").read_text().strip()
+    assert password in cluster.database_url
+    assert password not in state["database_url"]
+    with pytest.raises(DataFolderBusyError):
+        await DevCluster(cluster.folder.path).start()
+
+
+async def test_one_process_can_be_held_and_started_again(cluster: DevCluster) -> None:
+    await cluster.stop_one("agent-1")
+    assert "agent-1" not in cluster.pids
+    await cluster.start_one("agent-1")
+    await cluster.ready()
+    assert await run_chain(cluster, 2) == 4
+    with pytest.raises(DevClusterError, match="agent-1"):
+        await cluster.stop_one("agent-2")
+
+
+async def test_start_that_fails_shows_why_and_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    cluster = DevCluster(folder, environment={"PENSTOCK_LEASE_TTL": "soon"})
+    with pytest.raises(ChildFailedError, match="coordinator does not become ready") as caught:
+        await cluster.start()
+    assert "PENSTOCK_LEASE_TTL" in str(caught.value)
+    assert processes_of(folder) == []
+    assert cluster.folder.read_state() == {}
+
+
+async def started_command(*options: str, environment: dict[str, str] | None = None) -> asyncio.subprocess.Process:
+    command = [sys.executable, "-m", "penstock", "dev", "--port", "0", "--http-port", "0", *options]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, env={**os.environ, **(environment or {})}
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        while b"is ready" not in (line := await process.stdout.readline()):
+            assert line, "penstock dev ended before it was ready"
+    return process
+
+
+async def test_ctrl_c_ends_all_in_order(tmp_path: Path) -> None:
+    process = await started_command("--data", str(tmp_path / "data"))
+    process.send_signal(signal.SIGINT)
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0
+    assert output.rstrip().endswith(b"stopped")
+    assert processes_of(tmp_path / "data") == []
+
+
+async def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    process = await started_command("--data", str(folder))
+    pids = DevCluster(folder).folder.read_state()["pids"]
+    process.kill()
+    await process.wait()
+
+    async def all_are_gone() -> bool:
+        return not any(is_alive(pid) for pid in pids.values()) and not processes_of(folder)
+
+    await until(all_are_gone)
+    async with DevCluster(folder, agents=0):
+        pass
+
+
+async def test_ephemeral_leaves_no_folder(tmp_path: Path) -> None:
+    process = await started_command("--ephemeral", "--agents", "0", environment={"TMPDIR": str(tmp_path)})
+    process.send_signal(signal.SIGTERM)
+    await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0
+    assert os.listdir(tmp_path) == []  # noqa: PTH208  # pathlib's own is refused in async functions
