@@ -8,11 +8,13 @@ returns, and the transport ends the read.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import msgspec
 import structlog
+from google.protobuf.message import DecodeError
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.run.commands import AckStatus
@@ -76,6 +78,7 @@ class AgentStream:
             hello.cancel()
             self._leave()
             await self._finish(writer)
+        await self._record_goodbye()
         if self._refusal is not None:
             await self._context.abort(*self._refusal)
 
@@ -84,6 +87,13 @@ class AgentStream:
         if session is not None and not session.said_goodbye:
             self._fleet.stream_ended(session)
             log.info("session_ended", agent=session.holder.agent, session=session.epoch)
+
+    async def _record_goodbye(self) -> None:
+        """That the agent is gone and not lost is for people alone: it may be missed."""
+        session = self._session
+        if session is not None and session.said_goodbye:
+            with contextlib.suppress(Unavailable):
+                await self._supervisor.stores.agents.close_session(session.holder.agent, session.epoch)
 
     async def _finish(self, writer: asyncio.Task[None] | None) -> None:
         """Give the writer a moment for what is gathered, a Goaway for example."""
@@ -112,6 +122,8 @@ class AgentStream:
                 await self._handle(message)
         except MalformedWord as error:
             self._refuse(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except DecodeError:
+            return  # what guards all calls has seen it, and answers
         except UnsupportedProtocol as error:
             self._refuse(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         except Superseded:

@@ -140,7 +140,8 @@ class _Checker:
 
     def _check(self, member: tarfile.TarInfo) -> None:
         path = _plain_path(member.name)
-        self._count(member)
+        if member.size < 0:
+            raise HostileArchive(f"{quoted(path)} has a negative size")
         if member.isdir():
             self._place(path, _FOLDER)
         elif member.type in _FILES and member.sparse is None:
@@ -151,10 +152,11 @@ class _Checker:
         else:
             kind = "a hard link" if member.islnk() else "neither a file, a folder nor a symbolic link"
             raise HostileArchive(f"{quoted(path)} is {kind}: leave it out")
+        self._count(member)
 
     def _count(self, member: tarfile.TarInfo) -> None:
         self._files += not member.isdir()
-        self._bytes += max(member.size, 0)
+        self._bytes += member.size
         if self._files > self._limits.files or len(self._kinds) > 2 * self._limits.files:
             raise TooLarge(f"the archive holds more than {self._limits.files:,} files")
         if self._bytes > self._limits.unpacked_bytes:

@@ -16,7 +16,7 @@ from penstock_coordinator.runtime.views import SlowReader, Stopping
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
-    from penstock_coordinator.ports import LogStore, RunId
+    from penstock_coordinator.ports import Clock, LogStore, RunId
     from penstock_coordinator.runtime.engine import Engine
     from penstock_coordinator.runtime.log_hub import LogHub
 
@@ -29,10 +29,13 @@ go."""
 
 
 class LogReader:
-    def __init__(self, engine: Engine, logs: LogStore, hub: LogHub, late_seconds: float = LATE_SECONDS) -> None:
+    def __init__(
+        self, engine: Engine, logs: LogStore, hub: LogHub, clock: Clock, late_seconds: float = LATE_SECONDS
+    ) -> None:
         self._engine = engine
         self._logs = logs
         self._hub = hub
+        self._clock = clock
         self._late_seconds = late_seconds
 
     async def tail(
@@ -75,38 +78,44 @@ class LogReader:
                 return chunks
             limit *= 4
 
-    async def _more_may_come(self, fresh: asyncio.Event, resting: asyncio.Task[None]) -> bool:
+    async def _more_may_come(self, fresh: asyncio.Event, resting: asyncio.Task[int]) -> bool:
         """Returns when there is something to read, or nothing more will come."""
         waiting = asyncio.create_task(fresh.wait())
         try:
             if not resting.done():
                 await asyncio.wait({waiting, resting}, return_when=asyncio.FIRST_COMPLETED)
             if resting.done():
-                resting.result()
-                await asyncio.wait({waiting}, timeout=self._late_seconds)
+                rested = (self._clock.now() - resting.result()) / 1_000_000
+                await asyncio.wait({waiting}, timeout=max(self._late_seconds - rested, 0))
             return waiting.done()
         finally:
             waiting.cancel()
 
-    async def _rest(self, run_id: RunId, where: LogFilter) -> None:
-        """Returns when what is followed is at rest. Raises `Stopping` if this coordinator stops before."""
+    async def _rest(self, run_id: RunId, where: LogFilter) -> int:
+        """When what is followed came to rest, once it has. Raises `Stopping` if this coordinator stops before."""
         if where.step is None:
-            await self._engine.at_rest(run_id)
-            if not RunState((await self._engine.run(run_id)).row.state).at_rest:
-                raise Stopping
-            return
-        await self._step_run_rest(run_id, where.step, e.WHOLE if where.item is None else where.item)
-
-    async def _step_run_rest(self, run_id: RunId, step: int, item: int) -> None:
+            return await self._run_rest(run_id)
+        item = e.WHOLE if where.item is None else where.item
         while True:
             try:
-                seen = (await self._engine.run(run_id)).row.last_seq
-                view, _ = await self._engine.step_run(run_id, step, item)
-                if not StepState(view.state).at_rest:
-                    await self._settling(run_id, step, item, seen + 1)
-                return
+                return await self._step_run_rest(run_id, where.step, item)
             except SlowReader:
                 continue
+
+    async def _run_rest(self, run_id: RunId) -> int:
+        await self._engine.at_rest(run_id)
+        row = (await self._engine.run(run_id)).row
+        if not RunState(row.state).at_rest:
+            raise Stopping
+        return row.end_time or 0
+
+    async def _step_run_rest(self, run_id: RunId, step: int, item: int) -> int:
+        seen = (await self._engine.run(run_id)).row.last_seq
+        view, _ = await self._engine.step_run(run_id, step, item)
+        if StepState(view.state).at_rest:
+            return view.end_time or 0
+        await self._settling(run_id, step, item, seen + 1)
+        return self._clock.now()
 
     async def _settling(self, run_id: RunId, step: int, item: int, first: int) -> None:
         async for events in self._engine.watch(run_id, first):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from penstock.agent.v1 import agent_service_pb2 as wire
@@ -71,7 +72,7 @@ class Fleet:
         )
         session = AgentSession(holder, _capacity(hello, epoch), self._welcome(epoch, basis_seq))
         self._sessions[epoch] = session
-        self._rows[epoch] = row
+        self._rows[epoch] = replace(row, session_epoch=epoch)
         self._reunite(session, hello)
         self._supervisor.dispatcher.add_session(session.capacity)
         self._supervisor.pump_offers()

@@ -1,0 +1,101 @@
+"""AgentAdminService through a real client."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from tests.integration.api.answers import refused
+from tests.integration.api.conftest import PATIENCE, Edge, spec
+from tests.waiting import until
+
+from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock.v1 import agent_admin_service_pb2 as pb
+
+
+async def get(edge: Edge, agent_id: str = "agent-1") -> pb.Agent:
+    return (await edge.admin.Get(pb.GetAgentRequest(agent_id=agent_id), timeout=PATIENCE)).agent
+
+
+async def test_an_agent_is_described_as_it_said_and_as_it_is(edge: Edge) -> None:
+    agent = await edge.agent(slots=3)
+    await edge.start(spec({"name": "a"}))
+    await agent.grant()
+    seen = await get(edge)
+    assert seen.state == pb.AGENT_STATE_CONNECTED
+    assert (seen.id, seen.slots, seen.leases, list(seen.queues)) == ("agent-1", 3, 1, ["default"])
+    assert seen.boot_id == "boot-1"
+    assert seen.session_epoch > 0
+    assert seen.HasField("heartbeat_age")
+    assert seen.HasField("connect_time")
+
+
+async def test_a_lost_agent_and_one_that_said_goodbye_differ(edge: Edge) -> None:
+    lost, gone = await edge.agent("lost"), await edge.agent("gone")
+    await gone.say(goodbye=wire.Goodbye(reason="done"))
+    await gone.ended.wait()
+    await lost.vanish()
+    await lost.ended.wait()
+
+    async def both_gone() -> bool:
+        return (await get(edge, "gone")).state == pb.AGENT_STATE_GONE and not edge.backend.engine.agents()
+
+    await until(both_gone)
+    assert (await get(edge, "lost")).state == pb.AGENT_STATE_LOST
+    assert not (await get(edge, "lost")).HasField("heartbeat_age")
+
+
+async def test_agents_are_listed_by_id_in_pages(edge: Edge) -> None:
+    for agent_id in ("b", "c", "a"):
+        await edge.agent(agent_id)
+    page = await edge.admin.List(pb.ListAgentsRequest(page_size=2))
+    assert [agent.id for agent in page.agents] == ["a", "b"]
+    rest = await edge.admin.List(pb.ListAgentsRequest(page_size=2, page_token=page.next_page_token))
+    assert [agent.id for agent in rest.agents] == ["c"]
+    assert rest.next_page_token == ""
+    assert {agent.state for agent in (*page.agents, *rest.agents)} == {pb.AGENT_STATE_CONNECTED}
+
+
+async def test_a_drained_agent_takes_no_more(edge: Edge) -> None:
+    await edge.agent()
+    answer = await edge.admin.Drain(pb.DrainAgentRequest(agent_id="agent-1"), timeout=PATIENCE)
+    assert answer.agent.state == pb.AGENT_STATE_DRAINING
+    run = await edge.start(spec({"name": "a"}))
+    assert (await edge.get(run)).step_counts.ready == 1
+
+
+async def test_only_a_connected_agent_can_be_drained(edge: Edge) -> None:
+    agent = await edge.agent()
+    await agent.vanish()
+
+    async def away_now() -> bool:
+        return (await get(edge)).state == pb.AGENT_STATE_LOST
+
+    await until(away_now)
+    away = await refused(edge.admin.Drain(pb.DrainAgentRequest(agent_id="agent-1")))
+    assert away.code is grpc.StatusCode.FAILED_PRECONDITION
+    assert list(away.violations) == ["agent_id"]
+    unknown = await refused(edge.admin.Drain(pb.DrainAgentRequest(agent_id="never")))
+    assert unknown.code is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("request_message", "field"),
+    [
+        (pb.DrainAgentRequest(), "agent_id"),
+        (pb.DrainAgentRequest(agent_id="a\nb"), "agent_id"),
+        (pb.DrainAgentRequest(agent_id="agent-1", deadline=Duration(seconds=-1)), "deadline"),
+        (pb.DrainAgentRequest(agent_id="agent-1", deadline=Duration(seconds=10**9)), "deadline"),
+        (pb.DrainAgentRequest(agent_id="agent-1", deadline=Duration(seconds=1, nanos=-1)), "deadline"),
+    ],
+)
+async def test_a_wrong_drain_is_refused_by_field(edge: Edge, request_message: pb.DrainAgentRequest, field: str) -> None:
+    await edge.agent()
+    answer = await refused(edge.admin.Drain(request_message))
+    assert answer.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert list(answer.violations) == [field]
+
+
+async def test_an_unknown_agent_is_not_found(edge: Edge) -> None:
+    answer = await refused(edge.admin.Get(pb.GetAgentRequest(agent_id="never")))
+    assert (answer.code, list(answer.violations)) == (grpc.StatusCode.NOT_FOUND, ["agent_id"])
