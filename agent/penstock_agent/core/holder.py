@@ -45,7 +45,7 @@ LEAVE_AFTER = 10_000_000
 MOST_UNACKED = 10_000
 """With so many unacknowledged results an agent takes no more work."""
 HEARTBEAT_JITTER = 0.2
-MOST_SILENT_BEATS = 4
+MOST_SILENT_BEATS = 3
 """A coordinator that says nothing for so many heartbeats is left."""
 
 
