@@ -1,7 +1,7 @@
 """The smallest pipeline: add 5, times 2, minus 10 on a whole number.
 
-    penstock run examples/chain.py -p n=7
-    penstock get RUN add
+penstock run examples/chain.py -p n=7
+penstock get RUN add
 """
 
 from penstock import pipeline, step
