@@ -10,13 +10,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import fcntl
 import gc
 import json
 import os
 import signal
 import sys
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import asyncpg
 import structlog
@@ -45,7 +46,7 @@ from penstock_coordinator.settings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 log = structlog.get_logger(__name__)
@@ -126,22 +127,40 @@ def edge_options(settings: Settings) -> EdgeOptions:
     return EdgeOptions(settings.listen, settings.http_listen, settings.reflection, limits)
 
 
-def coordinator_id(data_dir: Path) -> str:
-    """This coordinator's name, the same at every start on this data folder: a restart takes its own runs at once."""
-    path = data_dir / "coordinator-id"
+@contextlib.contextmanager
+def identity(data_dir: Path) -> Iterator[str]:
+    """This coordinator's name, the same at every start on this data folder: a restart takes its own runs at once.
+
+    The folder is this process's alone. Two of the same name would fence each other off for ever. Raises `CannotStart`.
+    """
+    lock, name = _claim(data_dir)
+    with lock:
+        yield name
+
+
+def _claim(data_dir: Path) -> tuple[IO[str], str]:
+    lock: IO[str] | None = None
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            fresh = path.with_suffix(".new")
-            fresh.write_text(f"coordinator-{uuid.uuid4().hex[:12]}\n")
-            fresh.replace(path)
-        return path.read_text().strip()
+        lock = (data_dir / "lock").open("a")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock, _name(data_dir / "coordinator-id")
     except OSError as error:
-        problem = os.strerror(error.errno or 0)
-        raise CannotStart(
-            f"cannot keep this coordinator's identity in {data_dir}: {problem}. Set PENSTOCK_DATA_DIR to a folder "
-            "that it may write to"
-        ) from None
+        if lock is not None:
+            lock.close()
+        if isinstance(error, BlockingIOError):
+            problem = f"another coordinator runs on {data_dir}: stop it"
+        else:
+            problem = f"cannot keep this coordinator's identity in {data_dir} ({os.strerror(error.errno or 0)})"
+        raise CannotStart(f"{problem}, or set PENSTOCK_DATA_DIR to a folder of this one's own") from None
+
+
+def _name(path: Path) -> str:
+    if not path.exists():
+        fresh = path.with_suffix(".new")
+        fresh.write_text(f"coordinator-{uuid.uuid4().hex[:12]}\n")
+        fresh.replace(path)
+    return path.read_text().strip()
 
 
 def _settle_memory() -> None:
@@ -159,10 +178,14 @@ async def serve(settings: Settings, *, migrates: bool) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    name = coordinator_id(settings.data_dir)
-    readiness = Readiness()
     if migrates:
         await update_schema(settings)
+    with identity(settings.data_dir) as name:
+        await _serve_as(name, settings, stop)
+
+
+async def _serve_as(name: str, settings: Settings, stop: asyncio.Event) -> None:
+    readiness = Readiness()
     stores = await _open(settings, name, readiness)
     try:
         epoch = await stores.incarnations.incarnate(name, settings.lanes)

@@ -59,6 +59,7 @@ class AgentStream:
         self._context = context
         self._session: AgentSession | None = None
         self._expected_seq = 1
+        self._left = False
         self._opened = asyncio.Event()
         self._over = asyncio.Event()
         self._refusal: tuple[grpc.StatusCode, str] | None = None
@@ -83,6 +84,7 @@ class AgentStream:
             await self._context.abort(*self._refusal)
 
     def _leave(self) -> None:
+        self._left = True
         session = self._session
         if session is not None and not session.said_goodbye:
             self._fleet.stream_ended(session)
@@ -130,6 +132,9 @@ class AgentStream:
             self._refuse(grpc.StatusCode.ABORTED, "a newer session of this agent is open")
         except Unavailable:
             self._refuse(grpc.StatusCode.UNAVAILABLE, "the database is away: come back")
+        except Exception:
+            log.exception("session_failed")
+            self._refuse(grpc.StatusCode.INTERNAL, "the coordinator failed at what this agent said: see its log")
         finally:
             self._over.set()
 
@@ -150,11 +155,16 @@ class AgentStream:
             raise MalformedWord("body: the first message must be Hello")
         hello = message.hello
         _check_hello(hello)
-        self._session = await self._fleet.open(hello, message.seq)
+        session = await self._fleet.open(hello, message.seq)
+        if self._left:
+            # The connection ended while the session was being committed.
+            self._fleet.stream_ended(session)
+            return
+        self._session = session
         log.info(
             "session_opened",
             agent=hello.agent_id,
-            session=self._session.epoch,
+            session=session.epoch,
             slots=hello.slots,
             held_leases=len(hello.held_leases),
         )

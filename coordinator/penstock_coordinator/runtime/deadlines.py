@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.ports import Clock
     from penstock_coordinator.runtime.actor import Actor
 
+COMPACT_FROM = 1_000
 LONGEST_TIMER = 60.0
 """Seconds: a clock that is set forward is noticed within this."""
 
@@ -25,6 +26,7 @@ class DeadlineClock:
         self._fire = fire
         self._clock = clock
         self._heap: list[tuple[int, int, Actor]] = []
+        self._compact_at = COMPACT_FROM
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for: int | None = None
@@ -36,6 +38,8 @@ class DeadlineClock:
         actor.deadline = deadline
         if deadline is None:
             return
+        if len(self._heap) > self._compact_at:
+            self._compact()
         self._count += 1
         heapq.heappush(self._heap, (deadline, self._count, actor))
         if self._armed_for is None or deadline < self._armed_for:
@@ -47,6 +51,12 @@ class DeadlineClock:
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    def _compact(self) -> None:
+        """Drop what does not count any more: deadlines that moved would otherwise stay until their time has come."""
+        self._heap = [entry for entry in self._heap if entry[2].deadline == entry[0]]
+        heapq.heapify(self._heap)
+        self._compact_at = max(COMPACT_FROM, 2 * len(self._heap))
 
     def _arm(self) -> None:
         """Set the timer for the earliest deadline that still counts."""

@@ -10,8 +10,8 @@ from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.dispatch.capacity import Capacity
 from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable, Lost, Stop
 from penstock_coordinator.core.fleet.session import Held, Verdict, reunite
-from penstock_coordinator.core.run.events import Charge
-from penstock_coordinator.core.run.messages import LeaseGone
+from penstock_coordinator.core.run.events import Charge, Failure
+from penstock_coordinator.core.run.messages import InputsUnresolved, LeaseGone
 from penstock_coordinator.ports import AgentRow
 from penstock_coordinator.runtime.actor import Actor, Mail
 from penstock_coordinator.runtime.session import AgentSession, lease_key, lease_ref, span
@@ -29,6 +29,13 @@ CONNECTED, DRAINING, LOST = 1, 2, 3
 """States of penstock.v1.AgentState."""
 MISSED_BEATS = 3
 """So many heartbeats late, a stream counts as dead; its leases live on until their ttl."""
+
+
+BUNDLE_UNAVAILABLE = "bundle_unavailable"
+"""Why an agent rejects a lease whose code bundle the coordinator does not have."""
+REJECTION_PAUSE = 0.1
+"""Seconds."""
+FAILURE_CHARACTERS = 2_000
 
 
 class UnsupportedProtocol(Exception):
@@ -140,8 +147,23 @@ class Fleet:
                 lease.accepted = True
 
     def rejected(self, leases: Iterable[wire.RejectedLease]) -> None:
+        """The agent did not take them. One whose code is nowhere to be had can run on no agent; the others go back
+        after a moment, so that an agent that rejects everything is not asked without end."""
         for rejected in leases:
-            self.released(rejected.lease, f"rejected: {rejected.reason}"[:200], started=False)
+            lease = self.end_lease(lease_key(rejected.lease), rejected.lease.token)
+            if lease is None:
+                continue
+            if rejected.reason == BUNDLE_UNAVAILABLE:
+                self._fail(lease, Failure("BundleUnavailable", rejected.message[:FAILURE_CHARACTERS]))
+                continue
+            cause = f"rejected: {rejected.reason}"[:200]
+            asyncio.get_running_loop().call_later(REJECTION_PAUSE, self._tell, lease, cause, Charge.NOBODY)
+
+    def _fail(self, lease: Lease, failure: Failure) -> None:
+        run_id, step, item = lease.key
+        actor = self._supervisor.actor(run_id)
+        if actor is not None:
+            actor.post(Mail(InputsUnresolved(self._supervisor.clock.now(), step, item, lease.token, failure)))
 
     def released(self, ref: wire.LeaseRef, cause: str, *, started: bool) -> None:
         """The agent gives a lease up."""

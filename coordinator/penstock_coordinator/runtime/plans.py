@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
 KEPT_STEPS = 500_000
 """Plans are forgotten, least recently used first, once those in memory have more steps than this. A live run keeps
 its own."""
+
+
+LARGE_SPEC_BYTES = 64 << 10
+
+
+def _compile(spec: bytes, digest: str) -> Plan:
+    return compile_plan(PipelineSpec.FromString(spec), digest)
 
 
 class PlanCache:
@@ -32,7 +40,11 @@ class PlanCache:
         row = await self._pipelines.version_by_digest(digest)
         if row is None:
             raise KeyError(digest)
-        plan = compile_plan(PipelineSpec.FromString(row.spec), digest)
+        if len(row.spec) < LARGE_SPEC_BYTES:
+            plan = _compile(row.spec, digest)
+        else:
+            # Seconds of work: heartbeats must go on being answered in between.
+            plan = await asyncio.to_thread(_compile, row.spec, digest)
         self._keep(plan)
         return plan
 
