@@ -62,16 +62,18 @@ def _shared() -> list[Processor]:
 
 
 def _formatter(console: bool, colours: bool) -> logging.Formatter:
-    last: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    last: list[Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        # Traces as plain text, for people too: what is drawn and wrapped first cannot be searched for passwords.
+        structlog.processors.format_exc_info,
+        structlog.processors.UnicodeDecoder(),
+        mask_passwords,
+    ]
     if console:
-        last += [mask_passwords, structlog.dev.ConsoleRenderer(colors=colours, timestamp_key="time")]
+        plain = structlog.dev.plain_traceback
+        last.append(structlog.dev.ConsoleRenderer(colors=colours, timestamp_key="time", exception_formatter=plain))
     else:
-        last += [
-            structlog.processors.format_exc_info,
-            structlog.processors.UnicodeDecoder(),
-            mask_passwords,
-            structlog.processors.JSONRenderer(default=str),
-        ]
+        last.append(structlog.processors.JSONRenderer(default=str))
     return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_shared(), processors=last)
 
 

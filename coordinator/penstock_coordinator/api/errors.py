@@ -274,17 +274,19 @@ def _packed(detail: Message) -> AnyMessage:
 
 def clip(text: str, limit: int) -> str:
     """The text, or its beginning, so that it has at most `limit` bytes as gRPC writes messages (percent-encoded)."""
-    if len(text) * 3 <= limit or len(quote(text, safe=_UNQUOTED, errors="replace")) <= limit:
+    text = text.encode("utf-8", "replace").decode()
+    if len(text) * 12 <= limit or len(quote(text, safe=_UNQUOTED)) <= limit:
         return text
-    used, kept = 3, 0
+    used, kept = len(_CUT), 0
     for character in text:
-        used += len(quote(character, safe=_UNQUOTED, errors="replace"))
+        used += len(quote(character, safe=_UNQUOTED))
         if used > limit:
             break
         kept += 1
-    return text[:kept] + "..."
+    return text[:kept] + _CUT
 
 
+_CUT = "..."
 _UNQUOTED = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))
 
 

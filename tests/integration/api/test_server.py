@@ -177,10 +177,14 @@ async def test_grpcurl_finds_its_way(edge: Edge) -> None:
 # --- addresses and stopping -------------------------------------------------------------------------------------------
 
 
+def _at(taken: str, address: str) -> EdgeOptions:
+    return replace(ANYWHERE, listen=address) if taken == "listen" else replace(ANYWHERE, http_listen=address)
+
+
 @pytest.mark.parametrize(("taken", "setting"), [("listen", "PENSTOCK_LISTEN"), ("http_listen", "PENSTOCK_HTTP_LISTEN")])
 async def test_an_address_that_is_taken_names_its_setting(edge: Edge, taken: str, setting: str) -> None:
     used = edge.server.address if taken == "listen" else edge.server.http_address
-    second = build_server(edge.backend, replace(ANYWHERE, **{taken: used}))
+    second = build_server(edge.backend, _at(taken, used))
     with pytest.raises(CannotListen, match=setting) as caught:
         await second.start()
     assert used in str(caught.value)
@@ -189,7 +193,7 @@ async def test_an_address_that_is_taken_names_its_setting(edge: Edge, taken: str
 
 async def test_an_address_of_another_machine_is_refused(edge: Edge) -> None:
     for taken in ("listen", "http_listen"):
-        second = build_server(edge.backend, replace(ANYWHERE, **{taken: "203.0.113.1:7400"}))
+        second = build_server(edge.backend, _at(taken, "203.0.113.1:7400"))
         with pytest.raises(CannotListen):
             await second.start()
 

@@ -1,0 +1,137 @@
+"""The coordinator's settings: sources, bounds, and errors that name the setting and the remedy."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import timedelta
+
+import pytest
+
+from penstock_coordinator.settings import (
+    Settings,
+    SettingsError,
+    add_flags,
+    flags_of,
+    load_settings,
+    microseconds,
+    shown_settings,
+    variable,
+)
+
+URL = "postgresql://user:SECRETPW@127.0.0.1:5432/db"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(variable(name), raising=False)
+    monkeypatch.setenv("PENSTOCK_DATABASE_URL", URL)
+
+
+def parsed(*arguments: str) -> dict[str, object]:
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    return flags_of(parser.parse_args(arguments))
+
+
+def test_the_defaults_are_those_of_one_machine() -> None:
+    settings = load_settings()
+    assert settings.listen == "127.0.0.1:7400"
+    assert settings.http_listen == "127.0.0.1:7480"
+    assert settings.lease_ttl == timedelta(seconds=30)
+    assert settings.reflection
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_LANES", "2")
+    monkeypatch.setenv("PENSTOCK_MAX_LIVE_RUNS", "7")
+    flags = parsed("--lanes", "3", "--no-reflection")
+    settings = load_settings(flags)
+    assert (settings.lanes, settings.max_live_runs, settings.reflection) == (3, 7, False)
+    sources = {shown.name: (shown.value, shown.source) for shown in shown_settings(settings, flags)}
+    assert sources["lanes"] == ("3", "flag")
+    assert sources["max_live_runs"] == ("7", "environment")
+    assert sources["reflection"] == ("false", "flag")
+    assert sources["http_listen"] == ("127.0.0.1:7480", "default")
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_LANES", "")
+    settings = load_settings()
+    assert settings.lanes == 1
+    assert next(shown.source for shown in shown_settings(settings) if shown.name == "lanes") == "default"
+
+
+def test_secrets_are_never_shown() -> None:
+    settings = load_settings()
+    assert "SECRETPW" not in repr(shown_settings(settings)) + repr(settings) + str(settings)
+    assert settings.database_url.get_secret_value() == URL
+    with pytest.raises(SystemExit):
+        parsed("--database-url", URL)
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [("250ms", 250_000), ("30s", 30_000_000), ("1.5s", 1_500_000), ("5m", 300_000_000), ("1min", 60_000_000)],
+)
+def test_spans_have_units(text: str, span: int) -> None:
+    settings = load_settings({"heartbeat_interval": text, "lease_ttl": "1h", "expiry_margin": "1m"})
+    assert microseconds(settings.heartbeat_interval) == span
+
+
+def test_every_value_is_shown_as_it_may_be_written() -> None:
+    settings = load_settings()
+    shown = {each.name: each.value for each in shown_settings(settings) if each.name != "database_url"}
+    assert load_settings(shown) == settings
+    assert (shown["lease_ttl"], shown["max_bundle_size"], shown["max_output_size"]) == ("30s", "64MiB", "256KiB")
+    assert all(each.description for each in shown_settings(settings))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("lanes", "9", "less than or equal to 8"),
+        ("lanes", "many", "valid integer"),
+        ("lease_ttl", "30", "for example 30s"),
+        ("lease_ttl", "-1s", "for example 30s"),
+        ("lease_ttl", "2h", "200ms to 1h"),
+        ("lease_ttl", "9" * 400 + "d", "too long"),
+        ("listen", "7400", "host:port"),
+        ("listen", "host:99999", "host:port"),
+        ("http_listen", ":80", "host:port"),
+        ("max_bundle_size", "lots", "1KiB to 256MiB"),
+        ("max_bundle_size", "1TiB", "1KiB to 256MiB"),
+        ("log_level", "loud", "'debug', 'info', 'warning' or 'error'"),
+        ("log_format", "xml", "'auto', 'json' or 'console'"),
+        ("reflection", "maybe", "valid boolean"),
+        ("database_url", "mysql://user:SECRETPW@h/d", "postgresql://"),
+        ("expiry_margin", "20ms", "PENSTOCK_LEASE_TTL"),
+        ("heartbeat_interval", "20s", "three times"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, remedy: str
+) -> None:
+    monkeypatch.setenv(variable(name), value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    message = str(caught.value)
+    assert variable(name) in message
+    assert remedy in message
+    assert "SECRETPW" not in message
+    assert len(message) < 1_000
+
+
+def test_all_wrong_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PENSTOCK_DATABASE_URL")
+    monkeypatch.setenv("PENSTOCK_LANES", "0")
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"listen": "x", "no_such": "1"})
+    lines = str(caught.value).splitlines()
+    assert [line.partition(":")[0].partition("=")[0].partition(" ")[0] for line in lines] == [
+        "PENSTOCK_DATABASE_URL",
+        "PENSTOCK_LISTEN",
+        "PENSTOCK_LANES",
+        "no_such",
+    ]
+    assert "is not set" in lines[0]

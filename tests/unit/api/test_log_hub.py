@@ -1,0 +1,223 @@
+"""Log lines on their way into the store: durable before shown, bounded, each once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.waiting import until
+
+from penstock_coordinator.adapters.memory import MemoryDatabase, memory_stores
+from penstock_coordinator.ports import LogChunk, LogFilter, LogLine, LogStore, Unavailable
+from penstock_coordinator.runtime import log_hub
+from penstock_coordinator.runtime.log_hub import LogHub
+from penstock_coordinator.runtime.views import Stopping
+
+RUN = bytes(16)
+PATIENCE = 5.0
+
+
+def chunk(*numbers: int, attempt: int = 1, text: str = "x", run_id: bytes = RUN) -> LogChunk:
+    return LogChunk(run_id, 0, -1, attempt, 1, tuple(LogLine(1, number, 0, f"{text}{number}") for number in numbers))
+
+
+class Gate:
+    """The store, with a door before it."""
+
+    def __init__(self, store: LogStore) -> None:
+        self._store = store
+        self.open = asyncio.Event()
+        self.open.set()
+        self.failures: list[Exception] = []
+        self.groups: list[int] = []
+        self.knocked = asyncio.Event()
+
+    async def append_logs(self, chunks: Sequence[LogChunk]) -> None:
+        self.knocked.set()
+        await self.open.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        self.groups.append(len(chunks))
+        await self._store.append_logs(chunks)
+
+    async def read_logs(self, run_id: bytes, where: LogFilter, after: int = 0, limit: int = 100) -> list[LogChunk]:
+        return await self._store.read_logs(run_id, where, after, limit)
+
+    async def last_logs(self, run_id: bytes, where: LogFilter, limit: int) -> list[LogChunk]:
+        return await self._store.last_logs(run_id, where, limit)
+
+    async def numbers(self) -> list[int]:
+        return [line.number for each in await self.read_logs(RUN, LogFilter()) for line in each.lines]
+
+
+@asynccontextmanager
+async def hub_on(gate: Gate, buffer_bytes: int = 1 << 20, attempt_bytes: int = 1 << 20) -> AsyncIterator[LogHub]:
+    hub = LogHub(gate, buffer_bytes, attempt_bytes)
+    hub.start()
+    yield hub
+    await hub.close(1.0)
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate(memory_stores(MemoryDatabase(), coordinator_id="c1", lanes=1).logs)
+
+
+async def test_flush_returns_when_all_is_durable(gate: Gate) -> None:
+    async with hub_on(gate) as hub:
+        gate.open.clear()
+        assert await hub.put(chunk(1, 2)) == 2
+        flushing = asyncio.create_task(hub.flush())
+        await gate.knocked.wait()
+        assert not flushing.done()
+        assert await gate.numbers() == []
+        gate.open.set()
+        await asyncio.wait_for(flushing, PATIENCE)
+        assert await gate.numbers() == [1, 2]
+
+
+async def test_followers_are_told_after_the_lines_are_durable(gate: Gate) -> None:
+    async with hub_on(gate) as hub:
+        with hub.follow(RUN) as fresh, hub.follow(bytes(15) + b"x") as other:
+            gate.open.clear()
+            await hub.put(chunk(1))
+            await gate.knocked.wait()
+            assert not fresh.is_set()
+            gate.open.set()
+            await asyncio.wait_for(fresh.wait(), PATIENCE)
+            assert await gate.numbers() == [1]
+            assert not other.is_set()
+        assert not hub._followers
+
+
+async def test_what_gathers_during_a_write_goes_together(gate: Gate) -> None:
+    async with hub_on(gate) as hub:
+        gate.open.clear()
+        await hub.put(chunk(1))
+        await gate.knocked.wait()
+        for number in range(2, 7):
+            await hub.put(chunk(number))
+        gate.open.set()
+        await hub.flush()
+        assert gate.groups == [1, 5]
+
+
+async def test_a_full_buffer_holds_the_stream_up(gate: Gate) -> None:
+    async with hub_on(gate, buffer_bytes=200) as hub:
+        gate.open.clear()
+        await hub.put(chunk(1, text="x" * 100))
+        waiting = asyncio.create_task(hub.put(chunk(2, text="x" * 100)))
+        await gate.knocked.wait()
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        gate.open.set()
+        assert await asyncio.wait_for(waiting, PATIENCE) == 1
+        await hub.flush()
+        assert await gate.numbers() == [1, 2]
+
+
+async def test_a_stream_that_goes_while_it_waits_may_send_its_lines_again(gate: Gate) -> None:
+    async with hub_on(gate, buffer_bytes=200) as hub:
+        gate.open.clear()
+        await hub.put(chunk(1, text="x" * 100))
+        waiting = asyncio.create_task(hub.put(chunk(2, text="x" * 100)))
+        await gate.knocked.wait()
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        gate.open.set()
+        assert await hub.put(chunk(2)) == 1
+        await hub.flush()
+        assert await gate.numbers() == [1, 2]
+
+
+async def test_a_chunk_larger_than_the_buffer_goes_alone(gate: Gate) -> None:
+    async with hub_on(gate, buffer_bytes=10) as hub:
+        assert await asyncio.wait_for(hub.put(chunk(1, text="x" * 1_000)), PATIENCE) == 1
+        await hub.flush()
+
+
+async def test_an_absent_database_is_waited_for(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_hub, "FIRST_RETRY", 0.001)
+    gate.failures = [Unavailable(), Unavailable()]
+    async with hub_on(gate) as hub:
+        await hub.put(chunk(1))
+        await asyncio.wait_for(hub.flush(), PATIENCE)
+        assert await gate.numbers() == [1]
+
+
+async def test_a_fault_of_the_store_costs_its_group_alone(gate: Gate) -> None:
+    gate.failures = [RuntimeError("a fault")]
+    async with hub_on(gate) as hub:
+        await hub.put(chunk(1))
+        await hub.flush()
+        await hub.put(chunk(2))
+        await hub.flush()
+        assert await gate.numbers() == [2]
+
+
+async def test_each_line_is_taken_once(gate: Gate) -> None:
+    async with hub_on(gate) as hub:
+        assert await hub.put(chunk(1, 2, 3)) == 3
+        assert await hub.put(chunk(2, 3, 5)) == 1
+        assert await hub.put(chunk(1, 2, attempt=2)) == 2
+        assert await hub.put(chunk(4)) == 0
+        await hub.flush()
+        assert await gate.numbers() == [1, 2, 3, 5, 1, 2]
+
+
+async def test_past_its_bound_an_attempts_log_is_cut_and_says_so(gate: Gate) -> None:
+    async with hub_on(gate, attempt_bytes=300) as hub:
+        for number in range(1, 11):
+            await hub.put(chunk(number, text="x" * 50))
+        assert await hub.put(chunk(1, attempt=2)) == 1
+        await hub.flush()
+        lines = [line for each in await gate.read_logs(RUN, LogFilter(attempt=1)) for line in each.lines]
+        assert [line.number for line in lines] == [1, 2, 3, 4]
+        assert lines[-1].source == log_hub.SYSTEM
+        assert "cut off" in lines[-1].text
+
+
+async def test_a_long_line_is_shortened(gate: Gate) -> None:
+    async with hub_on(gate) as hub:
+        await hub.put(chunk(1, text="x" * (log_hub.LINE_CHARACTERS + 1)))
+        await hub.flush()
+        ((line,),) = [each.lines for each in await gate.read_logs(RUN, LogFilter())]
+        assert len(line.text) == log_hub.LINE_CHARACTERS
+
+
+async def test_attempts_that_are_long_gone_are_forgotten(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_hub, "KNOWN_ATTEMPTS", 10)
+    async with hub_on(gate) as hub:
+        for attempt in range(1, 50):
+            await hub.put(chunk(1, attempt=attempt))
+        assert len(hub._attempts) == 10
+
+
+async def test_a_close_writes_what_is_there_and_takes_no_more(gate: Gate) -> None:
+    hub = LogHub(gate, 1 << 20, 1 << 20)
+    hub.start()
+    await hub.put(chunk(1))
+    await hub.close(PATIENCE)
+    assert await gate.numbers() == [1]
+    with pytest.raises(Stopping):
+        await hub.put(chunk(2))
+
+
+async def test_a_close_does_not_wait_for_ever(gate: Gate) -> None:
+    hub = LogHub(gate, 200, 1 << 20)
+    hub.start()
+    gate.open.clear()
+    await hub.put(chunk(1, text="x" * 100))
+    held_up = asyncio.create_task(hub.put(chunk(2, text="x" * 100)))
+    flushing = asyncio.create_task(hub.flush())
+
+    async def both_wait() -> bool:
+        return len(hub._progress._waiters) == 2
+
+    await until(both_wait)
+    await asyncio.wait_for(hub.close(0.01), PATIENCE)
+    for waiting in (held_up, flushing):
+        with pytest.raises(Stopping):
+            await waiting
