@@ -33,7 +33,7 @@ async def recover_all(supervisor: Supervisor) -> int:
     for row in rows:
         plan = await supervisor.plans.get(row.version_digest)
         run = await rebuild(supervisor.stores.journal, row.run_id, plan)
-        actor = supervisor.restore(row.run_id, plan, run, row.parameters, row.trace_context)
+        actor = supervisor.add(row.run_id, plan, run, row.parameters, row.trace_context)
         supervisor.adopt(actor, resume(run), boot_ids)
     return len(rows)
 

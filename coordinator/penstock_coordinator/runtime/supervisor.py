@@ -153,7 +153,7 @@ class Supervisor:
             owner=self.coordinator_id,
             state=int(RunState.PENDING),
         )
-        actor = self._add(run_id, request.plan, Run(request.plan), request.parameters, request.trace_context, new_run)
+        actor = self.add(run_id, request.plan, Run(request.plan), request.parameters, request.trace_context, new_run)
         answer: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
         row = None if request.request is None else RequestRow(request.request, run_id)
         actor.post(Mail(StartRun(now, request.parameters), answer=answer, request=row))
@@ -191,7 +191,7 @@ class Supervisor:
             await asyncio.wait({rebuilding})
         return self._actors.get(run_id)
 
-    def _add(
+    def add(
         self,
         run_id: RunId,
         plan: Plan,
@@ -200,6 +200,7 @@ class Supervisor:
         trace_context: tuple[tuple[str, str], ...],
         new_run: NewRun | None = None,
     ) -> Actor:
+        """An actor for a run that has none; `new_run` if the journal does not know it yet."""
         lane = self._lanes[int.from_bytes(run_id[-4:], "big") % len(self._lanes)]
         actor = Actor(self, lane, run_id, plan, run, parameters, trace_context, new_run)
         self._actors[run_id] = actor
@@ -339,7 +340,7 @@ class Supervisor:
             return
         if not run.seq or run.at_rest:
             return
-        actor = self._add(old.run_id, old.plan, run, old.parameters_json, old.trace_context)
+        actor = self.add(old.run_id, old.plan, run, old.parameters_json, old.trace_context)
         actor.watchers = old.watchers
         known = [
             command for command in resume(run) if not (isinstance(command, AwaitLease) and self._holds(actor, command))
@@ -359,11 +360,6 @@ class Supervisor:
         count = await recover_all(self)
         self.recovered = True
         return count
-
-    def restore(
-        self, run_id: RunId, plan: Plan, run: Run, parameters: bytes, trace_context: tuple[tuple[str, str], ...]
-    ) -> Actor:
-        return self._add(run_id, plan, run, parameters, trace_context)
 
     def run_periodic(self) -> None:
         """Once in a while: leases that ran out, streams that fell silent."""
