@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.runtime.supervisor import Supervisor
 
 WHOLE = -1
+MAX_FAILURE_MESSAGE = 8 << 10
 
 
 class States(Protocol):
@@ -100,11 +101,12 @@ class Reader:
             return []
         rows = await self._index.step_runs(run_id, (views[0].step, views[0].item), (views[-1].step, views[-1].item))
         stored = {(found.step, found.item): found for found in rows}
-        return [_merge(view, stored.get((view.step, view.item))) for view in views]
+        merged = [_merge(view, stored.get((view.step, view.item))) for view in views]
+        return [await self._with_failure_of_item(run_id, plan, source, view) for view in merged]
 
     async def step_run(self, run_id: RunId, step: int, item: int) -> tuple[StepRunView, list[AttemptView]]:
         """Raises `UnknownRun`, `UnknownStepRun`."""
-        actor, _, source = await self._sources(run_id)
+        actor, plan, source = await self._sources(run_id)
         try:
             view = _live_step(actor, source, (step, item))
         except LookupError as error:
@@ -114,9 +116,22 @@ class Reader:
         rows = await self._index.step_runs(run_id, (step, item), (step, item))
         attempts = [decode_attempt(row) for row in await self._index.attempts(run_id, step, item)]
         view = _merge(view, rows[0] if rows else None)
+        view = await self._with_failure_of_item(run_id, plan, source, view)
         if view.item_counts is not None and view.state == StepState.COMPLETED:
             view = replace(view, output=await self._joined(run_id, source, step))
         return view, attempts
+
+    async def _with_failure_of_item(self, run_id: RunId, plan: Plan, source: States, view: StepRunView) -> StepRunView:
+        """A mapped step that failed because of its items tells why the first of them did."""
+        if view.item_counts is None or view.state != StepState.FAILED or view.failure is not None:
+            return view
+        item = (source.items_of(view.step) or b"").find(StepState.FAILED)
+        rows = await self._index.step_runs(run_id, (view.step, item), (view.step, item)) if item >= 0 else []
+        failure = decode_failure(rows[0].failure) if rows else None
+        if failure is None:
+            return view
+        where = f"{plan.steps[view.step].name}[{item}]: "
+        return replace(view, failure=replace(failure, message=(where + failure.message)[:MAX_FAILURE_MESSAGE]))
 
     async def _joined(self, run_id: RunId, source: States, step: int) -> bytes:
         outputs = dict(await self._index.outputs(run_id, step))

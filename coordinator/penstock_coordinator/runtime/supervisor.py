@@ -48,7 +48,7 @@ from penstock_coordinator.runtime.grants import Granter
 from penstock_coordinator.runtime.lane import Lane
 from penstock_coordinator.runtime.outputs import OutputCache
 from penstock_coordinator.runtime.plans import PlanCache
-from penstock_coordinator.runtime.recovery import rebuild, recover_all
+from penstock_coordinator.runtime.recovery import last_boot_ids, rebuild, recover_all
 from penstock_coordinator.runtime.session import lease_ref
 from penstock_coordinator.runtime.views import NotAccepted, Overloaded, RunRequest, Stopping, UnknownRun
 
@@ -100,7 +100,6 @@ class Supervisor:
         self.plans = PlanCache(stores.pipelines)
         self.fleet = Fleet(self, timing)
         self.stopping = False
-        self.recovered = False
         self._on_fatal = on_fatal
         self._lanes = [Lane(index, stores.journal, self._fenced) for index in range(lanes)]
         self._actors: dict[RunId, Actor] = {}
@@ -108,8 +107,7 @@ class Supervisor:
         self._rebuilding: dict[RunId, asyncio.Task[None]] = {}
         self._granter = Granter(self)
         self._deadlines = DeadlineClock(self._tick, clock)
-        self._queued_open_at = clock.now() + timing.lease_ttl + timing.expiry_margin
-        """Until then queued clocks stand still: agents need time to come back after a start."""
+        self._began_at = clock.now()
         self._pump_scheduled = False
 
     # --- runs
@@ -179,17 +177,20 @@ class Supervisor:
 
     async def at_rest(self, run_id: RunId) -> None:
         """Returns when the run is at rest, or its coordinator stops."""
-        if run_id not in self._actors:
-            return
-        await self._ends.setdefault(run_id, asyncio.Event()).wait()
+        await self._rebuilt(run_id)
+        if run_id in self._actors:
+            await self._ends.setdefault(run_id, asyncio.Event()).wait()
 
     async def _live_actor(self, run_id: RunId) -> Actor | None:
         if self.stopping:
             raise Stopping
+        await self._rebuilt(run_id)
+        return self._actors.get(run_id)
+
+    async def _rebuilt(self, run_id: RunId) -> None:
         rebuilding = self._rebuilding.get(run_id)
         if rebuilding is not None:
             await asyncio.wait({rebuilding})
-        return self._actors.get(run_id)
 
     def add(
         self,
@@ -206,12 +207,9 @@ class Supervisor:
         self._actors[run_id] = actor
         return actor
 
-    def adopt(self, actor: Actor, commands: list[Command], boot_ids: dict[str, str]) -> None:
-        """A run that was read from the journal goes on."""
-        for command in commands:
-            if isinstance(command, AwaitLease):
-                self.fleet.await_lease(actor, command, boot_ids.get(command.agent, ""))
-        self.execute(actor, [command for command in commands if not isinstance(command, AwaitLease)])
+    def adopt(self, actor: Actor, duties: list[Command]) -> None:
+        """A run that was read from the journal goes on: first its leases are known again, then the rest is done."""
+        self.execute(actor, sorted(duties, key=lambda duty: not isinstance(duty, AwaitLease)))
         self.watch_deadline(actor)
         actor.lane.schedule(actor)
 
@@ -232,7 +230,7 @@ class Supervisor:
                 case CloseRun():
                     self._close(actor)
                 case AwaitLease():
-                    self.fleet.await_lease(actor, command, "")
+                    self.fleet.await_lease(actor, command, self._boot_ids.get(command.agent, ""))
                 case _:
                     assert_never(command)
 
@@ -263,10 +261,13 @@ class Supervisor:
     # --- results
 
     def deliver(self, run_id: RunId, message: AttemptEnded) -> bool:
-        """Hand a result to its run. False if the run is not live here: then it can only be an old one."""
+        """Hand a result to its run. False if the run is not live here: then it can only be an old one.
+
+        A run that is being made again takes nothing; the agent keeps the result and sends it again.
+        """
         actor = self._actors.get(run_id)
         if actor is None:
-            return False
+            return run_id in self._rebuilding
         actor.post(Mail(message))
         return True
 
@@ -298,10 +299,17 @@ class Supervisor:
 
     def watch_deadline(self, actor: Actor) -> None:
         """The run may have another next deadline than before."""
-        self._deadlines.watch(actor, next_deadline(actor.run, self._queued_open_at))
+        self._deadlines.watch(actor, next_deadline(actor.run, self._queued_open_at(actor.run)))
 
     def _tick(self, actor: Actor) -> None:
-        actor.post_control(Mail(ClockTick(self.clock.now(), self._queued_open_at)))
+        actor.post_control(Mail(ClockTick(self.clock.now(), self._queued_open_at(actor.run))))
+
+    def _queued_open_at(self, run: Run) -> int:
+        """Until then queued clocks stand still: after a restart the agents need time to come back to their runs. A run
+        that began here never lost them."""
+        if run.created_at is None or run.created_at >= self._began_at:
+            return 0
+        return self._began_at + self.timing.lease_ttl + self.timing.expiry_margin
 
     # --- failed appends
 
@@ -349,7 +357,10 @@ class Supervisor:
         for result in results:
             actor.post(Mail(result))
 
-    def _holds(self, actor: Actor, command: AwaitLease) -> bool:
+    def _holds(self, actor: Actor, command: Command) -> bool:
+        """Whether the duty is to wait for a lease that is known already."""
+        if not isinstance(command, AwaitLease):
+            return False
         lease = self.fleet.leases.find((actor.run_id, command.step, command.item))
         return lease is not None and lease.token == command.token
 
@@ -357,9 +368,9 @@ class Supervisor:
 
     async def recover(self) -> int:
         """Bring every live run of this coordinator back. Returns how many there are."""
-        count = await recover_all(self)
-        self.recovered = True
-        return count
+        self._boot_ids = await last_boot_ids(self.stores.agents)
+        self._queued_open_at = self.clock.now() + self.timing.lease_ttl + self.timing.expiry_margin
+        return await recover_all(self)
 
     def run_periodic(self) -> None:
         """Once in a while: leases that ran out, streams that fell silent."""
@@ -375,8 +386,10 @@ class Supervisor:
         """Accept nothing more, commit what is decided, let go of the agents. Runs go on after the next start."""
         self.stopping = True
         await self.fleet.close_all("shutdown", patience=2.0)
-        drained = asyncio.gather(*(lane.drain() for lane in self._lanes))
-        await asyncio.wait({drained}, timeout=DRAIN_SECONDS)
+        draining = {asyncio.create_task(lane.drain()) for lane in self._lanes}
+        _, late = await asyncio.wait(draining, timeout=DRAIN_SECONDS)
+        for task in late:
+            task.cancel()
         self._deadlines.close()
         for actor in self._actors.values():
             for watcher in actor.watchers:
