@@ -369,7 +369,6 @@ class Supervisor:
     async def recover(self) -> int:
         """Bring every live run of this coordinator back. Returns how many there are."""
         self._boot_ids = await last_boot_ids(self.stores.agents)
-        self._queued_open_at = self.clock.now() + self.timing.lease_ttl + self.timing.expiry_margin
         return await recover_all(self)
 
     def run_periodic(self) -> None:
