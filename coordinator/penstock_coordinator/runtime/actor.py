@@ -331,16 +331,11 @@ class Actor:
 
     def _fail(self, turn: Turn, outcome: AppendOutcome) -> None:
         """Nothing of this turn and of those behind it is stored."""
-        turns = list(self.in_flight)
-        self.discard()
         for answer in turn.answers:
             if not answer.done():
                 answer.set_result(outcome)
+        self.discard()
         self._supervisor.replace_actor(self, turn, isinstance(outcome, Repeated), isinstance(outcome, Unstorable))
-        for later in turns[1:]:
-            for answer in later.answers:
-                if not answer.done():
-                    answer.cancel()
 
     def crash(self, error: Exception) -> None:
         """A turn raised: the state is of no use any more, and what is committed of the run still is."""
@@ -348,11 +343,14 @@ class Actor:
         self._supervisor.replace_crashed(self, error)
 
     def discard(self) -> None:
-        """The state is not the journal's any more, or nobody needs it: give back all room."""
+        """The state is not the journal's any more, or nobody needs it: give back all room, and tell who waits that
+        nothing is known of what they asked for."""
         self.discarded = True
         for turn in self.in_flight:
             for permit, used in turn.used:
                 self._supervisor.give_back(permit, used)
+            for answer in turn.answers:
+                answer.cancel()
         self.in_flight.clear()
         for line in self._waiting_lines:
             self._supervisor.dispatcher.set_demand(self.run_id, self.plan.lines[line], 0)

@@ -97,6 +97,7 @@ class Lane:
         except asyncio.CancelledError:
             raise
         except BaseException as error:
+            self._idle.set()
             self._on_fenced(error)
             raise
 
@@ -122,8 +123,8 @@ class Lane:
         return batch
 
     async def drain(self) -> None:
-        """Returns when everything that was decided so far is committed."""
-        while self._runnable or self._pending or not self._idle.is_set():
+        """Returns when everything that was decided so far is committed, or never will be."""
+        while (self._runnable or self._pending or not self._idle.is_set()) and not self._task.done():
             await asyncio.sleep(0)
             await self._idle.wait()
 

@@ -28,17 +28,16 @@ async def rebuild(journal: Journal, run_id: RunId, plan: Plan) -> Run:
 
 async def recover_all(supervisor: Supervisor) -> int:
     """Make an actor of every live run that this coordinator owns, and wait for the agents that hold its leases."""
-    boot_ids = await _boot_ids(supervisor.stores.agents)
     rows = await supervisor.stores.runs.live_runs(supervisor.coordinator_id)
     for row in rows:
         plan = await supervisor.plans.get(row.version_digest)
         run = await rebuild(supervisor.stores.journal, row.run_id, plan)
         actor = supervisor.add(row.run_id, plan, run, row.parameters, row.trace_context)
-        supervisor.adopt(actor, resume(run), boot_ids)
+        supervisor.adopt(actor, resume(run))
     return len(rows)
 
 
-async def _boot_ids(agents: AgentRegistry) -> dict[str, str]:
+async def last_boot_ids(agents: AgentRegistry) -> dict[str, str]:
     """The boot id of each agent's last session: tells a restarted agent from one that was cut off."""
     boot_ids: dict[str, str] = {}
     after = ""

@@ -350,10 +350,7 @@ class Supervisor:
             return
         actor = self.add(old.run_id, old.plan, run, old.parameters_json, old.trace_context)
         actor.watchers = old.watchers
-        known = [
-            command for command in resume(run) if not (isinstance(command, AwaitLease) and self._holds(actor, command))
-        ]
-        self.adopt(actor, known, {})
+        self.adopt(actor, [duty for duty in resume(run) if not self._holds(actor, duty)])
         for result in results:
             actor.post(Mail(result))
 
@@ -379,7 +376,17 @@ class Supervisor:
     def _fenced(self, error: BaseException) -> None:
         """A lane cannot go on: another incarnation writes for this coordinator, or the journal broke."""
         self.stopping = True
+        self._discard_all()
         self._on_fatal(error)
+
+    def _discard_all(self) -> None:
+        """Nothing is decided any more, and whoever waits for a decision is told so."""
+        for actor in self._actors.values():
+            actor.discard()
+            for watcher in actor.watchers:
+                watcher.close()
+        for ended in self._ends.values():
+            ended.set()
 
     async def stop(self) -> None:
         """Accept nothing more, commit what is decided, let go of the agents. Runs go on after the next start."""
@@ -390,13 +397,9 @@ class Supervisor:
         for task in late:
             task.cancel()
         self._deadlines.close()
-        for actor in self._actors.values():
-            for watcher in actor.watchers:
-                watcher.close()
-        for ended in self._ends.values():
-            ended.set()
         for lane in self._lanes:
             await lane.close()
+        self._discard_all()
 
 
 def _accepted(run_id: RunId, outcome: AppendOutcome | BaseException) -> RunId | Repeated:

@@ -6,16 +6,24 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
+import pytest
 from google.protobuf import json_format
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.v1.pipeline_pb2 import PipelineSpec
+from penstock_coordinator.core.run.decide import decide
 from penstock_coordinator.core.run.events import StepsLeased
 from penstock_coordinator.core.run.states import RunState, StepState
-from penstock_coordinator.ports import RequestKey
+from penstock_coordinator.ports import Fenced, RequestKey
+from penstock_coordinator.runtime import actor as actor_module
+from penstock_coordinator.runtime.views import Stopping
 
 if TYPE_CHECKING:
     from tests.integration.runtime.conftest import Coordinator, World
+
+    from penstock_coordinator.core.run.ledger import Ledger
+    from penstock_coordinator.core.run.messages import Message
+    from penstock_coordinator.core.run.state import Run
 
 
 def spec(*steps: dict[str, object], **fields: object) -> PipelineSpec:
@@ -382,3 +390,58 @@ async def test_a_watcher_sees_every_event_once_and_in_order(world: World) -> Non
         assert await watching[0] == list(range(1, view.row.last_seq + 1))
         assert await watching[1] == list(range(3, view.row.last_seq + 1))
     assert await watch(1) == list(range(1, view.row.last_seq + 1)), "from the journal, now that it is at rest"
+
+
+async def test_a_queued_timeout_needs_no_patience_where_nothing_was_recovered(world: World) -> None:
+    coordinator = await world.coordinator()
+    run_id = await coordinator.start(spec({"name": "a", "timeouts": {"queued": "0.05s"}}))
+    view = await coordinator.ended(run_id)
+    assert view.row.state == RunState.FAILED
+    assert "QueuedTimeout" in view.row.reason
+
+
+async def test_a_run_whose_rule_breaks_is_made_again_from_the_journal(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of ours: the turn raises once. The result is not lost, because the agent sends it again."""
+    coordinator = await world.coordinator()
+    agent = coordinator.agent()
+    await agent.connect(credits=10)
+    run_id = await coordinator.start(spec({"name": "a"}))
+    grant = await agent.grant()
+
+    def broken(run: Run, message: Message, ledger: Ledger) -> None:
+        monkeypatch.setattr(actor_module, "decide", decide)
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(actor_module, "decide", broken)
+    await agent.succeed(grant)
+    while vars(actor_module)["decide"] is broken or coordinator.supervisor.actor(run_id) is None:
+        await agent.beat()
+    ack = await agent.acked(await agent.succeed(grant))
+    assert ack.status == wire.RESULT_ACK_STATUS_COMMITTED
+    assert (await coordinator.ended(run_id)).row.state == RunState.COMPLETED
+
+
+async def test_a_record_that_the_database_refuses_fails_the_attempt_and_nothing_else(world: World) -> None:
+    coordinator = await world.coordinator()
+    agent = coordinator.agent()
+    await agent.connect(credits=10)
+    run_id = await coordinator.start(CHAIN)
+    grant = await agent.grant()
+    coordinator.stores.faults.refuse = lambda record: (
+        "poison" if any(row.output == b'"poison"' for row in record.step_runs) else None
+    )
+    await agent.succeed(grant, b'"poison"')
+    view = await coordinator.ended(run_id)
+    assert view.row.state == RunState.FAILED
+    assert "ResultUnstorable" in view.row.reason
+
+
+async def test_a_newer_incarnation_ends_the_older_one(world: World) -> None:
+    first = await world.coordinator()
+    await first.start(spec({"name": "a"}))
+    await world.coordinator()
+    with pytest.raises(Stopping):
+        await first.start(spec({"name": "a"}))
+    assert isinstance(first.fatal[0], Fenced)
