@@ -13,7 +13,7 @@ import click
 from penstock.errors import PenstockError
 
 # Modules of the extras' packages; one that is missing means that the extra is not installed.
-_COORDINATOR_MODULES = ("asyncpg", "sqlalchemy", "alembic", "aiohttp", "structlog", "celpy", "grpc_health")
+_COORDINATOR_MODULES = ("asyncpg", "sqlalchemy", "alembic", "aiohttp", "structlog", "re2", "grpc_health")
 _AGENT_MODULES = ("psutil",)
 
 _PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
