@@ -51,8 +51,12 @@ async def _demo(folder: Path, console: Console) -> int:
     started = time.monotonic()
     async with DevCluster(folder, agents=AGENTS, slots=SLOTS, say=console.print) as cluster:
         console.print(f"Ready after {time.monotonic() - started:.1f} s. Running examples/etl/flights.py ...\n")
-        async with Client(cluster.address) as client:
-            progress, report = await _run(client, console)
+        try:
+            async with Client(cluster.address) as client:
+                progress, report = await _run(client, console)
+        except asyncio.CancelledError:  # Ctrl-C: nobody waits for the steps that run
+            cluster.hurry()
+            raise
     if report is None:
         console.print(f"\nThe run {progress.run_id} is {progress.state}. {progress.reason}")
         return 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -34,3 +36,22 @@ def test_demo_ends_well_shows_its_result_and_leaves_no_process(tmp_path: Path) -
     assert {"agent-1", "agent-2"} <= set(re.findall(r"on (agent-\d)", said))
     assert processes_of(folder) == []
     assert (folder / "postgres").is_dir()
+
+
+async def test_interrupted_demo_leaves_no_process_either(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "examples.etl.demo", "--data", str(folder)),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        while b"load_month[0] RUNNING" not in await process.stdout.readline():
+            assert process.returncode is None
+    process.send_signal(signal.SIGINT)
+    _, complaint = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 130
+    assert complaint == b"demo: interrupted, and everything is stopped\n"
+    assert processes_of(folder) == []

@@ -46,7 +46,12 @@ async def typed(line: list[str], folder: Path, cluster: DevCluster) -> str:
     process = await asyncio.create_subprocess_exec(
         *line, cwd=folder, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), 40)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        pytest.fail(f"{line} did not end")
     assert process.returncode == 0, f"{line}: {output.decode()}"
     return output.decode()
 

@@ -14,9 +14,15 @@ from examples.chain import chain
 from tests.processes import is_alive, processes_of
 from tests.waiting import until
 
-from penstock import Client
+from penstock import Client, command, pipeline
 from penstock.dev.cluster import DevCluster
 from penstock.dev.errors import ChildFailedError, DataFolderBusyError, DevClusterError
+from penstock.v1 import run_pb2
+
+
+@pipeline
+def patient() -> None:
+    command("wait", shell="exec sleep 1000")
 
 
 @pytest.fixture
@@ -85,9 +91,9 @@ async def test_start_that_fails_shows_why_and_leaves_nothing(tmp_path: Path) -> 
 
 
 async def started_command(*options: str, environment: dict[str, str] | None = None) -> asyncio.subprocess.Process:
-    command = [sys.executable, "-m", "penstock", "dev", "--port", "0", "--http-port", "0", *options]
+    typed = [sys.executable, "-m", "penstock", "dev", "--port", "0", "--http-port", "0", *options]
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, env={**os.environ, **(environment or {})}
+        *typed, stdout=asyncio.subprocess.PIPE, env={**os.environ, **(environment or {})}
     )
     assert process.stdout is not None
     async with asyncio.timeout(60):
@@ -103,6 +109,26 @@ async def test_ctrl_c_ends_all_in_order(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert output.rstrip().endswith(b"stopped")
     assert processes_of(tmp_path / "data") == []
+
+
+async def test_second_ctrl_c_does_not_wait_for_steps(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    process = await started_command("--data", str(folder))
+    state = DevCluster(folder).folder.read_state()
+    async with Client(state["address"]) as client:
+        run = await client.start(patient)
+        async for event in run.watch():
+            if any(change.state == run_pb2.STEP_RUN_STATE_RUNNING for change in event.steps):
+                break
+    process.send_signal(signal.SIGINT)
+    assert process.stdout is not None
+    async with asyncio.timeout(20):
+        while b"stopping" not in await process.stdout.readline():
+            assert process.returncode is None
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+    assert process.returncode == 0
+    assert processes_of(folder) == []
 
 
 async def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path) -> None:
