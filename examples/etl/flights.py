@@ -98,7 +98,7 @@ def airline_names() -> dict[str, str]:
 def weather() -> dict[str, dict[str, float]]:
     """The weather at the airports by day. The archive refuses the first call on purpose: watch the retry."""
     if _is_first_attempt():
-        raise SourceUnavailableError("the weather archive refused the first call, as it always does in this example")
+        raise SourceUnavailableError("the archive refuses every first call")
     hours: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
     for row in _rows("weather.csv"):
         hours[f"{row['month']}/{row['day']}"].append(row)

@@ -25,7 +25,7 @@ def test_demo_ends_well_shows_its_result_and_leaves_no_process(tmp_path: Path) -
     assert ended.returncode == 0, ended.stdout + ended.stderr
     said = ended.stdout
     assert "load_month EXPANDED (12 items)" in said
-    assert re.search(r"weather WAITING \(.*refused the first call", said)
+    assert re.search(r"weather WAITING \(.*refuses every first call", said)
     assert "weather RUNNING (attempt 2" in said
     assert "run COMPLETED" in said
     assert re.search(r"ExpressJet Airlines Inc\. +│ +54,173 │ +5\.2% │ +31\.1%", said)
