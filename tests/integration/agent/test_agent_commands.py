@@ -94,6 +94,44 @@ async def test_exit_codes_signals_and_what_is_missing(coordinator: Coordinator, 
     assert not list((tmp_path / "agent" / "work").glob("worker-*/work/attempt-*"))
 
 
+async def test_what_is_no_file_and_no_json_fails_the_step_and_holds_up_nobody(
+    coordinator: Coordinator, agents: Agents
+) -> None:
+    """Reading a named pipe that nobody writes to would never end."""
+    await agents.start()
+
+    async def refused(spec: wire.TaskSpec) -> str:
+        result = await coordinator.run(spec)
+        assert (result.status, result.error.reason) == (wire.RESULT_STATUS_FAILED, "OutputUnserialisable")
+        return result.error.message
+
+    assert "no regular file" in await refused(shell("mkfifo x", out("rows", file="x")))
+    assert "no regular file" in await refused(shell("ln -s /dev/zero x", out("rows", file="x")))
+    assert "cannot be read" in await refused(shell("mkdir x", out("rows", file="x")))
+    assert "Unicode" in await refused(shell("""printf '"\\\\ud800"'""", out("rows", as_json=True)))
+    assert "no JSON number" in await refused(shell("echo 1e999", out("rows", as_json=True)))
+    reports = await coordinator.run(shell('mkfifo "$PENSTOCK_METRICS_FILE"; echo x=y > "$PENSTOCK_METADATA_FILE"'))
+    assert (reports.status, dict(reports.metrics)) == (wire.RESULT_STATUS_OK, {})
+    assert dict(reports.metadata) == {"x": "y"}
+
+
+async def test_what_no_environment_can_hold_is_not_changed(coordinator: Coordinator, agents: Agents) -> None:
+    """An input with a NUL comes in a file, as one that is too large does. A parameter with one is left out."""
+    await agents.start()
+    script = """
+        test -z "${PENSTOCK_INPUT_X+set}${PENSTOCK_PARAM_P+set}"
+        tr '\\0' '!' < "$PENSTOCK_INPUT_X_FILE"
+        echo " $PENSTOCK_PARAM_Q $(wc -c < "$PENSTOCK_INPUT_LARGE_FILE")"
+    """
+    result = await coordinator.run(
+        shell(script, out("said")),
+        inputs={"x": "a\0b\r\n", "large": "x" * 100_000},
+        parameters=b'{"p": "a\\u0000b", "q": ["\\u0000"]}',
+    )
+    assert result.status == wire.RESULT_STATUS_OK, result.error
+    assert json.loads(result.output) == {"said": 'a!b\r\n ["\\u0000"] 100000'}
+
+
 async def test_no_part_of_argv_is_interpreted(coordinator: Coordinator, agents: Agents) -> None:
     await agents.start()
     spec = wire.TaskSpec(command=wire.CommandTask(argv=["echo", "$HOME;*"], outputs=[out("said")]))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from typing import TypeVar
 from penstock_agent.executors.channel import CommandWork, Failure, Finished, OutputSource, Task
 from penstock_agent.executors.worker import children
 from penstock_agent.executors.worker.capture import Capture
-from penstock_agent.executors.worker.json_output import too_large
+from penstock_agent.executors.worker.json_output import Unserialisable, to_json, too_large
 from penstock_agent.executors.worker.step_runtime import LONGEST_NAME, LONGEST_TEXT, MOST_REPORTS
 from penstock_agent.executors.worker.stopping import StopSwitch
 from penstock_agent.executors.worker.surroundings import as_text, identity, variable_name
@@ -26,7 +28,7 @@ from penstock_agent.executors.worker.surroundings import as_text, identity, vari
 T = TypeVar("T")
 
 LONGEST_VARIABLE = 64 * 1024
-"""The kernel takes 128 KiB for one variable; larger inputs go through a file."""
+"""The kernel takes 128 KiB for one variable; larger inputs, and those with a NUL, go through a file."""
 LARGEST_REPORT = 512 * 1024
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """The exit codes that shells use."""
@@ -125,7 +127,11 @@ class CommandRunner:
         except BadOutput as error:
             finished.failure = Failure("OutputUnserialisable", str(error))
             return
-        output = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+        try:
+            output = to_json(values)
+        except Unserialisable as error:
+            finished.failure = Failure("OutputUnserialisable", str(error))
+            return
         if len(output) > task.max_output_bytes:
             finished.failure = too_large(len(output), task.max_output_bytes)
         else:
@@ -165,11 +171,11 @@ def _environment(folder: Path, task: Task, work: CommandWork) -> dict[str, str]:
     for name, data in task.inputs.items():
         variable = f"PENSTOCK_INPUT_{variable_name(name)}"
         text = as_text(json.loads(data))
-        if len(text.encode()) <= LONGEST_VARIABLE:
+        if len(text.encode()) <= LONGEST_VARIABLE and "\0" not in text:
             env[variable] = text
         else:
             file = folder / f"input-{variable}"
-            file.write_text(text)
+            file.write_bytes(text.encode())
             env[f"{variable}_FILE"] = str(file)
     for output in work.outputs:
         if output.file:
@@ -197,13 +203,20 @@ def _cpu_time(usage: struct_rusage) -> int:
 
 def _read_file(path: Path, output: OutputSource, limit: int) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(limit + 1)
+        return _read_regular(path, limit + 1)
     except OSError as error:
         raise BadOutput(
             f"output {output.name!r}: the file {output.file!r} cannot be read ({error.strerror}); "
             f"the command writes it, relative to its working folder"
         ) from None
+
+
+def _read_regular(path: Path, limit: int) -> bytes:
+    """At most so many bytes. Of a named pipe nothing is read: nobody would write, and reading would never end."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        return file.read(limit)
 
 
 def _refuse_constant(name: str) -> object:
@@ -214,8 +227,7 @@ def _read_reports(path: Path, convert: Callable[[str], T | None]) -> dict[str, T
     """Lines `name=value`; what has another form is left out."""
     reports: dict[str, T] = {}
     try:
-        with path.open("rb") as file:
-            text = file.read(LARGEST_REPORT).decode(errors="replace")
+        text = _read_regular(path, LARGEST_REPORT).decode(errors="replace")
     except OSError:
         return reports
     for line in text.splitlines():

@@ -39,7 +39,9 @@ def identity(task: Task) -> dict[str, str]:
 
 @lru_cache(maxsize=64)
 def _parameters(parameters: bytes) -> dict[str, str]:
-    return {f"PENSTOCK_PARAM_{variable_name(name)}": as_text(value) for name, value in json.loads(parameters).items()}
+    """A text with a NUL is left out, as one that is too large is: better none than another."""
+    texts = {name: as_text(value) for name, value in json.loads(parameters).items()}
+    return {f"PENSTOCK_PARAM_{variable_name(name)}": text for name, text in texts.items() if "\0" not in text}
 
 
 def variable_name(name: str) -> str:
@@ -47,9 +49,8 @@ def variable_name(name: str) -> str:
 
 
 def as_text(value: object) -> str:
-    """Text as it is, anything else as JSON. Environments hold no NUL."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text.replace("\0", "")
+    """Text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 class Surroundings:
