@@ -171,12 +171,12 @@ class Actor:
         try:
             self._decide_all(drafts)
             self._place(drafts)
+            self._keep_outputs(projection)
+            self._supervisor.watch_deadline(self)
+            return self._finish(drafts)
         except Exception:
             self._take_back(drafts)
             raise
-        self._keep_outputs(projection)
-        self._supervisor.watch_deadline(self)
-        return self._finish(drafts)
 
     def _decide_all(self, drafts: Drafts) -> None:
         for _ in range(MESSAGES_PER_TURN):
