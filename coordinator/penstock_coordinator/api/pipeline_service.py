@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from penstock.v1 import pipeline_service_pb2 as pb
 from penstock.v1.pipeline_pb2 import PipelineSpec
@@ -21,7 +23,9 @@ from penstock_coordinator.ports import Repeated
 
 if TYPE_CHECKING:
     from penstock_coordinator.api.guard import Context
-    from penstock_coordinator.ports import Clock, PipelineRow, Stores
+    from penstock_coordinator.ports import Clock, PipelineRow, RequestKey, Stores
+
+_T = TypeVar("_T")
 
 SMALL_SPEC_BYTES = 64 << 10
 """Larger ones are looked at in a thread: it may take seconds, and heartbeats must be answered meanwhile."""
@@ -37,19 +41,17 @@ class PipelineService(PipelineServiceServicer):
     async def Create(self, request: pb.CreatePipelineRequest, context: Context) -> pb.CreatePipelineResponse:
         if not request.HasField("spec"):
             raise invalid("spec", "is required")
-        key = request_key(CREATE, request)
-        found = await self._problems(request.spec)
-        if found:
-            raise invalid_fields(found, "INVALID_SPECIFICATION")
+        examined = await self._off_loop(request.spec, lambda: _examine(request, self._limits))
+        if examined.problems:
+            raise invalid_fields(examined.problems, "INVALID_SPECIFICATION")
         await self._check_bundle(request.spec.bundle_digest)
-        spec = request.spec
         answer = await self._stores.pipelines.create_version(
-            spec.name,
-            digest_of(spec),
-            spec.SerializeToString(deterministic=True),
-            len(spec.steps),
+            request.spec.name,
+            examined.digest,
+            examined.packed,
+            len(request.spec.steps),
             self._clock.now(),
-            key,
+            examined.key,
         )
         if isinstance(answer, Repeated):
             same_answer(answer)
@@ -108,15 +110,13 @@ class PipelineService(PipelineServiceServicer):
     async def Validate(self, request: pb.ValidatePipelineRequest, context: Context) -> pb.ValidatePipelineResponse:
         if not request.HasField("spec"):
             raise invalid("spec", "is required")
-        found = await self._problems(request.spec)
+        found = await self._off_loop(request.spec, lambda: _problems(request.spec, self._limits))
         return pb.ValidatePipelineResponse(
             problems=[pb.Problem(field=each.field, description=each.description) for each in found]
         )
 
-    async def _problems(self, spec: PipelineSpec) -> list[Violation]:
-        if spec.ByteSize() <= SMALL_SPEC_BYTES:
-            return _problems(spec, self._limits)
-        return await asyncio.to_thread(_problems, spec, self._limits)
+    async def _off_loop(self, spec: PipelineSpec, look: Callable[[], _T]) -> _T:
+        return look() if spec.ByteSize() <= SMALL_SPEC_BYTES else await asyncio.to_thread(look)
 
     async def _check_bundle(self, digest: str) -> None:
         if digest and digest not in await self._stores.bundles.present([digest]):
@@ -129,6 +129,24 @@ class PipelineService(PipelineServiceServicer):
         if row is None:
             raise unknown_pipeline(name, "name")
         return row
+
+
+@dataclass(frozen=True, slots=True)
+class _Examined:
+    """All that is made of a specification; without problems it can be stored."""
+
+    key: RequestKey | None
+    problems: list[Violation]
+    digest: str = ""
+    packed: bytes = b""
+
+
+def _examine(request: pb.CreatePipelineRequest, limits: Limits) -> _Examined:
+    key = request_key(CREATE, request)
+    found = _problems(request.spec, limits)
+    if found:
+        return _Examined(key, found)
+    return _Examined(key, found, digest_of(request.spec), request.spec.SerializeToString(deterministic=True))
 
 
 def _name(request: Any) -> str:

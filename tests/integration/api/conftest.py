@@ -122,17 +122,19 @@ async def stop_edge(edge: Edge) -> None:
 
 
 @pytest.fixture
-async def edge() -> AsyncIterator[Edge]:
-    stores = memory_stores(MemoryDatabase(), coordinator_id="c1", lanes=1)
-    made = await start_edge(stores)
-    yield made
-    await stop_edge(made)
-
-
-@pytest.fixture
-async def postgres_edge(database_url: str) -> AsyncIterator[Edge]:
-    stores = await open_stores(database_url, coordinator_id="c1", lanes=1, pool_size=3)
-    async with contextlib.aclosing(stores):
+async def edge(request: pytest.FixtureRequest) -> AsyncIterator[Edge]:
+    """On stores in memory, or of the kind that an indirect parameter says."""
+    if getattr(request, "param", "memory") == "memory":
+        made = await start_edge(memory_stores(MemoryDatabase(), coordinator_id="c1", lanes=1))
+        yield made
+        await stop_edge(made)
+        return
+    url = request.getfixturevalue("database_url")
+    async with contextlib.aclosing(await open_stores(url, coordinator_id="c1", lanes=1, pool_size=3)) as stores:
         made = await start_edge(stores)
         yield made
         await stop_edge(made)
+
+
+on_both_kinds_of_stores = pytest.mark.parametrize("edge", ["memory", "postgres"], indirect=True)
+on_postgres = pytest.mark.parametrize("edge", ["postgres"], indirect=True)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 from tests.integration.api.answers import answer_of, refused
-from tests.integration.api.conftest import ARCHIVE_LIMITS, PATIENCE, Edge
+from tests.integration.api.conftest import ARCHIVE_LIMITS, PATIENCE, Edge, on_both_kinds_of_stores
 from tests.unit.api.hostile_archives import HOSTILE, bomb, file, pack
 
 from penstock.v1 import bundle_service_pb2 as pb
@@ -45,6 +45,7 @@ async def download(edge: Edge, name: str) -> bytes:
     return b"".join(part.chunk for part in parts)
 
 
+@on_both_kinds_of_stores
 async def test_a_bundle_is_stored_once_and_comes_back_whole(edge: Edge) -> None:
     name = digest(HONEST)
     assert not (await edge.bundles.Has(pb.HasBundlesRequest(digests=[name]))).present_digests
@@ -54,11 +55,6 @@ async def test_a_bundle_is_stored_once_and_comes_back_whole(edge: Edge) -> None:
     other = digest(b"")
     assert (await edge.bundles.Has(pb.HasBundlesRequest(digests=[other, name]))).present_digests == [name]
     assert await download(edge, name) == HONEST
-
-
-async def test_the_same_on_postgresql(postgres_edge: Edge) -> None:
-    assert (await upload(postgres_edge, messages(HONEST))).created
-    assert await download(postgres_edge, digest(HONEST)) == HONEST
 
 
 @pytest.mark.parametrize(

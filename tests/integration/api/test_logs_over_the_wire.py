@@ -11,7 +11,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from tests.integration.api.answers import refused
-from tests.integration.api.conftest import PATIENCE, Edge, spec
+from tests.integration.api.conftest import PATIENCE, Edge, on_postgres, spec
 from tests.waiting import until
 
 from penstock.agent.v1 import agent_service_pb2 as wire
@@ -206,8 +206,8 @@ async def test_an_agent_must_name_itself(edge: Edge) -> None:
     assert list((await refused(push(edge, agent_id=""))).violations) == ["agent_id"]
 
 
-async def test_late_lines_of_an_ended_run_are_kept(postgres_edge: Edge) -> None:
-    edge = postgres_edge
+@on_postgres
+async def test_late_lines_of_an_ended_run_are_kept(edge: Edge) -> None:
     agent = await edge.agent()
     run = await edge.start(spec({"name": "a"}))
     grant = await agent.grant()

@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Value
 from tests.integration.api.answers import refused
-from tests.integration.api.conftest import PATIENCE, Edge, spec
+from tests.integration.api.conftest import PATIENCE, Edge, on_both_kinds_of_stores, spec
 
 from penstock.v1 import agent_admin_service_pb2 as admin_pb
 from penstock.v1 import pipeline_service_pb2 as pipelines_pb
@@ -111,6 +111,7 @@ def _identity(response: Any) -> Any:
     return response.run.id if hasattr(response, "run") else response
 
 
+@on_both_kinds_of_stores
 @pytest.mark.parametrize("name", CASES)
 async def test_the_same_content_answers_the_same_and_other_content_is_refused(edge: Edge, name: str) -> None:
     case = CASES[name]

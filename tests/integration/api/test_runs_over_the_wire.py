@@ -10,7 +10,7 @@ import grpc
 import pytest
 from google.protobuf.struct_pb2 import Value
 from tests.integration.api.answers import refused
-from tests.integration.api.conftest import PATIENCE, spec
+from tests.integration.api.conftest import PATIENCE, on_both_kinds_of_stores, spec
 from tests.waiting import until
 
 from penstock.v1 import pipeline_service_pb2 as pipelines_pb
@@ -32,6 +32,7 @@ TYPED = spec(
 )
 
 
+@on_both_kinds_of_stores
 async def test_a_run_is_started_watched_and_read(edge: Edge) -> None:
     agent = await edge.agent()
     run = await edge.start(CHAIN, labels={"who": "me"}, trace_context={"traceparent": "00-1-2-01"})
@@ -149,6 +150,7 @@ async def test_parameters_are_bound_and_shown(edge: Edge) -> None:
     assert {"parameters.n", "parameters.nope"} <= set((await refused(edge.runs.Start(wrong))).violations)
 
 
+@on_both_kinds_of_stores
 async def test_runs_are_listed_newest_first_by_what_is_asked(edge: Edge) -> None:
     first = await edge.start(CHAIN, labels={"who": "me"})
     second = await edge.start(CHAIN)
