@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.runtime.reading import Reader
@@ -65,8 +66,9 @@ class Engine:
         actor = self._supervisor.actor(run_id)
         if actor is None and await self._supervisor.stores.runs.get(run_id) is None:
             raise UnknownRun
-        async for events in follow(actor, self._supervisor.stores.journal, run_id, from_seq):
-            yield events
+        async with aclosing(follow(actor, self._supervisor.stores.journal, run_id, from_seq)) as followed:
+            async for events in followed:
+                yield events
         if self._supervisor.stopping:
             raise Stopping
 

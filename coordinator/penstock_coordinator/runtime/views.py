@@ -5,7 +5,7 @@ Instants are microseconds since 1970 (UTC), spans microseconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -103,12 +103,13 @@ class Stopping(Exception):
     """The coordinator is shutting down or lost its right to write: ask again elsewhere or later."""
 
 
-@dataclass(frozen=True, slots=True)
 class Overloaded(Exception):
-    """A bounded queue is full. Nothing was accepted."""
+    """A bounded queue is full. Nothing was accepted; it may be tried again after `retry_after` microseconds."""
 
-    what: str
-    retry_after: int = field(default=1_000_000)
+    def __init__(self, what: str, retry_after: int = 1_000_000) -> None:
+        super().__init__(what)
+        self.what = what
+        self.retry_after = retry_after
 
 
 class EventNotYet(Exception):

@@ -9,7 +9,7 @@ from penstock_coordinator.core.run.events import Event, RunEnded, decode
 from penstock_coordinator.runtime.views import EventNotYet, SlowReader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from penstock_coordinator.ports import Journal, RunId
     from penstock_coordinator.runtime.actor import Actor
@@ -74,7 +74,7 @@ async def read_events(journal: Journal, run_id: RunId, from_seq: int) -> AsyncIt
         from_seq = records[-1].last_seq + 1
 
 
-async def follow(actor: Actor | None, journal: Journal, run_id: RunId, from_seq: int) -> AsyncIterator[Numbered]:
+async def follow(actor: Actor | None, journal: Journal, run_id: RunId, from_seq: int) -> AsyncGenerator[Numbered, None]:
     """The events from the number on, in order and without gaps; live until the run ends or its actor goes.
 
     Raises `EventNotYet` if the number is beyond the next event, `SlowReader` if the reader fell behind.
