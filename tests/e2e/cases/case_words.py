@@ -1,0 +1,27 @@
+"""How cases of our own are written: in the words of the public ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Case = tuple[dict[str, Any], dict[str, Any]]
+
+
+def step(name: str, *deps: str, do: Any = "ok", **more: Any) -> dict[str, Any]:
+    return {"id": name, "deps": list(deps), "do": do, **more}
+
+
+def given(*steps: dict[str, Any], inputs: dict[str, Any] | None = None, events: Any = (), **run: Any) -> dict[str, Any]:
+    return {"run": run, "steps": list(steps), "inputs": inputs or {}, "events": list(events)}
+
+
+def event(when: str, do: str) -> dict[str, str]:
+    return {"when": when, "do": do}
+
+
+def sleeping(seconds: float, then: Any = "ok") -> dict[str, Any]:
+    return {"sleep_s": seconds, "then": then}
+
+
+def retries(executions: int, **more: Any) -> dict[str, Any]:
+    return {"max_attempts": executions, **more}
