@@ -24,6 +24,7 @@ class ModelWorker:
     ready: bool = False
     queue: deque[Handle] = field(default_factory=deque)
     running: Handle | None = None
+    unheard: list[Outcome] = field(default_factory=list)
     dismissed: bool = False
     signalled: bool = False
     doomed: bool = False
@@ -42,8 +43,7 @@ class World:
         self.stream = 0
         self.connected = False
         self.tokens = 0
-        self.grant_seq = 0
-        self.grant_limit = 0
+        self.grant_seq = self.grant_limit = self.accepted = 0
         self.to_write: list[Lease] = []
         self.written: set[Handle] = set()
         self.newest: dict[LeaseKey, int] = {}
@@ -51,19 +51,28 @@ class World:
         self.owed: set[tuple[LeaseKey, int]] = set()
         """Results that were made and neither acknowledged nor disowned."""
         self.goodbye = False
+        self._busy = False
         self._kinds: dict[LeaseKey, str] = {}
 
     # --- what happens outside
 
     def post(self, message: said.Input) -> None:
+        """What follows is done now, or after what is being done."""
         self.inputs.append(message)
+        if not self._busy:
+            self._follow([])
+
+    def _follow(self, effects: list[do.Effect]) -> None:
+        self._busy = True
+        self._perform(effects)
         while self.inputs:
             self._perform(self.holder.handle(self.now, self.inputs.popleft()))
+        self._busy = False
 
     def open(self) -> None:
         self.stream += 1
         self.connected = True
-        self.grant_seq = self.grant_limit = 0
+        self.grant_seq = self.grant_limit = self.accepted = 0
         self.to_write.clear()
         self.post(said.StreamOpened(self.stream))
         self.say()
@@ -77,14 +86,16 @@ class World:
     def say(self) -> int:
         return self.holder.stamp(self.now)
 
-    def grant(self, keys: list[LeaseKey], kind: str, timeout: int | None) -> None:
+    def grant(self, keys: list[LeaseKey], kind: str, timeout: int | None, token: int | None = None) -> None:
         assert self.holder.session is not None
         grants = []
         for key in keys:
             self.tokens += 1
             self.grant_seq += 1
             self._kinds[key] = kind
-            grants.append(Grant(self.grant_seq, key, self.tokens, 1, timeout, 10 * SECOND, kind))
+            grants.append(
+                Grant(self.grant_seq, key, self.tokens if token is None else token, 1, timeout, 10 * SECOND, kind)
+            )
         self.post(said.Granted(self.stream, grants, self.holder.session.seq, TTL))
 
     def write(self) -> None:
@@ -95,7 +106,9 @@ class World:
         self.post(said.AcceptsWritten(handles, self.say()))
 
     def tick(self, until: int) -> None:
-        """Time goes on; what is due on the way happens when it is due."""
+        """Time goes on; what is due on the way happens when it is due. What workers said is heard before."""
+        for worker_id in list(self.workers):
+            self._hear_worker(worker_id)
         for _ in range(1_000):
             bounds = [bound for bound in (self.holder.next_deadline(), self.pool.next_deadline()) if bound is not None]
             due = min(bounds, default=until + 1)
@@ -103,7 +116,7 @@ class World:
                 break
             self.now = max(self.now, due)
             self._do(self.pool.handle_timer(self.now))
-            self._perform(self.holder.handle_timer(self.now, 0.5))
+            self._follow(self.holder.handle_timer(self.now, 0.5))
         else:
             raise AssertionError("the timers do not come to an end")
         self.now = max(self.now, until)
@@ -119,22 +132,41 @@ class World:
         handle = worker.queue.popleft()
         lease = self.holder.book.all[handle]
         if lease.deadline <= self.now:
+            self._hear_worker(worker_id)
             self._do(self.pool.refused(self.now, worker_id, [handle]))
             return
         key = lease.key
         assert not any(self._key_of(other) == key for other in self.workers.values()), "two attempts of one step run"
         worker.running = handle
 
-    def finish(self, worker_id: pools.WorkerId, ended: Ended, run_time: int) -> None:
+    def finish_unheard(self, worker_id: pools.WorkerId, ended: Ended, run_time: int) -> None:
+        """The attempt ends, and the agent has not read it yet."""
         worker = self.workers[worker_id]
-        handle, worker.running = worker.running, None
-        assert handle is not None
-        self._do(self.pool.finished(self.now, worker_id, [(handle, run_time)]))
-        self.post(said.AttemptsEnded([Outcome(handle, ended, b"%d" % handle, run_time)]))
+        assert worker.running is not None
+        worker.unheard.append(Outcome(worker.running, ended, b"%d" % worker.running, run_time))
+        worker.running = None
+
+    def finish(self, worker_id: pools.WorkerId, ended: Ended, run_time: int) -> None:
+        self.finish_unheard(worker_id, ended, run_time)
+        self._hear_worker(worker_id)
+
+    def _hear_worker(self, worker_id: pools.WorkerId) -> None:
+        worker = self.workers[worker_id]
+        outcomes, worker.unheard = worker.unheard, []
+        if outcomes:
+            done = [(outcome.handle, outcome.run_time) for outcome in outcomes]
+            self._do(self.pool.finished(self.now, worker_id, done))
+            self.post(said.AttemptsEnded(outcomes))
 
     def die(self, worker_id: pools.WorkerId) -> None:
+        self._hear_worker(worker_id)
         self._do(self.pool.exited(self.now, worker_id))
         del self.workers[worker_id]
+
+    def acknowledge(self, lease: Lease) -> None:
+        assert lease.result is not None
+        self.owed.discard((lease.key, lease.token))
+        self.post(said.ResultsAcked(self.stream, [(lease.key, lease.token, lease.result.result_id)]))
 
     def _key_of(self, worker: ModelWorker) -> LeaseKey | None:
         return None if worker.running is None else self.holder.book.all[worker.running].key
@@ -161,7 +193,8 @@ class World:
                     self.workers[decision.worker] = ModelWorker(decision.kind)
                 case pools.Signal():
                     worker = self.workers[decision.worker]
-                    assert worker.running in (decision.handle, None)
+                    unheard = [outcome.handle for outcome in worker.unheard]
+                    assert worker.running == decision.handle or decision.handle in unheard, "another attempt runs"
                     worker.signalled = True
                 case pools.KillWorker():
                     self.workers[decision.worker].doomed = True
@@ -181,6 +214,7 @@ class World:
                 self._end(decision.handles, Ended.NEVER_STARTED)
             case pools.Died():
                 worker = self.workers[decision.worker]
+                assert worker.running == decision.handle, "an attempt that never began is said to have died"
                 stopped = worker.doomed or worker.signalled
                 self._end([decision.handle], Ended.STOPPED if stopped else Ended.FAILED)
             case pools.Unstartable():
@@ -193,8 +227,11 @@ class World:
         for effect in effects:
             match effect:
                 case do.Accept():
+                    assert self.holder.session is not None
+                    self.accepted += len(effect.leases)
+                    assert self.accepted <= self.grant_limit, "more leases than credits"
                     for lease in effect.leases:
-                        assert lease.token > self.newest.get(lease.key, 0)
+                        assert lease.token > self.newest.get(lease.key, 0), "an older token was accepted"
                         self.newest[lease.key] = lease.token
                         self.owed = {each for each in self.owed if each[0] != lease.key}
                     self.to_write += effect.leases
@@ -235,6 +272,19 @@ class World:
         assert sum(worker.running is not None for worker in self.workers.values()) <= SLOTS
         self._check_results()
         self._check_places()
+        self._check_stops()
+
+    def _check_stops(self) -> None:
+        """What is to die is being killed, unless its end is known to the worker alone."""
+        for lease in self.holder.book.all.values():
+            if lease.killed and lease.phase is not Phase.FINISHED:
+                worker_id = self.pool.worker_of(lease.handle)
+                assert worker_id is not None
+                worker = self.workers[worker_id]
+                assert worker.doomed or worker.unheard, "an attempt that is to be killed lives on"
+        for worker_id, known in self.pool.workers.items():
+            if known.state is pools.WorkerState.LEAVING and not known.queue:
+                assert self.workers[worker_id].doomed or self.workers[worker_id].dismissed, "a worker is left over"
 
     def _check_results(self) -> None:
         for lease in self.holder.book.unacked.leases.values():
@@ -257,4 +307,5 @@ class World:
         assert set(placed) == given
         fed = [handle for worker in self.workers.values() for handle in worker.queue]
         running = [worker.running for worker in self.workers.values() if worker.running is not None]
-        assert sorted(fed + running) == sorted(queued)
+        unheard = [outcome.handle for worker in self.workers.values() for outcome in worker.unheard]
+        assert sorted(fed + running + unheard) == sorted(queued)
