@@ -1,0 +1,133 @@
+"""Small parts of the shell: settings, data folder, frames, lists cut into messages, what a trace shows."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_agent.core.session import SentTimes
+from penstock_agent.executors.channel import FrameBuffer, frame
+from penstock_agent.executors.worker.failures import failure_of
+from penstock_agent.main import main
+from penstock_agent.runtime.data_folder import DataFolder, FolderInUse
+from penstock_agent.runtime.own_log import JsonFormatter
+from penstock_agent.runtime.wire import MAX_ITEMS, MAX_MESSAGE_BYTES, in_messages, task_kind
+from penstock_agent.settings import AgentSettings
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PENSTOCK_ADDRESS", "PENSTOCK_AGENT_SLOTS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_settings_come_from_flags_then_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_ADDRESS", "host-a")
+    monkeypatch.setenv("PENSTOCK_AGENT_QUEUES", "a, b,a")
+    monkeypatch.setenv("PENSTOCK_AGENT_LABELS", "zone=1,kind=x=y")
+    monkeypatch.setenv("PENSTOCK_AGENT_RESOURCES", "gpu=2")
+    monkeypatch.setenv("PENSTOCK_AGENT_SLOTS", "7")
+    settings = AgentSettings()
+    assert (settings.address, settings.queues) == ("host-a:7400", ["a", "b"])
+    assert (settings.labels, settings.resources, settings.slots) == ({"zone": "1", "kind": "x=y"}, {"gpu": 2.0}, 7)
+    given: dict[str, Any] = {"slots": 3, "address": "host-b:1"}
+    assert (AgentSettings(**given).slots, AgentSettings(**given).address) == (3, "host-b:1")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--slots", "0"], "slots"),
+        (["-l", "novalue"], "name=value"),
+        (["--resource", "gpu=many"], "resources"),
+        (["-q", "a b"], "queue"),
+        (["--id", "a/b"], "id"),
+        (["--address", "host:port"], "host:port"),
+    ],
+)
+def test_a_bad_flag_is_named(flags: list[str], said: str) -> None:
+    result = CliRunner().invoke(main, flags)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_the_data_folder_keeps_the_name_and_belongs_to_one(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path / "data")
+    name = folder.agent_id("")
+    assert folder.agent_id("given") == "given"
+    (folder.work / "left").write_text("x")
+    with pytest.raises(FolderInUse, match="--data-dir"):
+        DataFolder(tmp_path / "data")
+    folder.close()
+    again = DataFolder(tmp_path / "data")
+    assert again.agent_id("") == name
+    assert list(again.work.iterdir()) == []
+    again.close()
+
+
+def test_frames_are_found_however_the_bytes_come() -> None:
+    payloads = [b"", b"a", b"b" * 70_000]
+    data = b"".join(map(frame, payloads))
+    for size in (1, 3, 1000, len(data)):
+        buffer = FrameBuffer()
+        found = [each for at in range(0, len(data), size) for each in buffer.feed(data[at : at + size])]
+        assert found == payloads
+    with pytest.raises(ValueError, match="frame"):
+        FrameBuffer().feed(b"\xff\xff\xff\xff")
+
+
+def test_lists_are_cut_by_bytes_and_by_count() -> None:
+    small = [wire.LeaseRef(token=number) for number in range(MAX_ITEMS * 2 + 1)]
+    assert [len(part) for part in in_messages(small)] == [MAX_ITEMS, MAX_ITEMS, 1]
+    large = [wire.StepResult(output=b"x" * 300_000) for _ in range(7)]
+    parts = list(in_messages(large))
+    assert [len(part) for part in parts] == [3, 3, 1]
+    for part in parts:
+        message = wire.AgentMessage(seq=2**60, results=wire.Results(results=part))
+        assert message.ByteSize() <= MAX_MESSAGE_BYTES
+
+
+def test_an_unknown_kind_of_task_is_refused() -> None:
+    with pytest.raises(ValueError, match="cannot run"):
+        task_kind(wire.TaskSpec())
+
+
+def test_sent_times_are_never_later_than_the_truth() -> None:
+    sent = SentTimes()
+    for seq in range(1, 2_000):
+        sent.record(seq, seq * 100)
+    assert len(sent) == 200
+    at = sent.at(1_005)
+    assert at is not None
+    assert 1_005 * 100 - 1_000 <= at <= 1_005 * 100
+    assert len(sent) < 110
+    assert sent.at(5) is None
+
+
+def test_a_trace_shows_user_code_alone_and_survives_bad_exceptions() -> None:
+    class Hostile(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    try:
+        raise Hostile
+    except Hostile as error:
+        failure = failure_of(error, "UserError", str(Path(__file__).parent) + "/")
+    assert "cannot be had" in failure.message
+    assert 'File "test_agent_edges.py"' in failure.traceback
+    assert failure.error_class.endswith("Hostile")
+    long = failure_of(ValueError("ä" * 10_000), "UserError")
+    assert len(long.message.encode()) <= 8192
+
+
+def test_the_agents_own_log_is_an_object_per_line() -> None:
+    record = logging.LogRecord("penstock", logging.INFO, "", 0, "hello %s", ("you",), None)
+    record.session = 3
+    line = json.loads(JsonFormatter().format(record))
+    assert (line["message"], line["level"], line["session"]) == ("hello you", "info", 3)
