@@ -100,9 +100,9 @@ class Agent:
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
-        self._left = asyncio.Event()
-        self._last_reason = ""
         self._loop = asyncio.get_running_loop()
+        self._left: asyncio.Future[str] = self._loop.create_future()
+        """Why the agent leaves, once it may; or what must not happen, and did."""
 
     # --- its life
 
@@ -118,17 +118,19 @@ class Agent:
         log.info(
             "agent %s starts", self._identity.agent_id, extra={"address": self._settings.address, "pid": os.getpid()}
         )
-        left = self._loop.create_task(self._left.wait())
+        ends: list[asyncio.Future[Any]] = [self._left, connection, logs]
         try:
-            done, _ = await asyncio.wait({left, connection, logs}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for task in (connection, logs):
+                if task.done():
+                    task.result()
+            reason = self._left.result()
             self._logs.close()
             await asyncio.wait({logs}, timeout=LAST_LINES_WITHIN)
-            self._connection.leave(wire.AgentMessage(goodbye=wire.Goodbye(reason=self._last_reason)))
+            self._connection.leave(wire.AgentMessage(goodbye=wire.Goodbye(reason=reason)))
             await asyncio.wait({connection}, timeout=GOODBYE_WITHIN)
         finally:
-            await self._end(left, connection, logs)
+            await self._end(connection, logs)
         log.info("agent %s has left", self._identity.agent_id)
 
     async def _end(self, *tasks: asyncio.Task[Any]) -> None:
@@ -175,12 +177,20 @@ class Agent:
     def post(self, message: said.Input) -> None:
         """Something happened. What follows from it is done at once, or after what is being done."""
         self._inputs.append(message)
-        if self._busy:
-            return
+        if not self._busy:
+            self._follow([])
+
+    def _follow(self, effects: list[do.Effect]) -> None:
+        """An error in here leaves the agent not knowing what it holds: it ends, and is started anew."""
         self._busy = True
         try:
+            self._perform(effects)
             while self._inputs:
                 self._perform(self._holder.handle(clock.now(), self._inputs.popleft()))
+        except Exception as error:
+            if not self._left.done():
+                self._left.set_exception(error)
+            raise
         finally:
             self._busy = False
         self._set_timer()
@@ -201,14 +211,7 @@ class Agent:
         deadline = self._executor.next_deadline()
         if deadline is not None and deadline <= now:
             self._executor.handle_timer()
-        self._busy = True
-        try:
-            self._perform(self._holder.handle_timer(now, random.random()))  # noqa: S311 - spreads heartbeats
-            while self._inputs:
-                self._perform(self._holder.handle(clock.now(), self._inputs.popleft()))
-        finally:
-            self._busy = False
-        self._set_timer()
+        self._follow(self._holder.handle_timer(now, random.random()))  # noqa: S311 - spreads heartbeats
 
     def _perform(self, effects: list[do.Effect]) -> None:
         for effect in effects:
@@ -233,8 +236,7 @@ class Agent:
                     after = effect.reconnect_after
                     self._connection.close_stream(None if after is None else after / 1e6)
                 case do.SendGoodbye():
-                    self._last_reason = effect.reason
-                    self._left.set()
+                    self._left.set_result(effect.reason)
                 case _:
                     self._say(effect)
 

@@ -80,7 +80,10 @@ class Connection:
     async def run(self) -> None:
         while not self._leaving.is_set():
             address, self._next_address = self._next_address or self._home, None
+            opened_at = asyncio.get_running_loop().time()
             await self._one_stream(address)
+            if asyncio.get_running_loop().time() - opened_at > MOST_BACKOFF:
+                self._backoff = FIRST_BACKOFF
             await self._pause()
 
     def use_address(self, address: str) -> None:
@@ -143,7 +146,6 @@ class Connection:
                 assert isinstance(message, wire.CoordinatorMessage)
                 if self._listener.stream_says(message):
                     too_late.cancel()
-                    self._backoff = FIRST_BACKOFF
         finally:
             too_late.cancel()
 

@@ -128,7 +128,7 @@ def with_grandchildren(path):
 
 def print_without_release():
     import ctypes
-    size = 1_000_000
+    size = 400_000
     return ctypes.PyDLL(None).write(1, b"x" * size, size) == size
 
 def hog():
@@ -371,7 +371,7 @@ async def test_what_waits_behind_a_long_step_runs_elsewhere(
     nap = coordinator.function(digest, "steps:nap")
     for _ in range(30):
         await coordinator.run(nap, inputs={"duration": 0})
-    (long,) = await coordinator.grant(nap, inputs={"duration": 3})
+    (long,) = await coordinator.grant(nap, inputs={"duration": 2})
     short = await coordinator.grant(nap, 6, inputs={"duration": 0})
     for ref in short:
         await coordinator.result(ref)

@@ -10,6 +10,7 @@ from penstock_agent.executors.channel import Failure
 
 LONGEST_MESSAGE = 8 * 1024
 LONGEST_TRACEBACK = 32 * 1024
+LONGEST_NAME = 500
 MOST_BASES = 16
 
 _OWN_FILES = (str(Path(__file__).parent), "<frozen importlib", "<frozen runpy")
@@ -45,7 +46,8 @@ def _message(error: BaseException) -> str:
 
 
 def _class_name(cls: type) -> str:
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    return _cut(name, LONGEST_NAME)
 
 
 def _trace(error: BaseException) -> str:

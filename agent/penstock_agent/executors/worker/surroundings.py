@@ -97,6 +97,8 @@ class Surroundings:
 def empty_folder(folder: str) -> None:
     """Exists, and holds nothing."""
     path = Path(folder)
+    if path.is_symlink():  # what a step put there in the folder's place is not the step's to be emptied
+        path.unlink()
     path.mkdir(parents=True, exist_ok=True)
     for entry in path.iterdir():
         if entry.is_dir() and not entry.is_symlink():
