@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import fcntl
 import gc
 import json
@@ -56,6 +57,8 @@ LOG_PATIENCE = 5.0
 COLLECT_AFTER = 50_000
 """Allocations between looks for garbage among the youngest objects: what a turn makes goes by reference count, and
 looking through what lives long costs latency for nothing."""
+M_ARENA_MAX = -8
+"""Of malloc.h."""
 
 
 class CannotStart(Exception):
@@ -170,11 +173,19 @@ def _settle_memory() -> None:
     gc.set_threshold(COLLECT_AFTER, 20, 50)
 
 
+def _share_one_arena() -> None:
+    """Threads get no arenas of malloc of their own: gRPC's fill them with messages that the loop frees, and of large
+    ones hundreds of megabytes stay behind. Counts for threads that begin later; other allocators do without."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
 async def serve(settings: Settings, *, migrates: bool) -> None:
     """Raises `CannotStart`, and what ended the coordinator if it was not a signal."""
+    _share_one_arena()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -15,7 +15,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from penstock_coordinator.api.errors import CallError, internal, translate, wire_status
+from penstock_coordinator.api.errors import CallError, WireStatus, internal, translate, wire_status
 
 if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -76,14 +76,21 @@ class _Call:
             self._check()
             return self._encode(response)
         except Exception as error:
-            await self._abort(error, context)
+            status = self._status(error, context)
+        # gRPC keeps what `abort` raises in the call, and the call is a local of this frame: a cycle, which lives on
+        # until garbage is collected. So it is raised when neither the request nor the first error hang on it.
+        del request
+        return await context.abort(status.code, status.details, status.trailing_metadata)
 
     async def answer_many(self, request: Any, context: Context) -> None:
         try:
             await _run_streaming(self._behaviour, self._request(request), context)
             self._check()
+            return
         except Exception as error:
-            await self._abort(error, context)
+            status = self._status(error, context)
+        del request
+        await context.abort(status.code, status.details, status.trailing_metadata)
 
     def _request(self, request: Any) -> Any:
         return request if self._handler.request_streaming else self._decode(request)
@@ -100,12 +107,11 @@ class _Call:
         if self._malformed:
             raise DecodeError
 
-    async def _abort(self, error: Exception, context: Context) -> None:
-        """Raises what ends the call. Cancellation is no Exception and never comes here."""
+    def _status(self, error: Exception, context: Context) -> WireStatus:
+        """What the call is to be ended with. Cancellation is no Exception and never comes here."""
         if isinstance(error, grpc.aio.AbortError) or context.done():
             raise error
-        status = wire_status(translate(error) or self._unforeseen(error))
-        await context.abort(status.code, status.details, status.trailing_metadata)
+        return wire_status(translate(error) or self._unforeseen(error))
 
     def _unforeseen(self, error: Exception) -> CallError:
         error_id = secrets.token_hex(8)

@@ -26,19 +26,21 @@ if TYPE_CHECKING:
 AREAS = sorted({name.partition(":")[0] for name in OWN_BAD_INPUTS})
 SECONDS, LARGE_SECONDS, LARGE_BYTES = 5.0, 30.0, 10 << 20
 MESSAGE_BYTES = 4_096
+LEFT_BYTES = 100 << 20
+"""Twice what is seen. When requests lived on in the errors that they led to, it was 280 MB."""
 _INSIDES = re.compile(r"Traceback|File \"|asyncpg|SELECT |INSERT |site-packages|/penstock_coordinator/")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def memory(system: DevSystem) -> Iterator[None]:
-    """The coordinator's memory, before and after everything here."""
+    """What was refused leaves nothing behind, in the memory of the coordinator either: requests have up to 40 MB."""
     with system.client() as client:
         client.create_pipeline(base())
     process = psutil.Process(system.pid("coordinator"))
     before = process.memory_info().rss
     yield
     assert process.is_running()
-    assert process.memory_info().rss - before < 200 << 20
+    assert process.memory_info().rss - before < LEFT_BYTES
 
 
 @pytest.mark.parametrize("area", AREAS)
