@@ -39,6 +39,7 @@ class Played:
 
 
 def play(client: SyncClient, given: dict[str, Any], folder: Path, name: str = "") -> Played:
+    folder.mkdir(exist_ok=True)
     ledger = folder / "ledger"
     bundle = build_bundle(SCRIPTED)
     client.upload_bundle(bundle)

@@ -22,11 +22,11 @@ class Execution:
 
 
 def read_ledger(path: Path) -> list[Execution]:
-    """In the order of their starts."""
-    found: dict[tuple[str, int | None, int], Execution] = {}
+    """In the order of their starts, of all runs that wrote here: one too many shows as executions too many."""
+    found: dict[tuple[str, str, int | None, int], Execution] = {}
     for line in path.read_text().splitlines() if path.exists() else []:
-        step, item, attempt, what, at = json.loads(line)
-        key = (step, item, attempt)
+        run, step, item, attempt, what, at = json.loads(line)
+        key = (run, step, item, attempt)
         if what == "start":
             assert key not in found, f"{key} ran twice as the same attempt"
             found[key] = Execution(step, item, attempt, at)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.e2e.cases.case_runs import play
 from tests.e2e.cases.case_verdicts import differences
-from tests.e2e.cases.case_words import given, step
+from tests.e2e.cases.case_words import event, given, step
 from tests.e2e.cases.neutral_conditions import UnknownInCase
 from tests.e2e.cases.neutral_pipelines import specification
 from tests.e2e.cases.own_semantics import OWN_CASES
@@ -103,3 +103,28 @@ def test_a_script_that_nobody_understands_fails(client: SyncClient, tmp_path: Pa
     played = play(client, given(step("a", do={"teleport": 1}, allow_failure=False)), tmp_path)
     assert differences(played, {"run": "SUCCEEDED"}) != []
     assert "nobody taught" in played.run.reason
+
+
+WRONG = {
+    "run": "FAILED",
+    "steps": {"a": "FAILED"},
+    "executions": {"a": 2},
+    "outputs": {"a": True},
+    "order": [["b", "a"]],
+    "overlap": [["a", "b"]],
+    "max_total_s": 0.001,
+    "min_total_s": 60,
+    "same_run_id": False,
+    "second_submission": "ALREADY_EXISTS",
+    "reasons": {"a": "Timeout"},
+    "most_at_once": 0,
+}
+
+
+def test_every_kind_of_expectation_can_fail(client: SyncClient, tmp_path: Path) -> None:
+    """A verdict that says yes to everything would be worth nothing."""
+    told = given(step("a", do={"output": 1}), step("b", "a"), events=[event("at once", "submit_again_same")])
+    played = play(client, told, tmp_path / "played")
+    assert [what for what, wanted in WRONG.items() if not differences(played, {what: wanted})] == []
+    with pytest.raises(UnknownInCase):
+        differences(played, {"weather": "fair"})

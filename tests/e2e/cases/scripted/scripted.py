@@ -53,7 +53,7 @@ def perform(script: dict[str, Any], ledger: str, item: Any = None, **inputs: Any
 def write(ledger: str, what: str) -> None:
     """One line, in one append: lines of several processes do not mix."""
     here = context.current()
-    line = [here.step, here.item, here.attempt, what, time.monotonic_ns()]
+    line = [here.run_id, here.step, here.item, here.attempt, what, time.monotonic_ns()]
     descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         os.write(descriptor, json.dumps(line).encode() + b"\n")
