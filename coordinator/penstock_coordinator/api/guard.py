@@ -77,10 +77,11 @@ class _Call:
             return self._encode(response)
         except Exception as error:
             status = self._status(error, context)
-        # gRPC keeps what `abort` raises in the call, and the call is a local of this frame: a cycle, which lives on
-        # until garbage is collected. So it is raised when neither the request nor the first error hang on it.
-        del request
-        return await context.abort(status.code, status.details, status.trailing_metadata)
+        # gRPC keeps in the call what `abort` raises. With the call as a local of this frame, or of one of the first
+        # error's, that would be a cycle, and all of it, requests too, would live on until garbage is collected.
+        ending = context.abort(status.code, status.details, status.trailing_metadata)
+        del request, context
+        return await ending
 
     async def answer_many(self, request: Any, context: Context) -> None:
         try:
@@ -89,8 +90,9 @@ class _Call:
             return
         except Exception as error:
             status = self._status(error, context)
-        del request
-        await context.abort(status.code, status.details, status.trailing_metadata)
+        ending = context.abort(status.code, status.details, status.trailing_metadata)
+        del request, context
+        await ending
 
     def _request(self, request: Any) -> Any:
         return request if self._handler.request_streaming else self._decode(request)
