@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock_coordinator.core.run.events import RunEnded
+from penstock_coordinator.core.run.events import Failure, RunEnded
 from penstock_coordinator.core.run.ledger import Ledger
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState
@@ -25,7 +25,13 @@ def failure_reason(run: Run) -> str:
     """Names the first failure that is not allowed."""
     assert run.first_failure is not None
     step, item, failure = run.first_failure
-    text = f'step "{run.display_name(step, item)}" failed: {failure.reason}'
+    text = f'step "{run.display_name(step, item)}" failed: {_kind(failure)}'
     if failure.message:
         text += f": {failure.message}"
     return text if len(text) <= REASON_LIMIT else text[: REASON_LIMIT - 1] + "…"
+
+
+def _kind(failure: Failure) -> str:
+    """What people call it: of an exception that user code raised, its class."""
+    raised = failure.error_class.rpartition(".")[2] if failure.reason == "UserError" else ""
+    return raised or failure.reason
