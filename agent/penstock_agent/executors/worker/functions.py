@@ -20,6 +20,7 @@ from penstock_agent.executors.worker.json_output import Unserialisable, to_json,
 from penstock_agent.executors.worker.stopping import StopSwitch
 from penstock_agent.executors.worker.surroundings import Surroundings
 from penstock_agent.executors.worker.usage import Usage
+from penstock_agent.executors.worker.user_logging import show_from_info
 
 
 class NotFound(Exception):
@@ -86,6 +87,7 @@ class FunctionRunner:
 
     def _resolve(self, work: FunctionWork) -> Callable[..., Any]:
         found: Any = importlib.import_module(work.module)
+        show_from_info()
         for name in work.qualname.split("."):
             try:
                 found = getattr(found, name)
