@@ -229,6 +229,9 @@ class RunIndex(Protocol):
     async def outputs(self, run_id: RunId, step: int) -> list[tuple[int, bytes]]:
         """(item, output) of the step's COMPLETED step runs, by item."""
 
+    async def outputs_size(self, run_id: RunId, step: int) -> int:
+        """How many bytes `outputs` gives."""
+
     async def find_request(self, scope: str, method: str, request_id: str) -> RequestRow | None: ...
 
     async def remember_request(self, request: RequestRow, now: int) -> Repeated | None:

@@ -159,6 +159,7 @@ async def test_only_the_newest_generation_of_a_step_run_counts(stores: Stores) -
 
     assert await stores.runs.step_runs(run, (1, -1), (1, -1)) == [step_run(1, generation=2)]
     assert await stores.runs.outputs(run, 2) == [(1, b"1")]
+    assert await stores.runs.outputs_size(run, 2) == 1
 
 
 async def test_outputs_are_those_of_completed_step_runs_by_item(stores: Stores) -> None:
@@ -169,6 +170,7 @@ async def test_outputs_are_those_of_completed_step_runs_by_item(stores: Stores) 
     assert await stores.runs.outputs(run, 1) == [(0, b"0"), (2, b"2"), (11, b"11")]
     assert await stores.runs.outputs(run, 2) == [(-1, b"other")]
     assert await stores.runs.outputs(run, 3) == []
+    assert [await stores.runs.outputs_size(run, step) for step in (1, 2, 3)] == [4, 5, 0]
 
 
 async def test_attempts_are_read_oldest_first(stores: Stores) -> None:

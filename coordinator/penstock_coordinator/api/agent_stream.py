@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -25,6 +26,8 @@ from penstock_coordinator.runtime.fleet import Superseded, UnsupportedProtocol
 from penstock_coordinator.runtime.session import AgentSession, microseconds
 
 if TYPE_CHECKING:
+    from google.protobuf.duration_pb2 import Duration
+
     from penstock_coordinator.runtime.fleet import Fleet
     from penstock_coordinator.runtime.supervisor import Supervisor
 
@@ -35,6 +38,8 @@ FAREWELL_SECONDS = 1.0
 """How long the last words may take to be written."""
 MAX_MESSAGE_BYTES = 1 << 20
 FAILURE_BYTES = 8 * 1024
+LONGEST_SPAN = 100 * 366 * 24 * 3_600 * 1_000_000
+"""Microseconds."""
 
 _decode_json = msgspec.json.Decoder().decode
 
@@ -133,8 +138,9 @@ class AgentStream:
         except Unavailable:
             self._refuse(grpc.StatusCode.UNAVAILABLE, "the database is away: come back")
         except Exception:
-            log.exception("session_failed")
-            self._refuse(grpc.StatusCode.INTERNAL, "the coordinator failed at what this agent said: see its log")
+            if not self._over.is_set():  # else it is the transport's word that the call has been ended
+                log.exception("session_failed")
+                self._refuse(grpc.StatusCode.INTERNAL, "the coordinator failed at what this agent said: see its log")
         finally:
             self._over.set()
 
@@ -238,6 +244,9 @@ def _check_hello(hello: wire.Hello) -> None:
             raise MalformedWord(f"hello.{name}: needs 1 to 128 printable characters")
     if not 1 <= hello.slots <= 10_000:
         raise MalformedWord("hello.slots: needs 1 to 10,000")
+    for name, amount in hello.resources.items():
+        if not 0 <= amount < math.inf:
+            raise MalformedWord(f"hello.resources.{name[:128]}: needs a finite number, 0 or more")
     for held in hello.held_leases:
         if len(held.lease.run_id) != 16:
             raise MalformedWord("hello.held_leases.lease.run_id: needs 16 bytes")
@@ -251,9 +260,9 @@ def _stale(result: wire.StepResult) -> wire.ResultAck:
 def _attempt_ended(result: wire.StepResult, session: int, now: int, supervisor: Supervisor) -> AttemptEnded:
     lease = result.lease
     report = AttemptReport(
-        run_duration=microseconds(result.run_duration),
-        cpu_duration=microseconds(result.cpu_duration),
-        peak_memory_bytes=result.peak_memory_bytes,
+        run_duration=_span(result.run_duration),
+        cpu_duration=_span(result.cpu_duration),
+        peak_memory_bytes=max(result.peak_memory_bytes, 0),
         exit_code=result.exit_code if result.HasField("exit_code") else None,
         metrics=tuple(result.metrics.items()),
         metadata=tuple(result.metadata.items()),
@@ -287,6 +296,11 @@ def _attempt_ended(result: wire.StepResult, session: int, now: int, supervisor: 
     )
 
 
+def _span(told: Duration) -> int:
+    """Microseconds; what no attempt can have taken is cut to what everybody can store and show."""
+    return min(max(microseconds(told), 0), LONGEST_SPAN)
+
+
 def _output_problem(output: bytes, limit: int) -> Failure | None:
     """The agent checks outputs before it sends them: this is against a broken one."""
     if len(output) > limit:
@@ -296,4 +310,6 @@ def _output_problem(output: bytes, limit: int) -> Failure | None:
             _decode_json(output)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return Failure("OutputUnserialisable", "the output is no JSON text in UTF-8")
+        except RecursionError:
+            return Failure("OutputUnserialisable", "the output is nested too deeply: make it flatter")
     return None

@@ -26,6 +26,7 @@ from penstock_coordinator.runtime.views import (
     EventNotYet,
     NotAccepted,
     NotConnected,
+    OutputTooLarge,
     Overloaded,
     SlowReader,
     Stopping,
@@ -192,6 +193,9 @@ _TRANSLATIONS: dict[type[Exception], _Translation] = {
     Stopping: _stopping,
     Fenced: _stopping,
     Overloaded: _overloaded,
+    OutputTooLarge: lambda _: exhausted(
+        "OUTPUT_TOO_LARGE", "the output is too large for one message: get the items one by one"
+    ),
     NotAccepted: _not_accepted,
     UnknownRun: lambda _: unknown_run(),
     UnknownStepRun: lambda _: not_found(

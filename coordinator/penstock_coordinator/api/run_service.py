@@ -12,7 +12,7 @@ from penstock.v1 import run_service_pb2 as pb
 from penstock.v1.run_service_pb2_grpc import RunServiceServicer
 from penstock_coordinator.api.encoding import runs as encode
 from penstock_coordinator.api.encoding.events import EventEncoder
-from penstock_coordinator.api.errors import exhausted, invalid, not_found
+from penstock_coordinator.api.errors import invalid, not_found
 from penstock_coordinator.api.fields import (
     count_of,
     item_of,
@@ -30,7 +30,7 @@ from penstock_coordinator.core.plan.naming import quoted, suggestion
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import LogFilter, RequestRow, RunFilter
-from penstock_coordinator.runtime.views import EventNotYet
+from penstock_coordinator.runtime.views import EventNotYet, OutputTooLarge
 
 if TYPE_CHECKING:
     from penstock_coordinator.api.guard import Context
@@ -167,7 +167,7 @@ class RunService(RunServiceServicer):
         encode.describe_newest(message, attempts)
         response = pb.GetStepRunResponse(step_run=message, attempts=[encode.attempt(each) for each in attempts])
         if response.ByteSize() > MAX_MESSAGE_BYTES:
-            raise exhausted("OUTPUT_TOO_LARGE", "the output is too large for one message: get the items one by one")
+            raise OutputTooLarge
         return response
 
     async def TailLogs(self, request: pb.TailLogsRequest, context: Context) -> AsyncIterator[pb.TailLogsResponse]:

@@ -47,7 +47,7 @@ class Granter:
 
     def _send(self, actor: Actor, session: AgentSession, lease: Lease) -> None:
         try:
-            grant = self._build(actor, session, lease)
+            grant = self._build(actor, session, lease, {})
         except NotCached:
             task = asyncio.create_task(self._read_and_send(actor, session, lease))
             self._reading.add(task)
@@ -66,29 +66,36 @@ class Granter:
         session.grant(grant)
 
     async def _read_and_send(self, actor: Actor, session: AgentSession, lease: Lease) -> None:
-        """The inputs are not in memory: read them, while others go on."""
+        """The inputs are not in memory: read them, while others go on. What was read is kept until the grant is built:
+        the cache may be too small for all of it."""
+        read: dict[int, bytes] = {}
         while self._supervisor.fleet.leases.find(lease.key) is lease:
             if lease.stop is not None:
                 self._drop(actor, lease, "stopped_before_start")
                 return
             try:
-                grant = self._build(actor, session, lease)
-            except NotCached as missing:
-                await self._read(actor, missing.step)
-                continue
+                try:
+                    grant = self._build(actor, session, lease, read)
+                except NotCached as missing:
+                    await self._read(actor, missing.step, read)
+                    continue
             except UnresolvableInput as error:
                 self._unresolvable(actor, lease, str(error))
                 return
             self._deliver(session, lease, grant)
             return
 
-    async def _read(self, actor: Actor, step: int) -> None:
+    async def _read(self, actor: Actor, step: int, read: dict[int, bytes]) -> None:
         try:
-            await read_output(self._supervisor.outputs, self._supervisor.stores.runs, actor, step)
+            read[step] = await read_output(self._supervisor.outputs, self._supervisor.stores.runs, actor, step)
         except Unavailable:
             await asyncio.sleep(RETRY_READ)
 
-    def _build(self, actor: Actor, session: AgentSession, lease: Lease) -> wire.LeaseGrant:
+    def _output(self, actor: Actor, step: int, read: dict[int, bytes]) -> bytes:
+        found = read.get(step)
+        return cached_output(self._supervisor.outputs, actor, step) if found is None else found
+
+    def _build(self, actor: Actor, session: AgentSession, lease: Lease, read: dict[int, bytes]) -> wire.LeaseGrant:
         run_id, step_number, item = lease.key
         plan = actor.plan
         step = plan.steps[step_number]
@@ -102,7 +109,7 @@ class Granter:
                 step,
                 actor.parameters,
                 actor.run.item_value(step_number, item) if item >= 0 else None,
-                lambda upstream: cached_output(self._supervisor.outputs, actor, upstream),
+                lambda upstream: self._output(actor, upstream, read),
             )
         name = step.name if item < 0 else f"{step.name}[{item}]"
         grant = wire.LeaseGrant(

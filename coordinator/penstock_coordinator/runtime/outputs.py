@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, TypeAlias
 
+from penstock_coordinator.core.plan.naming import quoted
+from penstock_coordinator.core.plan.values import check_size
 from penstock_coordinator.core.run.states import StepState
 
 if TYPE_CHECKING:
@@ -52,7 +54,8 @@ class NotCached(Exception):
 
 
 def cached_output(cache: OutputCache, actor: Actor, step: int) -> bytes:
-    """The whole output of an upstream step as JSON; null if it is not COMPLETED. Raises `NotCached`."""
+    """The whole output of an upstream step as JSON; null if it is not COMPLETED. Raises `NotCached`, and
+    `UnresolvableInput` if it is too large."""
     run = actor.run
     if run.state_of(step) != StepState.COMPLETED:
         return b"null" if run.items_of(step) is None else _joined(cache, actor, step)
@@ -72,6 +75,7 @@ def _joined(cache: OutputCache, actor: Actor, step: int) -> bytes:
     states = actor.run.items_of(step)
     assert states is not None
     parts: list[bytes] = []
+    size = len(states)
     for item, state in enumerate(states):
         if state != StepState.COMPLETED:
             parts.append(b"null")
@@ -80,14 +84,21 @@ def _joined(cache: OutputCache, actor: Actor, step: int) -> bytes:
         if part is None:
             raise NotCached(step)
         parts.append(part)
+        size += len(part)
+        _check(actor, step, size)
     whole = b"[" + b",".join(parts) + b"]"
     if actor.run.state_of(step).at_rest:
         cache.put((actor.run_id, step, -1), whole)
     return whole
 
 
+def _check(actor: Actor, step: int, size: int) -> None:
+    check_size(f"the output of the step {quoted(actor.plan.steps[step].name)} has", size)
+
+
 async def read_output(cache: OutputCache, index: RunIndex, actor: Actor, step: int) -> bytes:
-    """As `cached_output`, from the database. Raises `Unavailable`."""
+    """As `cached_output`, from the database. Raises `Unavailable` and `UnresolvableInput`."""
+    _check(actor, step, await index.outputs_size(actor.run_id, step))
     rows = dict(await index.outputs(actor.run_id, step))
     states = actor.run.items_of(step)
     if states is None:

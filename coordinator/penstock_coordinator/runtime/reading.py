@@ -19,6 +19,7 @@ from penstock_coordinator.runtime.projection import decode_attempt, decode_failu
 from penstock_coordinator.runtime.views import (
     AttemptView,
     FailureView,
+    OutputTooLarge,
     RunView,
     StepRunView,
     Stopping,
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 WHOLE = -1
 MAX_FAILURE_MESSAGE = 8 << 10
+MOST_JOINED_BYTES = 64 << 20
+"""The outputs of a map's items are put together for a reader up to here: more fits into no message."""
 
 
 class States(Protocol):
@@ -134,6 +137,8 @@ class Reader:
         return replace(view, failure=replace(failure, message=(where + failure.message)[:MAX_FAILURE_MESSAGE]))
 
     async def _joined(self, run_id: RunId, source: States, step: int) -> bytes:
+        if await self._index.outputs_size(run_id, step) > MOST_JOINED_BYTES:
+            raise OutputTooLarge
         outputs = dict(await self._index.outputs(run_id, step))
         count = len(source.items_of(step) or b"")
         return b"[" + b",".join(outputs.get(item, b"null") for item in range(count)) + b"]"

@@ -103,6 +103,10 @@ class Stopping(Exception):
     """The coordinator is shutting down or lost its right to write: ask again elsewhere or later."""
 
 
+class OutputTooLarge(Exception):
+    """The outputs of all items of a mapped step are too much to be read at once."""
+
+
 class Overloaded(Exception):
     """A bounded queue is full. Nothing was accepted; it may be tried again after `retry_after` microseconds."""
 

@@ -28,6 +28,7 @@ class ScriptedAgent:
         self.slots = slots
         self.queues = ["default"]
         self.labels: dict[str, str] = {}
+        self.resources: dict[str, float] = {}
         self.held: list[wire.HeldLease] = []
         self.grants: deque[wire.LeaseGrant] = deque()
         self.acks: list[wire.ResultAck] = []
@@ -51,6 +52,7 @@ class ScriptedAgent:
                 boot_id=self.boot_id,
                 queues=self.queues,
                 labels=self.labels,
+                resources=self.resources,
                 slots=self.slots,
                 held_leases=self.held,
             )

@@ -70,6 +70,9 @@ class MemoryRunIndex:
         rows = await self.step_runs(run_id, (step, -1 << 31), (step, (1 << 31) - 1))
         return [(row.item, row.output or b"") for row in rows if row.state == _COMPLETED]
 
+    async def outputs_size(self, run_id: RunId, step: int) -> int:
+        return sum(len(output) for _, output in await self.outputs(run_id, step))
+
     async def find_request(self, scope: str, method: str, request_id: str) -> RequestRow | None:
         await reached(self._database)
         kept = self._database.requests.get((scope, method, request_id))

@@ -66,6 +66,10 @@ class PostgresRunIndex:
         rows = await self._database.fetch(_QUERIES["outputs"], run_id, step)
         return [(row["item"], row["output"]) for row in rows]
 
+    async def outputs_size(self, run_id: RunId, step: int) -> int:
+        size: int = await self._database.fetch_value(_QUERIES["outputs_size"], run_id, step)
+        return size
+
     async def find_request(self, scope: str, method: str, request_id: str) -> RequestRow | None:
         row = await self._database.fetch_row(requests.QUERIES["find"], requests.packed_key(scope, method, request_id))
         return None if row is None else RequestRow(RequestKey(scope, method, request_id, row["digest"]), row["answer"])

@@ -53,8 +53,13 @@ class Capacity:
         for name, amount in line.resources:
             if amount > 0:
                 free = self.resources.get(name, 0.0) - self.used.get(name, 0.0)
-                # A hair of tolerance: thirds of a core must add up to a core.
-                room = min(room, int(free / amount + 1e-9))
+                # A hair of tolerance: thirds of a core must add up to a core. Compared as floats: of next to nothing
+                # infinitely many fit, and infinity is no int.
+                fits = free / amount + 1e-9
+                if fits < 1:
+                    return 0
+                if fits < room:
+                    room = int(fits)
         return max(room, 0)
 
     def promise(self, line: Line, count: int) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "InvalidJson",
     "NoSuchPath",
     "UnresolvableInput",
+    "check_size",
     "dump",
     "extract",
     "follow",
@@ -36,6 +37,9 @@ __all__ = [
 ]
 
 NULL = b"null"
+INPUTS_BYTES = 32 << 20
+"""Of the inputs of one attempt in all, and of one output that is read for them. They travel as one message, and gRPC
+ends the stream at 64 MiB."""
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -63,6 +67,15 @@ def _no_number(name: str) -> NoReturn:
 def dump(value: Json) -> bytes:
     """Compact ASCII. Members keep their order. Raises `ValueError` for NaN and infinities."""
     return _encode(value).encode("ascii")
+
+
+def check_size(what: str, size: int) -> None:
+    """Raises `UnresolvableInput` past INPUTS_BYTES."""
+    if size > INPUTS_BYTES:
+        raise UnresolvableInput(
+            f"{what} more than {INPUTS_BYTES >> 20} MiB, the most that one attempt gets: write large values to files or"
+            " a store, and return their place"
+        )
 
 
 def extract(paths: Sequence[Path], output: bytes) -> tuple[bytes, ...]:
@@ -114,7 +127,7 @@ def inputs_of(
 
     A path into an output that is null (the step was skipped, failed, or gave nothing) gives null, and so does one
     into the item of a mapped step that did not complete. Raises `UnresolvableInput` for any other path that leads
-    nowhere, and what `outputs` raises.
+    nowhere and for more than INPUTS_BYTES in all, and what `outputs` raises.
     """
     parsed: dict[int, Json] = {}
 
@@ -139,7 +152,13 @@ def inputs_of(
         except InvalidJson as error:
             raise UnresolvableInput(f"the input {quoted(name)} reads a value that is {error}") from None
 
-    return {name: checked(name, source) for name, source in step.inputs}
+    inputs: dict[str, bytes] = {}
+    size = 0
+    for name, source in step.inputs:
+        inputs[name] = checked(name, source)
+        size += len(inputs[name])
+        check_size("the inputs have", size)
+    return inputs
 
 
 def _from_output(name: str, upstream: Step, path: Path, output: Json) -> bytes:

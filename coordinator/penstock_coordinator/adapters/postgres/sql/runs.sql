@@ -43,6 +43,17 @@ from attempts
 where run_id = $1 and step = $2 and item = $3
 order by number, token
 
+-- name: outputs_size
+-- How much `outputs` gives. Nothing is read for it but lengths.
+select coalesce(sum(octet_length(output)), 0)::bigint
+from (
+    select distinct on (item) item, state, output
+    from step_runs
+    where run_id = $1 and step = $2
+    order by item, generation desc
+) as newest
+where state = 5
+
 -- name: outputs
 -- 5: completed. Of a step run with several generations the newest counts.
 select item, output

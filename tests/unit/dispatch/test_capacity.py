@@ -1,0 +1,43 @@
+"""What one session has room for, also when amounts are extreme."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from penstock_coordinator.core.dispatch.capacity import Capacity
+from penstock_coordinator.core.plan.model import Line
+
+SMALLEST = 5e-324
+
+
+def capacity(cpu: float) -> Capacity:
+    return Capacity(
+        session=1,
+        agent="agent",
+        queues=frozenset({"default"}),
+        labels={},
+        resources={"cpu": cpu},
+        slots=4,
+        grant_limit=4,
+    )
+
+
+def line(cpu: float) -> Line:
+    return Line("default", resources=(("cpu", cpu),))
+
+
+@pytest.mark.parametrize(
+    ("has", "wants", "room"),
+    [(2.0, 1.0, 2), (1.0, 1 / 3, 3), (2.0, SMALLEST, 4), (math.inf, 1.0, 4), (0.5, 1.0, 0), (1e308, SMALLEST, 4)],
+)
+def test_room_is_what_fits_into_credits_and_resources(has: float, wants: float, room: int) -> None:
+    assert capacity(has).room(line(wants)) == room
+
+
+def test_a_session_that_took_over_more_than_it_has_is_full_also_for_next_to_nothing() -> None:
+    full = capacity(1.0)
+    full.adopt(line(3.0))
+    assert full.room(line(SMALLEST)) == 0
+    assert full.room(line(1.0)) == 0
