@@ -196,7 +196,7 @@ def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse) -
         session.emit(response)
         return
     from penstock.cli.live import state_text
-    from penstock.cli.states import attempt_outcome, step_state
+    from penstock.cli.states import attempt_outcome, failure_text, step_state
     from penstock.cli.tables import counts_text, duration_text, print_table, shortened
 
     console, step_run = session.console(), response.step_run
@@ -206,7 +206,7 @@ def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse) -
         ("items", counts_text(step_run.item_counts)),
         ("time", duration_text(step_run)),
         ("agent", step_run.agent_id),
-        ("failure", f"{step_run.failure.reason}: {step_run.failure.message}" if step_run.failure.reason else ""),
+        ("failure", failure_text(step_run.failure)),
         ("metrics", ", ".join(f"{name}={value:g}" for name, value in sorted(step_run.metrics.items()))),
         ("metadata", ", ".join(f"{name}={value}" for name, value in sorted(step_run.metadata.items()))),
         ("output", step_run.output_json),
@@ -222,7 +222,7 @@ def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse) -
             attempt_outcome(attempt.outcome),
             attempt.agent_id,
             duration_text(attempt),
-            shortened(attempt.failure.message or attempt.failure.reason),
+            shortened(failure_text(attempt.failure)),
         )
         for attempt in response.attempts
     ]

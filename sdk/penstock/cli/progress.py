@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from penstock.cli.states import RUN_AT_REST, STEP_AT_REST, run_state, step_state
+from penstock.cli.states import RUN_AT_REST, STEP_AT_REST, failure_text, run_state, step_state
 from penstock.v1 import run_service_pb2
 
 
@@ -97,7 +97,7 @@ class RunProgress:
         step.attempt = change.attempt or step.attempt
         step.agent = change.agent_id or step.agent
         if change.HasField("failure"):
-            step.failure = _first_line(change.failure.message or change.failure.reason)
+            step.failure = _first_line(failure_text(change.failure))
         if state == "RUNNING" and step.start_time is None:
             step.start_time = self.now
         step.end_time = self.now if state in STEP_AT_REST else None
@@ -105,7 +105,7 @@ class RunProgress:
     def _apply_items(self, step: StepProgress, change: run_service_pb2.StepChange, state: str) -> None:
         step.set_items(change.item[-1], max(change.item_count, 1), state)
         if change.HasField("failure"):
-            message = _first_line(change.failure.message or change.failure.reason)
+            message = _first_line(failure_text(change.failure))
             step.failure = f"[{change.item[-1]}] {message}"
         if state == "RUNNING":
             step.start_time = self.now if step.start_time is None else step.start_time
@@ -128,7 +128,7 @@ def _detail(change: run_service_pb2.StepChange) -> str:
     if change.agent_id:
         parts.append(f"on {change.agent_id}")
     if change.HasField("failure"):
-        parts.append(f"{change.failure.reason}: {_first_line(change.failure.message)}")
+        parts.append(_first_line(failure_text(change.failure)))
     if change.HasField("wait_until"):
         parts.append(f"until {change.wait_until.ToDatetime().isoformat(timespec='milliseconds')}Z")
     return ", ".join(parts)

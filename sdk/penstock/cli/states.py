@@ -43,3 +43,9 @@ def attempt_outcome(outcome: run_pb2.AttemptOutcome.ValueType) -> str:
     if not outcome:
         return "RUNNING"
     return run_pb2.AttemptOutcome.Name(outcome).removeprefix("ATTEMPT_OUTCOME_")
+
+
+def failure_text(failure: run_pb2.Failure) -> str:
+    """`KeyError: 'missing'`: the class of the exception that user code raised, else the reason; then the message."""
+    raised = failure.error_class.rpartition(".")[2] if failure.reason == "UserError" else ""
+    return ": ".join(part for part in (raised or failure.reason, failure.message.strip()) if part)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import AsyncIterator
 
+import pytest
 from rich.console import Console
 
 from penstock.cli.live import MAX_ROWS, RunView, follow, span_text
 from penstock.cli.progress import RunProgress
+from penstock.cli.states import failure_text
 from penstock.v1 import run_pb2, run_service_pb2
+
+BAD_PART = run_pb2.Failure(reason="UserError", error_class="builtins.ValueError", message="bad part\ntrace")
 
 
 def change(step: str, state: str = "", **members: object) -> run_service_pb2.StepChange:
@@ -48,7 +52,7 @@ MAPPED = (
     event(6, change("work", "COMPLETED", item=[0], item_count=8)),
     event(
         7,
-        change("work", "FAILED", item=[8], failure=run_pb2.Failure(reason="UserError", message="bad part\ntrace")),
+        change("work", "FAILED", item=[8], failure=BAD_PART),
     ),
 )
 
@@ -63,7 +67,7 @@ def test_items_of_a_map_are_counted() -> None:
         "FAILED": 1,
     }
     assert work.finished_items() == 9
-    assert work.failure == "[8] bad part"
+    assert work.failure == "[8] ValueError: bad part"
 
 
 def test_a_retry_does_not_count_an_item_twice() -> None:
@@ -80,7 +84,7 @@ def test_what_is_drawn() -> None:
     assert titles.split() == ["STEP", "STATE", "ITEMS", "TIME", "ATTEMPT", "NOTE"]
     assert split.split() == ["split", "COMPLETED", "1.0", "s", "1"]
     assert "9/100 1 running 90 ready 1 failed" in work
-    assert work.endswith("[8] bad part")
+    assert work.endswith("[8] ValueError: bad part")
     assert join.split() == ["join", "PENDING"]
 
 
@@ -131,3 +135,16 @@ def test_spans_are_readable() -> None:
         "1 m 01 s",
         "1 h 01 m",
     ]
+
+
+@pytest.mark.parametrize(
+    ("failure", "text"),
+    [
+        (run_pb2.Failure(reason="UserError", error_class="builtins.KeyError", message="'x'"), "KeyError: 'x'"),
+        (run_pb2.Failure(reason="UserError", error_class="etl.Bad"), "Bad"),
+        (run_pb2.Failure(reason="UserError", message="no class"), "UserError: no class"),
+        (run_pb2.Failure(reason="Timeout", message="after 1 s"), "Timeout: after 1 s"),
+    ],
+)
+def test_a_failure_is_called_by_its_exception(failure: run_pb2.Failure, text: str) -> None:
+    assert failure_text(failure) == text
