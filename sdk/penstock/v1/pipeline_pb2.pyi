@@ -22,6 +22,33 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ConcurrencyPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConcurrencyPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ConcurrencyPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONCURRENCY_POLICY_UNSPECIFIED: _ConcurrencyPolicy.ValueType  # 0
+    """QUEUE."""
+    CONCURRENCY_POLICY_QUEUE: _ConcurrencyPolicy.ValueType  # 1
+    """Who comes later waits."""
+    CONCURRENCY_POLICY_CANCEL_NEWEST: _ConcurrencyPolicy.ValueType  # 2
+    """Who comes later is cancelled."""
+    CONCURRENCY_POLICY_CANCEL_OLDEST: _ConcurrencyPolicy.ValueType  # 3
+    """Who came first is cancelled, and the newcomer goes on when that has stopped."""
+
+class ConcurrencyPolicy(_ConcurrencyPolicy, metaclass=_ConcurrencyPolicyEnumTypeWrapper): ...
+
+CONCURRENCY_POLICY_UNSPECIFIED: ConcurrencyPolicy.ValueType  # 0
+"""QUEUE."""
+CONCURRENCY_POLICY_QUEUE: ConcurrencyPolicy.ValueType  # 1
+"""Who comes later waits."""
+CONCURRENCY_POLICY_CANCEL_NEWEST: ConcurrencyPolicy.ValueType  # 2
+"""Who comes later is cancelled."""
+CONCURRENCY_POLICY_CANCEL_OLDEST: ConcurrencyPolicy.ValueType  # 3
+"""Who came first is cancelled, and the newcomer goes on when that has stopped."""
+Global___ConcurrencyPolicy: _TypeAlias = ConcurrencyPolicy  # noqa: Y015
+
 class _ParameterType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -69,6 +96,27 @@ OUTPUT_FORMAT_UNSPECIFIED: OutputFormat.ValueType  # 0
 OUTPUT_FORMAT_TEXT: OutputFormat.ValueType  # 1
 OUTPUT_FORMAT_JSON: OutputFormat.ValueType  # 2
 Global___OutputFormat: _TypeAlias = OutputFormat  # noqa: Y015
+
+class _MapCombination:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MapCombinationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MapCombination.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MAP_COMBINATION_UNSPECIFIED: _MapCombination.ValueType  # 0
+    MAP_COMBINATION_PRODUCT: _MapCombination.ValueType  # 1
+    """Every member of each list with every member of the others, the last list running fastest."""
+    MAP_COMBINATION_ZIP: _MapCombination.ValueType  # 2
+    """The first members together, then the second ones. The lists must have the same length."""
+
+class MapCombination(_MapCombination, metaclass=_MapCombinationEnumTypeWrapper): ...
+
+MAP_COMBINATION_UNSPECIFIED: MapCombination.ValueType  # 0
+MAP_COMBINATION_PRODUCT: MapCombination.ValueType  # 1
+"""Every member of each list with every member of the others, the last list running fastest."""
+MAP_COMBINATION_ZIP: MapCombination.ValueType  # 2
+"""The first members together, then the second ones. The lists must have the same length."""
+Global___MapCombination: _TypeAlias = MapCombination  # noqa: Y015
 
 class _TriggerRule:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -133,6 +181,27 @@ class PipelineSpec(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class OutputsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___OutputReference: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___OutputReference | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
@@ -144,6 +213,13 @@ class PipelineSpec(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     BUNDLE_DIGEST_FIELD_NUMBER: _builtins.int
     STOP_GRACE_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    MAX_ACTIVE_RUNS_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """REQUIRED. [A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"""
     description: _builtins.str
@@ -153,6 +229,16 @@ class PipelineSpec(_message.Message):
     """The first failure that is not allowed cancels everything else (cleanup steps still run)."""
     bundle_digest: _builtins.str
     """Digest of the code bundle that holds the functions of `function` steps. REQUIRED if there is such a step."""
+    priority: _builtins.int
+    """Who waits for the same agents with a higher priority is served first; waiting raises it. Between -1,000 and
+    1,000. A run may be started with another.
+    """
+    weight: _builtins.float
+    """The share of a run among those of equal priority. Between 0.01 and 100; 0: 1."""
+    max_active_runs: _builtins.int
+    """Runs of this pipeline that may be under way at once; the others wait, PENDING, in the order of their starts.
+    0: no limit.
+    """
     @_builtins.property
     def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parameter]:
         """Names are unique."""
@@ -179,6 +265,22 @@ class PipelineSpec(_message.Message):
     def stop_grace(self) -> _duration_pb2.Duration:
         """How long a politely cancelled attempt has between SIGTERM and SIGKILL. Unset: 10 s."""
 
+    @_builtins.property
+    def concurrency(self) -> Global___Concurrency:
+        """Runs that share a key exclude each other, also those of different pipelines."""
+
+    @_builtins.property
+    def outputs(self) -> _containers.MessageMap[_builtins.str, Global___OutputReference]:
+        """The run's output, once it is COMPLETED: an object with these members. Not with `output`."""
+
+    @_builtins.property
+    def output(self) -> Global___OutputReference:
+        """The run's output is that of one step, or a part of it."""
+
+    @_builtins.property
+    def template(self) -> Global___TemplateUse:
+        """What a client made this specification from. Says nothing to the coordinator."""
+
     def __init__(
         self,
         *,
@@ -193,14 +295,104 @@ class PipelineSpec(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         bundle_digest: _builtins.str = ...,
         stop_grace: _duration_pb2.Duration | None = ...,
+        priority: _builtins.int = ...,
+        weight: _builtins.float = ...,
+        max_active_runs: _builtins.int = ...,
+        concurrency: Global___Concurrency | None = ...,
+        outputs: _abc.Mapping[_builtins.str, Global___OutputReference] | None = ...,
+        output: Global___OutputReference | None = ...,
+        template: Global___TemplateUse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "stop_grace", b"stop_grace", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "defaults", b"defaults", "output", b"output", "stop_grace", b"stop_grace", "template", b"template", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "defaults", b"defaults", "description", b"description", "fail_fast", b"fail_fast", "labels", b"labels", "max_parallel", b"max_parallel", "name", b"name", "parameters", b"parameters", "steps", b"steps", "stop_grace", b"stop_grace", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "concurrency", b"concurrency", "defaults", b"defaults", "description", b"description", "fail_fast", b"fail_fast", "labels", b"labels", "max_active_runs", b"max_active_runs", "max_parallel", b"max_parallel", "name", b"name", "output", b"output", "outputs", b"outputs", "parameters", b"parameters", "priority", b"priority", "steps", b"steps", "stop_grace", b"stop_grace", "template", b"template", "timeout", b"timeout", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PipelineSpec: _TypeAlias = PipelineSpec  # noqa: Y015
+
+@_typing.final
+class TemplateUse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ArgumentsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _struct_pb2.Value: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _struct_pb2.Value | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def arguments(self) -> _containers.MessageMap[_builtins.str, _struct_pb2.Value]:
+        """Those that decided the structure."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        arguments: _abc.Mapping[_builtins.str, _struct_pb2.Value] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TemplateUse: _TypeAlias = TemplateUse  # noqa: Y015
+
+@_typing.final
+class Concurrency(_message.Message):
+    """Those that hold the same key at once are at most `limit`, in all of Penstock. Keys of runs and keys of steps are
+    apart.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    KEY_EXPRESSION_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The key itself."""
+    key_expression: _builtins.str
+    """A CEL expression over `params` that gives the key as a text."""
+    limit: _builtins.int
+    """0: 1."""
+    policy: Global___ConcurrencyPolicy.ValueType
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        key_expression: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        policy: Global___ConcurrencyPolicy.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "key_expression", b"key_expression", "name", b"name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "key_expression", b"key_expression", "limit", b"limit", "name", b"name", "policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_name: _TypeAlias = _typing.Literal["key", "key_expression"]  # noqa: Y015
+    _WhichOneofArgType_name: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_name) -> _WhichOneofReturnType_name | None: ...
+
+Global___Concurrency: _TypeAlias = Concurrency  # noqa: Y015
 
 @_typing.final
 class Parameter(_message.Message):
@@ -385,6 +577,7 @@ class StepSpec(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     FUNCTION_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
+    PIPELINE_FIELD_NUMBER: _builtins.int
     INPUTS_FIELD_NUMBER: _builtins.int
     DEPENDS_ON_FIELD_NUMBER: _builtins.int
     TRIGGER_RULE_FIELD_NUMBER: _builtins.int
@@ -398,6 +591,8 @@ class StepSpec(_message.Message):
     ENV_FIELD_NUMBER: _builtins.int
     ALLOW_FAILURE_FIELD_NUMBER: _builtins.int
     CLEANUP_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """REQUIRED. The same form as the pipeline's name."""
     description: _builtins.str
@@ -416,10 +611,14 @@ class StepSpec(_message.Message):
     """Runs also after a failure, a polite cancel and a timeout of the run. Without an upstream it waits for
     every step that is no cleanup step.
     """
+    priority: _builtins.int
+    """Added to the run's. Between -1,000 and 1,000."""
     @_builtins.property
     def function(self) -> Global___FunctionAction: ...
     @_builtins.property
     def command(self) -> Global___CommandAction: ...
+    @_builtins.property
+    def pipeline(self) -> Global___PipelineAction: ...
     @_builtins.property
     def inputs(self) -> _containers.MessageMap[_builtins.str, Global___Input]:
         """Named inputs: keyword arguments of a function, PENSTOCK_INPUT_<NAME> in the environment of a command.
@@ -448,6 +647,10 @@ class StepSpec(_message.Message):
     def env(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Merged over the defaults. Names: [A-Za-z_][A-Za-z0-9_]*, not beginning with PENSTOCK_."""
 
+    @_builtins.property
+    def concurrency(self) -> Global___Concurrency:
+        """Step runs that share a key exclude each other, also those of different runs."""
+
     def __init__(
         self,
         *,
@@ -455,6 +658,7 @@ class StepSpec(_message.Message):
         description: _builtins.str = ...,
         function: Global___FunctionAction | None = ...,
         command: Global___CommandAction | None = ...,
+        pipeline: Global___PipelineAction | None = ...,
         inputs: _abc.Mapping[_builtins.str, Global___Input] | None = ...,
         depends_on: _abc.Iterable[_builtins.str] | None = ...,
         trigger_rule: Global___TriggerRule.ValueType = ...,
@@ -468,16 +672,44 @@ class StepSpec(_message.Message):
         env: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         allow_failure: _builtins.bool = ...,
         cleanup: _builtins.bool = ...,
+        priority: _builtins.int = ...,
+        concurrency: Global___Concurrency | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "command", b"command", "function", b"function", "map", b"map", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "command", b"command", "concurrency", b"concurrency", "function", b"function", "map", b"map", "pipeline", b"pipeline", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "allow_failure", b"allow_failure", "cleanup", b"cleanup", "command", b"command", "depends_on", b"depends_on", "description", b"description", "env", b"env", "function", b"function", "inputs", b"inputs", "labels", b"labels", "map", b"map", "name", b"name", "queue", b"queue", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts", "trigger_rule", b"trigger_rule", "when", b"when"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "allow_failure", b"allow_failure", "cleanup", b"cleanup", "command", b"command", "concurrency", b"concurrency", "depends_on", b"depends_on", "description", b"description", "env", b"env", "function", b"function", "inputs", b"inputs", "labels", b"labels", "map", b"map", "name", b"name", "pipeline", b"pipeline", "priority", b"priority", "queue", b"queue", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts", "trigger_rule", b"trigger_rule", "when", b"when"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["function", "command"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["function", "command", "pipeline"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
 Global___StepSpec: _TypeAlias = StepSpec  # noqa: Y015
+
+@_typing.final
+class PipelineAction(_message.Message):
+    """A run of another pipeline. The step's inputs are its parameters, its output is the step's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_NUMBER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """REQUIRED."""
+    version_number: _builtins.int
+    """0: the newest when the run of it is started."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version_number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "version_number", b"version_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PipelineAction: _TypeAlias = PipelineAction  # noqa: Y015
 
 @_typing.final
 class FunctionAction(_message.Message):
@@ -485,19 +717,23 @@ class FunctionAction(_message.Message):
 
     MODULE_FIELD_NUMBER: _builtins.int
     QUALNAME_FIELD_NUMBER: _builtins.int
+    CODE_DIGEST_FIELD_NUMBER: _builtins.int
     module: _builtins.str
     """REQUIRED. Dotted module inside the bundle."""
     qualname: _builtins.str
     """REQUIRED. Qualified name inside the module."""
+    code_digest: _builtins.str
+    """Hex SHA-256 over the function and the bundle's code that it reaches. Empty: not known, the bundle's counts."""
     def __init__(
         self,
         *,
         module: _builtins.str = ...,
         qualname: _builtins.str = ...,
+        code_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["module", b"module", "qualname", b"qualname"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_digest", b"code_digest", "module", b"module", "qualname", b"qualname"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -670,13 +906,39 @@ class MapSpec(_message.Message):
     PARAMETER_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
+    LISTS_FIELD_NUMBER: _builtins.int
+    COMBINATION_FIELD_NUMBER: _builtins.int
+    MAX_PARALLEL_FIELD_NUMBER: _builtins.int
+    JOINED_FIELD_NUMBER: _builtins.int
+    NESTED_FIELD_NUMBER: _builtins.int
     parameter: _builtins.str
     """The name of a parameter of type LIST or ANY."""
+    combination: Global___MapCombination.ValueType
+    """UNSPECIFIED: PRODUCT."""
+    max_parallel: _builtins.int
+    """Step runs of this map that may be under way at once. 0: no limit."""
+    joined: _builtins.bool
+    """Over a mapped step: wait for all of it, and map over the list of its items' outputs."""
     @_builtins.property
-    def step(self) -> Global___OutputReference: ...
+    def step(self) -> Global___OutputReference:
+        """Of a mapped step, with an empty path: item by item. There is one step run for each of its items, which
+        begins when that item is at rest; its trigger rule looks at that item in place of the whole step, and its
+        item is the output of that item.
+        """
+
     @_builtins.property
     def values(self) -> _struct_pb2.ListValue:
         """A constant list."""
+
+    @_builtins.property
+    def lists(self) -> _containers.RepeatedCompositeFieldContainer[Global___MapList]:
+        """Several lists; the item is an object with a member for each."""
+
+    @_builtins.property
+    def nested(self) -> Global___ItemReference:
+        """Over a mapped step item by item: the output of each of its items is (at this path) a list, and there is one step
+        run for each member of each of these lists, at the place [i][j]. The step's output is a list of lists.
+        """
 
     def __init__(
         self,
@@ -684,16 +946,56 @@ class MapSpec(_message.Message):
         parameter: _builtins.str = ...,
         step: Global___OutputReference | None = ...,
         values: _struct_pb2.ListValue | None = ...,
+        lists: _abc.Iterable[Global___MapList] | None = ...,
+        combination: Global___MapCombination.ValueType = ...,
+        max_parallel: _builtins.int = ...,
+        joined: _builtins.bool = ...,
+        nested: Global___ItemReference | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["over", b"over", "parameter", b"parameter", "step", b"step", "values", b"values"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["nested", b"nested", "over", b"over", "parameter", b"parameter", "step", b"step", "values", b"values"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["over", b"over", "parameter", b"parameter", "step", b"step", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["combination", b"combination", "joined", b"joined", "lists", b"lists", "max_parallel", b"max_parallel", "nested", b"nested", "over", b"over", "parameter", b"parameter", "step", b"step", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_over: _TypeAlias = _typing.Literal["parameter", "step", "values"]  # noqa: Y015
     _WhichOneofArgType_over: _TypeAlias = _typing.Literal["over", b"over"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_over) -> _WhichOneofReturnType_over | None: ...
 
 Global___MapSpec: _TypeAlias = MapSpec  # noqa: Y015
+
+@_typing.final
+class MapList(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PARAMETER_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """REQUIRED. The member of the item."""
+    parameter: _builtins.str
+    @_builtins.property
+    def step(self) -> Global___OutputReference:
+        """Of a mapped step: the list of its items' outputs."""
+
+    @_builtins.property
+    def values(self) -> _struct_pb2.ListValue: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        parameter: _builtins.str = ...,
+        step: Global___OutputReference | None = ...,
+        values: _struct_pb2.ListValue | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["over", b"over", "parameter", b"parameter", "step", b"step", "values", b"values"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "over", b"over", "parameter", b"parameter", "step", b"step", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_over: _TypeAlias = _typing.Literal["parameter", "step", "values"]  # noqa: Y015
+    _WhichOneofArgType_over: _TypeAlias = _typing.Literal["over", b"over"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_over) -> _WhichOneofReturnType_over | None: ...
+
+Global___MapList: _TypeAlias = MapList  # noqa: Y015
 
 @_typing.final
 class RetryPolicy(_message.Message):

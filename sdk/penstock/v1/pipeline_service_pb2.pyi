@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from penstock.v1 import difference_pb2 as _difference_pb2
 from penstock.v1 import pipeline_pb2 as _pipeline_pb2
 import builtins as _builtins
 import sys
@@ -323,3 +324,99 @@ class Problem(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Problem: _TypeAlias = Problem  # noqa: Y015
+
+@_typing.final
+class DiffVersionsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIPELINE_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    OTHER_NUMBER_FIELD_NUMBER: _builtins.int
+    pipeline: _builtins.str
+    """REQUIRED."""
+    number: _builtins.int
+    """0: the one before `other_number`."""
+    other_number: _builtins.int
+    """0: the newest."""
+    def __init__(
+        self,
+        *,
+        pipeline: _builtins.str = ...,
+        number: _builtins.int = ...,
+        other_number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "other_number", b"other_number", "pipeline", b"pipeline"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffVersionsRequest: _TypeAlias = DiffVersionsRequest  # noqa: Y015
+
+@_typing.final
+class DiffVersionsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    OTHER_NUMBER_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    other_number: _builtins.int
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[_difference_pb2.FieldChange]:
+        """Outside of steps."""
+
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepDifference]:
+        """Only steps that differ, in the order of the later version, removed ones last."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        other_number: _builtins.int = ...,
+        changes: _abc.Iterable[_difference_pb2.FieldChange] | None = ...,
+        steps: _abc.Iterable[Global___StepDifference] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "number", b"number", "other_number", b"other_number", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffVersionsResponse: _TypeAlias = DiffVersionsResponse  # noqa: Y015
+
+@_typing.final
+class StepDifference(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    FORMER_NAME_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    CODE_CHANGED_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    kind: _difference_pb2.DifferenceKind.ValueType
+    former_name: _builtins.str
+    """Of a step that was renamed."""
+    code_changed: _builtins.bool
+    """The function's code is another, whatever else changed."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[_difference_pb2.FieldChange]: ...
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        kind: _difference_pb2.DifferenceKind.ValueType = ...,
+        former_name: _builtins.str = ...,
+        changes: _abc.Iterable[_difference_pb2.FieldChange] | None = ...,
+        code_changed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "code_changed", b"code_changed", "former_name", b"former_name", "kind", b"kind", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepDifference: _TypeAlias = StepDifference  # noqa: Y015

@@ -67,6 +67,11 @@ class PipelineServiceStub:
                 request_serializer=penstock_dot_v1_dot_pipeline__service__pb2.ValidatePipelineRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_pipeline__service__pb2.ValidatePipelineResponse.FromString,
                 _registered_method=True)
+        self.DiffVersions = channel.unary_unary(
+                '/penstock.v1.PipelineService/DiffVersions',
+                request_serializer=penstock_dot_v1_dot_pipeline__service__pb2.DiffVersionsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_pipeline__service__pb2.DiffVersionsResponse.FromString,
+                _registered_method=True)
 
 
 class PipelineServiceServicer:
@@ -121,6 +126,13 @@ class PipelineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DiffVersions(self, request, context):
+        """What is different between two versions. NOT_FOUND: no such pipeline or version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PipelineServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -153,6 +165,11 @@ def add_PipelineServiceServicer_to_server(servicer, server):
                     servicer.Validate,
                     request_deserializer=penstock_dot_v1_dot_pipeline__service__pb2.ValidatePipelineRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_pipeline__service__pb2.ValidatePipelineResponse.SerializeToString,
+            ),
+            'DiffVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffVersions,
+                    request_deserializer=penstock_dot_v1_dot_pipeline__service__pb2.DiffVersionsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_pipeline__service__pb2.DiffVersionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -320,6 +337,33 @@ class PipelineService:
             '/penstock.v1.PipelineService/Validate',
             penstock_dot_v1_dot_pipeline__service__pb2.ValidatePipelineRequest.SerializeToString,
             penstock_dot_v1_dot_pipeline__service__pb2.ValidatePipelineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PipelineService/DiffVersions',
+            penstock_dot_v1_dot_pipeline__service__pb2.DiffVersionsRequest.SerializeToString,
+            penstock_dot_v1_dot_pipeline__service__pb2.DiffVersionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

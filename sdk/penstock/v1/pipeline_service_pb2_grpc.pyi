@@ -37,6 +37,8 @@ class PipelineServiceStub:
     """
     Validate: _aio.UnaryUnaryMultiCallable[_pipeline_service_pb2.ValidatePipelineRequest, _pipeline_service_pb2.ValidatePipelineResponse]
     """Checks a specification as Create does and stores nothing. Problems are the answer, not an error."""
+    DiffVersions: _aio.UnaryUnaryMultiCallable[_pipeline_service_pb2.DiffVersionsRequest, _pipeline_service_pb2.DiffVersionsResponse]
+    """What is different between two versions. NOT_FOUND: no such pipeline or version."""
 
 class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
     """Pipelines and their immutable versions. Called by the SDK, the command line and people.
@@ -97,5 +99,13 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_pipeline_service_pb2.ValidatePipelineRequest, _abc.Awaitable[_pipeline_service_pb2.ValidatePipelineResponse]],
     ) -> _abc.Awaitable[_pipeline_service_pb2.ValidatePipelineResponse]:
         """Checks a specification as Create does and stores nothing. Problems are the answer, not an error."""
+
+    @_abc_1.abstractmethod
+    def DiffVersions(
+        self,
+        request: _pipeline_service_pb2.DiffVersionsRequest,
+        context: _aio.ServicerContext[_pipeline_service_pb2.DiffVersionsRequest, _abc.Awaitable[_pipeline_service_pb2.DiffVersionsResponse]],
+    ) -> _abc.Awaitable[_pipeline_service_pb2.DiffVersionsResponse]:
+        """What is different between two versions. NOT_FOUND: no such pipeline or version."""
 
 def add_PipelineServiceServicer_to_server(servicer: PipelineServiceServicer, server: _aio.Server) -> None: ...

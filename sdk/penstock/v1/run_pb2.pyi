@@ -190,6 +190,14 @@ class Run(_message.Message):
     STEP_COUNTS_FIELD_NUMBER: _builtins.int
     LAST_EVENT_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    RUN_KEY_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
+    OUTPUT_JSON_FIELD_NUMBER: _builtins.int
+    PAUSE_FIELD_NUMBER: _builtins.int
+    HELD_BY_KEY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """OUTPUT_ONLY. A UUIDv7."""
     pipeline: _builtins.str
@@ -201,7 +209,17 @@ class Run(_message.Message):
     last_event: _builtins.int
     """The number of the newest committed event."""
     generation: _builtins.int
-    """Counted from 1."""
+    """Counted from 1; a retry and a rerun open a new one."""
+    priority: _builtins.int
+    weight: _builtins.float
+    run_key: _builtins.str
+    """As given at the start."""
+    depth: _builtins.int
+    """How many runs are above this one."""
+    output_json: _builtins.str
+    """A JSON text, when COMPLETED, if the pipeline says what its output is."""
+    held_by_key: _builtins.str
+    """While PENDING: the key of the limit that it waits for."""
     @_builtins.property
     def parameters(self) -> _containers.MessageMap[_builtins.str, _struct_pb2.Value]:
         """As given, with defaults filled in."""
@@ -222,6 +240,14 @@ class Run(_message.Message):
     def step_counts(self) -> Global___StepCounts:
         """Step runs by state; a mapped step counts its items once it is expanded."""
 
+    @_builtins.property
+    def parent(self) -> Global___RunParent:
+        """Of a run that is a step of another one."""
+
+    @_builtins.property
+    def pause(self) -> Global___PauseDetail:
+        """While PAUSED."""
+
     def __init__(
         self,
         *,
@@ -239,14 +265,75 @@ class Run(_message.Message):
         step_counts: Global___StepCounts | None = ...,
         last_event: _builtins.int = ...,
         generation: _builtins.int = ...,
+        priority: _builtins.int = ...,
+        weight: _builtins.float = ...,
+        run_key: _builtins.str = ...,
+        parent: Global___RunParent | None = ...,
+        depth: _builtins.int = ...,
+        output_json: _builtins.str = ...,
+        pause: Global___PauseDetail | None = ...,
+        held_by_key: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "start_time", b"start_time", "step_counts", b"step_counts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "parent", b"parent", "pause", b"pause", "start_time", b"start_time", "step_counts", b"step_counts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "generation", b"generation", "id", b"id", "labels", b"labels", "last_event", b"last_event", "parameters", b"parameters", "pipeline", b"pipeline", "reason", b"reason", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "version_digest", b"version_digest", "version_number", b"version_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "depth", b"depth", "end_time", b"end_time", "generation", b"generation", "held_by_key", b"held_by_key", "id", b"id", "labels", b"labels", "last_event", b"last_event", "output_json", b"output_json", "parameters", b"parameters", "parent", b"parent", "pause", b"pause", "pipeline", b"pipeline", "priority", b"priority", "reason", b"reason", "run_key", b"run_key", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "version_digest", b"version_digest", "version_number", b"version_number", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
+
+@_typing.final
+class RunParent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    ITEM_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    step: _builtins.str
+    @_builtins.property
+    def item(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        step: _builtins.str = ...,
+        item: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "run_id", b"run_id", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunParent: _TypeAlias = RunParent  # noqa: Y015
+
+@_typing.final
+class PauseDetail(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    requested_by: _builtins.str
+    """As they called themselves."""
+    reason: _builtins.str
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        requested_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "requested_by", b"requested_by", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseDetail: _TypeAlias = PauseDetail  # noqa: Y015
 
 @_typing.final
 class StepCounts(_message.Message):
@@ -356,6 +443,8 @@ class StepRun(_message.Message):
     CACHED_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    CHILD_RUN_ID_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     step: _builtins.str
     display_name: _builtins.str
@@ -371,6 +460,10 @@ class StepRun(_message.Message):
     """While WAITING: for what, and until when."""
     cached: _builtins.bool
     """Answered from the cache."""
+    child_run_id: _builtins.str
+    """Of a sub-pipeline: the newest run of it."""
+    generation: _builtins.int
+    """The run's generation in which it came to its state."""
     @_builtins.property
     def item(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The place in the map, outermost first; empty for a step that is not mapped and for the mapped step as a
@@ -418,10 +511,12 @@ class StepRun(_message.Message):
         cached: _builtins.bool = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        child_run_id: _builtins.str = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "item_counts", b"item_counts", "ready_time", b"ready_time", "start_time", b"start_time", "wait_until", b"wait_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempt_count", b"attempt_count", "cached", b"cached", "display_name", b"display_name", "end_time", b"end_time", "failure", b"failure", "item", b"item", "item_counts", b"item_counts", "metadata", b"metadata", "metrics", b"metrics", "output_json", b"output_json", "ready_time", b"ready_time", "run_id", b"run_id", "start_time", b"start_time", "state", b"state", "step", b"step", "wait_reason", b"wait_reason", "wait_until", b"wait_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempt_count", b"attempt_count", "cached", b"cached", "child_run_id", b"child_run_id", "display_name", b"display_name", "end_time", b"end_time", "failure", b"failure", "generation", b"generation", "item", b"item", "item_counts", b"item_counts", "metadata", b"metadata", "metrics", b"metrics", "output_json", b"output_json", "ready_time", b"ready_time", "run_id", b"run_id", "start_time", b"start_time", "state", b"state", "step", b"step", "wait_reason", b"wait_reason", "wait_until", b"wait_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -545,7 +640,8 @@ class Failure(_message.Message):
     TRACEBACK_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """For programs: "UserError", "Timeout", "ExitCode", "Crash", "OutOfMemory", "AgentLost", "QueuedTimeout",
-    "OverallTimeout", "OutputTooLarge", "OutputUnserialisable", "ModuleImport", "Input", "Map", "Condition".
+    "OverallTimeout", "OutputTooLarge", "OutputUnserialisable", "ModuleImport", "Input", "Map", "Condition",
+    "SubPipeline", "Displaced".
     """
     message: _builtins.str
     """For people; at most 8 KiB."""

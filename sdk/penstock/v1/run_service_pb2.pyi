@@ -11,6 +11,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from penstock.v1 import difference_pb2 as _difference_pb2
 from penstock.v1 import run_pb2 as _run_pb2
 import builtins as _builtins
 import sys
@@ -22,6 +23,56 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _RunKeyConflict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RunKeyConflictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunKeyConflict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RUN_KEY_CONFLICT_UNSPECIFIED: _RunKeyConflict.ValueType  # 0
+    """REJECT."""
+    RUN_KEY_CONFLICT_REJECT: _RunKeyConflict.ValueType  # 1
+    """ALREADY_EXISTS, with the run's id."""
+    RUN_KEY_CONFLICT_USE_EXISTING: _RunKeyConflict.ValueType  # 2
+    """The live run is the answer."""
+
+class RunKeyConflict(_RunKeyConflict, metaclass=_RunKeyConflictEnumTypeWrapper):
+    """When a live run of the pipeline has the key."""
+
+RUN_KEY_CONFLICT_UNSPECIFIED: RunKeyConflict.ValueType  # 0
+"""REJECT."""
+RUN_KEY_CONFLICT_REJECT: RunKeyConflict.ValueType  # 1
+"""ALREADY_EXISTS, with the run's id."""
+RUN_KEY_CONFLICT_USE_EXISTING: RunKeyConflict.ValueType  # 2
+"""The live run is the answer."""
+Global___RunKeyConflict: _TypeAlias = RunKeyConflict  # noqa: Y015
+
+class _RunKeyReuse:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RunKeyReuseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunKeyReuse.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RUN_KEY_REUSE_UNSPECIFIED: _RunKeyReuse.ValueType  # 0
+    """ALLOW."""
+    RUN_KEY_REUSE_ALLOW: _RunKeyReuse.ValueType  # 1
+    RUN_KEY_REUSE_AFTER_FAILURE: _RunKeyReuse.ValueType  # 2
+    """A new run only if the newest run of the key is not COMPLETED."""
+    RUN_KEY_REUSE_REJECT: _RunKeyReuse.ValueType  # 3
+    """Never again."""
+
+class RunKeyReuse(_RunKeyReuse, metaclass=_RunKeyReuseEnumTypeWrapper):
+    """When a run at rest of the pipeline has the key."""
+
+RUN_KEY_REUSE_UNSPECIFIED: RunKeyReuse.ValueType  # 0
+"""ALLOW."""
+RUN_KEY_REUSE_ALLOW: RunKeyReuse.ValueType  # 1
+RUN_KEY_REUSE_AFTER_FAILURE: RunKeyReuse.ValueType  # 2
+"""A new run only if the newest run of the key is not COMPLETED."""
+RUN_KEY_REUSE_REJECT: RunKeyReuse.ValueType  # 3
+"""Never again."""
+Global___RunKeyReuse: _TypeAlias = RunKeyReuse  # noqa: Y015
 
 class _CancelMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -138,6 +189,11 @@ class StartRunRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TRACE_CONTEXT_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    RUN_KEY_FIELD_NUMBER: _builtins.int
+    RUN_KEY_CONFLICT_FIELD_NUMBER: _builtins.int
+    RUN_KEY_REUSE_FIELD_NUMBER: _builtins.int
     pipeline: _builtins.str
     """REQUIRED."""
     version_number: _builtins.int
@@ -146,6 +202,14 @@ class StartRunRequest(_message.Message):
     """The same id with the same content answers with the same run; with other content it is ALREADY_EXISTS.
     At most 128 characters. Kept 7 days, and as long as the run lives.
     """
+    priority: _builtins.int
+    """Unset: the pipeline's."""
+    weight: _builtins.float
+    """0: the pipeline's."""
+    run_key: _builtins.str
+    """At most one live run of a pipeline has the key. At most 256 characters."""
+    run_key_conflict: Global___RunKeyConflict.ValueType
+    run_key_reuse: Global___RunKeyReuse.ValueType
     @_builtins.property
     def parameters(self) -> _containers.MessageMap[_builtins.str, _struct_pb2.Value]: ...
     @_builtins.property
@@ -165,12 +229,19 @@ class StartRunRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         request_id: _builtins.str = ...,
         trace_context: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        priority: _builtins.int | None = ...,
+        weight: _builtins.float = ...,
+        run_key: _builtins.str = ...,
+        run_key_conflict: Global___RunKeyConflict.ValueType = ...,
+        run_key_reuse: Global___RunKeyReuse.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "priority", b"priority"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "parameters", b"parameters", "pipeline", b"pipeline", "request_id", b"request_id", "trace_context", b"trace_context", "version_number", b"version_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "labels", b"labels", "parameters", b"parameters", "pipeline", b"pipeline", "priority", b"priority", "request_id", b"request_id", "run_key", b"run_key", "run_key_conflict", b"run_key_conflict", "run_key_reuse", b"run_key_reuse", "trace_context", b"trace_context", "version_number", b"version_number", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
+    _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
 
 Global___StartRunRequest: _TypeAlias = StartRunRequest  # noqa: Y015
 
@@ -179,16 +250,20 @@ class StartRunResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_FIELD_NUMBER: _builtins.int
+    EXISTING_FIELD_NUMBER: _builtins.int
+    existing: _builtins.bool
+    """No run was started: this one was there already."""
     @_builtins.property
     def run(self) -> _run_pb2.Run: ...
     def __init__(
         self,
         *,
         run: _run_pb2.Run | None = ...,
+        existing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["existing", b"existing", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -241,16 +316,20 @@ class GetRunRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_ID_FIELD_NUMBER: _builtins.int
+    AT_EVENT_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """REQUIRED."""
+    at_event: _builtins.int
+    """The run as it was after this event. 0: as it is now. OUT_OF_RANGE: an event that is not there yet."""
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
+        at_event: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_event", b"at_event", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -305,11 +384,19 @@ class ListRunsRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PARENT_RUN_ID_FIELD_NUMBER: _builtins.int
+    RUN_KEY_FIELD_NUMBER: _builtins.int
+    TOP_LEVEL_FIELD_NUMBER: _builtins.int
     pipeline: _builtins.str
     """Empty: of all pipelines."""
     page_size: _builtins.int
     """0: 50. At most 1,000."""
     page_token: _builtins.str
+    parent_run_id: _builtins.str
+    """Only the runs that are steps of this one."""
+    run_key: _builtins.str
+    top_level: _builtins.bool
+    """Only runs that are no step of another one."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_run_pb2.RunState.ValueType]:
         """Empty: in any state."""
@@ -326,10 +413,13 @@ class ListRunsRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        parent_run_id: _builtins.str = ...,
+        run_key: _builtins.str = ...,
+        top_level: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "pipeline", b"pipeline", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "parent_run_id", b"parent_run_id", "pipeline", b"pipeline", "run_key", b"run_key", "states", b"states", "top_level", b"top_level"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -414,6 +504,8 @@ class Event(_message.Message):
     RUN_STATE_FIELD_NUMBER: _builtins.int
     RUN_REASON_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """From 1, without gaps within a run."""
     type: _builtins.str
@@ -421,6 +513,10 @@ class Event(_message.Message):
     run_state: _run_pb2.RunState.ValueType
     """Set when the run changed its state."""
     run_reason: _builtins.str
+    requested_by: _builtins.str
+    """Who asked for it, as they called themselves."""
+    generation: _builtins.int
+    """Set when a new generation was opened."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -436,10 +532,12 @@ class Event(_message.Message):
         run_state: _run_pb2.RunState.ValueType = ...,
         run_reason: _builtins.str = ...,
         steps: _abc.Iterable[Global___StepChange] | None = ...,
+        requested_by: _builtins.str = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "run_reason", b"run_reason", "run_state", b"run_state", "steps", b"steps", "time", b"time", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "number", b"number", "requested_by", b"requested_by", "run_reason", b"run_reason", "run_state", b"run_state", "steps", b"steps", "time", b"time", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -458,6 +556,7 @@ class StepChange(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     WAIT_UNTIL_FIELD_NUMBER: _builtins.int
     EXPANDED_COUNT_FIELD_NUMBER: _builtins.int
+    CHILD_RUN_ID_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     item_count: _builtins.int
     """Set with `item`: how many items from there on changed alike. 0 and 1: just this one."""
@@ -466,6 +565,8 @@ class StepChange(_message.Message):
     agent_id: _builtins.str
     expanded_count: _builtins.int
     """Of a mapped step that was expanded: how many items it has."""
+    child_run_id: _builtins.str
+    """Of a sub-pipeline whose run was started."""
     @_builtins.property
     def item(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """As in StepRun."""
@@ -486,10 +587,11 @@ class StepChange(_message.Message):
         failure: _run_pb2.Failure | None = ...,
         wait_until: _timestamp_pb2.Timestamp | None = ...,
         expanded_count: _builtins.int | None = ...,
+        child_run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expanded_count", b"_expanded_count", "expanded_count", b"expanded_count", "failure", b"failure", "wait_until", b"wait_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expanded_count", b"_expanded_count", "agent_id", b"agent_id", "attempt", b"attempt", "expanded_count", b"expanded_count", "failure", b"failure", "item", b"item", "item_count", b"item_count", "state", b"state", "step", b"step", "wait_until", b"wait_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expanded_count", b"_expanded_count", "agent_id", b"agent_id", "attempt", b"attempt", "child_run_id", b"child_run_id", "expanded_count", b"expanded_count", "failure", b"failure", "item", b"item", "item_count", b"item_count", "state", b"state", "step", b"step", "wait_until", b"wait_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expanded_count: _TypeAlias = _typing.Literal["expanded_count"]  # noqa: Y015
     _WhichOneofArgType__expanded_count: _TypeAlias = _typing.Literal["_expanded_count", b"_expanded_count"]  # noqa: Y015
@@ -505,11 +607,14 @@ class CancelRunRequest(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """REQUIRED."""
     mode: Global___CancelMode.ValueType
     reason: _builtins.str
     request_id: _builtins.str
+    requested_by: _builtins.str
+    """For people: whatever the caller calls themselves."""
     def __init__(
         self,
         *,
@@ -517,10 +622,11 @@ class CancelRunRequest(_message.Message):
         mode: Global___CancelMode.ValueType = ...,
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "reason", b"reason", "request_id", b"request_id", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "reason", b"reason", "request_id", b"request_id", "requested_by", b"requested_by", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -547,6 +653,443 @@ class CancelRunResponse(_message.Message):
 Global___CancelRunResponse: _TypeAlias = CancelRunResponse  # noqa: Y015
 
 @_typing.final
+class PauseRunRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """REQUIRED."""
+    reason: _builtins.str
+    requested_by: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "request_id", b"request_id", "requested_by", b"requested_by", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseRunRequest: _TypeAlias = PauseRunRequest  # noqa: Y015
+
+@_typing.final
+class PauseRunResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run(self) -> _run_pb2.Run: ...
+    def __init__(
+        self,
+        *,
+        run: _run_pb2.Run | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseRunResponse: _TypeAlias = PauseRunResponse  # noqa: Y015
+
+@_typing.final
+class ResumeRunRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """REQUIRED."""
+    requested_by: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "requested_by", b"requested_by", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeRunRequest: _TypeAlias = ResumeRunRequest  # noqa: Y015
+
+@_typing.final
+class ResumeRunResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run(self) -> _run_pb2.Run: ...
+    def __init__(
+        self,
+        *,
+        run: _run_pb2.Run | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeRunResponse: _TypeAlias = ResumeRunResponse  # noqa: Y015
+
+@_typing.final
+class RetryRunRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    VERSION_NUMBER_FIELD_NUMBER: _builtins.int
+    NEWEST_VERSION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """REQUIRED."""
+    version_number: _builtins.int
+    """Go on with another version of the pipeline. Steps that are COMPLETED stay so if their code, their inputs and all
+    that these come from did not change. 0: the run's own; with `newest_version` the newest.
+    """
+    newest_version: _builtins.bool
+    reason: _builtins.str
+    requested_by: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        version_number: _builtins.int = ...,
+        newest_version: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["newest_version", b"newest_version", "reason", b"reason", "request_id", b"request_id", "requested_by", b"requested_by", "run_id", b"run_id", "version_number", b"version_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryRunRequest: _TypeAlias = RetryRunRequest  # noqa: Y015
+
+@_typing.final
+class RetryRunResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    KEPT_STEPS_FIELD_NUMBER: _builtins.int
+    RESET_STEPS_FIELD_NUMBER: _builtins.int
+    kept_steps: _builtins.int
+    """Steps that stay COMPLETED, and steps that run again; a mapped step counts as one."""
+    reset_steps: _builtins.int
+    @_builtins.property
+    def run(self) -> _run_pb2.Run: ...
+    def __init__(
+        self,
+        *,
+        run: _run_pb2.Run | None = ...,
+        kept_steps: _builtins.int = ...,
+        reset_steps: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept_steps", b"kept_steps", "reset_steps", b"reset_steps", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryRunResponse: _TypeAlias = RetryRunResponse  # noqa: Y015
+
+@_typing.final
+class RerunStepRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    ITEM_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """REQUIRED."""
+    step: _builtins.str
+    """REQUIRED."""
+    reason: _builtins.str
+    requested_by: _builtins.str
+    request_id: _builtins.str
+    @_builtins.property
+    def item(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of a mapped step: one item. Empty: the whole step, with a new list."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        step: _builtins.str = ...,
+        item: _abc.Iterable[_builtins.int] | None = ...,
+        reason: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "reason", b"reason", "request_id", b"request_id", "requested_by", b"requested_by", "run_id", b"run_id", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerunStepRequest: _TypeAlias = RerunStepRequest  # noqa: Y015
+
+@_typing.final
+class RerunStepResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    RESET_STEPS_FIELD_NUMBER: _builtins.int
+    reset_steps: _builtins.int
+    @_builtins.property
+    def run(self) -> _run_pb2.Run: ...
+    def __init__(
+        self,
+        *,
+        run: _run_pb2.Run | None = ...,
+        reset_steps: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reset_steps", b"reset_steps", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerunStepResponse: _TypeAlias = RerunStepResponse  # noqa: Y015
+
+@_typing.final
+class ExplainRunRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    ITEM_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """REQUIRED."""
+    step: _builtins.str
+    """Empty: the run, and every step that is not at rest, up to 1,000."""
+    @_builtins.property
+    def item(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        step: _builtins.str = ...,
+        item: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "run_id", b"run_id", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRunRequest: _TypeAlias = ExplainRunRequest  # noqa: Y015
+
+@_typing.final
+class ExplainRunResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    OMITTED_STEPS_FIELD_NUMBER: _builtins.int
+    omitted_steps: _builtins.int
+    """There are more steps than were explained."""
+    @_builtins.property
+    def run(self) -> _run_pb2.Run: ...
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
+        """Why the run as a whole does not go on. Empty if nothing holds it."""
+
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepExplanation]:
+        """In the order of the specification; items that are held by the same reasons together."""
+
+    def __init__(
+        self,
+        *,
+        run: _run_pb2.Run | None = ...,
+        reasons: _abc.Iterable[Global___Reason] | None = ...,
+        steps: _abc.Iterable[Global___StepExplanation] | None = ...,
+        omitted_steps: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["omitted_steps", b"omitted_steps", "reasons", b"reasons", "run", b"run", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRunResponse: _TypeAlias = ExplainRunResponse  # noqa: Y015
+
+@_typing.final
+class StepExplanation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    ITEM_FIELD_NUMBER: _builtins.int
+    ITEM_COUNT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    item_count: _builtins.int
+    """With `item`: how many items from there on are held alike. 0 and 1: just this one."""
+    state: _run_pb2.StepRunState.ValueType
+    @_builtins.property
+    def item(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
+        """All that are not met; empty if nothing holds the step."""
+
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        item: _abc.Iterable[_builtins.int] | None = ...,
+        item_count: _builtins.int = ...,
+        state: _run_pb2.StepRunState.ValueType = ...,
+        reasons: _abc.Iterable[Global___Reason] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "item_count", b"item_count", "reasons", b"reasons", "state", b"state", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepExplanation: _TypeAlias = StepExplanation  # noqa: Y015
+
+@_typing.final
+class Reason(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """For programs: "Upstream", "TriggerRule", "When", "Backoff", "SubPipeline", "RunPaused", "RunHeld",
+    "RunCancelling", "MaxParallel", "MapParallel", "Concurrency", "NoAgent", "AgentsBusy", "AgentsDraining",
+    "Queued", "Running", "AtRest", "CleanupWaits", "Recovering".
+    """
+    message: _builtins.str
+    """A whole sentence, for people."""
+    @_builtins.property
+    def details(self) -> _struct_pb2.Struct:
+        """The same for programs."""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        message: _builtins.str = ...,
+        details: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["details", b"details", "kind", b"kind", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reason: _TypeAlias = Reason  # noqa: Y015
+
+@_typing.final
+class DiffRunsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    OTHER_RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """REQUIRED."""
+    other_run_id: _builtins.str
+    """REQUIRED."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        other_run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["other_run_id", b"other_run_id", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffRunsRequest: _TypeAlias = DiffRunsRequest  # noqa: Y015
+
+@_typing.final
+class DiffRunsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[_difference_pb2.FieldChange]:
+        """Of the runs as wholes: pipeline, version, parameters, labels, state, duration."""
+
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepRunDifference]:
+        """Only steps that differ, in the order of the first run's specification."""
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[_difference_pb2.FieldChange] | None = ...,
+        steps: _abc.Iterable[Global___StepRunDifference] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffRunsResponse: _TypeAlias = DiffRunsResponse  # noqa: Y015
+
+@_typing.final
+class StepRunDifference(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    kind: _difference_pb2.DifferenceKind.ValueType
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[_difference_pb2.FieldChange]:
+        """State, attempts, output, failure, item counts, definition; and the duration, if it differs by more than a tenth
+        and 10 ms.
+        """
+
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        kind: _difference_pb2.DifferenceKind.ValueType = ...,
+        changes: _abc.Iterable[_difference_pb2.FieldChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "kind", b"kind", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepRunDifference: _TypeAlias = StepRunDifference  # noqa: Y015
+
+@_typing.final
 class ListStepRunsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -555,6 +1098,7 @@ class ListStepRunsRequest(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AT_EVENT_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """REQUIRED."""
     step: _builtins.str
@@ -562,6 +1106,8 @@ class ListStepRunsRequest(_message.Message):
     page_size: _builtins.int
     """0: 100. At most 1,000."""
     page_token: _builtins.str
+    at_event: _builtins.int
+    """As in GetRun."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_run_pb2.StepRunState.ValueType]:
         """Empty: in any state."""
@@ -574,10 +1120,11 @@ class ListStepRunsRequest(_message.Message):
         step: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        at_event: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "run_id", b"run_id", "states", b"states", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_event", b"at_event", "page_size", b"page_size", "page_token", b"page_token", "run_id", b"run_id", "states", b"states", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -615,10 +1162,13 @@ class GetStepRunRequest(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
     ITEM_FIELD_NUMBER: _builtins.int
+    AT_EVENT_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """REQUIRED."""
     step: _builtins.str
     """REQUIRED."""
+    at_event: _builtins.int
+    """As in GetRun."""
     @_builtins.property
     def item(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
@@ -627,10 +1177,11 @@ class GetStepRunRequest(_message.Message):
         run_id: _builtins.str = ...,
         step: _builtins.str = ...,
         item: _abc.Iterable[_builtins.int] | None = ...,
+        at_event: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "run_id", b"run_id", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_event", b"at_event", "item", b"item", "run_id", b"run_id", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

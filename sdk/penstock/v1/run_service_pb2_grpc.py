@@ -65,6 +65,36 @@ class RunServiceStub:
                 request_serializer=penstock_dot_v1_dot_run__service__pb2.CancelRunRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_run__service__pb2.CancelRunResponse.FromString,
                 _registered_method=True)
+        self.Pause = channel.unary_unary(
+                '/penstock.v1.RunService/Pause',
+                request_serializer=penstock_dot_v1_dot_run__service__pb2.PauseRunRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_run__service__pb2.PauseRunResponse.FromString,
+                _registered_method=True)
+        self.Resume = channel.unary_unary(
+                '/penstock.v1.RunService/Resume',
+                request_serializer=penstock_dot_v1_dot_run__service__pb2.ResumeRunRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_run__service__pb2.ResumeRunResponse.FromString,
+                _registered_method=True)
+        self.Retry = channel.unary_unary(
+                '/penstock.v1.RunService/Retry',
+                request_serializer=penstock_dot_v1_dot_run__service__pb2.RetryRunRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_run__service__pb2.RetryRunResponse.FromString,
+                _registered_method=True)
+        self.RerunStep = channel.unary_unary(
+                '/penstock.v1.RunService/RerunStep',
+                request_serializer=penstock_dot_v1_dot_run__service__pb2.RerunStepRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_run__service__pb2.RerunStepResponse.FromString,
+                _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/penstock.v1.RunService/Explain',
+                request_serializer=penstock_dot_v1_dot_run__service__pb2.ExplainRunRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_run__service__pb2.ExplainRunResponse.FromString,
+                _registered_method=True)
+        self.Diff = channel.unary_unary(
+                '/penstock.v1.RunService/Diff',
+                request_serializer=penstock_dot_v1_dot_run__service__pb2.DiffRunsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_run__service__pb2.DiffRunsResponse.FromString,
+                _registered_method=True)
         self.ListStepRuns = channel.unary_unary(
                 '/penstock.v1.RunService/ListStepRuns',
                 request_serializer=penstock_dot_v1_dot_run__service__pb2.ListStepRunsRequest.SerializeToString,
@@ -132,6 +162,51 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Pause(self, request, context):
+        """No step starts any more until Resume; attempts that run go on and count. Twice is as once. FAILED_PRECONDITION: the
+        run is at rest or is being cancelled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resume(self, request, context):
+        """A run that is not paused is left as it is. FAILED_PRECONDITION: the run is at rest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Retry(self, request, context):
+        """A new generation of a run at rest: what failed or was cancelled, and what these kept from running, runs again;
+        what is COMPLETED stays. FAILED_PRECONDITION: the run is not at rest, or there is nothing to run again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RerunStep(self, request, context):
+        """A new generation in which one step, or one item of it, runs again with everything that comes after it.
+        FAILED_PRECONDITION: some of that is under way, or the run is being cancelled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """Why steps are not running: every condition that is not met.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Diff(self, request, context):
+        """What is different between two runs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListStepRuns(self, request, context):
         """In the order of the specification, then of the items.
         """
@@ -186,6 +261,36 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.Cancel,
                     request_deserializer=penstock_dot_v1_dot_run__service__pb2.CancelRunRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_run__service__pb2.CancelRunResponse.SerializeToString,
+            ),
+            'Pause': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pause,
+                    request_deserializer=penstock_dot_v1_dot_run__service__pb2.PauseRunRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_run__service__pb2.PauseRunResponse.SerializeToString,
+            ),
+            'Resume': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resume,
+                    request_deserializer=penstock_dot_v1_dot_run__service__pb2.ResumeRunRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_run__service__pb2.ResumeRunResponse.SerializeToString,
+            ),
+            'Retry': grpc.unary_unary_rpc_method_handler(
+                    servicer.Retry,
+                    request_deserializer=penstock_dot_v1_dot_run__service__pb2.RetryRunRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_run__service__pb2.RetryRunResponse.SerializeToString,
+            ),
+            'RerunStep': grpc.unary_unary_rpc_method_handler(
+                    servicer.RerunStep,
+                    request_deserializer=penstock_dot_v1_dot_run__service__pb2.RerunStepRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_run__service__pb2.RerunStepResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=penstock_dot_v1_dot_run__service__pb2.ExplainRunRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_run__service__pb2.ExplainRunResponse.SerializeToString,
+            ),
+            'Diff': grpc.unary_unary_rpc_method_handler(
+                    servicer.Diff,
+                    request_deserializer=penstock_dot_v1_dot_run__service__pb2.DiffRunsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_run__service__pb2.DiffRunsResponse.SerializeToString,
             ),
             'ListStepRuns': grpc.unary_unary_rpc_method_handler(
                     servicer.ListStepRuns,
@@ -366,6 +471,168 @@ class RunService:
             '/penstock.v1.RunService/Cancel',
             penstock_dot_v1_dot_run__service__pb2.CancelRunRequest.SerializeToString,
             penstock_dot_v1_dot_run__service__pb2.CancelRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pause(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.RunService/Pause',
+            penstock_dot_v1_dot_run__service__pb2.PauseRunRequest.SerializeToString,
+            penstock_dot_v1_dot_run__service__pb2.PauseRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.RunService/Resume',
+            penstock_dot_v1_dot_run__service__pb2.ResumeRunRequest.SerializeToString,
+            penstock_dot_v1_dot_run__service__pb2.ResumeRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Retry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.RunService/Retry',
+            penstock_dot_v1_dot_run__service__pb2.RetryRunRequest.SerializeToString,
+            penstock_dot_v1_dot_run__service__pb2.RetryRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RerunStep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.RunService/RerunStep',
+            penstock_dot_v1_dot_run__service__pb2.RerunStepRequest.SerializeToString,
+            penstock_dot_v1_dot_run__service__pb2.RerunStepResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.RunService/Explain',
+            penstock_dot_v1_dot_run__service__pb2.ExplainRunRequest.SerializeToString,
+            penstock_dot_v1_dot_run__service__pb2.ExplainRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Diff(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.RunService/Diff',
+            penstock_dot_v1_dot_run__service__pb2.DiffRunsRequest.SerializeToString,
+            penstock_dot_v1_dot_run__service__pb2.DiffRunsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,6 +36,24 @@ class RunServiceStub:
     """Answered when the decision is committed, not when the last step has stopped. A run at rest is left as it
     is. Polite first and `now` later is allowed.
     """
+    Pause: _aio.UnaryUnaryMultiCallable[_run_service_pb2.PauseRunRequest, _run_service_pb2.PauseRunResponse]
+    """No step starts any more until Resume; attempts that run go on and count. Twice is as once. FAILED_PRECONDITION: the
+    run is at rest or is being cancelled.
+    """
+    Resume: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ResumeRunRequest, _run_service_pb2.ResumeRunResponse]
+    """A run that is not paused is left as it is. FAILED_PRECONDITION: the run is at rest."""
+    Retry: _aio.UnaryUnaryMultiCallable[_run_service_pb2.RetryRunRequest, _run_service_pb2.RetryRunResponse]
+    """A new generation of a run at rest: what failed or was cancelled, and what these kept from running, runs again;
+    what is COMPLETED stays. FAILED_PRECONDITION: the run is not at rest, or there is nothing to run again.
+    """
+    RerunStep: _aio.UnaryUnaryMultiCallable[_run_service_pb2.RerunStepRequest, _run_service_pb2.RerunStepResponse]
+    """A new generation in which one step, or one item of it, runs again with everything that comes after it.
+    FAILED_PRECONDITION: some of that is under way, or the run is being cancelled.
+    """
+    Explain: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ExplainRunRequest, _run_service_pb2.ExplainRunResponse]
+    """Why steps are not running: every condition that is not met."""
+    Diff: _aio.UnaryUnaryMultiCallable[_run_service_pb2.DiffRunsRequest, _run_service_pb2.DiffRunsResponse]
+    """What is different between two runs."""
     ListStepRuns: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ListStepRunsRequest, _run_service_pb2.ListStepRunsResponse]
     """In the order of the specification, then of the items."""
     GetStepRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.GetStepRunRequest, _run_service_pb2.GetStepRunResponse]
@@ -103,6 +121,60 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         """Answered when the decision is committed, not when the last step has stopped. A run at rest is left as it
         is. Polite first and `now` later is allowed.
         """
+
+    @_abc_1.abstractmethod
+    def Pause(
+        self,
+        request: _run_service_pb2.PauseRunRequest,
+        context: _aio.ServicerContext[_run_service_pb2.PauseRunRequest, _abc.Awaitable[_run_service_pb2.PauseRunResponse]],
+    ) -> _abc.Awaitable[_run_service_pb2.PauseRunResponse]:
+        """No step starts any more until Resume; attempts that run go on and count. Twice is as once. FAILED_PRECONDITION: the
+        run is at rest or is being cancelled.
+        """
+
+    @_abc_1.abstractmethod
+    def Resume(
+        self,
+        request: _run_service_pb2.ResumeRunRequest,
+        context: _aio.ServicerContext[_run_service_pb2.ResumeRunRequest, _abc.Awaitable[_run_service_pb2.ResumeRunResponse]],
+    ) -> _abc.Awaitable[_run_service_pb2.ResumeRunResponse]:
+        """A run that is not paused is left as it is. FAILED_PRECONDITION: the run is at rest."""
+
+    @_abc_1.abstractmethod
+    def Retry(
+        self,
+        request: _run_service_pb2.RetryRunRequest,
+        context: _aio.ServicerContext[_run_service_pb2.RetryRunRequest, _abc.Awaitable[_run_service_pb2.RetryRunResponse]],
+    ) -> _abc.Awaitable[_run_service_pb2.RetryRunResponse]:
+        """A new generation of a run at rest: what failed or was cancelled, and what these kept from running, runs again;
+        what is COMPLETED stays. FAILED_PRECONDITION: the run is not at rest, or there is nothing to run again.
+        """
+
+    @_abc_1.abstractmethod
+    def RerunStep(
+        self,
+        request: _run_service_pb2.RerunStepRequest,
+        context: _aio.ServicerContext[_run_service_pb2.RerunStepRequest, _abc.Awaitable[_run_service_pb2.RerunStepResponse]],
+    ) -> _abc.Awaitable[_run_service_pb2.RerunStepResponse]:
+        """A new generation in which one step, or one item of it, runs again with everything that comes after it.
+        FAILED_PRECONDITION: some of that is under way, or the run is being cancelled.
+        """
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _run_service_pb2.ExplainRunRequest,
+        context: _aio.ServicerContext[_run_service_pb2.ExplainRunRequest, _abc.Awaitable[_run_service_pb2.ExplainRunResponse]],
+    ) -> _abc.Awaitable[_run_service_pb2.ExplainRunResponse]:
+        """Why steps are not running: every condition that is not met."""
+
+    @_abc_1.abstractmethod
+    def Diff(
+        self,
+        request: _run_service_pb2.DiffRunsRequest,
+        context: _aio.ServicerContext[_run_service_pb2.DiffRunsRequest, _abc.Awaitable[_run_service_pb2.DiffRunsResponse]],
+    ) -> _abc.Awaitable[_run_service_pb2.DiffRunsResponse]:
+        """What is different between two runs."""
 
     @_abc_1.abstractmethod
     def ListStepRuns(
