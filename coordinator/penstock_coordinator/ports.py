@@ -43,6 +43,27 @@ class RequestRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Parent:
+    """The step run that a run is the sub-pipeline of."""
+
+    run_id: RunId
+    step: int
+    item: int
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How a run was asked for, beyond its pipeline and its parameters. Never changes."""
+
+    priority: int = 0
+    weight: float = 1.0
+    run_key: str = ""
+    parent: Parent | None = None
+    depth: int = 0
+    """How many runs are above it."""
+
+
+@dataclass(frozen=True, slots=True)
 class NewRun:
     """The row that a run's first record brings with it."""
 
@@ -60,6 +81,8 @@ class NewRun:
     start_time: int | None = None
     end_time: int | None = None
     summary: bytes | None = None
+    origin: Origin = Origin()
+    output: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +95,14 @@ class RunChange:
     end_time: int | None = None
     summary: bytes | None = None
     """States of all step runs, packed, once the run is at rest."""
+    output: bytes | None = None
+    """JSON of the run's output, once it is COMPLETED."""
+    generation: int | None = None
+    """A new one was opened: the end, the summary and the output of the former are taken out of the row, but for what
+    this change brings itself."""
+    version_number: int | None = None
+    version_digest: str | None = None
+    """The run goes on with another version of its pipeline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +229,10 @@ class RunRow:
     summary: bytes | None
     last_seq: int = 0
     """The newest number in the journal; 0 in lists, where it is not looked up."""
+    generation: int = 1
+    origin: Origin = Origin()
+    output: bytes | None = None
+    """None in lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +240,11 @@ class RunFilter:
     pipeline: str = ""
     states: tuple[int, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
+    parent: RunId | None = None
+    """Only the runs that are steps of this one."""
+    run_key: str = ""
+    top_level: bool = False
+    """Only runs that are no step of another one."""
 
 
 class RunIndex(Protocol):

@@ -11,6 +11,8 @@ from tests.contract.records import attempt, new_run, new_run_id, record, request
 from penstock_coordinator.ports import (
     AttemptRow,
     Committed,
+    Origin,
+    Parent,
     Record,
     Repeated,
     RequestKey,
@@ -233,3 +235,59 @@ async def test_nothing_is_found_by_a_name_that_is_no_text(stores: Stores, name: 
     assert await stores.runs.list_runs(RunFilter(pipeline=name), 10) == []
     assert await stores.runs.list_runs(RunFilter(labels=((name, "x"),)), 10) == []
     assert await stores.runs.list_runs(RunFilter(labels=(("x", name),)), 10) == []
+
+
+# --- how a run was asked for, and generations ------------------------------------------------------------------------
+
+
+async def test_how_a_run_was_asked_for_comes_back(stores: Stores) -> None:
+    (parent,) = await _add_runs(stores, 1)
+    origin = Origin(priority=-7, weight=2.5, run_key="day-1", parent=Parent(parent, step=3, item=4), depth=2)
+    (run,) = await _add_runs(stores, 1, origin=origin)
+
+    row, parent_row = await stores.runs.get(run), await stores.runs.get(parent)
+    assert row is not None
+    assert row.origin == origin
+    assert parent_row is not None
+    assert parent_row.origin == Origin()
+
+
+async def test_lists_are_filtered_by_parent_and_key(stores: Stores) -> None:
+    (top,) = await _add_runs(stores, 1, origin=Origin(run_key="k"))
+    children = await _add_runs(stores, 2, origin=Origin(parent=Parent(top, 0, -1), depth=1))
+
+    async def found(where: RunFilter) -> list[RunId]:
+        return [row.run_id for row in await stores.runs.list_runs(where, 10)]
+
+    assert await found(RunFilter(parent=top)) == children[::-1]
+    assert await found(RunFilter(run_key="k")) == [top]
+    assert await found(RunFilter(run_key="K")) == []
+    assert await found(RunFilter(top_level=True)) == [top]
+
+
+async def test_a_new_generation_takes_the_former_end_out_of_the_row(stores: Stores) -> None:
+    (run,) = await _add_runs(stores, 1)
+    ended = RunChange(FAILED, "broken", 5, 6, b"packed", output=b"1")
+    await _commit(stores, dataclasses.replace(record(run, 3), change=ended))
+    opened = RunChange(2, "", generation=2, version_number=9, version_digest="sha256:new")
+    await _commit(stores, dataclasses.replace(record(run, 4), change=opened))
+
+    row = await stores.runs.get(run)
+    assert row is not None
+    assert (row.state, row.reason, row.start_time) == (2, "", 5)
+    assert (row.end_time, row.summary, row.output) == (None, None, None)
+    assert (row.generation, row.version_number, row.version_digest) == (2, 9, "sha256:new")
+
+
+async def test_an_end_and_a_new_generation_may_come_in_one_commit(stores: Stores) -> None:
+    (run,) = await _add_runs(stores, 1)
+    await _commit(
+        stores,
+        dataclasses.replace(record(run, 3), change=RunChange(FAILED, "broken", 5, 6, b"packed")),
+        dataclasses.replace(record(run, 4), change=RunChange(2, "", generation=2)),
+        dataclasses.replace(record(run, 5), change=RunChange(COMPLETED, "", None, 8, b"again", output=b"[]")),
+    )
+
+    row = await stores.runs.get(run)
+    assert row is not None
+    assert (row.state, row.end_time, row.summary, row.output, row.generation) == (COMPLETED, 8, b"again", b"[]", 2)

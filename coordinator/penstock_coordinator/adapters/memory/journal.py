@@ -125,6 +125,7 @@ def _refusal(record: Record, faults: Faults) -> str | None:
     if record.new_run is not None:
         new = record.new_run
         texts += [new.pipeline, new.version_digest, new.owner, *(x for pair in new.labels for x in pair)]
+        texts.append(new.origin.run_key)
     if not all(storable(text) for text in texts):
         return "a name that is no text"
     if record.last_seq > _LARGEST:
@@ -179,12 +180,16 @@ def _new_row(run_id: RunId, new: NewRun) -> RunRow:
         start_time=new.start_time,
         end_time=new.end_time,
         summary=new.summary,
+        origin=new.origin,
+        output=new.output,
     )
 
 
 def _changed(row: RunRow, change: RunChange) -> RunRow:
     fields = (field.name for field in dataclasses.fields(change))
     given = {name: value for name in fields if (value := getattr(change, name)) is not None}
+    if change.generation is not None:
+        row = dataclasses.replace(row, end_time=None, summary=None, output=None)
     return dataclasses.replace(row, **given)
 
 

@@ -38,7 +38,7 @@ class MemoryRunIndex:
 
     async def list_runs(self, where: RunFilter, limit: int, before: RunId | None = None) -> list[RunRow]:
         found = await self._select(lambda row: (before is None or row.run_id < before) and _matches(row, where))
-        return found[::-1][:limit]
+        return [dataclasses.replace(row, output=None) for row in found[::-1][:limit]]
 
     async def live_runs(self, owner: str) -> list[RunRow]:
         return await self._select(lambda row: row.owner == owner and row.state < FIRST_STATE_AT_REST)
@@ -100,7 +100,12 @@ def _matches(row: RunRow, where: RunFilter) -> bool:
         return False
     if where.states and row.state not in where.states:
         return False
-    return set(where.labels) <= set(row.labels)
+    parent = row.origin.parent
+    if where.parent is not None and (parent is None or parent.run_id != where.parent):
+        return False
+    if where.run_key and row.origin.run_key != where.run_key:
+        return False
+    return set(where.labels) <= set(row.labels) and not (where.top_level and parent is not None)
 
 
 def repetition(database: MemoryDatabase, key: RequestKey) -> Repeated | None:

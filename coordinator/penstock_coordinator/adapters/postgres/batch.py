@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from penstock_coordinator.adapters.postgres.requests import packed
+from penstock_coordinator.ports import Origin, Parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -101,17 +102,22 @@ class _RunRows:
             self.new[record.run_id] = [
                 *(record.run_id, new.pipeline, new.version_number, new.version_digest, new.owner),
                 *(new.state, new.create_time, new.start_time, new.end_time, array_literal(new.labels)),
-                *(packed_text(new.reason), packed_pairs(new.trace_context), new.parameters, new.summary, gate),
+                *(packed_text(new.reason), packed_pairs(new.trace_context), new.parameters, new.summary, new.output),
+                *(None if new.origin.parent is None else new.origin.parent.run_id, new.origin.run_key),
+                *(packed_origin(new.origin), gate),
             ]
         if (change := record.change) is None:
             return
         reason = None if change.reason is None else packed_text(change.reason)
-        values = (change.state, reason, change.start_time, change.end_time, change.summary)
+        values = (change.state, reason, change.start_time, change.end_time, change.summary, change.output)
         if record.run_id in self.new:
-            _merge(self.new[record.run_id], (5, 10, 7, 8, 13), values)
-        else:
-            row = self.changed.setdefault(record.run_id, [record.run_id, None, None, None, None, None, gate])
-            _merge(row, (1, 2, 3, 4, 5), values)
+            _merge(self.new[record.run_id], (5, 10, 7, 8, 13, 14), values)
+            return
+        row = self.changed.setdefault(record.run_id, [record.run_id, *[None] * 9, gate])
+        if change.generation is not None:
+            row[4:7] = None, None, None
+        more = (change.generation, change.version_number, change.version_digest)
+        _merge(row, (1, 2, 3, 4, 5, 6, 7, 8, 9), (*values, *more))
 
 
 def _merge(row: list[Any], places: tuple[int, ...], values: tuple[Any, ...]) -> None:
@@ -126,7 +132,7 @@ def run_columns(records: Sequence[Record], gate: Sequence[bytes]) -> tuple[Colum
     for record, its_gate in zip(records, gate, strict=True):
         if record.new_run is not None or record.change is not None:
             rows.add(record, its_gate)
-    return _columns(list(rows.new.values()), 15), _columns(list(rows.changed.values()), 7)
+    return _columns(list(rows.new.values()), 19), _columns(list(rows.changed.values()), 11)
 
 
 def _columns(rows: Sequence[Sequence[Any]], width: int) -> Columns:
@@ -151,6 +157,34 @@ def packed_pairs(pairs: Iterable[tuple[str, str]]) -> bytes:
 
 def unpacked_pairs(packed_value: bytes) -> tuple[tuple[str, str], ...]:
     return tuple((unpacked_text(key), unpacked_text(value)) for key, value in _unpack_pairs(packed_value))
+
+
+class _Origin(msgspec.Struct, array_like=True):
+    """What of an origin is searched by has columns of its own."""
+
+    priority: int = 0
+    weight: float = 1.0
+    parent_step: int = 0
+    parent_item: int = 0
+    depth: int = 0
+
+
+_pack_origin = msgspec.msgpack.Encoder().encode
+_unpack_origin = msgspec.msgpack.Decoder(_Origin).decode
+_PLAIN = Origin()
+
+
+def packed_origin(origin: Origin) -> bytes:
+    if origin == _PLAIN:
+        return b""
+    step, item = (origin.parent.step, origin.parent.item) if origin.parent is not None else (0, 0)
+    return _pack_origin(_Origin(origin.priority, origin.weight, step, item, origin.depth))
+
+
+def unpacked_origin(parent_run_id: RunId | None, run_key: str, packed_value: bytes) -> Origin:
+    found = _unpack_origin(packed_value) if packed_value else _Origin()
+    parent = None if parent_run_id is None else Parent(parent_run_id, found.parent_step, found.parent_item)
+    return Origin(found.priority, found.weight, run_key, parent, found.depth)
 
 
 def label_terms(labels: Iterable[tuple[str, str]]) -> list[str]:

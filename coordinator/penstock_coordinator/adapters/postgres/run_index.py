@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.adapters.postgres import requests
-from penstock_coordinator.adapters.postgres.batch import label_terms, labels_of, unpacked_pairs, unpacked_text
+from penstock_coordinator.adapters.postgres.batch import (
+    label_terms,
+    labels_of,
+    unpacked_origin,
+    unpacked_pairs,
+    unpacked_text,
+)
 from penstock_coordinator.adapters.postgres.queries import load
 from penstock_coordinator.adapters.postgres.text import storable
 from penstock_coordinator.ports import (
@@ -38,9 +44,10 @@ class PostgresRunIndex:
 
     async def list_runs(self, where: RunFilter, limit: int, before: RunId | None = None) -> list[RunRow]:
         terms = label_terms(where.labels)
-        if not storable(where.pipeline, *terms):
+        if not storable(where.pipeline, where.run_key, *terms):
             return []
-        arguments = (before, where.pipeline or None, list(where.states) or None, terms or None, limit)
+        states, key = list(where.states) or None, where.run_key or None
+        arguments = (before, where.pipeline or None, states, terms or None, where.parent, key, where.top_level, limit)
         return [_run(row) for row in await self._database.fetch(_QUERIES["list"], *arguments)]
 
     async def live_runs(self, owner: str) -> list[RunRow]:
@@ -108,4 +115,7 @@ def _run(row: asyncpg.Record) -> RunRow:
         end_time=row["end_time"],
         summary=row["summary"],
         last_seq=row["last_seq"],
+        generation=row["generation"],
+        origin=unpacked_origin(row["parent_run_id"], row["run_key"], row["origin"]),
+        output=row["output"],
     )

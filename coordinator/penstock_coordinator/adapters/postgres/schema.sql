@@ -33,6 +33,15 @@ CREATE TABLE public.attempts_default (
     agent text CONSTRAINT attempts_agent_not_null NOT NULL COLLATE pg_catalog."C",
     detail bytea CONSTRAINT attempts_detail_not_null NOT NULL
 );
+CREATE TABLE public.bulk_jobs (
+    job_id uuid NOT NULL,
+    state smallint NOT NULL,
+    create_time bigint NOT NULL,
+    end_time bigint,
+    cursor uuid,
+    description bytea NOT NULL,
+    progress bytea NOT NULL
+);
 CREATE TABLE public.bundles (
     digest text NOT NULL COLLATE pg_catalog."C",
     create_time bigint NOT NULL,
@@ -113,6 +122,11 @@ CREATE TABLE public.run_events_default (
     at bigint CONSTRAINT run_events_at_not_null NOT NULL,
     payload bytea CONSTRAINT run_events_payload_not_null NOT NULL
 );
+CREATE TABLE public.run_keys (
+    pipeline text NOT NULL COLLATE pg_catalog."C",
+    run_key text NOT NULL COLLATE pg_catalog."C",
+    run_id uuid NOT NULL
+);
 CREATE TABLE public.runs (
     run_id uuid NOT NULL,
     pipeline text NOT NULL COLLATE pg_catalog."C",
@@ -127,7 +141,12 @@ CREATE TABLE public.runs (
     reason bytea NOT NULL,
     trace_context bytea NOT NULL,
     parameters bytea NOT NULL,
-    summary bytea
+    summary bytea,
+    generation integer DEFAULT 1 NOT NULL,
+    parent_run_id uuid,
+    run_key text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
+    origin bytea DEFAULT '\x'::bytea NOT NULL,
+    output bytea
 )
 PARTITION BY RANGE (run_id);
 CREATE TABLE public.runs_default (
@@ -144,7 +163,12 @@ CREATE TABLE public.runs_default (
     reason bytea CONSTRAINT runs_reason_not_null NOT NULL,
     trace_context bytea CONSTRAINT runs_trace_context_not_null NOT NULL,
     parameters bytea CONSTRAINT runs_parameters_not_null NOT NULL,
-    summary bytea
+    summary bytea,
+    generation integer DEFAULT 1 CONSTRAINT runs_generation_not_null NOT NULL,
+    parent_run_id uuid,
+    run_key text DEFAULT ''::text CONSTRAINT runs_run_key_not_null NOT NULL COLLATE pg_catalog."C",
+    origin bytea DEFAULT '\x'::bytea CONSTRAINT runs_origin_not_null NOT NULL,
+    output bytea
 );
 CREATE SEQUENCE public.session_epochs
     START WITH 1
@@ -194,6 +218,8 @@ ALTER TABLE ONLY public.attempts
     ADD CONSTRAINT attempts_pkey PRIMARY KEY (run_id, step, item, number, token);
 ALTER TABLE ONLY public.attempts_default
     ADD CONSTRAINT attempts_default_pkey PRIMARY KEY (run_id, step, item, number, token);
+ALTER TABLE ONLY public.bulk_jobs
+    ADD CONSTRAINT bulk_jobs_pkey PRIMARY KEY (job_id);
 ALTER TABLE ONLY public.bundles
     ADD CONSTRAINT bundles_pkey PRIMARY KEY (digest);
 ALTER TABLE ONLY public.fences
@@ -218,6 +244,8 @@ ALTER TABLE ONLY public.run_events
     ADD CONSTRAINT run_events_pkey PRIMARY KEY (run_id, first_seq);
 ALTER TABLE ONLY public.run_events_default
     ADD CONSTRAINT run_events_default_pkey PRIMARY KEY (run_id, first_seq);
+ALTER TABLE ONLY public.run_keys
+    ADD CONSTRAINT run_keys_pkey PRIMARY KEY (pipeline, run_key);
 ALTER TABLE ONLY public.runs
     ADD CONSTRAINT runs_pkey PRIMARY KEY (run_id);
 ALTER TABLE ONLY public.runs_default
@@ -226,24 +254,31 @@ ALTER TABLE ONLY public.step_runs
     ADD CONSTRAINT step_runs_pkey PRIMARY KEY (run_id, step, item, generation);
 ALTER TABLE ONLY public.step_runs_default
     ADD CONSTRAINT step_runs_default_pkey PRIMARY KEY (run_id, step, item, generation);
+CREATE INDEX bulk_jobs_live ON public.bulk_jobs USING btree (job_id) WHERE (state = 1);
 CREATE INDEX pipeline_versions_by_digest ON public.pipeline_versions USING btree (digest);
 CREATE INDEX requests_by_time ON public.requests USING btree (create_time);
+CREATE INDEX runs_by_key ON ONLY public.runs USING btree (pipeline, run_key, run_id) WHERE (run_key <> ''::text);
 CREATE INDEX runs_by_label ON ONLY public.runs USING gin (labels) WHERE (labels <> '{}'::text[]);
 CREATE INDEX runs_default_labels_idx ON public.runs_default USING gin (labels) WHERE (labels <> '{}'::text[]);
 CREATE INDEX runs_live ON ONLY public.runs USING btree (owner, run_id) WHERE (state < 6);
 CREATE INDEX runs_default_owner_run_id_idx ON public.runs_default USING btree (owner, run_id) WHERE (state < 6);
+CREATE INDEX runs_of_parent ON ONLY public.runs USING btree (parent_run_id, run_id) WHERE (parent_run_id IS NOT NULL);
+CREATE INDEX runs_default_parent_run_id_run_id_idx ON public.runs_default USING btree (parent_run_id, run_id) WHERE (parent_run_id IS NOT NULL);
 CREATE INDEX runs_live_of_pipeline ON ONLY public.runs USING btree (pipeline) WHERE (state < 6);
 CREATE INDEX runs_default_pipeline_idx ON public.runs_default USING btree (pipeline) WHERE (state < 6);
 CREATE INDEX runs_of_pipeline ON ONLY public.runs USING btree (pipeline, run_id);
 CREATE INDEX runs_default_pipeline_run_id_idx ON public.runs_default USING btree (pipeline, run_id);
+CREATE INDEX runs_default_pipeline_run_key_run_id_idx ON public.runs_default USING btree (pipeline, run_key, run_id) WHERE (run_key <> ''::text);
 ALTER INDEX public.attempts_pkey ATTACH PARTITION public.attempts_default_pkey;
 ALTER INDEX public.log_chunks_pkey ATTACH PARTITION public.log_chunks_default_pkey;
 ALTER INDEX public.log_chunks_run_id_step_item_attempt_first_number_key ATTACH PARTITION public.log_chunks_default_run_id_step_item_attempt_first_number_key;
 ALTER INDEX public.run_events_pkey ATTACH PARTITION public.run_events_default_pkey;
 ALTER INDEX public.runs_by_label ATTACH PARTITION public.runs_default_labels_idx;
 ALTER INDEX public.runs_live ATTACH PARTITION public.runs_default_owner_run_id_idx;
+ALTER INDEX public.runs_of_parent ATTACH PARTITION public.runs_default_parent_run_id_run_id_idx;
 ALTER INDEX public.runs_live_of_pipeline ATTACH PARTITION public.runs_default_pipeline_idx;
 ALTER INDEX public.runs_of_pipeline ATTACH PARTITION public.runs_default_pipeline_run_id_idx;
+ALTER INDEX public.runs_by_key ATTACH PARTITION public.runs_default_pipeline_run_key_run_id_idx;
 ALTER INDEX public.runs_pkey ATTACH PARTITION public.runs_default_pkey;
 ALTER INDEX public.step_runs_pkey ATTACH PARTITION public.step_runs_default_pkey;
 ALTER TABLE ONLY public.pipeline_versions

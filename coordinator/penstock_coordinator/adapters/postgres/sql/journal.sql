@@ -86,17 +86,19 @@ with fence as materialized (
 ), new_runs as (
     insert into runs (
         run_id, pipeline, version_number, version_digest, owner, state, create_time, start_time, end_time,
-        labels, reason, trace_context, parameters, summary
+        labels, reason, trace_context, parameters, summary, output, parent_run_id, run_key, origin
     )
     select
         r.run_id, r.pipeline, r.version_number, r.version_digest, r.owner, r.state, r.create_time, r.start_time,
-        r.end_time, r.labels::text[], r.reason, r.trace_context, r.parameters, r.summary
+        r.end_time, r.labels::text[], r.reason, r.trace_context, r.parameters, r.summary, r.output, r.parent_run_id,
+        r.run_key, r.origin
     from fence, unnest(
         $39::uuid[], $40::text[], $41::int4[], $42::text[], $43::text[], $44::int2[], $45::int8[],
-        $46::int8[], $47::int8[], $48::text[], $49::bytea[], $50::bytea[], $51::bytea[], $52::bytea[], $53::bytea[]
+        $46::int8[], $47::int8[], $48::text[], $49::bytea[], $50::bytea[], $51::bytea[], $52::bytea[],
+        $53::bytea[], $54::uuid[], $55::text[], $56::bytea[], $57::bytea[]
     ) as r (
         run_id, pipeline, version_number, version_digest, owner, state, create_time, start_time, end_time,
-        labels, reason, trace_context, parameters, summary, gate
+        labels, reason, trace_context, parameters, summary, output, parent_run_id, run_key, origin, gate
     )
     where r.gate = '' or r.gate in (select key from accepted)
 ), changes as (
@@ -105,11 +107,19 @@ with fence as materialized (
         state = c.state,
         reason = coalesce(c.reason, runs.reason),
         start_time = coalesce(c.start_time, runs.start_time),
-        end_time = coalesce(c.end_time, runs.end_time),
-        summary = coalesce(c.summary, runs.summary)
+        -- What a former generation ended with is not the run's any more.
+        end_time = case when c.generation is null then coalesce(c.end_time, runs.end_time) else c.end_time end,
+        summary = case when c.generation is null then coalesce(c.summary, runs.summary) else c.summary end,
+        output = case when c.generation is null then coalesce(c.output, runs.output) else c.output end,
+        generation = coalesce(c.generation, runs.generation),
+        version_number = coalesce(c.version_number, runs.version_number),
+        version_digest = coalesce(c.version_digest, runs.version_digest)
     from fence, unnest(
-        $54::uuid[], $55::int2[], $56::bytea[], $57::int8[], $58::int8[], $59::bytea[], $60::bytea[]
-    ) as c (run_id, state, reason, start_time, end_time, summary, gate)
+        $58::uuid[], $59::int2[], $60::bytea[], $61::int8[], $62::int8[], $63::bytea[], $64::bytea[],
+        $65::int4[], $66::int4[], $67::text[], $68::bytea[]
+    ) as c (
+        run_id, state, reason, start_time, end_time, summary, output, generation, version_number, version_digest, gate
+    )
     where runs.run_id = c.run_id and (c.gate = '' or c.gate in (select key from accepted))
 )
 select count(*), array(select key from accepted) from fence

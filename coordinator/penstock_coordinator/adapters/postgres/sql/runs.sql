@@ -1,7 +1,7 @@
 -- name: get
 select
     run_id, pipeline, version_number, version_digest, owner, state, create_time, start_time, end_time,
-    labels, reason, trace_context, parameters, summary,
+    labels, reason, trace_context, parameters, summary, generation, parent_run_id, run_key, origin, output,
     coalesce((select e.last_seq from run_events e where e.run_id = $1 order by e.first_seq desc limit 1), 0) as last_seq
 from runs
 where run_id = $1
@@ -10,19 +10,24 @@ where run_id = $1
 -- Lists pass over what can be large: parameters come with `get`.
 select
     run_id, pipeline, version_number, version_digest, owner, state, create_time, start_time, end_time,
-    labels, reason, trace_context, parameters, summary, 0::int8 as last_seq
+    labels, reason, trace_context, parameters, summary, generation, parent_run_id, run_key, origin,
+    null::bytea as output, 0::int8 as last_seq
 from runs
 where ($1::uuid is null or run_id < $1)
     and ($2::text is null or pipeline = $2)
     and ($3::int2[] is null or state = any($3))
     and ($4::text[] is null or (labels <> '{}' and labels @> $4))
+    and ($5::uuid is null or parent_run_id = $5)
+    and ($6::text is null or (run_key <> '' and run_key = $6))
+    and (not $7::boolean or parent_run_id is null)
 order by run_id desc
-limit $5
+limit $8
 
 -- name: live
 select
     run_id, pipeline, version_number, version_digest, owner, state, create_time, start_time, end_time,
-    labels, reason, trace_context, parameters, summary, 0::int8 as last_seq
+    labels, reason, trace_context, parameters, summary, generation, parent_run_id, run_key, origin,
+    null::bytea as output, 0::int8 as last_seq
 from runs
 where owner = $1 and state < 6
 order by run_id
