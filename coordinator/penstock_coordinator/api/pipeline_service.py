@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from penstock.v1 import pipeline_service_pb2 as pb
 from penstock.v1.pipeline_pb2 import PipelineSpec
-from penstock.v1.pipeline_service_pb2_grpc import PipelineServiceServicer
 from penstock_coordinator.api.encoding import pipelines as encode
 from penstock_coordinator.api.errors import Violation, failed_precondition, invalid, invalid_fields
 from penstock_coordinator.api.fields import count_of, name_of
 from penstock_coordinator.api.paging import PageTokens, page_size
 from penstock_coordinator.api.request_ids import first_answer, request_key, same_answer
+from penstock_coordinator.api.unbuilt import UnbuiltPipelineMethods
 from penstock_coordinator.api.versions import unknown_pipeline, unknown_version
 from penstock_coordinator.core.plan.digest import digest_of
 from penstock_coordinator.core.plan.limits import Limits
@@ -32,7 +32,7 @@ SMALL_SPEC_BYTES = 64 << 10
 CREATE, DELETE = "PipelineService.Create", "PipelineService.Delete"
 
 
-class PipelineService(PipelineServiceServicer):
+class PipelineService(UnbuiltPipelineMethods):
     def __init__(self, stores: Stores, clock: Clock, limits: Limits) -> None:
         self._stores = stores
         self._clock = clock

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, cast
 
 from penstock.v1 import run_pb2
 from penstock.v1 import run_service_pb2 as pb
-from penstock.v1.run_service_pb2_grpc import RunServiceServicer
 from penstock_coordinator.api.encoding import runs as encode
 from penstock_coordinator.api.encoding.events import EventEncoder
 from penstock_coordinator.api.errors import invalid, not_found
@@ -26,6 +25,7 @@ from penstock_coordinator.api.log_reader import MAX_TAIL_LINES
 from penstock_coordinator.api.options import MAX_MESSAGE_BYTES
 from penstock_coordinator.api.paging import PageTokens, page_size
 from penstock_coordinator.api.request_ids import request_key, same_answer
+from penstock_coordinator.api.unbuilt import UnbuiltRunMethods
 from penstock_coordinator.core.plan.naming import quoted, suggestion
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.states import RunState
@@ -54,7 +54,7 @@ PACKED_INLINE_BYTES = 64 << 10
 """More than this of packed states is unpacked in a thread."""
 
 
-class RunService(RunServiceServicer):
+class RunService(UnbuiltRunMethods):
     def __init__(
         self, stores: Stores, engine: Engine, clock: Clock, limits: Limits, starter: RunStarter, logs: LogReader
     ) -> None:

@@ -239,6 +239,9 @@ class Pipelines(pipeline_service_pb2_grpc.PipelineServiceServicer):
         problems = [pipeline_service_pb2.Problem(field=name, description=text) for name, text in self.peer.problems]
         return pipeline_service_pb2.ValidatePipelineResponse(problems=problems)
 
+    async def DiffVersions(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
 
 class Bundles(bundle_service_pb2_grpc.BundleServiceServicer):
     def __init__(self, peer: Peer) -> None:
@@ -363,6 +366,24 @@ class Runs(run_service_pb2_grpc.RunServiceServicer):
             if sent == ends_after:
                 await abort(context, Fault(grpc.StatusCode.UNAVAILABLE, "going away"))
             yield run_service_pb2.TailLogsResponse(lines=[line])
+
+    async def Pause(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
+    async def Resume(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
+    async def Retry(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
+    async def RerunStep(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
+    async def Explain(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
+    async def Diff(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
 
 
 class Agents(agent_admin_service_pb2_grpc.AgentAdminServiceServicer):

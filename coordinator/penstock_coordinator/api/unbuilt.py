@@ -1,0 +1,64 @@
+"""Methods of the protos that are not built yet: the release is not made while this file is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+
+from penstock.v1 import pipeline_service_pb2, run_service_pb2
+from penstock.v1.pipeline_service_pb2_grpc import PipelineServiceServicer
+from penstock.v1.run_service_pb2_grpc import RunServiceServicer
+
+if TYPE_CHECKING:
+    from penstock_coordinator.api.guard import Context
+
+
+async def _unbuilt(context: Context) -> None:
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not in this release")
+
+
+class UnbuiltRunMethods(RunServiceServicer):
+    async def Pause(
+        self, request: run_service_pb2.PauseRunRequest, context: Context
+    ) -> run_service_pb2.PauseRunResponse:
+        await _unbuilt(context)
+        raise AssertionError
+
+    async def Resume(
+        self, request: run_service_pb2.ResumeRunRequest, context: Context
+    ) -> run_service_pb2.ResumeRunResponse:
+        await _unbuilt(context)
+        raise AssertionError
+
+    async def Retry(
+        self, request: run_service_pb2.RetryRunRequest, context: Context
+    ) -> run_service_pb2.RetryRunResponse:
+        await _unbuilt(context)
+        raise AssertionError
+
+    async def RerunStep(
+        self, request: run_service_pb2.RerunStepRequest, context: Context
+    ) -> run_service_pb2.RerunStepResponse:
+        await _unbuilt(context)
+        raise AssertionError
+
+    async def Explain(
+        self, request: run_service_pb2.ExplainRunRequest, context: Context
+    ) -> run_service_pb2.ExplainRunResponse:
+        await _unbuilt(context)
+        raise AssertionError
+
+    async def Diff(
+        self, request: run_service_pb2.DiffRunsRequest, context: Context
+    ) -> run_service_pb2.DiffRunsResponse:
+        await _unbuilt(context)
+        raise AssertionError
+
+
+class UnbuiltPipelineMethods(PipelineServiceServicer):
+    async def DiffVersions(
+        self, request: pipeline_service_pb2.DiffVersionsRequest, context: Context
+    ) -> pipeline_service_pb2.DiffVersionsResponse:
+        await _unbuilt(context)
+        raise AssertionError
