@@ -1,0 +1,81 @@
+"""Leases, their ends, and waits."""
+
+from __future__ import annotations
+
+from heapq import heappush
+
+from penstock_coordinator.core.run import events as e
+from penstock_coordinator.core.run.events import WHOLE
+from penstock_coordinator.core.run.evolve.counters import active_of, move
+from penstock_coordinator.core.run.state import ActiveStep, Run, Wait
+from penstock_coordinator.core.run.states import RunState, StepState
+from penstock_coordinator.core.run.timers import Timer, TimerKind
+
+_RUNNING, _WAITING = StepState.RUNNING, StepState.WAITING
+
+
+def steps_leased(run: Run, seq: int, event: e.StepsLeased) -> None:
+    steps, at = run.plan.steps, event.at
+    if run.state is RunState.PENDING:
+        run.state = RunState.RUNNING
+    if run.started_at is None:
+        run.started_at = at
+    line = -1
+    for number, item, attempt in event.leases:
+        step = steps[number]
+        active = run.active[number] if item == WHOLE else _active_item(run, number, item)
+        active.attempts = attempt
+        active.token = seq
+        active.session = event.session
+        active.agent = event.agent
+        active.leased_at = at
+        if active.started_at is None:
+            active.started_at = at
+        move(run, step, item, _RUNNING)
+        if step.line != line:
+            _trim(run, line)
+            line = step.line
+    _trim(run, line)
+
+
+def _active_item(run: Run, step: int, item: int) -> ActiveStep:
+    mapped = run.maps[step]
+    active = mapped.active.get(item)
+    if active is None:
+        active = mapped.active[item] = ActiveStep(step, item, mapped.first_ready_at(item))
+    return active
+
+
+def _trim(run: Run, line: int) -> None:
+    queue = run.queues.get(line)
+    if queue is not None:
+        if line in run.ready:
+            queue.trim()
+        else:
+            queue.clear()
+
+
+def attempt_failed(run: Run, _seq: int, event: e.AttemptFailed) -> None:
+    active = active_of(run, event.step, event.item)
+    active.failures += 1
+    active.last_failure = event.failure
+    active.token = 0
+    if event.reported:
+        run.heard.append((event.step, event.item, event.token))
+
+
+def lease_lost(run: Run, _seq: int, event: e.LeaseLost) -> None:
+    active = active_of(run, event.step, event.item)
+    active.token = 0
+    if event.charge is e.Charge.NOBODY:
+        active.attempts -= 1
+    elif event.charge is e.Charge.INFRASTRUCTURE:
+        active.losses += 1
+
+
+def step_waiting(run: Run, _seq: int, event: e.StepWaiting) -> None:
+    active = active_of(run, event.step, event.item)
+    active.wait = Wait(event.reason, event.until, event.key)
+    move(run, run.plan.steps[event.step], event.item, _WAITING)
+    if event.until is not None:
+        heappush(run.timers, Timer(event.until, TimerKind.WAKE, event.step, event.item, 0, event.at))

@@ -1,0 +1,42 @@
+"""Step runs begin to wait for an agent."""
+
+from __future__ import annotations
+
+from heapq import heappush
+
+from penstock_coordinator.core.plan.model import Step
+from penstock_coordinator.core.run.ready import ReadyQueue
+from penstock_coordinator.core.run.state import MapState, Run
+from penstock_coordinator.core.run.states import StepState
+from penstock_coordinator.core.run.timers import Timer, TimerKind
+
+_PENDING, _READY = StepState.PENDING, StepState.READY
+
+
+def ready_items(run: Run, step: Step, mapped: MapState, first: int, stop: int, at: int) -> None:
+    """PENDING items become READY."""
+    count = stop - first
+    mapped.states[first:stop] = bytes((_READY,)) * count
+    for tally in (mapped.tally, run.tallies[step.cleanup]):
+        tally[_PENDING] -= count
+        tally[_READY] += count
+    mapped.ready_marks.append((first, at))
+    run.ready[step.line] = run.ready.get(step.line, 0) + count
+    enqueue(run, step, mapped.states, step.number, first, stop)
+    if step.timeouts.overall is not None:
+        due = at + step.timeouts.overall
+        heappush(run.timers, Timer(due, TimerKind.OVERALL, step.number, first, stop, at))
+    start_queued_clock(run, step, first, stop, at)
+
+
+def enqueue(run: Run, step: Step, states: bytearray, owner: int, first: int, stop: int) -> None:
+    queue = run.queues.get(step.line)
+    if queue is None:
+        queue = run.queues[step.line] = ReadyQueue()
+    queue.add(states, owner, first, stop)
+
+
+def start_queued_clock(run: Run, step: Step, first: int, stop: int, at: int) -> None:
+    limit = step.timeouts.queued
+    if limit is not None:
+        heappush(run.queued_timers, Timer(at + limit, TimerKind.QUEUED, step.number, first, stop, at))

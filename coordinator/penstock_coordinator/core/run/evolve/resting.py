@@ -1,0 +1,58 @@
+"""Step runs come to rest, and those that depend on them may have to be decided."""
+
+from __future__ import annotations
+
+from penstock_coordinator.core.plan.model import Step
+from penstock_coordinator.core.run.events import WHOLE
+from penstock_coordinator.core.run.evolve.counters import move, note_opened
+from penstock_coordinator.core.run.state import MapState, Run
+from penstock_coordinator.core.run.states import StepState
+from penstock_coordinator.core.run.upstream import fires_early, standing
+
+_PENDING = StepState.PENDING
+
+
+def rest(run: Run, number: int, item: int, state: StepState) -> None:
+    step = run.plan.steps[number]
+    move(run, step, item, state)
+    if item == WHOLE:
+        run.active.pop(number, None)
+        settle(run, step, state)
+    else:
+        mapped = run.maps[number]
+        mapped.active.pop(item, None)
+        items_rested(run, step, mapped, state, 1)
+        note_opened(run, number, mapped)
+
+
+def settle(run: Run, step: Step, state: int) -> None:
+    """A step as a whole is at rest: tell its dependants."""
+    run.frontier.pop(step.number, None)
+    steps, states, open_upstream = run.plan.steps, run.states, run.open_upstream
+    seen = standing(state, step.allow_failure)
+    for number in step.downstream:
+        left = open_upstream[number] - 1
+        open_upstream[number] = left
+        if (not left or fires_early(steps[number].rule, seen)) and states[number] == _PENDING:
+            run.frontier[number] = None
+    run.open_steps -= 1
+    if not step.cleanup:
+        run.open_work -= 1
+        if not run.open_work:
+            release_cleanup(run)
+
+
+def release_cleanup(run: Run) -> None:
+    for number in run.plan.cleanup_roots:
+        if run.states[number] == _PENDING:
+            run.frontier[number] = None
+
+
+def items_rested(run: Run, step: Step, mapped: MapState, state: int, count: int) -> None:
+    mapped.remaining -= count
+    if not mapped.remaining:
+        run.finished_maps[step.number] = None
+    seen = standing(state, step.allow_failure)
+    for number in mapped.watchers:
+        if run.states[number] == _PENDING and fires_early(run.plan.steps[number].rule, seen):
+            run.frontier[number] = None

@@ -1,0 +1,43 @@
+"""The run as a whole: its start, its stop, its end."""
+
+from __future__ import annotations
+
+from heapq import heappush
+
+from penstock_coordinator.core.plan.model import TriggerRule
+from penstock_coordinator.core.run import events as e
+from penstock_coordinator.core.run.evolve.resting import release_cleanup
+from penstock_coordinator.core.run.state import Run
+from penstock_coordinator.core.run.states import RunState
+from penstock_coordinator.core.run.timers import Timer, TimerKind
+
+
+def run_started(run: Run, _seq: int, event: e.RunStarted) -> None:
+    run.created_at = event.at
+    run.parameters = event.parameters
+    run.semantics = event.semantics
+    run.deadline = event.deadline
+    if event.deadline is not None:
+        heappush(run.timers, Timer(event.deadline, TimerKind.RUN))
+    for step in run.plan.steps:
+        if (not step.upstream and not step.cleanup) or (step.upstream and step.rule is TriggerRule.ALWAYS):
+            run.frontier[step.number] = None
+    if not run.open_work:
+        release_cleanup(run)
+
+
+def run_cancelling(run: Run, _seq: int, event: e.RunCancelling) -> None:
+    run.state = RunState.CANCELLING
+    run.verdict = event.verdict
+    run.reason = event.reason
+    run.immediate = event.now
+    run.cancel_deadline = event.deadline
+    heappush(run.timers, Timer(event.deadline, TimerKind.CANCEL))
+
+
+def run_ended(run: Run, _seq: int, event: e.RunEnded) -> None:
+    run.state = event.state
+    run.reason = event.reason
+    run.ended_at = event.at
+    run.timers.clear()
+    run.queued_timers.clear()

@@ -1,0 +1,71 @@
+"""Steps that become READY, and step runs at rest."""
+
+from __future__ import annotations
+
+from heapq import heappush
+
+from penstock_coordinator.core.run import events as e
+from penstock_coordinator.core.run.events import WHOLE
+from penstock_coordinator.core.run.evolve.counters import active_of, move
+from penstock_coordinator.core.run.evolve.readying import enqueue, start_queued_clock
+from penstock_coordinator.core.run.evolve.resting import rest
+from penstock_coordinator.core.run.ready import UNMAPPED
+from penstock_coordinator.core.run.state import ActiveStep, Run
+from penstock_coordinator.core.run.states import StepState
+from penstock_coordinator.core.run.timers import Timer, TimerKind
+
+_READY = StepState.READY
+_COMPLETED, _FAILED, _CANCELLED = StepState.COMPLETED, StepState.FAILED, StepState.CANCELLED
+
+
+def steps_readied(run: Run, _seq: int, event: e.StepsReadied) -> None:
+    steps, at = run.plan.steps, event.at
+    for first, stop in event.ranges:
+        for number in range(first, stop):
+            step = steps[number]
+            run.frontier.pop(number, None)
+            run.active[number] = ActiveStep(number, WHOLE, at)
+            move(run, step, WHOLE, _READY)
+            enqueue(run, step, run.states, UNMAPPED, number, number + 1)
+            if step.timeouts.overall is not None:
+                due = at + step.timeouts.overall
+                heappush(run.timers, Timer(due, TimerKind.OVERALL, number, WHOLE, 0, at))
+            start_queued_clock(run, step, WHOLE, 0, at)
+
+
+def step_again_ready(run: Run, _seq: int, event: e.StepReturned | e.StepWoken) -> None:
+    step, item = run.plan.steps[event.step], event.item
+    active = active_of(run, event.step, item)
+    active.wait = None
+    active.ready_at = event.at
+    move(run, step, item, _READY)
+    if item == WHOLE:
+        enqueue(run, step, run.states, UNMAPPED, event.step, event.step + 1)
+        start_queued_clock(run, step, WHOLE, 0, event.at)
+    else:
+        enqueue(run, step, run.maps[event.step].states, event.step, item, item + 1)
+        start_queued_clock(run, step, item, item + 1, event.at)
+
+
+def step_completed(run: Run, _seq: int, event: e.StepCompleted) -> None:
+    run.heard.append((event.step, event.item, event.token))
+    if event.kept:
+        kept = run.kept if event.item == WHOLE else run.maps[event.step].kept
+        kept[event.step if event.item == WHOLE else event.item] = event.kept
+    rest(run, event.step, event.item, _COMPLETED)
+
+
+def step_failed(run: Run, _seq: int, event: e.StepFailed) -> None:
+    if run.first_failure is None and not run.plan.steps[event.step].allow_failure:
+        run.first_failure = (event.step, event.item, event.failure)
+    rest(run, event.step, event.item, _FAILED)
+
+
+def step_cancelled(run: Run, _seq: int, event: e.StepCancelled) -> None:
+    rest(run, event.step, event.item, _CANCELLED)
+
+
+def steps_settled(run: Run, _seq: int, event: e.StepsSettled) -> None:
+    for first, stop in event.ranges:
+        for number in range(first, stop):
+            rest(run, number, WHOLE, event.state)
