@@ -11,6 +11,7 @@ from penstock.v1 import run_pb2
 from penstock.v1 import run_service_pb2 as pb
 from penstock_coordinator.api.encoding import runs as encode
 from penstock_coordinator.api.encoding.events import EventEncoder
+from penstock_coordinator.api.encoding.explanations import explained
 from penstock_coordinator.api.errors import invalid, not_found
 from penstock_coordinator.api.fields import (
     count_of,
@@ -169,6 +170,13 @@ class RunService(UnbuiltRunMethods):
         if response.ByteSize() > MAX_MESSAGE_BYTES:
             raise OutputTooLarge
         return response
+
+    async def Explain(self, request: pb.ExplainRunRequest, context: Context) -> pb.ExplainRunResponse:
+        run_id = run_id_of(request.run_id)
+        view = await self._engine.run(run_id)
+        step = _step_number(view.plan, request.step) if request.step else None
+        explanation = await self._engine.explain(run_id, step, item_of(request.item, request.step))
+        return explained(encode.run(view), explanation)
 
     async def TailLogs(self, request: pb.TailLogsRequest, context: Context) -> AsyncIterator[pb.TailLogsResponse]:
         run_id = run_id_of(request.run_id)

@@ -299,12 +299,12 @@ class Supervisor:
 
     def watch_deadline(self, actor: Actor) -> None:
         """The run may have another next deadline than before."""
-        self._deadlines.watch(actor, next_deadline(actor.run, self._queued_open_at(actor.run)))
+        self._deadlines.watch(actor, next_deadline(actor.run, self.queued_open_at(actor.run)))
 
     def _tick(self, actor: Actor) -> None:
-        actor.post_control(Mail(ClockTick(self.clock.now(), self._queued_open_at(actor.run))))
+        actor.post_control(Mail(ClockTick(self.clock.now(), self.queued_open_at(actor.run))))
 
-    def _queued_open_at(self, run: Run) -> int:
+    def queued_open_at(self, run: Run) -> int:
         """Until then queued clocks stand still: after a restart the agents need time to come back to their runs. A run
         that began here never lost them."""
         if run.created_at is None or run.created_at >= self._began_at:

@@ -323,6 +323,12 @@ class Client:
         response: run_service_pb2.GetStepRunResponse = await self._call(self._runs().GetStepRun, request)
         return response
 
+    async def explain(self, run_id: str, step: str = "", item: int | None = None) -> run_service_pb2.ExplainRunResponse:
+        """Why a step run, or every one that is not at rest (up to 1,000), is not running: all that it waits for."""
+        request = run_service_pb2.ExplainRunRequest(run_id=run_id, step=step, item=_item_path(item))
+        response: run_service_pb2.ExplainRunResponse = await self._call(self._runs().Explain, request)
+        return response
+
     async def result(self, run_id: str, step: str, item: int | None = None) -> Json:
         """The output of a step run, also while the run goes on; of a mapped step the list of its outputs.
 

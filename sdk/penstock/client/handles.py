@@ -36,5 +36,9 @@ class RunHandle:
     def watch(self, from_event: int = 1) -> AsyncIterator[run_service_pb2.Event]:
         return self._client.watch(self.id, from_event)
 
+    async def explain(self, step: str = "", item: int | None = None) -> run_service_pb2.ExplainRunResponse:
+        """Why the run, or one step run, does not go on."""
+        return await self._client.explain(self.id, step, item)
+
     async def cancel(self, *, now: bool = False, reason: str = "") -> run_pb2.Run:
         return await self._client.cancel(self.id, now=now, reason=reason)

@@ -132,6 +132,7 @@ class SyncClient:
     cancel = _blocking(Client.cancel)
     list_step_runs = _iterating(Client.list_step_runs)
     get_step_run = _blocking(Client.get_step_run)
+    explain = _blocking(Client.explain)
     result = _blocking(Client.result)
     logs = _iterating(Client.logs)
     list_agents = _iterating(Client.list_agents)
@@ -202,6 +203,9 @@ class SyncRunHandle:
 
     def watch(self, from_event: int = 1) -> Iterator[run_service_pb2.Event]:
         return self._client.watch(self.id, from_event)
+
+    def explain(self, step: str = "", item: int | None = None) -> run_service_pb2.ExplainRunResponse:
+        return self._client.explain(self.id, step, item)
 
     def cancel(self, *, now: bool = False, reason: str = "") -> run_pb2.Run:
         return self._client.cancel(self.id, now=now, reason=reason)

@@ -984,7 +984,7 @@ class Reason(_message.Message):
     kind: _builtins.str
     """For programs: "Upstream", "TriggerRule", "When", "Backoff", "SubPipeline", "RunPaused", "RunHeld",
     "RunCancelling", "MaxParallel", "MapParallel", "Concurrency", "NoAgent", "AgentsBusy", "AgentsDraining",
-    "Queued", "Running", "AtRest", "CleanupWaits", "Recovering".
+    "Queued", "QueuedTimeout", "Running", "AtRest", "CleanupWaits", "Recovering".
     """
     message: _builtins.str
     """A whole sentence, for people."""

@@ -19,6 +19,7 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
+from tests.scripts.run.situation import StagedSituation
 from tests.unit.run.driver import Driver
 from tests.unit.run.plans import SECOND, Node, build, parameter, values, when
 
@@ -27,6 +28,7 @@ from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.commands import Command
 from penstock_coordinator.core.run.events import WHOLE, Charge, Failure, Outcome
 from penstock_coordinator.core.run.evolve import evolve
+from penstock_coordinator.core.run.explain import explain, explain_open, explain_run
 from penstock_coordinator.core.run.ledger import TURN_LIMIT
 from penstock_coordinator.core.run.messages import (
     AttemptEnded,
@@ -56,6 +58,7 @@ class Script:
         plan, limit = _parse_plan(self._lines)
         self._driver = Driver(plan, limit)
         self._out: list[str] = []
+        self._situation = StagedSituation()
 
     def play(self) -> str:
         for line in self._lines:
@@ -74,11 +77,38 @@ class Script:
         if verb == "at":
             self._driver.now = _span(rest[0])
             return
+        if verb == "agent":
+            self._situation.add_agent(rest)
+            return
+        if verb == "key":
+            self._situation.set_key(rest)
+            return
+        if verb == "explain":
+            self._explain(rest[0] if rest else "")
+            return
         if verb == "start":
             ledger = self._driver.start((rest[0] if rest else "{}").encode())
         else:
             ledger = self._driver.send(self._message(verb, rest))
         self._print([event for _, event in ledger.events], ledger.commands)
+
+    def _explain(self, name: str) -> None:
+        """Reasons, as sentences; of the run and of all that is not at rest, if no step is named."""
+        run, self._situation.now = self._driver.run, self._driver.now
+        if name:
+            step, item = self._named(name)
+            found = [explain(run, step, item, self._situation)]
+        else:
+            self._out += [f"  {reason.kind}: {reason.message}" for reason in explain_run(run, self._situation)]
+            found, _ = explain_open(run, self._situation, 100)
+        for each in found:
+            count = f" and {each.count - 1} more" if each.count > 1 else ""
+            self._out.append(f"  {run.display_name(each.step, each.item)}{count}, {each.state.name}")
+            self._out += [f"    {reason.kind}: {reason.message}" for reason in each.reasons]
+
+    def _named(self, name: str) -> tuple[int, int]:
+        step, _, item = name.removesuffix("]").partition("[")
+        return self._driver.run.plan.numbers[step], int(item) if item else WHOLE
 
     def _again(self) -> Run:
         """The run as a restarted coordinator folds it."""
@@ -140,8 +170,7 @@ class Script:
 
     def _lease(self, name: str, options: dict[str, str]) -> tuple[int, int, int]:
         """The lease that the step run holds, unless a token is given."""
-        step, _, item = name.removesuffix("]").partition("[")
-        number, position = self._driver.run.plan.numbers[step], int(item) if item else WHOLE
+        number, position = self._named(name)
         active = self._driver.run.active_step(number, position)
         return number, position, int(options.get("token", active.token if active is not None else 0))
 

@@ -45,13 +45,15 @@ def check(source: str, scope: Scope) -> dict[str, set[Path]]:
 class Condition:
     """A compiled expression. Equal sources are equal conditions."""
 
-    __slots__ = ("_run", "_slots", "output_paths", "reads_item", "reads_state", "source", "steps")
+    __slots__ = ("_run", "_slots", "output_paths", "parameters", "reads_item", "reads_state", "source", "steps")
 
     def __init__(self, source: str) -> None:
         """Raises `InvalidCondition` for what cannot be read; parameters and steps are taken as they are named."""
         _, reads = resolve(parse(source), None)
         self.source = source
         self.reads_item = reads.item
+        self.parameters = tuple(sorted(reads.parameters))
+        """The parameters that it names."""
         self.reads_state = bool(reads.states)
         """Whether it reads the state of a step."""
         self.output_paths: dict[str, tuple[Path, ...]] = {

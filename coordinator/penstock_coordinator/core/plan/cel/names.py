@@ -58,6 +58,7 @@ class Reads:
     states: set[str] = field(default_factory=set)
     outputs: dict[str, set[Path]] = field(default_factory=dict)
     item: bool = False
+    parameters: set[str] = field(default_factory=set)
 
 
 def resolve(tree: Node, scope: Scope | None) -> tuple[Node, Reads]:
@@ -156,6 +157,7 @@ class _Resolver:
         if self._scope is not None and name not in self._scope.parameters:
             remedy = suggestion(name, self._scope.parameters)
             raise InvalidCondition(f"the pipeline has no parameter {quoted(name)}: {remedy}", base.start)
+        self.reads.parameters.add(name)
         return self._found(node, Root.PARAMETER, name, tuple(rest))
 
     def _step(self, node: Node, base: Name, path: Path) -> Node:

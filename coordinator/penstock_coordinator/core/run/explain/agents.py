@@ -1,0 +1,97 @@
+"""Why no agent takes a step run that is READY."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from penstock_coordinator.core.plan.model import Json, Line
+from penstock_coordinator.core.run.explain.situations import (
+    AgentSituation,
+    Lack,
+    LineSituation,
+    Reason,
+)
+from penstock_coordinator.core.run.explain.words import (
+    NAMED,
+    conjoined,
+    listed,
+)
+
+ABOUT_TO_BE_LEASED = "An agent has room: it is about to be leased."
+
+
+def line_reasons(line: Line, situation: LineSituation) -> Iterator[Reason]:
+    """Why no agent takes a step of the line."""
+    agents = situation.agents
+    serving = [agent for agent in agents if not agent.lacks]
+    ready = [agent for agent in serving if not agent.draining]
+    if not agents:
+        yield Reason("NoAgent", f"No agent is connected. {_needed(line)}", _line_details(line))
+    elif not serving:
+        yield _none_serves(line, agents)
+    elif not ready:
+        names = [agent.agent for agent in serving]
+        yield Reason(
+            "AgentsDraining", f"The agents that could run it are draining: {listed(names)}.", {"agents": names}
+        )
+    elif all(agent.full for agent in ready):
+        yield _all_busy(ready, situation.ahead)
+    else:
+        yield Reason("Queued", ABOUT_TO_BE_LEASED, {})
+
+
+def _none_serves(line: Line, agents: tuple[AgentSituation, ...]) -> Reason:
+    closest = sorted(agents, key=lambda agent: len(agent.lacks))[:NAMED]
+    texts = [f"{agent.agent} {_lacks(agent.lacks)}" for agent in closest]
+    more = f", and {len(agents) - NAMED} more" if len(agents) > NAMED else ""
+    text = f"{_none_of(len(agents))} can run it: {'; '.join(texts)}{more}. {_needed(line)}"
+    lacking = [
+        {
+            "agent": agent.agent,
+            "lacks": [{"what": x.what, "name": x.name, "wanted": x.wanted, "has": x.has} for x in agent.lacks],
+        }
+        for agent in closest
+    ]
+    return Reason("NoAgent", text, _line_details(line) | {"agents": lacking})
+
+
+def _none_of(count: int) -> str:
+    return f"None of the {count} connected agents" if count > 1 else "The only connected agent is not one that"
+
+
+def _lacks(lacks: tuple[Lack, ...]) -> str:
+    texts = []
+    for lack in lacks:
+        if lack.what == "queue":
+            texts.append(f'does not serve the queue "{lack.name}"')
+        elif lack.what == "label":
+            has = f"has {lack.name}={lack.has}" if lack.has else f"has no label {lack.name}"
+            texts.append(f"{has}, not {lack.name}={lack.wanted}")
+        elif lack.what == "resource":
+            texts.append(f"has {lack.has or '0'} of {lack.name}, not {lack.wanted}")
+        else:
+            texts.append(f"cannot make its {lack.what}")
+    return " and ".join(texts)
+
+
+def _needed(line: Line) -> str:
+    """What to start."""
+    parts = [f'serves the queue "{line.queue}"']
+    if line.labels:
+        parts.append("has the label " + " and ".join(f"{key}={value}" for key, value in line.labels))
+    if line.resources:
+        parts.append("has " + " and ".join(f"{amount:g} of {name}" for name, amount in line.resources))
+    return f"It needs an agent that {conjoined(parts)}."
+
+
+def _line_details(line: Line) -> dict[str, Json]:
+    return {"queue": line.queue, "labels": dict(line.labels), "resources": dict(line.resources)}
+
+
+def _all_busy(agents: list[AgentSituation], ahead: int) -> Reason:
+    names = [f"{agent.agent} ({agent.leases} under way, {agent.slots} slots)" for agent in agents]
+    text = f"All agents that can run it are busy: {listed(names)}"
+    if ahead:
+        text += f"; {ahead} places are waited for by others who come first"
+    details = {"ahead": ahead, "agents": [{"agent": a.agent, "leases": a.leases, "slots": a.slots} for a in agents]}
+    return Reason("AgentsBusy", text + ".", details)

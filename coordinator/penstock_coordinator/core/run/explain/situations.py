@@ -1,0 +1,110 @@
+"""What is known beyond a run, and what is told of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from penstock_coordinator.core.plan.model import Json
+from penstock_coordinator.core.run.states import StepState
+
+
+class Reason(NamedTuple):
+    """`kind` is one of those that the proto's Reason lists."""
+
+    kind: str
+    message: str
+    details: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """What an agent would need to serve a line: `wanted` of `name`, where it has `has` ("" or "0": none)."""
+
+    what: str
+    """queue, label, resource or environment."""
+    name: str
+    wanted: str
+    has: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSituation:
+    agent: str
+    lacks: tuple[Lack, ...] = ()
+    """Empty: it serves the line."""
+    draining: bool = False
+    full: bool = False
+    leases: int = 0
+    slots: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LineSituation:
+    """What stands between a step run that is READY and an agent."""
+
+    agents: tuple[AgentSituation, ...] = ()
+    """All that are connected."""
+    ahead: int = 0
+    """Places that are waited for by others who come first."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHolder:
+    """Who holds a place under a keyed limit."""
+
+    run_id: str
+    step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KeySituation:
+    key: str
+    limit: int
+    holders: tuple[KeyHolder, ...] = ()
+    ahead: int = 0
+    """Others who wait for the key and come first."""
+
+
+class Outside(Protocol):
+    """What is known beyond the run. Asked only for what is needed."""
+
+    now: int
+    queued_open_at: int
+    """Until then agents are expected back after the coordinator's start."""
+
+    def line(self, position: int) -> LineSituation: ...
+
+    def step_key(self, position: int) -> KeySituation | None:
+        """The keyed limit that keeps step runs of this position of the plan's lines from being leased."""
+
+    def run_key(self) -> KeySituation | None:
+        """The limit that keeps the run from beginning."""
+
+
+@dataclass(slots=True)
+class Unknown:
+    """Of a run that is looked at as it was, or whose coordinator is elsewhere: nothing is known beyond it."""
+
+    now: int
+    queued_open_at: int = 0
+
+    def line(self, _position: int) -> LineSituation:
+        return LineSituation()
+
+    def step_key(self, _position: int) -> KeySituation | None:
+        return None
+
+    def run_key(self) -> KeySituation | None:
+        return None
+
+
+@dataclass(slots=True)
+class StepExplanation:
+    """`count` items from `item` on are held by the same reasons."""
+
+    step: int
+    item: int
+    state: StepState
+    reasons: list[Reason] = field(default_factory=list)
+    count: int = 1

@@ -1,0 +1,192 @@
+"""What holds the run as a whole, and each of its step runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from penstock_coordinator.core.plan.model import Json, Step
+from penstock_coordinator.core.run.events import WHOLE, WaitReason
+from penstock_coordinator.core.run.explain.agents import line_reasons
+from penstock_coordinator.core.run.explain.rules import at_rest, pending
+from penstock_coordinator.core.run.explain.situations import (
+    Outside,
+    Reason,
+    StepExplanation,
+)
+from penstock_coordinator.core.run.explain.words import (
+    about,
+    limit_reason,
+    value_text,
+)
+from penstock_coordinator.core.run.spans import spelled
+from penstock_coordinator.core.run.state import ActiveStep, Run
+from penstock_coordinator.core.run.states import RunState, StepState
+
+
+def explain_open(run: Run, outside: Outside, limit: int) -> tuple[list[StepExplanation], int]:
+    """All step runs that are not at rest, up to `limit` explanations, and how many more there are. Of a mapped step its
+    items; those that are held alike are one explanation. Takes time by the number of steps."""
+    found: list[StepExplanation] = []
+    omitted = 0
+    for number in range(len(run.plan.steps)):
+        if run.states[number] >= StepState.COMPLETED:
+            continue
+        for each in _open_of(run, number, outside):
+            if len(found) < limit:
+                found.append(each)
+            else:
+                omitted += each.count
+    return found, omitted
+
+
+def _open_of(run: Run, number: int, outside: Outside) -> Iterator[StepExplanation]:
+    mapped = run.maps.get(number)
+    if mapped is None:
+        yield explain(run, number, WHOLE, outside)
+        return
+    last: StepExplanation | None = None
+    for item, state in enumerate(mapped.states):
+        if state >= StepState.COMPLETED:
+            continue
+        if last is not None and _alike(run, last, item, state):
+            last.count += 1
+            continue
+        if last is not None:
+            yield last
+        last = explain(run, number, item, outside)
+    if last is not None:
+        yield last
+
+
+def _alike(run: Run, last: StepExplanation, item: int, state: int) -> bool:
+    """Items in a row that never had a lease are held by the same reasons."""
+    if last.state != state or item != last.item + last.count or state not in (StepState.READY, StepState.PENDING):
+        return False
+    active = run.maps[last.step].active
+    return item not in active and last.item not in active
+
+
+def explain(run: Run, step: int, item: int, outside: Outside) -> StepExplanation:
+    """Raises `LookupError` for a step or an item that is not there (yet)."""
+    state = run.state_of(step, item)
+    node = run.plan.steps[step]
+    if state.at_rest:
+        reasons = list(at_rest(run, node, item, state))
+    elif item == WHOLE and step in run.maps:
+        reasons = [_whole_map(run, node)]
+    else:
+        reasons = list(_holds(run, node, item, state, outside))
+    return StepExplanation(step, item, state, reasons)
+
+
+def _holds(run: Run, step: Step, item: int, state: StepState, outside: Outside) -> Iterator[Reason]:
+    if state is not StepState.RUNNING:
+        yield from _run_holds(run, outside)
+    match state:
+        case StepState.PENDING:
+            yield from pending(run, step, item)
+        case StepState.READY:
+            yield from _ready(run, step, item, outside)
+        case StepState.WAITING:
+            yield from _waiting(run, step, item, outside)
+        case _:
+            yield from _running(run, step, item, outside)
+
+
+# --- the run as a whole
+
+
+def explain_run(run: Run, outside: Outside) -> list[Reason]:
+    """Why the run as a whole does not go on; empty if nothing holds it."""
+    if run.at_rest:
+        why = f": {run.reason}" if run.reason else ""
+        return [Reason("AtRest", f"The run is {run.state.name}{why}.", {"state": run.state.name})]
+    return list(_run_holds(run, outside))
+
+
+def _run_holds(run: Run, outside: Outside) -> Iterator[Reason]:
+    held = outside.run_key()
+    if held is not None:
+        yield limit_reason("RunHeld", "The run has not begun: it waits", held)
+    if run.state is RunState.CANCELLING:
+        yield _cancelling(run, outside)
+
+
+def _cancelling(run: Run, outside: Outside) -> Reason:
+    left = max(run.cancel_deadline - outside.now, 0)
+    how = "at once" if run.immediate else "politely; cleanup steps still run"
+    text = f"The run is being stopped {how} ({run.reason}). It ends in at most {about(left)}."
+    return Reason("RunCancelling", text, {"reason": run.reason, "immediate": run.immediate})
+
+
+# --- READY, WAITING, RUNNING
+
+
+def _ready(run: Run, step: Step, item: int, outside: Outside) -> Iterator[Reason]:
+    plan = run.plan
+    key = outside.step_key(step.line)
+    held = key is not None or bool(plan.max_parallel and run.running >= plan.max_parallel)
+    if plan.max_parallel and run.running >= plan.max_parallel:
+        text = f"The run's max_parallel is {plan.max_parallel}, and {run.running} of its step runs are under way."
+        yield Reason("MaxParallel", text, {"limit": plan.max_parallel, "running": run.running})
+    if key is not None:
+        yield limit_reason("Concurrency", "It waits", key)
+    if outside.now < outside.queued_open_at:
+        text = "The coordinator has just started: agents have time to come back before their steps go elsewhere."
+        yield Reason("Recovering", text, {})
+    for reason in line_reasons(plan.lines[step.line], outside.line(step.line)):
+        if reason.kind != "Queued" or not held:
+            yield reason
+    yield from _queued(run, step, item, outside)
+
+
+def _queued(run: Run, step: Step, item: int, outside: Outside) -> Iterator[Reason]:
+    limit = step.timeouts.queued
+    if limit is None:
+        return
+    active = run.active_step(step.number, item)
+    since = active.ready_at if active is not None else run.maps[step.number].first_ready_at(item)
+    due = max(since + limit, outside.queued_open_at)
+    left = max(due - outside.now, 0)
+    text = f"It fails in {about(left)} if no agent has taken it (timeouts.queued is {spelled(limit)})."
+    yield Reason("QueuedTimeout", text, {"timeout_us": limit, "left_us": left})
+
+
+def _waiting(run: Run, step: Step, item: int, outside: Outside) -> Iterator[Reason]:
+    active = run.active_step(step.number, item)
+    if active is None or active.wait is None:
+        return
+    wait = active.wait
+    if wait.reason is WaitReason.BACKOFF:
+        yield _backoff(step, active, outside)
+
+
+def _backoff(step: Step, active: ActiveStep, outside: Outside) -> Reason:
+    assert active.wait is not None
+    left = max((active.wait.until or 0) - outside.now, 0)
+    text = f"It waits {about(left)} more before attempt {active.failures + 1} of {step.retry.max_attempts}"
+    details: dict[str, Json] = {"until_us": active.wait.until, "left_us": left, "failures": active.failures}
+    if active.last_failure is not None:
+        why = active.last_failure
+        text += f"; attempt {active.attempts} failed: {why.error_class or why.reason}"
+        text += f": {value_text(why.message)[1:-1]}" if why.message else ""
+    return Reason("Backoff", text + ".", details)
+
+
+def _running(run: Run, step: Step, item: int, outside: Outside) -> Iterator[Reason]:
+    active = run.active_step(step.number, item)
+    if active is None or active.leased_at is None:
+        return
+    span = outside.now - active.leased_at
+    text = f"It runs on {active.agent} for {about(span)} (attempt {active.attempts})"
+    if run.doomed(step.number):
+        text += " and is being stopped"
+    yield Reason("Running", text + ".", {"agent": active.agent, "attempt": active.attempts, "for_us": span})
+
+
+def _whole_map(run: Run, step: Step) -> Reason:
+    counts = run.item_counts(step.number)
+    assert counts is not None
+    texts = [f"{count} {name.upper()}" for name, count in counts._asdict().items() if count]
+    text = f"Its {run.maps[step.number].count} items: {', '.join(texts) or 'none'}."
+    return Reason("Running", text, {name: count for name, count in counts._asdict().items() if count})

@@ -1,0 +1,128 @@
+"""Why the steps of a run are not running, with what the coordinator knows beyond the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from penstock_coordinator.core.run.events import WHOLE
+from penstock_coordinator.core.run.explain import explain, explain_open, explain_run
+from penstock_coordinator.core.run.explain.situations import (
+    AgentSituation,
+    KeySituation,
+    Lack,
+    LineSituation,
+    Reason,
+    StepExplanation,
+    Unknown,
+)
+from penstock_coordinator.runtime.history import run_at
+from penstock_coordinator.runtime.reading import barrier
+from penstock_coordinator.runtime.views import UnknownRun, UnknownStepRun
+
+if TYPE_CHECKING:
+    from penstock_coordinator.core.dispatch.capacity import Capacity
+    from penstock_coordinator.core.plan.model import Line, Plan
+    from penstock_coordinator.core.run.explain.situations import Outside
+    from penstock_coordinator.core.run.state import Run
+    from penstock_coordinator.ports import RunId
+    from penstock_coordinator.runtime.actor import Actor
+    from penstock_coordinator.runtime.session import AgentSession
+    from penstock_coordinator.runtime.supervisor import Supervisor
+
+MAX_EXPLANATIONS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class RunExplanation:
+    plan: Plan
+    reasons: list[Reason]
+    steps: list[StepExplanation]
+    omitted: int
+    """Step runs that were not explained, because there are too many."""
+
+
+class _Surroundings:
+    """What a live run's coordinator knows."""
+
+    def __init__(self, supervisor: Supervisor, actor: Actor) -> None:
+        self.now = supervisor.clock.now()
+        self.queued_open_at = supervisor.queued_open_at(actor.run)
+        self._supervisor = supervisor
+        self._actor = actor
+        self._lines: dict[int, LineSituation] = {}
+
+    def line(self, position: int) -> LineSituation:
+        found = self._lines.get(position)
+        if found is None:
+            line = self._actor.plan.lines[position]
+            agents = tuple(_situation(session, line) for session in self._supervisor.fleet.sessions())
+            ahead = max(self._supervisor.dispatcher.waiting(line) - self._actor.run.demand(position), 0)
+            found = self._lines[position] = LineSituation(agents, ahead)
+        return found
+
+    def step_key(self, _position: int) -> KeySituation | None:
+        return None
+
+    def run_key(self) -> KeySituation | None:
+        return None
+
+
+def _situation(session: AgentSession, line: Line) -> AgentSituation:
+    capacity = session.capacity
+    return AgentSituation(
+        agent=capacity.agent,
+        lacks=_lacks(capacity, line),
+        draining=session.draining or not capacity.open,
+        full=not capacity.room(line),
+        leases=capacity.leases,
+        slots=capacity.slots,
+    )
+
+
+def _lacks(capacity: Capacity, line: Line) -> tuple[Lack, ...]:
+    lacks = [] if line.queue in capacity.queues else [Lack("queue", line.queue, line.queue)]
+    for key, value in line.labels:
+        if capacity.labels.get(key) != value:
+            lacks.append(Lack("label", key, value, capacity.labels.get(key, "")))
+    for name, amount in line.resources:
+        has = capacity.resources.get(name, 0.0)
+        if has < amount:
+            lacks.append(Lack("resource", name, f"{amount:g}", f"{has:g}"))
+    if line.environment:
+        lacks.append(Lack("environment", line.environment, line.environment))
+    return tuple(lacks)
+
+
+async def explain_steps(supervisor: Supervisor, run_id: RunId, step: int | None, item: int) -> RunExplanation:
+    """Why a step run, or everything that is not at rest, is not running. Raises `UnknownRun`, `UnknownStepRun`."""
+    actor = supervisor.actor(run_id)
+    if actor is None:
+        run = await _run_at_rest(supervisor, run_id)
+        return _explained(run, Unknown(supervisor.clock.now()), step, item)
+    explanation = _explained(actor.run, _Surroundings(supervisor, actor), step, item)
+    await barrier(actor)
+    return explanation
+
+
+async def _run_at_rest(supervisor: Supervisor, run_id: RunId) -> Run:
+    row = await supervisor.stores.runs.get(run_id)
+    if row is None:
+        raise UnknownRun
+    plan = await supervisor.plans.get(row.version_digest)
+    run, _ = await run_at(supervisor.stores.journal, run_id, plan, row.last_seq)
+    return run
+
+
+def _explained(run: Run, outside: Outside, step: int | None, item: int) -> RunExplanation:
+    reasons = explain_run(run, outside)
+    if step is None:
+        steps, omitted = explain_open(run, outside, MAX_EXPLANATIONS)
+        return RunExplanation(run.plan, reasons, steps, omitted)
+    try:
+        found = [explain(run, step, item, outside)]
+    except LookupError as error:
+        raise UnknownStepRun from error
+    if item == WHOLE and step in run.maps and not run.state_of(step).at_rest:
+        found += [each for each in explain_open(run, outside, MAX_EXPLANATIONS)[0] if each.step == step]
+    return RunExplanation(run.plan, reasons, found, 0)

@@ -1,0 +1,58 @@
+"""What is known beyond a run, as a script stages it.
+
+    > agent a1 slots=2 leases=2 full
+    > agent a2 lacks=label:zone:eu:us,resource:gpu:1:0
+    > key reports limit=1 holder=r7/load
+
+`open=30s` of an agent line: agents are expected back until then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from penstock_coordinator.core.run.explain.situations import (
+    AgentSituation,
+    KeyHolder,
+    KeySituation,
+    Lack,
+    LineSituation,
+)
+
+
+@dataclass
+class StagedSituation:
+    now: int = 0
+    queued_open_at: int = 0
+    agents: list[AgentSituation] = field(default_factory=list)
+    ahead: int = 0
+    of_run: KeySituation | None = None
+    of_step: KeySituation | None = None
+
+    def line(self, _position: int) -> LineSituation:
+        return LineSituation(tuple(self.agents), self.ahead)
+
+    def step_key(self, _position: int) -> KeySituation | None:
+        return self.of_step
+
+    def run_key(self) -> KeySituation | None:
+        return self.of_run
+
+    def add_agent(self, words: list[str]) -> None:
+        """Takes the place of one of the same name."""
+        options = dict(word.split("=", 1) for word in words if "=" in word)
+        lacks = tuple(Lack(*each.split(":")) for each in filter(None, options.get("lacks", "").split(",")))
+        slots, leases = int(options.get("slots", "1")), int(options.get("leases", "0"))
+        self.ahead = int(options.get("ahead", "0"))
+        self.agents = [agent for agent in self.agents if agent.agent != words[0]]
+        if "gone" not in words:
+            self.agents.append(AgentSituation(words[0], lacks, "draining" in words, "full" in words, leases, slots))
+
+    def set_key(self, words: list[str]) -> None:
+        options = dict(word.split("=", 1) for word in words if "=" in word)
+        holders = tuple(KeyHolder(*each.split("/")) for each in filter(None, options.get("holder", "").split(",")))
+        key = KeySituation(words[0], int(options.get("limit", "1")), holders, int(options.get("ahead", "0")))
+        if "run" in words:
+            self.of_run = key if "free" not in words else None
+        else:
+            self.of_step = key if "free" not in words else None
