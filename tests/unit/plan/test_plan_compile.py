@@ -313,4 +313,4 @@ def test_the_encoding_is_the_one_on_record() -> None:
     A new field of the specification changes it rightly."""
     spec = pb.PipelineSpec()
     fill(spec, 0)
-    assert digest_of(spec) == "34d8ed17c48b60027fb29d7aecbe0ec5727513c25337bf31eef5878661968b88"
+    assert digest_of(spec) == ""
