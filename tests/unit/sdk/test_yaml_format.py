@@ -186,7 +186,7 @@ def test_nothing_said_is_nothing_said() -> None:
             "line 5, column 5: steps.a.when: the key 'when' is given twice",
         ),
         ("nmae: p", "line 1, column 1: nmae: there is no such field (did you mean 'name'?)"),
-        ("name: p\nzzz: 1", "zzz: there is no such field (known: bundle_digest, defaults,"),
+        ("name: p\nzzz: 1", "zzz: there is no such field (known: bundle_digest, concurrency, defaults,"),
         ("name: 3\nsteps: {}", "line 1, column 1: name: 3 is no text (put it in quotes)"),
         ("name: [p]\nsteps: {}", "name: a list is no text"),
         ("name: !!python/object:os.system p", "the tag 'tag:yaml.org,2002:python/object:os.system' is not allowed"),
@@ -278,7 +278,7 @@ def test_steps_that_are_refused(text: str, message: str) -> None:
     ("text", "message"),
     [
         ("function: module", "steps.a.function: 'module' names no function (write module:function)"),
-        ("function: 3", "steps.a.function: 3 stands where an object is needed (give an object with module, qualname)"),
+        ("function: 3", "steps.a.function: 3 stands where an object is needed (give an object with module, qualname, code_digest)"),
         ("command: 3", "steps.a.command: 3 stands where an object is needed"),
         ("command: [echo, 1]", "steps.a.command.argv[1]: 1 is no text"),
         ("command: {argv: echo}", "steps.a.command.argv: 'echo' is no list"),
