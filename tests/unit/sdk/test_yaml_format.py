@@ -278,7 +278,7 @@ def test_steps_that_are_refused(text: str, message: str) -> None:
     ("text", "message"),
     [
         ("function: module", "steps.a.function: 'module' names no function (write module:function)"),
-        ("function: 3", "steps.a.function: 3 stands where an object is needed (give an object with module, qualname, code_digest)"),
+        ("function: 3", "steps.a.function: 3 stands where an object is needed (give an object with module, qualname, "),
         ("command: 3", "steps.a.command: 3 stands where an object is needed"),
         ("command: [echo, 1]", "steps.a.command.argv[1]: 1 is no text"),
         ("command: {argv: echo}", "steps.a.command.argv: 'echo' is no list"),
