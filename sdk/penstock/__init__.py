@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from penstock.authoring.pipelines import Pipeline, pipeline
     from penstock.authoring.references import NodeOutput, unmapped
     from penstock.authoring.steps import Step, step
+    from penstock.authoring.templates import Template, template
     from penstock.client.client import Client
     from penstock.client.handles import RunHandle
     from penstock.client.sync import SyncClient, SyncRunHandle
@@ -33,6 +34,7 @@ __all__ = [
     "Step",
     "SyncClient",
     "SyncRunHandle",
+    "Template",
     "TriggerRule",
     "__version__",
     "command",
@@ -40,6 +42,7 @@ __all__ = [
     "errors",
     "pipeline",
     "step",
+    "template",
     "unmapped",
     "yaml_format",
 ]
@@ -56,10 +59,12 @@ _HOMES = {
     "Step": "authoring.steps",
     "SyncClient": "client.sync",
     "SyncRunHandle": "client.sync",
+    "Template": "authoring.templates",
     "TriggerRule": "authoring.options",
     "command": "authoring.commands",
     "pipeline": "authoring.pipelines",
     "step": "authoring.steps",
+    "template": "authoring.templates",
     "unmapped": "authoring.references",
 }
 _MODULES = {"context", "errors", "yaml_format"}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from enum import StrEnum
 
 from penstock.errors import ParameterError, PenstockError
-from penstock.json_values import Json
+from penstock.json_values import Json, plain_json
+
+_INT = re.compile(r"[-+]?\d+")
 
 
 class ParameterType(StrEnum):
@@ -54,3 +58,34 @@ def _remedy(kind: ParameterType, value: Json) -> str:
         ParameterType.LIST: "give a list",
         ParameterType.MAP: "give an object with text keys",
     }.get(kind, "")
+
+
+def parse_text(kind: ParameterType, text: str, name: str) -> Json:
+    """The value that a text of the command line means for a type: a string as it stands, everything else as JSON.
+
+    ParameterError names `name`.
+    """
+    if kind is ParameterType.STRING:
+        return plain_json(text, name, ParameterError)
+    if kind is ParameterType.BOOL and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if kind is ParameterType.INT and _INT.fullmatch(text):
+        return plain_json(int(text), name, ParameterError)
+    try:
+        value = plain_json(json.loads(text), name, ParameterError)
+    except (ValueError, RecursionError):
+        if kind is not ParameterType.ANY:
+            raise ParameterError(
+                f"{text!r} does not fit the type {kind.value}", field=name, remedy=_FORMS[kind]
+            ) from None
+        return plain_json(text, name, ParameterError)
+    return check_fits(kind, value, name)
+
+
+_FORMS = {
+    ParameterType.INT: "give a whole number, for example 3",
+    ParameterType.FLOAT: "give a number, for example 0.5",
+    ParameterType.BOOL: "give true or false",
+    ParameterType.LIST: "give JSON, for example '[1, 2]'",
+    ParameterType.MAP: """give JSON, for example '{"a": 1}'""",
+}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 from penstock.errors import ParameterError
 from penstock.json_values import Json, plain_json
 from penstock.names import nearest
-from penstock.parameters import ParameterType, check_fits
+from penstock.parameters import ParameterType, check_fits, parse_text
 
 if TYPE_CHECKING:
     from penstock.v1 import pipeline_pb2
-
-_INT = re.compile(r"[-+]?\d+")
 
 
 def read_parameters(spec: pipeline_pb2.PipelineSpec, pairs: Sequence[str], file: Path | None) -> dict[str, Json]:
@@ -31,7 +27,7 @@ def read_parameters(spec: pipeline_pb2.PipelineSpec, pairs: Sequence[str], file:
         values[name] = check_fits(_type_of(types, name), value, name)
     for pair in pairs:
         name, text = _split(pair)
-        values[name] = parse_value(_type_of(types, name), text, name)
+        values[name] = parse_text(_type_of(types, name), text, name)
     _check_required(spec, values)
     return values
 
@@ -56,33 +52,6 @@ def _split(pair: str) -> tuple[str, str]:
     if not equals or not name:
         raise ParameterError(f"{pair!r} is no parameter", field="--param", remedy="write -p name=value")
     return name, text
-
-
-def parse_value(kind: ParameterType, text: str, name: str) -> Json:
-    if kind is ParameterType.STRING:
-        return plain_json(text, name, ParameterError)
-    if kind is ParameterType.BOOL and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    if kind is ParameterType.INT and _INT.fullmatch(text):
-        return plain_json(int(text), name, ParameterError)
-    try:
-        value = plain_json(json.loads(text), name, ParameterError)
-    except (ValueError, RecursionError):
-        if kind is not ParameterType.ANY:
-            raise ParameterError(
-                f"{text!r} does not fit the type {kind.value}", field=name, remedy=_FORMS[kind]
-            ) from None
-        return plain_json(text, name, ParameterError)
-    return check_fits(kind, value, name)
-
-
-_FORMS = {
-    ParameterType.INT: "give a whole number, for example 3",
-    ParameterType.FLOAT: "give a number, for example 0.5",
-    ParameterType.BOOL: "give true or false",
-    ParameterType.LIST: "give JSON, for example '[1, 2]'",
-    ParameterType.MAP: """give JSON, for example '{"a": 1}'""",
-}
 
 
 def _read_file(file: Path | None) -> dict[str, Json]:
