@@ -86,6 +86,14 @@ class PipelineOptions:
     bundle: bool | None
 
 
+@dataclass(frozen=True, slots=True)
+class TemplateUse:
+    """What a pipeline was made from."""
+
+    name: str
+    arguments: Mapping[str, Json]
+
+
 class Pipeline:
     """A pipeline in Python. Its body runs once, when the specification is first asked for."""
 
@@ -97,6 +105,7 @@ class Pipeline:
         self.function = function
         self.options = _read_options(function, given)
         self.parameters = _read_parameters(function)
+        self.template: TemplateUse | None = None
         self._graph: Graph | None = None
 
     @property

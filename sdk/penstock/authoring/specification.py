@@ -43,6 +43,10 @@ def build_spec(pipeline: Pipeline, bundle_digest: str) -> pipeline_pb2.PipelineS
     if options.defaults != StepOptions():
         _set_shared(spec.defaults, options.defaults)
         spec.defaults.SetInParent()
+    if pipeline.template is not None:
+        spec.template.name = pipeline.template.name
+        for name, value in pipeline.template.arguments.items():
+            spec.template.arguments[name].CopyFrom(to_value(value))
     return spec
 
 

@@ -6,16 +6,14 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, NoReturn
 
 from penstock.authoring.graph import Graph, draw
-from penstock.authoring.pipelines import Pipeline
+from penstock.authoring.pipelines import Pipeline, TemplateUse
 from penstock.authoring.typed_values import TypedValue
 from penstock.errors import DefinitionError
 from penstock.json_values import Json
 from penstock.names import check_name, nearest
-from penstock.template_labels import MAX_ARGUMENTS, template_labels
 
 _KINDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -37,7 +35,7 @@ class _TemplateBody(Graph):
 class Template:
     """A function that returns a pipeline. A call checks the arguments by their annotations and returns the pipeline.
 
-    The pipeline has a label `template.NAME` for each argument: what it was made from.
+    The arguments are kept in the pipeline's specification.
     """
 
     __name__: str
@@ -101,8 +99,7 @@ class Template:
                 "", f"the template returned {pipeline!r}, no pipeline", "return the function that has @pipeline"
             )
         made = copy.copy(pipeline)
-        labels = {**pipeline.options.labels, **template_labels(arguments, self.name)}
-        made.options = replace(pipeline.options, labels=labels)
+        made.template = TemplateUse(self.name, arguments)
         return made
 
     def _typed(self, name: str) -> TypedValue:
@@ -140,14 +137,4 @@ def _read_names(function: Callable[..., Any], template_name: str) -> list[str]:
             raise DefinitionError(
                 f"{parameter} is no argument with a name of its own", field=field, remedy="name each argument"
             )
-        if not parameter.name.isascii() or len(parameter.name) > 100:
-            raise DefinitionError(
-                "the argument's name cannot be kept as a label", field=field, remedy="use at most 100 ASCII letters"
-            )
-    if len(parameters) > MAX_ARGUMENTS:
-        raise DefinitionError(
-            f"a template takes at most {MAX_ARGUMENTS} arguments",
-            field=template_name,
-            remedy="put several into one list or dict",
-        )
     return [parameter.name for parameter in parameters]

@@ -24,24 +24,26 @@ class TypedValue:
         """`value` if it is of the type, and JSON (lists, dicts) made into the type. Nothing is converted besides."""
         from pydantic import ValidationError
 
-        adapter = self._adapter
         try:
-            return _without_sets(adapter.validate_python(value, strict=True), self.field)
+            return _without_sets(self._adapter.validate_python(value, strict=True), self.field)
         except ValidationError as error:
             try:
-                text = json.dumps(plain_json(value, self.field, DefinitionError))
-                return _without_sets(adapter.validate_json(text, strict=True), self.field)
-            except (ValidationError, DefinitionError):
+                return self._of_json(plain_json(value, self.field, DefinitionError))
+            except ValidationError as better:
+                raise self._refusal(better) from None
+            except DefinitionError:
                 raise self._refusal(error) from None
+
+    def _of_json(self, value: Json) -> Any:
+        return _without_sets(self._adapter.validate_json(json.dumps(value), strict=True), self.field)
 
     def of_text(self, text: str) -> Any:
         """The text itself where the type takes it, else what it is as JSON."""
         from pydantic import ValidationError
 
-        adapter = self._adapter
         if self.annotation is not Any:
             try:
-                return _without_sets(adapter.validate_json(json.dumps(text), strict=True), self.field)
+                return self._of_json(text)
             except ValidationError:
                 pass
         try:
@@ -93,7 +95,8 @@ def _without_sets(value: Any, field: str) -> Any:
 
 
 def _lower(message: str) -> str:
-    return message[:1].lower() + message[1:]
+    """In Python's words: of JSON pydantic says array and object."""
+    return (message[:1].lower() + message[1:]).replace("valid array", "valid list").replace("an object", "a dict")
 
 
 def _type_name(annotation: Any) -> str:

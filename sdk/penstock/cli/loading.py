@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import penstock
 from penstock.authoring.pipelines import Pipeline
+from penstock.authoring.templates import Template
 from penstock.bundle.archive import Bundle, build_bundle
 from penstock.bundle.layout import Layout, layout_of
-from penstock.errors import LoadError, PenstockError, YamlError
+from penstock.errors import LoadError, ParameterError, PenstockError, YamlError
 from penstock.names import nearest
 
 if TYPE_CHECKING:
@@ -36,16 +37,20 @@ class LoadedPipeline:
     bundle: Bundle | None
 
 
-def load_pipeline(target: str, name: str | None = None) -> LoadedPipeline:
-    """`target` is FILE or FILE:PIPELINE. LoadError, DefinitionError or BundleError say what is wrong."""
+def load_pipeline(target: str, name: str | None = None, arguments: Mapping[str, str] | None = None) -> LoadedPipeline:
+    """`target` is FILE, FILE:PIPELINE or FILE:TEMPLATE; `arguments` are a template's, as texts.
+
+    LoadError, DefinitionError, ParameterError or BundleError say what is wrong.
+    """
+    given = arguments or {}
     file, chosen = _split(target)
     name = chosen or name
     if not file.is_file():
         raise LoadError("there is no such file", field=str(file), remedy="give a .py or .yaml file")
     if file.suffix in YAML_SUFFIXES:
-        return _load_yaml(file, name)
+        return _load_yaml(file, name, given)
     if file.suffix == ".py":
-        return _load_python(file.resolve(), name)
+        return _load_python(file.resolve(), name, given)
     raise LoadError(
         f"the ending {file.suffix!r} is not known", field=str(file), remedy="give a .py, .yaml or .yml file"
     )
@@ -58,7 +63,7 @@ def _split(target: str) -> tuple[Path, str | None]:
     return Path(target), None
 
 
-def _load_yaml(file: Path, name: str | None) -> LoadedPipeline:
+def _load_yaml(file: Path, name: str | None, arguments: Mapping[str, str]) -> LoadedPipeline:
     from penstock.yaml_format import load_document
 
     try:
@@ -66,7 +71,7 @@ def _load_yaml(file: Path, name: str | None) -> LoadedPipeline:
     except (OSError, UnicodeDecodeError) as error:
         raise LoadError(f"the file cannot be read: {error}", field=str(file), remedy="save it as UTF-8") from None
     try:
-        document = load_document(text)
+        document = load_document(text, argument_texts=arguments)
     except YamlError as error:
         error.location = error.location or str(file)
         raise
@@ -84,33 +89,58 @@ def _load_yaml(file: Path, name: str | None) -> LoadedPipeline:
     return LoadedPipeline(document.spec, bundle)
 
 
-def _load_python(file: Path, name: str | None) -> LoadedPipeline:
+def _load_python(file: Path, name: str | None, arguments: Mapping[str, str]) -> LoadedPipeline:
     module = import_file(file)
-    pipeline = _choose(file, module, name)
+    chosen = _choose(file, module, name, bool(arguments))
+    if isinstance(chosen, Template):
+        with _explained(file, f"the body of the template {chosen.name!r} fails"):
+            pipeline = chosen.from_texts(arguments)
+    else:
+        pipeline = _without_arguments(chosen, arguments)
     with _explained(file, f"the body of the pipeline {pipeline.name!r} fails"):
         pipeline.graph()
     bundle = pipeline.build_bundle()
     return LoadedPipeline(pipeline.spec(bundle.digest if bundle else ""), bundle)
 
 
-def _choose(file: Path, module: ModuleType, name: str | None) -> Pipeline:
-    found = {attribute: value for attribute, value in vars(module).items() if isinstance(value, Pipeline)}
+def _without_arguments(pipeline: Pipeline, arguments: Mapping[str, str]) -> Pipeline:
+    for argument in arguments:
+        raise ParameterError(
+            f"{pipeline.name!r} is no template and takes no structure arguments",
+            field=argument,
+            remedy="give a parameter with -p, or choose a template: FILE:NAME",
+        )
+    return pipeline
+
+
+def _choose(file: Path, module: ModuleType, name: str | None, template: bool) -> Pipeline | Template:
+    """`template`: only a template will do, if the name does not say otherwise."""
+    found = {attribute: value for attribute, value in vars(module).items() if isinstance(value, Pipeline | Template)}
     if not found:
         raise LoadError("the file defines no pipeline", field=str(file), remedy="put @pipeline on a function")
     if name is not None:
-        for attribute, pipeline in found.items():
-            if name in (attribute, pipeline.name):
-                return pipeline
-        raise LoadError(f"there is no pipeline {name!r}", field=str(file), remedy=nearest(name, found))
-    distinct = list({id(pipeline): pipeline for pipeline in found.values()}.values())
-    own = [pipeline for pipeline in distinct if pipeline.function.__module__ == module.__name__]
-    candidates = own or distinct
+        return _named(file, found, name)
+    distinct = list({id(each): each for each in found.values()}.values())
+    candidates = [each for each in distinct if each.function.__module__ == module.__name__] or distinct
+    candidates = [each for each in candidates if isinstance(each, Template)] or candidates if template else candidates
     if len(candidates) > 1:
-        listed = ", ".join(sorted(pipeline.name for pipeline in candidates))
+        names = [attribute for attribute, each in found.items() if any(each is other for other in candidates)]
+        what = "pipelines and templates" if any(isinstance(each, Template) for each in candidates) else "pipelines"
         raise LoadError(
-            f"the file defines several pipelines: {listed}", field=str(file), remedy=f"choose one: {file.name}:NAME"
+            f"the file defines several {what}: {', '.join(sorted(names))}",
+            field=str(file),
+            remedy=f"choose one: {file.name}:NAME",
         )
     return candidates[0]
+
+
+def _named(file: Path, found: dict[str, Pipeline | Template], name: str) -> Pipeline | Template:
+    if name in found:
+        return found[name]
+    for each in found.values():
+        if each.name == name:
+            return each
+    raise LoadError(f"there is no pipeline {name!r}", field=str(file), remedy=nearest(name, found))
 
 
 def import_file(file: Path) -> ModuleType:

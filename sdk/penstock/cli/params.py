@@ -32,6 +32,17 @@ def read_parameters(spec: pipeline_pb2.PipelineSpec, pairs: Sequence[str], file:
     return values
 
 
+def read_settings(pairs: Sequence[str]) -> dict[str, str]:
+    """`--set name=value`: the arguments of a template, as texts. The last one of a name counts."""
+    texts = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise ParameterError(f"{pair!r} is no argument", field="--set", remedy="write --set name=value")
+        texts[name] = text
+    return texts
+
+
 def declared_types(spec: pipeline_pb2.PipelineSpec) -> dict[str, ParameterType]:
     from penstock.v1 import pipeline_pb2
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import click
 
-from penstock.cli.session import EXIT_USAGE, Session, command_options, emit_json, message_dict, run_async
+from penstock.cli.session import EXIT_USAGE, Session, command_options, emit_json, file_options, message_dict, run_async
 
 
 @click.command()
-@click.argument("target", metavar="FILE[:PIPELINE]")
-@click.option("--pipeline", "chosen", metavar="NAME", help="Which pipeline of the file.")
+@file_options
 @command_options
-def apply(session: Session, target: str, chosen: str | None) -> None:
+def apply(session: Session, target: str, chosen: str | None, settings: tuple[str, ...]) -> None:
     """Create the pipeline of a .py or .yaml file, or a new version of it.
 
     The same content again is the same version.
     """
     from penstock.cli.loading import load_pipeline
+    from penstock.cli.params import read_settings
 
-    loaded = load_pipeline(target, chosen)
+    loaded = load_pipeline(target, chosen, read_settings(settings))
 
     async def main() -> None:
         async with session.client() as client:
@@ -33,17 +33,17 @@ def apply(session: Session, target: str, chosen: str | None) -> None:
 
 
 @click.command()
-@click.argument("target", metavar="FILE[:PIPELINE]")
-@click.option("--pipeline", "chosen", metavar="NAME", help="Which pipeline of the file.")
+@file_options
 @command_options
-def validate(session: Session, target: str, chosen: str | None) -> None:
+def validate(session: Session, target: str, chosen: str | None, settings: tuple[str, ...]) -> None:
     """Check the pipeline of a .py or .yaml file as `apply` does, and store nothing.
 
     Exit code 2 if there are problems, one line each.
     """
     from penstock.cli.loading import load_pipeline
+    from penstock.cli.params import read_settings
 
-    loaded = load_pipeline(target, chosen)
+    loaded = load_pipeline(target, chosen, read_settings(settings))
 
     async def main() -> int:
         async with session.client() as client:

@@ -15,6 +15,7 @@ from penstock.cli.session import (
     EXIT_OK,
     Session,
     command_options,
+    file_options,
     run_async,
 )
 from penstock.errors import ParameterError
@@ -46,14 +47,14 @@ def start_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("target", metavar="FILE[:PIPELINE]")
-@click.option("--pipeline", "chosen", metavar="NAME", help="Which pipeline of the file.")
+@file_options
 @start_options
 @command_options
 def run(
     session: Session,
     target: str,
     chosen: str | None,
+    settings: tuple[str, ...],
     params: tuple[str, ...],
     params_file: Path | None,
     labels: tuple[str, ...],
@@ -66,9 +67,9 @@ def run(
     it was CANCELLED. Ctrl-C stops the watching with code 130; the run goes on.
     """
     from penstock.cli.loading import load_pipeline
-    from penstock.cli.params import read_parameters
+    from penstock.cli.params import read_parameters, read_settings
 
-    loaded = load_pipeline(target, chosen)
+    loaded = load_pipeline(target, chosen, read_settings(settings))
     values = read_parameters(loaded.spec, params, params_file)
 
     async def main() -> int:

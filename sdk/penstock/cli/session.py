@@ -79,6 +79,23 @@ def command_options(function: F) -> F:
     return with_json(with_address(wrapper))  # type: ignore[return-value]  # click keeps the function's type
 
 
+def file_options(function: F) -> F:
+    """Adds what every command that reads a pipeline's file takes: FILE as `target`, and `chosen` and `settings`."""
+    for decorate in (
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="A structure argument of a template.",
+        ),
+        click.option("--pipeline", "chosen", metavar="NAME", help="Which pipeline or template of the file."),
+        click.argument("target", metavar="FILE[:PIPELINE]"),
+    ):
+        function = decorate(function)
+    return function
+
+
 def run_async(main: Callable[[], Awaitable[int | None]]) -> None:
     """Runs a command's coroutine; what it returns is the exit code."""
 

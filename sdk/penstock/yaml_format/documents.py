@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import json_format
 
 from penstock.errors import YamlError
+from penstock.json_values import Json
 from penstock.v1 import pipeline_pb2
+from penstock.yaml_format.expansion import expand
 from penstock.yaml_format.normalising import Normaliser
 from penstock.yaml_format.reading import YamlDocument, read_yaml
+from penstock.yaml_format.structure import structure_arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +25,26 @@ class Document:
     bundle: str | None
 
 
-def load(text: str) -> pipeline_pb2.PipelineSpec:
+def load(text: str, arguments: Mapping[str, Json] | None = None) -> pipeline_pb2.PipelineSpec:
     """The pipeline that the text describes. YamlError names the place, what is wrong and how to mend it.
 
-    What only the coordinator can judge (cycles, unknown steps, CEL) is left to it.
+    `arguments` are those of a template; ParameterError: one is missing, unknown or ill-typed. What only the
+    coordinator can judge (cycles, unknown steps, CEL) is left to it.
     """
-    return load_document(text).spec
+    return load_document(text, arguments).spec
 
 
-def load_document(text: str) -> Document:
-    """`load`, with the folder that `bundle` names: "." if it is left out and a step is a Python function."""
+def load_document(
+    text: str, arguments: Mapping[str, Json] | None = None, argument_texts: Mapping[str, str] | None = None
+) -> Document:
+    """`load`, with the folder that `bundle` names: "." if it is left out and a step is a Python function.
+
+    `argument_texts` are arguments as a command line gives them, read by their declared types.
+    """
     document = read_yaml(text)
+    structure = structure_arguments(document, arguments or {}, argument_texts or {})
+    if structure is not None:
+        document = expand(document, structure)
     content = document.value
     if not isinstance(content, dict):
         raise document.error("the document is no object", (), "write at least `name:` and `steps:`")

@@ -41,7 +41,7 @@ def read_text(text: str) -> Expression | str:
     match = _WHOLE.fullmatch(text.strip())
     if match:
         return _parse(match[1])
-    if "${" in text.replace("$${", ""):
+    if "${" in text.replace("$${", " "):
         raise ExpressionError(f"{text!r} holds an expression and something else", WHOLE_REMEDY)
     return text.replace("$${", "${")
 

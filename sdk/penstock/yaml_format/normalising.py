@@ -31,6 +31,12 @@ _ALIASES = {("penstock.v1.Resources", "memory"): "memory_bytes"}
 # Lists of messages with a name of their own may be written as a mapping from that name.
 _NAMED = frozenset({"penstock.v1.Parameter", "penstock.v1.StepSpec", "penstock.v1.CommandOutput"})
 
+# What only a template may say of a step.
+TEMPLATE_MEMBERS = frozenset({"for_each", "as", "if", "unless"})
+_TEMPLATE_REMEDY = (
+    "it is part of a template: declare the template's arguments under `structure:` (an empty one will do)"
+)
+
 
 class Normaliser:
     def __init__(self, document: YamlDocument) -> None:
@@ -53,6 +59,10 @@ class Normaliser:
             )
         return self._members(descriptor, value, path)
 
+    def members(self, field: FieldDescriptor, value: Any, path: Path) -> list[Any]:
+        """What stands for a repeated field, wherever in the document it is written."""
+        return self._repeated(field, value, path)
+
     def _members(self, descriptor: Descriptor, value: dict[str, Any], path: Path) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key, member in value.items():
@@ -70,7 +80,8 @@ class Normaliser:
         field = descriptor.fields_by_name.get(key_name) or descriptor.fields_by_camelcase_name.get(key)
         if field is None:
             known = set(descriptor.fields_by_name)
-            raise self._document.error("there is no such field", (*path, key), nearest(key, known))
+            remedy = _TEMPLATE_REMEDY if key in TEMPLATE_MEMBERS else nearest(key, known)
+            raise self._document.error("there is no such field", (*path, key), remedy)
         return field
 
     def _check_oneofs(self, descriptor: Descriptor, result: dict[str, Any], path: Path) -> None:

@@ -99,7 +99,7 @@ def _malformed(error: yaml.MarkedYAMLError, text: str) -> YamlError:
     if "expected a single document" in problem:
         return YamlError("there are several documents", remedy="one file holds one pipeline", line=line, column=column)
     around = text.splitlines()[max(line - 2, 0) : line]
-    remedy = _FLOW_REMEDY if any("${" in each for each in around) else "mend the YAML"
+    remedy = _FLOW_REMEDY if any("${" in each or "$[" in each for each in around) else "mend the YAML"
     return YamlError(problem, line=line, column=column, remedy=remedy)
 
 
