@@ -167,12 +167,13 @@ def _not_accepted(_error: NotAccepted) -> CallError:
 
 
 def _not_yet(error: EventNotYet) -> CallError:
-    message = f"the run's newest event is number {error.last}: ask for {error.last + 1} at most"
+    most = error.last + (error.field == "from_event")
+    message = f"the run's newest event is number {error.last}: ask for {most} at most"
     return CallError(
         grpc.StatusCode.OUT_OF_RANGE,
         "EVENT_NOT_YET",
         message,
-        violations=[Violation("from_event", message)],
+        violations=[Violation(error.field, message)],
         metadata={"last_event": str(error.last)},
     )
 

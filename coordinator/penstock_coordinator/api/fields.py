@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LARGEST_INT = 2**31 - 2
 """Of version numbers, items and attempts: what the database counts with."""
+LARGEST_EVENT = 2**62
 TRACE_KEYS = 8
 TRACE_BYTES = 512
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -63,6 +64,13 @@ def count_of(number: int, field: str) -> int:
     """0 means what the field says for it."""
     if not 0 <= number <= LARGEST_INT:
         raise invalid(field, f"must be between 0 and {LARGEST_INT:,}")
+    return number
+
+
+def event_of(number: int, field: str) -> int:
+    """0 means what the field says for it."""
+    if not 0 <= number <= LARGEST_EVENT:
+        raise invalid(field, "must be the number of an event, or 0")
     return number
 
 

@@ -15,6 +15,7 @@ from penstock_coordinator.api.encoding.explanations import explained
 from penstock_coordinator.api.errors import invalid, not_found
 from penstock_coordinator.api.fields import (
     count_of,
+    event_of,
     item_of,
     labels_of,
     name_of,
@@ -50,7 +51,6 @@ STEP_RUNS_PAGE = 100
 PAGE_BYTES = 2 << 20
 """A page of step runs ends early rather than be larger."""
 WATCH_BYTES, WATCH_EVENTS = 1 << 20, 500
-LARGEST_EVENT = 2**62
 PACKED_INLINE_BYTES = 64 << 10
 """More than this of packed states is unpacked in a thread."""
 
@@ -95,7 +95,8 @@ class RunService(UnbuiltRunMethods):
     # --- runs
 
     async def Get(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
-        return pb.GetRunResponse(run=await self._run(run_id_of(request.run_id)))
+        view = await self._engine.run(run_id_of(request.run_id), event_of(request.at_event, "at_event"))
+        return pb.GetRunResponse(run=encode.run(view))
 
     async def _run(self, run_id: RunId) -> run_pb2.Run:
         return encode.run(await self._engine.run(run_id))
@@ -115,9 +116,7 @@ class RunService(UnbuiltRunMethods):
 
     async def Watch(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
         run_id = run_id_of(request.run_id)
-        if not 0 <= request.from_event <= LARGEST_EVENT:
-            raise invalid("from_event", "must be the number of an event, or 0 for the first")
-        first = max(request.from_event, 1)
+        first = max(event_of(request.from_event, "from_event"), 1)
         view = await self._engine.run(run_id)
         if first > view.row.last_seq + 1:
             raise EventNotYet(view.row.last_seq)
@@ -150,9 +149,10 @@ class RunService(UnbuiltRunMethods):
         states = frozenset(_states(request.states, run_pb2.StepRunState.values()))
         size, tokens = page_size(request.page_size, STEP_RUNS_PAGE), PageTokens(request, tuple[int, int])
         after = tokens.read(request.page_token)
-        plan = (await self._engine.run(run_id)).plan
+        at_event = event_of(request.at_event, "at_event")
+        plan = (await self._engine.run(run_id, at_event)).plan
         step = _step_number(plan, request.step) if request.step else None
-        views = await self._engine.step_runs(run_id, step, states, after, size + 1)
+        views = await self._engine.step_runs(run_id, step, states, after, size + 1, at_event)
         page = _fitting(run_id, plan, views[:size])
         last = views[len(page) - 1] if len(page) < len(views) else None
         return pb.ListStepRunsResponse(
@@ -161,9 +161,10 @@ class RunService(UnbuiltRunMethods):
 
     async def GetStepRun(self, request: pb.GetStepRunRequest, context: Context) -> pb.GetStepRunResponse:
         run_id = run_id_of(request.run_id)
-        plan = (await self._engine.run(run_id)).plan
+        at_event = event_of(request.at_event, "at_event")
+        plan = (await self._engine.run(run_id, at_event)).plan
         step = _step_number(plan, request.step)
-        view, attempts = await self._engine.step_run(run_id, step, item_of(request.item, request.step))
+        view, attempts = await self._engine.step_run(run_id, step, item_of(request.item, request.step), at_event)
         message = encode.step_run(run_id, plan, view)
         encode.describe_newest(message, attempts)
         response = pb.GetStepRunResponse(step_run=message, attempts=[encode.attempt(each) for each in attempts])

@@ -46,19 +46,28 @@ class Engine:
         """Raises `KeyError`."""
         return await self._supervisor.plans.get(digest)
 
-    async def run(self, run_id: RunId) -> RunView:
-        """Raises `UnknownRun`."""
-        return await self._reader.run(run_id)
+    async def run(self, run_id: RunId, at_event: int = 0) -> RunView:
+        """As it is, or as it was after that event. Raises `UnknownRun`, `EventNotYet`."""
+        return await self._reader.run(run_id, at_event)
 
     async def step_runs(
-        self, run_id: RunId, step: int | None, states: frozenset[int], after: tuple[int, int] | None, limit: int
+        self,
+        run_id: RunId,
+        step: int | None,
+        states: frozenset[int],
+        after: tuple[int, int] | None,
+        limit: int,
+        at_event: int = 0,
     ) -> list[StepRunView]:
-        """Steps as wholes, or the items of `step`, in order, after (step, item) `after`. Raises `UnknownRun`."""
-        return await self._reader.step_runs(run_id, step, states, after, limit)
+        """Steps as wholes, or the items of `step`, in order, after (step, item) `after`. Raises `UnknownRun`,
+        `EventNotYet`."""
+        return await self._reader.step_runs(run_id, step, states, after, limit, at_event)
 
-    async def step_run(self, run_id: RunId, step: int, item: int) -> tuple[StepRunView, list[AttemptView]]:
-        """With its attempts, oldest first. Raises `UnknownRun`, `UnknownStepRun`."""
-        return await self._reader.step_run(run_id, step, item)
+    async def step_run(
+        self, run_id: RunId, step: int, item: int, at_event: int = 0
+    ) -> tuple[StepRunView, list[AttemptView]]:
+        """With its attempts, oldest first. Raises `UnknownRun`, `UnknownStepRun`, `EventNotYet`."""
+        return await self._reader.step_run(run_id, step, item, at_event)
 
     async def explain(self, run_id: RunId, step: int | None, item: int) -> RunExplanation:
         """Why a step run, or every one that is not at rest, is not running. Raises `UnknownRun`, `UnknownStepRun`."""

@@ -29,4 +29,4 @@ async def run_at(journal: Journal, run_id: RunId, plan: Plan, at_event: int) -> 
                 return run, at
     if not run.seq:
         raise UnknownRun
-    raise EventNotYet(run.seq)
+    raise EventNotYet(run.seq, "at_event")

@@ -7,7 +7,7 @@ Of a run at rest the packed states in its row are asked. Outputs, failures and t
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from penstock_coordinator.core.run.state import StepCounts
@@ -15,6 +15,7 @@ from penstock_coordinator.core.run.states import StepState
 from penstock_coordinator.core.run.summary import unpack
 from penstock_coordinator.core.run.view import describe
 from penstock_coordinator.ports import Committed
+from penstock_coordinator.runtime.history import run_at
 from penstock_coordinator.runtime.projection import decode_attempt, decode_failure
 from penstock_coordinator.runtime.views import (
     AttemptView,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.core.run.state import Run
     from penstock_coordinator.ports import RunId, RunIndex, RunRow, StepRunRow
     from penstock_coordinator.runtime.actor import Actor
     from penstock_coordinator.runtime.supervisor import Supervisor
@@ -64,6 +66,20 @@ async def barrier(actor: Actor) -> None:
         raise Stopping
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the answers of one call come from."""
+
+    plan: Plan
+    states: States
+    actor: Actor | None = None
+    """Of a live run; the answer waits until all that it has decided is committed."""
+    run: Run | None = None
+    """Of a live run, and of one that is looked at as it was."""
+    as_of: int | None = None
+    """The instant that a former state is from: what was stored later is not of it."""
+
+
 class Reader:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
@@ -72,16 +88,24 @@ class Reader:
     def _index(self) -> RunIndex:
         return self._supervisor.stores.runs
 
-    async def run(self, run_id: RunId) -> RunView:
-        """Raises `UnknownRun`, `Unavailable`."""
+    async def run(self, run_id: RunId, at_event: int = 0) -> RunView:
+        """The run as it is, or as it was after that event. Raises `UnknownRun`, `EventNotYet`, `Unavailable`."""
+        if at_event:
+            row = await self._row(run_id, self._supervisor.actor(run_id))
+            past, _ = await self._past(row, at_event)
+            return _run_view(past, row)
         actor = self._supervisor.actor(run_id)
         if actor is not None:
-            view = _live_view(actor, await self._row(run_id, actor))
+            view = _run_view(actor.run, await self._row(run_id, actor))
             await barrier(actor)
             return view
         row = await self._row(run_id, None)
         plan = await self._supervisor.plans.get(row.version_digest)
-        return RunView(row, plan, _packed(row).counts(), 1)
+        return RunView(row, plan, _packed(row).counts(), row.generation)
+
+    async def _past(self, row: RunRow, at_event: int) -> tuple[Run, int]:
+        plan = await self._supervisor.plans.get(row.version_digest)
+        return await run_at(self._supervisor.stores.journal, row.run_id, plan, at_event)
 
     async def _row(self, run_id: RunId, actor: Actor | None) -> RunRow:
         if actor is not None:
@@ -92,48 +116,56 @@ class Reader:
         return row
 
     async def step_runs(
-        self, run_id: RunId, step: int | None, states: frozenset[int], after: tuple[int, int] | None, limit: int
+        self,
+        run_id: RunId,
+        step: int | None,
+        states: frozenset[int],
+        after: tuple[int, int] | None,
+        limit: int,
+        at_event: int = 0,
     ) -> list[StepRunView]:
         """Steps as wholes, or the items of one step, in order, of those in the states (empty: all)."""
-        actor, plan, source = await self._sources(run_id)
-        keys = [key for key in _keys(plan, source, step, after) if not states or source.state_of(*key) in states]
-        views = [_live_step(actor, source, key) for key in keys[:limit]]
-        if actor is not None:
-            await barrier(actor)
+        source = await self._source(run_id, at_event)
+        keys = [key for key in _keys(source, step, after) if not states or source.states.state_of(*key) in states]
+        views = [_step_view(source, key) for key in keys[:limit]]
+        if source.actor is not None:
+            await barrier(source.actor)
         if not views:
             return []
         rows = await self._index.step_runs(run_id, (views[0].step, views[0].item), (views[-1].step, views[-1].item))
         stored = {(found.step, found.item): found for found in rows}
-        merged = [_merge(view, stored.get((view.step, view.item))) for view in views]
-        return [await self._with_failure_of_item(run_id, plan, source, view) for view in merged]
+        merged = [_merge(source, view, stored.get((view.step, view.item))) for view in views]
+        return [await self._with_failure_of_item(run_id, source, view) for view in merged]
 
-    async def step_run(self, run_id: RunId, step: int, item: int) -> tuple[StepRunView, list[AttemptView]]:
-        """Raises `UnknownRun`, `UnknownStepRun`."""
-        actor, plan, source = await self._sources(run_id)
+    async def step_run(
+        self, run_id: RunId, step: int, item: int, at_event: int = 0
+    ) -> tuple[StepRunView, list[AttemptView]]:
+        """Raises `UnknownRun`, `UnknownStepRun`, `EventNotYet`."""
+        source = await self._source(run_id, at_event)
         try:
-            view = _live_step(actor, source, (step, item))
+            view = _step_view(source, (step, item))
         except LookupError as error:
             raise UnknownStepRun from error
-        if actor is not None:
-            await barrier(actor)
+        if source.actor is not None:
+            await barrier(source.actor)
         rows = await self._index.step_runs(run_id, (step, item), (step, item))
-        attempts = [decode_attempt(row) for row in await self._index.attempts(run_id, step, item)]
-        view = _merge(view, rows[0] if rows else None)
-        view = await self._with_failure_of_item(run_id, plan, source, view)
+        attempts = await self._index.attempts(run_id, step, item)
+        view = _merge(source, view, rows[0] if rows else None)
+        view = await self._with_failure_of_item(run_id, source, view)
         if view.item_counts is not None and view.state == StepState.COMPLETED:
-            view = replace(view, output=await self._joined(run_id, source, step))
-        return view, attempts
+            view = replace(view, output=await self._joined(run_id, source.states, step))
+        return view, [decode_attempt(row) for row in attempts if source.as_of is None or row.end_time <= source.as_of]
 
-    async def _with_failure_of_item(self, run_id: RunId, plan: Plan, source: States, view: StepRunView) -> StepRunView:
+    async def _with_failure_of_item(self, run_id: RunId, source: _Source, view: StepRunView) -> StepRunView:
         """A mapped step that failed because of its items tells why the first of them did."""
         if view.item_counts is None or view.state != StepState.FAILED or view.failure is not None:
             return view
-        item = (source.items_of(view.step) or b"").find(StepState.FAILED)
+        item = (source.states.items_of(view.step) or b"").find(StepState.FAILED)
         rows = await self._index.step_runs(run_id, (view.step, item), (view.step, item)) if item >= 0 else []
         failure = decode_failure(rows[0].failure) if rows else None
         if failure is None:
             return view
-        where = f"{plan.steps[view.step].name}[{item}]: "
+        where = f"{source.plan.steps[view.step].name}[{item}]: "
         return replace(view, failure=replace(failure, message=(where + failure.message)[:MAX_FAILURE_MESSAGE]))
 
     async def _joined(self, run_id: RunId, source: States, step: int) -> bytes:
@@ -143,13 +175,16 @@ class Reader:
         count = len(source.items_of(step) or b"")
         return b"[" + b",".join(outputs.get(item, b"null") for item in range(count)) + b"]"
 
-    async def _sources(self, run_id: RunId) -> tuple[Actor | None, Plan, States]:
+    async def _source(self, run_id: RunId, at_event: int) -> _Source:
         actor = self._supervisor.actor(run_id)
+        if at_event:
+            past, at = await self._past(await self._row(run_id, actor), at_event)
+            return _Source(past.plan, past, run=past, as_of=at)
         if actor is not None:
-            return actor, actor.plan, actor.run
+            return _Source(actor.plan, actor.run, actor, actor.run)
         row = await self._row(run_id, None)
         plan = await self._supervisor.plans.get(row.version_digest)
-        return None, plan, _packed(row)
+        return _Source(plan, _packed(row))
 
 
 def _packed(row: RunRow) -> States:
@@ -160,8 +195,7 @@ def _packed(row: RunRow) -> States:
     return unpack(row.summary)
 
 
-def _live_view(actor: Actor, row: RunRow) -> RunView:
-    run = actor.run
+def _run_view(run: Run, row: RunRow) -> RunView:
     live = replace(
         row,
         state=int(run.state),
@@ -170,25 +204,25 @@ def _live_view(actor: Actor, row: RunRow) -> RunView:
         end_time=run.ended_at,
         last_seq=run.seq,
     )
-    return RunView(live, actor.plan, run.counts(), 1)
+    return RunView(live, run.plan, run.counts(), run.generation)
 
 
-def _keys(plan: Plan, source: States, step: int | None, after: tuple[int, int] | None) -> Iterator[tuple[int, int]]:
+def _keys(source: _Source, step: int | None, after: tuple[int, int] | None) -> Iterator[tuple[int, int]]:
     if step is None:
         first = 0 if after is None else after[0] + 1
-        yield from ((number, WHOLE) for number in range(first, len(plan.steps)))
+        yield from ((number, WHOLE) for number in range(first, len(source.plan.steps)))
         return
     first = 0 if after is None else after[1] + 1
-    yield from ((step, item) for item in range(first, len(source.items_of(step) or b"")))
+    yield from ((step, item) for item in range(first, len(source.states.items_of(step) or b"")))
 
 
-def _live_step(actor: Actor | None, source: States, key: tuple[int, int]) -> StepRunView:
+def _step_view(source: _Source, key: tuple[int, int]) -> StepRunView:
     """Raises `LookupError`."""
     step, item = key
-    counts = source.item_counts(step) if item == WHOLE else None
-    if actor is None:
-        return StepRunView(step, item, int(source.state_of(step, item)), item_counts=counts)
-    detail = describe(actor.run, step, item)
+    counts = source.states.item_counts(step) if item == WHOLE else None
+    if source.run is None:
+        return StepRunView(step, item, int(source.states.state_of(step, item)), item_counts=counts)
+    detail = describe(source.run, step, item)
     failure = detail.failure
     return StepRunView(
         step=step,
@@ -205,9 +239,9 @@ def _live_step(actor: Actor | None, source: States, key: tuple[int, int]) -> Ste
     )
 
 
-def _merge(view: StepRunView, row: StepRunRow | None) -> StepRunView:
+def _merge(source: _Source, view: StepRunView, row: StepRunRow | None) -> StepRunView:
     """A row tells more than the state alone, if the step run is at rest."""
-    if row is None or row.state != view.state:
+    if row is None or row.state != view.state or (source.as_of is not None and row.end_time > source.as_of):
         return view
     return replace(
         view,

@@ -119,9 +119,11 @@ class Overloaded(Exception):
 class EventNotYet(Exception):
     """The run has no event of that number yet."""
 
-    def __init__(self, last: int) -> None:
+    def __init__(self, last: int, field: str = "from_event") -> None:
         super().__init__(last)
         self.last = last
+        self.field = field
+        """What asked for it. Events may be followed from the one that comes next."""
 
 
 class SlowReader(Exception):

@@ -108,15 +108,18 @@ async def _list_pipelines(session: Session, client: Client, limit: int) -> None:
 @click.argument("what", metavar="RUN | pipeline")
 @click.argument("name", metavar="[STEP | NAME]", required=False)
 @click.option("--version", type=click.IntRange(min=1), help="Of a pipeline. Default: the newest.")
+@click.option("--at", "at_event", type=click.IntRange(min=1), help="As the run was after this event (see watch).")
 @command_options
-def get(session: Session, what: str, name: str | None, version: int | None) -> None:
+def get(session: Session, what: str, name: str | None, version: int | None, at_event: int | None) -> None:
     """Show a run with its steps, one step run (step or step[3]) with its attempts and output, or a pipeline.
 
     \b
     penstock get RUN
     penstock get RUN STEP
+    penstock get RUN --at 17
     penstock get pipeline NAME
     """
+    at = at_event or 0
     if what == "pipeline" and name is None:
         raise click.UsageError("Give the pipeline's name: penstock get pipeline NAME")
 
@@ -125,11 +128,11 @@ def get(session: Session, what: str, name: str | None, version: int | None) -> N
             if what == "pipeline":
                 _show_pipeline(session, await client.get_pipeline(name or "", version or 0))
             elif name is None:
-                steps = [step_run async for step_run in client.list_step_runs(what)]
-                _show_run(session, await client.get_run(what), steps)
+                steps = [step_run async for step_run in client.list_step_runs(what, at_event=at)]
+                _show_run(session, await client.get_run(what, at_event=at), steps)
             else:
                 step, item = split_step(name)
-                _show_step(session, await client.get_step_run(what, step, item))
+                _show_step(session, await client.get_step_run(what, step, item, at_event=at))
 
     run_async(main)
 

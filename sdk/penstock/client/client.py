@@ -233,8 +233,9 @@ class Client:
         """A handle for a run by its id. Asks nothing."""
         return RunHandle(self, run_id)
 
-    async def get_run(self, run_id: str) -> run_pb2.Run:
-        request = run_service_pb2.GetRunRequest(run_id=run_id)
+    async def get_run(self, run_id: str, *, at_event: int = 0) -> run_pb2.Run:
+        """The run as it is; with `at_event` as it was after that event."""
+        request = run_service_pb2.GetRunRequest(run_id=run_id, at_event=at_event)
         response: run_service_pb2.GetRunResponse = await self._call(self._runs().Get, request)
         return response.run
 
@@ -309,17 +310,28 @@ class Client:
     # Step runs
 
     async def list_step_runs(
-        self, run_id: str, *, step: str = "", states: Sequence[run_pb2.StepRunState.ValueType] = ()
+        self,
+        run_id: str,
+        *,
+        step: str = "",
+        states: Sequence[run_pb2.StepRunState.ValueType] = (),
+        at_event: int = 0,
     ) -> AsyncIterator[run_pb2.StepRun]:
-        """The steps as wholes, or the items of the mapped step `step`, in order; large outputs are left out."""
-        request = run_service_pb2.ListStepRunsRequest(run_id=run_id, step=step, states=states, page_size=1_000)
+        """The steps as wholes, or the items of the mapped step `step`, in order; large outputs are left out. With
+        `at_event` as they were after that event."""
+        request = run_service_pb2.ListStepRunsRequest(
+            run_id=run_id, step=step, states=states, page_size=1_000, at_event=at_event
+        )
         async for page in self._pages(self._runs().ListStepRuns, request):
             for step_run in page.step_runs:
                 yield step_run
 
-    async def get_step_run(self, run_id: str, step: str, item: int | None = None) -> run_service_pb2.GetStepRunResponse:
-        """A step run with its attempts, oldest first."""
-        request = run_service_pb2.GetStepRunRequest(run_id=run_id, step=step, item=_item_path(item))
+    async def get_step_run(
+        self, run_id: str, step: str, item: int | None = None, *, at_event: int = 0
+    ) -> run_service_pb2.GetStepRunResponse:
+        """A step run with its attempts, oldest first; with `at_event` as it was after that event."""
+        place = _item_path(item)
+        request = run_service_pb2.GetStepRunRequest(run_id=run_id, step=step, item=place, at_event=at_event)
         response: run_service_pb2.GetStepRunResponse = await self._call(self._runs().GetStepRun, request)
         return response
 

@@ -45,3 +45,15 @@ def test_the_command_line_tells_in_sentences(system: DevSystem, tmp_path: Path) 
         system.penstock("cancel", run_id, "--now")
     system.penstock("watch", run_id)
     assert "The run is CANCELLED" in system.penstock("explain", run_id).stdout
+
+
+def test_a_run_can_be_looked_at_as_it_was(system: DevSystem, tmp_path: Path) -> None:
+    path = tmp_path / "past.yaml"
+    path.write_text("name: past\nsteps:\n  a: {command: 'true'}\n  b: {command: 'true', depends_on: [a]}\n")
+    run_id = json.loads(system.penstock("run", str(path), "--json").stdout.splitlines()[-1])["id"]
+    then = json.loads(system.penstock("get", run_id, "--at", "1", "--json").stdout)
+    assert [step["state"] for step in then["stepRuns"]] == ["STEP_RUN_STATE_PENDING"] * 2
+    now = json.loads(system.penstock("get", run_id, "--json").stdout)
+    assert [step["state"] for step in now["stepRuns"]] == ["STEP_RUN_STATE_COMPLETED"] * 2
+    late = system.penstock("get", run_id, "--at", "999")
+    assert (late.returncode, "at_event" in late.stderr, "newest event is number" in late.stderr) == (1, True, True)
