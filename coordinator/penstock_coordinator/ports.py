@@ -263,6 +263,9 @@ class RunIndex(Protocol):
     async def step_runs(self, run_id: RunId, first: tuple[int, int], last: tuple[int, int]) -> list[StepRunRow]:
         """Newest generation of the rows from (step, item) `first` to `last`, both included, in order."""
 
+    async def whole_steps(self, run_id: RunId, first: int, last: int) -> list[StepRunRow]:
+        """Newest generation of the rows of the steps `first` to `last`, both included, without those of items."""
+
     async def attempts(self, run_id: RunId, step: int, item: int) -> list[AttemptRow]:
         """Oldest first."""
 

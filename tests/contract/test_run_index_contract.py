@@ -291,3 +291,14 @@ async def test_an_end_and_a_new_generation_may_come_in_one_commit(stores: Stores
     row = await stores.runs.get(run)
     assert row is not None
     assert (row.state, row.end_time, row.summary, row.output, row.generation) == (COMPLETED, 8, b"again", b"[]", 2)
+
+
+async def test_whole_steps_come_without_the_rows_of_items(stores: Stores) -> None:
+    (run,) = await _add_runs(stores, 1)
+    rows = (step_run(0), step_run(1, 0), step_run(1, 1), step_run(1, state=7), step_run(2), step_run(3))
+    await _commit(stores, dataclasses.replace(record(run, 3), step_runs=rows))
+    await _commit(stores, dataclasses.replace(record(run, 4), step_runs=(step_run(1, generation=2),)))
+
+    found = await stores.runs.whole_steps(run, 0, 2)
+    assert [(row.step, row.item, row.generation) for row in found] == [(0, -1, 1), (1, -1, 2), (2, -1, 1)]
+    assert await stores.runs.whole_steps(new_run_id(), 0, 9) == []

@@ -124,8 +124,8 @@ def request_id_reused(field: str = "request_id") -> CallError:
     )
 
 
-def unknown_run() -> CallError:
-    return not_found("run_id", "UNKNOWN_RUN", "there is no such run")
+def unknown_run(field: str = "run_id") -> CallError:
+    return not_found(field, "UNKNOWN_RUN", "there is no such run")
 
 
 def _listed(violations: tuple[Violation, ...]) -> str:
@@ -198,7 +198,7 @@ _TRANSLATIONS: dict[type[Exception], _Translation] = {
         "OUTPUT_TOO_LARGE", "the output is too large for one message: get the items one by one"
     ),
     NotAccepted: _not_accepted,
-    UnknownRun: lambda _: unknown_run(),
+    UnknownRun: lambda error: unknown_run(error.field),
     UnknownStepRun: lambda _: not_found(
         "item", "UNKNOWN_STEP_RUN", "the run has no such step, or the step no such item"
     ),

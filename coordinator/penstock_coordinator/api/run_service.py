@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from penstock.v1 import run_pb2
 from penstock.v1 import run_service_pb2 as pb
 from penstock_coordinator.api.encoding import runs as encode
+from penstock_coordinator.api.encoding.differences import run_difference
 from penstock_coordinator.api.encoding.events import EventEncoder
 from penstock_coordinator.api.encoding.explanations import explained
 from penstock_coordinator.api.errors import invalid, not_found
@@ -178,6 +179,10 @@ class RunService(UnbuiltRunMethods):
         step = _step_number(view.plan, request.step) if request.step else None
         explanation = await self._engine.explain(run_id, step, item_of(request.item, request.step))
         return explained(encode.run(view), explanation)
+
+    async def Diff(self, request: pb.DiffRunsRequest, context: Context) -> pb.DiffRunsResponse:
+        first, second = run_id_of(request.run_id), run_id_of(request.other_run_id, "other_run_id")
+        return run_difference(await self._engine.difference(first, second))
 
     async def TailLogs(self, request: pb.TailLogsRequest, context: Context) -> AsyncIterator[pb.TailLogsResponse]:
         run_id = run_id_of(request.run_id)

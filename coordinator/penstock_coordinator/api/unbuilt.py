@@ -43,12 +43,6 @@ class UnbuiltRunMethods(RunServiceServicer):
         await _unbuilt(context)
         raise AssertionError
 
-    async def Diff(
-        self, request: run_service_pb2.DiffRunsRequest, context: Context
-    ) -> run_service_pb2.DiffRunsResponse:
-        await _unbuilt(context)
-        raise AssertionError
-
 
 class UnbuiltPipelineMethods(PipelineServiceServicer):
     async def DiffVersions(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from penstock_coordinator.runtime.differing import difference
 from penstock_coordinator.runtime.explaining import explain_steps
 from penstock_coordinator.runtime.reading import Reader
 from penstock_coordinator.runtime.views import Stopping, UnknownRun
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.events import Event
     from penstock_coordinator.ports import Repeated, RequestRow, RunId
+    from penstock_coordinator.runtime.differing import RunDifference
     from penstock_coordinator.runtime.explaining import RunExplanation
     from penstock_coordinator.runtime.supervisor import Supervisor
     from penstock_coordinator.runtime.views import AgentView, AttemptView, RunRequest, RunView, StepRunView
@@ -72,6 +74,10 @@ class Engine:
     async def explain(self, run_id: RunId, step: int | None, item: int) -> RunExplanation:
         """Why a step run, or every one that is not at rest, is not running. Raises `UnknownRun`, `UnknownStepRun`."""
         return await explain_steps(self._supervisor, run_id, step, item)
+
+    async def difference(self, first: RunId, second: RunId) -> RunDifference:
+        """What is different between two runs. Raises `UnknownRun`."""
+        return await difference(self._reader, self._supervisor.stores.runs, first, second)
 
     async def watch(self, run_id: RunId, from_seq: int) -> AsyncIterator[list[tuple[int, Event]]]:
         """Committed events from the number on, in order, without gaps; live until the run is at rest.

@@ -132,7 +132,11 @@ class Reader:
             await barrier(source.actor)
         if not views:
             return []
-        rows = await self._index.step_runs(run_id, (views[0].step, views[0].item), (views[-1].step, views[-1].item))
+        first, last = views[0], views[-1]
+        if step is None:
+            rows = await self._index.whole_steps(run_id, first.step, last.step)
+        else:
+            rows = await self._index.step_runs(run_id, (step, first.item), (step, last.item))
         stored = {(found.step, found.item): found for found in rows}
         merged = [_merge(source, view, stored.get((view.step, view.item))) for view in views]
         return [await self._with_failure_of_item(run_id, source, view) for view in merged]

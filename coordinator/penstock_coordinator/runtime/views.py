@@ -90,6 +90,9 @@ class AgentView:
 class UnknownRun(Exception):
     """There is no such run."""
 
+    field = "run_id"
+    """What named it."""
+
 
 class UnknownStepRun(Exception):
     """The run has no such step, or the step no such item (yet)."""

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "get": ("penstock.cli.looking", "get", "Show a run, a step run or a pipeline."),
     "logs": ("penstock.cli.logs", "logs", "Show what the steps of a run print."),
     "explain": ("penstock.cli.explaining", "explain", "Tell why the steps of a run are not running."),
+    "diff": ("penstock.cli.diffing", "diff", "Show what is different between two runs."),
     "cancel": ("penstock.cli.pipelines", "cancel", "Cancel a run."),
     "delete": ("penstock.cli.pipelines", "delete", "Delete a pipeline."),
     "agents": ("penstock.cli.agents", "agents", "List, show or drain agents."),

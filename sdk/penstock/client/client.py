@@ -341,6 +341,12 @@ class Client:
         response: run_service_pb2.ExplainRunResponse = await self._call(self._runs().Explain, request)
         return response
 
+    async def diff_runs(self, run_id: str, other_run_id: str) -> run_service_pb2.DiffRunsResponse:
+        """What is different between two runs, also of different pipelines: steps are matched by name."""
+        request = run_service_pb2.DiffRunsRequest(run_id=run_id, other_run_id=other_run_id)
+        response: run_service_pb2.DiffRunsResponse = await self._call(self._runs().Diff, request)
+        return response
+
     async def result(self, run_id: str, step: str, item: int | None = None) -> Json:
         """The output of a step run, also while the run goes on; of a mapped step the list of its outputs.
 

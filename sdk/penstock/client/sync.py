@@ -133,6 +133,7 @@ class SyncClient:
     list_step_runs = _iterating(Client.list_step_runs)
     get_step_run = _blocking(Client.get_step_run)
     explain = _blocking(Client.explain)
+    diff_runs = _blocking(Client.diff_runs)
     result = _blocking(Client.result)
     logs = _iterating(Client.logs)
     list_agents = _iterating(Client.list_agents)

@@ -55,6 +55,10 @@ class MemoryRunIndex:
         newest = await self._newest(run_id)
         return [newest[key] for key in sorted(newest) if first <= key <= last]
 
+    async def whole_steps(self, run_id: RunId, first: int, last: int) -> list[StepRunRow]:
+        rows = await self.step_runs(run_id, (first, -1), (last, -1))
+        return [row for row in rows if row.item == -1]
+
     async def _newest(self, run_id: RunId) -> dict[tuple[int, int], StepRunRow]:
         """By (step, item), of the last generation each."""
         await reached(self._database)

@@ -65,6 +65,10 @@ class PostgresRunIndex:
         rows = await self._database.fetch(_QUERIES["step_runs"], run_id, *first, *last)
         return [StepRunRow(**row) for row in rows]
 
+    async def whole_steps(self, run_id: RunId, first: int, last: int) -> list[StepRunRow]:
+        rows = await self._database.fetch(_QUERIES["whole_steps"], run_id, first, last)
+        return [StepRunRow(**row) for row in rows]
+
     async def attempts(self, run_id: RunId, step: int, item: int) -> list[AttemptRow]:
         rows = await self._database.fetch(_QUERIES["attempts"], run_id, step, item)
         return [AttemptRow(**row) for row in rows]

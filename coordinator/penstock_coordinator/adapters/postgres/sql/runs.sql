@@ -42,6 +42,14 @@ from step_runs
 where run_id = $1 and (step, item) between ($2, $3) and ($4, $5)
 order by step, item, generation desc
 
+-- name: whole_steps
+-- Beside the rows of items, which may be many.
+select distinct on (step)
+    step, item, generation, state, attempts, output, failure, agent, ready_time, start_time, end_time
+from step_runs
+where run_id = $1 and step between $2 and $3 and item = -1
+order by step, generation desc
+
 -- name: attempts
 select step, item, number, token, outcome, agent, start_time, end_time, detail
 from attempts
