@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.authoring.graph import FunctionTarget
 from penstock.bundle.archive import Bundle, build_bundle
 from penstock.bundle.layout import Layout, layout_of
+from penstock.code_digest import BundleCode
 from penstock.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -27,12 +28,19 @@ def bundle_pipeline(pipeline: Pipeline) -> Bundle | None:
     if not needs_bundle(pipeline):
         return None
     layout = pipeline_layout(pipeline)
-    files = {
-        source_file(node.target.function)
-        for node in pipeline.graph().nodes.values()
-        if isinstance(node.target, FunctionTarget)
-    }
-    return build_bundle(layout.root, layout.script_folders(files))
+    return build_bundle(layout.root, layout.script_folders(_files(pipeline)))
+
+
+def pipeline_code(pipeline: Pipeline, bundle_digest: str) -> BundleCode:
+    """The code of the pipeline's bundle, for the digests of its functions."""
+    layout = pipeline_layout(pipeline)
+    scripts = [layout.root / folder for folder in layout.script_folders(_files(pipeline))]
+    return BundleCode([*scripts, *layout.import_roots()], bundle_digest)
+
+
+def _files(pipeline: Pipeline) -> set[Path]:
+    nodes = pipeline.graph().nodes.values()
+    return {source_file(node.target.function) for node in nodes if isinstance(node.target, FunctionTarget)}
 
 
 def pipeline_layout(pipeline: Pipeline) -> Layout:

@@ -11,8 +11,9 @@ from penstock.authoring.graph import CommandTarget, Constant, FunctionTarget, It
 from penstock.authoring.options import ErrorName, Retry, StepOptions
 from penstock.authoring.pipelines import PipelineParameter, first_paragraph
 from penstock.authoring.references import NodeOutput, ParameterReference
-from penstock.authoring.sources import module_name, needs_bundle, pipeline_layout
+from penstock.authoring.sources import module_name, needs_bundle, pipeline_code, pipeline_layout
 from penstock.bundle.layout import Layout
+from penstock.code_digest import set_code_digests
 from penstock.errors import DefinitionError
 from penstock.quantities import nanoseconds
 from penstock.v1 import pipeline_pb2
@@ -38,6 +39,8 @@ def build_spec(pipeline: Pipeline, bundle_digest: str) -> pipeline_pb2.PipelineS
         parameters=[_parameter(parameter) for parameter in pipeline.parameters.values()],
         steps=[_step(node, layout) for node in pipeline.graph().nodes.values()],
     )
+    if layout is not None and bundle_digest:
+        set_code_digests(spec, pipeline_code(pipeline, bundle_digest))
     _set_span(spec.timeout, options.timeout)
     _set_span(spec.stop_grace, options.stop_grace)
     if options.defaults != StepOptions():

@@ -18,6 +18,7 @@ from penstock.authoring.pipelines import Pipeline
 from penstock.authoring.templates import Template
 from penstock.bundle.archive import Bundle, build_bundle
 from penstock.bundle.layout import Layout, layout_of
+from penstock.code_digest import BundleCode, set_code_digests
 from penstock.errors import LoadError, ParameterError, PenstockError, YamlError
 from penstock.names import nearest
 
@@ -86,6 +87,7 @@ def _load_yaml(file: Path, name: str | None, arguments: Mapping[str, str]) -> Lo
         )
     bundle = build_bundle(folder)
     document.spec.bundle_digest = bundle.digest
+    set_code_digests(document.spec, BundleCode(Layout(folder).import_roots(), bundle.digest))
     return LoadedPipeline(document.spec, bundle)
 
 

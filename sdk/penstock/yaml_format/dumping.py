@@ -111,7 +111,7 @@ def _duration(message: Message) -> str:
 
 def _function(message: Message) -> Any:
     action = cast("pipeline_pb2.FunctionAction", message)
-    if ":" in action.module or not action.module or not action.qualname:
+    if ":" in action.module or not action.module or not action.qualname or action.code_digest:
         return _message(action)
     return f"{action.module}:{action.qualname}"
 

@@ -144,6 +144,12 @@ BAD: list[tuple[str, Change, str, str]] = [
         "steps[1].function.qualname",
         "inside of a function",
     ),
+    (
+        "code digest",
+        lambda s: setattr(s.steps[B].function, "code_digest", "ABC"),
+        "steps[1].function.code_digest",
+        "64 hex digits in lower case",
+    ),
     ("no bundle", lambda s: setattr(s, "bundle_digest", ""), "bundle_digest", "steps[1] is a function"),
     ("short digest", lambda s: setattr(s, "bundle_digest", "abc"), "bundle_digest", "64 hex digits"),
     ("upper digest", lambda s: setattr(s, "bundle_digest", "A" * 64), "bundle_digest", "lower case"),

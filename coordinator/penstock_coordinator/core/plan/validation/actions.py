@@ -37,6 +37,7 @@ def check_action(report: Report, field: str, step: pb.StepSpec, limits: Limits) 
             if function.module and function.qualname:
                 _check_dotted(report, f"{field}.function.module", function.module, limits)
                 _check_dotted(report, f"{field}.function.qualname", function.qualname, limits)
+                _check_code_digest(report, f"{field}.function.code_digest", function.code_digest)
                 return
             for name in ("module", "qualname"):
                 if not getattr(function, name):
@@ -45,6 +46,11 @@ def check_action(report: Report, field: str, step: pb.StepSpec, limits: Limits) 
             _check_command(report, f"{field}.command", step.command, limits)
         case _:
             report.add(field, "the step runs nothing: give it `function` or `command`")
+
+
+def _check_code_digest(report: Report, field: str, digest: str) -> None:
+    if digest and not _DIGEST.fullmatch(digest):
+        report.add(field, f"{quoted(digest)} is no digest: use 64 hex digits in lower case (SHA-256), or leave it out")
 
 
 def _check_dotted(report: Report, field: str, name: str, limits: Limits) -> None:
