@@ -79,7 +79,9 @@ class Coordinator:
         )
         self._hub = LogHub(stores.logs, settings.log_buffer_size, settings.max_attempt_log_size)
         self._housekeeping = Housekeeping(self.supervisor, stores.partitions.run_once)
-        backend = Backend(stores, Engine(self.supervisor), self.supervisor, self._hub, clock, readiness)
+        engine = Engine(self.supervisor)
+        self._bulk = engine.bulk
+        backend = Backend(stores, engine, self.supervisor, self._hub, clock, readiness)
         self.server: CoordinatorServer = build_server(backend, edge_options(settings))
 
     def _fail(self, error: BaseException) -> None:
@@ -95,10 +97,11 @@ class Coordinator:
         self._readiness.clear(RECOVERY)
         _settle_memory()
         keeping = asyncio.create_task(self._housekeeping.run(), name="housekeeping")
+        bulk = asyncio.create_task(self._bulk.run(), name="bulk-jobs")
         stopping = asyncio.create_task(stop.wait())
-        ends: set[asyncio.Future[Any]] = {self._failure, stopping, keeping}
+        ends: set[asyncio.Future[Any]] = {self._failure, stopping, keeping, bulk}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for task in (keeping, stopping):
+        for task in (keeping, bulk, stopping):
             task.cancel()
         await self.server.stop(self.supervisor.stop, self._close_logs)
         if self._failure.done():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
@@ -83,6 +83,15 @@ def item_of(item: Sequence[int], step: str) -> int:
     if len(item) > 1 or not 0 <= item[0] <= LARGEST_INT:
         raise invalid("item", "must be one number from 0 on: maps have one level")
     return item[0]
+
+
+def states_of(asked: Iterable[int], known: Iterable[int], field: str = "states") -> tuple[int, ...]:
+    """Those to filter by; empty for all."""
+    states = tuple(asked)
+    wrong = set(states) - set(known) | ({0} & set(states))
+    if wrong:
+        raise invalid(field, f"{min(wrong)} is no state to filter by: name those wanted, or leave it out for all")
+    return states
 
 
 def span_of(span: Duration, field: str, longest: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
@@ -22,6 +22,7 @@ from penstock_coordinator.api.fields import (
     name_of,
     run_id_of,
     run_id_text,
+    states_of,
     text_of,
 )
 from penstock_coordinator.api.log_reader import MAX_TAIL_LINES
@@ -105,7 +106,7 @@ class RunService(UnbuiltRunMethods):
     async def List(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
         where = RunFilter(
             pipeline=name_of(request.pipeline, "pipeline", "a pipeline") if request.pipeline else "",
-            states=_states(request.states, run_pb2.RunState.values()),
+            states=states_of(request.states, run_pb2.RunState.values()),
             labels=tuple(sorted(labels_of(request.labels, "labels", self._limits).items())),
         )
         size, tokens = page_size(request.page_size), PageTokens(request, bytes)
@@ -147,7 +148,7 @@ class RunService(UnbuiltRunMethods):
 
     async def ListStepRuns(self, request: pb.ListStepRunsRequest, context: Context) -> pb.ListStepRunsResponse:
         run_id = run_id_of(request.run_id)
-        states = frozenset(_states(request.states, run_pb2.StepRunState.values()))
+        states = frozenset(states_of(request.states, run_pb2.StepRunState.values()))
         size, tokens = page_size(request.page_size, STEP_RUNS_PAGE), PageTokens(request, tuple[int, int])
         after = tokens.read(request.page_token)
         at_event = event_of(request.at_event, "at_event")
@@ -205,14 +206,6 @@ async def _listed(rows: list[RunRow]) -> list[run_pb2.Run]:
     if packed <= PACKED_INLINE_BYTES:
         return [encode.listed_run(row) for row in rows]
     return await asyncio.to_thread(lambda: [encode.listed_run(row) for row in rows])
-
-
-def _states(asked: Iterable[int], known: Iterable[int]) -> tuple[int, ...]:
-    states = tuple(asked)
-    wrong = set(states) - set(known) | ({0} & set(states))
-    if wrong:
-        raise invalid("states", f"{min(wrong)} is no state to filter by: name those wanted, or leave it out for all")
-    return states
 
 
 def _step_number(plan: Plan, name: str) -> int:

@@ -19,13 +19,21 @@ from grpc_reflection.v1alpha import reflection
 
 from penstock.agent.v1 import agent_service_pb2
 from penstock.agent.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
-from penstock.v1 import agent_admin_service_pb2, bundle_service_pb2, pipeline_service_pb2, run_service_pb2
+from penstock.v1 import (
+    agent_admin_service_pb2,
+    bulk_service_pb2,
+    bundle_service_pb2,
+    pipeline_service_pb2,
+    run_service_pb2,
+)
 from penstock.v1.agent_admin_service_pb2_grpc import add_AgentAdminServiceServicer_to_server
+from penstock.v1.bulk_service_pb2_grpc import add_BulkServiceServicer_to_server
 from penstock.v1.bundle_service_pb2_grpc import add_BundleServiceServicer_to_server
 from penstock.v1.pipeline_service_pb2_grpc import add_PipelineServiceServicer_to_server
 from penstock.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from penstock_coordinator.api.agent_admin_service import AgentAdminService
 from penstock_coordinator.api.agent_service import AgentService
+from penstock_coordinator.api.bulk_service import BulkService
 from penstock_coordinator.api.bundle_archive import DEFAULT_ARCHIVE_LIMITS, ArchiveLimits
 from penstock_coordinator.api.bundle_service import BundleService
 from penstock_coordinator.api.guard import CallGuard
@@ -57,6 +65,7 @@ SERVICES: tuple[str, ...] = tuple(
         (run_service_pb2, "RunService"),
         (bundle_service_pb2, "BundleService"),
         (agent_admin_service_pb2, "AgentAdminService"),
+        (bulk_service_pb2, "BulkService"),
         (agent_service_pb2, "AgentService"),
     )
 )
@@ -162,6 +171,7 @@ def _add_services(server: grpc.aio.Server, backend: Backend, options: EdgeOption
     add_RunServiceServicer_to_server(RunService(stores, engine, clock, limits, starter, logs), server)
     add_BundleServiceServicer_to_server(BundleService(stores, clock, options.archive_limits), server)
     add_AgentAdminServiceServicer_to_server(AgentAdminService(stores, engine, clock), server)
+    add_BulkServiceServicer_to_server(BulkService(engine.bulk, limits), server)
     add_AgentServiceServicer_to_server(AgentService(backend.supervisor, engine, backend.hub), server)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from penstock_coordinator.runtime.bulk import BulkJobs
 from penstock_coordinator.runtime.differing import difference
 from penstock_coordinator.runtime.explaining import explain_steps
 from penstock_coordinator.runtime.reading import Reader
@@ -29,6 +30,8 @@ class Engine:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._reader = Reader(supervisor)
+        self.bulk = BulkJobs(supervisor)
+        """Cancels and retries of many runs. Its `run` is for the owner of the engine to run."""
 
     async def start_runs(self, requests: Sequence[RunRequest]) -> list[RunId | Repeated]:
         """Durable when it returns; in the order of the requests. Raises `Overloaded`: then none is accepted."""

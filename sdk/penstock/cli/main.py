@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "explain": ("penstock.cli.explaining", "explain", "Tell why the steps of a run are not running."),
     "diff": ("penstock.cli.diffing", "diff", "Show what is different between two runs."),
     "cancel": ("penstock.cli.pipelines", "cancel", "Cancel a run."),
+    "bulk": ("penstock.cli.bulk", "bulk", "Cancel or retry many runs."),
     "delete": ("penstock.cli.pipelines", "delete", "Delete a pipeline."),
     "agents": ("penstock.cli.agents", "agents", "List, show or drain agents."),
     "config": ("penstock.cli.configuration", "config", "Show every setting with its value and source."),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from penstock.authoring.pipelines import Pipeline
+from penstock.client.bulk import BulkJobs
 from penstock.client.calls import Caller
 from penstock.client.channel import call_metadata, open_channel
 from penstock.client.handles import RunHandle
+from penstock.client.identity import new_request_id
 from penstock.client.logs import LogPosition
 from penstock.client.upload import upload_bundle
 from penstock.client.watching import AT_REST, watch_events
@@ -27,6 +28,7 @@ from penstock.settings import load_settings
 from penstock.v1 import (
     agent_admin_service_pb2,
     agent_admin_service_pb2_grpc,
+    bulk_service_pb2_grpc,
     bundle_service_pb2_grpc,
     pipeline_pb2,
     pipeline_service_pb2,
@@ -93,6 +95,12 @@ class Client:
 
     def _runs(self) -> run_service_pb2_grpc.RunServiceStub:
         return run_service_pb2_grpc.RunServiceStub(self._open())
+
+    @property
+    def bulk(self) -> BulkJobs:
+        """Cancels and retries of many runs."""
+        stub = bulk_service_pb2_grpc.BulkServiceStub(self._open())
+        return BulkJobs(stub, self._call, self._pages)
 
     def _agents(self) -> agent_admin_service_pb2_grpc.AgentAdminServiceStub:
         return agent_admin_service_pb2_grpc.AgentAdminServiceStub(self._open())
@@ -429,10 +437,6 @@ class Client:
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
-
-
-def new_request_id() -> str:
-    return str(uuid.uuid4())
 
 
 def start_request(

@@ -12,12 +12,13 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
+from penstock.client.bulk import BulkJobs
 from penstock.client.client import Client
 
 if TYPE_CHECKING:
     from penstock.authoring.pipelines import Pipeline
     from penstock.json_values import Json
-    from penstock.v1 import run_pb2, run_service_pb2
+    from penstock.v1 import bulk_service_pb2, run_pb2, run_service_pb2
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,6 +78,19 @@ def _iterating(
     return call
 
 
+def _bulk(
+    method: Callable[Concatenate[BulkJobs, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[SyncBulkJobs, P], T]:
+    @functools.wraps(method)
+    def call(self: SyncBulkJobs, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        async def calling() -> T:
+            return await method(self._client.bulk, *args, **kwargs)
+
+        return _thread.run(calling())
+
+    return call
+
+
 def _iterate(iterator: AsyncIterator[T]) -> Iterator[T]:
     async def following() -> T:
         return await anext(iterator)
@@ -97,6 +111,27 @@ async def _close(iterator: AsyncIterator[Any]) -> None:
         await close()
 
 
+class SyncBulkJobs:
+    """The same calls as `Client.bulk`, blocking."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    cancel = _bulk(BulkJobs.cancel)
+    retry = _bulk(BulkJobs.retry)
+    get = _bulk(BulkJobs.get)
+    stop = _bulk(BulkJobs.stop)
+    wait = _bulk(BulkJobs.wait)
+
+    def list(self) -> Iterator[bulk_service_pb2.BulkJob]:
+        """Newest first."""
+        return _iterate(self._listing())
+
+    async def _listing(self) -> AsyncIterator[bulk_service_pb2.BulkJob]:
+        async for job in self._client.bulk.list():
+            yield job
+
+
 class SyncClient:
     """The same calls as `Client`, blocking. Safe to use from several threads."""
 
@@ -110,6 +145,11 @@ class SyncClient:
         patience: float = 300.0,
     ) -> None:
         self.asynchronous = Client(address, api_key=api_key, deadline=deadline, retry_for=retry_for, patience=patience)
+
+    @property
+    def bulk(self) -> SyncBulkJobs:
+        """Cancels and retries of many runs."""
+        return SyncBulkJobs(self.asynchronous)
 
     def __enter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from penstock_coordinator.ports import (
     AgentRow,
     AttemptRow,
+    BulkJobRow,
     LogChunk,
     Record,
     RequestRow,
@@ -62,5 +63,6 @@ class MemoryDatabase:
     logs: dict[RunId, dict[tuple[int, int, int, int], LogChunk]] = field(default_factory=dict)
     """Of each run by (step, item, attempt, first line)."""
     last_position: int = 0
+    bulk_jobs: dict[bytes, BulkJobRow] = field(default_factory=dict)
     there: asyncio.Event = field(default_factory=_set_event)
     """While it is not set the database is away: what is asked is answered with `Unavailable`, and commits wait."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from penstock_coordinator.adapters.memory.bulk_job_store import MemoryBulkJobStore
 from penstock_coordinator.adapters.memory.catalog import (
     MemoryAgentRegistry,
     MemoryBundleStore,
@@ -54,6 +55,7 @@ def memory_stores(
         agents=MemoryAgentRegistry(database),
         incarnations=MemoryIncarnations(database, coordinator_id, speak),
         logs=MemoryLogStore(database),
+        bulk_jobs=MemoryBulkJobStore(database),
         faults=faults,
         _memory_journal=journal,
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.adapters.postgres.agent_registry import PostgresAgentRegistry
+from penstock_coordinator.adapters.postgres.bulk_job_store import PostgresBulkJobStore
 from penstock_coordinator.adapters.postgres.bundle_store import PostgresBundleStore
 from penstock_coordinator.adapters.postgres.connections import ANSWER_SECONDS, Database, close, connect
 from penstock_coordinator.adapters.postgres.incarnations import PostgresIncarnations
@@ -78,6 +79,7 @@ async def open_stores(
         agents=PostgresAgentRegistry(database),
         incarnations=PostgresIncarnations(database, coordinator_id, speak),
         logs=PostgresLogStore(database),
+        bulk_jobs=PostgresBulkJobStore(database),
         partitions=PartitionKeeper(database),
         _database=database,
         _postgres_journal=journal,

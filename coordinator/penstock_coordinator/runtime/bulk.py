@@ -1,0 +1,239 @@
+"""Cancels and retries of many runs, as jobs that keep their place.
+
+A job goes through the runs that its selection finds, newest first, a page at a time; the place is kept after each page.
+What it does to a run may be done again after a crash: each run is asked for under a request id of the job, so that the
+second time changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+import structlog
+
+from penstock_coordinator.core.run.states import RunState
+from penstock_coordinator.ports import (
+    BulkJobRow,
+    BulkState,
+    Repeated,
+    RequestKey,
+    RequestRow,
+    RunFilter,
+    RunId,
+    RunRow,
+    Unavailable,
+)
+from penstock_coordinator.runtime.views import NotAccepted, Stopping, UnknownRun
+
+if TYPE_CHECKING:
+    from penstock_coordinator.runtime.supervisor import Supervisor
+
+log = structlog.get_logger(__name__)
+
+PAGE = 100
+COUNTED_PAGE = 1_000
+MOST_REFUSALS = 100
+REFUSAL_CHARACTERS = 500
+LOOK_EVERY = 5.0
+"""Seconds: for jobs of a coordinator that is gone, and after the database was away."""
+CANCEL, RETRY = 1, 2
+"""Actions, by the numbers of penstock.v1.BulkAction."""
+
+_LIVE = tuple(state for state in RunState if not state.at_rest)
+_ENDED_BADLY = (RunState.FAILED, RunState.CANCELLED)
+
+
+class Selection(msgspec.Struct, frozen=True, array_like=True):
+    pipeline: str = ""
+    states: tuple[int, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    created_after: int | None = None
+    created_before: int | None = None
+
+
+class Order(msgspec.Struct, frozen=True, array_like=True):
+    action: int
+    selection: Selection
+    immediate: bool = False
+    newest_version: bool = False
+    reason: str = ""
+    requested_by: str = ""
+
+
+class Refusal(msgspec.Struct, frozen=True, array_like=True):
+    run_id: RunId
+    message: str
+
+
+class Progress(msgspec.Struct, array_like=True):
+    seen: int = 0
+    done: int = 0
+    unchanged: int = 0
+    failed: int = 0
+    refusals: list[Refusal] = []
+
+
+@dataclass(frozen=True, slots=True)
+class BulkJob:
+    row: BulkJobRow
+    order: Order
+    progress: Progress
+
+
+class Refused(Exception):
+    """The action cannot be done to the run; the text says why."""
+
+
+Action: TypeAlias = Callable[[Order, RunRow, RequestRow], Awaitable[Repeated | None]]
+"""Does it to one run, once per request. Raises `Refused`."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_order = msgspec.msgpack.Decoder(Order).decode
+_decode_progress = msgspec.msgpack.Decoder(Progress).decode
+
+
+class BulkJobs:
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._store = supervisor.stores.bulk_jobs
+        self._wake = asyncio.Event()
+        self._actions: dict[int, Action] = {CANCEL: self._cancel}
+
+    # --- what is asked for
+
+    async def create(self, order: Order, request: RequestKey | None) -> BulkJob | Repeated:
+        """Durable when it returns; only runs from before it are touched."""
+        now = self._supervisor.clock.now()
+        row = BulkJobRow(
+            job_id=self._supervisor.ids.run_id(),
+            state=BulkState.RUNNING,
+            create_time=now,
+            end_time=None,
+            cursor=_bound(order.selection, now),
+            order=_encode(order),
+            progress=_encode(Progress()),
+        )
+        repeated = await self._store.create(row, request)
+        if repeated is not None:
+            return repeated
+        self._wake.set()
+        return _job(row)
+
+    async def count(self, order: Order) -> int:
+        """How many runs a job would look at now."""
+        now = self._supervisor.clock.now()
+        cursor: RunId | None = _bound(order.selection, now)
+        count = 0
+        while cursor is not None:
+            rows, cursor = await self._page(order, cursor, now, COUNTED_PAGE)
+            count += len(rows)
+        return count
+
+    async def get(self, job_id: bytes) -> BulkJob | None:
+        row = await self._store.get(job_id)
+        return None if row is None else _job(row)
+
+    async def list_jobs(self, limit: int, before: bytes | None) -> list[BulkJob]:
+        return [_job(row) for row in await self._store.list_jobs(limit, before)]
+
+    async def stop(self, job_id: bytes) -> BulkJob | None:
+        """One at rest is left as it is; None if there is none of that id."""
+        await self._store.stop(job_id, self._supervisor.clock.now())
+        return await self.get(job_id)
+
+    # --- the work
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            try:
+                while await self.run_once():
+                    pass
+            except (Unavailable, Stopping, NotAccepted) as error:
+                log.warning("bulk_jobs_postponed", reason=str(error))
+            self._wake.clear()
+            try:
+                await asyncio.wait_for(self._wake.wait(), LOOK_EVERY)
+            except TimeoutError:
+                continue
+
+    async def run_once(self) -> bool:
+        """One page of each live job. False if none is left. Raises `Unavailable`, `Stopping`, `NotAccepted`: then the
+        place is the one that was kept last."""
+        live = await self._store.live()
+        for row in live:
+            await self._advance(_job(row))
+        return bool(live)
+
+    async def _advance(self, job: BulkJob) -> None:
+        rows, cursor = await self._page(job.order, job.row.cursor, job.row.create_time, PAGE)
+        outcomes = await asyncio.gather(*(self._do(job, row) for row in rows))
+        progress = job.progress
+        progress.seen += len(rows)
+        for row, outcome in zip(rows, outcomes, strict=True):
+            _count(progress, row, outcome)
+        ended = self._supervisor.clock.now() if cursor is None else None
+        await self._store.advance(job.row, cursor or job.row.cursor, _encode(progress), ended)
+
+    async def _page(
+        self, order: Order, cursor: RunId, created_before: int, limit: int
+    ) -> tuple[list[RunRow], RunId | None]:
+        """The next runs, and where to go on; None: there are no more."""
+        chosen = order.selection
+        states = chosen.states or tuple(map(int, _LIVE if order.action == CANCEL else _ENDED_BADLY))
+        where = RunFilter(pipeline=chosen.pipeline, states=states, labels=chosen.labels)
+        rows = await self._supervisor.stores.runs.list_runs(where, limit, cursor)
+        inside = [row for row in rows if row.create_time <= created_before and _chosen(chosen, row)]
+        too_old = bool(rows) and chosen.created_after is not None and rows[-1].create_time < chosen.created_after
+        return inside, None if len(rows) < limit or too_old else rows[-1].run_id
+
+    async def _do(self, job: BulkJob, row: RunRow) -> str | bool:
+        """Whether the run was changed, or why not."""
+        key = RequestKey("bulk", "BulkService", f"{job.row.job_id.hex()}:{row.run_id.hex()}", _digest(job))
+        try:
+            repeated = await self._actions[job.order.action](job.order, row, RequestRow(key, row.run_id))
+        except Refused as refused:
+            return str(refused)
+        except UnknownRun:
+            return False
+        return repeated is None or repeated.same
+
+    async def _cancel(self, order: Order, row: RunRow, request: RequestRow) -> Repeated | None:
+        if RunState(row.state).at_rest:
+            raise Refused(f"the run is {RunState(row.state).name}")
+        return await self._supervisor.cancel_run(row.run_id, order.immediate, order.reason, request)
+
+
+def _bound(selection: Selection, now: int) -> RunId:
+    """Above the ids of all runs that may be chosen: a run's id begins with its milliseconds."""
+    newest = min(now, selection.created_before) if selection.created_before is not None else now
+    return (max(newest, 0) // 1_000 + 1).to_bytes(6, "big") + bytes(10)
+
+
+def _chosen(selection: Selection, row: RunRow) -> bool:
+    after, before = selection.created_after, selection.created_before
+    return (after is None or row.create_time >= after) and (before is None or row.create_time < before)
+
+
+def _digest(job: BulkJob) -> bytes:
+    return hashlib.sha256(job.row.order).digest()
+
+
+def _count(progress: Progress, row: RunRow, outcome: str | bool) -> None:
+    if outcome is True:
+        progress.done += 1
+    elif outcome is False:
+        progress.unchanged += 1
+    else:
+        progress.failed += 1
+        if len(progress.refusals) < MOST_REFUSALS:
+            progress.refusals.append(Refusal(row.run_id, outcome[:REFUSAL_CHARACTERS]))
+
+
+def _job(row: BulkJobRow) -> BulkJob:
+    return BulkJob(row, _decode_order(row.order), _decode_progress(row.progress))

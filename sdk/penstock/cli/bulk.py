@@ -1,0 +1,178 @@
+"""`bulk`: cancel or retry many runs at once, as jobs that survive restarts."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from penstock.cli.looking import STATES
+from penstock.cli.session import Session, command_options, run_async
+
+if TYPE_CHECKING:
+    from penstock.client.client import Client
+    from penstock.v1 import bulk_service_pb2
+
+
+@click.group()
+def bulk() -> None:
+    """Cancel or retry many runs: as a job that goes on after a restart of the coordinator, and keeps its place."""
+
+
+def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that choose runs, as one mapping."""
+    options = (
+        click.option("--pipeline", default="", metavar="NAME", help="Only runs of this pipeline."),
+        click.option(
+            "--state",
+            "states",
+            multiple=True,
+            type=click.Choice(STATES, case_sensitive=False),
+            help="Only these states.",
+        ),
+        click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Only runs with this label."),
+        click.option("--after", "created_after", type=click.DateTime(), help="Created at this time (UTC) or later."),
+        click.option("--before", "created_before", type=click.DateTime(), help="Created before this time (UTC)."),
+        click.option("--reason", default="", help="For people."),
+        click.option("--dry-run", is_flag=True, help="Only count the runs."),
+        click.option("--yes", "-y", is_flag=True, help="Do not ask."),
+        click.option("--wait", is_flag=True, help="Return when the job has gone through all runs."),
+    )
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        from penstock.cli.running import read_labels
+        from penstock.v1 import run_pb2
+
+        chosen = {
+            "pipeline": kwargs.pop("pipeline"),
+            "states": [run_pb2.RunState.Value(f"RUN_STATE_{state.upper()}") for state in kwargs.pop("states")],
+            "labels": read_labels(kwargs.pop("labels")),
+            "created_after": _utc(kwargs.pop("created_after")),
+            "created_before": _utc(kwargs.pop("created_before")),
+            "reason": kwargs.pop("reason"),
+        }
+        return command(*args, chosen=chosen, **kwargs)
+
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.replace(tzinfo=UTC)
+
+
+@bulk.command("cancel")
+@click.option("--now", is_flag=True, help="Kill at once, run no cleanup steps.")
+@selecting
+@command_options
+def cancel_many(session: Session, chosen: dict[str, Any], now: bool, dry_run: bool, yes: bool, wait: bool) -> None:
+    """Cancel the live runs that the options choose; without options all of them."""
+    _make(session, "cancel", {**chosen, "now": now}, dry_run=dry_run, yes=yes, wait=wait)
+
+
+@bulk.command("retry")
+@click.option("--newest-version", is_flag=True, help="Go on with the newest version of each pipeline.")
+@selecting
+@command_options
+def retry_many(
+    session: Session, chosen: dict[str, Any], newest_version: bool, dry_run: bool, yes: bool, wait: bool
+) -> None:
+    """Retry the runs that ended FAILED or CANCELLED and that the options choose; without options all of them."""
+    _make(session, "retry", {**chosen, "newest_version": newest_version}, dry_run=dry_run, yes=yes, wait=wait)
+
+
+def _make(session: Session, action: str, chosen: dict[str, Any], *, dry_run: bool, yes: bool, wait: bool) -> None:
+    async def main() -> None:
+        async with session.client() as client:
+            if dry_run or not yes:
+                counted = await _create(client, action, {**chosen, "dry_run": True})
+                if dry_run:
+                    _say_count(session, action, counted)
+                    return
+                click.confirm(f"{action} {counted.seen_count} runs?", abort=True, err=True)
+            job = await _create(client, action, chosen)
+            if wait:
+                job = await client.bulk.wait(job.id)
+        _show(session, [job])
+
+    run_async(main)
+
+
+def _say_count(session: Session, action: str, counted: bulk_service_pb2.BulkJob) -> None:
+    if session.as_json:
+        session.emit(counted)
+    session.say(f"{counted.seen_count} runs would be asked to {action}")
+
+
+async def _create(client: Client, action: str, chosen: dict[str, Any]) -> bulk_service_pb2.BulkJob:
+    job: bulk_service_pb2.BulkJob = await getattr(client.bulk, action)(**chosen)
+    return job
+
+
+@bulk.command("list")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@command_options
+def list_jobs(session: Session, limit: int) -> None:
+    """List the jobs, newest first."""
+
+    async def main() -> None:
+        jobs = []
+        async with session.client() as client:
+            async for job in client.bulk.list():
+                jobs.append(job)
+                if len(jobs) == limit:
+                    break
+        _show(session, jobs)
+
+    run_async(main)
+
+
+@bulk.command("get")
+@click.argument("job_id", metavar="JOB")
+@command_options
+def get_job(session: Session, job_id: str) -> None:
+    """Show a job with its first refusals."""
+
+    async def main() -> None:
+        async with session.client() as client:
+            job = await client.bulk.get(job_id)
+        _show(session, [job])
+        for refusal in job.refusals:
+            session.say(f"{refusal.run_id}: {refusal.message}")
+
+    run_async(main)
+
+
+@bulk.command("stop")
+@click.argument("job_id", metavar="JOB")
+@command_options
+def stop_job(session: Session, job_id: str) -> None:
+    """Stop a job where it is. What it has done stays done."""
+
+    async def main() -> None:
+        async with session.client() as client:
+            _show(session, [await client.bulk.stop(job_id)])
+
+    run_async(main)
+
+
+def _show(session: Session, jobs: Iterable[bulk_service_pb2.BulkJob]) -> None:
+    from penstock.cli.tables import print_table, time_text
+    from penstock.v1 import bulk_service_pb2
+
+    rows = []
+    for job in jobs:
+        if session.as_json:
+            session.emit(job)
+        action = bulk_service_pb2.BulkAction.Name(job.action).removeprefix("BULK_ACTION_").lower()
+        state = bulk_service_pb2.BulkJobState.Name(job.state).removeprefix("BULK_JOB_STATE_")
+        counts = (job.seen_count, job.done_count, job.unchanged_count, job.failed_count)
+        rows.append((job.id, action, state, time_text(job, "create_time"), *map(str, counts)))
+    if not session.as_json:
+        heads = ("JOB", "ACTION", "STATE", "CREATED", "SEEN", "DONE", "UNCHANGED", "REFUSED")
+        print_table(session.console(), heads, rows)

@@ -1,0 +1,98 @@
+"""Jobs over many runs: their place is kept, and what they do is done once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from tests.integration.runtime.test_runs import spec
+
+from penstock_coordinator.core.run.states import RunState
+from penstock_coordinator.ports import BulkState, RunFilter
+from penstock_coordinator.runtime.bulk import CANCEL, PAGE, BulkJob, BulkJobs, Order, Selection
+
+if TYPE_CHECKING:
+    from tests.integration.runtime.conftest import Coordinator, World
+
+    from penstock_coordinator.ports import RunId
+
+RUNS = 2 * PAGE + 7
+
+
+async def start_many(coordinator: Coordinator, count: int) -> list[RunId]:
+    return list(await asyncio.gather(*(coordinator.start(spec({"name": "a"})) for _ in range(count))))
+
+
+async def made(jobs: BulkJobs, selection: Selection | None = None) -> BulkJob:
+    job = await jobs.create(Order(CANCEL, selection or Selection(), immediate=True, reason="enough"), None)
+    assert isinstance(job, BulkJob)
+    return job
+
+
+async def states(coordinator: Coordinator, runs: list[RunId]) -> set[RunState]:
+    found = set()
+    for run_id in runs:
+        row = await coordinator.supervisor.stores.runs.get(run_id)
+        assert row is not None
+        found.add(RunState(row.state))
+    return found
+
+
+async def test_a_job_goes_on_where_the_one_before_was_killed(world: World) -> None:
+    first = await world.coordinator()
+    runs = await start_many(first, RUNS)
+    jobs = BulkJobs(first.supervisor)
+    job = await made(jobs)
+    assert await jobs.run_once()
+    await first.kill()
+
+    second = await world.coordinator()
+    jobs = BulkJobs(second.supervisor)
+    while await jobs.run_once():
+        pass
+    done = await jobs.get(job.row.job_id)
+    assert done is not None
+    assert (done.row.state, done.progress.seen, done.progress.done) == (BulkState.COMPLETED, RUNS, RUNS)
+    assert await states(second, runs) == {RunState.CANCELLED}
+
+
+async def test_a_page_that_is_done_twice_counts_once_in_each_run(world: World) -> None:
+    """As after a crash between the cancels and the keeping of the place."""
+    coordinator = await world.coordinator()
+    runs = await start_many(coordinator, 3)
+    jobs = BulkJobs(coordinator.supervisor)
+    job = await made(jobs)
+    rows = await coordinator.supervisor.stores.runs.list_runs(RunFilter(), 10)
+    assert [await jobs._do(job, row) for row in rows] == [True] * 3
+    seqs = [(await coordinator.ended(run_id)).row.last_seq for run_id in runs]
+    assert [await jobs._do(job, row) for row in rows] == [True] * 3
+    assert [(await coordinator.ended(run_id)).row.last_seq for run_id in runs] == seqs
+
+
+async def test_only_runs_from_before_the_job_are_touched(world: World) -> None:
+    coordinator = await world.coordinator()
+    old = await start_many(coordinator, 2)
+    jobs = BulkJobs(coordinator.supervisor)
+    job = await made(jobs)
+    new = await start_many(coordinator, 2)
+    while await jobs.run_once():
+        pass
+    assert await states(coordinator, old) == {RunState.CANCELLED}
+    assert await states(coordinator, new) == {RunState.PENDING}
+    found = await jobs.get(job.row.job_id)
+    assert found is not None
+    assert found.progress.seen == 2
+
+
+async def test_a_stopped_job_does_no_more(world: World) -> None:
+    coordinator = await world.coordinator()
+    runs = await start_many(coordinator, PAGE + 1)
+    jobs = BulkJobs(coordinator.supervisor)
+    job = await made(jobs)
+    assert await jobs.count(job.order) == PAGE + 1
+    await jobs.run_once()
+    stopped = await jobs.stop(job.row.job_id)
+    assert stopped is not None
+    assert (stopped.row.state, stopped.progress.done) == (BulkState.STOPPED, PAGE)
+    assert not await jobs.run_once()
+    assert await states(coordinator, runs) == {RunState.CANCELLED, RunState.PENDING}
