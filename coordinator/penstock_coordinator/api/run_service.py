@@ -111,8 +111,12 @@ class RunService(UnbuiltRunMethods):
         )
         size, tokens = page_size(request.page_size), PageTokens(request, bytes)
         rows = await self._runs.list_runs(where, size + 1, tokens.read(request.page_token))
+        runs = await _listed(rows[:size])
+        for run, row in zip(runs, rows, strict=False):
+            if not RunState(row.state).at_rest and (counts := await self._engine.live_counts(row.run_id)) is not None:
+                run.step_counts.CopyFrom(encode.counts(counts))
         return pb.ListRunsResponse(
-            runs=await _listed(rows[:size]),
+            runs=runs,
             next_page_token=tokens.write(rows[size - 1].run_id) if len(rows) > size else "",
         )
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.events import Event
+    from penstock_coordinator.core.run.state import StepCounts
     from penstock_coordinator.ports import Repeated, RequestRow, RunId
     from penstock_coordinator.runtime.differing import RunDifference
     from penstock_coordinator.runtime.explaining import RunExplanation
@@ -54,6 +55,10 @@ class Engine:
     async def run(self, run_id: RunId, at_event: int = 0) -> RunView:
         """As it is, or as it was after that event. Raises `UnknownRun`, `EventNotYet`."""
         return await self._reader.run(run_id, at_event)
+
+    async def live_counts(self, run_id: RunId) -> StepCounts | None:
+        """Step runs by state of a run that is not at rest. None of one that is: its row has them."""
+        return await self._reader.live_counts(run_id)
 
     async def step_runs(
         self,

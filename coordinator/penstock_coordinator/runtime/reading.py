@@ -103,6 +103,15 @@ class Reader:
         plan = await self._supervisor.plans.get(row.version_digest)
         return RunView(row, plan, _packed(row).counts(), row.generation)
 
+    async def live_counts(self, run_id: RunId) -> StepCounts | None:
+        """Step runs by state of a run that is live here; None of others."""
+        actor = self._supervisor.actor(run_id)
+        if actor is None:
+            return None
+        counts = actor.run.counts()
+        await barrier(actor)
+        return counts
+
     async def _past(self, row: RunRow, at_event: int) -> tuple[Run, int]:
         plan = await self._supervisor.plans.get(row.version_digest)
         return await run_at(self._supervisor.stores.journal, row.run_id, plan, at_event)

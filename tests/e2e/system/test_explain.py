@@ -26,6 +26,9 @@ def test_the_command_line_tells_in_sentences(system: DevSystem, tmp_path: Path) 
     started = system.penstock("run", str(path), "--detach", "--json")
     run_id = json.loads(started.stdout.splitlines()[-1])["id"]
     try:
+        listed = json.loads(system.penstock("list", "--json", "--limit", "1").stdout)
+        counts = {state: count for state, count in listed["stepCounts"].items() if count != "0"}
+        assert (listed["id"], counts) == (run_id, {"ready": "1", "skipped": "1", "pending": "1"})
         said = system.penstock("explain", run_id)
         assert said.returncode == 0, said.stderr
         assert "far is READY." in said.stdout

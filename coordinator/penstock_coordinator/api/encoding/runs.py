@@ -34,7 +34,7 @@ def run(view: RunView) -> run_pb2.Run:
 
 
 def listed_run(row: RunRow) -> run_pb2.Run:
-    """Without parameters; with the counts of a run at rest. What a live run is doing is not in its row."""
+    """Without parameters; with the counts of a run at rest. Those of a live run are not in its row."""
     message = _row(row)
     if RunState(row.state).at_rest and row.summary is not None:
         message.step_counts.CopyFrom(counts(unpack(row.summary).counts()))
