@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from penstock import context, errors, yaml_format
     from penstock.authoring.commands import File, Stdout, command
+    from penstock.authoring.kinds import StepKind, stage, step_kind
     from penstock.authoring.options import Retry, TriggerRule
     from penstock.authoring.pipelines import Pipeline, pipeline
     from penstock.authoring.references import NodeOutput, unmapped
@@ -32,6 +33,7 @@ __all__ = [
     "RunHandle",
     "Stdout",
     "Step",
+    "StepKind",
     "SyncClient",
     "SyncRunHandle",
     "Template",
@@ -41,7 +43,9 @@ __all__ = [
     "context",
     "errors",
     "pipeline",
+    "stage",
     "step",
+    "step_kind",
     "template",
     "unmapped",
     "yaml_format",
@@ -57,13 +61,16 @@ _HOMES = {
     "RunHandle": "client.handles",
     "Stdout": "authoring.commands",
     "Step": "authoring.steps",
+    "StepKind": "authoring.kinds",
     "SyncClient": "client.sync",
     "SyncRunHandle": "client.sync",
     "Template": "authoring.templates",
     "TriggerRule": "authoring.options",
     "command": "authoring.commands",
     "pipeline": "authoring.pipelines",
+    "stage": "authoring.kinds",
     "step": "authoring.steps",
+    "step_kind": "authoring.kinds",
     "template": "authoring.templates",
     "unmapped": "authoring.references",
 }

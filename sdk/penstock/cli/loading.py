@@ -18,6 +18,7 @@ from penstock.authoring.pipelines import Pipeline
 from penstock.authoring.templates import Template
 from penstock.bundle.archive import Bundle, build_bundle
 from penstock.bundle.layout import Layout, layout_of
+from penstock.cli.stages import check_stages
 from penstock.code_digest import BundleCode, set_code_digests
 from penstock.errors import LoadError, ParameterError, PenstockError, YamlError
 from penstock.names import nearest
@@ -71,11 +72,8 @@ def _load_yaml(file: Path, name: str | None, arguments: Mapping[str, str]) -> Lo
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise LoadError(f"the file cannot be read: {error}", field=str(file), remedy="save it as UTF-8") from None
-    try:
+    with _in_file(file):
         document = load_document(text, argument_texts=arguments)
-    except YamlError as error:
-        error.location = error.location or str(file)
-        raise
     if name is not None and name != document.spec.name:
         raise LoadError(f"the file holds {document.spec.name!r}, not {name!r}", field=str(file))
     if document.bundle is None:
@@ -85,10 +83,21 @@ def _load_yaml(file: Path, name: str | None, arguments: Mapping[str, str]) -> Lo
         raise LoadError(
             "there is no such folder", field=f"bundle: {document.bundle}", remedy="it is relative to the file"
         )
+    with _in_file(file):
+        check_stages(document, folder)
     bundle = build_bundle(folder)
     document.spec.bundle_digest = bundle.digest
     set_code_digests(document.spec, BundleCode(Layout(folder).import_roots(), bundle.digest))
     return LoadedPipeline(document.spec, bundle)
+
+
+@contextmanager
+def _in_file(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except YamlError as error:
+        error.location = error.location or str(file)
+        raise
 
 
 def _load_python(file: Path, name: str | None, arguments: Mapping[str, str]) -> LoadedPipeline:

@@ -134,7 +134,7 @@ def _references(body: Any) -> Iterator[tuple[Path, str]]:
     )
     for entry in entries:
         if isinstance(entry, str):
-            yield ("from",), entry
+            yield from ((("from",), step) for step in (_steps_of(entry) if "${" in entry else [entry]))
 
 
 def _steps_of(source: Any) -> Iterator[str]:

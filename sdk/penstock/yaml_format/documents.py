@@ -14,15 +14,21 @@ from penstock.v1 import pipeline_pb2
 from penstock.yaml_format.expansion import expand
 from penstock.yaml_format.normalising import Normaliser
 from penstock.yaml_format.reading import YamlDocument, read_yaml
+from penstock.yaml_format.stages import Stage, write_out
 from penstock.yaml_format.structure import structure_arguments
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """`bundle` is the folder to ship, relative to the file; None: none is needed."""
+    """`bundle` is the folder to ship, relative to the file; None: none is needed.
+
+    `stages` are the steps with a kind, and `source` places errors in the file.
+    """
 
     spec: pipeline_pb2.PipelineSpec
     bundle: str | None
+    stages: list[Stage]
+    source: YamlDocument
 
 
 def load(text: str, arguments: Mapping[str, Json] | None = None) -> pipeline_pb2.PipelineSpec:
@@ -45,6 +51,7 @@ def load_document(
     structure = structure_arguments(document, arguments or {}, argument_texts or {})
     if structure is not None:
         document = expand(document, structure)
+    document, stages = write_out(document)
     content = document.value
     if not isinstance(content, dict):
         raise document.error("the document is no object", (), "write at least `name:` and `steps:`")
@@ -56,7 +63,7 @@ def load_document(
             raise document.error("the field is missing", (required,), "every pipeline has a name and steps")
     if bundle is None and not spec.bundle_digest and any(step.HasField("function") for step in spec.steps):
         bundle = "."
-    return Document(spec, bundle)
+    return Document(spec, bundle, stages, document)
 
 
 def _bundle(document: YamlDocument, content: dict[str, Any]) -> str | None:

@@ -89,6 +89,10 @@ class ShortForms:
         except ExpressionError as error:
             raise self._document.error(str(error), path, error.remedy) from None
 
+    def constant(self, value: Any, path: Path) -> Json:
+        """A constant as inputs have it: texts are unescaped, references refused."""
+        return self._checked_constant(value, path)
+
     def _checked_constant(self, value: Any, path: Path) -> Json:
         return check_constant(self._constant(value, path), path, self._document)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,24 @@ def test_what_the_page_on_templates_says_of_its_example(tmp_path: Path) -> None:
     assert list(without.steps[-1].depends_on) == loads
     python = loaded_by("penstock run daily_load.py:daily_load --set tables='[\"a\"]' -p day=x", tmp_path)
     assert [step.name for step in python.steps] == ["load_a", "report"]
+
+
+@pytest.fixture
+def fresh_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As in a process of its own: without what other tests imported and left on the import path."""
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if not Path(each).is_relative_to(tmp_path.parents[1])])
+    before = dict(sys.modules)
+    for name in [name for name in before if name.partition(".")[0] in ("flows", "picked")]:
+        del sys.modules[name]
+    yield
+    for name in set(sys.modules) - set(before):
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
+@pytest.mark.parametrize("command", commands("stages.md"))
+@pytest.mark.usefixtures("fresh_imports")
+def test_commands_of_the_page_on_stages_load(command: str, tmp_path: Path) -> None:
+    write_files("stages.md", tmp_path)
+    spec = loaded_by(command, tmp_path)
+    assert {step.function.qualname for step in spec.steps} >= {"read", "pick", "show"}

@@ -1,0 +1,74 @@
+"""Templates and stages as their pages have them, on the whole system."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.e2e.system.conftest import DevSystem
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+def write_files(page: str, folder: Path) -> None:
+    """The blocks whose first line is a comment with a file's name."""
+    for block in re.findall(r"```(?:python|yaml)\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL):
+        named = re.match(r"# ([\w./]+)\n", block)
+        if named:
+            file = folder / named[1]
+            file.parent.mkdir(exist_ok=True, parents=True)
+            file.write_text(block)
+
+
+def commands(page: str) -> list[str]:
+    joined = "\n".join(re.findall(r"```sh\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL))
+    return [line for line in joined.splitlines() if line.startswith("penstock ")]
+
+
+def typed(line: str, folder: Path, system: DevSystem) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *shlex.split(line)],
+        cwd=folder,
+        env={**os.environ, "PENSTOCK_ADDRESS": system.address},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("page", ["templates.md", "stages.md"])
+def test_the_commands_of_a_page_work_in_their_order(page: str, tmp_path: Path, system: DevSystem) -> None:
+    write_files(page, tmp_path)
+    for line in commands(page):
+        said = typed(line, tmp_path, system)
+        assert "COMPLETED" in said or not line.startswith("penstock run"), said
+
+
+def test_a_version_tells_what_it_was_made_from(tmp_path: Path, system: DevSystem) -> None:
+    write_files("templates.md", tmp_path)
+    typed("penstock apply daily_load.yaml --set 'tables=[\"a\"]' --set check=false", tmp_path, system)
+    shown = json.loads(typed("penstock get pipeline daily-load --json", tmp_path, system))
+    assert shown["version"]["spec"]["template"] == {
+        "name": "daily-load",
+        "arguments": {"tables": ["a"], "check": False, "shards": 2, "env": "test"},
+    }
+
+
+def test_a_stage_gets_its_config_and_the_data_of_the_one_before(tmp_path: Path, system: DevSystem) -> None:
+    write_files("stages.md", tmp_path)
+    run_id = typed("penstock run picked.yaml", tmp_path, system).split()[1]
+    with system.client() as client:
+        assert client.result(run_id, "names") == [{"name": "a"}, {"name": "c"}]
+        assert client.result(run_id, "shown") == 2
