@@ -227,7 +227,7 @@ class Actor:
                 self._apply(offer, permit, drafts)
         for line in lines | self._waiting_lines:
             demand = run.demand(line)
-            self._supervisor.dispatcher.set_demand(self.run_id, self.plan.lines[line], demand)
+            self._supervisor.dispatcher.set_demand(self.run_id, self.plan.lines[line], demand, line)
             (self._waiting_lines.add if demand else self._waiting_lines.discard)(line)
 
     def _settle_permit(self, permit: Permit, events: list[tuple[int, Event]], drafts: Drafts) -> None:
@@ -353,7 +353,7 @@ class Actor:
                 answer.cancel()
         self.in_flight.clear()
         for line in self._waiting_lines:
-            self._supervisor.dispatcher.set_demand(self.run_id, self.plan.lines[line], 0)
+            self._supervisor.dispatcher.set_demand(self.run_id, self.plan.lines[line], 0, line)
         self._waiting_lines.clear()
         self._bounce()
 

@@ -129,8 +129,8 @@ class Projection:
         detail = describe(self._run, event.step, event.item)
         if detail.token:
             self._attempt_row(event, detail, int(Outcome.CANCELLED), None)
-        if detail.attempts:
-            self._rest(event, detail, StepState.CANCELLED, None, None)
+        if detail.attempts or detail.displaced:
+            self._rest(event, detail, StepState.CANCELLED, None, detail.displaced)
 
     def _attempt(
         self, event: StepCompleted | AttemptFailed | LeaseLost, outcome: int, failure: Failure | None

@@ -291,8 +291,7 @@ class Supervisor:
             if actor is None:
                 self.give_back(permit, permit.count)
                 continue
-            line = actor.plan.lines.index(permit.line)
-            message = SlotsOffered(self.clock.now(), line, permit.session, permit.agent, permit.count)
+            message = SlotsOffered(self.clock.now(), offer.position, permit.session, permit.agent, permit.count)
             actor.post(Mail(message, permit=permit))
 
     # --- deadlines

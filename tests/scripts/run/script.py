@@ -31,15 +31,19 @@ from penstock_coordinator.core.run.evolve import evolve
 from penstock_coordinator.core.run.explain import explain, explain_open, explain_run
 from penstock_coordinator.core.run.ledger import TURN_LIMIT
 from penstock_coordinator.core.run.messages import (
+    AdmitRun,
     AttemptEnded,
     AttemptReport,
     CancelRun,
     ClockTick,
     Continue,
+    DisplaceReady,
+    DisplaceStep,
     InputsUnresolved,
     LeaseGone,
     Message,
     SlotsOffered,
+    StartRun,
 )
 from penstock_coordinator.core.run.resume import resume
 from penstock_coordinator.core.run.spans import spelled
@@ -87,10 +91,22 @@ class Script:
             self._explain(rest[0] if rest else "")
             return
         if verb == "start":
-            ledger = self._driver.start((rest[0] if rest else "{}").encode())
+            ledger = self._driver.send(self._start(rest))
         else:
             ledger = self._driver.send(self._message(verb, rest))
         self._print([event for _, event in ledger.events], ledger.commands)
+
+    def _start(self, rest: list[str]) -> Message:
+        """`start [PARAMETERS] [held=KEY:LIMIT] [refused=WHY]`"""
+        words = [word for word in rest if "=" not in word]
+        options = dict(word.split("=", 1) for word in rest if "=" in word)
+        key, _, limit = options.get("held", "").rpartition(":")
+        return StartRun(
+            self._driver.now,
+            (words[0] if words else "{}").encode(),
+            held=(key, int(limit)) if key else None,
+            refused=options.get("refused", ""),
+        )
 
     def _explain(self, name: str) -> None:
         """Reasons, as sentences; of the run and of all that is not at rest, if no step is named."""
@@ -122,7 +138,8 @@ class Script:
         options = dict(word.split("=", 1) for word in rest if "=" in word)
         return getattr(self, f"_{verb}")(words, options)  # type: ignore[no-any-return]  # methods by their verbs
 
-    # --- stimuli: `offer`, `done`, `fail`, `lost`, `unresolved`, `cancel`, `tick`, `continue`
+    # --- stimuli: `offer`, `done`, `fail`, `lost`, `unresolved`, `cancel`, `tick`, `continue`, `admit`,
+    # `displace`
 
     def _offer(self, words: list[str], options: dict[str, str]) -> Message:
         queues = [line.queue for line in self._driver.run.plan.lines]
@@ -167,6 +184,16 @@ class Script:
     def _continue(self, words: list[str], options: dict[str, str]) -> Message:
         self._driver.continues = max(self._driver.continues - 1, 0)
         return Continue(self._driver.now)
+
+    def _admit(self, words: list[str], options: dict[str, str]) -> Message:
+        return AdmitRun(self._driver.now)
+
+    def _displace(self, words: list[str], options: dict[str, str]) -> Message:
+        """A step run that holds a lease, or all that is READY on a queue."""
+        if "queue" in options:
+            queues = [line.queue for line in self._driver.run.plan.lines]
+            return DisplaceReady(self._driver.now, queues.index(options["queue"]), options["key"], options["by"])
+        return DisplaceStep(self._driver.now, *self._named(words[0]), options["key"], options["by"])
 
     def _lease(self, name: str, options: dict[str, str]) -> tuple[int, int, int]:
         """The lease that the step run holds, unless a token is given."""

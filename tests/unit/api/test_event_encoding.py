@@ -112,6 +112,29 @@ TABLE: list[tuple[e.Event, dict[str, Any]]] = [
         e.RunCancelling(AT, RunState.CANCELLED, "because", False, AT),
         {"runState": "RUN_STATE_CANCELLING", "runReason": "because"},
     ),
+    (
+        e.RunHeld(AT, "pipeline:p", 3),
+        {
+            "runState": "RUN_STATE_PENDING",
+            "runReason": 'waits for a place under the key "pipeline:p", whose limit is 3',
+        },
+    ),
+    (e.RunAdmitted(AT, None), {}),
+    (
+        e.StepDisplaced(AT, 3, 2, "k", "r"),
+        {
+            "steps": [
+                {
+                    "step": "m",
+                    "item": ["2"],
+                    "failure": {
+                        "reason": "Displaced",
+                        "message": 'no place under the key "k" is left for it: the run r has it',
+                    },
+                }
+            ]
+        },
+    ),
     (e.RunEnded(AT, RunState.FAILED, "a failed"), {"runState": "RUN_STATE_FAILED", "runReason": "a failed"}),
 ]
 

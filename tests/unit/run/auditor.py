@@ -27,6 +27,11 @@ class Life:
     ready_at: int = 0
     first_ready_at: int = 0
     until: int = 0
+    displaced: bool = False
+
+    @property
+    def displaced_for_good(self) -> bool:
+        return self.displaced and self.state is S.CANCELLED
 
 
 @dataclass
@@ -37,6 +42,8 @@ class Auditor:
     cancelling: e.RunCancelling | None = None
     ended: e.RunEnded | None = None
     started: e.RunStarted | None = None
+    held: bool = False
+    deadline: int | None = None
 
     def life(self, step: int, item: int) -> Life:
         return self.lives.setdefault((step, item), Life())
@@ -53,8 +60,8 @@ class Auditor:
         if self.ended is not None:
             return
         assert self.cancelling is None or now < self.cancelling.deadline or (self.cancelling.now and not self.holders)
-        if self.cancelling is None and self.started is not None and self.started.deadline is not None:
-            assert now < self.started.deadline
+        if self.cancelling is None and self.deadline is not None:
+            assert now < self.deadline
         for (step, _), life in self.lives.items():
             limits = self.plan.steps[step].timeouts
             if self.doomed(step) or life.state.at_rest or life.state is S.PENDING:
@@ -70,7 +77,29 @@ class Auditor:
     @_read.register
     def _(self, event: e.RunStarted, seq: int) -> None:
         assert seq == 1
-        self.started = event
+        self.started, self.deadline = event, event.deadline
+
+    @_read.register
+    def _(self, event: e.RunHeld, seq: int) -> None:
+        assert seq == 2
+        assert self.deadline is None
+        self.held = True
+
+    @_read.register
+    def _(self, event: e.RunAdmitted, seq: int) -> None:
+        assert self.held
+        assert self.cancelling is None
+        assert not self.lives
+        assert event.deadline == (None if self.plan.timeout is None else event.at + self.plan.timeout)
+        self.held, self.deadline = False, event.deadline
+
+    @_read.register
+    def _(self, event: e.StepDisplaced, seq: int) -> None:
+        life = self.life(event.step, event.item)
+        assert life.state in (S.READY, S.RUNNING)
+        assert not life.displaced
+        assert not self.doomed(event.step)
+        life.displaced = True
 
     @_read.register
     def _(self, event: e.StepsReadied, seq: int) -> None:
@@ -96,6 +125,7 @@ class Auditor:
         life = self.life(step, item)
         assert life.state is S.PENDING
         assert not self.doomed(step)
+        assert not self.held
         life.state, life.ready_at, life.first_ready_at = S.READY, at, at
 
     @_read.register
@@ -125,6 +155,7 @@ class Auditor:
             assert life.state is S.READY
             assert number == life.number + 1
             assert not self.doomed(step)
+            assert not life.displaced
             life.state, life.number, life.token = S.RUNNING, number, seq
             self.holders.add((step, item))
         assert not self.plan.max_parallel or len(self.holders) <= self.plan.max_parallel
@@ -178,6 +209,7 @@ class Auditor:
         assert life.state is S.RUNNING
         assert not life.token
         assert not self.doomed(step)
+        assert not life.displaced
         assert life.failures < self.plan.steps[step].retry.max_attempts
         assert life.losses < MAX_LOSSES
         return life
@@ -196,6 +228,9 @@ class Auditor:
                 assert event.at >= life.ready_at + (node.timeouts.queued or 0)
             case "OverallTimeout":
                 assert event.at >= life.first_ready_at + (node.timeouts.overall or 0)
+            case "Displaced":
+                assert life.displaced
+                assert node.allow_failure
             case "AgentLost":
                 assert life.losses == MAX_LOSSES
             case "Input":
@@ -208,10 +243,10 @@ class Auditor:
     @_read.register
     def _(self, event: e.StepCancelled, seq: int) -> None:
         life = self.life(event.step, event.item)
-        assert life.number or life.state is S.RUNNING
+        assert life.number or life.state is S.RUNNING or life.displaced
         assert not life.token
         assert not life.state.at_rest
-        assert self.doomed(event.step)
+        assert self.doomed(event.step) or (life.displaced and not self.plan.steps[event.step].allow_failure)
         life.state = S.CANCELLED
 
     @_read.register
@@ -240,7 +275,8 @@ class Auditor:
     def _(self, event: e.RunEnded, seq: int) -> None:
         assert not self.holders
         failed = any(
-            life.state is S.FAILED and not self.plan.steps[step].allow_failure for (step, _), life in self.lives.items()
+            (life.state is S.FAILED or life.displaced_for_good) and not self.plan.steps[step].allow_failure
+            for (step, _), life in self.lives.items()
         )
         if self.cancelling is not None:
             assert event.state is self.cancelling.verdict

@@ -9,6 +9,7 @@ from typing import Any
 
 from penstock_coordinator.core.plan.conditions import Condition
 from penstock_coordinator.core.plan.model import (
+    Concurrency,
     FromParameter,
     FromStep,
     FromValue,
@@ -40,6 +41,7 @@ class Node:
     queue: str = "default"
     allow_failure: bool = False
     cleanup: bool = False
+    concurrency: Concurrency | None = None
 
 
 def build(
@@ -49,12 +51,14 @@ def build(
     max_parallel: int = 0,
     fail_fast: bool = False,
     stop_grace: int = 10 * SECOND,
+    concurrency: Concurrency | None = None,
+    max_active_runs: int = 0,
 ) -> Plan:
     nodes = list(nodes)
     numbers = {node.name: number for number, node in enumerate(nodes)}
     upstream = [_upstream(node, numbers) for node in nodes]
     read = {source for node in nodes for source in _read(node)}
-    lines = list(dict.fromkeys(node.queue for node in nodes))
+    lines = list(dict.fromkeys((node.queue, node.concurrency) for node in nodes))
     steps = tuple(
         Step(
             number=number,
@@ -68,11 +72,12 @@ def build(
             inputs=(),
             retry=node.retry,
             timeouts=node.timeouts,
-            line=lines.index(node.queue),
+            line=lines.index((node.queue, node.concurrency)),
             env=(),
             allow_failure=node.allow_failure,
             cleanup=node.cleanup,
             kept_paths=((),) if node.name in read else (),
+            concurrency=node.concurrency,
         )
         for number, node in enumerate(nodes)
     )
@@ -81,13 +86,16 @@ def build(
         pipeline="tests",
         bundle_digest="",
         steps=steps,
-        lines=tuple(Line(queue) for queue in lines),
+        lines=tuple(Line(queue) for queue, _ in lines),
         numbers=numbers,
         timeout=timeout,
         max_parallel=max_parallel,
         fail_fast=fail_fast,
         stop_grace=stop_grace,
         cleanup_roots=tuple(s.number for s in steps if s.cleanup and not s.upstream),
+        concurrency=concurrency,
+        max_active_runs=max_active_runs,
+        limited={at: found for at, (_, found) in enumerate(lines) if found is not None},
     )
 
 

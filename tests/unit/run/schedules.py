@@ -14,13 +14,17 @@ from penstock_coordinator.core.run.commands import AcknowledgeResult, AckStatus
 from penstock_coordinator.core.run.deadlines import next_deadline
 from penstock_coordinator.core.run.events import AttemptFailed, Charge, Failure, Outcome
 from penstock_coordinator.core.run.messages import (
+    AdmitRun,
     AttemptEnded,
     CancelRun,
     ClockTick,
     Continue,
+    DisplaceReady,
+    DisplaceStep,
     InputsUnresolved,
     LeaseGone,
     SlotsOffered,
+    StartRun,
 )
 from penstock_coordinator.core.run.resume import resume
 from penstock_coordinator.core.run.states import RunState
@@ -88,10 +92,11 @@ class Schedule:
         """Leases that were granted at some time."""
 
     def play(self) -> None:
-        self.driver.start(PARAMETERS)
+        self.start()
         stimuli = [
             self.offer, self.offer, self.offer, self.complete, self.complete, self.complete, self.fail, self.lose,
             self.fail, self.lose, self.go_on, self.go_on, self.ring, self.pass_time, self.old_result, self.unresolved,
+            self.displace,
         ]  # fmt: skip
         if self.random.random() < 0.3:
             stimuli.append(self.cancel)
@@ -104,6 +109,36 @@ class Schedule:
         self.check_verdict()
         self.old_result()
         self.cancel()
+
+    def start(self) -> None:
+        """Most runs begin at once; some are held for a while, some are refused."""
+        chance = self.random.random()
+        if chance < 0.05:
+            self.driver.send(StartRun(self.driver.now, PARAMETERS, refused="another has the key"))
+            return
+        held = ("k", 2) if chance < 0.3 else None
+        self.driver.send(StartRun(self.driver.now, PARAMETERS, held=held))
+        if held is not None:
+            for _ in range(self.random.randint(0, 5)):
+                self.random.choice([self.offer, self.pass_time, self.go_on, self.complete])()
+            assert self.run.state is RunState.PENDING
+            if self.random.random() < 0.2:
+                self.cancel()
+                self.driver.drain()
+                assert self.run.at_rest
+            self.driver.send(AdmitRun(self.driver.now))
+        self.driver.send(AdmitRun(self.driver.now))
+
+    def displace(self) -> None:
+        if self.random.random() < 0.8:
+            return
+        now = self.driver.now
+        if (tokens := self.driver.tokens()) and self.random.random() < 0.5:
+            step, item, _ = self.random.choice(tokens)
+            for _ in range(self.random.randint(1, 2)):
+                self.driver.send(DisplaceStep(now, step, item, "k", "r"))
+        elif lines := self.run.demanded_lines():
+            self.driver.send(DisplaceReady(now, self.random.choice(lines), "k", "r"))
 
     def heal(self) -> None:
         """Bounded: every round settles something."""

@@ -61,6 +61,8 @@ class EventEncoder:
                 return RunState.PENDING, ""
             case e.StepsLeased() if self._pending:
                 return RunState.RUNNING, ""
+            case e.RunHeld():
+                return RunState.PENDING, f'waits for a place under the key "{event.key}", whose limit is {event.limit}'
             case e.RunCancelling():
                 return RunState.CANCELLING, event.reason
             case e.RunEnded():
@@ -70,7 +72,7 @@ class EventEncoder:
 
     def _step_changes(self, event: e.Event) -> Iterable[StepChange]:
         match event:
-            case e.RunStarted() | e.RunCancelling() | e.RunEnded():
+            case e.RunStarted() | e.RunCancelling() | e.RunEnded() | e.RunHeld() | e.RunAdmitted():
                 return ()
             case e.StepsReadied():
                 return self._steps(event.ranges, StepState.READY)
@@ -98,6 +100,9 @@ class EventEncoder:
                 return (self._follows(event.step, event.item, StepState.READY),)
             case e.AttemptFailed():
                 return (self._ended(event, event.failure),)
+            case e.StepDisplaced():
+                why = e.Failure("Displaced", e.displaced_by(event))
+                return (self._change(event.step, event.item, None, why),)
             case e.LeaseLost():
                 lost = None if event.charge is e.Charge.NOBODY else e.Failure("AgentLost", event.cause)
                 return (self._ended(event, lost),)

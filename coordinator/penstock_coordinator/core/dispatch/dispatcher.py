@@ -46,6 +46,8 @@ class Offer:
     """A permit for a run that waited."""
 
     run_id: bytes
+    position: int
+    """In the lines of the run's plan: several may have the same line."""
     permit: Permit
 
 
@@ -90,10 +92,10 @@ class Dispatcher:
         """Room for up to `want` leases, for a run in its own turn, spread over the sessions that have some."""
         return list(self._take(self._queue(line), want))
 
-    def set_demand(self, run_id: bytes, line: Line, demand: int) -> None:
-        """So many ready step runs of the run found no room."""
+    def set_demand(self, run_id: bytes, line: Line, demand: int, position: int = 0) -> None:
+        """So many ready step runs at this position of the run's plan found no room."""
         if demand or line in self._lines:
-            self._queue(line).set_demand(run_id, demand)
+            self._queue(line).set_demand(run_id, position, demand)
 
     def give_back(self, permit: Permit, count: int) -> None:
         """Of the permit, so many places were not used."""
@@ -156,10 +158,10 @@ class Dispatcher:
             permits = list(self._take(queue, min(entry.demand, share)))
             if not permits:
                 return
-            run_id = entry.run_id
+            run_id, position = entry.run_id, entry.position
             queue.serve(entry, sum(permit.count for permit in permits))
             for permit in permits:
-                yield Offer(run_id, permit)
+                yield Offer(run_id, position, permit)
 
     def _take(self, queue: LineQueue, want: int) -> Iterator[Permit]:
         while want > 0:

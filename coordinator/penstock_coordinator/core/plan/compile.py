@@ -16,10 +16,12 @@ from google.protobuf.message import Message
 from penstock.v1 import pipeline_pb2 as pb
 from penstock_coordinator.core.plan.conditions import Condition, minimal
 from penstock_coordinator.core.plan.constants import constant, plain_list
+from penstock_coordinator.core.plan.keys import KeyExpression
 from penstock_coordinator.core.plan.model import (
     Action,
     CommandAction,
     CommandOutput,
+    Concurrency,
     FromItem,
     FromParameter,
     FromStep,
@@ -30,6 +32,7 @@ from penstock_coordinator.core.plan.model import (
     MapSource,
     Path,
     Plan,
+    Policy,
     Retry,
     Step,
     Timeouts,
@@ -62,7 +65,7 @@ class _Compiler:
         self._digest = digest
         self._numbers = {step.name: number for number, step in enumerate(spec.steps)}
         self._mapped = [step.HasField("map") for step in spec.steps]
-        self._lines: dict[Line, int] = {}
+        self._lines: dict[tuple[Line, Concurrency | None], int] = {}
         self._known: dict[Hashable, Hashable] = {}
         self._read: dict[tuple[object, bytes], object] = {}
         self._defaults = _Defaults(spec.defaults)
@@ -85,13 +88,16 @@ class _Compiler:
             pipeline=spec.name,
             bundle_digest=spec.bundle_digest,
             steps=steps,
-            lines=tuple(self._lines),
+            lines=tuple(line for line, _ in self._lines),
             numbers=self._numbers,
             timeout=microseconds(spec.timeout) if spec.HasField("timeout") else None,
             max_parallel=spec.max_parallel,
             fail_fast=spec.fail_fast,
             stop_grace=microseconds(spec.stop_grace) if spec.HasField("stop_grace") else STOP_GRACE,
             cleanup_roots=tuple(step.number for step in steps if step.cleanup and not step.upstream),
+            concurrency=self._concurrency(spec),
+            max_active_runs=spec.max_active_runs,
+            limited={at: found for (_, found), at in self._lines.items() if found is not None},
         )
 
     def _same(self, value: _T) -> _T:
@@ -156,6 +162,7 @@ class _Compiler:
 
     def _step(self, number: int, step: pb.StepSpec, node: _Node, downstream: list[int], kept: set[Path] | None) -> Step:
         rule = step.trigger_rule or (pb.TRIGGER_RULE_ALL_DONE if step.cleanup else pb.TRIGGER_RULE_ALL_SUCCESS)
+        concurrency = self._concurrency(step)
         return Step(
             number=number,
             name=step.name,
@@ -168,14 +175,18 @@ class _Compiler:
             inputs=node.inputs,
             retry=self._once(_retry, step.retry) if step.HasField("retry") else self._defaults.retry,
             timeouts=self._once(_timeouts, step.timeouts) if step.HasField("timeouts") else self._defaults.timeouts,
-            line=self._line(step),
+            line=self._line(step, concurrency),
             env=self._same(_merged(self._defaults.env, step.env)),
             allow_failure=step.allow_failure,
             cleanup=step.cleanup,
             kept_paths=self._same(minimal(kept)) if kept else (),
+            concurrency=concurrency,
         )
 
-    def _line(self, step: pb.StepSpec) -> int:
+    def _concurrency(self, owner: pb.StepSpec | pb.PipelineSpec) -> Concurrency | None:
+        return self._once(_concurrency, owner.concurrency) if owner.HasField("concurrency") else None
+
+    def _line(self, step: pb.StepSpec, concurrency: Concurrency | None) -> int:
         line = Line(
             queue=step.queue or self._defaults.queue,
             labels=_merged(self._defaults.labels, step.labels),
@@ -183,7 +194,7 @@ class _Compiler:
             if step.HasField("resources")
             else self._defaults.resources,
         )
-        return self._lines.setdefault(line, len(self._lines))
+        return self._lines.setdefault((line, concurrency), len(self._lines))
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +244,15 @@ def _timeouts(spec: pb.Timeouts) -> Timeouts:
         queued=microseconds(spec.queued) if spec.HasField("queued") else None,
         attempt=microseconds(spec.attempt) if spec.HasField("attempt") else None,
         overall=microseconds(spec.overall) if spec.HasField("overall") else None,
+    )
+
+
+def _concurrency(spec: pb.Concurrency) -> Concurrency:
+    by_expression = spec.WhichOneof("name") == "key_expression"
+    return Concurrency(
+        key=KeyExpression(spec.key_expression) if by_expression else spec.key,
+        limit=spec.limit or 1,
+        policy=Policy(spec.policy or Policy.QUEUE),
     )
 
 

@@ -57,6 +57,8 @@ class Limits:
     retry_errors: int = 100
     """Of `retry_on`, and of `never_retry_on`."""
     error_name_bytes: int = 256
+    concurrency: int = 100_000
+    """Of a key, and of `max_active_runs`."""
     span: int = 366 * _DAY
     """Of timeouts and waits."""
     shortest_timeout: int = 1_000

@@ -9,11 +9,12 @@ Spans of time are whole microseconds, so that arithmetic on them is exact and th
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.conditions import Condition
+    from penstock_coordinator.core.plan.keys import KeyExpression
 
 Json: TypeAlias = Any
 """What `json.loads` gives."""
@@ -68,6 +69,25 @@ class Line:
     labels: tuple[tuple[str, str], ...] = ()
     resources: tuple[tuple[str, float], ...] = ()
     environment: str = ""
+
+
+class Policy(enum.IntEnum):
+    """What becomes of those who share a key when there are more than its limit. The numbers are those of the proto's
+    ConcurrencyPolicy."""
+
+    QUEUE = 1
+    CANCEL_NEWEST = 2
+    CANCEL_OLDEST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Concurrency:
+    """At most `limit` of those that have the key at once."""
+
+    key: str | KeyExpression
+    """The key itself, or what makes it from the parameters of a run."""
+    limit: int
+    policy: Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +156,14 @@ class Step:
     retry: Retry
     timeouts: Timeouts
     line: int
-    """Position in `Plan.lines`."""
+    """Position in `Plan.lines`: of steps with an equal line and equal concurrency."""
     env: tuple[tuple[str, str], ...]
     allow_failure: bool
     cleanup: bool
     kept_paths: tuple[Path, ...]
     """The parts of this step's output that conditions and maps downstream read. Empty: nothing is kept in the run.
     `((),)` is the whole output."""
+    concurrency: Concurrency | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,3 +184,9 @@ class Plan:
     stop_grace: int
     cleanup_roots: tuple[int, ...]
     """Cleanup steps without an upstream: they wait for every step that is no cleanup step."""
+    concurrency: Concurrency | None = None
+    """Of runs."""
+    max_active_runs: int = 0
+    """0: no limit."""
+    limited: dict[int, Concurrency] = field(default_factory=dict)
+    """The concurrency of steps by their position in `lines`, where there is one."""

@@ -7,6 +7,7 @@ from penstock_coordinator.core.plan.conditions import InvalidCondition, Scope, c
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits
 from penstock_coordinator.core.plan.naming import NAME, NAME_FORM, quoted
 from penstock_coordinator.core.plan.validation.actions import check_action, check_bundle
+from penstock_coordinator.core.plan.validation.concurrency import check_active_runs, check_concurrency
 from penstock_coordinator.core.plan.validation.declarations import check_parameters
 from penstock_coordinator.core.plan.validation.environment import check_environment
 from penstock_coordinator.core.plan.validation.graph import check_names_and_cycles
@@ -60,7 +61,7 @@ def _check_size(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
     if edges > limits.edges:
         text = f"there are {edges:,} dependencies and inputs, past the limit of {limits.edges:,}"
         report.add("steps", f"{text}: put a step between that joins, or split the pipeline")
-    conditions = sum(len(step.when) for step in spec.steps)
+    conditions = sum(len(step.when) + len(step.concurrency.key_expression) for step in spec.steps)
     if conditions > limits.conditions_bytes:
         text = f"the conditions have {conditions:,} characters in all, past the limit of {limits.conditions_bytes:,}"
         report.add("steps", f"{text}: decide in a step, and read its answer")
@@ -69,7 +70,7 @@ def _check_size(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
 def _check(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
     known = Known.of(spec)
     sources = Sources(report, known, limits)
-    _check_pipeline(report, spec, limits)
+    _check_pipeline(report, spec, known, limits)
     check_parameters(report, spec, sources, limits)
     if spec.HasField("defaults"):
         _check_shared(report, "defaults", spec.defaults, limits)
@@ -80,7 +81,7 @@ def _check(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
     check_names_and_cycles(report, known)
 
 
-def _check_pipeline(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
+def _check_pipeline(report: Report, spec: pb.PipelineSpec, known: Known, limits: Limits) -> None:
     check_name(report, "name", spec.name)
     check_description(report, "description", spec.description, limits)
     if spec.HasField("timeout"):
@@ -91,6 +92,9 @@ def _check_pipeline(report: Report, spec: pb.PipelineSpec, limits: Limits) -> No
     if spec.HasField("stop_grace"):
         check_span(report, "stop_grace", spec.stop_grace, 0, limits.stop_grace)
     check_bundle(report, spec)
+    check_active_runs(report, spec, limits)
+    if spec.HasField("concurrency"):
+        check_concurrency(report, "concurrency", spec.concurrency, known.parameters, limits)
 
 
 def _check_shared(report: Report, field: str, shared: pb.StepSpec | pb.StepDefaults, limits: Limits) -> None:
@@ -123,6 +127,8 @@ def _check_step(report: Report, known: Known, sources: Sources, number: int, ste
         sources.check_map(number, step.map)
     if step.when:
         _check_condition(report, known, number, step, limits)
+    if step.HasField("concurrency"):
+        check_concurrency(report, f"{field}.concurrency", step.concurrency, known.parameters, limits)
     _check_shared(report, field, step, limits)
 
 

@@ -8,17 +8,31 @@ from penstock_coordinator.core.run.commands import ContinueRun
 from penstock_coordinator.core.run.deadlines import due_timer
 from penstock_coordinator.core.run.ledger import Ledger
 from penstock_coordinator.core.run.messages import (
+    AdmitRun,
     AttemptEnded,
     CancelRun,
     ClockTick,
     Continue,
+    DisplaceReady,
+    DisplaceStep,
     InputsUnresolved,
     LeaseGone,
     Message,
     SlotsOffered,
     StartRun,
 )
-from penstock_coordinator.core.run.rules import attempts, control, endings, joins, leasing, maps, starting, waits
+from penstock_coordinator.core.run.rules import (
+    admission,
+    attempts,
+    control,
+    displacing,
+    endings,
+    joins,
+    leasing,
+    maps,
+    starting,
+    waits,
+)
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.core.run.timers import Timer, TimerKind
@@ -39,6 +53,8 @@ def decide(run: Run, message: Message, ledger: Ledger) -> None:
             return
         case StartRun():
             starting.start(run, message, ledger)
+            if message.refused:
+                control.refuse(run, message.refused, message.now, ledger)
         case LeaseGone():
             attempts.lease_gone(run, message, ledger)
         case InputsUnresolved():
@@ -47,6 +63,12 @@ def decide(run: Run, message: Message, ledger: Ledger) -> None:
             control.cancel(run, message, ledger)
         case ClockTick():
             _tick(run, message, ledger)
+        case AdmitRun():
+            admission.admit(run, message, ledger)
+        case DisplaceStep():
+            displacing.displace_step(run, message, ledger)
+        case DisplaceReady():
+            displacing.displace_ready(run, message, ledger)
         case Continue():
             pass
         case _ as never:

@@ -31,6 +31,15 @@ def _grant(run: Run, event: e.StepsLeased) -> list[Command]:
     return [GrantLeases(event.session, event.agent, run.seq, event.leases)]
 
 
+def _displace(run: Run, event: e.StepDisplaced) -> list[Command]:
+    active = run.active_step(event.step, event.item)
+    return [stop_displaced(run, active)] if active is not None and active.token else []
+
+
+def stop_displaced(run: Run, active: ActiveStep) -> StopAttempt:
+    return stop_attempt(active, run.plan.stop_grace, active.displaced.message if active.displaced else "displaced")
+
+
 def _stop(run: Run, _event: e.RunCancelling) -> list[Command]:
     return stop_doomed(run)
 
@@ -42,5 +51,6 @@ def _close(_run: Run, event: e.RunEnded) -> list[Command]:
 _TABLE: dict[type, Callable[[Run, Any], list[Command]]] = {
     e.StepsLeased: _grant,
     e.RunCancelling: _stop,
+    e.StepDisplaced: _displace,
     e.RunEnded: _close,
 }

@@ -69,6 +69,7 @@ class RunStarted(msgspec.Struct, frozen=True, array_like=True, tag=1):
     parameters: bytes
     """A JSON object with defaults filled in."""
     deadline: int | None
+    """Of the run's own timeout; None also if RunHeld follows."""
     semantics: int = 1
 
 
@@ -229,6 +230,39 @@ class ItemsReadied(msgspec.Struct, frozen=True, array_like=True, tag=18):
     ranges: tuple[Range, ...]
 
 
+class RunHeld(msgspec.Struct, frozen=True, array_like=True, tag=25):
+    """The run waits for a place under a limit on runs: it is PENDING, and nothing of it starts."""
+
+    at: int
+    key: str
+    limit: int
+
+
+class RunAdmitted(msgspec.Struct, frozen=True, array_like=True, tag=26):
+    """The run that was held has its place."""
+
+    at: int
+    deadline: int | None
+    """Of the run's own timeout, which counts from now on."""
+
+
+class StepDisplaced(msgspec.Struct, frozen=True, array_like=True, tag=27):
+    """The policy of a limit on steps cancels this step run. StepCancelled follows, or StepFailed if it may fail: at
+    once, or when its attempt has stopped. An attempt that completes before that counts."""
+
+    at: int
+    step: int
+    item: int
+    key: str
+    by: str
+    """Who has the place, or gets it: a run."""
+
+
+def displaced_by(event: StepDisplaced) -> str:
+    """For people."""
+    return f'no place under the key "{event.key}" is left for it: the run {event.by} has it'
+
+
 Event: TypeAlias = (
     RunStarted
     | StepsReadied
@@ -248,6 +282,9 @@ Event: TypeAlias = (
     | RunCancelling
     | RunEnded
     | ItemsReadied
+    | RunHeld
+    | RunAdmitted
+    | StepDisplaced
 )
 
 _encoder = msgspec.msgpack.Encoder()

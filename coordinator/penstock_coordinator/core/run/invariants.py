@@ -11,7 +11,7 @@ from penstock_coordinator.core.run.deadlines import next_deadline, standing_time
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.rules.joins import decide_rule
 from penstock_coordinator.core.run.state import ActiveStep, Run
-from penstock_coordinator.core.run.states import StepState
+from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.summary import unpack
 from penstock_coordinator.core.run.upstream import fires_early, standing
 
@@ -68,6 +68,7 @@ def _check_active(run: Run) -> None:
         assert (active.step, active.item) == (step.number, item)
         assert (active.token > 0) == (state is StepState.RUNNING)
         assert (active.wait is not None) == (state is StepState.WAITING)
+        assert active.displaced is None or state is StepState.RUNNING
         assert active.token <= run.seq
         _check_budgets(step, active)
         tokens += active.token > 0
@@ -152,6 +153,10 @@ def _check_rest(run: Run) -> None:
         assert not run.demanded_lines()
     elif run.seq:
         assert run.open_steps or run.unfinished
+    if run.held is not None:
+        assert run.state is RunState.PENDING
+        assert not run.demanded_lines()
+        assert run.started_at is None
     for line in run.demanded_lines():
         assert run.demand(line) > 0
 
@@ -175,7 +180,7 @@ def fingerprint(run: Run) -> dict[str, Any]:
     return state
 
 
-_DERIVED = {"plan", "queued_timers", "_parameter_values"}
+_DERIVED = {"plan", "queued_timers", "_parameter_values", "_keys"}
 
 
 def _fields(thing: Any) -> dict[str, Any]:

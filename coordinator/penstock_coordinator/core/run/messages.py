@@ -16,6 +16,38 @@ class StartRun:
     now: int
     parameters: bytes
     """A JSON object, validated against the version, with defaults filled in."""
+    held: tuple[str, int] | None = None
+    """The key and the limit that it has to wait for: nothing starts before AdmitRun."""
+    refused: str = ""
+    """Why the run is cancelled before anything of it starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdmitRun:
+    """The run has its place under the limits on runs."""
+
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class DisplaceStep:
+    """A step run that holds a lease is to make place for another."""
+
+    now: int
+    step: int
+    item: int
+    key: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class DisplaceReady:
+    """There is no place for the step runs that are READY at the position, and they are not to wait for one."""
+
+    now: int
+    position: int
+    key: str
+    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,5 +145,15 @@ class Continue:
 
 
 Message: TypeAlias = (
-    StartRun | SlotsOffered | AttemptEnded | LeaseGone | InputsUnresolved | CancelRun | ClockTick | Continue
+    StartRun
+    | SlotsOffered
+    | AttemptEnded
+    | LeaseGone
+    | InputsUnresolved
+    | CancelRun
+    | ClockTick
+    | Continue
+    | AdmitRun
+    | DisplaceStep
+    | DisplaceReady
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock_coordinator.core.run.commands import AwaitLease, Command, ContinueRun
-from penstock_coordinator.core.run.duties import stop_doomed
+from penstock_coordinator.core.run.duties import stop_displaced, stop_doomed
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState
 
@@ -17,6 +17,7 @@ def resume(run: Run) -> list[Command]:
         AwaitLease(active.agent, active.session, active.step, active.item, active.token, active.attempts)
         for active in run.leased()
     ]
+    owed += [stop_displaced(run, active) for active in run.leased() if active.displaced is not None]
     if run.state is RunState.CANCELLING:
         owed += stop_doomed(run)
     if run.unfinished:

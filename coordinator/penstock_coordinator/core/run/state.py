@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from penstock_coordinator.core.plan.keys import step_key
 from penstock_coordinator.core.plan.model import Json, Plan
 from penstock_coordinator.core.run.events import WHOLE, Failure, WaitReason
 from penstock_coordinator.core.run.ready import ReadyQueue
@@ -33,6 +34,14 @@ class Wait(NamedTuple):
     reason: WaitReason
     until: int | None
     key: str
+
+
+class Held(NamedTuple):
+    """The limit on runs that a run waits for."""
+
+    key: str
+    limit: int
+    since: int
 
 
 class StepCounts(NamedTuple):
@@ -56,6 +65,7 @@ class ActiveStep:
     __slots__ = (
         "agent",
         "attempts",
+        "displaced",
         "failures",
         "first_ready_at",
         "item",
@@ -90,6 +100,8 @@ class ActiveStep:
         self.session = 0
         self.agent = ""
         self.last_failure: Failure | None = None
+        self.displaced: Failure | None = None
+        """It is to come to rest, because the policy of a limit says so."""
         self.wait: Wait | None = None
 
 
@@ -146,6 +158,10 @@ class Run:
         self.immediate = False
         """Being stopped without politeness and without cleanup."""
         self.cancel_deadline = 0
+        self.held: Held | None = None
+        """Nothing starts before the run is admitted."""
+        self.admitted_at: int | None = None
+        """The run began to hold its places under limits on runs."""
         self.first_failure: tuple[int, int, Failure] | None = None
         """(step, item, failure) of the first failure that is not allowed."""
 
@@ -187,6 +203,7 @@ class Run:
         self.heard: deque[tuple[int, int, int]] = deque(maxlen=HEARD_RESULTS)
         """(step, item, token) of the newest results."""
         self._parameter_values: Json = None
+        self._keys: dict[int, str | None] | None = None
 
     # --- what a dispatcher asks --------------------------------------------------------------------------------------
 
@@ -204,6 +221,19 @@ class Run:
         if not self.ready or (limit and self.running >= limit) or self.sweeping:
             return []
         return list(self.ready)
+
+    def limit_key(self, position: int) -> str | None:
+        """The key of the limit that the step runs at a position of the plan's lines share; None if there is none."""
+        if self._keys is None:
+            self._keys = {}
+        if position not in self._keys:
+            concurrency = self.plan.limited.get(position)
+            self._keys[position] = None if concurrency is None else step_key(concurrency, self.parameter_values)
+        return self._keys[position]
+
+    def holds_place(self, step: int, item: int) -> bool:
+        """Whether the step run counts for the limit of its key."""
+        return self.state_of(step, item) is _RUNNING
 
     def speaks(self, step: int, item: int, token: int) -> bool:
         """Whether the token is that of a lease which the step run holds: results of no other are heard."""
@@ -304,6 +334,6 @@ class Run:
     @property
     def unfinished(self) -> bool:
         """Whether there are consequences that the last turn left for another one."""
-        if self.at_rest:
+        if self.at_rest or self.held is not None:
             return False
         return bool(self.frontier or self.opening or self.finished_maps or self.sweeping or self.failing_fast)

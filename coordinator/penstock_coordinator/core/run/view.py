@@ -28,7 +28,8 @@ class StepRunDetail:
     """Of the newest lease."""
     wait: Wait | None = None
     failure: Failure | None = None
-    """Of the newest attempt that failed."""
+    """Of the newest attempt that failed; or that the step run is displaced."""
+    displaced: Failure | None = None
 
 
 def describe(run: Run, step: int, item: int = WHOLE) -> StepRunDetail:
@@ -47,7 +48,8 @@ def describe(run: Run, step: int, item: int = WHOLE) -> StepRunDetail:
             active.session,
             active.agent,
             active.wait,
-            active.last_failure,
+            active.displaced or active.last_failure,
+            active.displaced,
         )
     if item != WHOLE and state is StepState.READY:
         ready_at = run.maps[step].first_ready_at(item)

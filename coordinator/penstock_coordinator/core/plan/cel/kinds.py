@@ -45,11 +45,15 @@ _PARAMETER_KINDS = (Kind.ANY, Kind.TEXT, Kind.INT, Kind.FLOAT, Kind.BOOL, Kind.L
 """By the number of the parameter's type in the proto."""
 
 
-def check_kinds(tree: Node, parameters: Mapping[str, int]) -> None:
-    """Raises `InvalidCondition` if some part cannot be right, whatever the values, or if the result is no boolean."""
+_WANTED = {Kind.BOOL: "true or false: compare it", Kind.TEXT: "a text: use string(...)"}
+
+
+def check_kinds(tree: Node, parameters: Mapping[str, int], wanted: Kind = Kind.BOOL) -> None:
+    """Raises `InvalidCondition` if some part cannot be right, whatever the values, or if the result is not what is
+    wanted."""
     kind = _Checker(parameters).kind(tree)
-    if kind not in (Kind.BOOL, Kind.ANY):
-        raise InvalidCondition(f"the expression gives {kind.value}, not true or false: compare it", tree.start)
+    if kind not in (wanted, Kind.ANY):
+        raise InvalidCondition(f"the expression gives {kind.value}, not {_WANTED[wanted]}", tree.start)
 
 
 class _Checker:

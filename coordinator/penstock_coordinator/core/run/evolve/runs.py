@@ -17,6 +17,7 @@ def run_started(run: Run, _seq: int, event: e.RunStarted) -> None:
     run.parameters = event.parameters
     run.semantics = event.semantics
     run.deadline = event.deadline
+    run.admitted_at = event.at
     if event.deadline is not None:
         heappush(run.timers, Timer(event.deadline, TimerKind.RUN))
     for step in run.plan.steps:
@@ -32,6 +33,7 @@ def run_cancelling(run: Run, _seq: int, event: e.RunCancelling) -> None:
     run.reason = event.reason
     run.immediate = event.now
     run.cancel_deadline = event.deadline
+    run.held = None
     heappush(run.timers, Timer(event.deadline, TimerKind.CANCEL))
 
 

@@ -56,12 +56,19 @@ def step_completed(run: Run, _seq: int, event: e.StepCompleted) -> None:
 
 
 def step_failed(run: Run, _seq: int, event: e.StepFailed) -> None:
-    if run.first_failure is None and not run.plan.steps[event.step].allow_failure:
-        run.first_failure = (event.step, event.item, event.failure)
+    _note_failure(run, event.step, event.item, event.failure)
     rest(run, event.step, event.item, _FAILED)
 
 
+def _note_failure(run: Run, step: int, item: int, failure: e.Failure) -> None:
+    if run.first_failure is None and not run.plan.steps[step].allow_failure:
+        run.first_failure = (step, item, failure)
+
+
 def step_cancelled(run: Run, _seq: int, event: e.StepCancelled) -> None:
+    active = run.active_step(event.step, event.item)
+    if active is not None and active.displaced is not None:
+        _note_failure(run, event.step, event.item, active.displaced)
     rest(run, event.step, event.item, _CANCELLED)
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from penstock_coordinator.core.plan import values
 from penstock_coordinator.core.plan.model import Retry
 from penstock_coordinator.core.run.commands import AcknowledgeResult, AckStatus
+from penstock_coordinator.core.run.displaced import stopped, stopping
 from penstock_coordinator.core.run.events import (
     AttemptFailed,
     Charge,
     Failure,
     LeaseLost,
     Outcome,
-    StepCancelled,
     StepCompleted,
     StepFailed,
     StepReturned,
@@ -78,8 +78,8 @@ def _failed(
     now, number, item = message.now, message.step, message.item
     ledger.emit(AttemptFailed(now, number, item, message.token, outcome, why))
     retry = run.plan.steps[number].retry
-    if run.doomed(number):
-        ledger.emit(StepCancelled(now, number, item))
+    if stopping(run, active):
+        stopped(run, active, now, ledger)
     elif active.failures >= retry.max_attempts or not _retried(retry, _names(message, outcome, why)):
         ledger.emit(StepFailed(now, number, item, why))
     else:
@@ -134,8 +134,8 @@ def lease_gone(run: Run, message: LeaseGone, ledger: Ledger) -> None:
 def _lost(run: Run, now: int, active: ActiveStep, cause: str, charge: Charge, ledger: Ledger) -> None:
     number, item = active.step, active.item
     ledger.emit(LeaseLost(now, number, item, active.token, cause, charge))
-    if run.doomed(number):
-        ledger.emit(StepCancelled(now, number, item))
+    if stopping(run, active):
+        stopped(run, active, now, ledger)
     elif active.losses >= MAX_LOSSES:
         what = f"{active.losses} agents were lost while they ran this step, the last of them {active.agent}: {cause}"
         ledger.emit(StepFailed(now, number, item, Failure("AgentLost", what)))
@@ -150,7 +150,7 @@ def inputs_unresolved(run: Run, message: InputsUnresolved, ledger: Ledger) -> No
         return
     now, number, item = message.now, message.step, message.item
     ledger.emit(LeaseLost(now, number, item, message.token, "inputs_unresolved", Charge.NOBODY))
-    if run.doomed(number):
-        ledger.emit(StepCancelled(now, number, item))
+    if stopping(run, active):
+        stopped(run, active, now, ledger)
     else:
         ledger.emit(StepFailed(now, number, item, message.failure))

@@ -48,12 +48,19 @@ def cancel(run: Run, message: CancelRun, ledger: Ledger) -> None:
     if run.at_rest or not run.seq:
         return
     now, reason = message.now, message.reason or "cancelled"
-    if message.immediate and not run.immediate:
+    # Of a run that is held nothing has begun: there is nothing to be polite to, and nothing to clean up.
+    if (message.immediate or run.held is not None) and not run.immediate:
         start_immediate(run, RunState.CANCELLED, reason, now, ledger)
     elif run.state is not RunState.CANCELLING:
         start_polite(run, RunState.CANCELLED, reason, now, ledger)
     elif run.verdict is not RunState.CANCELLED:
         ledger.emit(RunCancelling(now, RunState.CANCELLED, reason, run.immediate, run.cancel_deadline))
+
+
+def refuse(run: Run, reason: str, now: int, ledger: Ledger) -> None:
+    """A run that is not to begin at all."""
+    if run.state is RunState.PENDING:
+        start_immediate(run, RunState.CANCELLED, reason, now, ledger)
 
 
 def run_timed_out(run: Run, now: int, ledger: Ledger) -> None:
