@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from penstock.v1 import pipeline_service_pb2 as pb
 from penstock.v1.pipeline_pb2 import PipelineSpec
+from penstock.v1.pipeline_service_pb2_grpc import PipelineServiceServicer
 from penstock_coordinator.api.encoding import pipelines as encode
-from penstock_coordinator.api.errors import Violation, failed_precondition, invalid, invalid_fields
+from penstock_coordinator.api.encoding.differences import version_difference
+from penstock_coordinator.api.errors import Violation, failed_precondition, invalid, invalid_fields, not_found
 from penstock_coordinator.api.fields import count_of, name_of
 from penstock_coordinator.api.paging import PageTokens, page_size
 from penstock_coordinator.api.request_ids import first_answer, request_key, same_answer
-from penstock_coordinator.api.unbuilt import UnbuiltPipelineMethods
 from penstock_coordinator.api.versions import unknown_pipeline, unknown_version
+from penstock_coordinator.core.plan.difference import difference
 from penstock_coordinator.core.plan.digest import digest_of
 from penstock_coordinator.core.plan.limits import Limits
 from penstock_coordinator.core.plan.validate import problems
@@ -23,7 +25,7 @@ from penstock_coordinator.ports import Repeated
 
 if TYPE_CHECKING:
     from penstock_coordinator.api.guard import Context
-    from penstock_coordinator.ports import Clock, PipelineRow, RequestKey, Stores
+    from penstock_coordinator.ports import Clock, PipelineRow, RequestKey, Stores, VersionRow
 
 _T = TypeVar("_T")
 
@@ -32,7 +34,7 @@ SMALL_SPEC_BYTES = 64 << 10
 CREATE, DELETE = "PipelineService.Create", "PipelineService.Delete"
 
 
-class PipelineService(UnbuiltPipelineMethods):
+class PipelineService(PipelineServiceServicer):
     def __init__(self, stores: Stores, clock: Clock, limits: Limits) -> None:
         self._stores = stores
         self._clock = clock
@@ -114,6 +116,38 @@ class PipelineService(UnbuiltPipelineMethods):
         return pb.ValidatePipelineResponse(
             problems=[pb.Problem(field=each.field, description=each.description) for each in found]
         )
+
+    async def DiffVersions(self, request: pb.DiffVersionsRequest, context: Context) -> pb.DiffVersionsResponse:
+        name = name_of(request.pipeline, "pipeline", "a pipeline")
+        number, other = count_of(request.number, "number"), count_of(request.other_number, "other_number")
+        after = await self._version(name, other, "other_number")
+        before = await self._version(name, number or await self._number_before(name, after.number), "number")
+
+        def compare() -> pb.DiffVersionsResponse:
+            old, new = PipelineSpec.FromString(before.spec), PipelineSpec.FromString(after.spec)
+            return version_difference(before.number, after.number, difference(old, new))
+
+        small = len(before.spec) + len(after.spec) <= SMALL_SPEC_BYTES
+        return compare() if small else await asyncio.to_thread(compare)
+
+    async def _version(self, name: str, number: int, field: str) -> VersionRow:
+        """With its specification; 0 is the newest."""
+        found = await self._stores.pipelines.get_version(name, number)
+        if found is not None:
+            return found
+        if await self._stores.pipelines.get_pipeline(name) is None:
+            raise unknown_pipeline(name, "pipeline")
+        raise unknown_version(name, number, field)
+
+    async def _number_before(self, name: str, number: int) -> int:
+        rows = await self._stores.pipelines.list_versions(name, 1, number)
+        if not rows:
+            raise not_found(
+                "number",
+                "UNKNOWN_VERSION",
+                f"the pipeline {name!r} has no version before {number}: name two versions to compare",
+            )
+        return rows[0].number
 
     async def _off_loop(self, spec: PipelineSpec, look: Callable[[], _T]) -> _T:
         return look() if spec.ByteSize() <= SMALL_SPEC_BYTES else await asyncio.to_thread(look)

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from penstock.v1 import pipeline_service_pb2, run_service_pb2
-from penstock.v1.pipeline_service_pb2_grpc import PipelineServiceServicer
+from penstock.v1 import run_service_pb2
 from penstock.v1.run_service_pb2_grpc import RunServiceServicer
 
 if TYPE_CHECKING:
@@ -40,13 +39,5 @@ class UnbuiltRunMethods(RunServiceServicer):
     async def RerunStep(
         self, request: run_service_pb2.RerunStepRequest, context: Context
     ) -> run_service_pb2.RerunStepResponse:
-        await _unbuilt(context)
-        raise AssertionError
-
-
-class UnbuiltPipelineMethods(PipelineServiceServicer):
-    async def DiffVersions(
-        self, request: pipeline_service_pb2.DiffVersionsRequest, context: Context
-    ) -> pipeline_service_pb2.DiffVersionsResponse:
         await _unbuilt(context)
         raise AssertionError

@@ -55,7 +55,7 @@ def unknown_pipeline(name: str, field: str) -> CallError:
     return not_found(field, "UNKNOWN_PIPELINE", f"there is no pipeline {name!r}: List tells those that there are")
 
 
-def unknown_version(name: str, number: int) -> CallError:
+def unknown_version(name: str, number: int, field: str = "version_number") -> CallError:
     return not_found(
-        "version_number", "UNKNOWN_VERSION", f"the pipeline {name!r} has no version {number}: ListVersions tells them"
+        field, "UNKNOWN_VERSION", f"the pipeline {name!r} has no version {number}: ListVersions tells them"
     )

@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "get": ("penstock.cli.looking", "get", "Show a run, a step run or a pipeline."),
     "logs": ("penstock.cli.logs", "logs", "Show what the steps of a run print."),
     "explain": ("penstock.cli.explaining", "explain", "Tell why the steps of a run are not running."),
-    "diff": ("penstock.cli.diffing", "diff", "Show what is different between two runs."),
+    "diff": ("penstock.cli.diffing", "diff", "Show what is different between two runs or versions."),
     "cancel": ("penstock.cli.pipelines", "cancel", "Cancel a run."),
     "bulk": ("penstock.cli.bulk", "bulk", "Cancel or retry many runs."),
     "delete": ("penstock.cli.pipelines", "delete", "Delete a pipeline."),

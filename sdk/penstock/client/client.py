@@ -175,6 +175,14 @@ class Client:
             for version in page.versions:
                 yield version
 
+    async def diff_versions(
+        self, name: str, version: int = 0, other: int = 0
+    ) -> pipeline_service_pb2.DiffVersionsResponse:
+        """What is different in `other` (0: the newest) from `version` (0: the one before `other`)."""
+        request = pipeline_service_pb2.DiffVersionsRequest(pipeline=name, number=version, other_number=other)
+        response: pipeline_service_pb2.DiffVersionsResponse = await self._call(self._pipelines().DiffVersions, request)
+        return response
+
     async def delete_pipeline(self, name: str, *, request_id: str | None = None) -> None:
         """Takes the pipeline out of lists. FailedPreconditionError while it has live runs."""
         request = pipeline_service_pb2.DeletePipelineRequest(name=name, request_id=request_id or new_request_id())

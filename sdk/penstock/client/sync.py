@@ -173,6 +173,7 @@ class SyncClient:
     list_step_runs = _iterating(Client.list_step_runs)
     get_step_run = _blocking(Client.get_step_run)
     explain = _blocking(Client.explain)
+    diff_versions = _blocking(Client.diff_versions)
     diff_runs = _blocking(Client.diff_runs)
     result = _blocking(Client.result)
     logs = _iterating(Client.logs)

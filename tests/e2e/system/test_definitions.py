@@ -72,3 +72,59 @@ def test_a_stage_gets_its_config_and_the_data_of_the_one_before(tmp_path: Path, 
     with system.client() as client:
         assert client.result(run_id, "names") == [{"name": "a"}, {"name": "c"}]
         assert client.result(run_id, "shown") == 2
+
+
+def test_versions_are_compared_in_sentences(tmp_path: Path, system: DevSystem) -> None:
+    (tmp_path / "flow.py").write_text(FLOW)
+    typed("penstock apply flow.py", tmp_path, system)
+    typed("penstock apply flow.py", tmp_path, system)
+    changed = FLOW.replace("x + 1", "x + 2").replace("@step\ndef last", "@step(retries=2)\ndef last")
+    (tmp_path / "flow.py").write_text(changed.replace('name="middle"', 'name="between"'))
+    typed("penstock apply flow.py", tmp_path, system)
+    said = typed("penstock diff compared", tmp_path, system).splitlines()
+    assert said[0] == "compared: version 1 -> version 2"
+    assert said[1].startswith("bundle_digest: ")
+    assert said[2:] == [
+        "~ first: its code changed",
+        "= between: was middle, and is the same besides",
+        "~ last",
+        '    retry: nothing -> {"max_attempts": 3}',
+    ]
+    for form in ("compared@2", "compared@1 compared@2", "compared --versions 1 2"):
+        assert typed(f"penstock diff {form}", tmp_path, system).splitlines() == said
+    shown = json.loads(typed("penstock diff compared --json", tmp_path, system))
+    assert [(each["step"], each["codeChanged"]) for each in shown["steps"]] == [
+        ("first", True),
+        ("between", False),
+        ("last", False),
+    ]
+    assert "There is no difference." in typed("penstock diff compared@1 compared@1", tmp_path, system)
+
+
+FLOW = """
+from penstock import pipeline, step
+
+
+def helper(x):
+    return x + 1
+
+
+@step
+def first(x: int) -> int:
+    return helper(x)
+
+
+@step
+def middle(x: int) -> int:
+    return x
+
+
+@step
+def last(x: int) -> int:
+    return x
+
+
+@pipeline
+def compared(x: int = 1) -> None:
+    last(middle.options(name="middle")(first(x)))
+"""

@@ -9,6 +9,7 @@ import pytest
 from tests.integration.api.answers import refused
 from tests.integration.api.conftest import ONE_STEP, Edge, spec
 
+from penstock.v1 import difference_pb2
 from penstock.v1 import pipeline_service_pb2 as pb
 from penstock.v1.pipeline_pb2 import PipelineSpec
 
@@ -156,3 +157,51 @@ async def test_a_large_specification_passes(edge: Edge) -> None:
     steps: list[dict[str, object]] = [{"name": "s0"}]
     steps += [{"name": f"s{number}", "depends_on": [f"s{number - 1}"]} for number in range(1, 5_000)]
     assert (await edge.create(spec(*steps))).version.step_count == 5_000
+
+
+async def test_two_versions_are_compared(edge: Edge) -> None:
+    await edge.create(spec({"name": "a"}, {"name": "b"}))
+    await edge.create(spec({"name": "a", "when": "true"}, {"name": "b"}, max_parallel=2))
+    await edge.create(spec({"name": "a", "when": "true"}, {"name": "c", "depends_on": ["a"]}, max_parallel=2))
+    found = await edge.pipelines.DiffVersions(pb.DiffVersionsRequest(pipeline="p"))
+    assert (found.number, found.other_number) == (2, 3)
+    assert [(each.step, each.kind) for each in found.steps] == [
+        ("c", difference_pb2.DIFFERENCE_KIND_ADDED),
+        ("b", difference_pb2.DIFFERENCE_KIND_REMOVED),
+    ]
+    found = await edge.pipelines.DiffVersions(pb.DiffVersionsRequest(pipeline="p", number=1, other_number=2))
+    assert [(each.path, each.HasField("before_json"), each.after_json) for each in found.changes] == [
+        ("max_parallel", False, "2")
+    ]
+    assert [(each.step, each.changes[0].path, each.changes[0].after_json) for each in found.steps] == [
+        ("a", "when", '"true"')
+    ]
+    backwards = await edge.pipelines.DiffVersions(pb.DiffVersionsRequest(pipeline="p", number=3, other_number=3))
+    assert not backwards.changes
+    assert not backwards.steps
+
+
+async def test_versions_that_cannot_be_compared(edge: Edge) -> None:
+    await edge.create(spec({"name": "a"}))
+    for request, field in [
+        (pb.DiffVersionsRequest(), "pipeline"),
+        (pb.DiffVersionsRequest(pipeline="other"), "pipeline"),
+        (pb.DiffVersionsRequest(pipeline="p"), "number"),
+        (pb.DiffVersionsRequest(pipeline="p", number=7, other_number=1), "number"),
+        (pb.DiffVersionsRequest(pipeline="p", number=1, other_number=7), "other_number"),
+        (pb.DiffVersionsRequest(pipeline="p", number=-1), "number"),
+    ]:
+        answer = await refused(edge.pipelines.DiffVersions(request))
+        assert list(answer.violations) == [field]
+
+
+async def test_a_great_difference_fits_into_one_answer(edge: Edge) -> None:
+    async def create(text: str) -> None:
+        steps = ({"name": f"s{number}", "description": text * 300} for number in range(3_000))
+        await edge.create(spec(*steps))
+
+    await create("x")
+    await create("y")
+    found = await edge.pipelines.DiffVersions(pb.DiffVersionsRequest(pipeline="p"))
+    assert len(found.steps) == 3_000
+    assert len(found.steps[0].changes[0].after_json) == 60

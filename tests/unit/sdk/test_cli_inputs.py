@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from penstock import errors
+from penstock.cli.diffing import read_versions
 from penstock.cli.loading import load_pipeline
 from penstock.cli.looking import split_step
 from penstock.cli.main import COMMANDS, cli
@@ -211,3 +213,35 @@ def test_yaml_functions_ship_the_folder_of_the_file(tmp_path: Path) -> None:
     assert loaded.bundle is not None
     assert loaded.bundle.root == tmp_path
     assert loaded.spec.bundle_digest == loaded.bundle.digest
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "versions", "read"),
+    [
+        ("run-1", "run-2", None, None),
+        ("p", None, None, ("p", 0, 0)),
+        ("p@3", None, None, ("p", 0, 3)),
+        ("p@3", "p@5", None, ("p", 3, 5)),
+        ("p", None, (3, 5), ("p", 3, 5)),
+    ],
+)
+def test_what_is_to_be_compared(before: str, after: str | None, versions: tuple[int, int] | None, read: object) -> None:
+    assert read_versions(before, after, versions) == read
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "versions", "message"),
+    [
+        ("p@3", "run-1", None, "have nothing to compare"),
+        ("p@3", "q@3", None, "versions of two pipelines, p and q"),
+        ("p@x", None, None, "names no version: write PIPELINE@3"),
+        ("p@0", None, None, "names no version"),
+        ("p", "q", (1, 2), "one pipeline's name with --versions"),
+    ],
+)
+def test_what_cannot_be_compared(
+    before: str, after: str | None, versions: tuple[int, int] | None, message: str
+) -> None:
+    with pytest.raises(click.UsageError) as caught:
+        read_versions(before, after, versions)
+    assert message in str(caught.value)
