@@ -30,6 +30,7 @@ from penstock_coordinator.adapters.system import SystemClock, SystemIds
 from penstock_coordinator.api.bundle_archive import ArchiveLimits
 from penstock_coordinator.api.health import RECOVERY, Readiness
 from penstock_coordinator.api.server import Backend, CannotListen, CoordinatorServer, EdgeOptions, build_server
+from penstock_coordinator.core.plan.limits import LOWERABLE, RAISABLE, Limits, setting_of
 from penstock_coordinator.core.run.events import UnknownEvent
 from penstock_coordinator.logs import configure_logging
 from penstock_coordinator.runtime.engine import Engine
@@ -121,6 +122,8 @@ def timing(settings: Settings) -> Timing:
         max_output_bytes=settings.max_output_size,
         output_cache_bytes=settings.output_cache_size,
         max_live_runs=settings.max_live_runs,
+        max_watchers=settings.max_watchers,
+        max_watchers_of_run=settings.max_watchers_of_run,
     )
 
 
@@ -130,7 +133,12 @@ def edge_options(settings: Settings) -> EdgeOptions:
         unpacked_bytes=settings.max_bundle_unpacked_size,
         files=settings.max_bundle_files,
     )
-    return EdgeOptions(settings.listen, settings.http_listen, settings.reflection, limits)
+    return EdgeOptions(settings.listen, settings.http_listen, settings.reflection, limits, limits_of(settings))
+
+
+def limits_of(settings: Settings) -> Limits:
+    given: dict[str, int] = {limit: getattr(settings, setting_of(limit)) for limit in (*RAISABLE, *LOWERABLE)}
+    return Limits(**given)
 
 
 @contextlib.contextmanager

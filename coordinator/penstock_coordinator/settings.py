@@ -157,6 +157,56 @@ class Settings(BaseSettings):
         default=_bytes(64, _MIB), ge=_KIB, le=_GIB, description="log of one attempt; what comes after is dropped"
     )
 
+    # The defaults are those of `Limits`: what may be large in a pipeline.
+    max_steps: int = Field(default=100_000, ge=1, le=500_000, description="steps of a pipeline; 1 to 500,000")
+    max_edges: int = Field(
+        default=1_000_000,
+        ge=1,
+        le=5_000_000,
+        description="dependencies and inputs of a pipeline, in all; 1 to 5,000,000",
+    )
+    max_spec_size: ByteSize = Field(
+        default=_bytes(32, _MIB), ge=_KIB, le=63 * _MIB, description="of a specification; 1KiB to 63MiB"
+    )
+    max_parameters: int = Field(default=1_000, ge=1, le=10_000, description="parameters of a pipeline; 1 to 10,000")
+    max_parameters_size: ByteSize = Field(
+        default=_bytes(1, _MIB), ge=_KIB, le=_MIB, description="of a run's parameters as JSON; 1KiB to 1MiB"
+    )
+    max_labels: int = Field(default=64, ge=1, le=256, description="labels of a pipeline, a step, a run; 1 to 256")
+    max_inputs: int = Field(default=1_000, ge=1, le=10_000, description="inputs of a step; 1 to 10,000")
+    max_map_items: int = Field(
+        default=10_000, ge=1, le=100_000, description="items of a constant list to map over; 1 to 100,000"
+    )
+    max_value_size: ByteSize = Field(
+        default=_bytes(256, _KIB), ge=_KIB, le=256 * _KIB, description="of one constant; 1KiB to 256KiB"
+    )
+    max_constants_size: ByteSize = Field(
+        default=_bytes(16, _MIB), ge=_KIB, le=48 * _MIB, description="of all constants of a pipeline; 1KiB to 48MiB"
+    )
+    max_nesting: int = Field(default=28, ge=1, le=28, description="lists and objects inside of each other; 1 to 28")
+    max_condition_size: ByteSize = Field(
+        default=_bytes(4, _KIB), ge=64, le=16 * _KIB, description="of one condition; 64B to 16KiB"
+    )
+    max_conditions_size: ByteSize = Field(
+        default=_bytes(8, _MIB), ge=_KIB, le=32 * _MIB, description="of all conditions of a pipeline; 1KiB to 32MiB"
+    )
+    max_env: int = Field(default=500, ge=1, le=5_000, description="environment variables of a step; 1 to 5,000")
+    max_env_size: ByteSize = Field(
+        default=_bytes(64, _KIB),
+        ge=_KIB,
+        le=256 * _KIB,
+        description="of a step's environment variables; 1KiB to 256KiB",
+    )
+    max_message_size: ByteSize = Field(
+        default=_bytes(64, _MIB), ge=_MIB, le=64 * _MIB, description="of one message of gRPC; 1MiB to 64MiB"
+    )
+    max_watchers: int = Field(
+        default=5_000, ge=1, le=9_000, description="who follow events or logs of runs, in all; 1 to 9,000"
+    )
+    max_watchers_of_run: int = Field(
+        default=1_000, ge=1, le=9_000, description="who follow events or logs of one run; 1 to 9,000"
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="the least of this process's own log messages that are written"
     )
@@ -170,6 +220,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 "PENSTOCK_LEASE_TTL is shorter than three times PENSTOCK_HEARTBEAT_INTERVAL, so that one late"
                 " heartbeat loses every lease: lengthen the first or shorten the second"
+            )
+        if self.max_spec_size + _MIB > self.max_message_size:
+            raise ValueError(
+                "PENSTOCK_MAX_SPEC_SIZE does not fit into PENSTOCK_MAX_MESSAGE_SIZE with 1MiB to spare: lower the first"
+                " or raise the second"
             )
         if self.expiry_margin * 100 < self.lease_ttl:
             raise ValueError(

@@ -30,6 +30,7 @@ from penstock_coordinator.runtime.views import (
     Overloaded,
     SlowReader,
     Stopping,
+    TooManyWatchers,
     UnknownRun,
     UnknownStepRun,
 )
@@ -197,6 +198,7 @@ _TRANSLATIONS: dict[type[Exception], _Translation] = {
     OutputTooLarge: lambda _: exhausted(
         "OUTPUT_TOO_LARGE", "the output is too large for one message: get the items one by one"
     ),
+    TooManyWatchers: lambda error: exhausted("TOO_MANY_WATCHERS", str(error), _SECOND),
     NotAccepted: _not_accepted,
     UnknownRun: lambda error: unknown_run(error.field),
     UnknownStepRun: lambda _: not_found(

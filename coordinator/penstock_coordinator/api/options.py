@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-MAX_MESSAGE_BYTES = 64 << 20
-"""A specification of 100,000 steps has 6 to 10 MB. The agents' stream checks its own, much smaller, messages."""
 MAX_METADATA_BYTES = 8 << 10
 MAX_STREAMS = 1_000
 """Calls at once on one connection. A client that follows many runs has a stream open for each, and its other calls
@@ -11,7 +9,7 @@ share the connection with them: with a small number they would wait until a run 
 MAX_CALLS = 10_000
 """Calls at once in all; past it gRPC itself answers RESOURCE_EXHAUSTED."""
 
-SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
+BASE_OPTIONS: tuple[tuple[str, int], ...] = (
     # Without ping_timeout a peer that is stopped (not closed) is noticed after a minute, whatever the keepalive says.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -21,11 +19,18 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     # Clients ping each 10 s. The name that is often copied, min_recv_ping_interval_without_data_ms, has no effect, and
     # an idle stream would be closed for "too many pings".
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
     ("grpc.max_concurrent_streams", MAX_STREAMS),
     # A second process on the same port must fail at its start, not take every other connection.
     ("grpc.so_reuseport", 0),
 )
+
+
+def server_options(message_bytes: int) -> tuple[tuple[str, int], ...]:
+    """With the size of the largest message. The agents' stream checks its own, much smaller, messages."""
+    return (
+        *BASE_OPTIONS,
+        ("grpc.max_receive_message_length", message_bytes),
+        ("grpc.max_send_message_length", message_bytes),
+    )

@@ -20,7 +20,7 @@ from penstock_coordinator.api.versions import unknown_pipeline, unknown_version
 from penstock_coordinator.core.plan.difference import difference
 from penstock_coordinator.core.plan.digest import digest_of
 from penstock_coordinator.core.plan.limits import Limits
-from penstock_coordinator.core.plan.validate import problems
+from penstock_coordinator.core.plan.validate import oversize, problems
 from penstock_coordinator.ports import Repeated
 
 if TYPE_CHECKING:
@@ -176,11 +176,12 @@ class _Examined:
 
 
 def _examine(request: pb.CreatePipelineRequest, limits: Limits) -> _Examined:
-    key = request_key(CREATE, request)
     found = _problems(request.spec, limits)
     if found:
-        return _Examined(key, found)
-    return _Examined(key, found, digest_of(request.spec), request.spec.SerializeToString(deterministic=True))
+        return _Examined(None, found)
+    return _Examined(
+        request_key(CREATE, request), found, digest_of(request.spec), request.spec.SerializeToString(deterministic=True)
+    )
 
 
 def _name(request: Any) -> str:
@@ -189,7 +190,10 @@ def _name(request: Any) -> str:
 
 def _problems(spec: PipelineSpec, limits: Limits) -> list[Violation]:
     """What the core finds wrong, and what it cannot see: fields that only a newer release knows. To leave them out
-    without a word would make another pipeline of it."""
+    without a word would make another pipeline of it. One that is too large is not looked at any further."""
+    large = oversize(spec, limits)
+    if large:
+        return [Violation(each.field, each.description) for each in large]
     found = [Violation(each.field, each.description) for each in problems(spec, limits)]
     known = PipelineSpec()
     known.CopyFrom(spec)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, cast
 
 from penstock.v1 import run_pb2
@@ -26,7 +26,6 @@ from penstock_coordinator.api.fields import (
     text_of,
 )
 from penstock_coordinator.api.log_reader import MAX_TAIL_LINES
-from penstock_coordinator.api.options import MAX_MESSAGE_BYTES
 from penstock_coordinator.api.paging import PageTokens, page_size
 from penstock_coordinator.api.request_ids import request_key, same_answer
 from penstock_coordinator.api.unbuilt import UnbuiltRunMethods
@@ -127,11 +126,12 @@ class RunService(UnbuiltRunMethods):
         if first > view.row.last_seq + 1:
             raise EventNotYet(view.row.last_seq)
         encoder = EventEncoder(view.plan)
-        await self._catch_up(encoder, run_id, first)
-        async with aclosing(self._watched(run_id, first)) as watched:
-            async for events in watched:
-                for response in _watch_responses(encoder, events):
-                    yield response
+        with self._engine.seats.taken(run_id):
+            await self._catch_up(encoder, run_id, first)
+            async with aclosing(self._watched(run_id, first)) as watched:
+                async for events in watched:
+                    for response in _watch_responses(encoder, events):
+                        yield response
 
     def _watched(self, run_id: RunId, first: int) -> AsyncGenerator[list[tuple[int, Event]], None]:
         return cast("AsyncGenerator[list[tuple[int, Event]], None]", self._engine.watch(run_id, first))
@@ -174,7 +174,7 @@ class RunService(UnbuiltRunMethods):
         message = encode.step_run(run_id, plan, view)
         encode.describe_newest(message, attempts)
         response = pb.GetStepRunResponse(step_run=message, attempts=[encode.attempt(each) for each in attempts])
-        if response.ByteSize() > MAX_MESSAGE_BYTES:
+        if response.ByteSize() > self._limits.message_bytes:
             raise OutputTooLarge
         return response
 
@@ -200,9 +200,10 @@ class RunService(UnbuiltRunMethods):
             await self._engine.step_run(run_id, step, item)
         where = LogFilter(step, None if item == WHOLE else item, attempt or None)
         tail = self._logs.tail(run_id, plan, where, request.tail_lines, follow=request.follow)
-        async with aclosing(tail) as responses:
-            async for response in responses:
-                yield response
+        with self._engine.seats.taken(run_id) if request.follow else nullcontext():
+            async with aclosing(tail) as responses:
+                async for response in responses:
+                    yield response
 
 
 async def _listed(rows: list[RunRow]) -> list[run_pb2.Run]:

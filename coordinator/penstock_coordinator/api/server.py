@@ -40,7 +40,7 @@ from penstock_coordinator.api.guard import CallGuard
 from penstock_coordinator.api.health import STOPPING, DatabaseProbe, HealthService, Readiness
 from penstock_coordinator.api.http import SHUTDOWN_SECONDS, http_application
 from penstock_coordinator.api.log_reader import LogReader
-from penstock_coordinator.api.options import MAX_CALLS, SERVER_OPTIONS
+from penstock_coordinator.api.options import MAX_CALLS, server_options
 from penstock_coordinator.api.pipeline_service import PipelineService
 from penstock_coordinator.api.run_service import RunService
 from penstock_coordinator.api.run_starter import RunStarter
@@ -151,7 +151,7 @@ def build_server(backend: Backend, options: EdgeOptions) -> CoordinatorServer:
     """All public services, the agents' service, health, and reflection if it is wanted."""
     server = grpc.aio.server(
         interceptors=[CallGuard()],
-        options=SERVER_OPTIONS,
+        options=server_options(options.limits.message_bytes),
         maximum_concurrent_rpcs=MAX_CALLS,
         compression=grpc.Compression.NoCompression,
     )

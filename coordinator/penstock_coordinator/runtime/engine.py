@@ -10,7 +10,7 @@ from penstock_coordinator.runtime.differing import difference
 from penstock_coordinator.runtime.explaining import explain_steps
 from penstock_coordinator.runtime.reading import Reader
 from penstock_coordinator.runtime.views import Stopping, UnknownRun
-from penstock_coordinator.runtime.watching import follow
+from penstock_coordinator.runtime.watching import Seats, follow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -31,6 +31,8 @@ class Engine:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._reader = Reader(supervisor)
+        self.seats = Seats(supervisor.timing.max_watchers, supervisor.timing.max_watchers_of_run)
+        """To be taken by whoever follows a run for a caller."""
         self.bulk = BulkJobs(supervisor)
         """Cancels and retries of many runs. Its `run` is for the owner of the engine to run."""
 

@@ -75,6 +75,8 @@ class Timing:
     max_output_bytes: int = 256 * 1024
     output_cache_bytes: int = 256 * 1024 * 1024
     max_live_runs: int = 100_000
+    max_watchers: int = 5_000
+    max_watchers_of_run: int = 1_000
 
 
 class Supervisor:
@@ -133,7 +135,11 @@ class Supervisor:
         if self.stopping:
             raise Stopping
         if len(self._actors) + more > self.timing.max_live_runs:
-            raise Overloaded(f"{len(self._actors)} runs are live, and {self.timing.max_live_runs} is the limit")
+            raise Overloaded(
+                f"{len(self._actors):,} runs are live, {more:,} more are asked for, and the limit is"
+                f" {self.timing.max_live_runs:,}: wait until some are at rest, or have the operator raise"
+                " PENSTOCK_MAX_LIVE_RUNS"
+            )
         if any(lane.full for lane in self._lanes):
             raise Overloaded("more is being written than the database takes")
 

@@ -119,6 +119,16 @@ class Overloaded(Exception):
         self.retry_after = retry_after
 
 
+class TooManyWatchers(Exception):
+    """No place is left for one more who follows a run. It passes when others stop."""
+
+    def __init__(self, followed: str, count: int, limit: int, setting: str) -> None:
+        super().__init__(
+            f"{count:,} already follow {followed}, and the limit is {limit:,}: try again when one has stopped,"
+            f" or have the operator raise {setting}"
+        )
+
+
 class EventNotYet(Exception):
     """The run has no event of that number yet."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.core.run.events import Event, RunEnded, decode
-from penstock_coordinator.runtime.views import EventNotYet, SlowReader
+from penstock_coordinator.runtime.views import EventNotYet, SlowReader, TooManyWatchers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
     from penstock_coordinator.ports import Journal, RunId
     from penstock_coordinator.runtime.actor import Actor
@@ -19,6 +21,33 @@ Numbered = list[tuple[int, Event]]
 BUFFERED_EVENTS = 10_000
 """A watcher that is further behind is told where to go on, and dropped."""
 READ_RECORDS = 500
+
+
+class Seats:
+    """Places for those who follow events or logs of runs: each holds a buffer and a stream."""
+
+    def __init__(self, in_all: int, of_run: int) -> None:
+        self._in_all = in_all
+        self._of_run = of_run
+        self._taken: Counter[RunId] = Counter()
+        self._count = 0
+
+    @contextlib.contextmanager
+    def taken(self, run_id: RunId) -> Iterator[None]:
+        """A place for as long as the context is open. Raises `TooManyWatchers`; then none was taken."""
+        if self._count >= self._in_all:
+            raise TooManyWatchers("runs", self._count, self._in_all, "PENSTOCK_MAX_WATCHERS")
+        if self._taken[run_id] >= self._of_run:
+            raise TooManyWatchers("the run", self._taken[run_id], self._of_run, "PENSTOCK_MAX_WATCHERS_OF_RUN")
+        self._count += 1
+        self._taken[run_id] += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
+            self._taken[run_id] -= 1
+            if not self._taken[run_id]:
+                del self._taken[run_id]
 
 
 class Watcher:

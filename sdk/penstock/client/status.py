@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import grpc
@@ -29,6 +30,8 @@ _CLASSES: dict[grpc.StatusCode, type[errors.ServiceError]] = {
     grpc.StatusCode.INTERNAL: errors.InternalError,
 }
 
+_TOO_LARGE = re.compile(r"(Sent|Received) message larger than max \((\d+) vs\. (\d+)\)")
+
 _REMEDIES: dict[grpc.StatusCode, str] = {
     grpc.StatusCode.UNAUTHENTICATED: "set PENSTOCK_API_KEY",
 }
@@ -42,6 +45,9 @@ def typed_error(error: AioRpcError, address: str) -> errors.ServiceError:
     if code is grpc.StatusCode.UNAVAILABLE and not details.reason:
         message = f"no coordinator answers at {address}"
         remedy = "start one with `penstock dev` or `penstock server`, or set --address or PENSTOCK_ADDRESS"
+    oversize = None if details.reason else _oversize(message)
+    if oversize is not None:
+        message, remedy = oversize
     return _CLASSES.get(code, errors.ServiceError)(
         message,
         code=code.name,
@@ -51,6 +57,17 @@ def typed_error(error: AioRpcError, address: str) -> errors.ServiceError:
         retry_after=details.retry_after,
         remedy=remedy,
     )
+
+
+def _oversize(message: str) -> tuple[str, str] | None:
+    """What gRPC itself says of a message past its limit, in words, and the remedy."""
+    found = _TOO_LARGE.search(message)
+    if found is None:
+        return None
+    size = f"{int(found[2]):,} bytes, past the limit of {int(found[3]):,} bytes of PENSTOCK_MAX_MESSAGE_SIZE"
+    if message.startswith("CLIENT: Received"):
+        return f"the answer has {size}", "ask for less at once"
+    return f"the request has {size}", "split it, or keep large values in files or a store and pass their names"
 
 
 def retry_after(error: AioRpcError) -> float | None:

@@ -28,6 +28,7 @@ from penstock_coordinator.adapters.system import SystemClock, SystemIds
 from penstock_coordinator.api.bundle_archive import ArchiveLimits
 from penstock_coordinator.api.health import RECOVERY, Readiness
 from penstock_coordinator.api.server import Backend, CoordinatorServer, EdgeOptions, build_server
+from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits
 from penstock_coordinator.runtime.engine import Engine
 from penstock_coordinator.runtime.log_hub import LogHub
 from penstock_coordinator.runtime.supervisor import Supervisor, Timing
@@ -90,7 +91,9 @@ class Edge:
         return [event async for response in call for event in response.events]
 
 
-async def start_edge(stores: Stores, *, reflection: bool = True, timing: Timing | None = None) -> Edge:
+async def start_edge(
+    stores: Stores, *, reflection: bool = True, timing: Timing | None = None, limits: Limits = DEFAULT_LIMITS
+) -> Edge:
     epoch = await stores.incarnations.incarnate("c1", 1)
     clock = SystemClock()
     supervisor = Supervisor(stores, clock, SystemIds(), "c1", epoch, 1, timing or Timing(), lambda error: None)
@@ -100,7 +103,7 @@ async def start_edge(stores: Stores, *, reflection: bool = True, timing: Timing 
     hub = LogHub(stores.logs, 1 << 20, 1 << 20)
     hub.start()
     backend = Backend(stores, Engine(supervisor), supervisor, hub, clock, readiness)
-    options = EdgeOptions("127.0.0.1:0", "127.0.0.1:0", reflection, ARCHIVE_LIMITS)
+    options = EdgeOptions("127.0.0.1:0", "127.0.0.1:0", reflection, ARCHIVE_LIMITS, limits)
     server = build_server(backend, options)
     await server.start()
     channel = grpc.aio.insecure_channel(

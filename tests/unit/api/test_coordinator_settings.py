@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, LOWERABLE, RAISABLE, setting_of
+from penstock_coordinator.main import limits_of, timing
 from penstock_coordinator.settings import (
     Settings,
     SettingsError,
@@ -107,6 +110,11 @@ def test_every_value_is_shown_as_it_may_be_written() -> None:
         ("database_url", "mysql://user:SECRETPW@h/d", "postgresql://"),
         ("expiry_margin", "20ms", "PENSTOCK_LEASE_TTL"),
         ("heartbeat_interval", "20s", "three times"),
+        ("max_steps", "0", "1 to 500,000"),
+        ("max_steps", "500001", "1 to 500,000"),
+        ("max_nesting", "29", "1 to 28"),
+        ("max_message_size", "65MiB", "1MiB to 64MiB"),
+        ("max_message_size", "32MiB", "PENSTOCK_MAX_SPEC_SIZE"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_remedy(
@@ -135,3 +143,18 @@ def test_all_wrong_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -
         "no_such",
     ]
     assert "is not set" in lines[0]
+
+
+def test_the_limits_of_the_settings_are_those_of_the_core() -> None:
+    assert limits_of(load_settings()) == DEFAULT_LIMITS
+    assert limits_of(load_settings({"max_steps": "7", "max_spec_size": "1MiB"})) == replace(
+        DEFAULT_LIMITS, steps=7, spec_bytes=1 << 20
+    )
+    assert (timing(load_settings()).max_watchers, timing(load_settings()).max_watchers_of_run) == (5_000, 1_000)
+
+
+@pytest.mark.parametrize("limit", [*RAISABLE, *LOWERABLE])
+def test_a_limit_can_be_raised_or_only_lowered_as_the_core_says(limit: str) -> None:
+    (most,) = (each.le for each in Settings.model_fields[setting_of(limit)].metadata if hasattr(each, "le"))
+    default = getattr(DEFAULT_LIMITS, limit)
+    assert most > default if limit in RAISABLE else most == default

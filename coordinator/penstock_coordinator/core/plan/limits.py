@@ -65,6 +65,41 @@ class Limits:
     stop_grace: int = 3_600 * _SECOND
     function_bytes: int = 512
     """Of a module's name, and of a qualified name."""
+    sub_pipeline_depth: int = 16
+    """Runs of sub-pipelines inside of each other."""
+    message_bytes: int = 64 << 20
+    """One message of gRPC, in both directions. A specification of 100,000 steps has 6 to 10 MB."""
 
 
 DEFAULT_LIMITS = Limits()
+
+RAISABLE = (
+    "steps",
+    "edges",
+    "spec_bytes",
+    "parameters",
+    "labels",
+    "inputs",
+    "constants_bytes",
+    "map_items",
+    "condition_bytes",
+    "conditions_bytes",
+    "env",
+    "env_bytes",
+)
+"""Limits that an operator may raise by a setting, and lower."""
+LOWERABLE = ("parameters_bytes", "value_bytes", "nesting", "message_bytes")
+"""Limits that an operator may lower only: something else holds no more than the default."""
+
+
+def setting_of(limit: str) -> str:
+    """The name of the setting for a limit in `RAISABLE` or `LOWERABLE`: `max_steps`, `max_spec_size`."""
+    size = limit.removesuffix("_bytes")
+    return f"max_{size}_size" if size != limit else f"max_{limit}"
+
+
+def or_raise(limit: str) -> str:
+    """The end of a remedy: which setting the operator may raise."""
+    if limit not in RAISABLE:
+        raise ValueError(f"no setting raises {limit}")
+    return f", or have the operator raise PENSTOCK_{setting_of(limit).upper()}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstock.v1 import pipeline_pb2 as pb
 from penstock_coordinator.core.plan.conditions import InvalidCondition, Scope, check
-from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits
+from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits, or_raise
 from penstock_coordinator.core.plan.naming import NAME, NAME_FORM, quoted
 from penstock_coordinator.core.plan.validation.actions import check_action, check_bundle
 from penstock_coordinator.core.plan.validation.concurrency import check_active_runs, check_concurrency
@@ -22,7 +22,7 @@ from penstock_coordinator.core.plan.validation.report import Enough, Problem, Re
 from penstock_coordinator.core.plan.validation.sources import Sources, path_fault
 from penstock_coordinator.core.plan.validation.texts import check_bytes, check_description, check_labels, check_name
 
-__all__ = ["Problem", "problems"]
+__all__ = ["Problem", "oversize", "problems"]
 
 _RULES = frozenset(pb.TriggerRule.values())
 
@@ -42,6 +42,13 @@ def problems(spec: pb.PipelineSpec, limits: Limits = DEFAULT_LIMITS) -> list[Pro
     return report.problems
 
 
+def oversize(spec: pb.PipelineSpec, limits: Limits) -> list[Problem]:
+    """The limits on its size that the specification is past: quick, whatever its size."""
+    report = Report()
+    _check_size(report, spec, limits)
+    return report.problems
+
+
 def _check_size(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
     """What the time of all other checks depends on."""
     for field, count, limit in (
@@ -49,22 +56,22 @@ def _check_size(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
         ("parameters", len(spec.parameters), limits.parameters),
     ):
         if count > limit:
-            report.add(field, f"there are {count:,}, past the limit of {limit:,}: split the pipeline")
+            report.add(field, f"there are {count:,}, past the limit of {limit:,}: split the pipeline{or_raise(field)}")
     if report.problems:
         return
     size = spec.ByteSize()
     if size > limits.spec_bytes:
         text = f"the specification has {size:,} bytes, past the limit of {limits.spec_bytes:,}"
-        report.add("spec", f"{text}: split the pipeline, or keep constants elsewhere")
+        report.add("spec", f"{text}: split the pipeline, keep constants elsewhere{or_raise('spec_bytes')}")
         return
     edges = sum(len(step.depends_on) + len(step.inputs) + step.HasField("map") for step in spec.steps)
     if edges > limits.edges:
         text = f"there are {edges:,} dependencies and inputs, past the limit of {limits.edges:,}"
-        report.add("steps", f"{text}: put a step between that joins, or split the pipeline")
+        report.add("steps", f"{text}: put a step between that joins{or_raise('edges')}")
     conditions = sum(len(step.when) + len(step.concurrency.key_expression) for step in spec.steps)
     if conditions > limits.conditions_bytes:
         text = f"the conditions have {conditions:,} characters in all, past the limit of {limits.conditions_bytes:,}"
-        report.add("steps", f"{text}: decide in a step, and read its answer")
+        report.add("steps", f"{text}: decide in a step, and read its answer{or_raise('conditions_bytes')}")
 
 
 def _check(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
@@ -134,7 +141,7 @@ def _check_step(report: Report, known: Known, sources: Sources, number: int, ste
 
 def _check_condition(report: Report, known: Known, number: int, step: pb.StepSpec, limits: Limits) -> None:
     field = f"steps[{number}].when"
-    if not check_bytes(report, field, step.when, limits.condition_bytes, "the condition"):
+    if not check_bytes(report, field, step.when, limits.condition_bytes, "the condition", or_raise("condition_bytes")):
         return
     scope = Scope(known.parameters, known.upstream(number), known.numbers, known.mapped[number])
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from penstock_coordinator.core.plan.limits import Limits
+from penstock_coordinator.core.plan.limits import Limits, or_raise
 from penstock_coordinator.core.plan.naming import quoted
 from penstock_coordinator.core.plan.validation.report import Report, member
 
@@ -18,7 +18,8 @@ def check_environment(report: Report, field: str, env: Mapping[str, str], limits
     if not env:
         return
     if len(env) > limits.env:
-        report.add(field, f"there are {len(env):,} variables, past the limit of {limits.env}: remove some")
+        text = f"there are {len(env):,} variables, past the limit of {limits.env}: remove some"
+        report.add(field, text + or_raise("env"))
         return
     size = 0
     for name in sorted(env):
@@ -31,7 +32,8 @@ def check_environment(report: Report, field: str, env: Mapping[str, str], limits
             report.add(place, "the value has a NUL character, which no environment can hold: remove it")
         size += len(name.encode()) + len(value.encode())
     if size > limits.env_bytes:
-        report.add(field, f"the variables have {size:,} bytes, past the limit of {limits.env_bytes:,}: use inputs")
+        text = f"the variables have {size:,} bytes, past the limit of {limits.env_bytes:,}: use inputs"
+        report.add(field, text + or_raise("env_bytes"))
 
 
 def _fault(name: str) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from google.protobuf.struct_pb2 import ListValue, Value
 
 from penstock.v1 import pipeline_pb2 as pb
-from penstock_coordinator.core.plan.limits import Limits
+from penstock_coordinator.core.plan.limits import Limits, or_raise
 from penstock_coordinator.core.plan.naming import quoted, suggestion
 from penstock_coordinator.core.plan.paths import position_of
 from penstock_coordinator.core.plan.validation.known import Known
@@ -34,7 +34,7 @@ class Sources:
         field = f"steps[{number}].inputs"
         if len(step.inputs) > self._limits.inputs:
             text = f"there are {len(step.inputs):,} inputs, past the limit of {self._limits.inputs:,}"
-            self._report.add(field, f"{text}: pass lists or objects")
+            self._report.add(field, f"{text}: pass lists or objects{or_raise('inputs')}")
             return
         names = sorted(step.inputs)
         for name in names:
@@ -133,7 +133,7 @@ class Sources:
         count = len(values.values)
         if count > self._limits.map_items:
             text = f"there are {count:,} items, past the limit of {self._limits.map_items:,}"
-            self._report.add(field, f"{text}: give fewer and larger ones")
+            self._report.add(field, f"{text}: give fewer and larger ones{or_raise('map_items')}")
             return
         whole = Value()
         whole.list_value.CopyFrom(values)
@@ -152,7 +152,7 @@ class Sources:
         self._constant_bytes += size
         if before <= self._limits.constants_bytes < self._constant_bytes:
             text = f"the constants have more than {self._limits.constants_bytes:,} bytes in all"
-            self._report.add(field, f"{text}: keep large ones in a file or a store")
+            self._report.add(field, f"{text}: keep large ones in a file or a store{or_raise('constants_bytes')}")
         fault = value_fault(value, self._limits.nesting)
         if fault is not None:
             self._report.add(field, fault)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from penstock_coordinator.core.plan.limits import Limits
+from penstock_coordinator.core.plan.limits import Limits, or_raise
 from penstock_coordinator.core.plan.naming import NAME, NAME_FORM, quoted
 from penstock_coordinator.core.plan.validation.report import Report, member
 
@@ -39,13 +39,13 @@ def check_description(report: Report, field: str, text: str, limits: Limits) -> 
     check_bytes(report, field, text, limits.description_bytes, "the description")
 
 
-def check_bytes(report: Report, field: str, text: str, limit: int, what: str) -> bool:
+def check_bytes(report: Report, field: str, text: str, limit: int, what: str, other_remedy: str = "") -> bool:
     """Whether the text is within the limit."""
     if len(text) * 4 <= limit:
         return True
     size = len(text.encode())
     if size > limit:
-        report.add(field, f"{what} has {size:,} bytes, past the limit of {limit:,}: shorten it")
+        report.add(field, f"{what} has {size:,} bytes, past the limit of {limit:,}: shorten it{other_remedy}")
     return size <= limit
 
 
@@ -53,7 +53,8 @@ def check_labels(report: Report, field: str, labels: Mapping[str, str], limits: 
     if not labels:
         return
     if len(labels) > limits.labels:
-        report.add(field, f"there are {len(labels):,} labels, past the limit of {limits.labels}: remove some")
+        text = f"there are {len(labels):,} labels, past the limit of {limits.labels}: remove some"
+        report.add(field, text + or_raise("labels"))
         return
     for key in sorted(labels):
         value = labels[key]
