@@ -6,7 +6,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn, ParamSpec
 
 from penstock.authoring.graph import Graph, draw
 from penstock.authoring.pipelines import Pipeline, TemplateUse
@@ -14,6 +14,8 @@ from penstock.authoring.typed_values import TypedValue
 from penstock.errors import DefinitionError
 from penstock.json_values import Json
 from penstock.names import check_name, nearest
+
+P = ParamSpec("P")
 
 _KINDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -32,7 +34,7 @@ class _TemplateBody(Graph):
         self.add()
 
 
-class Template:
+class Template(Generic[P]):
     """A function that returns a pipeline. A call checks the arguments by their annotations and returns the pipeline.
 
     The arguments are kept in the pipeline's specification.
@@ -41,16 +43,16 @@ class Template:
     __name__: str
     __wrapped__: Callable[..., Pipeline]
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[P, Any]) -> None:
         functools.update_wrapper(self, function)
-        self.function = function
+        self.function: Callable[..., Any] = function
         self.name = check_name(function.__name__, "name")
         self._names = _read_names(function, self.name)
 
     def __repr__(self) -> str:
         return f"<template {self.name}>"
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Pipeline:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Pipeline:
         """The pipeline for these arguments. DefinitionError names an argument that is missing, unknown or ill-typed."""
         given = self._by_name(args, kwargs)
         return self._build({name: self._typed(name).of_value(value) for name, value in given.items()})
@@ -117,7 +119,7 @@ class Template:
         return DefinitionError(message, field=field, remedy=remedy)
 
 
-def template(function: Callable[..., Any], /) -> Template:
+def template(function: Callable[P, Pipeline], /) -> Template[P]:
     """Makes a function that returns a pipeline a template: its arguments shape the graph.
 
     Arguments are annotated (any type that pydantic checks; without an annotation any JSON value) and are plain

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import penstock
 from penstock.authoring.pipelines import Pipeline
@@ -124,7 +124,7 @@ def _without_arguments(pipeline: Pipeline, arguments: Mapping[str, str]) -> Pipe
     return pipeline
 
 
-def _choose(file: Path, module: ModuleType, name: str | None, template: bool) -> Pipeline | Template:
+def _choose(file: Path, module: ModuleType, name: str | None, template: bool) -> Pipeline | Template[Any]:
     """`template`: only a template will do, if the name does not say otherwise."""
     found = {attribute: value for attribute, value in vars(module).items() if isinstance(value, Pipeline | Template)}
     if not found:
@@ -145,7 +145,7 @@ def _choose(file: Path, module: ModuleType, name: str | None, template: bool) ->
     return candidates[0]
 
 
-def _named(file: Path, found: dict[str, Pipeline | Template], name: str) -> Pipeline | Template:
+def _named(file: Path, found: dict[str, Pipeline | Template[Any]], name: str) -> Pipeline | Template[Any]:
     if name in found:
         return found[name]
     for each in found.values():

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequenc
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from penstock.authoring.pipelines import Pipeline
+from penstock.authoring.templates import Template
 from penstock.client.bulk import BulkJobs
 from penstock.client.calls import Caller
 from penstock.client.channel import call_metadata, open_channel
@@ -17,6 +18,7 @@ from penstock.client.logs import LogPosition
 from penstock.client.upload import upload_bundle
 from penstock.client.watching import AT_REST, watch_events
 from penstock.errors import (
+    DefinitionError,
     ParameterError,
     RunCancelledError,
     RunFailedError,
@@ -132,6 +134,7 @@ class Client:
 
     async def _prepare(self, pipeline: Pipeline | pipeline_pb2.PipelineSpec) -> pipeline_pb2.PipelineSpec:
         if not isinstance(pipeline, Pipeline):
+            _refuse_template(pipeline)
             return pipeline
         bundle = await asyncio.to_thread(pipeline.build_bundle)
         if bundle is None:
@@ -204,6 +207,7 @@ class Client:
 
         A Python pipeline is created first, and the version that comes of it is the one that runs.
         """
+        _refuse_template(pipeline)
         if isinstance(pipeline, Pipeline):
             version = (await self.create_pipeline(pipeline)).number
         request = start_request(
@@ -227,6 +231,7 @@ class Client:
         version: int = 0,
     ) -> list[RunHandle]:
         """Starts up to 1,000 runs, all or none of them; handles come in the order of the parameter sets."""
+        _refuse_template(pipeline)
         if isinstance(pipeline, Pipeline):
             version = (await self.create_pipeline(pipeline)).number
         sets = list(parameter_sets)
@@ -478,3 +483,10 @@ def _ended_badly(run: run_pb2.Run) -> RunFailedError:
     state = run_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_")
     kind = RunCancelledError if run.state == run_pb2.RUN_STATE_CANCELLED else RunFailedError
     return kind(f"the run {run.id} is {state}" + (f": {run.reason}" if run.reason else ""), run)
+
+
+def _refuse_template(pipeline: Any) -> None:
+    if isinstance(pipeline, Template):
+        raise DefinitionError(
+            f"{pipeline!r} makes pipelines and is none", remedy=f"call it with its arguments: {pipeline.name}(...)"
+        )

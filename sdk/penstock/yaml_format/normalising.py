@@ -31,6 +31,12 @@ _ALIASES = {("penstock.v1.Resources", "memory"): "memory_bytes"}
 # Lists of messages with a name of their own may be written as a mapping from that name.
 _NAMED = frozenset({"penstock.v1.Parameter", "penstock.v1.StepSpec", "penstock.v1.CommandOutput"})
 
+# What the document may say besides the message's fields; it is read before.
+_WRITTEN_BESIDES = {
+    "penstock.v1.PipelineSpec": ("bundle", "kinds", "structure"),
+    "penstock.v1.StepSpec": ("type", "config", "from"),
+}
+
 # What only a template may say of a step.
 TEMPLATE_MEMBERS = frozenset({"for_each", "as", "if", "unless"})
 _TEMPLATE_REMEDY = (
@@ -79,7 +85,7 @@ class Normaliser:
         key_name = _ALIASES.get((descriptor.full_name, key), key)
         field = descriptor.fields_by_name.get(key_name) or descriptor.fields_by_camelcase_name.get(key)
         if field is None:
-            known = set(descriptor.fields_by_name)
+            known = {*descriptor.fields_by_name, *_WRITTEN_BESIDES.get(descriptor.full_name, ())}
             remedy = _TEMPLATE_REMEDY if key in TEMPLATE_MEMBERS else nearest(key, known)
             raise self._document.error("there is no such field", (*path, key), remedy)
         return field

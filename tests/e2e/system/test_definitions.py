@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from penstock import yaml_format
+
 if TYPE_CHECKING:
     from tests.e2e.system.conftest import DevSystem
 
@@ -128,3 +130,20 @@ def last(x: int) -> int:
 def compared(x: int = 1) -> None:
     last(middle.options(name="middle")(first(x)))
 """
+
+
+def complete_documents() -> list[tuple[str, str]]:
+    """Every block of YAML in the documentation that is a whole pipeline."""
+    pages = [*DOCS.glob("*.md"), DOCS.parent / "README.md"]
+    found = [(page.name, block) for page in pages for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.S)]
+    return [(page, block) for page, block in found if re.search(r"^name:", block, re.M)]
+
+
+def test_the_coordinator_accepts_every_document_that_is_printed(system: DevSystem) -> None:
+    documents = complete_documents()
+    assert {page for page, _ in documents} >= {"yaml.md", "templates.md", "stages.md", "README.md"}
+    with system.client() as client:
+        for page, block in documents:
+            spec = yaml_format.load(block)
+            spec.bundle_digest = "0" * 64
+            assert client.validate(spec) == [], (page, block)
