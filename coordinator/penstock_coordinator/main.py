@@ -30,6 +30,7 @@ from penstock_coordinator.adapters.system import SystemClock, SystemIds
 from penstock_coordinator.api.bundle_archive import ArchiveLimits
 from penstock_coordinator.api.health import RECOVERY, Readiness
 from penstock_coordinator.api.server import Backend, CannotListen, CoordinatorServer, EdgeOptions, build_server
+from penstock_coordinator.core.dispatch.fairness import Fairness
 from penstock_coordinator.core.plan.limits import LOWERABLE, RAISABLE, Limits, setting_of
 from penstock_coordinator.core.run.events import UnknownEvent
 from penstock_coordinator.logs import configure_logging
@@ -76,7 +77,7 @@ class Coordinator:
         self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         clock = SystemClock()
         self.supervisor = Supervisor(
-            stores, clock, SystemIds(), name, epoch, settings.lanes, timing(settings), self._fail
+            stores, clock, SystemIds(), name, epoch, settings.lanes, timing(settings), self._fail, fairness(settings)
         )
         self._hub = LogHub(stores.logs, settings.log_buffer_size, settings.max_attempt_log_size)
         self._housekeeping = Housekeeping(self.supervisor, stores.partitions.run_once)
@@ -124,6 +125,14 @@ def timing(settings: Settings) -> Timing:
         max_live_runs=settings.max_live_runs,
         max_watchers=settings.max_watchers,
         max_watchers_of_run=settings.max_watchers_of_run,
+    )
+
+
+def fairness(settings: Settings) -> Fairness:
+    return Fairness(
+        aging=microseconds(settings.priority_aging),
+        label=settings.fairness_label,
+        weights=settings.fairness_weights,
     )
 
 

@@ -19,8 +19,9 @@ from typing import Annotated, Any, Literal
 import platformdirs
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS
 from penstock_coordinator.core.run.spans import spelled
 
 PREFIX = "PENSTOCK_"
@@ -60,8 +61,36 @@ def _database(given: SecretStr) -> SecretStr:
     return given
 
 
+def _label(given: str) -> str:
+    if "=" in given or len(given.encode()) > DEFAULT_LIMITS.label_bytes:
+        raise ValueError("is no key of a label: write for example team")
+    return given
+
+
+def _weights(given: object) -> object:
+    if not isinstance(given, str):
+        return given
+    weights: dict[str, float] = {}
+    for part in given.split(",") if given.strip() else []:
+        value, equals, number = part.strip().rpartition("=")
+        try:
+            weight = float(number) if equals and value else 0.0
+        except ValueError:
+            weight = 0.0
+        if not DEFAULT_LIMITS.least_weight <= weight <= DEFAULT_LIMITS.most_weight:
+            bounds = f"from {DEFAULT_LIMITS.least_weight:g} to {DEFAULT_LIMITS.most_weight:g}"
+            raise ValueError(f"{part.strip()!r} is no value with a weight {bounds}: write for example data=3,web=1")
+        if value in weights:
+            raise ValueError(f"{value!r} has two weights: keep one")
+        weights[value] = weight
+    return weights
+
+
 Span = Annotated[timedelta, BeforeValidator(_span)]
 Address = Annotated[str, AfterValidator(_address)]
+
+
+Weights = Annotated[dict[str, float], NoDecode, BeforeValidator(_weights)]
 
 
 def _bytes(number: int, unit: int) -> ByteSize:
@@ -107,6 +136,21 @@ class Settings(BaseSettings):
         ge=_MIB,
         le=64 * _GIB,
         description="memory for outputs that later steps read; from 1MiB",
+    )
+
+    priority_aging: Span = Field(
+        default=timedelta(minutes=1),
+        ge=timedelta(milliseconds=100),
+        le=timedelta(days=30),
+        description="waiting for so long raises a priority by one; 100ms to 30d",
+    )
+    fairness_label: Annotated[str, AfterValidator(_label)] = Field(
+        default="",
+        description="the run label (for example team) between whose values agents are shared out; empty: none",
+    )
+    fairness_weights: Weights = Field(
+        default_factory=dict,
+        description="shares of values of that label: data=3,web=1; from 0.01 to 100, and 1 for all others",
     )
 
     heartbeat_interval: Span = Field(
@@ -340,6 +384,8 @@ def _shown(value: object) -> str:
             return spelled(microseconds(value)).replace(" ", "").replace("min", "m") if value else "0s"
         case ByteSize():
             return _size(value)
+        case dict():
+            return ",".join(f"{name}={weight:g}" for name, weight in value.items())
         case bool():
             return str(value).lower()
         case _:

@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from penstock_coordinator.api.errors import Violation, invalid, invalid_fields, shown
 from penstock_coordinator.core.plan.naming import NAME, NAME_FORM
+from penstock_coordinator.core.plan.validation.numbers import check_priority, check_weight
 from penstock_coordinator.core.plan.validation.report import Enough, Report
 from penstock_coordinator.core.plan.validation.texts import check_labels
 from penstock_coordinator.core.run.events import WHOLE
@@ -116,9 +117,29 @@ def labels_of(labels: Mapping[str, str], field: str, limits: Limits) -> dict[str
     report = Report()
     with contextlib.suppress(Enough):
         check_labels(report, field, labels, limits)
+    _refuse(report)
+    return dict(labels)
+
+
+def priority_of(priority: int, field: str, limits: Limits) -> int:
+    """As in a specification."""
+    report = Report()
+    check_priority(report, field, priority, limits)
+    _refuse(report)
+    return priority
+
+
+def weight_of(weight: float, field: str, limits: Limits) -> float:
+    """As in a specification: 0 is none."""
+    report = Report()
+    check_weight(report, field, weight, limits)
+    _refuse(report)
+    return weight
+
+
+def _refuse(report: Report) -> None:
     if report.problems:
         raise invalid_fields(Violation(each.field, each.description) for each in report.problems)
-    return dict(labels)
 
 
 def trace_context_of(context: Mapping[str, str], field: str) -> tuple[tuple[str, str], ...]:

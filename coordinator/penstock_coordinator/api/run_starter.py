@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.api.errors import CallError, Violation, invalid, invalid_fields
-from penstock_coordinator.api.fields import count_of, labels_of, name_of, trace_context_of
+from penstock_coordinator.api.fields import count_of, labels_of, name_of, priority_of, trace_context_of, weight_of
 from penstock_coordinator.api.request_ids import first_answer, request_key, same_answer
 from penstock_coordinator.core.plan.parameters import InvalidParameters, bind
-from penstock_coordinator.ports import Repeated
+from penstock_coordinator.ports import Origin, Repeated
 from penstock_coordinator.runtime.views import RunRequest
 
 if TYPE_CHECKING:
     from penstock.v1 import run_service_pb2 as pb
-    from penstock_coordinator.api.versions import VersionFinder
+    from penstock_coordinator.api.versions import Declared, VersionFinder
     from penstock_coordinator.core.plan.limits import Limits
     from penstock_coordinator.ports import RequestKey, RunId, RunIndex, VersionRow
     from penstock_coordinator.runtime.engine import Engine
@@ -96,7 +96,17 @@ class RunStarter:
             labels=tuple(sorted(labels.items())),
             trace_context=trace_context_of(request.trace_context, "trace_context"),
             request=key,
+            origin=_origin(request, declared, self._limits),
         )
+
+
+def _origin(request: pb.StartRunRequest, declared: Declared, limits: Limits) -> Origin:
+    return Origin(
+        priority=priority_of(request.priority, "priority", limits)
+        if request.HasField("priority")
+        else declared.priority,
+        weight=weight_of(request.weight, "weight", limits) or declared.weight,
+    )
 
 
 class _Batch:

@@ -21,6 +21,8 @@ class Declared:
 
     parameters: tuple[Parameter, ...]
     labels: dict[str, str]
+    priority: int
+    weight: float
 
 
 class VersionFinder:
@@ -43,7 +45,12 @@ class VersionFinder:
             row = await self._pipelines.version_by_digest(version.digest)
             assert row is not None, "versions are never removed"
             spec = PipelineSpec.FromString(row.spec)
-            found = self._declared[version.digest] = Declared(tuple(spec.parameters), dict(spec.labels))
+            found = self._declared[version.digest] = Declared(
+                parameters=tuple(spec.parameters),
+                labels=dict(spec.labels),
+                priority=spec.priority,
+                weight=spec.weight or 1.0,
+            )
             if len(self._declared) > KEPT_VERSIONS:
                 self._declared.popitem(last=False)
         else:

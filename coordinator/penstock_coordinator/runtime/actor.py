@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from penstock_coordinator.core.dispatch.tiers import Applicant
 from penstock_coordinator.core.run.decide import decide
 from penstock_coordinator.core.run.events import Event, RunCancelling, RunEnded, StepsLeased, encode
 from penstock_coordinator.core.run.ledger import Ledger
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from penstock_coordinator.core.dispatch.dispatcher import Permit
+    from penstock_coordinator.core.dispatch.fairness import RunShare
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.commands import Command
     from penstock_coordinator.core.run.state import Run
@@ -85,6 +87,7 @@ class Drafts:
 
 class Actor:
     __slots__ = (
+        "_applicants",
         "_supervisor",
         "_waiting_lines",
         "committed_seq",
@@ -103,6 +106,7 @@ class Actor:
         "run",
         "run_id",
         "scheduled",
+        "share",
         "trace_context",
         "watchers",
     )
@@ -116,6 +120,7 @@ class Actor:
         run: Run,
         parameters_json: bytes,
         trace_context: tuple[tuple[str, str], ...],
+        share: RunShare,
         new_run: NewRun | None = None,
     ) -> None:
         self._supervisor = supervisor
@@ -128,6 +133,7 @@ class Actor:
         """Decoded when a grant first needs them."""
         self.environment_json = b""
         self.trace_context = trace_context
+        self.share = share
         self.new_run = new_run
         """The row that the first record will bring with it."""
         self.mail: deque[Mail] = deque()
@@ -138,6 +144,8 @@ class Actor:
         self.deadline: int | None = None
         self.scheduled = False
         self.discarded = False
+        self._applicants: dict[int, Applicant] = {}
+        """Of the lines that the run has waited on, by their positions."""
         self._waiting_lines: set[int] = set()
 
     # --- mail
@@ -226,9 +234,28 @@ class Actor:
                 offer = SlotsOffered(drafts.now, line, permit.session, permit.agent, permit.count)
                 self._apply(offer, permit, drafts)
         for line in lines | self._waiting_lines:
-            demand = run.demand(line)
-            self._supervisor.dispatcher.set_demand(self.run_id, self.plan.lines[line], demand, line)
+            self._wait(line, run.demand(line))
+
+    def _wait(self, line: int, demand: int) -> None:
+        """So many ready step runs wait in the line from now on."""
+        if demand or line in self._waiting_lines:
+            self._supervisor.dispatcher.set_demand(self._applicant(line), demand, self._supervisor.clock.monotonic())
             (self._waiting_lines.add if demand else self._waiting_lines.discard)(line)
+
+    def _applicant(self, line: int) -> Applicant:
+        applicant = self._applicants.get(line)
+        if applicant is None:
+            plan, share = self.plan, self.share
+            applicant = self._applicants[line] = Applicant(
+                self.run_id,
+                line,
+                plan.lines[line],
+                share.priority + plan.priorities[line],
+                share.weight,
+                share.group,
+                share.group_weight,
+            )
+        return applicant
 
     def _settle_permit(self, permit: Permit, events: list[tuple[int, Event]], drafts: Drafts) -> None:
         used = sum(len(event.leases) for _, event in events if type(event) is StepsLeased)
@@ -352,9 +379,8 @@ class Actor:
             for answer in turn.answers:
                 answer.cancel()
         self.in_flight.clear()
-        for line in self._waiting_lines:
-            self._supervisor.dispatcher.set_demand(self.run_id, self.plan.lines[line], 0, line)
-        self._waiting_lines.clear()
+        for line in list(self._waiting_lines):
+            self._wait(line, 0)
         self._bounce()
 
     def _bounce(self) -> None:

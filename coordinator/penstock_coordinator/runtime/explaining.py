@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from penstock_coordinator.core.dispatch.standing import mismatch
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.explain import explain, explain_open, explain_run
 from penstock_coordinator.core.run.explain.situations import (
     AgentSituation,
     KeySituation,
-    Lack,
     LineSituation,
     Reason,
     StepExplanation,
@@ -21,7 +21,6 @@ from penstock_coordinator.runtime.reading import barrier
 from penstock_coordinator.runtime.views import UnknownRun, UnknownStepRun
 
 if TYPE_CHECKING:
-    from penstock_coordinator.core.dispatch.capacity import Capacity
     from penstock_coordinator.core.plan.model import Line, Plan
     from penstock_coordinator.core.run.explain.situations import Outside
     from penstock_coordinator.core.run.state import Run
@@ -57,9 +56,14 @@ class _Surroundings:
         if found is None:
             line = self._actor.plan.lines[position]
             agents = tuple(_situation(session, line) for session in self._supervisor.fleet.sessions())
-            ahead = max(self._supervisor.dispatcher.waiting(line) - self._actor.run.demand(position), 0)
-            found = self._lines[position] = LineSituation(agents, ahead)
+            found = self._lines[position] = LineSituation(agents, self._ahead(line, position))
         return found
+
+    def _ahead(self, line: Line, position: int) -> int:
+        """Nobody comes before a run that is not in the line: it is about to be leased, or to join."""
+        now = self._supervisor.clock.monotonic()
+        standing = self._supervisor.dispatcher.standing(line, self._actor.run_id, position, now)
+        return 0 if standing is None else standing.ahead
 
     def step_key(self, _position: int) -> KeySituation | None:
         return None
@@ -72,26 +76,12 @@ def _situation(session: AgentSession, line: Line) -> AgentSituation:
     capacity = session.capacity
     return AgentSituation(
         agent=capacity.agent,
-        lacks=_lacks(capacity, line),
+        lacks=mismatch(capacity, line),
         draining=session.draining or not capacity.open,
         full=not capacity.room(line),
         leases=capacity.leases,
         slots=capacity.slots,
     )
-
-
-def _lacks(capacity: Capacity, line: Line) -> tuple[Lack, ...]:
-    lacks = [] if line.queue in capacity.queues else [Lack("queue", line.queue, line.queue)]
-    for key, value in line.labels:
-        if capacity.labels.get(key) != value:
-            lacks.append(Lack("label", key, value, capacity.labels.get(key, "")))
-    for name, amount in line.resources:
-        has = capacity.resources.get(name, 0.0)
-        if has < amount:
-            lacks.append(Lack("resource", name, f"{amount:g}", f"{has:g}"))
-    if line.environment:
-        lacks.append(Lack("environment", line.environment, line.environment))
-    return tuple(lacks)
 
 
 async def explain_steps(supervisor: Supervisor, run_id: RunId, step: int | None, item: int) -> RunExplanation:

@@ -32,7 +32,8 @@ async def recover_all(supervisor: Supervisor) -> int:
     for row in rows:
         plan = await supervisor.plans.get(row.version_digest)
         run = await rebuild(supervisor.stores.journal, row.run_id, plan)
-        actor = supervisor.add(row.run_id, plan, run, row.parameters, row.trace_context)
+        share = supervisor.share_of(row.origin, row.labels)
+        actor = supervisor.add(row.run_id, plan, run, row.parameters, row.trace_context, share)
         supervisor.adopt(actor, resume(run))
     return len(rows)
 

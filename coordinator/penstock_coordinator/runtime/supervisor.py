@@ -14,6 +14,7 @@ import structlog
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.dispatch.dispatcher import Dispatcher, Permit
+from penstock_coordinator.core.dispatch.fairness import Fairness, RunShare
 from penstock_coordinator.core.run.commands import (
     AcknowledgeResult,
     AwaitLease,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.ports import Origin
 
 DRAIN_SECONDS = 10.0
 """How long a stop waits for the database; what is not committed then was never acknowledged."""
@@ -90,6 +92,7 @@ class Supervisor:
         lanes: int,
         timing: Timing,
         on_fatal: Callable[[BaseException], None],
+        fairness: Fairness | None = None,
     ) -> None:
         self.stores = stores
         self.clock = clock
@@ -97,7 +100,8 @@ class Supervisor:
         self.coordinator_id = coordinator_id
         self.epoch = epoch
         self.timing = timing
-        self.dispatcher = Dispatcher()
+        self.fairness = fairness or Fairness()
+        self.dispatcher = Dispatcher(self.fairness.aging)
         self.outputs = OutputCache(timing.output_cache_bytes)
         self.plans = PlanCache(stores.pipelines)
         self.fleet = Fleet(self, timing)
@@ -156,8 +160,11 @@ class Supervisor:
             create_time=now,
             owner=self.coordinator_id,
             state=int(RunState.PENDING),
+            origin=request.origin,
         )
-        actor = self.add(run_id, request.plan, Run(request.plan), request.parameters, request.trace_context, new_run)
+        share = self.share_of(request.origin, request.labels)
+        run = Run(request.plan)
+        actor = self.add(run_id, request.plan, run, request.parameters, request.trace_context, share, new_run)
         answer: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
         row = None if request.request is None else RequestRow(request.request, run_id)
         actor.post(Mail(StartRun(now, request.parameters), answer=answer, request=row))
@@ -205,13 +212,18 @@ class Supervisor:
         run: Run,
         parameters: bytes,
         trace_context: tuple[tuple[str, str], ...],
+        share: RunShare,
         new_run: NewRun | None = None,
     ) -> Actor:
         """An actor for a run that has none; `new_run` if the journal does not know it yet."""
         lane = self._lanes[int.from_bytes(run_id[-4:], "big") % len(self._lanes)]
-        actor = Actor(self, lane, run_id, plan, run, parameters, trace_context, new_run)
+        actor = Actor(self, lane, run_id, plan, run, parameters, trace_context, share, new_run)
         self._actors[run_id] = actor
         return actor
+
+    def share_of(self, origin: Origin, labels: Sequence[tuple[str, str]]) -> RunShare:
+        """How a run stands among others that wait for the same agents."""
+        return self.fairness.share(origin.priority, origin.weight, dict(labels))
 
     def adopt(self, actor: Actor, duties: list[Command]) -> None:
         """A run that was read from the journal goes on: first its leases are known again, then the rest is done."""
@@ -291,7 +303,7 @@ class Supervisor:
 
     def _offer(self) -> None:
         self._pump_scheduled = False
-        for offer in self.dispatcher.offers():
+        for offer in self.dispatcher.offers(self.clock.monotonic()):
             actor = self._actors.get(offer.run_id)
             permit = offer.permit
             if actor is None:
@@ -353,7 +365,7 @@ class Supervisor:
             return
         if not run.seq or run.at_rest:
             return
-        actor = self.add(old.run_id, old.plan, run, old.parameters_json, old.trace_context)
+        actor = self.add(old.run_id, old.plan, run, old.parameters_json, old.trace_context, old.share)
         actor.watchers = old.watchers
         self.adopt(actor, [duty for duty in resume(run) if not self._holds(actor, duty)])
         for result in results:

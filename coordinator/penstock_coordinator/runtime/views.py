@@ -5,8 +5,10 @@ Instants are microseconds since 1970 (UTC), spans microseconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from penstock_coordinator.ports import Origin
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
@@ -25,6 +27,7 @@ class RunRequest:
     labels: tuple[tuple[str, str], ...]
     trace_context: tuple[tuple[str, str], ...]
     request: RequestKey | None
+    origin: Origin = field(default_factory=Origin)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from penstock_coordinator.adapters.memory.stores import MemoryStores
+    from penstock_coordinator.core.dispatch.fairness import Fairness
     from penstock_coordinator.ports import RunId, VersionRow
 
 PATIENCE = 10.0
@@ -104,11 +105,12 @@ class World:
         self.database = MemoryDatabase()
         self._coordinators: list[Coordinator] = []
 
-    async def coordinator(self, **timing: int) -> Coordinator:
+    async def coordinator(self, *, fairness: Fairness | None = None, **timing: int) -> Coordinator:
         stores = memory_stores(self.database, coordinator_id="c1", lanes=2)
         epoch = await stores.incarnations.incarnate("c1", 2)
         fatal: list[BaseException] = []
-        supervisor = Supervisor(stores, SystemClock(), SystemIds(), "c1", epoch, 2, Timing(**timing), fatal.append)
+        clock, settings = SystemClock(), Timing(**timing)
+        supervisor = Supervisor(stores, clock, SystemIds(), "c1", epoch, 2, settings, fatal.append, fairness)
         await supervisor.recover()
         server = grpc.aio.server()
         agent_service_pb2_grpc.add_AgentServiceServicer_to_server(_Edge(supervisor), server)

@@ -90,6 +90,14 @@ def test_every_value_is_shown_as_it_may_be_written() -> None:
     assert all(each.description for each in shown_settings(settings))
 
 
+def test_weights_are_written_as_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_FAIRNESS_WEIGHTS", "data=3, web=0.5,a=b=2")
+    settings = load_settings()
+    assert settings.fairness_weights == {"data": 3.0, "web": 0.5, "a=b": 2.0}
+    shown = next(each.value for each in shown_settings(settings) if each.name == "fairness_weights")
+    assert load_settings({"fairness_weights": shown}) == settings
+
+
 @pytest.mark.parametrize(
     ("name", "value", "remedy"),
     [
@@ -115,6 +123,13 @@ def test_every_value_is_shown_as_it_may_be_written() -> None:
         ("max_nesting", "29", "1 to 28"),
         ("max_message_size", "65MiB", "1MiB to 64MiB"),
         ("max_message_size", "32MiB", "PENSTOCK_MAX_SPEC_SIZE"),
+        ("priority_aging", "0s", "100ms to 30d"),
+        ("fairness_label", "a=b", "for example team"),
+        ("fairness_weights", "data", "data=3,web=1"),
+        ("fairness_weights", "data=many", "data=3,web=1"),
+        ("fairness_weights", "data=0", "from 0.01 to 100"),
+        ("fairness_weights", "data=nan", "from 0.01 to 100"),
+        ("fairness_weights", "data=1,data=2", "two weights"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_remedy(

@@ -23,7 +23,7 @@ from penstock_coordinator.core.run.events import Outcome
 from penstock_coordinator.core.run.messages import AttemptReport
 from penstock_coordinator.core.run.state import Run, StepCounts
 from penstock_coordinator.core.run.states import RunState, StepState
-from penstock_coordinator.ports import AgentRow, RunRow
+from penstock_coordinator.ports import AgentRow, Origin, RunRow
 from penstock_coordinator.runtime.views import AgentView, AttemptView, FailureView, RunView, StepRunView
 
 RUN_ID = bytes(range(16))
@@ -56,6 +56,7 @@ def row(**changes: Any) -> RunRow:
         "end_time": None,
         "summary": None,
         "last_seq": 12,
+        "origin": Origin(priority=-5, weight=2.5),
     }
     return RunRow(**{**fields, **changes})
 
@@ -89,6 +90,8 @@ def test_a_run_is_encoded_whole() -> None:
         "stepCounts": {name: str(number) for name, number in zip(_camel(StepCounts._fields), COUNTS, strict=True)},
         "lastEvent": "12",
         "generation": 1,
+        "priority": -5,
+        "weight": 2.5,
     }
 
 

@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from penstock_coordinator.core.dispatch.capacity import Capacity
 from penstock_coordinator.core.dispatch.dispatcher import Dispatcher, Permit
+from penstock_coordinator.core.dispatch.tiers import Applicant
 from penstock_coordinator.core.plan.model import Line
 
 DEFAULT = Line("default")
@@ -22,6 +23,10 @@ def capacity(session: int, limit: int, **settings: object) -> Capacity:
     made = Capacity(session=session, agent=f"agent-{session}", **fields)  # type: ignore[arg-type]  # a test's shorthand
     made.grant_limit = limit
     return made
+
+
+def applicant(run: bytes, line: Line = DEFAULT) -> Applicant:
+    return Applicant(run, 0, line, priority=0)
 
 
 def total(permits: list[Permit]) -> int:
@@ -72,10 +77,10 @@ def test_resources_are_free_again_when_the_lease_ends() -> None:
     dispatcher.add_session(session)
     assert total(dispatcher.reserve(GPU, 2)) == 1
     session.grant()
-    dispatcher.set_demand(b"r", GPU, 1)
+    dispatcher.set_demand(applicant(b"r", GPU), 1, 0)
     session.end(GPU)
     dispatcher.made_room(1)
-    (offer,) = dispatcher.offers()
+    (offer,) = dispatcher.offers(0)
     assert offer.permit.count == 1
 
 
@@ -88,15 +93,15 @@ def test_thirds_of_a_core_add_up_to_a_core() -> None:
 
 def test_those_who_wait_take_turns_whatever_their_size() -> None:
     dispatcher = Dispatcher()
-    dispatcher.set_demand(b"big", DEFAULT, 1000)
-    dispatcher.set_demand(b"small", DEFAULT, 2)
+    dispatcher.set_demand(applicant(b"big"), 1000, 0)
+    dispatcher.set_demand(applicant(b"small"), 2, 0)
     session = capacity(1, 0)
     dispatcher.add_session(session)
     served: list[bytes] = []
     for limit in range(1, 8):
         session.grant_limit = limit
         dispatcher.made_room(1)
-        for offer in dispatcher.offers():
+        for offer in dispatcher.offers(0):
             assert offer.permit.count == 1
             served.append(offer.run_id)
     assert served.count(b"small") == 2
@@ -107,17 +112,17 @@ def test_a_newcomer_cannot_have_saved_up() -> None:
     dispatcher = Dispatcher()
     session = capacity(1, 0)
     dispatcher.add_session(session)
-    dispatcher.set_demand(b"old", DEFAULT, 100)
+    dispatcher.set_demand(applicant(b"old"), 100, 0)
     for limit in range(1, 51):
         session.grant_limit = limit
         dispatcher.made_room(1)
-        dispatcher.offers()
-    dispatcher.set_demand(b"new", DEFAULT, 100)
+        dispatcher.offers(0)
+    dispatcher.set_demand(applicant(b"new"), 100, 0)
     served = []
     for limit in range(51, 71):
         session.grant_limit = limit
         dispatcher.made_room(1)
-        served += [offer.run_id for offer in dispatcher.offers()]
+        served += [offer.run_id for offer in dispatcher.offers(0)]
     assert 8 <= served.count(b"old") <= 12
 
 
@@ -134,12 +139,21 @@ def test_a_thousand_forgotten_lines_do_not_pile_up() -> None:
     dispatcher = Dispatcher()
     dispatcher.add_session(capacity(1, 5))
     for number in range(3_000):
-        dispatcher.set_demand(b"r", Line("default", labels=(("k", str(number)),)), 1)
-        dispatcher.set_demand(b"r", Line("default", labels=(("k", str(number)),)), 0)
+        only = applicant(b"r", Line("default", labels=(("k", str(number)),)))
+        dispatcher.set_demand(only, 1, 0)
+        dispatcher.set_demand(only, 0, 0)
     assert len(dispatcher._lines) <= 1_001
 
 
-LINES = [DEFAULT, GPU, EU]
+POSITIONS = [(DEFAULT, 0), (GPU, 0), (EU, 0), (DEFAULT, 3)]
+"""Of the plan of each run: a line, and the priority of its steps."""
+
+
+def machine_applicant(run: bytes, position: int) -> Applicant:
+    line, priority = POSITIONS[position]
+    if run == b"d":
+        return Applicant(run, position, line, priority + 2, 4.0, "team", 2.0)
+    return Applicant(run, position, line, priority, 1.0 + run[0] % 3, None)
 
 
 class DispatchMachine(RuleBasedStateMachine):
@@ -151,8 +165,13 @@ class DispatchMachine(RuleBasedStateMachine):
         self.sessions: dict[int, Capacity] = {}
         self.leases: list[tuple[int, Line]] = []
         self.held: list[Permit] = []
-        self.demand: dict[tuple[bytes, Line], int] = {}
+        self.demand: dict[tuple[bytes, int], int] = {}
+        self.now = 0
         self.epoch = 0
+
+    @rule(span=st.integers(1, 200))
+    def time_passes(self, span: int) -> None:
+        self.now += span * 1_000_000
 
     @rule(limit=st.integers(0, 6), gpu=st.integers(0, 2), eu=st.booleans())
     def session_comes(self, limit: int, gpu: int, eu: bool) -> None:
@@ -179,13 +198,13 @@ class DispatchMachine(RuleBasedStateMachine):
         self.dispatcher.made_room(epoch)
         self.carry()
 
-    @rule(run=st.sampled_from([b"a", b"b", b"c"]), line=st.sampled_from(LINES), want=st.integers(1, 6))
-    def run_has_ready_steps(self, run: bytes, line: Line, want: int) -> None:
-        permits = self.dispatcher.reserve(line, want)
+    @rule(run=st.sampled_from([b"a", b"b", b"c", b"d"]), position=st.integers(0, 3), want=st.integers(0, 6))
+    def run_has_ready_steps(self, run: bytes, position: int, want: int) -> None:
+        permits = self.dispatcher.reserve(POSITIONS[position][0], want) if want else []
         assert total(permits) <= want
         self.held += permits
-        self.demand[run, line] = want - total(permits)
-        self.dispatcher.set_demand(run, line, want - total(permits))
+        self.demand[run, position] = want - total(permits)
+        self.dispatcher.set_demand(machine_applicant(run, position), want - total(permits), self.now)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
@@ -207,9 +226,10 @@ class DispatchMachine(RuleBasedStateMachine):
         self.carry()
 
     def carry(self) -> None:
-        for offer in self.dispatcher.offers():
-            assert self.demand[offer.run_id, offer.permit.line] >= offer.permit.count > 0
-            self.demand[offer.run_id, offer.permit.line] -= offer.permit.count
+        for offer in self.dispatcher.offers(self.now):
+            assert POSITIONS[offer.position][0] == offer.permit.line
+            assert self.demand[offer.run_id, offer.position] >= offer.permit.count > 0
+            self.demand[offer.run_id, offer.position] -= offer.permit.count
             self.held.append(offer.permit)
 
     @invariant()
@@ -223,9 +243,25 @@ class DispatchMachine(RuleBasedStateMachine):
 
     @invariant()
     def nobody_waits_beside_free_room(self) -> None:
-        for (_, line), waiting in self.demand.items():
+        for (_, position), waiting in self.demand.items():
+            line = POSITIONS[position][0]
             if waiting:
                 assert all(not session.serves(line) or not session.room(line) for session in self.sessions.values())
+
+    @invariant()
+    def the_line_knows_who_waits(self) -> None:
+        for line in (DEFAULT, GPU, EU):
+            waiting = sum(demand for (_, position), demand in self.demand.items() if POSITIONS[position][0] == line)
+            assert self.dispatcher.waiting(line) == waiting
+
+    @invariant()
+    def those_who_wait_stand_somewhere(self) -> None:
+        for (run, position), demand in self.demand.items():
+            line = POSITIONS[position][0]
+            found = self.dispatcher.standing(line, run, position, self.now)
+            assert (found is not None) == (demand > 0)
+            if found is not None:
+                assert 0 <= found.ahead <= self.dispatcher.waiting(line) - 1
 
 
 TestDispatch = DispatchMachine.TestCase

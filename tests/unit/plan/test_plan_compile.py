@@ -170,6 +170,13 @@ def test_equal_parts_are_one_object() -> None:
     assert first.env is second.env
 
 
+def test_steps_of_different_priorities_have_positions_of_their_own() -> None:
+    plan = compiled({"steps": [function(f"s{n}", priority=priority) for n, priority in enumerate((0, 7, 0, -3))]})
+    assert [step.line for step in plan.steps] == [0, 1, 0, 2]
+    assert plan.priorities == (0, 7, -3)
+    assert plan.lines[0] is plan.lines[1] is plan.lines[2]
+
+
 def test_a_chain_of_100_000_compiles() -> None:
     plan = compile_plan(chain(100_000), "d")
     assert plan.steps[-1].upstream == (99_998,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -380,6 +381,12 @@ BAD: list[tuple[str, Change, str, str]] = [
     ("grace", lambda s: s.stop_grace.CopyFrom(span(3601)), "stop_grace", "use at most 3,600 s"),
     ("grace", lambda s: s.stop_grace.CopyFrom(span(0, -1)), "stop_grace", "negative"),
     ("parallel", lambda s: setattr(s, "max_parallel", -1), "max_parallel", "-1 is negative"),
+    ("priority", lambda s: setattr(s, "priority", 1_001), "priority", "use a number from -1,000 to 1,000"),
+    ("low priority", lambda s: setattr(s, "priority", -1_001), "priority", "use a number from -1,000 to 1,000"),
+    ("step's priority", lambda s: setattr(s.steps[A], "priority", 1_001), "steps[0].priority", "1,001 is no priority"),
+    ("weight", lambda s: setattr(s, "weight", 100.5), "weight", "use a number from 0.01 to 100, or leave it out"),
+    ("small weight", lambda s: setattr(s, "weight", 0.001), "weight", "0.001 is no weight"),
+    ("no number", lambda s: setattr(s, "weight", math.nan), "weight", "nan is no weight"),
     ("cpu", lambda s: setattr(s.steps[A].resources, "cpu", -0.5), "steps[0].resources.cpu", "negative"),
     ("cpu", lambda s: setattr(s.steps[A].resources, "cpu", float("nan")), "steps[0].resources.cpu", "no amount"),
     ("gpu", lambda s: setattr(s.defaults.resources, "gpu", float("inf")), "defaults.resources.gpu", "no amount"),

@@ -87,6 +87,7 @@ def build(
         bundle_digest="",
         steps=steps,
         lines=tuple(Line(queue) for queue, _ in lines),
+        priorities=(0,) * len(lines),
         numbers=numbers,
         timeout=timeout,
         max_parallel=max_parallel,

@@ -54,6 +54,8 @@ def _row(row: RunRow) -> run_pb2.Run:
         start_time=known_instant(row.start_time),
         end_time=known_instant(row.end_time),
         generation=1,
+        priority=row.origin.priority,
+        weight=row.origin.weight,
     )
 
 

@@ -1,5 +1,8 @@
 """Which run is offered which session's room.
 
+On one line those who wait come in the order of `lines`. A session may serve several lines: then the line goes first on
+which somebody waits with the highest effective priority, and of equal ones the line that was served longest ago.
+
 There is never a line on which a run waits while a session that serves it has room: whoever makes room or demand calls
 `offers` or `reserve` before anything else happens. So a run that has just become ready may take room at once, in its
 own turn, without passing anybody who waits.
@@ -10,23 +13,24 @@ the meantime, so each place is given away once.
 
 from __future__ import annotations
 
-from collections import deque
+import heapq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from penstock_coordinator.core.dispatch.fairness import Fairness
 from penstock_coordinator.core.dispatch.lines import LineQueue
+from penstock_coordinator.core.dispatch.standing import Standing, standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from penstock_coordinator.core.dispatch.capacity import Capacity
+    from penstock_coordinator.core.dispatch.tiers import Applicant
     from penstock_coordinator.core.plan.model import Line
 
 CANDIDATES = 4
 """How many sessions are compared for one place: a look at a few finds a lightly loaded one nearly as well as a look at
 all, and costs the same with a thousand sessions as with four."""
-
-
 MANY_LINES = 1_000
 """From so many lines on, those that nobody waits on are forgotten: they are made again when they are asked for."""
 
@@ -47,17 +51,25 @@ class Offer:
 
     run_id: bytes
     position: int
-    """In the lines of the run's plan: several may have the same line."""
+    """In the run's plan, of the line that the permit is for."""
     permit: Permit
 
 
 class Dispatcher:
-    """Sessions, lines, and who waits. Pure: the caller carries offers to the runs."""
+    """Sessions, lines, and who waits. Pure: the caller carries offers to the runs, and says what time it is.
 
-    def __init__(self) -> None:
+    Instants are microseconds of one clock that never goes back.
+    """
+
+    def __init__(self, aging: int = Fairness().aging) -> None:
+        self._aging = aging
         self._lines: dict[Line, LineQueue] = {}
+        self._waited: dict[Line, LineQueue] = {}
+        """Those on which somebody waits."""
         self._sessions: dict[int, Capacity] = {}
-        self._dirty: deque[Capacity] = deque()
+        self._dirty: dict[int, Capacity] = {}
+        """Sessions that may have room that nobody was offered."""
+        self._turns = 0
 
     # --- sessions
 
@@ -74,6 +86,7 @@ class Dispatcher:
         if capacity is None:
             return
         capacity.open = False
+        self._dirty.pop(session, None)
         for queue in self._lines.values():
             queue.sessions.pop(session, None)
 
@@ -89,13 +102,22 @@ class Dispatcher:
     # --- runs
 
     def reserve(self, line: Line, want: int) -> list[Permit]:
-        """Room for up to `want` leases, for a run in its own turn, spread over the sessions that have some."""
-        return list(self._take(self._queue(line), want))
+        """Room for up to `want` leases, for a run in its own turn, spread over the sessions that have some. None while
+        others wait on the line: who makes room offers it to them a moment later, and the run comes after them."""
+        queue = self._queue(line)
+        return [] if queue.entries else list(self._take(queue, want))
 
-    def set_demand(self, run_id: bytes, line: Line, demand: int, position: int = 0) -> None:
-        """So many ready step runs at this position of the run's plan found no room."""
-        if demand or line in self._lines:
-            self._queue(line).set_demand(run_id, position, demand)
+    def set_demand(self, applicant: Applicant, demand: int, now: int) -> None:
+        """So many ready step runs of the applicant found no room; 0: it waits no longer."""
+        queue = self._lines.get(applicant.line)
+        if queue is None:
+            if not demand:
+                return
+            queue = self._queue(applicant.line)
+        waited = bool(queue.entries)
+        queue.set_demand(applicant, demand, now)
+        if waited is not bool(queue.entries):
+            self._note_waited(queue)
 
     def give_back(self, permit: Permit, count: int) -> None:
         """Of the permit, so many places were not used."""
@@ -104,20 +126,30 @@ class Dispatcher:
             capacity.take_back(permit.line, count)
             self._touch(capacity)
 
-    def offers(self) -> list[Offer]:
+    def offers(self, now: int) -> list[Offer]:
         """What those who wait are to be offered, now that there is room. Each permit is the run's already."""
-        made: list[Offer] = []
+        given: dict[tuple[bytes, int, int], Offer] = {}
         while self._dirty:
-            capacity = self._dirty.popleft()
-            for queue in self._lines.values():
-                if queue.entries and capacity.session in queue.sessions:
-                    made.extend(self._serve(queue))
-        return made
+            _, capacity = self._dirty.popitem()
+            for offer in self._share_out(capacity, now):
+                key = (offer.run_id, offer.position, offer.permit.session)
+                before = given.get(key)
+                given[key] = offer if before is None else _together(before, offer)
+        return list(given.values())
+
+    # --- what explains
 
     def waiting(self, line: Line) -> int:
         """How many places are waited for on the line."""
-        queue = self._lines.get(line)
+        queue = self._waited.get(line)
         return sum(entry.demand for entry in queue.entries.values()) if queue else 0
+
+    def standing(self, line: Line, run_id: bytes, position: int, now: int) -> Standing | None:
+        """How the run's steps at this position of its plan stand on their line; None if they do not wait. Takes time
+        by the number of those who wait there."""
+        queue = self._waited.get(line)
+        entry = queue.entries.get((run_id, position)) if queue is not None else None
+        return None if queue is None or entry is None else standing(queue, entry, now)
 
     # --- inside
 
@@ -126,7 +158,7 @@ class Dispatcher:
         if queue is None:
             if len(self._lines) >= MANY_LINES:
                 self._forget_idle_lines()
-            queue = self._lines[line] = LineQueue(line)
+            queue = self._lines[line] = LineQueue(line, self._aging)
             for capacity in self._sessions.values():
                 if capacity.serves(line):
                     queue.sessions[capacity.session] = capacity
@@ -139,8 +171,14 @@ class Dispatcher:
             for capacity in queue.ring:
                 capacity.ringed.discard(queue.line)
 
+    def _note_waited(self, queue: LineQueue) -> None:
+        if queue.entries:
+            self._waited[queue.line] = queue
+        else:
+            self._waited.pop(queue.line, None)
+
     def _touch(self, capacity: Capacity) -> None:
-        self._dirty.append(capacity)
+        self._dirty[capacity.session] = capacity
         for queue in self._lines.values():
             if capacity.session in queue.sessions:
                 self._ring(queue, capacity)
@@ -151,17 +189,33 @@ class Dispatcher:
             capacity.ringed.add(queue.line)
             queue.ring.append(capacity)
 
-    def _serve(self, queue: LineQueue) -> Iterator[Offer]:
-        while (entry := queue.head()) is not None:
-            # One place at a time would be fairest, and a turn per place: a share of what there is comes close.
-            share = max(1, entry.demand // max(1, len(queue.entries)))
-            permits = list(self._take(queue, min(entry.demand, share)))
-            if not permits:
-                return
-            run_id, position = entry.run_id, entry.position
-            queue.serve(entry, sum(permit.count for permit in permits))
-            for permit in permits:
-                yield Offer(run_id, position, permit)
+    def _share_out(self, capacity: Capacity, now: int) -> Iterator[Offer]:
+        """Give the session's room away, the best line first."""
+        queues = [queue for queue in self._waited.values() if capacity.session in queue.sessions]
+        best = [(queue.best_score, queue.turn, number) for number, queue in enumerate(queues)]
+        heapq.heapify(best)
+        while best:
+            _, _, number = best[0]
+            queue = queues[number]
+            yield from (offers := self._serve(queue, now, alone=len(best) == 1))
+            if offers and queue.entries:
+                heapq.heapreplace(best, (queue.best_score, queue.turn, number))
+            else:
+                heapq.heappop(best)
+
+    def _serve(self, queue: LineQueue, now: int, *, alone: bool) -> list[Offer]:
+        """One turn of whoever is next; empty if there is no room. One place is a turn, unless nobody else waits."""
+        entry = queue.next()
+        assert entry is not None
+        want = entry.demand if alone and len(queue.entries) == 1 else 1
+        permits = list(self._take(queue, want))
+        if permits:
+            self._turns += 1
+            queue.turn = self._turns
+            queue.serve(entry, sum(permit.count for permit in permits), now)
+            if not queue.entries:
+                self._note_waited(queue)
+        return [Offer(entry.applicant.run_id, entry.applicant.position, permit) for permit in permits]
 
     def _take(self, queue: LineQueue, want: int) -> Iterator[Permit]:
         while want > 0:
@@ -193,3 +247,10 @@ class Dispatcher:
             if best is None or load < least:
                 best, least = capacity, load
         return best
+
+
+def _together(one: Offer, other: Offer) -> Offer:
+    """Two offers to the same applicant of the same session's room."""
+    permit = one.permit
+    count = permit.count + other.permit.count
+    return Offer(one.run_id, one.position, Permit(permit.session, permit.agent, permit.line, count))

@@ -1,81 +1,148 @@
 """Who waits for the agents of one line, in which order.
 
-A line holds one entry per run (of each position of its plan that has the line), ordered by virtual time: a run that was
-given n places has moved n ahead of those that were given none, so that a run with ten thousand ready steps and a run
-with one take turns. A newcomer starts at the time of whoever was served last, so that nobody can save up.
+An entry is served before those of a lower effective priority: its own and one more for each `aging` that it has waited
+since it was last given a place. Written as the instant `since - priority * aging`, its score, that order does not
+change with time: nothing has to be moved when somebody grows older, and the earliest score is the highest effective
+priority.
+
+Entries of the same priority take weighted turns (see `tiers`), whoever of them has waited longer: with steps that take
+hours the order of waiting alone would be all that counts, and weights nothing. Age counts between priorities: of two
+tiers that wait, whoever is served comes before all of the other tier. If that is not so for the one whose turn it is,
+the oldest of its tier is served.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from penstock_coordinator.core.dispatch.tiers import Applicant, Tier, Waiting
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.dispatch.capacity import Capacity
     from penstock_coordinator.core.plan.model import Line
 
-
-@dataclass(slots=True)
-class Waiting:
-    """A run that waits on a line for `demand` places."""
-
-    run_id: bytes
-    position: int
-    """In the lines of the run's plan."""
-    demand: int
-    time: int
+EntryKey = tuple[bytes, int]
+"""The run, and the position in its plan's lines."""
 
 
-@dataclass(slots=True)
 class LineQueue:
-    """The runs that wait on one line, and the sessions that can serve it."""
+    """The entries that wait on one line, and the sessions that can serve it."""
 
-    line: Line
-    entries: dict[tuple[bytes, int], Waiting] = field(default_factory=dict)
-    """By run and position."""
-    order: list[tuple[int, int, tuple[bytes, int]]] = field(default_factory=list)
-    """A heap of (virtual time, arrival, entry); entries that moved on or left are skipped when they come up."""
-    clock: int = 0
-    arrivals: int = 0
-    sessions: dict[int, Capacity] = field(default_factory=dict)
-    ring: deque[Capacity] = field(default_factory=deque)
-    """Sessions that may have room; one without is dropped when it comes up."""
+    __slots__ = ("_aging", "_best", "_tiers", "entries", "line", "ring", "sessions", "turn")
 
-    def set_demand(self, run_id: bytes, position: int, demand: int) -> None:
-        """A run waits for so many places from now on; 0 takes it out."""
-        entry = self.entries.get((run_id, position))
-        if entry is not None:
+    def __init__(self, line: Line, aging: int) -> None:
+        self.line = line
+        self.entries: dict[EntryKey, Waiting] = {}
+        self.sessions: dict[int, Capacity] = {}
+        self.ring: deque[Capacity] = deque()
+        """Sessions that may have room; one without is dropped when it comes up."""
+        self.turn = 0
+        """Rises with each place that is given, over all lines: the line that was served longest ago has the least."""
+        self._aging = aging
+        self._tiers: dict[int, Tier] = {}
+        self._best: list[tuple[int, int]] = []
+        """A heap of (score of the oldest, priority) over the tiers; former scores are passed over."""
+
+    def set_demand(self, applicant: Applicant, demand: int, now: int) -> None:
+        """The applicant waits for so many places from now on; 0 takes it out. Its waiting began when it came."""
+        key = (applicant.run_id, applicant.position)
+        entry = self.entries.get(key)
+        if entry is None:
             if demand:
-                entry.demand = demand
-            else:
-                del self.entries[run_id, position]
+                self._add(key, Waiting(applicant, demand, now))
         elif demand:
-            entry = self.entries[run_id, position] = Waiting(run_id, position, demand, self.clock)
-            self._push(entry)
+            entry.demand = demand
+        else:
+            self._remove(key, entry)
 
-    def head(self) -> Waiting | None:
+    def next(self) -> Waiting | None:
         """Who is served next."""
-        while self.order:
-            time, _, key = self.order[0]
-            entry = self.entries.get(key)
-            if entry is not None and entry.time == time:
-                return entry
-            heapq.heappop(self.order)
-        return None
+        if not self.entries:
+            return None
+        if len(self._tiers) == 1:
+            (tier,) = self._tiers.values()
+            return tier.head()
+        tier, rival = self._leaders()
+        head = tier.head()
+        return head if self.score(head) <= rival else tier.oldest()
 
-    def serve(self, entry: Waiting, count: int) -> None:
-        """The head is given `count` places; it waits for the rest behind those who were given less."""
-        heapq.heappop(self.order)
-        self.clock = entry.time
-        entry.demand -= count
-        if entry.demand <= 0:
-            del self.entries[entry.run_id, entry.position]
+    def serve(self, entry: Waiting, count: int, now: int) -> None:
+        """The entry is given `count` places; for the rest it waits anew."""
+        tier = self._tiers[entry.applicant.priority]
+        tier.charge(entry, count)
+        if count >= entry.demand:
+            self._remove((entry.applicant.run_id, entry.applicant.position), entry)
             return
-        entry.time += count
-        self._push(entry)
+        entry.demand -= count
+        if entry.since != now:
+            entry.since = now
+            tier.note_since(entry)
+            self._rescore(tier)
 
-    def _push(self, entry: Waiting) -> None:
-        self.arrivals += 1
-        heapq.heappush(self.order, (entry.time, self.arrivals, (entry.run_id, entry.position)))
+    def score(self, entry: Waiting) -> int:
+        """Earlier is of higher effective priority, at any time."""
+        return entry.since - entry.applicant.priority * self._aging
+
+    @property
+    def best_score(self) -> int:
+        """Of all who wait. There must be somebody."""
+        return self._top()[0]
+
+    def effective_priority(self, entry: Waiting, now: int) -> int:
+        return entry.applicant.priority + max(now - entry.since, 0) // self._aging
+
+    def score_if_served(self, entry: Waiting, now: int) -> int:
+        """The entry's score after a place that it is given now."""
+        return now - entry.applicant.priority * self._aging
+
+    def tier_of(self, entry: Waiting) -> Tier:
+        return self._tiers[entry.applicant.priority]
+
+    # --- tiers
+
+    def _add(self, key: EntryKey, entry: Waiting) -> None:
+        self.entries[key] = entry
+        priority = entry.applicant.priority
+        tier = self._tiers.get(priority)
+        if tier is None:
+            tier = self._tiers[priority] = Tier(priority)
+            tier.score = self.score(entry)
+            heapq.heappush(self._best, (tier.score, priority))
+        tier.add(entry)
+
+    def _remove(self, key: EntryKey, entry: Waiting) -> None:
+        del self.entries[key]
+        tier = self._tiers[entry.applicant.priority]
+        tier.remove(entry)
+        if tier.size:
+            self._rescore(tier)
+        else:
+            del self._tiers[tier.priority]
+
+    def _rescore(self, tier: Tier) -> None:
+        score = self.score(tier.oldest())
+        if score == tier.score:
+            return
+        tier.score = score
+        heapq.heappush(self._best, (score, tier.priority))
+        if len(self._best) > 2 * len(self._tiers) + 16:
+            self._best = [(one.score, one.priority) for one in self._tiers.values()]
+            heapq.heapify(self._best)
+
+    def _top(self) -> tuple[int, int]:
+        """The best tier's score and priority."""
+        best = self._best
+        while (tier := self._tiers.get(best[0][1])) is None or tier.score != best[0][0]:
+            heapq.heappop(best)
+        return best[0]
+
+    def _leaders(self) -> tuple[Tier, int]:
+        """The best tier, and the score of the next one. There are at least two."""
+        top = self._top()
+        heapq.heappop(self._best)
+        while (rival := self._top())[1] == top[1]:
+            heapq.heappop(self._best)
+        heapq.heappush(self._best, top)
+        return self._tiers[top[1]], rival[0]

@@ -65,7 +65,7 @@ class _Compiler:
         self._digest = digest
         self._numbers = {step.name: number for number, step in enumerate(spec.steps)}
         self._mapped = [step.HasField("map") for step in spec.steps]
-        self._lines: dict[tuple[Line, Concurrency | None], int] = {}
+        self._lines: dict[tuple[Line, int, Concurrency | None], int] = {}
         self._known: dict[Hashable, Hashable] = {}
         self._read: dict[tuple[object, bytes], object] = {}
         self._defaults = _Defaults(spec.defaults)
@@ -88,7 +88,8 @@ class _Compiler:
             pipeline=spec.name,
             bundle_digest=spec.bundle_digest,
             steps=steps,
-            lines=tuple(line for line, _ in self._lines),
+            lines=tuple(line for line, _, _ in self._lines),
+            priorities=tuple(priority for _, priority, _ in self._lines),
             numbers=self._numbers,
             timeout=microseconds(spec.timeout) if spec.HasField("timeout") else None,
             max_parallel=spec.max_parallel,
@@ -97,7 +98,7 @@ class _Compiler:
             cleanup_roots=tuple(step.number for step in steps if step.cleanup and not step.upstream),
             concurrency=self._concurrency(spec),
             max_active_runs=spec.max_active_runs,
-            limited={at: found for (_, found), at in self._lines.items() if found is not None},
+            limited={at: found for (_, _, found), at in self._lines.items() if found is not None},
         )
 
     def _same(self, value: _T) -> _T:
@@ -194,7 +195,8 @@ class _Compiler:
             if step.HasField("resources")
             else self._defaults.resources,
         )
-        return self._lines.setdefault((line, concurrency), len(self._lines))
+        key = (self._same(line), step.priority, concurrency)
+        return self._lines.setdefault(key, len(self._lines))
 
 
 @dataclass(frozen=True, slots=True)

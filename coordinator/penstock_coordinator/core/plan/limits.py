@@ -63,6 +63,10 @@ class Limits:
     """Of timeouts and waits."""
     shortest_timeout: int = 1_000
     stop_grace: int = 3_600 * _SECOND
+    priority: int = 1_000
+    """Of a run, and of a step; as much below 0."""
+    least_weight: float = 0.01
+    most_weight: float = 100.0
     function_bytes: int = 512
     """Of a module's name, and of a qualified name."""
     sub_pipeline_depth: int = 16

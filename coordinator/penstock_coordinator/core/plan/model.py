@@ -156,7 +156,7 @@ class Step:
     retry: Retry
     timeouts: Timeouts
     line: int
-    """Position in `Plan.lines`: of steps with an equal line and equal concurrency."""
+    """Position in `Plan.lines`: of steps with an equal line, priority and concurrency."""
     env: tuple[tuple[str, str], ...]
     allow_failure: bool
     cleanup: bool
@@ -175,6 +175,9 @@ class Plan:
     bundle_digest: str
     steps: tuple[Step, ...]
     lines: tuple[Line, ...]
+    """What the steps wait for. Steps with equal lines and another priority or concurrency have another position."""
+    priorities: tuple[int, ...]
+    """Of the steps at each position of `lines`; added to the run's."""
     numbers: dict[str, int]
     """Step numbers by name."""
     timeout: int | None

@@ -13,10 +13,12 @@ from penstock_coordinator.core.plan.validation.environment import check_environm
 from penstock_coordinator.core.plan.validation.graph import check_names_and_cycles
 from penstock_coordinator.core.plan.validation.known import Known
 from penstock_coordinator.core.plan.validation.numbers import (
+    check_priority,
     check_resources,
     check_retry,
     check_span,
     check_timeouts,
+    check_weight,
 )
 from penstock_coordinator.core.plan.validation.report import Enough, Problem, Report
 from penstock_coordinator.core.plan.validation.sources import Sources, path_fault
@@ -95,6 +97,8 @@ def _check_pipeline(report: Report, spec: pb.PipelineSpec, known: Known, limits:
         check_span(report, "timeout", spec.timeout, limits.shortest_timeout, limits.span)
     if spec.max_parallel < 0:
         report.add("max_parallel", f"{spec.max_parallel} is negative: use a number from 1 up, or 0 for no limit")
+    check_priority(report, "priority", spec.priority, limits)
+    check_weight(report, "weight", spec.weight, limits)
     check_labels(report, "labels", spec.labels, limits)
     if spec.HasField("stop_grace"):
         check_span(report, "stop_grace", spec.stop_grace, 0, limits.stop_grace)
@@ -132,6 +136,7 @@ def _check_step(report: Report, known: Known, sources: Sources, number: int, ste
         report.add(f"{field}.trigger_rule", f"{step.trigger_rule} is no trigger rule: use one of the TriggerRule enum")
     if step.HasField("map"):
         sources.check_map(number, step.map)
+    check_priority(report, f"{field}.priority", step.priority, limits)
     if step.when:
         _check_condition(report, known, number, step, limits)
     if step.HasField("concurrency"):

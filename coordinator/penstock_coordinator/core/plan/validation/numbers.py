@@ -113,3 +113,15 @@ def check_amount(report: Report, field: str, amount: float, limits: Limits) -> N
         report.add(field, f"{amount} is negative: use a number from 0 up")
     elif amount > limits.resource_amount:
         report.add(field, f"{amount:g} is past the limit of {limits.resource_amount:g}: use less")
+
+
+def check_priority(report: Report, field: str, priority: int, limits: Limits) -> None:
+    if abs(priority) > limits.priority:
+        report.add(field, f"{priority:,} is no priority: use a number from -{limits.priority:,} to {limits.priority:,}")
+
+
+def check_weight(report: Report, field: str, weight: float, limits: Limits) -> None:
+    """0 is what a field has that is not set."""
+    if weight and not limits.least_weight <= weight <= limits.most_weight:
+        bounds = f"from {limits.least_weight:g} to {limits.most_weight:g}"
+        report.add(field, f"{weight:g} is no weight: use a number {bounds}, or leave it out")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from penstock_coordinator.core.dispatch.standing import Lack
 from penstock_coordinator.core.plan.model import Json, Line
 from penstock_coordinator.core.run.explain.situations import (
     AgentSituation,
-    Lack,
     LineSituation,
     Reason,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from penstock_coordinator.core.dispatch.standing import Lack
 from penstock_coordinator.core.plan.model import Json
 from penstock_coordinator.core.run.states import StepState
 
@@ -15,17 +16,6 @@ class Reason(NamedTuple):
     kind: str
     message: str
     details: dict[str, Json]
-
-
-@dataclass(frozen=True, slots=True)
-class Lack:
-    """What an agent would need to serve a line: `wanted` of `name`, where it has `has` ("" or "0": none)."""
-
-    what: str
-    """queue, label, resource or environment."""
-    name: str
-    wanted: str
-    has: str = ""
 
 
 @dataclass(frozen=True, slots=True)
