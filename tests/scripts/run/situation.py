@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from penstock_coordinator.core.plan.model import Lack
 from penstock_coordinator.core.run.explain.situations import (
     AgentSituation,
     KeyHolder,
     KeySituation,
-    Lack,
     LineSituation,
 )
 

@@ -7,7 +7,8 @@ import math
 import pytest
 
 from penstock_coordinator.core.dispatch.capacity import Capacity
-from penstock_coordinator.core.plan.model import Line
+from penstock_coordinator.core.dispatch.standing import mismatch
+from penstock_coordinator.core.plan.model import Lack, Line
 
 SMALLEST = 5e-324
 
@@ -41,3 +42,17 @@ def test_a_session_that_took_over_more_than_it_has_is_full_also_for_next_to_noth
     full.adopt(line(3.0))
     assert full.room(line(SMALLEST)) == 0
     assert full.room(line(1.0)) == 0
+
+
+def test_what_a_session_lacks_is_named() -> None:
+    has = capacity(2.0)
+    has.labels["zone"] = "us"
+    wanted = Line("gpu", (("disk", "ssd"), ("zone", "eu")), (("cpu", 2.0), ("gpu", 1.5)), "abc")
+    assert mismatch(has, wanted) == (
+        Lack("queue", "gpu", "gpu"),
+        Lack("label", "disk", "ssd"),
+        Lack("label", "zone", "eu", "us"),
+        Lack("resource", "gpu", "1.5", "0"),
+        Lack("environment", "abc", "abc"),
+    )
+    assert mismatch(has, Line("default", (("zone", "us"),), (("cpu", 2.0),))) == ()

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from penstock_coordinator.core.plan.model import Lack
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -13,17 +15,6 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.dispatch.lines import LineQueue
     from penstock_coordinator.core.dispatch.tiers import Tier, Waiting
     from penstock_coordinator.core.plan.model import Line
-
-
-@dataclass(frozen=True, slots=True)
-class Lack:
-    """What an agent would need to serve a line: `wanted` of `name`, where it has `has` ("" or "0": none)."""
-
-    what: str
-    """queue, label, resource or environment."""
-    name: str
-    wanted: str
-    has: str = ""
 
 
 @dataclass(frozen=True, slots=True)

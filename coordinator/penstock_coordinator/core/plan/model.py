@@ -91,6 +91,17 @@ class Concurrency:
 
 
 @dataclass(frozen=True, slots=True)
+class Lack:
+    """What an agent would need to serve a line: `wanted` of `name`, where it has `has` ("" or "0": none)."""
+
+    what: str
+    """queue, label, resource or environment."""
+    name: str
+    wanted: str
+    has: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class FromValue:
     json: bytes
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from penstock_coordinator.core.dispatch.standing import Lack
-from penstock_coordinator.core.plan.model import Json, Line
+from penstock_coordinator.core.plan.model import Json, Lack, Line
 from penstock_coordinator.core.run.explain.situations import (
     AgentSituation,
     LineSituation,

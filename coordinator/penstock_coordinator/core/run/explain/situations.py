@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from penstock_coordinator.core.dispatch.standing import Lack
-from penstock_coordinator.core.plan.model import Json
+from penstock_coordinator.core.plan.model import Json, Lack
 from penstock_coordinator.core.run.states import StepState
 
 
