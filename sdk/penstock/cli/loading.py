@@ -135,7 +135,9 @@ def _choose(file: Path, module: ModuleType, name: str | None, template: bool) ->
     candidates = [each for each in distinct if each.function.__module__ == module.__name__] or distinct
     candidates = [each for each in candidates if isinstance(each, Template)] or candidates if template else candidates
     if len(candidates) > 1:
-        names = [attribute for attribute, each in found.items() if any(each is other for other in candidates)]
+        names = [each.name for each in candidates]
+        if len(set(names)) < len(names):
+            names = [attribute for attribute, each in found.items() if any(each is other for other in candidates)]
         what = "pipelines and templates" if any(isinstance(each, Template) for each in candidates) else "pipelines"
         raise LoadError(
             f"the file defines several {what}: {', '.join(sorted(names))}",

@@ -111,9 +111,10 @@ def _duration(message: Message) -> str:
 
 def _function(message: Message) -> Any:
     action = cast("pipeline_pb2.FunctionAction", message)
-    if ":" in action.module or not action.module or not action.qualname or action.code_digest:
+    if ":" in action.module or "#" in action.qualname or not action.module or not action.qualname:
         return _message(action)
-    return f"{action.module}:{action.qualname}"
+    digest = f"#{action.code_digest}" if action.code_digest else ""
+    return f"{action.module}:{action.qualname}{digest}"
 
 
 def _command(message: Message) -> Any:

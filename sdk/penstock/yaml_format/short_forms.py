@@ -38,10 +38,12 @@ class ShortForms:
     def _function(self, value: Any, path: Path) -> Any:
         if not isinstance(value, str):
             return value
-        module, colon, qualname = value.partition(":")
+        module, colon, named = value.partition(":")
+        qualname, hash_sign, digest = named.partition("#")
         if not (module and colon and qualname):
             raise self._document.error(f"{value!r} names no function", path, "write module:function")
-        return {"module": module, "qualname": qualname}
+        function = {"module": module, "qualname": qualname}
+        return {**function, "code_digest": digest} if hash_sign else function
 
     def _command(self, value: Any, _path: Path) -> Any:
         if isinstance(value, str):

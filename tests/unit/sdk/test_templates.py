@@ -204,9 +204,11 @@ def test_a_file_with_templates_and_pipelines(tmp_path: Path) -> None:
     file.write_text(FILE + "\nsmall = tables(names=['a'])\n")
     assert len(load_pipeline(f"{file}:small").spec.steps) == 1
     assert len(load_pipeline(str(file), None, {"names": '["a", "b"]'}).spec.steps) == 2
-    assert "several pipelines and templates: small, tables (choose one: flows.py:NAME)" in refused(
+    assert "several pipelines and templates: loads, tables (choose one: flows.py:NAME)" in refused(
         lambda: load_pipeline(str(file)), errors.LoadError
     )
+    file.write_text(FILE + "\nsmall = tables(names=['a'])\nlarge = tables(names=['a', 'b'])\n")
+    assert "templates: large, small, tables (" in refused(lambda: load_pipeline(str(file)), errors.LoadError)
     assert "names: 'loads' is no template" in refused(
         lambda: load_pipeline(f"{file}:small", None, {"names": "[]"}), errors.ParameterError
     )
