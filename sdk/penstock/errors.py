@@ -135,8 +135,7 @@ class ServiceError(PenstockError):
 
     def __str__(self) -> str:
         text = super().__str__()
-        listed = [f"{field}: {description}" for field, description in self.violations]
-        new = [line for line in listed if line not in text]
+        new = [f"{field}: {description}" for field, description in self.violations if description not in text]
         return "; ".join([text, *new])
 
 

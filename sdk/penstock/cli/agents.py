@@ -13,11 +13,16 @@ if TYPE_CHECKING:
 
 
 @click.group(invoke_without_command=True)
+@command_options
 @click.pass_context
-def agents(context: click.Context) -> None:
+def agents(context: click.Context, session: Session) -> None:
     """List, show or drain agents. Without a sub-command: list."""
     if context.invoked_subcommand is None:
-        context.invoke(list_agents)
+        context.invoke(list_agents, address=session.address, as_json=session.as_json)
+    elif session.address is not None or session.as_json:
+        raise click.UsageError(
+            f"Give options after the sub-command: penstock agents {context.invoked_subcommand} --json"
+        )
 
 
 @agents.command("list")

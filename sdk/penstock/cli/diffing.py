@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from penstock.cli.run_ids import find_run
 from penstock.cli.session import Session, command_options, run_async
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def diff(session: Session, before: str, after: str | None, versions: tuple[int, 
     async def main() -> None:
         async with session.client() as client:
             if chosen is None:
-                runs = await client.diff_runs(before, after or "")
+                runs = await client.diff_runs(await find_run(client, before), await find_run(client, after or ""))
                 if session.as_json:
                     session.emit(runs)
                 else:

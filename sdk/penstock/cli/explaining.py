@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from penstock.cli.looking import split_step
+from penstock.cli.run_ids import find_run
 from penstock.cli.session import Session, command_options, run_async
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def explain(session: Session, run: str, step: str | None) -> None:
     async def main() -> None:
         name, item = split_step(step) if step else ("", None)
         async with session.client() as client:
-            explained = await client.explain(run, name, item)
+            explained = await client.explain(await find_run(client, run), name, item)
         if session.as_json:
             session.emit(explained)
         else:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -17,10 +17,14 @@ from penstock.cli.progress import Change, RunProgress, StepProgress
 from penstock.cli.states import COLOURS
 
 if TYPE_CHECKING:
+    from rich.console import ConsoleOptions, RenderResult
+
     from penstock.v1 import run_service_pb2
 
 MAX_ROWS = 40
 _BAR_WIDTH = 20
+_NARROW = 100
+"""In fewer columns than this notes stand below the table."""
 _SHOWN_STATES = ("RUNNING", "READY", "WAITING", "FAILED", "SKIPPED", "UPSTREAM_FAILED", "CANCELLED")
 
 
@@ -59,8 +63,18 @@ class RunView:
         idle = 0.0 if self._progress.at_rest else time.monotonic() - self._event_at
         return self._progress.now + idle
 
-    def __rich__(self) -> Group:
-        return Group(self._head(), self._table())
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        narrow = options.max_width < _NARROW
+        yield self._head()
+        yield self._table(narrow)
+        if narrow:
+            yield from self._notes()
+
+    def _notes(self) -> Iterator[Text]:
+        """Below the table, at full width, where a column beside it would be a few letters wide."""
+        for step in _most_telling(list(self._progress.steps.values())):
+            if step.failure:
+                yield Text(f"{step.name}: {step.failure}", style="red")
 
     def _head(self) -> Text:
         progress = self._progress
@@ -71,19 +85,21 @@ class RunView:
             head.append(f"\n{progress.reason}", style="red" if progress.state == "FAILED" else "")
         return head
 
-    def _table(self) -> Table:
+    def _table(self, narrow: bool) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for title in ("STEP", "STATE", "ITEMS", "TIME", "ATTEMPT", "NOTE"):
-            table.add_column(title, no_wrap=title != "NOTE", overflow="fold" if title == "NOTE" else "ellipsis")
+        for title in ("STEP", "STATE", "ITEMS", "TIME", "ATTEMPT"):
+            table.add_column(title, no_wrap=True, overflow="ellipsis")
+        if not narrow:
+            table.add_column("NOTE", overflow="fold")
         steps = _most_telling(list(self._progress.steps.values()))
         for step in steps:
             table.add_row(
                 Text(step.name),
                 state_text(step.state),
-                _items_text(step),
+                _items_text(step, _BAR_WIDTH // 2 if narrow else _BAR_WIDTH),
                 self._duration(step),
                 str(step.attempt or ""),
-                Text(step.failure, style="red"),
+                *([] if narrow else [Text(step.failure, style="red")]),
             )
         hidden = len(self._progress.steps) - len(steps)
         if hidden:
@@ -105,13 +121,13 @@ def _most_telling(steps: list[StepProgress]) -> list[StepProgress]:
     return [steps[at] for at in sorted(ranked[:MAX_ROWS])]
 
 
-def _items_text(step: StepProgress) -> Text:
+def _items_text(step: StepProgress, width: int) -> Text:
     if step.item_count is None:
         return Text("")
     finished = step.finished_items()
-    filled = _BAR_WIDTH if not step.item_count else round(_BAR_WIDTH * finished / step.item_count)
+    filled = width if not step.item_count else round(width * finished / step.item_count)
     text = Text("━" * filled, style="green")
-    text.append("━" * (_BAR_WIDTH - filled), style="dim")
+    text.append("━" * (width - filled), style="dim")
     text.append(f" {finished}/{step.item_count}", style="default")
     for state in _SHOWN_STATES:
         if step.counts[state] > 0:

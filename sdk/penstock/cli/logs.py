@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from penstock.cli.looking import split_step
+from penstock.cli.run_ids import find_run
 from penstock.cli.session import Session, command_options, run_async
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def logs(session: Session, run_id: str, step: str | None, follow: bool, tail: in
 
     async def main() -> None:
         async with session.client() as client:
-            lines = client.logs(run_id, name, item, attempt=attempt or 0, follow=follow, tail=tail or 0)
+            found = await find_run(client, run_id)
+            lines = client.logs(found, name, item, attempt=attempt or 0, follow=follow, tail=tail or 0)
             async for line in lines:
                 if session.as_json:
                     session.emit(line)

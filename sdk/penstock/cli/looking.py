@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from penstock.cli.run_ids import find_run
 from penstock.cli.session import Session, command_options, emit_json, message_dict, run_async
 from penstock.errors import ParameterError
 
@@ -127,12 +128,14 @@ def get(session: Session, what: str, name: str | None, version: int | None, at_e
         async with session.client() as client:
             if what == "pipeline":
                 _show_pipeline(session, await client.get_pipeline(name or "", version or 0))
-            elif name is None:
-                steps = [step_run async for step_run in client.list_step_runs(what, at_event=at)]
-                _show_run(session, await client.get_run(what, at_event=at), steps)
+                return
+            run_id = await find_run(client, what)
+            if name is None:
+                steps = [step_run async for step_run in client.list_step_runs(run_id, at_event=at)]
+                _show_run(session, await client.get_run(run_id, at_event=at), steps)
             else:
                 step, item = split_step(name)
-                _show_step(session, await client.get_step_run(what, step, item, at_event=at))
+                _show_step(session, await client.get_step_run(run_id, step, item, at_event=at))
 
     run_async(main)
 
@@ -198,9 +201,10 @@ def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse) -
     if session.as_json:
         session.emit(response)
         return
+    from penstock.cli.attempts import attempt_rows
     from penstock.cli.live import state_text
-    from penstock.cli.states import attempt_outcome, failure_text, step_state
-    from penstock.cli.tables import counts_text, duration_text, print_table, shortened
+    from penstock.cli.states import failure_text, step_state
+    from penstock.cli.tables import counts_text, duration_text, print_table
 
     console, step_run = session.console(), response.step_run
     facts: list[tuple[str, Any]] = [
@@ -219,16 +223,7 @@ def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse) -
             console.print(f"{fact:<11}", value, sep="", markup=False)
     if step_run.failure.traceback:
         console.print(step_run.failure.traceback.rstrip(), markup=False)
-    rows = [
-        (
-            str(attempt.number),
-            attempt_outcome(attempt.outcome),
-            attempt.agent_id,
-            duration_text(attempt),
-            shortened(failure_text(attempt.failure)),
-        )
-        for attempt in response.attempts
-    ]
+    rows = attempt_rows(response)
     if rows:
         console.print()
-        print_table(console, ("ATTEMPT", "OUTCOME", "AGENT", "TIME", "FAILURE"), rows)
+        print_table(console, ("ATTEMPT", "OUTCOME", "AGENT", "TIME", "CPU", "MEMORY", "FAILURE"), rows)

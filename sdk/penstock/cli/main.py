@@ -36,6 +36,23 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 
+_CODES = {
+    "INVALID_ARGUMENT": "not accepted",
+    "NOT_FOUND": "not found",
+    "ALREADY_EXISTS": "not accepted",
+    "FAILED_PRECONDITION": "not possible now",
+    "OUT_OF_RANGE": "not there yet",
+    "UNAVAILABLE": "no answer",
+    "DEADLINE_EXCEEDED": "no answer in time",
+    "RESOURCE_EXHAUSTED": "past a limit",
+    "PERMISSION_DENIED": "not allowed",
+    "UNAUTHENTICATED": "not allowed",
+    "UNIMPLEMENTED": "the coordinator cannot do this",
+    "ABORTED": "not stored",
+    "INTERNAL": "a fault of the coordinator",
+}
+
+
 class LazyCommands(click.Group):
     """Imports a command when it is called, not when another one is."""
 
@@ -132,7 +149,10 @@ def _show(error: PenstockError) -> None:
 
 
 def _kind(error: PenstockError) -> str:
-    return error.code if isinstance(error, ServiceError) else type(error).__name__.removesuffix("Error")
+    """In words of people: what a code of the API means for whoever typed the command."""
+    if isinstance(error, ServiceError):
+        return _CODES.get(error.code, error.code.lower().replace("_", " "))
+    return type(error).__name__.removesuffix("Error")
 
 
 def _one_line(error: PenstockError) -> str:

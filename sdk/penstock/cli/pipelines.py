@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from penstock.cli.run_ids import find_run
 from penstock.cli.session import EXIT_USAGE, Session, command_options, emit_json, file_options, message_dict, run_async
 
 
@@ -87,7 +88,7 @@ def cancel(session: Session, run_id: str, now: bool, reason: str) -> None:
         from penstock.cli.states import run_state
 
         async with session.client() as client:
-            run = await client.cancel(run_id, now=now, reason=reason)
+            run = await client.cancel(await find_run(client, run_id), now=now, reason=reason)
         if session.as_json:
             emit_json(message_dict(run))
         session.say(f"run {run.id} {run_state(run.state)}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from penstock.cli.run_ids import find_run
 from penstock.cli.session import (
     EXIT_CANCELLED,
     EXIT_FAILED,
@@ -145,9 +146,9 @@ def watch(session: Session, run_id: str, from_event: int) -> None:
 
     async def main() -> int:
         async with session.client() as client:
-            found = await client.get_run(run_id)
-            steps = [step_run.step async for step_run in client.list_step_runs(run_id)]
-            return await watch_run(session, client, run_id, found.pipeline, steps, from_event)
+            found = await client.get_run(await find_run(client, run_id))
+            steps = [step_run.step async for step_run in client.list_step_runs(found.id)]
+            return await watch_run(session, client, found.id, found.pipeline, steps, from_event)
 
     run_async(main)
 
@@ -175,7 +176,28 @@ async def watch_run(
         return EXIT_INTERRUPTED
     run = await client.get_run(run_id)
     _show_end(session, run)
-    return exit_code(run)
+    code = exit_code(run)
+    if code == EXIT_FAILED and not session.as_json:
+        click.echo(f"What failed, with its traceback: {_look_closer(session, progress)}", err=True)
+    return code
+
+
+def _look_closer(session: Session, progress: RunProgress) -> str:
+    """The command that shows the first step that failed; of a mapped step, its first item that did."""
+    import shlex
+
+    words = ["penstock", "get", progress.run_id]
+    for step in progress.steps.values():
+        items = [item for item, state in step.items.items() if state == "FAILED"]
+        if items:
+            words.append(f"{step.name}[{min(items)}]")
+            break
+        if step.state == "FAILED":
+            words.append(step.name)
+            break
+    if session.address:
+        words += ["--address", session.address]
+    return shlex.join(words)
 
 
 async def _show(session: Session, client: Client, progress: RunProgress, from_event: int) -> None:

@@ -16,6 +16,8 @@ from penstock.dev.cluster import DEFAULT_SLOTS, DevCluster
 from penstock.dev.errors import DevClusterError
 
 DEFAULT_FOLDER = ".penstock"
+EXAMPLE = Path("examples/chain.py")
+"""In a checkout of Penstock; elsewhere nothing is said of it."""
 DEFAULT_PORT = 7400
 DEFAULT_HTTP_PORT = 7480
 _LOG_POLL_SECONDS = 0.2
@@ -126,7 +128,6 @@ def _welcome(cluster: DevCluster, seconds: float) -> str:
         folder = folder.relative_to(Path.cwd())
     count = len(cluster.agent_names)
     agents = f"{', '.join(cluster.agent_names)} ({cluster.slots} slots each)" if count else "none: steps wait for one"
-    default = cluster.address == f"127.0.0.1:{DEFAULT_PORT}"
     lines = [
         f"Penstock is ready after {seconds:.1f} s. Ctrl-C ends it.",
         "",
@@ -137,8 +138,15 @@ def _welcome(cluster: DevCluster, seconds: float) -> str:
         f"  data      {folder}, logs in {folder}/logs",
         "",
         "In another terminal:",
-        *([] if default else [f"  export PENSTOCK_ADDRESS={cluster.address}"]),
-        "  penstock run examples/chain.py -p n=7",
-        "  penstock list",
+        *(f"  {command}" for command in first_commands(cluster.address)),
     ]
     return "\n".join(lines)
+
+
+def first_commands(address: str) -> list[str]:
+    """What to type next, in the folder that this was typed in. The example is named where it is."""
+    return [
+        *([] if address == f"127.0.0.1:{DEFAULT_PORT}" else [f"export PENSTOCK_ADDRESS={address}"]),
+        *([f"penstock run {EXAMPLE} -p n=7"] if EXAMPLE.is_file() else []),
+        "penstock list",
+    ]

@@ -352,6 +352,10 @@ class Runs(run_service_pb2_grpc.RunServiceServicer):
         for step_run in self.peer.step_runs.get(request.run_id, ()):
             if step_run.step == request.step and list(step_run.item) == list(request.item):
                 attempt = run_pb2.Attempt(number=1, agent_id="agent-1", outcome=run_pb2.ATTEMPT_OUTCOME_COMPLETED)
+                attempt.start_time.FromSeconds(BASE_TIME)
+                attempt.end_time.FromSeconds(BASE_TIME + 2)
+                attempt.cpu_duration.FromMilliseconds(1_500)
+                attempt.peak_memory_bytes = (64 << 20) + 1_000
                 return run_service_pb2.GetStepRunResponse(step_run=step_run, attempts=[attempt])
         await abort(context, Fault(grpc.StatusCode.NOT_FOUND, f"there is no step {request.step!r}"))
         raise AssertionError

@@ -91,6 +91,20 @@ async def test_a_failed_run_has_exit_code_1_and_says_why(failing: Peer, penstock
     assert result.code == 1
     assert "add FAILED (attempt 2, UserError: division by zero)" in result.out
     assert result.lines()[-1] == "run run-1 FAILED: step add failed"
+    assert result.err == "What failed, with its traceback: penstock get run-1 add\n"
+    with_json = await penstock.run("run", CHAIN, "-p", "n=7", "--json")
+    assert (with_json.code, with_json.err) == (1, "")
+
+
+async def test_the_hint_of_a_failed_run_names_the_item_and_the_address(peer: Peer, penstock: CommandLine) -> None:
+    await penstock.run("run", CHAIN, "-p", "n=7", "-d")
+    peer.events["run-1"] = [
+        wire.event(1, wire.change("add", run_pb2.STEP_RUN_STATE_FAILED, item=[3])),
+        wire.event(2, wire.change("add", run_pb2.STEP_RUN_STATE_FAILED)),
+        wire.event(3, state=run_pb2.RUN_STATE_FAILED),
+    ]
+    result = await penstock.run("watch", "run-1", "--address", peer.address)
+    assert result.err == f"What failed, with its traceback: penstock get run-1 'add[3]' --address {peer.address}\n"
 
 
 async def test_a_cancelled_run_has_exit_code_3(peer: Peer, penstock: CommandLine) -> None:
@@ -180,9 +194,69 @@ async def test_refusals_of_the_coordinator_are_one_line(peer: Peer, penstock: Co
     peer.fail("Create", Fault(grpc.StatusCode.INVALID_ARGUMENT, "the specification does not hold", details))
     result = await penstock.run("apply", CHAIN)
     assert result.code == 2
-    assert result.err == (
-        "penstock: INVALID_ARGUMENT: the specification does not hold; steps[0].when: unknown name 'x'\n"
-    )
+    assert result.err == ("penstock: not accepted: the specification does not hold; steps[0].when: unknown name 'x'\n")
+
+
+async def test_what_the_message_says_is_not_said_again(peer: Peer, penstock: CommandLine) -> None:
+    text = "there is no such run"
+    peer.fail("GetRun", Fault(grpc.StatusCode.NOT_FOUND, text, (wire.bad_request("run_id", text),)))
+    assert (await penstock.run("watch", "run-1")).err == "penstock: not found: there is no such run\n"
+
+
+IDS = (
+    "019a6d00-0000-7000-8000-00000000aaaa",
+    "019a6d00-0000-7000-8000-00000000bbbb",
+    "019b0000-0000-7000-8000-00000001aaaa",
+)
+
+
+@pytest.fixture
+async def three_runs(peer: Peer, penstock: CommandLine) -> Peer:
+    for run_id in IDS:
+        await penstock.run("run", CHAIN, "-p", "n=1", "-d")
+        number = next(name for name in peer.runs if name.startswith("run-"))
+        peer.runs[run_id] = peer.runs.pop(number)
+        peer.events[run_id] = peer.events.pop(number)
+        peer.step_runs[run_id] = peer.step_runs.pop(number)
+        peer.runs[run_id].id = run_id
+    return peer
+
+
+@pytest.mark.parametrize(
+    ("part", "place"), [("0000AAAA", 0), ("-00000000bbbb", 1), ("019b0000", 2), ("00000001aaaa", 2), (IDS[1], 1)]
+)
+async def test_a_run_is_named_by_a_part_of_its_id(
+    three_runs: Peer, penstock: CommandLine, part: str, place: int
+) -> None:
+    assert f"run        {IDS[place]}" in (await penstock.run("get", "--", part)).out
+    watched = await penstock.run("watch", "--", part)
+    assert watched.lines()[-1] == f"run {IDS[place]} COMPLETED"
+    cancelled = await penstock.run("cancel", "--", part)
+    assert cancelled.out == f"run {IDS[place]} CANCELLED\n"
+    await penstock.run("logs", "--", part)
+    assert three_runs.called("TailLogs")[-1].run_id == IDS[place]
+
+
+async def test_a_part_that_is_of_several_runs_of_none_or_too_short(three_runs: Peer, penstock: CommandLine) -> None:
+    several = await penstock.run("get", "019a6d00")
+    assert several.code == 2
+    assert all(run_id in several.err for run_id in IDS[:2])
+    assert "give the last 8 characters" in several.err
+    none = await penstock.run("cancel", "deadbeef")
+    assert (none.code, "begins or ends with 'deadbeef'" in none.err) == (2, True)
+    short = await penstock.run("logs", "aaaa")
+    assert (short.code, "too short" in short.err) == (2, True)
+    assert not three_runs.called("Cancel")
+
+
+async def test_a_step_shows_what_its_attempts_used_and_the_one_that_runs(peer: Peer, penstock: CommandLine) -> None:
+    await penstock.run("run", CHAIN, "-p", "n=1", "-d")
+    step_run = peer.step_runs["run-1"][0]
+    step_run.state, step_run.attempt_count = run_pb2.STEP_RUN_STATE_RUNNING, 2
+    titles, first, second = (line.split() for line in (await penstock.run("get", "run-1", "add")).lines()[-3:])
+    assert titles == ["ATTEMPT", "OUTCOME", "AGENT", "TIME", "CPU", "MEMORY", "FAILURE"]
+    assert first == ["1", "COMPLETED", "agent-1", "2.0", "s", "1.5", "s", "64.0", "MiB"]
+    assert second == ["2", "RUNNING", "agent-1"]
 
 
 async def test_a_debug_variable_shows_the_trace(penstock: CommandLine) -> None:
@@ -209,7 +283,7 @@ async def test_apply_start_get_list_delete(peer: Peer, penstock: CommandLine) ->
 
     step = await penstock.run("get", "run-1", "add")
     assert 'output     "add"' in step.out
-    assert "COMPLETED  agent-1" in step.out
+    assert "COMPLETED  agent-1  2.0 s  1.5 s  64.0 MiB" in step.out
 
     listed = await penstock.run("list", "--state", "completed")
     assert listed.lines()[1].split()[:4] == ["run-1", "chain", "1", "COMPLETED"]
@@ -262,6 +336,11 @@ async def test_agents(peer: Peer, penstock: CommandLine) -> None:
     for arguments in (("agents",), ("agents", "list")):
         assert (await penstock.run(*arguments)).lines()[1].split()[:4] == ["one", "CONNECTED", "1/4", "default"]
     assert (await penstock.run("agents", "get", "one", "--json")).json_lines()[0]["id"] == "one"
+    assert (await penstock.run("agents", "--json")).json_lines() == (
+        await penstock.run("agents", "list", "--json")
+    ).json_lines()
+    misplaced = await penstock.run("agents", "--json", "get", "one")
+    assert (misplaced.code, "penstock agents get --json" in misplaced.err) == (2, True)
     assert "DRAINING" in (await penstock.run("agents", "drain", "one", "--deadline", "5")).out
 
 

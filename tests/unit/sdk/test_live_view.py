@@ -88,6 +88,17 @@ def test_what_is_drawn() -> None:
     assert join.split() == ["join", "PENDING"]
 
 
+def test_in_80_columns_notes_stand_below_the_table() -> None:
+    note = "the file of the first part could not be read, because nobody wrote it"
+    failure = run_pb2.Failure(reason="UserError", error_class="builtins.ValueError", message=note)
+    text = drawn(progress_of(*MAPPED, event(9, change("split", "FAILED", failure=failure))), width=80)
+    lines = [line.rstrip() for line in text.splitlines()]
+    assert lines[1].split() == ["STEP", "STATE", "ITEMS", "TIME", "ATTEMPT"]
+    assert "9/100 1 running 90 ready 1 failed" in text
+    assert " ".join(lines[5:]) == f"split: ValueError: {note} work: [8] ValueError: bad part"
+    assert max(len(line) for line in lines) <= 80
+
+
 def test_a_run_at_rest_has_a_clock_that_stands() -> None:
     progress = progress_of(*MAPPED, event(20, run_state="FAILED"))
     assert progress.at_rest

@@ -1,0 +1,45 @@
+"""The attempts of a step run, as rows of a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.cli.live import span_text
+from penstock.cli.states import attempt_outcome, failure_text
+from penstock.cli.tables import duration_text, shortened
+from penstock.quantities import format_size
+from penstock.v1 import run_pb2
+
+if TYPE_CHECKING:
+    from penstock.v1 import run_service_pb2
+
+Row = tuple[str, str, str, str, str, str, str]
+
+
+def attempt_rows(response: run_service_pb2.GetStepRunResponse) -> list[Row]:
+    """Oldest first, and at last the one that runs, which the coordinator tells of by the step run only."""
+    rows = [_row(attempt) for attempt in response.attempts]
+    step_run = response.step_run
+    ended = max((attempt.number for attempt in response.attempts), default=0)
+    if step_run.state == run_pb2.STEP_RUN_STATE_RUNNING and step_run.attempt_count > ended and not _is_map(step_run):
+        # The step run's own start is that of its first attempt; of later ones it is not known.
+        time = duration_text(step_run) if step_run.attempt_count == 1 else ""
+        rows.append((str(step_run.attempt_count), "RUNNING", step_run.agent_id, time, "", "", ""))
+    return rows
+
+
+def _is_map(step_run: run_pb2.StepRun) -> bool:
+    return step_run.HasField("item_counts")
+
+
+def _row(attempt: run_pb2.Attempt) -> Row:
+    cpu = attempt.cpu_duration.ToNanoseconds() / 10**9
+    return (
+        str(attempt.number),
+        attempt_outcome(attempt.outcome),
+        attempt.agent_id,
+        duration_text(attempt),
+        span_text(cpu) if attempt.HasField("cpu_duration") else "",
+        format_size(attempt.peak_memory_bytes) if attempt.peak_memory_bytes else "",
+        shortened(failure_text(attempt.failure)),
+    )
