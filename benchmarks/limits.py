@@ -185,12 +185,12 @@ class Bench:
         report("parameters_bytes", 1 << 20, refused, accepted)
 
     async def _create(self, spec: PipelineSpec, expected: grpc.StatusCode) -> float:
-        def call() -> grpc.aio.UnaryUnaryCall[Any, Any]:
+        requests = []
+        for _ in range(self._repeat):
             # Names of one length, so that each is a new pipeline of the same size.
             spec.name = f"l{next(self._numbers):05}"
-            return self._pipelines.Create(pipelines_pb.CreatePipelineRequest(spec=spec))
-
-        return await self._timed(call, expected)
+            requests.append(pipelines_pb.CreatePipelineRequest(spec=spec))
+        return await self._timed(lambda: self._pipelines.Create(requests.pop()), expected)
 
     async def _timed(self, call: Callable[[], grpc.aio.UnaryUnaryCall[Any, Any]], expected: grpc.StatusCode) -> float:
         """The median in milliseconds. Raises if the answer is another one."""

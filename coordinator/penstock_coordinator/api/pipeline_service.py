@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-SMALL_SPEC_BYTES = 64 << 10
+SMALL_SPEC_STEPS, SMALL_SPEC_BYTES = 100, 64 << 10
 """Larger ones are looked at in a thread: it may take seconds, and heartbeats must be answered meanwhile."""
 CREATE, DELETE = "PipelineService.Create", "PipelineService.Delete"
 
@@ -150,7 +150,9 @@ class PipelineService(PipelineServiceServicer):
         return rows[0].number
 
     async def _off_loop(self, spec: PipelineSpec, look: Callable[[], _T]) -> _T:
-        return look() if spec.ByteSize() <= SMALL_SPEC_BYTES else await asyncio.to_thread(look)
+        # The size costs what writing the message does, so it is not asked for where the steps already tell.
+        small = len(spec.steps) <= SMALL_SPEC_STEPS and spec.ByteSize() <= SMALL_SPEC_BYTES
+        return look() if small else await asyncio.to_thread(look)
 
     async def _check_bundle(self, digest: str) -> None:
         if digest and digest not in await self._stores.bundles.present([digest]):
