@@ -32,6 +32,9 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTP]i?)?B?", re.IGNORECASE)
 _POWERS = {letter: power for power, letter in enumerate("kmgtp", start=1)}
 
+MAX_PRIORITY = 1_000
+"""And as much below 0."""
+LEAST_WEIGHT, MOST_WEIGHT = 0.01, 100
 SPAN_REMEDY = 'write seconds as a number, or "30s", "5m", "1h30m", "250ms"'
 SIZE_REMEDY = 'write bytes as a whole number, or "512MiB", "2GiB", "1.5GB"'
 

@@ -11,7 +11,17 @@ from typing import Any, TypeAlias, TypedDict
 
 from penstock.errors import DefinitionError
 from penstock.names import check_name, nearest
-from penstock.quantities import SIZE_REMEDY, SPAN_REMEDY, Size, Span, nanoseconds, size_bytes
+from penstock.quantities import (
+    LEAST_WEIGHT,
+    MAX_PRIORITY,
+    MOST_WEIGHT,
+    SIZE_REMEDY,
+    SPAN_REMEDY,
+    Size,
+    Span,
+    nanoseconds,
+    size_bytes,
+)
 
 MAX_ATTEMPTS = 1_000
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -93,6 +103,7 @@ class CommandKeywords(DefaultKeywords, total=False):
     trigger_rule: TriggerRule | str
     allow_failure: bool
     cleanup: bool
+    priority: int
     depends_on: Any
 
 
@@ -123,6 +134,7 @@ class StepOptions:
     trigger_rule: TriggerRule | None = None
     allow_failure: bool | None = None
     cleanup: bool | None = None
+    priority: int | None = None
     depends_on: tuple[Any, ...] = ()
 
 
@@ -168,7 +180,7 @@ def _read_retries(base: StepOptions, given: Mapping[str, Any]) -> Retry:
 def _check_count(value: Any, field: str, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise DefinitionError(
-            f"{value!r} is out of bounds", field=field, remedy=f"give a whole number from {least} to {most:,}"
+            f"{value!r} is out of bounds", field=field, remedy=f"give a whole number from {least:,} to {most:,}"
         )
     return value
 
@@ -279,6 +291,14 @@ def _read_retry(value: Any, field: str) -> Retry:
     return value
 
 
+def require_priority(value: Any, field: str) -> int:
+    return _check_count(value, field, -MAX_PRIORITY, MAX_PRIORITY)
+
+
+def require_weight(value: Any, field: str) -> float:
+    return _check_number(value, field, LEAST_WEIGHT, MOST_WEIGHT)
+
+
 def _read_upstream(value: Any, field: str) -> tuple[Any, ...]:
     entries = tuple(value) if isinstance(value, list | tuple | set | frozenset) else (value,)
     for entry in entries:
@@ -307,6 +327,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "trigger_rule": _read_rule,
     "allow_failure": _read_flag,
     "cleanup": _read_flag,
+    "priority": require_priority,
     "depends_on": _read_upstream,
 }
 if set(_READERS) != {field.name for field in fields(StepOptions)}:

@@ -18,7 +18,9 @@ from penstock.authoring.options import (
     require_count,
     require_grace,
     require_labels,
+    require_priority,
     require_span,
+    require_weight,
 )
 from penstock.authoring.references import ParameterReference
 from penstock.errors import DefinitionError, NotInThisReleaseError
@@ -65,6 +67,8 @@ class PipelineKeywords(TypedDict, total=False):
     timeout: Span | None
     max_parallel: int
     fail_fast: bool
+    priority: int
+    weight: float | None
     labels: Mapping[str, str]
     stop_grace: Span | None
     defaults: DefaultKeywords
@@ -80,6 +84,8 @@ class PipelineOptions:
     timeout: int | None
     max_parallel: int
     fail_fast: bool
+    priority: int
+    weight: float | None
     labels: Mapping[str, str]
     stop_grace: int | None
     defaults: StepOptions
@@ -193,13 +199,15 @@ def _read_options(function: Callable[..., Any], given: PipelineKeywords) -> Pipe
     if unknown:
         known = ", ".join(sorted(PipelineKeywords.__annotations__))
         raise DefinitionError("a pipeline has no such option", field=min(unknown), remedy=f"known: {known}")
-    timeout, stop_grace = given.get("timeout"), given.get("stop_grace")
+    timeout, stop_grace, weight = given.get("timeout"), given.get("stop_grace"), given.get("weight")
     return PipelineOptions(
         name=check_name(given.get("name", function.__name__), "name"),
         description=given.get("description", first_paragraph(function)),
         timeout=None if timeout is None else require_span(timeout, "timeout"),
         max_parallel=require_count(given.get("max_parallel", 0), "max_parallel", 0, _MAX_PARALLEL),
         fail_fast=bool(given.get("fail_fast", False)),
+        priority=require_priority(given.get("priority", 0), "priority"),
+        weight=None if weight is None else require_weight(weight, "weight"),
         labels=require_labels(given.get("labels", {}), "labels"),
         stop_grace=None if stop_grace is None else require_grace(stop_grace, "stop_grace"),
         defaults=read_defaults(given.get("defaults", {})),

@@ -34,6 +34,8 @@ def build_spec(pipeline: Pipeline, bundle_digest: str) -> pipeline_pb2.PipelineS
         description=options.description,
         max_parallel=options.max_parallel,
         fail_fast=options.fail_fast,
+        priority=options.priority,
+        weight=options.weight or 0,
         labels=options.labels,
         bundle_digest=bundle_digest,
         parameters=[_parameter(parameter) for parameter in pipeline.parameters.values()],
@@ -71,6 +73,7 @@ def _step(node: Node, layout: Layout | None) -> pipeline_pb2.StepSpec:
         when=options.when or "",
         allow_failure=bool(options.allow_failure),
         cleanup=bool(options.cleanup),
+        priority=options.priority or 0,
         depends_on=_depends_on(node),
     )
     if options.trigger_rule is not None:

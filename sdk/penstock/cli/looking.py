@@ -167,6 +167,8 @@ def _show_run(session: Session, run: run_pb2.Run, steps: list[run_pb2.StepRun]) 
         ("reason", run.reason),
         ("parameters", shortened(_parameters_text(run), 200)),
         ("labels", ", ".join(f"{name}={value}" for name, value in sorted(run.labels.items()))),
+        ("priority", str(run.priority or "")),
+        ("weight", "" if run.weight in (0, 1) else f"{run.weight:g}"),
         ("created", time_text(run, "create_time")),
         ("time", duration_text(run)),
     ]

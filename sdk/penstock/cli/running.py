@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -20,6 +20,7 @@ from penstock.cli.session import (
     run_async,
 )
 from penstock.errors import ParameterError
+from penstock.quantities import LEAST_WEIGHT, MAX_PRIORITY, MOST_WEIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -34,6 +35,16 @@ if TYPE_CHECKING:
 def start_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--detach", "-d", is_flag=True, help="Print the run's id and do not watch it."),
+        click.option(
+            "--weight",
+            type=click.FloatRange(LEAST_WEIGHT, MOST_WEIGHT),
+            help="The run's share among those of equal priority. Default: the pipeline's.",
+        ),
+        click.option(
+            "--priority",
+            type=click.IntRange(-MAX_PRIORITY, MAX_PRIORITY),
+            help="Who waits for agents with a higher one is served first. Default: the pipeline's.",
+        ),
         click.option("--request-id", help="The same id starts the same run: for callers that try again."),
         click.option("--label", "-l", "labels", multiple=True, metavar="NAME=VALUE", help="A label of the run."),
         click.option(
@@ -60,6 +71,8 @@ def run(
     params_file: Path | None,
     labels: tuple[str, ...],
     request_id: str | None,
+    priority: int | None,
+    weight: float | None,
     detach: bool,
 ) -> None:
     """Run the pipeline in a .py or .yaml file, and watch it.
@@ -78,7 +91,8 @@ def run(
             if loaded.bundle is not None:
                 await client.upload_bundle(loaded.bundle)
             version = await client.create_pipeline(loaded.spec)
-            return await _start(session, client, loaded.spec, values, version.number, labels, request_id, detach)
+            asked = Asked(labels, request_id, priority, weight)
+            return await _start(session, client, loaded.spec, values, version.number, asked, detach)
 
     run_async(main)
 
@@ -96,6 +110,8 @@ def start(
     params_file: Path | None,
     labels: tuple[str, ...],
     request_id: str | None,
+    priority: int | None,
+    weight: float | None,
     detach: bool,
 ) -> None:
     """Start a pipeline that was applied before, and watch the run. Exit codes are those of `run`."""
@@ -105,9 +121,19 @@ def start(
         async with session.client() as client:
             found = (await client.get_pipeline(name, version or 0)).version
             values = read_parameters(found.spec, params, params_file)
-            return await _start(session, client, found.spec, values, found.number, labels, request_id, detach)
+            asked = Asked(labels, request_id, priority, weight)
+            return await _start(session, client, found.spec, values, found.number, asked, detach)
 
     run_async(main)
+
+
+class Asked(NamedTuple):
+    """How a run is asked for, beyond its pipeline and parameters."""
+
+    labels: tuple[str, ...]
+    request_id: str | None
+    priority: int | None
+    weight: float | None
 
 
 async def _start(
@@ -116,16 +142,17 @@ async def _start(
     spec: pipeline_pb2.PipelineSpec,
     values: dict[str, Json],
     version: int,
-    labels: tuple[str, ...],
-    request_id: str | None,
+    asked: Asked,
     detach: bool,
 ) -> int:
     handle = await client.start(
         spec.name,
         values,
-        labels=read_labels(labels),
-        request_id=request_id or str(uuid.uuid4()),
+        labels=read_labels(asked.labels),
+        request_id=asked.request_id or str(uuid.uuid4()),
         version=version,
+        priority=asked.priority,
+        weight=asked.weight,
     )
     if detach:
         if session.as_json:

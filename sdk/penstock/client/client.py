@@ -15,6 +15,7 @@ from penstock.client.channel import call_metadata, open_channel
 from penstock.client.handles import RunHandle
 from penstock.client.identity import new_request_id
 from penstock.client.logs import LogPosition
+from penstock.client.requests import start_request
 from penstock.client.upload import upload_bundle
 from penstock.client.watching import AT_REST, watch_events
 from penstock.errors import (
@@ -25,7 +26,7 @@ from penstock.errors import (
     StepNotCompletedError,
     WaitTimeoutError,
 )
-from penstock.json_values import Json, plain_json
+from penstock.json_values import Json
 from penstock.settings import load_settings
 from penstock.v1 import (
     agent_admin_service_pb2,
@@ -39,7 +40,6 @@ from penstock.v1 import (
     run_service_pb2,
     run_service_pb2_grpc,
 )
-from penstock.wire_values import to_value
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -202,10 +202,13 @@ class Client:
         request_id: str | None = None,
         version: int = 0,
         trace_context: Mapping[str, str] | None = None,
+        priority: int | None = None,
+        weight: float | None = None,
     ) -> RunHandle:
         """Starts a run; it is durable when this returns. The same request id gives the same run.
 
-        A Python pipeline is created first, and the version that comes of it is the one that runs.
+        `priority` (-1,000 to 1,000) and `weight` (0.01 to 100) are the pipeline's if they are not given. A Python
+        pipeline is created first, and the version that comes of it is the one that runs.
         """
         _refuse_template(pipeline)
         if isinstance(pipeline, Pipeline):
@@ -217,6 +220,8 @@ class Client:
             request_id=request_id or new_request_id(),
             version=version,
             trace_context=trace_context or {},
+            priority=priority,
+            weight=weight,
         )
         response: run_service_pb2.StartRunResponse = await self._call(self._runs().Start, request)
         return RunHandle(self, response.run.id)
@@ -229,6 +234,8 @@ class Client:
         labels: Mapping[str, str] | None = None,
         request_ids: Sequence[str] | None = None,
         version: int = 0,
+        priority: int | None = None,
+        weight: float | None = None,
     ) -> list[RunHandle]:
         """Starts up to 1,000 runs, all or none of them; handles come in the order of the parameter sets."""
         _refuse_template(pipeline)
@@ -243,7 +250,15 @@ class Client:
         name = pipeline if isinstance(pipeline, str) else pipeline.name
         request = run_service_pb2.StartManyRunsRequest(
             requests=[
-                start_request(name, parameters, labels=labels or {}, request_id=request_id, version=version)
+                start_request(
+                    name,
+                    parameters,
+                    labels=labels or {},
+                    request_id=request_id,
+                    version=version,
+                    priority=priority,
+                    weight=weight,
+                )
                 for parameters, request_id in zip(sets, ids, strict=True)
             ]
         )
@@ -450,29 +465,6 @@ class Client:
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
-
-
-def start_request(
-    pipeline: str,
-    parameters: Mapping[str, Any],
-    *,
-    labels: Mapping[str, str],
-    request_id: str,
-    version: int = 0,
-    trace_context: Mapping[str, str] | None = None,
-) -> run_service_pb2.StartRunRequest:
-    """ParameterError for a value that is no JSON, or a whole number beyond 2^53."""
-    values = {
-        name: to_value(plain_json(value, f"parameters.{name}", ParameterError)) for name, value in parameters.items()
-    }
-    return run_service_pb2.StartRunRequest(
-        pipeline=pipeline,
-        version_number=version,
-        parameters=values,
-        labels=labels,
-        request_id=request_id,
-        trace_context=trace_context or {},
-    )
 
 
 def _item_path(item: int | None) -> list[int]:

@@ -190,6 +190,8 @@ class SyncClient:
         request_id: str | None = None,
         version: int = 0,
         trace_context: Mapping[str, str] | None = None,
+        priority: int | None = None,
+        weight: float | None = None,
     ) -> SyncRunHandle:
         """See `Client.start`."""
         started = self.asynchronous.start(
@@ -199,6 +201,8 @@ class SyncClient:
             request_id=request_id,
             version=version,
             trace_context=trace_context,
+            priority=priority,
+            weight=weight,
         )
         return SyncRunHandle(self, _thread.run(started).id)
 
@@ -210,10 +214,18 @@ class SyncClient:
         labels: Mapping[str, str] | None = None,
         request_ids: Sequence[str] | None = None,
         version: int = 0,
+        priority: int | None = None,
+        weight: float | None = None,
     ) -> list[SyncRunHandle]:
         """See `Client.start_many`."""
         started = self.asynchronous.start_many(
-            pipeline, parameter_sets, labels=labels, request_ids=request_ids, version=version
+            pipeline,
+            parameter_sets,
+            labels=labels,
+            request_ids=request_ids,
+            version=version,
+            priority=priority,
+            weight=weight,
         )
         return [SyncRunHandle(self, handle.id) for handle in _thread.run(started)]
 

@@ -293,6 +293,8 @@ class Runs(run_service_pb2_grpc.RunServiceServicer):
         for name, value in request.parameters.items():
             run.parameters[name].CopyFrom(value)
         run.labels.update(request.labels)
+        run.priority = request.priority if request.HasField("priority") else version.spec.priority
+        run.weight = request.weight or version.spec.weight or 1.0
         self.peer.requests[request.request_id] = run.id
         return run
 

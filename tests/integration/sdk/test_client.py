@@ -6,6 +6,7 @@ import asyncio
 import tarfile
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -34,7 +35,7 @@ async def test_a_python_pipeline_is_bundled_uploaded_once_created_and_started(pe
     from penstock.cli.loading import import_file
 
     chain = import_file(EXAMPLES / "chain.py").chain
-    first = await client.start(chain, {"n": 7}, labels={"who": "test"})
+    first = await client.start(chain, {"n": 7}, labels={"who": "test"}, priority=-5, weight=0.5)
     second = await client.start(chain, {"n": 8})
 
     (digest,) = peer.bundles
@@ -44,6 +45,7 @@ async def test_a_python_pipeline_is_bundled_uploaded_once_created_and_started(pe
     assert (first.id, second.id) == ("run-1", "run-2")
     assert peer.runs["run-1"].parameters["n"].number_value == 7
     assert dict(peer.runs["run-1"].labels) == {"who": "test"}
+    assert (peer.runs["run-1"].priority, peer.runs["run-1"].weight) == (-5, 0.5)
     with tarfile.open(fileobj=BytesIO(peer.bundles[digest])) as archive:
         assert "chain.py" in archive.getnames()
 
@@ -238,9 +240,20 @@ async def test_a_value_that_cannot_be_sent_is_refused_before_the_call(
     assert not peer.calls
 
 
+@pytest.mark.parametrize(("field", "value"), [("priority", 1_001), ("weight", 0.0), ("weight", float("nan"))])
+async def test_an_order_out_of_bounds_is_refused_before_the_call(
+    peer: Peer, client: Client, field: str, value: Any
+) -> None:
+    with pytest.raises(errors.ParameterError, match=f"^{field}: .* is out of bounds"):
+        await client.start("demo", **{field: value})
+    assert not peer.calls
+
+
 async def test_many_runs_start_in_one_call(peer: Peer, client: Client) -> None:
     await client.create_pipeline(spec())
-    handles = await client.start_many("demo", [{"n": 1}, {"n": 2}, {"n": 3}], labels={"batch": "x"})
+    sets = [{"n": 1}, {"n": 2}, {"n": 3}]
+    handles = await client.start_many("demo", sets, labels={"batch": "x"}, priority=9, weight=2)
+    assert {(run.priority, run.weight) for run in peer.runs.values()} == {(9, 2.0)}
     assert [handle.id for handle in handles] == ["run-1", "run-2", "run-3"]
     (request,) = peer.called("StartMany")
     assert len({each.request_id for each in request.requests}) == 3

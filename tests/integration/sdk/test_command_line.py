@@ -86,6 +86,19 @@ async def test_the_same_request_id_is_the_same_run(peer: Peer, penstock: Command
     assert list(peer.runs) == ["run-1"]
 
 
+async def test_a_run_may_have_a_priority_and_a_weight(peer: Peer, penstock: CommandLine) -> None:
+    result = await penstock.run("run", CHAIN, "-p", "n=1", "--priority", "-7", "--weight", "2.5", "--detach")
+    assert result.code == 0
+    assert (peer.runs["run-1"].priority, peer.runs["run-1"].weight) == (-7, 2.5)
+    shown = await penstock.run("get", "run-1")
+    assert [line.split() for line in shown.lines() if line.startswith(("priority", "weight"))] == [
+        ["priority", "-7"],
+        ["weight", "2.5"],
+    ]
+    refused = await penstock.run("start", "chain", "--priority", "1001")
+    assert (refused.code, "-1000<=x<=1000" in refused.err) == (2, True)
+
+
 async def test_a_failed_run_has_exit_code_1_and_says_why(failing: Peer, penstock: CommandLine) -> None:
     result = await penstock.run("run", CHAIN, "-p", "n=7")
     assert result.code == 1

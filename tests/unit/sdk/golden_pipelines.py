@@ -37,6 +37,7 @@ def extract(path: str, limit: int = 10) -> dict[str, Any]:
     gpu=0.5,
     resources={"tpu": 1},
     env={"MODE": "fast"},
+    priority=-3,
 )
 async def transform(item: str, factor: int, table: Any = None) -> str:
     return item * factor
@@ -71,6 +72,8 @@ def clean(**found: Any) -> None:
     timeout="1h30m",
     max_parallel=8,
     fail_fast=True,
+    priority=20,
+    weight=2.5,
     labels={"team": "data"},
     stop_grace=5,
     defaults={"retries": 1, "timeout": 30, "queue": "default", "env": {"A": "1"}, "memory": "512MiB"},

@@ -106,7 +106,7 @@ def test_an_option_of_a_call_replaces_that_of_the_decorator() -> None:
 
     def body() -> None:
         base()
-        base.options(retries=1, env={"B": "2"}, timeout=3)()
+        base.options(retries=1, env={"B": "2"}, timeout=3, priority=7)()
         base.options(retry=None)()
 
     first, second, third = build(body).steps
@@ -114,6 +114,7 @@ def test_an_option_of_a_call_replaces_that_of_the_decorator() -> None:
     assert (second.retry.max_attempts, second.retry.jitter) == (2, 0.5)
     assert dict(second.env) == {"B": "2"}
     assert second.timeouts.attempt.seconds == 3
+    assert (first.priority, second.priority) == (0, 7)
     assert not third.HasField("retry")
 
 
@@ -289,6 +290,8 @@ def test_maps_that_are_not_here_yet() -> None:
         ({"name": "../x"}, "is no valid name"),
         ({"queue": ""}, "queue: '' is no valid name"),
         ({"when": True}, "when: True is no text"),
+        ({"priority": 1_001}, "priority: 1001 is out of bounds (give a whole number from -1,000 to 1,000)"),
+        ({"priority": 0.5}, "priority: 0.5 is out of bounds"),
         ({"retrys": 3}, "retrys: there is no such option (did you mean 'retry'?)"),
     ],
 )
@@ -329,6 +332,9 @@ def test_decorators_on_the_wrong_thing() -> None:
         ({"timeout": 0}, "timeout: the timeout is zero"),
         ({"max_parallel": -1}, "max_parallel: -1 is out of bounds"),
         ({"labels": {"a": 1}}, "labels.a: 1 is no text"),
+        ({"priority": -1_001}, "priority: -1001 is out of bounds"),
+        ({"weight": 0}, "weight: 0 is out of bounds"),
+        ({"weight": 100.5}, "weight: 100.5 is out of bounds"),
         ({"defaults": {"when": "true"}}, "defaults.when: this option cannot be a default"),
         ({"retries": 1}, "retries: a pipeline has no such option"),
     ],
