@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.run.commands import Command
     from penstock_coordinator.core.run.state import Run
     from penstock_coordinator.runtime.lane import Lane
+    from penstock_coordinator.runtime.limits import Gate
     from penstock_coordinator.runtime.supervisor import Supervisor
     from penstock_coordinator.runtime.watching import Watcher
 
@@ -95,9 +96,11 @@ class Actor:
         "deadline",
         "discarded",
         "environment_json",
+        "gate",
         "in_flight",
         "item_values",
         "lane",
+        "limited",
         "mail",
         "new_run",
         "parameters",
@@ -147,6 +150,10 @@ class Actor:
         self._applicants: dict[int, Applicant] = {}
         """Of the lines that the run has waited on, by their positions."""
         self._waiting_lines: set[int] = set()
+        self.limited = False
+        """The run needs places under limits on runs."""
+        self.gate = supervisor.limits.gate(self)
+        """To places under limits on steps; None if no step shares a key."""
 
     # --- mail
 
@@ -202,6 +209,8 @@ class Actor:
 
     def _decide(self, mail: Mail, drafts: Drafts) -> None:
         message = mail.message
+        if self.gate is not None and type(message) is SlotsOffered:
+            message = replace(message, count=self.gate.room(message.line, message.count))
         drafts.now = message.now
         if mail.answer is not None:
             drafts.answers.append(mail.answer)
@@ -223,18 +232,28 @@ class Actor:
             raise
         if permit is not None:
             self._settle_permit(permit, drafts.ledger.events[before:], drafts)
+            if self.gate is not None and type(message) is SlotsOffered:
+                self._take_places(self.gate, message.line, drafts.ledger.events[before:])
+
+    @staticmethod
+    def _take_places(gate: Gate, position: int, events: list[tuple[int, Event]]) -> None:
+        for _, event in events:
+            if type(event) is StepsLeased:
+                gate.take(position, event.leases)
 
     def _place(self, drafts: Drafts) -> None:
         """Lease what is ready on room that is free now; what finds none waits in its line."""
         run = self.run
         lines = set(run.demanded_lines())
+        gate = self.gate
         for line in lines:
-            for permit in self._supervisor.dispatcher.reserve(self.plan.lines[line], run.demand(line)):
+            want = run.demand(line) if gate is None else gate.room(line, run.demand(line))
+            for permit in self._supervisor.dispatcher.reserve(self.plan.lines[line], want):
                 drafts.now = drafts.now or self._supervisor.clock.now()
                 offer = SlotsOffered(drafts.now, line, permit.session, permit.agent, permit.count)
                 self._apply(offer, permit, drafts)
-        for line in lines | self._waiting_lines:
-            self._wait(line, run.demand(line))
+        for line in lines | self._waiting_lines if gate is None else lines | self._waiting_lines | gate.waiting:
+            self._wait(line, run.demand(line) if gate is None else self._wait_for_places(gate, line, drafts))
 
     def _wait(self, line: int, demand: int) -> None:
         """So many ready step runs wait in the line from now on."""
@@ -257,6 +276,17 @@ class Actor:
             )
         return applicant
 
+    def _wait_for_places(self, gate: Gate, line: int, drafts: Drafts) -> int:
+        """How many step runs of the line wait for agents; the others wait for places, or are displaced."""
+        drafts.now = drafts.now or self._supervisor.clock.now()
+        demand, displacement = gate.wait(line, self.run.demand(line), drafts.now)
+        if displacement is not None:
+            self._apply(displacement, None, drafts)
+            demand, _ = gate.wait(line, self.run.demand(line), drafts.now)
+            # What became ready by it is placed in another turn.
+            self.lane.schedule(self)
+        return demand
+
     def _settle_permit(self, permit: Permit, events: list[tuple[int, Event]], drafts: Drafts) -> None:
         used = sum(len(event.leases) for _, event in events if type(event) is StepsLeased)
         if used:
@@ -272,6 +302,8 @@ class Actor:
         ledger = drafts.ledger
         if not ledger.events:
             self._answer_without_record(ledger.commands, drafts.answers)
+            if self.gate is not None and not self.in_flight:
+                self.gate.press()
             return None
         record = self._record(drafts)
         turn = Turn(
@@ -348,13 +380,27 @@ class Actor:
             self._fail(turn, outcome)
             return
         assert self.in_flight.popleft() is turn
+        first = not self.committed_seq
         self.committed_seq = turn.record.last_seq
+        if self.limited or self.gate is not None:
+            self._settle_places(turn, first)
         for watcher in self.watchers:
             watcher.push(turn.events)
         self._supervisor.execute(self, turn.commands)
         for answer in turn.answers:
             if not answer.done():
                 answer.set_result(outcome)
+
+    def _settle_places(self, turn: Turn, first: bool) -> None:
+        if self.limited:
+            if first:
+                self._supervisor.limits.started(self)
+            if any(type(event) is RunCancelling for _, event in turn.events):
+                self._supervisor.limits.going(self.run_id)
+        if self.gate is not None:
+            self.gate.committed(turn.events)
+            if first:
+                self.lane.schedule(self)
 
     def _fail(self, turn: Turn, outcome: AppendOutcome) -> None:
         """Nothing of this turn and of those behind it is stored."""
@@ -379,6 +425,7 @@ class Actor:
             for answer in turn.answers:
                 answer.cancel()
         self.in_flight.clear()
+        self._supervisor.limits.discarded(self.run_id)
         for line in list(self._waiting_lines):
             self._wait(line, 0)
         self._bounce()

@@ -65,11 +65,11 @@ class _Surroundings:
         standing = self._supervisor.dispatcher.standing(line, self._actor.run_id, position, now)
         return 0 if standing is None else standing.ahead
 
-    def step_key(self, _position: int) -> KeySituation | None:
-        return None
+    def step_key(self, position: int) -> KeySituation | None:
+        return self._supervisor.limits.situation_of_steps(self._actor, position)
 
     def run_key(self) -> KeySituation | None:
-        return None
+        return self._supervisor.limits.situation_of_run(self._actor)
 
 
 def _situation(session: AgentSession, line: Line) -> AgentSituation:

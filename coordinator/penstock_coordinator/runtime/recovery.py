@@ -11,7 +11,9 @@ from penstock_coordinator.runtime.watching import read_events
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.core.run.commands import Command
     from penstock_coordinator.ports import AgentRegistry, Journal, RunId
+    from penstock_coordinator.runtime.actor import Actor
     from penstock_coordinator.runtime.supervisor import Supervisor
 
 PAGE = 1_000
@@ -29,12 +31,17 @@ async def rebuild(journal: Journal, run_id: RunId, plan: Plan) -> Run:
 async def recover_all(supervisor: Supervisor) -> int:
     """Make an actor of every live run that this coordinator owns, and wait for the agents that hold its leases."""
     rows = await supervisor.stores.runs.live_runs(supervisor.coordinator_id)
+    recovered: list[tuple[Actor, list[Command]]] = []
     for row in rows:
         plan = await supervisor.plans.get(row.version_digest)
         run = await rebuild(supervisor.stores.journal, row.run_id, plan)
         share = supervisor.share_of(row.origin, row.labels)
         actor = supervisor.add(row.run_id, plan, run, row.parameters, row.trace_context, share)
-        supervisor.adopt(actor, resume(run))
+        recovered.append((actor, resume(run)))
+    # Who holds what is known before anything is placed.
+    supervisor.limits.restore(actor for actor, _ in recovered)
+    for actor, duties in recovered:
+        supervisor.adopt(actor, duties)
     return len(rows)
 
 

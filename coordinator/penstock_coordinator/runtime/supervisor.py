@@ -36,6 +36,7 @@ from penstock_coordinator.ports import (
     Committed,
     Ids,
     NewRun,
+    Origin,
     Repeated,
     RequestRow,
     RunId,
@@ -47,6 +48,7 @@ from penstock_coordinator.runtime.deadlines import DeadlineClock
 from penstock_coordinator.runtime.fleet import Fleet
 from penstock_coordinator.runtime.grants import Granter
 from penstock_coordinator.runtime.lane import Lane
+from penstock_coordinator.runtime.limits import Limits
 from penstock_coordinator.runtime.outputs import OutputCache
 from penstock_coordinator.runtime.plans import PlanCache
 from penstock_coordinator.runtime.recovery import last_boot_ids, rebuild, recover_all
@@ -105,6 +107,7 @@ class Supervisor:
         self.outputs = OutputCache(timing.output_cache_bytes)
         self.plans = PlanCache(stores.pipelines)
         self.fleet = Fleet(self, timing)
+        self.limits = Limits(self)
         self.stopping = False
         self._on_fatal = on_fatal
         self._lanes = [Lane(index, stores.journal, self._fenced) for index in range(lanes)]
@@ -165,9 +168,10 @@ class Supervisor:
         share = self.share_of(request.origin, request.labels)
         run = Run(request.plan)
         actor = self.add(run_id, request.plan, run, request.parameters, request.trace_context, share, new_run)
+        held, refused = self.limits.ask(actor, request.parameters, now)
         answer: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
         row = None if request.request is None else RequestRow(request.request, run_id)
-        actor.post(Mail(StartRun(now, request.parameters), answer=answer, request=row))
+        actor.post(Mail(StartRun(now, request.parameters, held, refused), answer=answer, request=row))
         return run_id, answer
 
     async def cancel_run(
@@ -270,6 +274,7 @@ class Supervisor:
         """The run is at rest: nobody needs its actor any more."""
         self._actors.pop(actor.run_id, None)
         self._deadlines.forget(actor)
+        self.limits.ended(actor.run_id)
         for watcher in actor.watchers:
             watcher.close()
         ended = self._ends.pop(actor.run_id, None)
@@ -335,6 +340,7 @@ class Supervisor:
         self._actors.pop(actor.run_id, None)
         self._deadlines.forget(actor)
         if turn.record.new_run is not None:
+            self.limits.ended(actor.run_id)
             for watcher in actor.watchers:
                 watcher.close()
             return
@@ -364,9 +370,11 @@ class Supervisor:
         else:
             return
         if not run.seq or run.at_rest:
+            self.limits.ended(old.run_id)
             return
         actor = self.add(old.run_id, old.plan, run, old.parameters_json, old.trace_context, old.share)
         actor.watchers = old.watchers
+        self.limits.readopt(actor)
         self.adopt(actor, [duty for duty in resume(run) if not self._holds(actor, duty)])
         for result in results:
             actor.post(Mail(result))

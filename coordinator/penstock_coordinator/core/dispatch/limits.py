@@ -314,6 +314,10 @@ class StepLimits:
         key.holds[hold] = displaced
         self._held.setdefault(hold.run, {})[hold] = claim.key
 
+    def held(self, run: bytes) -> dict[Hold, str]:
+        """What the run's step runs hold, with the keys."""
+        return dict(self._held.get(run, {}))
+
     def release(self, key: str, hold: Hold) -> None:
         """The step run does not run any more."""
         found = self._keys.get(key)

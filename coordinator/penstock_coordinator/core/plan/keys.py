@@ -104,8 +104,8 @@ def key_of(concurrency: Concurrency, params: dict[str, Json]) -> str:
     return key if isinstance(key, str) else key.evaluate(params)
 
 
-def step_key(concurrency: Concurrency, params: dict[str, Json]) -> str:
-    """The key of a step, for a run whose keys were checked. If all the same it cannot be made, the expression itself
+def key_or_source(concurrency: Concurrency, params: dict[str, Json]) -> str:
+    """The key for a run whose keys were checked. If all the same it cannot be made, the expression itself
     is the key: rather too few at once than too many."""
     try:
         return key_of(concurrency, params)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from penstock_coordinator.core.plan.keys import step_key
+from penstock_coordinator.core.plan.keys import key_or_source
 from penstock_coordinator.core.plan.model import Json, Plan
 from penstock_coordinator.core.run.events import WHOLE, Failure, WaitReason
 from penstock_coordinator.core.run.ready import ReadyQueue
@@ -228,7 +228,7 @@ class Run:
             self._keys = {}
         if position not in self._keys:
             concurrency = self.plan.limited.get(position)
-            self._keys[position] = None if concurrency is None else step_key(concurrency, self.parameter_values)
+            self._keys[position] = None if concurrency is None else key_or_source(concurrency, self.parameter_values)
         return self._keys[position]
 
     def holds_place(self, step: int, item: int) -> bool:
