@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from penstock_coordinator.ports import RunId
 
-ONE_STEP = {"name": "a"}
+ONE_STEP: dict[str, object] = {"name": "a"}
 
 
 async def _state(coordinator: Coordinator, run_id: RunId) -> RunState:
