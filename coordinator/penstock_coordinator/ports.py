@@ -140,6 +140,38 @@ class AttemptRow:
     """MessagePack of what it reported of itself, see `runtime.projection`."""
 
 
+class Reuse(enum.IntEnum):
+    """When the newest run of a run key is at rest: whether another may have the key. The numbers are those of the
+    proto's RunKeyReuse."""
+
+    ALLOW = 1
+    AFTER_FAILURE = 2
+    """If it is not COMPLETED."""
+    REJECT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class KeyClaim:
+    """The record's run is to be the newest of its run key. Nothing of the record is stored if another run has the key
+    that is live, or whose rest does not give it free. A run that has the key already keeps it."""
+
+    pipeline: str
+    run_key: str
+    reuse: Reuse = Reuse.ALLOW
+
+
+AT_REST = 6
+COMPLETED = 6
+"""Of the states of runs: from here on they are at rest, and this one ended well."""
+
+
+def gives_free(state: int, reuse: Reuse) -> bool:
+    """Whether a run in this state leaves its run key to another."""
+    if state < AT_REST or reuse is Reuse.REJECT:
+        return False
+    return reuse is Reuse.ALLOW or state != COMPLETED
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One append to the journal of one run, with the rows that go with it: all or nothing."""
@@ -154,6 +186,7 @@ class Record:
     step_runs: tuple[StepRunRow, ...] = ()
     attempts: tuple[AttemptRow, ...] = ()
     request: RequestRow | None = None
+    claim: KeyClaim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +204,15 @@ class Repeated:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyTaken:
+    """Another run has the run key: nothing of the record is stored. A request that was answered before comes first."""
+
+    run_id: RunId
+    state: int
+    """Of that run, when the record was refused."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unstorable:
     """The store refuses the record for its content, for ever. Nothing of it is stored."""
 
@@ -182,7 +224,7 @@ class OutOfSequence:
     """Another record of the run has that number: the writer's state is not the journal's. Nothing of it is stored."""
 
 
-AppendOutcome: TypeAlias = Committed | Repeated | Unstorable | OutOfSequence
+AppendOutcome: TypeAlias = Committed | Repeated | KeyTaken | Unstorable | OutOfSequence
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from penstock_coordinator.core.run.messages import AttemptEnded, Message, SlotsO
 from penstock_coordinator.ports import (
     AppendOutcome,
     Committed,
+    KeyClaim,
+    KeyTaken,
     NewRun,
     Record,
     Repeated,
@@ -56,6 +58,7 @@ class Mail(NamedTuple):
     answer: asyncio.Future[AppendOutcome] | None = None
     """Told when the turn is committed, or was not."""
     request: RequestRow | None = None
+    claim: KeyClaim | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -83,6 +86,7 @@ class Drafts:
     results: list[AttemptEnded] = field(default_factory=list)
     answers: list[asyncio.Future[AppendOutcome]] = field(default_factory=list)
     request: RequestRow | None = None
+    claim: KeyClaim | None = None
     now: int = 0
 
 
@@ -219,6 +223,8 @@ class Actor:
             drafts.results.append(message)
         if mail.request is not None:
             drafts.request = mail.request
+        if mail.claim is not None:
+            drafts.claim = mail.claim
 
     def _apply(self, message: Message, permit: Permit | None, drafts: Drafts) -> None:
         """Decide one message; what it leaves of an offered room is free again."""
@@ -344,6 +350,7 @@ class Actor:
             step_runs=tuple(drafts.projection.step_runs),
             attempts=tuple(drafts.projection.attempts),
             request=drafts.request,
+            claim=drafts.claim,
         )
 
     def _row_changes(self, events: list[tuple[int, Event]]) -> tuple[NewRun | None, RunChange | None]:
@@ -408,7 +415,9 @@ class Actor:
             if not answer.done():
                 answer.set_result(outcome)
         self.discard()
-        self._supervisor.replace_actor(self, turn, isinstance(outcome, Repeated), isinstance(outcome, Unstorable))
+        self._supervisor.replace_actor(
+            self, turn, isinstance(outcome, Repeated | KeyTaken), isinstance(outcome, Unstorable)
+        )
 
     def crash(self, error: Exception) -> None:
         """A turn raised: the state is of no use any more, and what is committed of the run still is."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.events import Event
     from penstock_coordinator.core.run.state import StepCounts
-    from penstock_coordinator.ports import Repeated, RequestRow, RunId
+    from penstock_coordinator.ports import KeyTaken, Repeated, RequestRow, RunId
     from penstock_coordinator.runtime.differing import RunDifference
     from penstock_coordinator.runtime.explaining import RunExplanation
     from penstock_coordinator.runtime.supervisor import Supervisor
@@ -36,8 +36,9 @@ class Engine:
         self.bulk = BulkJobs(supervisor)
         """Cancels and retries of many runs. Its `run` is for the owner of the engine to run."""
 
-    async def start_runs(self, requests: Sequence[RunRequest]) -> list[RunId | Repeated]:
-        """Durable when it returns; in the order of the requests. Raises `Overloaded`: then none is accepted."""
+    async def start_runs(self, requests: Sequence[RunRequest]) -> list[RunId | Repeated | KeyTaken]:
+        """Durable when it returns; in the order of the requests; of those that were not stored why. Raises `Overloaded`: then
+        none is accepted."""
         return await self._supervisor.start_runs(requests)
 
     async def cancel_run(

@@ -35,6 +35,7 @@ from penstock_coordinator.ports import (
     Clock,
     Committed,
     Ids,
+    KeyTaken,
     NewRun,
     Origin,
     Repeated,
@@ -128,7 +129,7 @@ class Supervisor:
     def live_runs(self) -> int:
         return len(self._actors)
 
-    async def start_runs(self, requests: Sequence[RunRequest]) -> list[RunId | Repeated]:
+    async def start_runs(self, requests: Sequence[RunRequest]) -> list[RunId | Repeated | KeyTaken]:
         """Durable when it returns; in the order of the requests.
 
         Raises `Stopping`, and `Overloaded` if there is no room for all of them: then none is accepted.
@@ -136,7 +137,7 @@ class Supervisor:
         self._check_open(len(requests))
         started = [self._start(request) for request in requests]
         outcomes = await asyncio.gather(*(answer for _, answer in started), return_exceptions=True)
-        return [_accepted(run_id, outcome) for (run_id, _), outcome in zip(started, outcomes, strict=True)]
+        return [_started(run_id, outcome) for (run_id, _), outcome in zip(started, outcomes, strict=True)]
 
     def _check_open(self, more: int) -> None:
         if self.stopping:
@@ -171,7 +172,9 @@ class Supervisor:
         held, refused = self.limits.ask(actor, request.parameters, now)
         answer: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
         row = None if request.request is None else RequestRow(request.request, run_id)
-        actor.post(Mail(StartRun(now, request.parameters, held, refused), answer=answer, request=row))
+        actor.post(
+            Mail(StartRun(now, request.parameters, held, refused), answer=answer, request=row, claim=request.claim)
+        )
         return run_id, answer
 
     async def cancel_run(
@@ -425,6 +428,10 @@ class Supervisor:
         for lane in self._lanes:
             await lane.close()
         self._discard_all()
+
+
+def _started(run_id: RunId, outcome: AppendOutcome | BaseException) -> RunId | Repeated | KeyTaken:
+    return outcome if isinstance(outcome, KeyTaken) else _accepted(run_id, outcome)
 
 
 def _accepted(run_id: RunId, outcome: AppendOutcome | BaseException) -> RunId | Repeated:

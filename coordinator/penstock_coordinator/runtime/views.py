@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.messages import AttemptReport
     from penstock_coordinator.core.run.state import StepCounts
-    from penstock_coordinator.ports import AgentRow, RequestKey, RunRow, VersionRow
+    from penstock_coordinator.ports import AgentRow, KeyClaim, RequestKey, RunRow, VersionRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class RunRequest:
     trace_context: tuple[tuple[str, str], ...]
     request: RequestKey | None
     origin: Origin = field(default_factory=Origin)
+    claim: KeyClaim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class RunView:
     plan: Plan
     counts: StepCounts
     generation: int
+    held_by_key: str = ""
+    """The key of the limit on runs that it waits for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,8 @@ class MemoryDatabase:
     attempts: dict[RunId, dict[tuple[int, int, int, int], AttemptRow]] = field(default_factory=dict)
     """Of each run by (step, item, number, token)."""
     requests: dict[tuple[str, str, str], KeptRequest] = field(default_factory=dict)
+    run_keys: dict[tuple[str, str], RunId] = field(default_factory=dict)
+    """By pipeline and run key."""
     pipelines: dict[str, KeptPipeline] = field(default_factory=dict)
     bundles: dict[str, bytes] = field(default_factory=dict)
     agents: dict[str, AgentRow] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from penstock_coordinator.ports import (
     AppendOutcome,
     Committed,
     Fenced,
+    KeyTaken,
     NewRun,
     OutOfSequence,
     Record,
@@ -22,6 +23,7 @@ from penstock_coordinator.ports import (
     StoredRecord,
     Unavailable,
     Unstorable,
+    gives_free,
 )
 
 if TYPE_CHECKING:
@@ -106,6 +108,8 @@ def _append(database: MemoryDatabase, record: Record, faults: Faults) -> AppendO
         key = record.request.key
         if (kept := database.requests.get((key.scope, key.method, key.id))) is not None:
             return Repeated(same=kept.row.key.digest == key.digest, answer=kept.row.answer)
+    if (taken := _taken(database, record)) is not None:
+        return taken
     records = database.records.setdefault(record.run_id, {})
     if record.first_seq in records:
         return OutOfSequence()
@@ -114,6 +118,15 @@ def _append(database: MemoryDatabase, record: Record, faults: Faults) -> AppendO
     records[record.first_seq] = record
     _project(database, record)
     return Committed()
+
+
+def _taken(database: MemoryDatabase, record: Record) -> KeyTaken | None:
+    claim = record.claim
+    holder = None if claim is None else database.run_keys.get((claim.pipeline, claim.run_key))
+    if claim is None or holder is None or holder == record.run_id:
+        return None
+    state = database.runs[holder].state
+    return None if gives_free(state, claim.reuse) else KeyTaken(holder, state)
 
 
 _LARGEST = (1 << 63) - 1
@@ -154,6 +167,8 @@ def _project(database: MemoryDatabase, record: Record) -> None:
     if record.request is not None:
         key = record.request.key
         database.requests[key.scope, key.method, key.id] = KeptRequest(record.request, record.run_id, record.at)
+    if record.claim is not None:
+        database.run_keys[record.claim.pipeline, record.claim.run_key] = record.run_id
     if record.new_run is not None:
         database.runs[record.run_id] = _new_row(record.run_id, record.new_run)
     if record.change is not None and record.run_id in database.runs:

@@ -22,17 +22,24 @@ _unpack_pairs = msgspec.msgpack.Decoder(tuple[tuple[bytes, bytes], ...]).decode
 
 
 def parts(records: Sequence[Record]) -> list[list[int]]:
-    """The positions of the records, cut where one statement could not tell what was stored: a request twice, or a
-    request that comes after other records of its run. Nearly always one part."""
+    """The positions of the records, cut where one statement could not tell what was stored: a request or a run key
+    twice, or a request that comes after other records of its run. Nearly always one part."""
     done: list[list[int]] = [[]]
     requests: set[bytes] = set()
     runs: set[RunId] = set()
+    run_keys: set[tuple[str, str]] = set()
     for position, record in enumerate(records):
+        if record.claim is not None:
+            run_key = (record.claim.pipeline, record.claim.run_key)
+            if run_key in run_keys:
+                done.append([])
+                requests, runs, run_keys = set(), set(), set()
+            run_keys.add(run_key)
         if record.request is not None:
             key = packed(record.request.key)
             if key in requests or record.run_id in runs:
                 done.append([])
-                requests, runs = set(), set()
+                requests, runs, run_keys = set(), set(), set()
             requests.add(key)
         runs.add(record.run_id)
         done[-1].append(position)

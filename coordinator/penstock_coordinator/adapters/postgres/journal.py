@@ -24,6 +24,7 @@ from penstock_coordinator.adapters.postgres import batch as batches
 from penstock_coordinator.adapters.postgres.connections import close, connect_lane, is_away
 from penstock_coordinator.adapters.postgres.queries import load
 from penstock_coordinator.adapters.postgres.requests import repetition
+from penstock_coordinator.adapters.postgres.run_keys import Claims
 from penstock_coordinator.ports import (
     AppendOutcome,
     Committed,
@@ -204,7 +205,7 @@ class _Writer:
 
     async def write(self, records: Sequence[Record]) -> list[AppendOutcome]:
         """Store them for the first time."""
-        if len(batches.parts(records)) == 1:
+        if len(batches.parts(records)) == 1 and all(record.claim is None for record in records):
             with contextlib.suppress(_Refused):
                 return await self._store(records)
         return await self._write_with_care(records)
@@ -258,8 +259,12 @@ class _Writer:
         async with self._connection.transaction():
             if not await self._connection.fetch(_QUERIES["hold_fence"], *self._fence):
                 raise Fenced(f"epoch {self._fence[2]} of {self._fence[0]} is over")
+            claims = await Claims.lock(self._connection, records)
             for part in batches.parts(records):
-                await careful.store(part)
+                await careful.store(await careful.refuse(part, claims))
+                for position in part:
+                    claims.note(records[position], careful.outcomes[position])
+            await claims.keep()
         return careful.outcomes
 
     async def _store(self, records: Sequence[Record]) -> list[AppendOutcome]:
@@ -328,6 +333,17 @@ class _CarefulWrite:
         self._records = records
         self._broken: set[RunId] = set()
         self.outcomes: list[AppendOutcome] = [_OUT_OF_SEQUENCE] * len(records)
+
+    async def refuse(self, positions: list[int], claims: Claims) -> list[int]:
+        """Those of the positions that no run key stands against; the outcomes of the others are noted."""
+        rest: list[int] = []
+        for position in positions:
+            refusal = await claims.refusal(self._records[position])
+            if refusal is None:
+                rest.append(position)
+            elif self._records[position].run_id not in self._broken:
+                self._note(position, refusal)
+        return rest
 
     async def store(self, positions: list[int]) -> None:
         """What of it can be stored, in order; the outcomes are noted."""

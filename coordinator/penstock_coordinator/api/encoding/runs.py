@@ -30,6 +30,7 @@ def run(view: RunView) -> run_pb2.Run:
     message.step_counts.CopyFrom(counts(view.counts))
     message.last_event = view.row.last_seq
     message.generation = view.generation
+    message.held_by_key = view.held_by_key
     return message
 
 
@@ -56,6 +57,7 @@ def _row(row: RunRow) -> run_pb2.Run:
         generation=1,
         priority=row.origin.priority,
         weight=row.origin.weight,
+        run_key=row.origin.run_key,
     )
 
 
