@@ -28,6 +28,7 @@ from penstock_coordinator.api.fields import (
 from penstock_coordinator.api.log_reader import MAX_TAIL_LINES
 from penstock_coordinator.api.paging import PageTokens, page_size
 from penstock_coordinator.api.request_ids import request_key, same_answer
+from penstock_coordinator.api.run_keys import run_key_of
 from penstock_coordinator.api.unbuilt import UnbuiltRunMethods
 from penstock_coordinator.core.plan.naming import quoted, suggestion
 from penstock_coordinator.core.run.events import WHOLE
@@ -70,8 +71,8 @@ class RunService(UnbuiltRunMethods):
     # --- starting and ending
 
     async def Start(self, request: pb.StartRunRequest, context: Context) -> pb.StartRunResponse:
-        run_id = await self._starter.start(request)
-        return pb.StartRunResponse(run=await self._run(run_id))
+        started = await self._starter.start(request)
+        return pb.StartRunResponse(run=await self._run(started.run_id), existing=started.existing)
 
     async def StartMany(self, request: pb.StartManyRunsRequest, context: Context) -> pb.StartManyRunsResponse:
         run_ids = await self._starter.start_many(request.requests)
@@ -107,6 +108,7 @@ class RunService(UnbuiltRunMethods):
             pipeline=name_of(request.pipeline, "pipeline", "a pipeline") if request.pipeline else "",
             states=states_of(request.states, run_pb2.RunState.values()),
             labels=tuple(sorted(labels_of(request.labels, "labels", self._limits).items())),
+            run_key=run_key_of(request.run_key),
         )
         size, tokens = page_size(request.page_size), PageTokens(request, bytes)
         rows = await self._runs.list_runs(where, size + 1, tokens.read(request.page_token))

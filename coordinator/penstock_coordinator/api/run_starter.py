@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from penstock_coordinator.api.errors import CallError, Violation, invalid, invalid_fields
 from penstock_coordinator.api.fields import count_of, labels_of, name_of, priority_of, trace_context_of, weight_of
 from penstock_coordinator.api.request_ids import first_answer, request_key, same_answer
+from penstock_coordinator.api.run_keys import claim_of, key_taken, uses_existing
+from penstock_coordinator.core.plan.keys import InvalidKey, check_keys, has_expressions
 from penstock_coordinator.core.plan.parameters import InvalidParameters, bind
-from penstock_coordinator.ports import Origin, Repeated
+from penstock_coordinator.ports import KeyTaken, Origin, Repeated, RequestRow, RunId
 from penstock_coordinator.runtime.views import RunRequest
 
 if TYPE_CHECKING:
     from penstock.v1 import run_service_pb2 as pb
     from penstock_coordinator.api.versions import Declared, VersionFinder
     from penstock_coordinator.core.plan.limits import Limits
-    from penstock_coordinator.ports import RequestKey, RunId, RunIndex, VersionRow
+    from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.ports import Clock, RequestKey, RunIndex, VersionRow
     from penstock_coordinator.runtime.engine import Engine
 
+RUN_ID_BYTES = 16
+_EXISTING = b"\x01"
+"""Behind the run's id in the answer of a request that started none: another had started the run."""
 START = "RunService.Start"
 """Also of the parts of StartMany: a request id means the same run in both."""
 MAX_RUNS = 1_000
@@ -27,26 +34,37 @@ BREATH = 50
 """After so many requests others get their turn."""
 
 
+class Started(NamedTuple):
+    run_id: RunId
+    existing: bool = False
+    """No run was started: this one was there."""
+
+
+_Answer: TypeAlias = RunId | Repeated | KeyTaken
+_Settle: TypeAlias = "Callable[[pb.StartRunRequest, RunRequest, _Answer], Awaitable[Started]]"
+
+
 class RunStarter:
-    def __init__(self, engine: Engine, runs: RunIndex, versions: VersionFinder, limits: Limits) -> None:
+    def __init__(self, engine: Engine, runs: RunIndex, versions: VersionFinder, limits: Limits, clock: Clock) -> None:
+        self._clock = clock
         self._engine = engine
         self._runs = runs
         self._versions = versions
         self._limits = limits
 
-    async def start(self, request: pb.StartRunRequest) -> RunId:
+    async def start(self, request: pb.StartRunRequest) -> Started:
         """Durable when it returns."""
         prepared = await self._prepare(request, {})
-        if isinstance(prepared, bytes):
+        if isinstance(prepared, Started):
             return prepared
         (answer,) = await self._engine.start_runs([prepared])
-        return run_id_of(answer)
+        return await self._started(request, prepared, answer)
 
     async def start_many(self, requests: Sequence[pb.StartRunRequest]) -> list[RunId]:
         """In their order. Equal requests with the same request id are one run."""
         if not 1 <= len(requests) <= MAX_RUNS:
             raise invalid("requests", f"must be between 1 and {MAX_RUNS:,}, and there are {len(requests):,}")
-        batch = _Batch()
+        batch = _Batch(requests)
         found: dict[tuple[str, int], VersionRow] = {}
         for number, request in enumerate(requests):
             try:
@@ -55,11 +73,27 @@ class RunStarter:
                 raise error.within(f"requests[{number}]") from None
             if number % BREATH == 0:
                 await asyncio.sleep(0)
-        return batch.run_ids(await self._engine.start_runs(batch.new) if batch.new else [])
+        answers = await self._engine.start_runs(batch.new) if batch.new else []
+        return await batch.started(answers, self._started)
+
+    async def _started(self, request: pb.StartRunRequest, prepared: RunRequest, answer: _Answer) -> Started:
+        """The run that the request is answered with. Raises if its key is taken."""
+        if isinstance(answer, bytes):
+            return Started(answer)
+        if isinstance(answer, Repeated):
+            return _first(same_answer(answer))
+        if not uses_existing(request, answer):
+            raise key_taken(request, answer)
+        if prepared.request is None:
+            return Started(answer.run_id, existing=True)
+        # The same request means this run for ever, also when its key is free again.
+        row = RequestRow(prepared.request, answer.run_id + _EXISTING)
+        repeated = await self._runs.remember_request(row, self._clock.now())
+        return Started(answer.run_id, existing=True) if repeated is None else _first(same_answer(repeated))
 
     async def _prepare(
         self, request: pb.StartRunRequest, found: dict[tuple[str, int], VersionRow]
-    ) -> RunRequest | RunId:
+    ) -> RunRequest | Started:
         """The run to be started, or the one that the same request started before. `found` keeps versions that were
         looked up in this call."""
         key = request_key(START, request)
@@ -70,7 +104,7 @@ class RunStarter:
             answer = await first_answer(self._runs, key)
             if answer is None:
                 raise
-            return answer
+            return _first(answer)
 
     async def _bound(
         self, request: pb.StartRunRequest, key: RequestKey | None, found: dict[tuple[str, int], VersionRow]
@@ -88,16 +122,29 @@ class RunStarter:
         except InvalidParameters as error:
             violations = [Violation(each.field, each.description) for each in error.problems]
             raise invalid_fields(violations, "INVALID_PARAMETERS") from None
+        plan = await self._engine.plan(version.digest)
+        _check_keys(plan, parameters)
         labels = {**declared.labels, **labels_of(request.labels, "labels", self._limits)}
         return RunRequest(
-            plan=await self._engine.plan(version.digest),
+            plan=plan,
             version=version,
             parameters=parameters,
             labels=tuple(sorted(labels.items())),
             trace_context=trace_context_of(request.trace_context, "trace_context"),
             request=key,
             origin=_origin(request, declared, self._limits),
+            claim=claim_of(request),
         )
+
+
+def _check_keys(plan: Plan, parameters: bytes) -> None:
+    """Whether the keys of limits can be made of the parameters."""
+    if not has_expressions(plan):
+        return
+    try:
+        check_keys(plan, json.loads(parameters))
+    except InvalidKey as error:
+        raise invalid("parameters", f"{error.field} makes no key of them: {error}") from None
 
 
 def _origin(request: pb.StartRunRequest, declared: Declared, limits: Limits) -> Origin:
@@ -106,22 +153,24 @@ def _origin(request: pb.StartRunRequest, declared: Declared, limits: Limits) -> 
         if request.HasField("priority")
         else declared.priority,
         weight=weight_of(request.weight, "weight", limits) or declared.weight,
+        run_key=request.run_key,
     )
 
 
 class _Batch:
     """The runs that one call asks for: those to be started, and those that are there already."""
 
-    def __init__(self) -> None:
+    def __init__(self, requests: Sequence[pb.StartRunRequest]) -> None:
         self.new: list[RunRequest] = []
-        self._places: list[int | RunId] = []
+        self._requests = requests
+        self._places: list[int | Started] = []
         """For each request the position in `new`, or the run that it started before."""
         self._known: dict[str, int] = {}
         """Positions in `new` by request id."""
 
-    def add(self, prepared: RunRequest | RunId) -> None:
+    def add(self, prepared: RunRequest | Started) -> None:
         """Raises if another request of the call has the same id and other content."""
-        if isinstance(prepared, bytes):
+        if isinstance(prepared, Started):
             self._places.append(prepared)
             return
         key = prepared.request
@@ -135,15 +184,20 @@ class _Batch:
             raise invalid("request_id", "comes twice in this call, with other content: choose a new id for each run")
         self._places.append(place)
 
-    def run_ids(self, answers: Sequence[RunId | Repeated]) -> list[RunId]:
+    async def started(self, answers: Sequence[_Answer], settle: _Settle) -> list[RunId]:
+        """The run of each request."""
         run_ids = []
         for number, place in enumerate(self._places):
             try:
-                run_ids.append(place if isinstance(place, bytes) else run_id_of(answers[place]))
+                if isinstance(place, Started):
+                    run_ids.append(place.run_id)
+                else:
+                    run_ids.append((await settle(self._requests[number], self.new[place], answers[place])).run_id)
             except CallError as error:
                 raise error.within(f"requests[{number}]") from None
         return run_ids
 
 
-def run_id_of(answer: RunId | Repeated) -> RunId:
-    return same_answer(answer) if isinstance(answer, Repeated) else answer
+def _first(answer: bytes) -> Started:
+    """What the same request was answered before."""
+    return Started(answer[:RUN_ID_BYTES], existing=answer[RUN_ID_BYTES:] == _EXISTING)

@@ -165,7 +165,7 @@ def build_server(backend: Backend, options: EdgeOptions) -> CoordinatorServer:
 
 def _add_services(server: grpc.aio.Server, backend: Backend, options: EdgeOptions) -> None:
     stores, engine, clock, limits = backend.stores, backend.engine, backend.clock, options.limits
-    starter = RunStarter(engine, stores.runs, VersionFinder(stores.pipelines), limits)
+    starter = RunStarter(engine, stores.runs, VersionFinder(stores.pipelines), limits, backend.clock)
     logs = LogReader(engine, stores.logs, backend.hub, clock)
     add_PipelineServiceServicer_to_server(PipelineService(stores, clock, limits), server)
     add_RunServiceServicer_to_server(RunService(stores, engine, clock, limits, starter, logs), server)

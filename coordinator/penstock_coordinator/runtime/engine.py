@@ -37,8 +37,8 @@ class Engine:
         """Cancels and retries of many runs. Its `run` is for the owner of the engine to run."""
 
     async def start_runs(self, requests: Sequence[RunRequest]) -> list[RunId | Repeated | KeyTaken]:
-        """Durable when it returns; in the order of the requests; of those that were not stored why. Raises `Overloaded`: then
-        none is accepted."""
+        """Durable when it returns, but for those whose answer is no id; in the order of the requests. Raises
+        `Overloaded`: then none is accepted."""
         return await self._supervisor.start_runs(requests)
 
     async def cancel_run(

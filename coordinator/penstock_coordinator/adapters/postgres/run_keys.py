@@ -61,7 +61,7 @@ class Claims:
 
     async def keep(self) -> None:
         """The rows are as the batch left them; of what nobody has none is left."""
-        changed = [(name, holder) for name, holder in self._holders.items() if holder != self._before[name]]
+        changed = [(name, holder) for name, holder in self._holders.items() if holder != self._before.get(name)]
         if changed:
             columns = [name[0] for name, _ in changed], [name[1] for name, _ in changed]
             await self._connection.execute(_QUERIES["keep"], *columns, [holder[0] for _, holder in changed if holder])

@@ -19,10 +19,10 @@ for update of k
 select run_id, state from runs where run_id = any($1::uuid[])
 
 -- name: keep
-update run_keys as k
-set run_id = c.run_id
+insert into run_keys as k (pipeline, run_key, run_id)
+select c.pipeline, c.run_key, c.run_id
 from unnest($1::text[], $2::text[], $3::uuid[]) as c (pipeline, run_key, run_id)
-where k.pipeline = c.pipeline and k.run_key = c.run_key
+on conflict (pipeline, run_key) do update set run_id = excluded.run_id
 
 -- name: free
 delete from run_keys as k
