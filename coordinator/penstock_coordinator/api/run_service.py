@@ -147,7 +147,7 @@ class RunService(UnbuiltRunMethods):
                 for number, event in events:
                     if number < first:
                         encoder.skip(event)
-                if not encoder.pending or events[-1][0] >= first - 1:
+                if not (encoder.pending or encoder.nests) or events[-1][0] >= first - 1:
                     return
 
     # --- step runs

@@ -21,7 +21,7 @@ from typing import Any
 
 from tests.scripts.run.situation import StagedSituation
 from tests.unit.run.driver import Driver
-from tests.unit.run.plans import SECOND, Node, build, parameter, values, when
+from tests.unit.run.plans import SECOND, Node, build, parameter, several, values, when
 
 from penstock_coordinator.core.plan.model import Plan, Retry, Timeouts, TriggerRule
 from penstock_coordinator.core.run import events as e
@@ -45,6 +45,7 @@ from penstock_coordinator.core.run.messages import (
     SlotsOffered,
     StartRun,
 )
+from penstock_coordinator.core.run.places import item_at
 from penstock_coordinator.core.run.resume import resume
 from penstock_coordinator.core.run.spans import spelled
 from penstock_coordinator.core.run.state import Run
@@ -124,7 +125,9 @@ class Script:
 
     def _named(self, name: str) -> tuple[int, int]:
         step, _, item = name.removesuffix("]").partition("[")
-        return self._driver.run.plan.numbers[step], int(item) if item else WHOLE
+        run = self._driver.run
+        place = [int(part) for part in item.split("][")] if item else []
+        return run.plan.numbers[step], item_at(run.plan, run, run.plan.numbers[step], place)
 
     def _again(self) -> Run:
         """The run as a restarted coordinator folds it."""
@@ -271,7 +274,8 @@ def _parse_plan(lines: list[str]) -> tuple[Plan, int]:
             limit = int(options.pop("turn", TURN_LIMIT))
             settings = {name: _SETTINGS[name](value) for name, value in options.items()}
         elif words:
-            nodes.append(_parse_node(words[1], _options(words[2:])))
+            numbers = {node.name: number for number, node in enumerate(nodes)}
+            nodes.append(_parse_node(words[1], _options(words[2:]), numbers))
     return build(nodes, **settings), limit
 
 
@@ -279,9 +283,9 @@ def _options(words: list[str]) -> dict[str, str]:
     return {name: value.strip("'") for name, _, value in (word.partition("=") for word in words)}
 
 
-def _parse_node(name: str, options: dict[str, str]) -> Node:
+def _parse_node(name: str, options: dict[str, str], numbers: dict[str, int]) -> Node:
     known = {"after", "rule", "when", "map", "retry", "backoff", "jitter", "on", "never", "queued", "overall", "queue"}
-    assert options.keys() <= known | {"allow_failure", "cleanup"}, options
+    assert options.keys() <= known | {"allow_failure", "cleanup", "parallel", "zip"}, options
     retry = Retry(
         max_attempts=int(options.get("retry", "1")),
         initial_backoff=_span(options.get("backoff", "1s")),
@@ -295,7 +299,8 @@ def _parse_node(name: str, options: dict[str, str]) -> Node:
         _names(options.get("after", "")),
         rule=TriggerRule[options["rule"].upper()] if "rule" in options else None,
         when=when(options["when"]) if "when" in options else None,
-        over=_source(options["map"]) if "map" in options else None,
+        over=_source(options["map"], numbers, options) if "map" in options else None,
+        parallel=int(options.get("parallel", "0")),
         retry=retry,
         timeouts=Timeouts(**limits),
         queue=options.get("queue", "default"),
@@ -308,8 +313,13 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(filter(None, text.split(",")))
 
 
-def _source(text: str) -> Any:
-    """A list, `$name` for a parameter, `name` for the output of a step, `name.path` for a part of it."""
+def _source(text: str, numbers: dict[str, int], options: dict[str, str]) -> Any:
+    """A list, `$name` for a parameter, `name` for the output of a step, `name.path` for a part of it; `x:LIST;y:LIST`
+    for several lists. See `Node.over` for more."""
+    if ":[" in text or ":$" in text or ";" in text:
+        parts = (part.partition(":") for part in text.split(";"))
+        lists = {name: _source(each, {}, {}) for name, _, each in parts}
+        return several(numbers, zipped="zip" in options, parallel=int(options.get("parallel", "0")), **lists)
     if text.startswith("["):
         return values(*json.loads(text))
     return parameter(text[1:]) if text.startswith("$") else text

@@ -17,12 +17,16 @@ from penstock_coordinator.core.run.states import RunState, StepState
 AT = 1_700_000_000_123_456
 WHOLE = e.WHOLE
 STEPS = ["a", "b", "c", "m"]
-PLAN = compile_plan(
-    json_format.ParseDict(
-        {"name": "p", "steps": [{"name": name, "command": {"argv": ["true"]}} for name in STEPS]}, PipelineSpec()
-    ),
-    "d" * 64,
-)
+NESTED = {"name": "n", "command": {"argv": ["true"]}, "map": {"step": {"step": "m"}, "nested": {"path": ["rows"]}}}
+SPEC = {
+    "name": "p",
+    "steps": [
+        *({"name": name, "command": {"argv": ["true"]}} for name in STEPS[:-1]),
+        {"name": "m", "command": {"argv": ["true"]}, "map": {"values": [0, 1, 2, 3, 4, 5]}},
+        NESTED,
+    ],
+}
+PLAN = compile_plan(json_format.ParseDict(SPEC, PipelineSpec()), "d" * 64)
 FAILURE = e.Failure("UserError", "boom", "builtins.ValueError")
 WIRE_FAILURE = {"reason": "UserError", "message": "boom", "errorClass": "builtins.ValueError"}
 
@@ -55,6 +59,12 @@ TABLE: list[tuple[e.Event, dict[str, Any]]] = [
         },
     ),
     (e.MapExpanded(AT, 3, 0), {"steps": [{"step": "m", "state": "STEP_RUN_STATE_RUNNING", "expandedCount": "0"}]}),
+    (
+        e.ItemsAdded(AT, 4, 1, 2, StepState.READY),
+        {"steps": [{"step": "n", "item": ["1", "0"], "itemCount": "2", "state": "STEP_RUN_STATE_READY"}]},
+    ),
+    (e.ItemsAdded(AT, 4, 1, 0, StepState.SKIPPED), {}),
+    (e.ItemsAdded(AT, 4, 1, 0, StepState.FAILED, FAILURE), {"steps": [{"step": "n", "failure": WIRE_FAILURE}]}),
     (
         e.ItemsSettled(AT, 3, StepState.SKIPPED, ((0, 1), (2, 5))),
         {

@@ -26,6 +26,7 @@ from penstock_coordinator.core.plan.model import (
     Line,
     Plan,
     Retry,
+    StepMap,
     Timeouts,
     TriggerRule,
 )
@@ -62,7 +63,7 @@ def test_the_base() -> None:
         ("fixed", FromValue(b'{"k":[1,2.5,null]}')),
         ("rows", FromStep(0, ("out",))),
     )
-    assert each.map == FromParameter("items")
+    assert each.map == StepMap((FromParameter("items"),))
     assert each.inputs == (("one", FromItem(("id",))),)
     assert [step.upstream for step in plan.steps] == [(), (0,), (1,), (1, 2), ()]
     assert [step.downstream for step in plan.steps] == [(1,), (2, 3), (3,), (), ()]

@@ -40,6 +40,22 @@ def inputs(spec: pb.PipelineSpec, count: int) -> None:
         spec.steps[C].inputs[f"i{number}"].value.CopyFrom(TRUE)
 
 
+def lists(spec: pb.PipelineSpec, count: int) -> None:
+    spec.steps[EACH].map.Clear()
+    for number in range(count):
+        spec.steps[EACH].map.lists.add(name=f"l{number}" if number else "id", parameter="items")
+
+
+def levels(spec: pb.PipelineSpec, count: int) -> None:
+    name = "each"
+    for number in range(count - 1):
+        step = spec.steps.add(name=f"level{number}")
+        step.command.argv.append("true")
+        step.map.step.step = name
+        step.map.nested.SetInParent()
+        name = step.name
+
+
 def outputs(spec: pb.PipelineSpec, count: int) -> None:
     for number in range(count):
         spec.steps[C].command.outputs.add(name=f"o{number}", stdout=True)
@@ -86,6 +102,8 @@ CASES: list[tuple[str, Limits, Change, str]] = [
         "steps[3].inputs[x].value",
     ),
     ("map_items", Limits(), lambda s, n: s.steps[EACH].map.values.values.extend([TRUE] * n), "steps[2].map.values"),
+    ("map_lists", Limits(), lists, "steps[2].map.lists"),
+    ("map_levels", Limits(), levels, "steps[36].map.nested"),
     ("argv", Limits(), lambda s, n: s.steps[A].command.argv.extend(["x"] * (n - 2)), "steps[0].command.argv"),
     (
         "command_bytes",

@@ -288,12 +288,6 @@ BAD: list[tuple[str, Change, str, str]] = [
         "steps[2].map.step.step",
         "own output",
     ),
-    (
-        "map over a mapped step",
-        lambda s: s.steps[C].map.step.CopyFrom(reference("each")),
-        "steps[3].map.step.step",
-        "not supported yet: put a step between",
-    ),
     # conditions
     ("condition", lambda s: setattr(s.steps[B], "when", "1 +"), "steps[1].when", "(at character 4)"),
     ("number", lambda s: setattr(s.steps[B], "when", "params.n"), "steps[1].when", "not true or false"),

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
 
-from penstock_coordinator.core.plan.model import Plan
+from penstock_coordinator.core.plan.model import MapForm, Plan
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import WHOLE, Charge, Event
 from penstock_coordinator.core.run.states import RunState
@@ -39,6 +39,10 @@ class Auditor:
     plan: Plan
     lives: dict[tuple[int, int], Life] = field(default_factory=dict)
     holders: set[tuple[int, int]] = field(default_factory=set)
+    counts: dict[int, int] = field(default_factory=dict)
+    """Items of nested maps."""
+    groups: dict[int, dict[int, S]] = field(default_factory=dict)
+    """Their groups without items, by owner."""
     cancelling: e.RunCancelling | None = None
     ended: e.RunEnded | None = None
     started: e.RunStarted | None = None
@@ -116,6 +120,24 @@ class Auditor:
                 self._ready(event.step, item, event.at)
 
     @_read.register
+    def _(self, event: e.ItemsAdded, seq: int) -> None:
+        step = self.plan.steps[event.step]
+        assert step.followed is not None
+        assert self.life(step.followed, event.owner).state.at_rest
+        assert (event.failure is not None) == (event.state is S.FAILED)
+        assert not event.count or event.state in (S.READY, S.PENDING)
+        first = self.counts.get(event.step, 0)
+        self.counts[event.step] = first + event.count
+        groups = self.groups.setdefault(event.step, {})
+        assert event.owner not in groups
+        if event.state is not S.PENDING and (event.state is not S.READY or not event.count):
+            groups[event.owner] = S.COMPLETED if event.state is S.READY else event.state
+        for item in range(first, first + event.count):
+            self.life(event.step, item)
+            if event.state is S.READY:
+                self._ready(event.step, item, event.at)
+
+    @_read.register
     def _(self, event: e.ItemsReadied, seq: int) -> None:
         for first, stop in event.ranges:
             for item in range(first, stop):
@@ -126,6 +148,7 @@ class Auditor:
         assert life.state is S.PENDING
         assert not self.doomed(step)
         assert not self.held
+        self._check_along(step, item)
         life.state, life.ready_at, life.first_ready_at = S.READY, at, at
 
     @_read.register
@@ -136,13 +159,21 @@ class Auditor:
 
     @_read.register
     def _(self, event: e.ItemsSettled, seq: int) -> None:
-        assert event.state is not S.UPSTREAM_FAILED
+        assert event.state is not S.UPSTREAM_FAILED or self.plan.steps[event.step].followed is not None
         for first, stop in event.ranges:
             for item in range(first, stop):
                 self._settled(event.step, item, event.state)
 
+    def _check_along(self, step: int, item: int) -> None:
+        """An item waits for the one that it goes along with."""
+        node = self.plan.steps[step]
+        if item != WHOLE and node.map is not None and node.map.form is MapForm.EACH and node.followed is not None:
+            assert self.life(node.followed, item).state.at_rest
+
     def _settled(self, step: int, item: int, state: S) -> None:
         life = self.life(step, item)
+        if state is not S.CANCELLED:
+            self._check_along(step, item)
         assert not life.number
         assert life.state is S.PENDING or (life.state is S.READY and state is S.CANCELLED)
         assert (state is S.CANCELLED) == self.doomed(step)
@@ -254,13 +285,18 @@ class Auditor:
         allowed = self.plan.steps[event.step].allow_failure
         items = Counter(life.state for (step, item), life in self.lives.items() if step == event.step and item >= 0)
         assert all(state.at_rest for state in items)
-        if items[S.FAILED] and not allowed:
+        parts = items + Counter(self.groups.get(event.step, {}).values())
+        followed = self.plan.steps[event.step].followed
+        if parts[S.FAILED] and not allowed:
             expected = S.FAILED
-        elif items[S.CANCELLED]:
+        elif parts[S.CANCELLED]:
             expected = S.CANCELLED
+        elif parts[S.UPSTREAM_FAILED]:
+            expected = S.UPSTREAM_FAILED
         else:
-            expected = S.SKIPPED if items and set(items) == {S.SKIPPED} else S.COMPLETED
-        assert event.state is expected
+            expected = S.SKIPPED if parts and set(parts) == {S.SKIPPED} else S.COMPLETED
+        if followed is None or parts:
+            assert event.state is expected or (self.doomed(event.step) and event.state is S.CANCELLED)
 
     @_read.register
     def _(self, event: e.RunCancelling, seq: int) -> None:
@@ -274,10 +310,9 @@ class Auditor:
     @_read.register
     def _(self, event: e.RunEnded, seq: int) -> None:
         assert not self.holders
-        failed = any(
-            (life.state is S.FAILED or life.displaced_for_good) and not self.plan.steps[step].allow_failure
-            for (step, _), life in self.lives.items()
-        )
+        bad = {step for (step, _), life in self.lives.items() if life.state is S.FAILED or life.displaced_for_good}
+        bad |= {step for step, groups in self.groups.items() if S.FAILED in groups.values()}
+        failed = any(not self.plan.steps[step].allow_failure for step in bad)
         if self.cancelling is not None:
             assert event.state is self.cancelling.verdict
         else:

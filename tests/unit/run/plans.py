@@ -15,13 +15,16 @@ from penstock_coordinator.core.plan.model import (
     FromValue,
     FunctionAction,
     Line,
+    MapForm,
     MapSource,
     Plan,
     Retry,
     Step,
+    StepMap,
     Timeouts,
     TriggerRule,
 )
+from penstock_coordinator.core.plan.shapes import followers_of, joiners_of, shapes_of
 
 SECOND = 1_000_000
 
@@ -34,8 +37,11 @@ class Node:
     after: Sequence[str] = ()
     rule: TriggerRule | None = None
     when: Condition | None = None
-    over: MapSource | str | None = None
-    """A source, or "step" for its whole output, or "step.member" for a part."""
+    over: MapSource | str | StepMap | None = None
+    """A source, or "step" for its whole output, or "step.member" for a part. Over a mapped step: "step" goes along with
+    it, "joined:step" waits for all of it, "nested:step.member" goes into the lists of its items. As a StepMap the
+    steps of its lists have been found already."""
+    parallel: int = 0
     retry: Retry = field(default_factory=Retry)
     timeouts: Timeouts = field(default_factory=Timeouts)
     queue: str = "default"
@@ -56,8 +62,17 @@ def build(
 ) -> Plan:
     nodes = list(nodes)
     numbers = {node.name: number for number, node in enumerate(nodes)}
-    upstream = [_upstream(node, numbers) for node in nodes]
-    read = {source for node in nodes for source in _read(node)}
+    upstream = [_upstream(node, nodes, numbers) for node in nodes]
+    maps = [_map(node, nodes, numbers) for node in nodes]
+    joined = [{numbers[name] for name in (*node.after, *(node.when.steps if node.when else ()))} for node in nodes]
+    depths, shapes = shapes_of(maps)
+    followers = followers_of(maps, joined)
+    downstream = [tuple(d for d in range(len(nodes)) if number in upstream[d]) for number in range(len(nodes))]
+    read = {number for number, node in enumerate(nodes) for number in _read(node, maps[number], numbers)}
+    lengths: list[set[tuple[str, ...]]] = [set() for _ in nodes]
+    for over in maps:
+        if over is not None and over.form is MapForm.NESTED:
+            lengths[over.followed or 0].add(over.path)
     lines = list(dict.fromkeys((node.queue, node.concurrency) for node in nodes))
     steps = tuple(
         Step(
@@ -65,10 +80,10 @@ def build(
             name=node.name,
             action=FunctionAction("tests", node.name),
             upstream=upstream[number],
-            downstream=tuple(d for d in range(len(nodes)) if number in upstream[d]),
+            downstream=downstream[number],
             rule=node.rule or (TriggerRule.ALL_DONE if node.cleanup else TriggerRule.ALL_SUCCESS),
             condition=node.when,
-            map=_source(node.over, numbers),
+            map=maps[number],
             inputs=(),
             retry=node.retry,
             timeouts=node.timeouts,
@@ -76,7 +91,12 @@ def build(
             env=(),
             allow_failure=node.allow_failure,
             cleanup=node.cleanup,
-            kept_paths=((),) if node.name in read else (),
+            kept_paths=((),) if number in read else (),
+            kept_lengths=tuple(sorted(lengths[number])),
+            depth=depths[number],
+            shape=shapes[number],
+            followers=followers[number],
+            joiners=joiners_of(downstream[number], followers[number]),
             concurrency=node.concurrency,
         )
         for number, node in enumerate(nodes)
@@ -100,23 +120,41 @@ def build(
     )
 
 
-def _source(over: MapSource | str | None, numbers: dict[str, int]) -> MapSource | None:
-    if not isinstance(over, str):
+def _map(node: Node, nodes: list[Node], numbers: dict[str, int]) -> StepMap | None:
+    over = node.over
+    if over is None or isinstance(over, StepMap):
         return over
-    name, *path = over.split(".")
-    return FromStep(numbers[name], tuple(path))
+    if not isinstance(over, str):
+        return StepMap((over,), max_parallel=node.parallel)
+    kind, _, reference = over.rpartition(":")
+    name, *path = reference.split(".")
+    form = MapForm.LISTS
+    if kind == "nested":
+        form = MapForm.NESTED
+    elif not kind and not path and nodes[numbers[name]].over is not None:
+        form = MapForm.EACH
+    return StepMap((FromStep(numbers[name], tuple(path)),), form=form, max_parallel=node.parallel)
 
 
-def _read(node: Node) -> set[str]:
+def several(numbers: dict[str, int], *, zipped: bool = False, parallel: int = 0, **lists: MapSource | str) -> StepMap:
+    """Several lists, by the members of the item; a text is the name of a step."""
+    sources = tuple(FromStep(numbers[each]) if isinstance(each, str) else each for each in lists.values())
+    return StepMap(sources, tuple(lists), zipped, max_parallel=parallel)
+
+
+def _read(node: Node, over: StepMap | None, numbers: dict[str, int]) -> set[int]:
     """The steps whose output the core needs for this one."""
-    read = set(node.when.steps) if node.when is not None else set()
-    if isinstance(node.over, str):
-        read.add(node.over.partition(".")[0])
+    read = {numbers[name] for name in node.when.steps} if node.when is not None else set()
+    if over is not None and (over.form is MapForm.LISTS or (node.when is not None and node.when.reads_item)):
+        read |= {source.step for source in over.lists if isinstance(source, FromStep)}
     return read
 
 
-def _upstream(node: Node, numbers: dict[str, int]) -> tuple[int, ...]:
-    return tuple(sorted({numbers[name] for name in (*node.after, *_read(node))}))
+def _upstream(node: Node, nodes: list[Node], numbers: dict[str, int]) -> tuple[int, ...]:
+    over = _map(node, nodes, numbers)
+    sources = over.lists if over is not None else ()
+    named = {numbers[name] for name in (*node.after, *(node.when.steps if node.when is not None else ()))}
+    return tuple(sorted(named | {source.step for source in sources if isinstance(source, FromStep)}))
 
 
 def values(*items: Any) -> FromValue:

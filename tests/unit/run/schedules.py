@@ -6,10 +6,10 @@ from __future__ import annotations
 from random import Random
 
 from tests.unit.run.driver import Driver
-from tests.unit.run.plans import SECOND, Node, build, parameter, values, when
+from tests.unit.run.plans import SECOND, Node, build, parameter, several, values, when
 
 from penstock_coordinator.core.plan.conditions import Condition
-from penstock_coordinator.core.plan.model import MapSource, Plan, Retry, Timeouts, TriggerRule
+from penstock_coordinator.core.plan.model import MapSource, Plan, Retry, StepMap, Timeouts, TriggerRule
 from penstock_coordinator.core.run.commands import AcknowledgeResult, AckStatus
 from penstock_coordinator.core.run.deadlines import next_deadline
 from penstock_coordinator.core.run.events import AttemptFailed, Charge, Failure, Outcome
@@ -49,11 +49,16 @@ def _random_node(random: Random, name: str, before: list[Node]) -> Node:
     cleanup = random.random() < 0.15
     possible = [node.name for node in before if cleanup or not node.cleanup]
     after = random.sample(possible, min(len(possible), random.choice([0, 1, 1, 2, 3])))
-    over = _random_source(random, after) if random.random() < 0.3 else None
+    over = _random_source(random, [node for node in before if node.name in possible]) if random.random() < 0.4 else None
+    if isinstance(over, str) and random.random() < 0.7:
+        # Named elsewhere too, it would be waited for as a whole.
+        after = [each for each in after if each != _named(over)]
+    rules = [rule for rule in TriggerRule if rule is not TriggerRule.ALWAYS or not isinstance(over, str)]
     return Node(
         name,
         after,
-        rule=random.choice([None, None, None, *TriggerRule]),
+        rule=random.choice([None, None, None, *rules]),
+        parallel=random.choice([0, 0, 1, 2]),
         when=_random_condition(random, after, over is not None) if random.random() < 0.2 else None,
         over=over,
         retry=Retry(max_attempts=random.randint(1, 3), initial_backoff=random.choice([0, SECOND]), jitter=0.5),
@@ -75,10 +80,22 @@ def _random_condition(random: Random, after: list[str], mapped: bool) -> Conditi
     return when(random.choice(choices))
 
 
-def _random_source(random: Random, after: list[str]) -> MapSource | str:
-    choices: list[MapSource] = [values(*range(random.randint(1, 5))), parameter("three")] * 4
-    choices += [parameter("none"), parameter("word")]
-    return random.choice(after) if after and random.random() < 0.5 else random.choice(choices)
+def _random_source(random: Random, before: list[Node]) -> MapSource | StepMap | str:
+    """A list that is there, several, or what other steps give."""
+    if before and random.random() < 0.6:
+        mapped = [node for node in before if node.over is not None]
+        node = random.choice(mapped if mapped and random.random() < 0.8 else before)
+        kinds = ["", "", "", "joined:", "nested:", "nested:"] if node.over is not None else [""]
+        return random.choice(kinds) + node.name
+    if random.random() < 0.2:
+        parallel = random.choice([0, 1])
+        return several({}, zipped=random.random() < 0.5, parallel=parallel, x=values(1, 2), y=parameter("three"))
+    choices: list[MapSource] = [values(*range(random.randint(0, 5))), parameter("three")] * 4
+    return random.choice([*choices, parameter("none"), parameter("word")])
+
+
+def _named(over: str) -> str:
+    return over.rpartition(":")[2]
 
 
 class Schedule:

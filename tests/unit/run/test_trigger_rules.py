@@ -10,9 +10,9 @@ from tests.unit.run.plans import Node, build
 from penstock_coordinator.core.plan.model import TriggerRule
 from penstock_coordinator.core.run.events import RunStarted, StepsSettled
 from penstock_coordinator.core.run.evolve import evolve
-from penstock_coordinator.core.run.rules.joins import decide_rule
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState as S
+from penstock_coordinator.core.run.tallies import decide_rule
 
 OK, FAILED, ALLOWED, SKIPPED, UPSTREAM, CANCELLED = "ok", "failed", "allowed", "skipped", "upstream_failed", "cancelled"
 GOOD, TROUBLED, ENDED = {OK, ALLOWED}, {FAILED, CANCELLED, UPSTREAM}, {OK, ALLOWED, FAILED, CANCELLED}

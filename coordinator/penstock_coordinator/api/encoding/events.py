@@ -15,6 +15,8 @@ from penstock.v1.run_service_pb2 import StepChange
 from penstock_coordinator.api.encoding.runs import failure
 from penstock_coordinator.api.encoding.values import instant
 from penstock_coordinator.core.run import events as e
+from penstock_coordinator.core.run.mapped import Groups
+from penstock_coordinator.core.run.places import place_of, same_group
 from penstock_coordinator.core.run.states import RunState, StepState
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ _Ended = e.AttemptFailed | e.LeaseLost
 
 class EventEncoder:
     """Encodes the events of one run in their order. It must see them all from the first lease on, or from the first
-    event: `skip` those that nobody asked for."""
+    event: `skip` those that nobody asked for. If the plan `nests`, it must see them all."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -33,17 +35,35 @@ class EventEncoder:
         """The run has not had its first lease, nor been cancelled before it."""
         self._failures: dict[tuple[int, int], e.Failure] = {}
         """Of attempts that ended in this turn."""
+        self.nests = any(step.depth > 1 for step in plan.steps)
+        """Whether places hang on what was before."""
+        self._groups: dict[int, Groups] = {}
+        self._counts: dict[int, int] = {}
 
     @property
     def pending(self) -> bool:
         return self._pending
 
+    def items_of(self, step: int) -> bytes | bytearray | None:
+        return None
+
+    def groups_of(self, step: int) -> Groups | None:
+        """As `Run.groups_of`, of what has been seen."""
+        return self._groups.get(step)
+
     def skip(self, event: e.Event) -> None:
+        if isinstance(event, e.ItemsAdded):
+            self._added(event)
+        self._begin(event)
+
+    def _begin(self, event: e.Event) -> None:
         if isinstance(event, e.StepsLeased | e.RunCancelling | e.RunEnded):
             self._pending = False
 
     def encode(self, number: int, event: e.Event) -> WireEvent:
         state, reason = self._run_change(event)
+        if isinstance(event, e.ItemsAdded):
+            self._added(event)
         message = WireEvent(
             number=number,
             time=instant(event.at),
@@ -52,8 +72,15 @@ class EventEncoder:
             run_reason=reason,
             steps=self._step_changes(event),
         )
-        self.skip(event)
+        self._begin(event)
         return message
+
+    def _added(self, event: e.ItemsAdded) -> None:
+        groups = self._groups.setdefault(event.step, Groups(0))
+        first = self._counts.get(event.step, 0)
+        self._counts[event.step] = first + event.count
+        groups.reach(event.owner)
+        groups.add(event.owner, first, event.count, event.state)
 
     def _run_change(self, event: e.Event) -> tuple[int, str]:
         match event:
@@ -80,6 +107,8 @@ class EventEncoder:
                 return self._steps(event.ranges, event.state)
             case e.MapExpanded():
                 return self._expanded(event)
+            case e.ItemsAdded():
+                return self._group(event)
             case e.ItemsReadied():
                 return self._items(event.step, event.ranges, StepState.READY)
             case e.ItemsSettled():
@@ -111,8 +140,7 @@ class EventEncoder:
 
     def _change(self, step: int, item: int, state: StepState | None, why: e.Failure | None = None) -> StepChange:
         change = StepChange(step=self._plan.steps[step].name)
-        if item != e.WHOLE:
-            change.item.append(item)
+        change.item.extend(place_of(self._plan, self, step, item))
         if state is not None:
             change.state = run_pb2.StepRunState.ValueType(state)
         if why is not None:
@@ -124,9 +152,13 @@ class EventEncoder:
 
     def _items(self, step: int, ranges: Iterable[e.Range], state: StepState) -> Iterator[StepChange]:
         for first, stop in ranges:
-            change = self._change(step, first, state)
-            change.item_count = stop - first
-            yield change
+            at = first
+            while at < stop:
+                until = same_group(self._plan, self, step, at, stop)
+                change = self._change(step, at, state)
+                change.item_count = until - at
+                yield change
+                at = until
 
     def _expanded(self, event: e.MapExpanded) -> Iterator[StepChange]:
         whole = self._change(event.step, e.WHOLE, StepState.RUNNING)
@@ -135,6 +167,13 @@ class EventEncoder:
         if event.count:
             state = StepState.READY if event.ready else StepState.PENDING
             yield from self._items(event.step, [(0, event.count)], state)
+
+    def _group(self, event: e.ItemsAdded) -> Iterator[StepChange]:
+        if event.count:
+            first = self._groups[event.step].firsts[event.owner]
+            yield from self._items(event.step, [(first, first + event.count)], event.state)
+        elif event.failure is not None:
+            yield self._change(event.step, e.WHOLE, None, event.failure)
 
     def _leased(self, event: e.StepsLeased) -> Iterator[StepChange]:
         for step, item, attempt in event.leases:

@@ -6,8 +6,9 @@ steps (lines, retries, timeouts, variables, conditions) become one object: pipel
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -29,15 +30,18 @@ from penstock_coordinator.core.plan.model import (
     FunctionAction,
     InputSource,
     Line,
+    MapForm,
     MapSource,
     Path,
     Plan,
     Policy,
     Retry,
     Step,
+    StepMap,
     Timeouts,
     TriggerRule,
 )
+from penstock_coordinator.core.plan.shapes import followers_of, joiners_of, shapes_of
 from penstock_coordinator.core.plan.values import dump
 
 STOP_GRACE = 10_000_000
@@ -64,7 +68,6 @@ class _Compiler:
         self._spec = spec
         self._digest = digest
         self._numbers = {step.name: number for number, step in enumerate(spec.steps)}
-        self._mapped = [step.HasField("map") for step in spec.steps]
         self._lines: dict[tuple[Line, int, Concurrency | None], int] = {}
         self._known: dict[Hashable, Hashable] = {}
         self._read: dict[tuple[object, bytes], object] = {}
@@ -73,14 +76,10 @@ class _Compiler:
     def plan(self) -> Plan:
         spec = self._spec
         nodes = [self._node(step) for step in spec.steps]
-        downstream: list[list[int]] = [[] for _ in nodes]
-        kept: dict[int, set[Path]] = {}
-        for number, node in enumerate(nodes):
-            for upstream in node.upstream:
-                downstream[upstream].append(number)
-            self._keep(node, kept)
+        graph = _Graph(nodes)
+        kept = _kept(nodes, graph.depths, self._numbers)
         steps = tuple(
-            self._step(number, step, nodes[number], downstream[number], kept.get(number))
+            self._step(number, step, nodes[number], graph, kept.get(number, _Kept()))
             for number, step in enumerate(spec.steps)
         )
         return Plan(
@@ -117,13 +116,16 @@ class _Compiler:
 
     def _node(self, step: pb.StepSpec) -> _Node:
         inputs = tuple((name, self._input(step.inputs[name])) for name in sorted(step.inputs))
-        over = self._over(step.map) if step.HasField("map") else None
-        upstream = {self._numbers[name] for name in step.depends_on}
-        upstream.update(source.step for _, source in inputs if isinstance(source, FromStep))
-        if isinstance(over, FromStep):
-            upstream.add(over.step)
+        over = self._map(step.map) if step.HasField("map") else None
+        joined = {self._numbers[name] for name in step.depends_on}
+        joined.update(source.step for _, source in inputs if isinstance(source, FromStep))
         condition = self._same(Condition(step.when)) if step.when else None
-        return _Node(inputs, over, condition, tuple(sorted(upstream)))
+        if condition is not None:
+            joined.update(self._numbers[name] for name in condition.steps)
+        upstream = set(joined)
+        if over is not None:
+            upstream.update(source.step for source in over.lists if isinstance(source, FromStep))
+        return _Node(inputs, over, condition, tuple(sorted(upstream)), frozenset(joined))
 
     def _input(self, source: pb.Input) -> InputSource:
         match source.WhichOneof("source"):
@@ -135,7 +137,27 @@ class _Compiler:
                 return self._same(FromItem(tuple(source.item.path)))
         return FromValue(constant(source.value))
 
-    def _over(self, source: pb.MapSpec) -> MapSource:
+    def _map(self, spec: pb.MapSpec) -> StepMap:
+        if spec.lists:
+            lists = tuple(self._list(each) for each in spec.lists)
+            names = tuple(each.name for each in spec.lists)
+            zipped = spec.combination == pb.MAP_COMBINATION_ZIP
+            return StepMap(lists, names, zipped, max_parallel=spec.max_parallel)
+        form = MapForm.LISTS
+        if spec.HasField("nested"):
+            form = MapForm.NESTED
+        elif spec.WhichOneof("over") == "step" and self._follows(spec):
+            form = MapForm.EACH
+        source = self._list(spec)
+        if form is MapForm.NESTED and isinstance(source, FromStep):
+            source = self._same(FromStep(source.step, tuple(spec.nested.path)))
+        return StepMap((source,), form=form, max_parallel=spec.max_parallel)
+
+    def _follows(self, spec: pb.MapSpec) -> bool:
+        mapped = self._spec.steps[self._numbers[spec.step.step]].HasField("map")
+        return mapped and not spec.step.path and not spec.joined
+
+    def _list(self, source: pb.MapSpec | pb.MapList) -> MapSource:
         match source.WhichOneof("over"):
             case "parameter":
                 return self._same(FromParameter(source.parameter))
@@ -146,22 +168,9 @@ class _Compiler:
     def _from_step(self, reference: pb.OutputReference) -> FromStep:
         return self._same(FromStep(self._numbers[reference.step], tuple(reference.path)))
 
-    def _keep(self, node: _Node, kept: dict[int, set[Path]]) -> None:
-        """Note what the step's map and condition read of outputs."""
-        if isinstance(node.over, FromStep):
-            kept.setdefault(node.over.step, set()).add(self._inside(node.over.step, node.over.path))
-        if node.condition is not None:
-            for name, paths in node.condition.output_paths.items():
-                number = self._numbers[name]
-                kept.setdefault(number, set()).update(self._inside(number, path) for path in paths)
-
-    def _inside(self, number: int, path: Path) -> Path:
-        """Of a mapped step each item's output is kept by itself: its position is no part of the path."""
-        return path[1:] if self._mapped[number] else path
-
     # --- one step
 
-    def _step(self, number: int, step: pb.StepSpec, node: _Node, downstream: list[int], kept: set[Path] | None) -> Step:
+    def _step(self, number: int, step: pb.StepSpec, node: _Node, graph: _Graph, kept: _Kept) -> Step:
         rule = step.trigger_rule or (pb.TRIGGER_RULE_ALL_DONE if step.cleanup else pb.TRIGGER_RULE_ALL_SUCCESS)
         concurrency = self._concurrency(step)
         return Step(
@@ -169,7 +178,7 @@ class _Compiler:
             name=step.name,
             action=self._same(_action(step)),
             upstream=node.upstream,
-            downstream=tuple(downstream),
+            downstream=graph.downstream[number],
             rule=TriggerRule(rule),
             condition=node.condition,
             map=node.over,
@@ -180,7 +189,12 @@ class _Compiler:
             env=self._same(_merged(self._defaults.env, step.env)),
             allow_failure=step.allow_failure,
             cleanup=step.cleanup,
-            kept_paths=self._same(minimal(kept)) if kept else (),
+            kept_paths=self._same(minimal(kept.paths)) if kept.paths else (),
+            kept_lengths=self._same(tuple(sorted(kept.lengths))) if kept.lengths else (),
+            depth=graph.depths[number],
+            shape=graph.shapes[number],
+            followers=graph.followers[number],
+            joiners=joiners_of(graph.downstream[number], graph.followers[number]),
             concurrency=concurrency,
         )
 
@@ -204,9 +218,60 @@ class _Node:
     """What the graph needs of a step."""
 
     inputs: tuple[tuple[str, InputSource], ...]
-    over: MapSource | None
+    over: StepMap | None
     condition: Condition | None
     upstream: tuple[int, ...]
+    joined: frozenset[int]
+    """Those of the upstream that are named elsewhere than in the map."""
+
+
+class _Graph:
+    """How the steps hang together."""
+
+    def __init__(self, nodes: list[_Node]) -> None:
+        downstream: list[list[int]] = [[] for _ in nodes]
+        for number, node in enumerate(nodes):
+            for upstream in node.upstream:
+                downstream[upstream].append(number)
+        self.downstream = [tuple(numbers) for numbers in downstream]
+        maps = [node.over for node in nodes]
+        self.depths, self.shapes = shapes_of(maps)
+        self.followers = followers_of(maps, [node.joined for node in nodes])
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What runs keep of a step's output."""
+
+    paths: set[Path] = field(default_factory=set)
+    lengths: set[Path] = field(default_factory=set)
+
+
+def _kept(nodes: list[_Node], depths: list[int], numbers: dict[str, int]) -> dict[int, _Kept]:
+    """By step, what maps and conditions read of its output. Of a mapped step each item's output is kept by itself: its
+    place is no part of the path."""
+    kept: dict[int, _Kept] = defaultdict(_Kept)
+    for node in nodes:
+        if node.over is not None:
+            _keep_for_map(node.over, node.condition, depths, kept)
+        if node.condition is not None:
+            for name, paths in node.condition.output_paths.items():
+                number = numbers[name]
+                kept[number].paths.update(path[depths[number] :] for path in paths)
+    return kept
+
+
+def _keep_for_map(over: StepMap, condition: Condition | None, depths: list[int], kept: dict[int, _Kept]) -> None:
+    followed = over.followed
+    if followed is None:
+        for source in over.lists:
+            if isinstance(source, FromStep):
+                kept[source.step].paths.add(source.path[depths[source.step] :])
+        return
+    if over.form is MapForm.NESTED:
+        kept[followed].lengths.add(over.path)
+    if condition is not None and condition.reads_item:
+        kept[followed].paths.update([over.path] if over.form is MapForm.NESTED else condition.item_paths)
 
 
 class _Defaults:

@@ -45,13 +45,25 @@ def check(source: str, scope: Scope) -> dict[str, set[Path]]:
 class Condition:
     """A compiled expression. Equal sources are equal conditions."""
 
-    __slots__ = ("_run", "_slots", "output_paths", "parameters", "reads_item", "reads_state", "source", "steps")
+    __slots__ = (
+        "_run",
+        "_slots",
+        "item_paths",
+        "output_paths",
+        "parameters",
+        "reads_item",
+        "reads_state",
+        "source",
+        "steps",
+    )
 
     def __init__(self, source: str) -> None:
         """Raises `InvalidCondition` for what cannot be read; parameters and steps are taken as they are named."""
         _, reads = resolve(parse(source), None)
         self.source = source
-        self.reads_item = reads.item
+        self.reads_item = bool(reads.item)
+        self.item_paths = minimal(reads.item)
+        """The parts of the item that are read."""
         self.parameters = tuple(sorted(reads.parameters))
         """The parameters that it names."""
         self.reads_state = bool(reads.states)

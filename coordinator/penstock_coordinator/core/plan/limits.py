@@ -36,6 +36,10 @@ class Limits:
     path_member_bytes: int = 256
     map_items: int = 10_000
     """Of a constant list."""
+    map_lists: int = 16
+    """That one step is mapped over."""
+    map_levels: int = 32
+    """Of maps that are nested in each other."""
     condition_bytes: int = 4 << 10
     conditions_bytes: int = 8 << 20
     """All conditions of a pipeline."""

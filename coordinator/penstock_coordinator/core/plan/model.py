@@ -126,6 +126,46 @@ InputSource: TypeAlias = FromValue | FromParameter | FromStep | FromItem
 MapSource: TypeAlias = FromValue | FromParameter | FromStep
 
 
+class MapForm(enum.IntEnum):
+    LISTS = 1
+    """Over lists that are there as wholes before the step is expanded."""
+    EACH = 2
+    """Item by item over a mapped step: its shape is that step's."""
+    NESTED = 3
+    """Over the lists that the items of a mapped step give: one level more than that step has."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepMap:
+    """What a step is mapped over."""
+
+    lists: tuple[MapSource, ...]
+    """One; several for an item that is an object. Of EACH and NESTED the step that is followed, and the path at which
+    its items give lists."""
+    names: tuple[str, ...] = ()
+    """The members of the item, if it is an object: as many as there are lists."""
+    zipped: bool = False
+    """Several lists are walked through together; else the item is every combination, the last list running fastest."""
+    form: MapForm = MapForm.LISTS
+    max_parallel: int = 0
+    """Items that may be under way at once; 0: no limit."""
+
+    @property
+    def followed(self) -> int | None:
+        """The mapped step that this one goes along with."""
+        if self.form is MapForm.LISTS:
+            return None
+        source = self.lists[0]
+        assert isinstance(source, FromStep)
+        return source.step
+
+    @property
+    def path(self) -> Path:
+        """Where the items of the followed step have their lists."""
+        source = self.lists[0]
+        return source.path if isinstance(source, FromStep) else ()
+
+
 @dataclass(frozen=True, slots=True)
 class FunctionAction:
     module: str
@@ -162,7 +202,7 @@ class Step:
     downstream: tuple[int, ...]
     rule: TriggerRule
     condition: Condition | None
-    map: MapSource | None
+    map: StepMap | None
     inputs: tuple[tuple[str, InputSource], ...]
     retry: Retry
     timeouts: Timeouts
@@ -175,6 +215,22 @@ class Step:
     """The parts of this step's output that conditions and maps downstream read. Empty: nothing is kept in the run.
     `((),)` is the whole output."""
     concurrency: Concurrency | None = None
+    kept_lengths: tuple[Path, ...] = ()
+    """The lists in this step's output of which the run keeps how long they are: nested maps need no more."""
+    depth: int = 0
+    """Levels of its places: 0 is not mapped."""
+    shape: int = -1
+    """The mapped step whose items have the same numbers at the same places: itself, or the one that it goes along with
+    item by item, and that one's, and so on. -1: not mapped."""
+    followers: tuple[int, ...] = ()
+    """Those of `downstream` that go along with its items, and open when it is expanded."""
+    joiners: tuple[int, ...] = ()
+    """The others of `downstream`: they wait until it is at rest as a whole."""
+
+    @property
+    def followed(self) -> int | None:
+        """The mapped step that this one goes along with item by item, or nested."""
+        return None if self.map is None else self.map.followed
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def _check_size(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
         text = f"the specification has {size:,} bytes, past the limit of {limits.spec_bytes:,}"
         report.add("spec", f"{text}: split the pipeline, keep constants elsewhere{or_raise('spec_bytes')}")
         return
-    edges = sum(len(step.depends_on) + len(step.inputs) + step.HasField("map") for step in spec.steps)
+    edges = sum(len(step.depends_on) + len(step.inputs) + _lists(step) for step in spec.steps)
     if edges > limits.edges:
         text = f"there are {edges:,} dependencies and inputs, past the limit of {limits.edges:,}"
         report.add("steps", f"{text}: put a step between that joins{or_raise('edges')}")
@@ -74,6 +74,11 @@ def _check_size(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
     if conditions > limits.conditions_bytes:
         text = f"the conditions have {conditions:,} characters in all, past the limit of {limits.conditions_bytes:,}"
         report.add("steps", f"{text}: decide in a step, and read its answer{or_raise('conditions_bytes')}")
+
+
+def _lists(step: pb.StepSpec) -> int:
+    """What the step is mapped over."""
+    return max(len(step.map.lists), 1) if step.HasField("map") else 0
 
 
 def _check(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
@@ -135,7 +140,7 @@ def _check_step(report: Report, known: Known, sources: Sources, number: int, ste
     if step.trigger_rule not in _RULES:
         report.add(f"{field}.trigger_rule", f"{step.trigger_rule} is no trigger rule: use one of the TriggerRule enum")
     if step.HasField("map"):
-        sources.check_map(number, step.map)
+        sources.check_map(number, step)
     check_priority(report, f"{field}.priority", step.priority, limits)
     if step.when:
         _check_condition(report, known, number, step, limits)

@@ -32,6 +32,8 @@ __all__ = [
     "extract",
     "follow",
     "inputs_of",
+    "keep",
+    "length_in",
     "parse",
     "rebuild",
 ]
@@ -103,11 +105,46 @@ def _dump_again(value: Json) -> bytes:
         raise InvalidJson(f"not valid JSON: {str(error)[:200]}") from None
 
 
+def keep(step: Step, output: bytes) -> tuple[bytes, ...]:
+    """What a run keeps of an output of the step: the parts at `kept_paths`, then for each of `kept_lengths` what
+    `length_in` reads. Raises `InvalidJson`."""
+    if not step.kept_lengths:
+        return extract(step.kept_paths, output)
+    value = parse(output)
+    return (
+        *(_part(path, value) for path in step.kept_paths),
+        *(dump(_length(path, value)) for path in step.kept_lengths),
+    )
+
+
+def _length(path: Path, value: Json) -> int | str:
+    try:
+        found = follow(path, value)
+    except NoSuchPath as error:
+        return str(error)
+    return len(found) if isinstance(found, list) else f"it is {kind_of(found)}, not a list"
+
+
+def length_in(kept: bytes) -> int | str:
+    """How long a kept list is; a text that says what is there instead."""
+    found: int | str = json.loads(kept)
+    return found
+
+
+def kind_of(value: Json) -> str:
+    """A JSON value's kind, for people."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    return {int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}[type(value)]
+
+
 def rebuild(paths: Sequence[Path], kept: Sequence[bytes]) -> Json:
-    """What `extract` kept, nested as in the output: `follow` finds at each of the paths what was there, and nothing
-    where nothing was. Positions of lists become members of objects, which `follow` reads alike."""
+    """What `extract` or `keep` kept, nested as in the output: `follow` finds at each of the paths what was there, and
+    nothing where nothing was. Positions of lists become members of objects, which `follow` reads alike."""
     whole: dict[str, Json] = {}
-    for path, part in zip(paths, kept, strict=True):
+    for path, part in zip(paths, kept, strict=False):
         if not part:
             continue
         if not path:
@@ -164,7 +201,7 @@ def inputs_of(
 def _from_output(name: str, upstream: Step, path: Path, output: Json) -> bytes:
     if output is None:
         return NULL
-    if upstream.map is not None and _is_null(path[:1], output):
+    if any(_is_null(path[:level], output) for level in range(1, upstream.depth + 1)):
         return NULL
     return _dump_again(_at(name, f"the output of the step {quoted(upstream.name)}", path, output))
 

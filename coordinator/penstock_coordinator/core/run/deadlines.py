@@ -6,7 +6,8 @@ import re
 from heapq import heappop, heapreplace
 
 from penstock_coordinator.core.run.events import WHOLE
-from penstock_coordinator.core.run.state import MapState, Run
+from penstock_coordinator.core.run.mapped import MapState
+from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.timers import Timer, TimerKind
 

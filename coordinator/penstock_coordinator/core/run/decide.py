@@ -27,6 +27,7 @@ from penstock_coordinator.core.run.rules import (
     control,
     displacing,
     endings,
+    following,
     joins,
     leasing,
     maps,
@@ -101,7 +102,7 @@ def _draw(run: Run, now: int, ledger: Ledger) -> None:
     if run.frontier:
         maps.expand(run, joins.settle_frontier(run, now, ledger), now, ledger)
     if run.opening:
-        maps.open_items(run, now, ledger)
+        following.open_items(run, now, ledger)
     if run.finished_maps:
         maps.close(run, now, ledger)
 

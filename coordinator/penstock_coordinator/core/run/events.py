@@ -90,7 +90,7 @@ class StepsSettled(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 class MapExpanded(msgspec.Struct, frozen=True, array_like=True, tag=4):
     """A mapped step has `count` items. All are READY; or, if not `ready`, PENDING until ItemsReadied, ItemsSettled or
-    StepFailed says of each what its condition made of it."""
+    StepFailed says of each what its rule and its condition made of it. A nested map begins without items."""
 
     at: int
     step: int
@@ -99,7 +99,7 @@ class MapExpanded(msgspec.Struct, frozen=True, array_like=True, tag=4):
 
 
 class ItemsSettled(msgspec.Struct, frozen=True, array_like=True, tag=5):
-    """Items came to rest without running."""
+    """Items came to rest without running: SKIPPED, UPSTREAM_FAILED or CANCELLED."""
 
     at: int
     step: int
@@ -230,6 +230,19 @@ class ItemsReadied(msgspec.Struct, frozen=True, array_like=True, tag=18):
     ranges: tuple[Range, ...]
 
 
+class ItemsAdded(msgspec.Struct, frozen=True, array_like=True, tag=19):
+    """A nested map gets the items for one item, the owner, of the step that it goes along with. READY: `count` of them
+    wait for an agent. PENDING: ItemsReadied, ItemsSettled or StepFailed says of each what its condition made of it.
+    SKIPPED, UPSTREAM_FAILED or FAILED: there are none, and the group is at rest so."""
+
+    at: int
+    step: int
+    owner: int
+    count: int
+    state: StepState
+    failure: Failure | None = None
+
+
 class RunHeld(msgspec.Struct, frozen=True, array_like=True, tag=25):
     """The run waits for a place under a limit on runs: it is PENDING, and nothing of it starts."""
 
@@ -282,6 +295,7 @@ Event: TypeAlias = (
     | RunCancelling
     | RunEnded
     | ItemsReadied
+    | ItemsAdded
     | RunHeld
     | RunAdmitted
     | StepDisplaced

@@ -9,10 +9,13 @@ from typing import Any
 from penstock_coordinator.core.plan.model import Step
 from penstock_coordinator.core.run.deadlines import next_deadline, standing_timers
 from penstock_coordinator.core.run.events import WHOLE
-from penstock_coordinator.core.run.rules.joins import decide_rule
+from penstock_coordinator.core.run.item_queue import ItemQueue
+from penstock_coordinator.core.run.mapped import UNDECIDED, Groups, MapState, Places
+from penstock_coordinator.core.run.places import item_at, place_of
 from penstock_coordinator.core.run.state import ActiveStep, Run
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.summary import unpack
+from penstock_coordinator.core.run.tallies import decide_rule
 from penstock_coordinator.core.run.upstream import fires_early, standing
 
 _LIVE = (StepState.READY, StepState.RUNNING, StepState.WAITING)
@@ -52,7 +55,8 @@ def _check_counters(run: Run) -> None:
     assert run.open_steps == at_rest.count(False)
     assert run.open_work == sum(1 for step in run.plan.steps if not step.cleanup and not at_rest[step.number])
     for step in run.plan.steps:
-        assert run.open_upstream[step.number] == sum(1 for number in step.upstream if not at_rest[number]), step.name
+        waits_for = [number for number in step.upstream if not at_rest[number] and not _opens_with(run, step, number)]
+        assert run.open_upstream[step.number] == len(waits_for), step.name
     assert run.running == found[False, StepState.RUNNING] + found[True, StepState.RUNNING]
     assert not run.plan.max_parallel or run.running <= run.plan.max_parallel
 
@@ -87,7 +91,7 @@ def _check_budgets(step: Step, active: ActiveStep) -> None:
 def _check_queues(run: Run) -> None:
     ready: dict[int, set[tuple[int, int]]] = {}
     for step, item, state in step_runs(run):
-        if state is StepState.READY:
+        if state is StepState.READY and not _is_held(run, step, item):
             ready.setdefault(step.line, set()).add((step.number, item))
     assert run.ready == {line: len(found) for line, found in ready.items()}
     for line, queue in run.queues.items():
@@ -105,9 +109,80 @@ def _check_maps(run: Run) -> None:
         settled = run.state_of(number).at_rest
         assert settled or run.state_of(number) is StepState.RUNNING
         assert not settled or not mapped.remaining
-        assert (number in run.finished_maps) == (not settled and not mapped.remaining)
-        assert (number in run.opening) == (StepState.PENDING in states)
+        assert (number in run.finished_maps) == (not settled and not mapped.remaining and _is_closed(run, number))
+        assert settled or (number in run.opening) == bool(_due(run, number, mapped))
+        assert not settled or number not in run.opening
         assert set(mapped.kept) <= {item for item in range(mapped.count) if states[item] == StepState.COMPLETED}
+
+        _check_places(run.plan.steps[number], mapped)
+        _check_shape(run, run.plan.steps[number], mapped)
+
+
+def _opens_with(run: Run, step: Step, number: int) -> bool:
+    """Whether the step goes along with that one and need not wait for it as a whole."""
+    return number in run.maps and step.number in run.plan.steps[number].followers
+
+
+def _is_held(run: Run, step: Step, item: int) -> bool:
+    places = None if item == WHOLE else run.maps[step.number].places
+    return places is not None and places.holds(item)
+
+
+def _is_closed(run: Run, number: int) -> bool:
+    """Whether the map gets no items any more."""
+    followed, groups = run.plan.steps[number].followed, run.maps[number].groups
+    if followed is None or run.doomed(number):
+        return True
+    return run.state_of(followed).at_rest and (groups is None or UNDECIDED not in groups.states)
+
+
+def _due(run: Run, number: int, mapped: MapState) -> list[int]:
+    """What could be decided now, by the plain definition."""
+    pending = [item for item, state in enumerate(mapped.states) if state == StepState.PENDING]
+    followed = run.plan.steps[number].followed
+    if followed is None:
+        return pending
+    along = run.maps[followed].states
+    if mapped.groups is None:
+        return [item for item in pending if StepState(along[item]).at_rest]
+    if run.doomed(number):
+        return pending
+    groups = mapped.groups.states
+    return pending + [at for at, state in enumerate(groups) if state == UNDECIDED and StepState(along[at]).at_rest]
+
+
+def _check_places(step: Step, mapped: MapState) -> None:
+    """Of a map with a limit: nobody is held while a place is free."""
+    places = mapped.places
+    assert (places is not None) == (step.map is not None and step.map.max_parallel > 0)
+    if places is None:
+        return
+    held = {item for item in range(mapped.count) if places.holds(item)}
+    assert all(mapped.states[item] == StepState.READY for item in held)
+    assert not held or places.taken == places.limit
+    assert places.taken <= places.limit
+    under_way = {item for item in range(mapped.count) if mapped.states[item] in (StepState.READY, StepState.RUNNING)}
+    waiting = {item for item, active in mapped.active.items() if active.wait and active.wait.within}
+    assert places.taken == len((under_way | waiting) - held)
+
+
+def _check_shape(run: Run, step: Step, mapped: MapState) -> None:
+    """Every item has a place of its own, and the place leads back to it."""
+    seen = set()
+    for item in range(mapped.count):
+        place = place_of(run.plan, run, step.number, item)
+        assert len(place) == step.depth
+        assert item_at(run.plan, run, step.number, place) == item
+        seen.add(place)
+    assert len(seen) == mapped.count
+    if step.followed is None or run.state_of(step.number).at_rest:
+        return
+    followed = run.maps[step.followed]
+    if mapped.groups is None:
+        assert mapped.count == followed.count
+    else:
+        assert len(mapped.groups.states) == followed.count
+        assert mapped.groups.undecided == mapped.groups.states.count(UNDECIDED)
 
 
 def _decidable(run: Run, step: Step) -> bool:
@@ -116,7 +191,7 @@ def _decidable(run: Run, step: Step) -> bool:
         return not step.cleanup or run.open_work == 0
     if step.rule.name == "ALWAYS" or not run.open_upstream[step.number]:
         return True
-    return any(fires_early(step.rule, state) for number in step.upstream for state in _seen(run, number))
+    return any(fires_early(step, state) for number in step.upstream for state in _seen(run, number))
 
 
 def _seen(run: Run, number: int) -> list[int]:
@@ -132,7 +207,7 @@ def _check_order(run: Run) -> None:
         if state in (StepState.PENDING, StepState.CANCELLED):
             continue
         assert _decidable(run, step), f"{step.name} did not wait for its upstream"
-        if state is not StepState.SKIPPED:
+        if state is not StepState.SKIPPED and (step.number not in run.maps or step.followed is None):
             expected = state if state is StepState.UPSTREAM_FAILED else StepState.READY
             assert decide_rule(run, step) is expected, step.name
 
@@ -166,6 +241,7 @@ def _check_summary(run: Run) -> None:
     assert summary.counts() == run.counts()
     for step, item, state in step_runs(run):
         assert summary.state_of(step.number, item) is state
+        assert place_of(run.plan, summary, step.number, item) == place_of(run.plan, run, step.number, item)
 
 
 def fingerprint(run: Run) -> dict[str, Any]:
@@ -185,6 +261,7 @@ _DERIVED = {"plan", "queued_timers", "_parameter_values", "_keys"}
 
 def _fields(thing: Any) -> dict[str, Any]:
     fields = {name: getattr(thing, name) for name in thing.__slots__ if name != "values"}
+    fields |= {name: _fields(inner) for name, inner in fields.items() if isinstance(inner, Groups | Places | ItemQueue)}
     if "active" in fields:
         fields["active"] = {item: _fields(active) for item, active in fields["active"].items()}
     return fields

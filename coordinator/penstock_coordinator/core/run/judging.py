@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from penstock_coordinator.core.plan.conditions import NO_ITEM, ConditionError
 from penstock_coordinator.core.plan.model import Json, Step
-from penstock_coordinator.core.plan.values import InvalidJson
+from penstock_coordinator.core.plan.values import InvalidJson, NoSuchPath
 from penstock_coordinator.core.run.events import Failure
-from penstock_coordinator.core.run.sources import Upstream
+from penstock_coordinator.core.run.sources import Upstream, item_value
 from penstock_coordinator.core.run.state import Run
 
 
@@ -18,9 +18,13 @@ def judge_step(run: Run, step: Step, upstream: Upstream) -> bool | Failure:
     return _judge(run, step, upstream, NO_ITEM)
 
 
-def judge_item(run: Run, step: Step, upstream: Upstream, item: Json) -> bool | Failure:
-    """Whether the step may run for the item."""
-    return _judge(run, step, upstream, item)
+def judge_item(run: Run, step: Step, upstream: Upstream, item: int) -> bool | Failure:
+    """Whether the step may run for the item of that number."""
+    try:
+        value = item_value(run, step.number, item)
+    except (InvalidJson, NoSuchPath) as error:
+        return Failure("Condition", f"the item: {error}")
+    return _judge(run, step, upstream, value)
 
 
 def _judge(run: Run, step: Step, upstream: Upstream, item: Json) -> bool | Failure:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import zlib
 from array import array
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -19,14 +18,17 @@ import msgspec
 from penstock_coordinator.core.plan.keys import key_or_source
 from penstock_coordinator.core.plan.model import Json, Plan
 from penstock_coordinator.core.run.events import WHOLE, Failure, WaitReason
+from penstock_coordinator.core.run.mapped import Groups, MapState
+from penstock_coordinator.core.run.places import display_name
 from penstock_coordinator.core.run.ready import ReadyQueue
-from penstock_coordinator.core.run.sources import items_of
+from penstock_coordinator.core.run.sources import item_value
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.timers import Timer
 
 HEARD_RESULTS = 256
 """How many of the newest results are remembered by token, to tell a repetition from a stale one."""
 
+_APART = frozenset({WaitReason.BACKOFF})
 _PENDING, _READY, _RUNNING, _WAITING = StepState.PENDING, StepState.READY, StepState.RUNNING, StepState.WAITING
 
 
@@ -34,6 +36,11 @@ class Wait(NamedTuple):
     reason: WaitReason
     until: int | None
     key: str
+
+    @property
+    def within(self) -> bool:
+        """Whether what is waited for is a part of the step run, which is under way all the same: a backoff is none."""
+        return self.reason not in _APART
 
 
 class Held(NamedTuple):
@@ -105,36 +112,6 @@ class ActiveStep:
         self.wait: Wait | None = None
 
 
-class MapState:
-    """The items of a mapped step, once it is expanded."""
-
-    __slots__ = ("active", "count", "kept", "ready_marks", "remaining", "states", "tally", "values", "watchers")
-
-    def __init__(self, count: int, state: StepState, watchers: tuple[int, ...]) -> None:
-        self.count = count
-        self.states = bytearray((state,)) * count
-        self.tally = [0] * (StepState.ROLLED_BACK + 1)
-        self.tally[state] = count
-        self.remaining = count
-        """Items that are not at rest."""
-        self.active: dict[int, ActiveStep] = {}
-        self.kept: dict[int, tuple[bytes, ...]] = {}
-        self.ready_marks: list[tuple[int, int]] = []
-        """(first item, instant): items from there on became READY then, for the first time."""
-        self.watchers = watchers
-        """Dependants that look at single items."""
-        self.values: list[Json] | None = None
-        """The list that is mapped over, once somebody asked for it; derived, so no part of the state."""
-
-    def first_ready_at(self, item: int) -> int:
-        """The instant at which an item, now beyond PENDING, became READY for the first time."""
-        return self.ready_marks[bisect_right(self.ready_marks, item, key=_first_item) - 1][1]
-
-
-def _first_item(mark: tuple[int, int]) -> int:
-    return mark[0]
-
-
 class Run:
     """One execution of a plan. A new one has no events yet: `seq` 0."""
 
@@ -169,7 +146,8 @@ class Run:
         self.states = bytearray((_PENDING,)) * len(steps)
         """Of steps; a mapped step is RUNNING from its expansion until its items are at rest."""
         self.open_upstream = array("I", [len(step.upstream) for step in steps])
-        """Per step: how many of its upstream are not at rest."""
+        """Per step: how many of its upstream are not at rest. One whose items it goes along with does not count from
+        its expansion on."""
         self.active: dict[int, ActiveStep] = {}
         """Of steps that are not mapped."""
         self.maps: dict[int, MapState] = {}
@@ -194,7 +172,7 @@ class Run:
         self.frontier: dict[int, None] = {}
         """PENDING steps whose trigger rule can be decided, in the order in which that came about."""
         self.opening: dict[int, None] = {}
-        """Mapped steps with items whose condition is not decided."""
+        """Mapped steps with items, or groups of them, that can be decided."""
         self.finished_maps: dict[int, None] = {}
         """Mapped steps that are not at rest though all their items are."""
         self.timers: list[Timer] = []
@@ -271,9 +249,15 @@ class Run:
         mapped = self.maps.get(step)
         return None if mapped is None else mapped.states
 
+    def groups_of(self, step: int) -> Groups | None:
+        """Of a nested map; None before it is expanded."""
+        mapped = self.maps.get(step)
+        return None if mapped is None else mapped.groups
+
     def item_value(self, step: int, item: int) -> Json:
-        """The value that an item of an expanded step stands for."""
-        return items_of(self, step)[item]
+        """The value that an item of a step stands for that is expanded over lists. Of one that goes along with another
+        step only the parts that conditions read."""
+        return item_value(self, step, item)
 
     def counts(self) -> StepCounts:
         plain, cleanup = self.tallies
@@ -285,9 +269,8 @@ class Run:
         return None if mapped is None else StepCounts(*(mapped.tally[state] for state in StepState))
 
     def display_name(self, step: int, item: int = WHOLE) -> str:
-        """`step` or `step[3]`."""
-        name = self.plan.steps[step].name
-        return name if item == WHOLE else f"{name}[{item}]"
+        """`step`, `step[3]` or `step[0][3]`."""
+        return display_name(self.plan, self, step, item)
 
     @property
     def parameter_values(self) -> dict[str, Json]:
@@ -299,7 +282,8 @@ class Run:
     def pack(self) -> bytes:
         """The states of all step runs in a few bytes, for `summary.unpack`."""
         items = {step: zlib.compress(mapped.states) for step, mapped in self.maps.items()}
-        return msgspec.msgpack.encode((zlib.compress(self.states), items))
+        groups = {step: mapped.groups.pack() for step, mapped in self.maps.items() if mapped.groups is not None}
+        return msgspec.msgpack.encode((zlib.compress(self.states), items, groups))
 
     # --- what the rules ask ------------------------------------------------------------------------------------------
 

@@ -7,18 +7,27 @@ import zlib
 import msgspec
 
 from penstock_coordinator.core.run.events import WHOLE
+from penstock_coordinator.core.run.mapped import Groups, PackedGroups
 from penstock_coordinator.core.run.state import StepCounts
 from penstock_coordinator.core.run.states import StepState
 
-_decode = msgspec.msgpack.Decoder(tuple[bytes, dict[int, bytes]]).decode
+
+class _Packed(msgspec.Struct, array_like=True):
+    states: bytes
+    items: dict[int, bytes]
+    groups: dict[int, PackedGroups] = {}
+
+
+_decode = msgspec.msgpack.Decoder(_Packed).decode
 
 
 class Summary:
     """The states of a run's step runs at one moment."""
 
-    def __init__(self, states: bytes, items: dict[int, bytes]) -> None:
+    def __init__(self, states: bytes, items: dict[int, bytes], groups: dict[int, Groups]) -> None:
         self._states = states
         self._items = items
+        self._groups = groups
 
     def state_of(self, step: int, item: int = WHOLE) -> StepState:
         """Raises `LookupError` for an item that is not there."""
@@ -27,6 +36,10 @@ class Summary:
     def items_of(self, step: int) -> bytes | None:
         """The states of a mapped step's items; None if it was not expanded."""
         return self._items.get(step)
+
+    def groups_of(self, step: int) -> Groups | None:
+        """Of a nested map; None if it was not expanded."""
+        return self._groups.get(step)
 
     def item_counts(self, step: int) -> StepCounts | None:
         items = self._items.get(step)
@@ -40,8 +53,10 @@ class Summary:
 
 def unpack(packed: bytes) -> Summary:
     """What `Run.pack` made. Raises `msgspec.DecodeError` or `zlib.error` for anything else."""
-    states, items = _decode(packed)
-    return Summary(zlib.decompress(states), {step: zlib.decompress(found) for step, found in items.items()})
+    found = _decode(packed)
+    items = {step: zlib.decompress(states) for step, states in found.items.items()}
+    groups = {step: Groups.unpack(packed) for step, packed in found.groups.items()}
+    return Summary(zlib.decompress(found.states), items, groups)
 
 
 def _count(parts: list[bytes]) -> StepCounts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock_coordinator.core.plan.model import TriggerRule
+from penstock_coordinator.core.plan.model import Step, TriggerRule
 from penstock_coordinator.core.run.states import StepState
 
 ENDED_BADLY = frozenset({StepState.FAILED, StepState.CANCELLED})
@@ -24,6 +24,12 @@ def standing(state: int, allow_failure: bool) -> int:
     return StepState.COMPLETED if allow_failure and state == StepState.FAILED else state
 
 
-def fires_early(rule: TriggerRule, seen: int) -> bool:
+def may_fire_early(step: Step) -> bool:
+    """Whether the step's rule is one that need not wait for all upstream. Not for one that goes along with the items of
+    another step: these are decided one by one anyway."""
+    return step.rule in _EARLY and step.followed is None
+
+
+def fires_early(step: Step, seen: int) -> bool:
     """Whether an upstream that is seen in this state makes the rule hold at once, whatever becomes of the others."""
-    return seen in _EARLY.get(rule, _NEVER)
+    return seen in _EARLY.get(step.rule, _NEVER) and step.followed is None

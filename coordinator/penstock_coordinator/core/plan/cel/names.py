@@ -57,7 +57,8 @@ class Reads:
 
     states: set[str] = field(default_factory=set)
     outputs: dict[str, set[Path]] = field(default_factory=dict)
-    item: bool = False
+    item: set[Path] = field(default_factory=set)
+    """Paths into the item."""
     parameters: set[str] = field(default_factory=set)
 
 
@@ -136,7 +137,7 @@ class _Resolver:
             case "item":
                 if self._scope is not None and not self._scope.mapped:
                     raise InvalidCondition("there is no item: the step is not mapped (it has no `map`)", base.start)
-                self.reads.item = True
+                self.reads.item.add(path)
                 return self._found(node, Root.ITEM, "item", path)
         raise self._unknown(base)
 

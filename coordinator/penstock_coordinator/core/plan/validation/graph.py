@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from penstock_coordinator.core.plan.naming import quoted
-from penstock_coordinator.core.plan.validation.known import Known
+from penstock_coordinator.core.plan.validation.known import Known, mapped_outputs
 from penstock_coordinator.core.plan.validation.report import Report, member
 from penstock_coordinator.core.plan.validation.sources import unknown_step
 
@@ -40,8 +40,7 @@ def _dependencies(report: Report, known: Known, number: int) -> set[int]:
     for source in step.inputs.values():
         if source.WhichOneof("source") == "step":
             found.add(known.numbers.get(source.step.step, number))
-    if step.map.WhichOneof("over") == "step":
-        found.add(known.numbers.get(step.map.step.step, number))
+    found.update(known.numbers.get(reference.step, number) for _, reference in mapped_outputs(step))
     found.discard(number)
     return found
 
@@ -100,7 +99,8 @@ def _edge(known: Known, number: int, upstream: int) -> str:
         source = step.inputs[name]
         if source.WhichOneof("source") == "step" and known.numbers.get(source.step.step) == upstream:
             return f"steps[{number}].inputs[{member(name)}].step.step"
-    return f"steps[{number}].map.step.step"
+    fields = (field for field, reference in mapped_outputs(step) if known.numbers.get(reference.step) == upstream)
+    return f"steps[{number}].{next(fields)}.step"
 
 
 def _check_cleanup(report: Report, known: Known, upstream: list[set[int]], downstream: list[list[int]]) -> None:

@@ -67,6 +67,7 @@ class Sources:
                     text = "the step is not mapped, so there is no item: give it a `map`, or use another source"
                     self._report.add(f"{field}.item", text)
                 self._check_path(f"{field}.item.path", source.item.path)
+                self._check_member(f"{field}.item.path[0]", step.map, source.item.path)
             case _:
                 self._report.add(field, "it says not where the value comes from: give value, parameter, step or item")
 
@@ -107,23 +108,91 @@ class Sources:
 
     # --- maps
 
-    def check_map(self, number: int, over: pb.MapSpec) -> None:
-        field = f"steps[{number}].map"
+    def check_map(self, number: int, step: pb.StepSpec) -> None:
+        field, over = f"steps[{number}].map", step.map
+        if over.max_parallel < 0:
+            text = f"{over.max_parallel} is negative: use a number from 1 up, or 0 for no limit"
+            self._report.add(f"{field}.max_parallel", text)
+        if over.combination not in pb.MapCombination.values():
+            text = f"{over.combination} is no combination: use one of the MapCombination enum"
+            self._report.add(f"{field}.combination", text)
+        if over.lists:
+            self._check_lists(field, number, over)
+            return
+        if over.combination == pb.MAP_COMBINATION_ZIP:
+            self._report.add(f"{field}.combination", "there is one list: give several in `lists`, or leave this out")
+        self._check_over(field, number, over)
+        self._check_going_along(field, number, step)
+
+    def _check_over(self, field: str, number: int, over: pb.MapSpec | pb.MapList) -> None:
         match over.WhichOneof("over"):
             case "parameter":
                 if self._check_parameter(f"{field}.parameter", over.parameter):
                     self._check_list(f"{field}.parameter", over.parameter)
             case "step":
-                upstream = self._check_output(f"{field}.step", number, over.step)
-                if upstream is not None and self._known.mapped[upstream]:
-                    text = f"{quoted(over.step.step)} is mapped itself, and mapping over its items is not supported yet"
-                    self._report.add(
-                        f"{field}.step.step", f"{text}: put a step between the two that takes its output as an input"
-                    )
+                self._check_output(f"{field}.step", number, over.step)
             case "values":
                 self._check_values(f"{field}.values", over.values)
             case _:
                 self._report.add(field, "it says not what is mapped over: give parameter, step or values")
+
+    def _check_lists(self, field: str, number: int, over: pb.MapSpec) -> None:
+        for name in ("parameter", "step", "values", "joined", "nested"):
+            if name in {known.name for known, _ in over.ListFields()}:
+                self._report.add(f"{field}.{name}", "`lists` are given too: leave one of the two out")
+        if len(over.lists) > self._limits.map_lists:
+            text = f"there are {len(over.lists):,} lists, past the limit of {self._limits.map_lists}"
+            self._report.add(f"{field}.lists", f"{text}: put some of them together in a step")
+            return
+        first: dict[str, int] = {}
+        for at, each in enumerate(over.lists):
+            place = f"{field}.lists[{at}]"
+            if not _INPUT.fullmatch(each.name):
+                form = "use 1 to 128 letters, digits and '_', not beginning with a digit"
+                self._report.add(f"{place}.name", f"{quoted(each.name)} is no valid name of a member: {form}")
+            elif first.setdefault(each.name, at) != at:
+                text = f"{quoted(each.name)} is the name of lists[{first[each.name]}] too: choose another"
+                self._report.add(f"{place}.name", text)
+            self._check_over(place, number, each)
+
+    def _check_going_along(self, field: str, number: int, step: pb.StepSpec) -> None:
+        """What is for maps over mapped steps alone."""
+        over = step.map
+        upstream = self._known.numbers.get(over.step.step) if over.WhichOneof("over") == "step" else None
+        mapped = upstream is not None and upstream != number and self._known.mapped[upstream]
+        for name, given in (("joined", over.joined), ("nested", over.HasField("nested"))):
+            if given and not mapped:
+                text = f"what is mapped over is no mapped step: leave `{name}` out, or map over a step that is mapped"
+                self._report.add(f"{field}.{name}", text)
+            elif given and over.step.path:
+                self._report.add(f"{field}.step.path", f"`{name}` is of the whole output: leave the path out")
+        if not mapped:
+            return
+        if over.joined and over.HasField("nested"):
+            self._report.add(f"{field}.joined", "`nested` is given too: leave one of the two out")
+        if over.HasField("nested") and upstream is not None:
+            self._check_path(f"{field}.nested.path", over.nested.path)
+            outputs = self._known.outputs(upstream)
+            path = over.nested.path
+            if outputs is not None and path and path[0] not in outputs:
+                self._report.add(f"{field}.nested.path[0]", _no_output(over.step.step, path[0], outputs))
+        if not over.joined and not over.step.path:
+            self._check_going_along_rule(number, step)
+
+    def _check_going_along_rule(self, number: int, step: pb.StepSpec) -> None:
+        if step.trigger_rule == pb.TRIGGER_RULE_ALWAYS:
+            text = "each item waits for the one that it goes along with: use all_done, or map over another list"
+            self._report.add(f"steps[{number}].trigger_rule", text)
+        if self._known.depths[number] > self._limits.map_levels:
+            levels = f"{self._known.depths[number]} levels deep here, past the limit of {self._limits.map_levels}"
+            text = f"maps are nested {levels}: put lists together in a step between"
+            self._report.add(f"steps[{number}].map.nested", text)
+
+    def _check_member(self, field: str, over: pb.MapSpec, path: Sequence[str]) -> None:
+        """The item of several lists has their names as its members."""
+        names = [each.name for each in over.lists]
+        if names and path and path[0] not in names:
+            self._report.add(field, f"the item has no member {quoted(path[0])}: {suggestion(path[0], names)}")
 
     def _check_list(self, field: str, name: str) -> None:
         if self._known.parameters[name] not in _ITERABLE:
@@ -165,16 +234,19 @@ def path_fault(known: Known, upstream: int, path: Sequence[str]) -> tuple[int, s
     if not path:
         return None
     name = quoted(known.spec.steps[upstream].name)
-    depth = 0
-    if known.mapped[upstream]:
-        if position_of(path[0]) is None:
-            return 0, f"the output of the mapped step {name} is a list: its items are numbered, from 0"
-        depth = 1
+    depth = known.depths[upstream]
+    for level, member_of in enumerate(path[:depth]):
+        if position_of(member_of) is None:
+            return level, f"the output of the mapped step {name} is a list: its items are numbered, from 0"
     outputs = known.outputs(upstream)
     if outputs is None or len(path) <= depth or path[depth] in outputs:
         return None
-    remedy = suggestion(path[depth], outputs) if outputs else "declare it in the command's outputs"
-    return depth, f"the command {name} has no output {quoted(path[depth])}: {remedy}"
+    return depth, _no_output(known.spec.steps[upstream].name, path[depth], outputs)
+
+
+def _no_output(command: str, name: str, outputs: list[str]) -> str:
+    remedy = suggestion(name, outputs) if outputs else "declare it in the command's outputs"
+    return f"the command {quoted(command)} has no output {quoted(name)}: {remedy}"
 
 
 def value_fault(value: Value, nesting: int) -> str | None:

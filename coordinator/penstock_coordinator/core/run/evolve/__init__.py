@@ -26,6 +26,7 @@ _TABLE: dict[type, Callable[[Run, int, Any], None]] = {
     e.StepsReadied: steps.steps_readied,
     e.StepsSettled: steps.steps_settled,
     e.MapExpanded: maps.map_expanded,
+    e.ItemsAdded: maps.items_added,
     e.ItemsReadied: maps.items_readied,
     e.ItemsSettled: maps.items_settled,
     e.StepsLeased: attempts.steps_leased,

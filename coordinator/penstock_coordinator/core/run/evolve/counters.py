@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from penstock_coordinator.core.plan.model import Step
 from penstock_coordinator.core.run.events import WHOLE
-from penstock_coordinator.core.run.state import ActiveStep, MapState, Run
+from penstock_coordinator.core.run.evolve.readying import enqueue
+from penstock_coordinator.core.run.mapped import MapState
+from penstock_coordinator.core.run.state import ActiveStep, Run
 from penstock_coordinator.core.run.states import StepState
 
-_PENDING, _READY, _RUNNING = StepState.PENDING, StepState.READY, StepState.RUNNING
+_READY, _RUNNING, _WAITING = StepState.READY, StepState.RUNNING, StepState.WAITING
 
 
 def active_of(run: Run, step: int, item: int) -> ActiveStep:
@@ -16,6 +18,7 @@ def active_of(run: Run, step: int, item: int) -> ActiveStep:
 
 def move(run: Run, step: Step, item: int, after: StepState) -> None:
     """One step run changes its state, and every counter with it."""
+    mapped = None
     if item == WHOLE:
         before = run.states[step.number]
         run.states[step.number] = after
@@ -28,14 +31,37 @@ def move(run: Run, step: Step, item: int, after: StepState) -> None:
     tally = run.tallies[step.cleanup]
     tally[before] -= 1
     tally[after] += 1
-    if before == _READY:
-        unready(run, step.line, 1)
-    elif before == _RUNNING:
+    if before == _RUNNING:
         run.running -= 1
-    if after == _READY:
-        run.ready[step.line] = run.ready.get(step.line, 0) + 1
-    elif after == _RUNNING:
+    if after == _RUNNING:
         run.running += 1
+    if mapped is not None and mapped.places is not None:
+        _move_in_places(run, step, mapped, item, before, after)
+    elif before == _READY:
+        unready(run, step.line, 1)
+
+
+def _move_in_places(run: Run, step: Step, mapped: MapState, item: int, before: int, after: StepState) -> None:
+    """An item of a map with a limit: its place goes to another one, unless it is still under way."""
+    assert mapped.places is not None
+    wait = mapped.active[item].wait if after == _WAITING else None
+    if after == _RUNNING or (wait is not None and wait.within):
+        if before == _READY:
+            unready(run, step.line, 1)
+        return
+    leave(run, step, mapped, range(item, item + 1), int(before == _READY))
+
+
+def leave(run: Run, step: Step, mapped: MapState, items: range, ready: int) -> None:
+    """Items are not under way any more; so many of them were READY. Those that were held move up."""
+    places = mapped.places
+    if places is None:
+        unready(run, step.line, ready)
+        return
+    held = sum(places.leave(item) for item in items)
+    unready(run, step.line, ready - held)
+    while (item := places.admit()) >= 0:
+        enqueue(run, step, mapped.states, step.number, item, item + 1)
 
 
 def unready(run: Run, line: int, count: int) -> None:
@@ -48,6 +74,8 @@ def unready(run: Run, line: int, count: int) -> None:
 
 
 def note_opened(run: Run, number: int, mapped: MapState) -> None:
-    """The conditions of all items are decided."""
-    if not mapped.tally[_PENDING]:
+    """The map is one of those with something to decide, or is not any more."""
+    if mapped.has_due:
+        run.opening[number] = None
+    else:
         run.opening.pop(number, None)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from array import array
+
+from penstock_coordinator.core.plan.model import MapForm, Step
 from penstock_coordinator.core.run import events as e
-from penstock_coordinator.core.run.evolve.counters import note_opened, unready
+from penstock_coordinator.core.run.evolve.counters import leave, note_opened
+from penstock_coordinator.core.run.evolve.following import catch_up, grow, note_finished, open_followers
 from penstock_coordinator.core.run.evolve.readying import ready_items
 from penstock_coordinator.core.run.evolve.resting import items_rested, settle
-from penstock_coordinator.core.run.state import MapState, Run
+from penstock_coordinator.core.run.mapped import Groups, MapState, Places
+from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState
-from penstock_coordinator.core.run.upstream import EARLY_RULES
+from penstock_coordinator.core.run.upstream import may_fire_early
 
 _PENDING, _READY, _RUNNING = StepState.PENDING, StepState.READY, StepState.RUNNING
 
@@ -16,18 +21,51 @@ _PENDING, _READY, _RUNNING = StepState.PENDING, StepState.READY, StepState.RUNNI
 def map_expanded(run: Run, _seq: int, event: e.MapExpanded) -> None:
     number, step = event.step, run.plan.steps[event.step]
     run.frontier.pop(number, None)
-    watchers = tuple(d for d in step.downstream if run.plan.steps[d].rule in EARLY_RULES)
-    mapped = MapState(event.count, _PENDING, watchers)
-    run.maps[number] = mapped
+    mapped = run.maps[number] = _new_map(run, step, event.count)
     run.states[number] = _RUNNING
     tally = run.tallies[step.cleanup]
     tally[_PENDING] += event.count - 1
-    if not event.count:
-        run.finished_maps[number] = None
+    if step.followed is not None:
+        catch_up(run, step, mapped)
     elif event.ready:
         ready_items(run, step, mapped, 0, event.count, event.at)
     else:
-        run.opening[number] = None
+        mapped.due.add(0, event.count)
+        note_opened(run, number, mapped)
+    note_finished(run, step, mapped)
+    open_followers(run, step)
+
+
+def _new_map(run: Run, step: Step, count: int) -> MapState:
+    over = step.map
+    assert over is not None
+    watchers = tuple(number for number in step.joiners if may_fire_early(run.plan.steps[number]))
+    mapped = MapState(count, _PENDING, watchers)
+    if over.max_parallel:
+        mapped.places = Places(over.max_parallel, count)
+    if over.form is MapForm.EACH:
+        mapped.ready_times = array("q", bytes(8 * count))
+    elif over.form is MapForm.NESTED:
+        assert over.followed is not None
+        mapped.groups = Groups(run.maps[over.followed].count)
+    return mapped
+
+
+def items_added(run: Run, _seq: int, event: e.ItemsAdded) -> None:
+    step, mapped = run.plan.steps[event.step], run.maps[event.step]
+    assert mapped.groups is not None
+    first = mapped.count
+    mapped.groups.add(event.owner, first, event.count, event.state)
+    if event.failure is not None and run.first_failure is None and not step.allow_failure:
+        run.first_failure = (event.step, e.WHOLE, event.failure)
+    if event.count:
+        grow(run, step, event.count)
+        if event.state is _READY:
+            ready_items(run, step, mapped, first, mapped.count, event.at)
+        else:
+            mapped.due.add(first, mapped.count)
+    note_opened(run, event.step, mapped)
+    note_finished(run, step, mapped)
 
 
 def items_readied(run: Run, _seq: int, event: e.ItemsReadied) -> None:
@@ -46,11 +84,11 @@ def items_settled(run: Run, _seq: int, event: e.ItemsSettled) -> None:
             for state in (_PENDING, _READY):
                 tally[state] -= before.count(state)
             tally[event.state] += stop - first
-        unready(run, step.line, before.count(_READY))
+        leave(run, step, mapped, range(first, stop), before.count(_READY))
         if mapped.active:
             for item in range(first, stop):
                 mapped.active.pop(item, None)
-        items_rested(run, step, mapped, event.state, stop - first)
+        items_rested(run, step, mapped, event.state, first, stop)
     note_opened(run, event.step, mapped)
 
 

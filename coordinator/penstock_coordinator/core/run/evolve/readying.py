@@ -5,8 +5,9 @@ from __future__ import annotations
 from heapq import heappush
 
 from penstock_coordinator.core.plan.model import Step
+from penstock_coordinator.core.run.mapped import MapState
 from penstock_coordinator.core.run.ready import ReadyQueue
-from penstock_coordinator.core.run.state import MapState, Run
+from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState
 from penstock_coordinator.core.run.timers import Timer, TimerKind
 
@@ -20,16 +21,25 @@ def ready_items(run: Run, step: Step, mapped: MapState, first: int, stop: int, a
     for tally in (mapped.tally, run.tallies[step.cleanup]):
         tally[_PENDING] -= count
         tally[_READY] += count
-    mapped.ready_marks.append((first, at))
-    run.ready[step.line] = run.ready.get(step.line, 0) + count
-    enqueue(run, step, mapped.states, step.number, first, stop)
+    mapped.note_ready(first, stop, at)
+    queue_items(run, step, mapped, first, stop)
     if step.timeouts.overall is not None:
         due = at + step.timeouts.overall
         heappush(run.timers, Timer(due, TimerKind.OVERALL, step.number, first, stop, at))
     start_queued_clock(run, step, first, stop, at)
 
 
+def queue_items(run: Run, step: Step, mapped: MapState, first: int, stop: int) -> None:
+    """Items that are READY line up, or wait for a place to do so."""
+    if mapped.places is not None:
+        stop = mapped.places.take(first, stop)
+    enqueue(run, step, mapped.states, step.number, first, stop)
+
+
 def enqueue(run: Run, step: Step, states: bytearray, owner: int, first: int, stop: int) -> None:
+    if first == stop:
+        return
+    run.ready[step.line] = run.ready.get(step.line, 0) + stop - first
     queue = run.queues.get(step.line)
     if queue is None:
         queue = run.queues[step.line] = ReadyQueue()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from penstock_coordinator.core.plan.model import Step
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.evolve.counters import move, note_opened
-from penstock_coordinator.core.run.state import MapState, Run
+from penstock_coordinator.core.run.evolve.following import feed, note_finished
+from penstock_coordinator.core.run.mapped import MapState
+from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState
 from penstock_coordinator.core.run.upstream import fires_early, standing
 
@@ -21,7 +23,7 @@ def rest(run: Run, number: int, item: int, state: StepState) -> None:
     else:
         mapped = run.maps[number]
         mapped.active.pop(item, None)
-        items_rested(run, step, mapped, state, 1)
+        items_rested(run, step, mapped, state, item, item + 1)
         note_opened(run, number, mapped)
 
 
@@ -30,11 +32,17 @@ def settle(run: Run, step: Step, state: int) -> None:
     run.frontier.pop(step.number, None)
     steps, states, open_upstream = run.plan.steps, run.states, run.open_upstream
     seen = standing(state, step.allow_failure)
-    for number in step.downstream:
+    expanded = step.number in run.maps
+    for number in step.joiners if expanded else step.downstream:
         left = open_upstream[number] - 1
         open_upstream[number] = left
-        if (not left or fires_early(steps[number].rule, seen)) and states[number] == _PENDING:
+        if (not left or fires_early(steps[number], seen)) and states[number] == _PENDING:
             run.frontier[number] = None
+    if expanded:
+        for number in step.followers:
+            along = run.maps.get(number)
+            if along is not None:
+                note_finished(run, steps[number], along)
     run.open_steps -= 1
     if not step.cleanup:
         run.open_work -= 1
@@ -48,11 +56,12 @@ def release_cleanup(run: Run) -> None:
             run.frontier[number] = None
 
 
-def items_rested(run: Run, step: Step, mapped: MapState, state: int, count: int) -> None:
-    mapped.remaining -= count
-    if not mapped.remaining:
-        run.finished_maps[step.number] = None
+def items_rested(run: Run, step: Step, mapped: MapState, state: int, first: int, stop: int) -> None:
+    mapped.remaining -= stop - first
+    note_finished(run, step, mapped)
     seen = standing(state, step.allow_failure)
     for number in mapped.watchers:
-        if run.states[number] == _PENDING and fires_early(run.plan.steps[number].rule, seen):
+        if run.states[number] == _PENDING and fires_early(run.plan.steps[number], seen):
             run.frontier[number] = None
+    if step.followers:
+        feed(run, step, first, stop)

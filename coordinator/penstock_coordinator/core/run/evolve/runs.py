@@ -6,6 +6,7 @@ from heapq import heappush
 
 from penstock_coordinator.core.plan.model import TriggerRule
 from penstock_coordinator.core.run import events as e
+from penstock_coordinator.core.run.evolve.following import close_doomed
 from penstock_coordinator.core.run.evolve.resting import release_cleanup
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState
@@ -35,6 +36,7 @@ def run_cancelling(run: Run, _seq: int, event: e.RunCancelling) -> None:
     run.cancel_deadline = event.deadline
     run.held = None
     heappush(run.timers, Timer(event.deadline, TimerKind.CANCEL))
+    close_doomed(run)
 
 
 def run_ended(run: Run, _seq: int, event: e.RunEnded) -> None:

@@ -7,7 +7,7 @@ from heapq import heappush
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.evolve.counters import active_of, move
-from penstock_coordinator.core.run.evolve.readying import enqueue, start_queued_clock
+from penstock_coordinator.core.run.evolve.readying import enqueue, queue_items, start_queued_clock
 from penstock_coordinator.core.run.evolve.resting import rest
 from penstock_coordinator.core.run.ready import UNMAPPED
 from penstock_coordinator.core.run.state import ActiveStep, Run
@@ -43,7 +43,7 @@ def step_again_ready(run: Run, _seq: int, event: e.StepReturned | e.StepWoken) -
         enqueue(run, step, run.states, UNMAPPED, event.step, event.step + 1)
         start_queued_clock(run, step, WHOLE, 0, event.at)
     else:
-        enqueue(run, step, run.maps[event.step].states, event.step, item, item + 1)
+        queue_items(run, step, run.maps[event.step], item, item + 1)
         start_queued_clock(run, step, item, item + 1, event.at)
 
 

@@ -16,10 +16,10 @@ from penstock_coordinator.core.run.explain.words import (
     listed,
     value_text,
 )
-from penstock_coordinator.core.run.rules.joins import decide_rule
 from penstock_coordinator.core.run.sources import Upstream
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState
+from penstock_coordinator.core.run.tallies import decide_rule
 
 _RULES: dict[TriggerRule, str] = {
     TriggerRule.ALL_SUCCESS: "all of its upstream steps to be COMPLETED",

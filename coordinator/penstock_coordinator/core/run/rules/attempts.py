@@ -68,8 +68,10 @@ def _completed(run: Run, message: AttemptEnded, active: ActiveStep, ledger: Ledg
 
 
 def _kept(run: Run, message: AttemptEnded) -> tuple[bytes, ...]:
-    paths = run.plan.steps[message.step].kept_paths
-    return values.extract(paths, message.output or values.NULL) if paths else ()
+    step = run.plan.steps[message.step]
+    if not step.kept_paths and not step.kept_lengths:
+        return ()
+    return values.keep(step, message.output or values.NULL)
 
 
 def _failed(

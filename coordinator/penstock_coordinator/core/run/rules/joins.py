@@ -7,11 +7,9 @@ success.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import islice
-from typing import NamedTuple
 
-from penstock_coordinator.core.plan.model import Step, TriggerRule
+from penstock_coordinator.core.plan.model import Step
 from penstock_coordinator.core.run.events import WHOLE, Failure, StepFailed, StepsReadied, StepsSettled
 from penstock_coordinator.core.run.judging import judge_step
 from penstock_coordinator.core.run.ledger import CONDITION_COST, Ledger
@@ -19,83 +17,9 @@ from penstock_coordinator.core.run.ranges import packed
 from penstock_coordinator.core.run.sources import Upstream
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState
-from penstock_coordinator.core.run.upstream import EARLY_RULES, ENDED_BADLY, standing
+from penstock_coordinator.core.run.tallies import ItemRule, decide_rule, goes_along
 
 _SKIPPED, _UPSTREAM_FAILED, _READY = StepState.SKIPPED, StepState.UPSTREAM_FAILED, StepState.READY
-
-
-class Tally(NamedTuple):
-    """Upstream steps at rest, by what they count as."""
-
-    success: int = 0
-    failed: int = 0
-    """FAILED and not allowed to, or CANCELLED."""
-    upstream_failed: int = 0
-    skipped: int = 0
-
-    @property
-    def bad(self) -> int:
-        return self.failed + self.upstream_failed
-
-
-RULES: dict[TriggerRule, Callable[[Tally], StepState]] = {
-    TriggerRule.ALL_SUCCESS: lambda t: _UPSTREAM_FAILED if t.bad else _SKIPPED if t.skipped else _READY,
-    TriggerRule.ALL_FAILED: lambda t: _SKIPPED if t.success or t.skipped else _READY,
-    TriggerRule.ALL_DONE: lambda t: _READY,
-    TriggerRule.ONE_SUCCESS: lambda t: _READY if t.success else _UPSTREAM_FAILED if t.bad else _SKIPPED,
-    TriggerRule.ONE_FAILED: lambda t: _READY if t.bad else _SKIPPED,
-    TriggerRule.ONE_DONE: lambda t: _READY if t.success or t.failed else _SKIPPED,
-    TriggerRule.NONE_FAILED: lambda t: _UPSTREAM_FAILED if t.bad else _READY,
-    TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS: lambda t: _UPSTREAM_FAILED if t.bad else _READY if t.success else _SKIPPED,
-    TriggerRule.NONE_SKIPPED: lambda t: _SKIPPED if t.skipped else _READY,
-    TriggerRule.ALL_SKIPPED: lambda t: _SKIPPED if t.success or t.bad else _READY,
-    TriggerRule.ALWAYS: lambda t: _READY,
-}
-"""READY: the rule holds. Otherwise the state in which the step comes to rest. One without an upstream is not asked."""
-
-
-def decide_rule(run: Run, step: Step) -> StepState:
-    """What the trigger rule makes of a step of the frontier."""
-    if not step.upstream:
-        return _READY
-    if step.rule in EARLY_RULES:
-        return RULES[step.rule](_item_tally(run, step))
-    states = run.states
-    seen = bytes([states[number] for number in step.upstream])
-    if step.rule is TriggerRule.ALL_SUCCESS and seen.count(StepState.COMPLETED) == len(seen):
-        return _READY
-    return RULES[step.rule](_tally(run, step, seen))
-
-
-def _tally(run: Run, step: Step, seen: bytes) -> Tally:
-    """A mapped upstream is one upstream. Those that are not at rest do not count."""
-    steps = run.plan.steps
-    allowed = sum(
-        1
-        for number, state in zip(step.upstream, seen, strict=True)
-        if state == StepState.FAILED and steps[number].allow_failure
-    )
-    return Tally(
-        seen.count(StepState.COMPLETED) + allowed,
-        sum(seen.count(state) for state in ENDED_BADLY) - allowed,
-        seen.count(_UPSTREAM_FAILED),
-        seen.count(_SKIPPED),
-    )
-
-
-def _item_tally(run: Run, step: Step) -> Tally:
-    """Each item of a mapped upstream is one upstream; an empty map counts as the step itself."""
-    found = [0] * (StepState.ROLLED_BACK + 1)
-    for number in step.upstream:
-        allow = run.plan.steps[number].allow_failure
-        mapped = run.maps.get(number)
-        if mapped is None or not mapped.count:
-            found[standing(run.states[number], allow)] += 1
-            continue
-        for state in StepState:
-            found[standing(state, allow)] += mapped.tally[state]
-    bad = sum(found[state] for state in ENDED_BADLY)
-    return Tally(found[StepState.COMPLETED], bad, found[_UPSTREAM_FAILED], found[_SKIPPED])
 
 
 def settle_frontier(run: Run, now: int, ledger: Ledger) -> list[int]:
@@ -125,7 +49,7 @@ class _Wave:
     def decide(self, step: Step) -> None:
         self._ledger.room -= 1
         outcome = decide_rule(self._run, step)
-        if outcome is _READY and step.condition is not None and not step.condition.reads_item:
+        if outcome is _READY and self._asks(step):
             self._ledger.room -= CONDITION_COST
             judged = judge_step(self._run, step, self._upstream)
             if isinstance(judged, Failure):
@@ -138,6 +62,12 @@ class _Wave:
             self.mapped.append(step.number)
         else:
             self._ready.append(step.number)
+
+    def _asks(self, step: Step) -> bool:
+        """Whether a condition is to be asked now, of the step as a whole. Not if no item could run anyway."""
+        if step.condition is None or step.condition.reads_item:
+            return False
+        return not goes_along(self._run, step) or ItemRule(self._run, step).may_hold
 
     def emit(self, now: int) -> None:
         for number, failure in self._failed:

@@ -1,63 +1,92 @@
-"""Mapped steps: one step run per item of a list."""
+"""Mapped steps: one step run per item of a list, of several lists, or of another mapped step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from math import prod
 
-from penstock_coordinator.core.plan.model import FromParameter, FromValue, Json, Step
-from penstock_coordinator.core.plan.values import InvalidJson, NoSuchPath
-from penstock_coordinator.core.run.events import (
-    WHOLE,
-    Failure,
-    ItemsReadied,
-    ItemsSettled,
-    MapExpanded,
-    MapSettled,
-    StepFailed,
-)
-from penstock_coordinator.core.run.judging import judge_item
-from penstock_coordinator.core.run.ledger import CONDITION_COST, Ledger
-from penstock_coordinator.core.run.ranges import packed
-from penstock_coordinator.core.run.sources import Upstream, items_of, kind_of, list_for
-from penstock_coordinator.core.run.state import MapState, Run
+from penstock_coordinator.core.plan.model import FromParameter, FromStep, Json, MapForm, MapSource, Step, StepMap
+from penstock_coordinator.core.plan.values import InvalidJson, NoSuchPath, kind_of
+from penstock_coordinator.core.run.events import WHOLE, Failure, MapExpanded, MapSettled, StepFailed
+from penstock_coordinator.core.run.ledger import Ledger
+from penstock_coordinator.core.run.mapped import MAX_ITEMS, MapState
+from penstock_coordinator.core.run.sources import list_for
+from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState
+from penstock_coordinator.core.run.tallies import decide_plainly, goes_along
 
-MAX_ITEMS = 100_000
+__all__ = ["MAX_ITEMS", "close", "expand"]
+
+_BATCHES = "map over batches of items instead"
 
 
 def expand(run: Run, steps: Iterable[int], now: int, ledger: Ledger) -> None:
-    """Mapped steps whose rule and condition hold get their items, or fail."""
+    """Mapped steps whose rule and condition hold get their items, or fail. Those that go along with another one have
+    all items of that one, or none yet if they are nested: what becomes of each is decided later."""
     for number in steps:
         step = run.plan.steps[number]
-        try:
-            found = list_for(run, step)
-            why = _refusal(found)
-        except NoSuchPath:
-            found, why = None, "there is nothing"
-        except InvalidJson as error:
-            found, why = None, str(error)
-        if why:
-            failure = Failure("Map", f"cannot map over {_source_name(run, step)}: {why}")
-            ledger.emit(StepFailed(now, number, WHOLE, failure))
+        assert step.map is not None
+        if goes_along(run, step):
+            assert step.map.followed is not None
+            nested = step.map.form is MapForm.NESTED
+            count = 0 if nested else run.maps[step.map.followed].count
+            ledger.emit(MapExpanded(now, number, count, False))
         else:
-            by_item = step.condition is not None and step.condition.reads_item
-            ledger.emit(MapExpanded(now, number, len(found), not by_item))
-            run.maps[number].values = found
+            _expand_lists(run, step, step.map, now, ledger)
 
 
-def _refusal(found: Json) -> str:
+def _expand_lists(run: Run, step: Step, over: StepMap, now: int, ledger: Ledger) -> None:
+    try:
+        lists = tuple(_list(run, source) for source in over.lists)
+        count = _count(over, lists)
+    except _NotMappable as error:
+        failure = Failure("Map", f"cannot map over {error}")
+        ledger.emit(StepFailed(now, step.number, WHOLE, failure))
+        return
+    by_item = step.condition is not None and step.condition.reads_item
+    ledger.emit(MapExpanded(now, step.number, count, not by_item))
+    run.maps[step.number].values = lists
+
+
+class _NotMappable(Exception):
+    """Says over what, and why."""
+
+
+def _list(run: Run, source: MapSource) -> list[Json]:
+    try:
+        found = list_for(run, source)
+    except NoSuchPath:
+        raise _NotMappable(f"{_source_name(run, source)}: there is nothing") from None
+    except InvalidJson as error:
+        raise _NotMappable(f"{_source_name(run, source)}: {error}") from None
     if not isinstance(found, list):
-        return f"it is {kind_of(found)}, not a list"
+        raise _NotMappable(f"{_source_name(run, source)}: it is {kind_of(found)}, not a list")
     if len(found) > MAX_ITEMS:
-        return f"it has {len(found):,} items and the limit is {MAX_ITEMS:,}; map over batches of items instead"
-    return ""
+        text = f"it has {len(found):,} items and the limit is {MAX_ITEMS:,}; {_BATCHES}"
+        raise _NotMappable(f"{_source_name(run, source)}: {text}")
+    return found
 
 
-def _source_name(run: Run, step: Step) -> str:
-    source = step.map
+def _count(over: StepMap, lists: Sequence[list[Json]]) -> int:
+    """How many items the lists make together."""
+    if not over.names:
+        return len(lists[0])
+    lengths = ", ".join(f'"{name}" has {len(each):,}' for name, each in zip(over.names, lists, strict=True))
+    if over.zipped:
+        if len({len(each) for each in lists}) > 1:
+            raise _NotMappable(f"lists of different lengths together: {lengths}")
+        return len(lists[0])
+    count = prod(len(each) for each in lists)
+    if count > MAX_ITEMS:
+        text = f"{lengths}, which makes {count:,} items, and the limit is {MAX_ITEMS:,}"
+        raise _NotMappable(f"every combination of the lists: {text}; {_BATCHES}")
+    return count
+
+
+def _source_name(run: Run, source: MapSource) -> str:
     if isinstance(source, FromParameter):
         return f'the parameter "{source.name}"'
-    if source is None or isinstance(source, FromValue):
+    if not isinstance(source, FromStep):
         return "the given values"
     name, state = run.plan.steps[source.step].name, run.state_of(source.step)
     at = f' at "{".".join(source.path)}"' if source.path else ""
@@ -65,49 +94,40 @@ def _source_name(run: Run, step: Step) -> str:
     return f'the output of "{name}"{ended}{at}'
 
 
-def open_items(run: Run, now: int, ledger: Ledger) -> None:
-    """Decide the conditions of items, as many as the turn has room for."""
-    for number in list(run.opening):
-        if ledger.room <= 0:
-            return
-        _open(run, number, now, ledger)
-
-
-def _open(run: Run, number: int, now: int, ledger: Ledger) -> None:
-    step, mapped = run.plan.steps[number], run.maps[number]
-    values, upstream = items_of(run, number), Upstream(run)
-    ready: list[int] = []
-    skipped: list[int] = []
-    failed: list[tuple[int, Failure]] = []
-    item = mapped.states.find(StepState.PENDING)
-    while item >= 0 and ledger.room > 0:
-        ledger.room -= CONDITION_COST
-        judged = judge_item(run, step, upstream, values[item])
-        if isinstance(judged, Failure):
-            failed.append((item, judged))
-        else:
-            (ready if judged else skipped).append(item)
-        item = mapped.states.find(StepState.PENDING, item + 1)
-    for at, failure in failed:
-        ledger.emit(StepFailed(now, number, at, failure))
-    if skipped:
-        ledger.emit(ItemsSettled(now, number, StepState.SKIPPED, packed(skipped)))
-    if ready:
-        ledger.emit(ItemsReadied(now, number, packed(ready)))
-
-
 def close(run: Run, now: int, ledger: Ledger) -> None:
     """Mapped steps whose items are all at rest come to rest themselves."""
     for number in list(run.finished_maps):
-        ledger.emit(MapSettled(now, number, _joined(run.plan.steps[number], run.maps[number])))
+        ledger.emit(MapSettled(now, number, _whole(run, run.plan.steps[number], run.maps[number])))
 
 
-def _joined(step: Step, mapped: MapState) -> StepState:
-    """The state of a map, by those of its items. An empty one is COMPLETED."""
-    if mapped.tally[StepState.FAILED] and not step.allow_failure:
+def _whole(run: Run, step: Step, mapped: MapState) -> StepState:
+    """The state of a map, by those of its items, and of groups that came to rest without items."""
+    groups = mapped.groups
+    states = b"" if groups is None else groups.states
+
+    def some(state: StepState) -> int:
+        return mapped.tally[state] + states.count(state)
+
+    if some(StepState.FAILED) and not step.allow_failure:
         return StepState.FAILED
-    if mapped.tally[StepState.CANCELLED]:
+    if mapped.tally[StepState.CANCELLED] or _is_cut_short(run, step, mapped):
         return StepState.CANCELLED
-    if mapped.count and mapped.tally[StepState.SKIPPED] == mapped.count:
-        return StepState.SKIPPED
-    return StepState.COMPLETED
+    if some(StepState.UPSTREAM_FAILED):
+        return StepState.UPSTREAM_FAILED
+    parts = mapped.count + (groups.itemless if groups is not None else 0)
+    if parts:
+        return StepState.SKIPPED if some(StepState.SKIPPED) == parts else StepState.COMPLETED
+    return _empty(run, step)
+
+
+def _is_cut_short(run: Run, step: Step, mapped: MapState) -> bool:
+    """Whether more items would have come, had the run not been cancelled."""
+    if step.followed is None:
+        return False
+    return not run.state_of(step.followed).at_rest or (mapped.groups is not None and mapped.groups.undecided > 0)
+
+
+def _empty(run: Run, step: Step) -> StepState:
+    """An empty map is COMPLETED. Of one that went along with an empty one the rule is asked now."""
+    outcome = StepState.READY if step.followed is None else decide_plainly(run, step)
+    return StepState.COMPLETED if outcome is StepState.READY else outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from penstock_coordinator.core.plan.model import Step
 from penstock_coordinator.core.run.deadlines import queued_since
 from penstock_coordinator.core.run.duties import stop_attempt
 from penstock_coordinator.core.run.events import WHOLE, AttemptFailed, Failure, Outcome, StepFailed, StepWoken
@@ -21,15 +22,23 @@ def wake(_run: Run, timer: Timer, now: int, ledger: Ledger) -> None:
 def queued_too_long(run: Run, timer: Timer, now: int, ledger: Ledger) -> None:
     """No agent took the step, or these items, in time. Not an attempt, so nothing to retry."""
     step = run.plan.steps[timer.step]
-    limit = spelled(step.timeouts.queued or 0)
-    queue = run.plan.lines[step.line].queue
-    why = Failure("QueuedTimeout", f'no agent that serves the queue "{queue}" had room for the step within {limit}')
     for item in _positions(timer):
         if ledger.room <= 0:
             return
         if item == WHOLE or _still_queued(run, timer, item):
             ledger.room -= 1
-            ledger.emit(StepFailed(now, timer.step, item, why))
+            ledger.emit(StepFailed(now, timer.step, item, _too_long(run, step, item)))
+
+
+def _too_long(run: Run, step: Step, item: int) -> Failure:
+    limit = spelled(step.timeouts.queued or 0)
+    places = None if item == WHOLE else run.maps[step.number].places
+    if places is not None and places.holds(item):
+        text = f"{places.limit} other items, the map's max_parallel, left no room for this one within {limit}"
+    else:
+        queue = run.plan.lines[step.line].queue
+        text = f'no agent that serves the queue "{queue}" had room for the step within {limit}'
+    return Failure("QueuedTimeout", text)
 
 
 def _positions(timer: Timer) -> range:
