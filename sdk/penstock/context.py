@@ -24,8 +24,9 @@ class StepContext:
     run_id: str
     pipeline: str
     step: str
-    item: int | None
-    """The place in the map; None in a step that is not mapped."""
+    item: int | tuple[int, ...] | None
+    """The place in the map: a number, in a nested map one for each level, outermost first; None in a step that is not
+    mapped."""
     attempt: int
     """Counted from 1."""
     idempotency_key: str

@@ -47,7 +47,8 @@ class CommandWork(msgspec.Struct, frozen=True, tag="command", array_like=True):
 
 
 class Task(msgspec.Struct, array_like=True):
-    """One attempt. `deadline` is an instant of the lease clock: past it nothing is begun."""
+    """One attempt. `deadline` is an instant of the lease clock: past it nothing is begun. `place` is that in the map,
+    outermost first; empty if the step is not mapped."""
 
     handle: int
     deadline: int
@@ -55,7 +56,7 @@ class Task(msgspec.Struct, array_like=True):
     run_id: str
     pipeline: str
     step: str
-    item: int
+    place: list[int]
     attempt: int
     idempotency_key: str
     inputs: dict[str, bytes]

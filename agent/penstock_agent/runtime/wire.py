@@ -79,7 +79,7 @@ class Work:
             run_id=run_name(lease.key[0]),
             pipeline=grant.pipeline,
             step=grant.step_name,
-            item=lease.key[2],
+            place=_place(grant),
             attempt=lease.attempt,
             idempotency_key=grant.idempotency_key,
             inputs=dict(grant.inputs),
@@ -87,6 +87,13 @@ class Work:
             trace_context=dict(grant.trace_context),
             max_output_bytes=max_output_bytes,
         )
+
+
+def _place(grant: wire.LeaseGrant) -> list[int]:
+    """A coordinator that knows of one level says nothing but the number."""
+    if grant.place or grant.lease.item < 0:
+        return list(grant.place)
+    return [grant.lease.item]
 
 
 class Decoder:

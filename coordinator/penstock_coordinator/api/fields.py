@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from google.protobuf.duration_pb2 import Duration
 
 from penstock_coordinator.api.errors import Violation, invalid, invalid_fields, shown
-from penstock_coordinator.core.plan.naming import NAME, NAME_FORM
+from penstock_coordinator.core.plan.naming import NAME, NAME_FORM, quoted
 from penstock_coordinator.core.plan.validation.numbers import check_priority, check_weight
 from penstock_coordinator.core.plan.validation.report import Enough, Report
 from penstock_coordinator.core.plan.validation.texts import check_labels
-from penstock_coordinator.core.run.events import WHOLE
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.limits import Limits
+    from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.ports import RunId
 
 LARGEST_INT = 2**31 - 2
@@ -75,15 +75,26 @@ def event_of(number: int, field: str) -> int:
     return number
 
 
-def item_of(item: Sequence[int], step: str) -> int:
-    """The place in the map; `WHOLE` for none."""
+def place_in(item: Sequence[int], step: str, plan: Plan) -> tuple[int, ...]:
+    """The place in the map of that step; () for none."""
     if not item:
-        return WHOLE
+        return ()
     if not step:
         raise invalid("item", "needs a step: name the mapped step that the item is of")
-    if len(item) > 1 or not 0 <= item[0] <= LARGEST_INT:
-        raise invalid("item", "must be one number from 0 on: maps have one level")
-    return item[0]
+    depth = plan.steps[plan.numbers[step]].depth
+    if len(item) != depth:
+        raise invalid("item", _depth_remedy(step, depth))
+    if not all(0 <= position <= LARGEST_INT for position in item):
+        raise invalid("item", f"positions are between 0 and {LARGEST_INT:,}")
+    return tuple(item)
+
+
+def _depth_remedy(step: str, depth: int) -> str:
+    if not depth:
+        return f"the step {quoted(step)} is not mapped: leave the item out"
+    if depth == 1:
+        return f"the step {quoted(step)} has one level: give one number from 0 on"
+    return f"the step {quoted(step)} is nested {depth} levels deep: give {depth} numbers from 0 on"
 
 
 def states_of(asked: Iterable[int], known: Iterable[int], field: str = "states") -> tuple[int, ...]:

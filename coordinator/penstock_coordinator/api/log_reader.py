@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from penstock.v1 import run_service_pb2 as pb
 from penstock_coordinator.api.encoding.values import instant, span
 from penstock_coordinator.core.run import events as e
+from penstock_coordinator.core.run.places import FLAT, nests, place_of
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.ports import LogChunk, LogFilter
 from penstock_coordinator.runtime.views import SlowReader, Stopping
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.core.run.places import Shaped
     from penstock_coordinator.ports import Clock, LogStore, RunId
     from penstock_coordinator.runtime.engine import Engine
     from penstock_coordinator.runtime.log_hub import LogHub
@@ -47,21 +49,26 @@ class LogReader:
             if tail_lines:
                 chunks = await self._newest(run_id, where, tail_lines)
                 position = chunks[-1].position if chunks else 0
-                for response in _responses(plan, _last_lines(chunks, tail_lines)):
+                shape = await self._shape(run_id, plan)
+                for response in _responses(plan, shape, _last_lines(chunks, tail_lines)):
                     yield response
             resting = asyncio.create_task(self._rest(run_id, where)) if follow else None
             try:
                 while True:
                     fresh.clear()
+                    shape = await self._shape(run_id, plan)
                     async for chunk in self._read(run_id, where, position):
                         position = chunk.position
-                        for response in _responses(plan, [chunk]):
+                        for response in _responses(plan, shape, [chunk]):
                             yield response
                     if resting is None or not await self._more_may_come(fresh, resting):
                         return
             finally:
                 if resting is not None:
                     resting.cancel()
+
+    async def _shape(self, run_id: RunId, plan: Plan) -> Shaped:
+        return await self._engine.shape(run_id) if nests(plan) else FLAT
 
     async def _read(self, run_id: RunId, where: LogFilter, after: int) -> AsyncIterator[LogChunk]:
         while chunks := await self._logs.read_logs(run_id, where, after, READ_CHUNKS):
@@ -152,11 +159,11 @@ def _last_lines(chunks: list[LogChunk], wanted: int) -> list[LogChunk]:
     return kept
 
 
-def _responses(plan: Plan, chunks: list[LogChunk]) -> list[pb.TailLogsResponse]:
+def _responses(plan: Plan, shape: Shaped, chunks: list[LogChunk]) -> list[pb.TailLogsResponse]:
     responses: list[pb.TailLogsResponse] = []
     size = RESPONSE_BYTES
     for chunk in chunks:
-        for line in _lines(plan, chunk):
+        for line in _lines(plan, shape, chunk):
             bytes_of_line = line.ByteSize()
             if size + bytes_of_line > RESPONSE_BYTES:
                 responses.append(pb.TailLogsResponse())
@@ -166,9 +173,9 @@ def _responses(plan: Plan, chunks: list[LogChunk]) -> list[pb.TailLogsResponse]:
     return responses
 
 
-def _lines(plan: Plan, chunk: LogChunk) -> list[pb.LogLine]:
+def _lines(plan: Plan, shape: Shaped, chunk: LogChunk) -> list[pb.LogLine]:
     name = plan.steps[chunk.step].name
-    item = [] if chunk.item == e.WHOLE else [chunk.item]
+    item = place_of(plan, shape, chunk.step, chunk.item)
     received = instant(chunk.at)
     return [
         pb.LogLine(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, cast
 
@@ -17,9 +17,9 @@ from penstock_coordinator.api.errors import invalid, not_found
 from penstock_coordinator.api.fields import (
     count_of,
     event_of,
-    item_of,
     labels_of,
     name_of,
+    place_in,
     run_id_of,
     run_id_text,
     states_of,
@@ -172,7 +172,8 @@ class RunService(UnbuiltRunMethods):
         at_event = event_of(request.at_event, "at_event")
         plan = (await self._engine.run(run_id, at_event)).plan
         step = _step_number(plan, request.step)
-        view, attempts = await self._engine.step_run(run_id, step, item_of(request.item, request.step), at_event)
+        item = await self._item(run_id, plan, request.item, request.step, at_event)
+        view, attempts = await self._engine.step_run(run_id, step, item, at_event)
         message = encode.step_run(run_id, plan, view)
         encode.describe_newest(message, attempts)
         response = pb.GetStepRunResponse(step_run=message, attempts=[encode.attempt(each) for each in attempts])
@@ -184,7 +185,8 @@ class RunService(UnbuiltRunMethods):
         run_id = run_id_of(request.run_id)
         view = await self._engine.run(run_id)
         step = _step_number(view.plan, request.step) if request.step else None
-        explanation = await self._engine.explain(run_id, step, item_of(request.item, request.step))
+        item = await self._item(run_id, view.plan, request.item, request.step)
+        explanation = await self._engine.explain(run_id, step, item)
         return explained(encode.run(view), explanation)
 
     async def Diff(self, request: pb.DiffRunsRequest, context: Context) -> pb.DiffRunsResponse:
@@ -195,17 +197,21 @@ class RunService(UnbuiltRunMethods):
         run_id = run_id_of(request.run_id)
         if not 0 <= request.tail_lines <= MAX_TAIL_LINES:
             raise invalid("tail_lines", f"must be between 0 (for all) and {MAX_TAIL_LINES:,}")
-        attempt, item = count_of(request.attempt, "attempt"), item_of(request.item, request.step)
+        attempt = count_of(request.attempt, "attempt")
         plan = (await self._engine.run(run_id)).plan
         step = _step_number(plan, request.step) if request.step else None
-        if step is not None and item != WHOLE:
-            await self._engine.step_run(run_id, step, item)
+        item = await self._item(run_id, plan, request.item, request.step)
         where = LogFilter(step, None if item == WHOLE else item, attempt or None)
         tail = self._logs.tail(run_id, plan, where, request.tail_lines, follow=request.follow)
         with self._engine.seats.taken(run_id) if request.follow else nullcontext():
             async with aclosing(tail) as responses:
                 async for response in responses:
                     yield response
+
+    async def _item(self, run_id: RunId, plan: Plan, item: Sequence[int], step: str, at_event: int = 0) -> int:
+        """The number of the item at the place that was asked for. `step` is one of the plan's, or empty."""
+        place = place_in(item, step, plan)
+        return await self._engine.item_at(run_id, plan.numbers[step], place, at_event) if place else WHOLE
 
 
 async def _listed(rows: list[RunRow]) -> list[run_pb2.Run]:

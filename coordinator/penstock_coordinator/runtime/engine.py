@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.events import Event
+    from penstock_coordinator.core.run.places import Shaped
     from penstock_coordinator.core.run.state import StepCounts
     from penstock_coordinator.ports import KeyTaken, Repeated, RequestRow, RunId
     from penstock_coordinator.runtime.differing import RunDifference
@@ -81,6 +82,15 @@ class Engine:
     ) -> tuple[StepRunView, list[AttemptView]]:
         """With its attempts, oldest first. Raises `UnknownRun`, `UnknownStepRun`, `EventNotYet`."""
         return await self._reader.step_run(run_id, step, item, at_event)
+
+    async def item_at(self, run_id: RunId, step: int, place: Sequence[int], at_event: int = 0) -> int:
+        """The number of the item of `step` at the place; -1 for no place. Raises `UnknownRun`, `UnknownStepRun`,
+        `EventNotYet`."""
+        return await self._reader.item_at(run_id, step, place, at_event)
+
+    async def shape(self, run_id: RunId) -> Shaped:
+        """What knows the places of the run's items, for now. Raises `UnknownRun`."""
+        return await self._reader.shape(run_id)
 
     async def explain(self, run_id: RunId, step: int | None, item: int) -> RunExplanation:
         """Why a step run, or every one that is not at rest, is not running. Raises `UnknownRun`, `UnknownStepRun`."""

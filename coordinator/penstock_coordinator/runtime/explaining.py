@@ -23,6 +23,7 @@ from penstock_coordinator.runtime.views import UnknownRun, UnknownStepRun
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Line, Plan
     from penstock_coordinator.core.run.explain.situations import Outside
+    from penstock_coordinator.core.run.places import Shaped
     from penstock_coordinator.core.run.state import Run
     from penstock_coordinator.ports import RunId
     from penstock_coordinator.runtime.actor import Actor
@@ -35,6 +36,7 @@ MAX_EXPLANATIONS = 1_000
 @dataclass(frozen=True, slots=True)
 class RunExplanation:
     plan: Plan
+    shape: Shaped
     reasons: list[Reason]
     steps: list[StepExplanation]
     omitted: int
@@ -108,11 +110,11 @@ def _explained(run: Run, outside: Outside, step: int | None, item: int) -> RunEx
     reasons = explain_run(run, outside)
     if step is None:
         steps, omitted = explain_open(run, outside, MAX_EXPLANATIONS)
-        return RunExplanation(run.plan, reasons, steps, omitted)
+        return RunExplanation(run.plan, run, reasons, steps, omitted)
     try:
         found = [explain(run, step, item, outside)]
     except LookupError as error:
         raise UnknownStepRun from error
     if item == WHOLE and step in run.maps and not run.state_of(step).at_rest:
         found += [each for each in explain_open(run, outside, MAX_EXPLANATIONS)[0] if each.step == step]
-    return RunExplanation(run.plan, reasons, found, 0)
+    return RunExplanation(run.plan, run, reasons, found, 0)

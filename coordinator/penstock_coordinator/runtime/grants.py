@@ -8,16 +8,19 @@ import uuid
 from typing import TYPE_CHECKING
 
 from penstock.agent.v1 import agent_service_pb2 as wire
-from penstock_coordinator.core.plan.values import UnresolvableInput, inputs_of
-from penstock_coordinator.core.run.events import Charge, Failure
+from penstock_coordinator.core.plan.model import MapForm
+from penstock_coordinator.core.plan.values import UnresolvableInput, dump_again, inputs_of
+from penstock_coordinator.core.run.events import WHOLE, Charge, Failure
 from penstock_coordinator.core.run.messages import InputsUnresolved, LeaseGone
+from penstock_coordinator.core.run.places import place_of, spelled_place
 from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.runtime.actor import Actor, Mail
-from penstock_coordinator.runtime.outputs import NotCached, cached_output, read_output
+from penstock_coordinator.runtime.outputs import ListCache, NotCached, cached_item, cached_output, read_output
 from penstock_coordinator.runtime.session import AgentSession, lease_ref, task_spec
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.fleet.leases import Lease
+    from penstock_coordinator.core.plan.model import Step
     from penstock_coordinator.core.run.commands import GrantLeases
     from penstock_coordinator.runtime.supervisor import Supervisor
 
@@ -31,6 +34,7 @@ class Granter:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._reading: set[asyncio.Task[None]] = set()
+        self._lists = ListCache()
 
     def grant(self, actor: Actor, command: GrantLeases) -> None:
         session = self._supervisor.fleet.session(command.session)
@@ -68,7 +72,7 @@ class Granter:
     async def _read_and_send(self, actor: Actor, session: AgentSession, lease: Lease) -> None:
         """The inputs are not in memory: read them, while others go on. What was read is kept until the grant is built:
         the cache may be too small for all of it."""
-        read: dict[int, bytes] = {}
+        read: dict[tuple[int, int], bytes] = {}
         while self._supervisor.fleet.leases.find(lease.key) is lease:
             if lease.stop is not None:
                 self._drop(actor, lease, "stopped_before_start")
@@ -77,7 +81,7 @@ class Granter:
                 try:
                     grant = self._build(actor, session, lease, read)
                 except NotCached as missing:
-                    await self._read(actor, missing.step, read)
+                    await self._read(actor, missing, read)
                     continue
             except UnresolvableInput as error:
                 self._unresolvable(actor, lease, str(error))
@@ -85,17 +89,37 @@ class Granter:
             self._deliver(session, lease, grant)
             return
 
-    async def _read(self, actor: Actor, step: int, read: dict[int, bytes]) -> None:
+    async def _read(self, actor: Actor, missing: NotCached, read: dict[tuple[int, int], bytes]) -> None:
+        supervisor = self._supervisor
         try:
-            read[step] = await read_output(self._supervisor.outputs, self._supervisor.stores.runs, actor, step)
+            found = await read_output(supervisor.outputs, supervisor.stores.runs, actor, missing)
+            read[missing.step, missing.item] = found
         except Unavailable:
             await asyncio.sleep(RETRY_READ)
 
-    def _output(self, actor: Actor, step: int, read: dict[int, bytes]) -> bytes:
-        found = read.get(step)
+    def _output(self, actor: Actor, step: int, read: dict[tuple[int, int], bytes]) -> bytes:
+        found = read.get((step, WHOLE))
         return cached_output(self._supervisor.outputs, actor, step) if found is None else found
 
-    def _build(self, actor: Actor, session: AgentSession, lease: Lease, read: dict[int, bytes]) -> wire.LeaseGrant:
+    def _item(self, actor: Actor, step: Step, item: int, read: dict[tuple[int, int], bytes]) -> bytes:
+        """The value of the item as JSON. Of a step that goes along with another one it is in the output of an item."""
+        over = step.map
+        assert over is not None
+        followed = over.followed
+        if followed is None:
+            return dump_again(actor.run.item_value(step.number, item))
+        groups = actor.run.groups_of(step.number) if over.form is MapForm.NESTED else None
+        owner, position = (item, 0) if groups is None else groups.at(item)
+        output = read.get((followed, owner))
+        if output is None:
+            output = cached_item(self._supervisor.outputs, actor, followed, owner)
+        if groups is None:
+            return output
+        return self._lists.member((actor.run_id, step.number, owner), output, over.path, position)
+
+    def _build(
+        self, actor: Actor, session: AgentSession, lease: Lease, read: dict[tuple[int, int], bytes]
+    ) -> wire.LeaseGrant:
         run_id, step_number, item = lease.key
         plan = actor.plan
         step = plan.steps[step_number]
@@ -108,14 +132,16 @@ class Granter:
                 plan,
                 step,
                 actor.parameters,
-                actor.run.item_value(step_number, item) if item >= 0 else None,
+                lambda: self._item(actor, step, item, read),
                 lambda upstream: self._output(actor, upstream, read),
             )
-        name = step.name if item < 0 else f"{step.name}[{item}]"
+        place = place_of(plan, actor.run, step_number, item)
+        name = step.name + spelled_place(place)
         grant = wire.LeaseGrant(
             lease=lease_ref(lease.key, lease.token),
             attempt=lease.attempt,
             display_name=name,
+            place=place,
             step_name=step.name,
             pipeline=plan.pipeline,
             inputs=inputs,

@@ -6,10 +6,14 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, TypeAlias
 
 from penstock_coordinator.core.plan.naming import quoted
-from penstock_coordinator.core.plan.values import check_size
+from penstock_coordinator.core.plan.values import check_size, dump_again, follow, parse
+from penstock_coordinator.core.run.events import WHOLE
+from penstock_coordinator.core.run.places import gathered
 from penstock_coordinator.core.run.states import StepState
 
 if TYPE_CHECKING:
+    from penstock_coordinator.core.plan.model import Json, Path, Plan
+    from penstock_coordinator.core.run.places import Shaped
     from penstock_coordinator.ports import RunId, RunIndex
     from penstock_coordinator.runtime.actor import Actor
 
@@ -46,30 +50,36 @@ class OutputCache:
 
 
 class NotCached(Exception):
-    """The output of this step has to be read first."""
+    """The output of this step, or of this item of it, has to be read first."""
 
-    def __init__(self, step: int) -> None:
-        super().__init__(step)
+    def __init__(self, step: int, item: int = WHOLE) -> None:
+        super().__init__(step, item)
         self.step = step
+        self.item = item
 
 
 def cached_output(cache: OutputCache, actor: Actor, step: int) -> bytes:
     """The whole output of an upstream step as JSON; null if it is not COMPLETED. Raises `NotCached`, and
     `UnresolvableInput` if it is too large."""
     run = actor.run
-    if run.state_of(step) != StepState.COMPLETED:
-        return b"null" if run.items_of(step) is None else _joined(cache, actor, step)
-    if actor.plan.steps[step].map is not None:
+    if run.items_of(step) is not None:
         return _joined(cache, actor, step)
-    output = cache.get((actor.run_id, step, -1))
+    return cached_item(cache, actor, step, WHOLE)
+
+
+def cached_item(cache: OutputCache, actor: Actor, step: int, item: int) -> bytes:
+    """The output of one step run as JSON; null if it is not COMPLETED. Raises `NotCached`."""
+    if actor.run.state_of(step, item) != StepState.COMPLETED:
+        return b"null"
+    output = cache.get((actor.run_id, step, item))
     if output is None:
-        raise NotCached(step)
+        raise NotCached(step, item)
     return output
 
 
 def _joined(cache: OutputCache, actor: Actor, step: int) -> bytes:
-    """The outputs of the items in their order, null where an item did not complete."""
-    whole = cache.get((actor.run_id, step, -1))
+    """The outputs of the items in the order of their places, null where an item did not complete."""
+    whole = cache.get((actor.run_id, step, WHOLE))
     if whole is not None:
         return whole
     states = actor.run.items_of(step)
@@ -86,27 +96,61 @@ def _joined(cache: OutputCache, actor: Actor, step: int) -> bytes:
         parts.append(part)
         size += len(part)
         _check(actor, step, size)
-    whole = b"[" + b",".join(parts) + b"]"
+    whole = joined(actor.plan, actor.run, step, parts)
     if actor.run.state_of(step).at_rest:
-        cache.put((actor.run_id, step, -1), whole)
+        cache.put((actor.run_id, step, WHOLE), whole)
     return whole
+
+
+def joined(plan: Plan, shaped: Shaped, step: int, parts: list[bytes]) -> bytes:
+    """The output of a mapped step, of those of its items by number."""
+    return gathered(plan, shaped, step, parts, _list, b"null")
+
+
+def _list(parts: list[bytes]) -> bytes:
+    return b"[" + b",".join(parts) + b"]"
 
 
 def _check(actor: Actor, step: int, size: int) -> None:
     check_size(f"the output of the step {quoted(actor.plan.steps[step].name)} has", size)
 
 
-async def read_output(cache: OutputCache, index: RunIndex, actor: Actor, step: int) -> bytes:
-    """As `cached_output`, from the database. Raises `Unavailable` and `UnresolvableInput`."""
-    _check(actor, step, await index.outputs_size(actor.run_id, step))
-    rows = dict(await index.outputs(actor.run_id, step))
+async def read_output(cache: OutputCache, index: RunIndex, actor: Actor, missing: NotCached) -> bytes:
+    """As `cached_output` or `cached_item`, from the database. Raises `Unavailable` and `UnresolvableInput`."""
+    step, item = missing.step, missing.item
     states = actor.run.items_of(step)
-    if states is None:
-        whole = rows.get(-1, b"null")
+    if states is None or item != WHOLE:
+        rows = await index.step_runs(actor.run_id, (step, item), (step, item))
+        whole = (rows[0].output if rows else None) or b"null"
     else:
-        parts = (
-            rows.get(item, b"null") if state == StepState.COMPLETED else b"null" for item, state in enumerate(states)
-        )
-        whole = b"[" + b",".join(parts) + b"]"
-    cache.put((actor.run_id, step, -1), whole)
+        _check(actor, step, await index.outputs_size(actor.run_id, step))
+        outputs = dict(await index.outputs(actor.run_id, step))
+        parts = [
+            outputs.get(at, b"null") if state == StepState.COMPLETED else b"null" for at, state in enumerate(states)
+        ]
+        whole = joined(actor.plan, actor.run, step, parts)
+    cache.put((actor.run_id, step, item), whole)
     return whole
+
+
+class ListCache:
+    """The lists that nested maps go through, as the outputs of items have them: their members are granted one by one,
+    and each list is read once for all of them. At most `capacity` bytes of outputs."""
+
+    def __init__(self, capacity: int = 16 << 20) -> None:
+        self._capacity = capacity
+        self._lists: OrderedDict[tuple[RunId, int, int], tuple[int, Json]] = OrderedDict()
+        self._size = 0
+
+    def member(self, key: tuple[RunId, int, int], output: bytes, path: Path, position: int) -> bytes:
+        """The JSON of a member. `key` names the nested step and the owner. Raises `InvalidJson` and `NoSuchPath`."""
+        found = self._lists.get(key)
+        if found is None:
+            found = self._lists[key] = (len(output), follow(path, parse(output)))
+            self._size += len(output)
+            while self._size > self._capacity and len(self._lists) > 1:
+                _, (dropped, _) = self._lists.popitem(last=False)
+                self._size -= dropped
+        else:
+            self._lists.move_to_end(key)
+        return dump_again(follow((str(position),), found[1]))

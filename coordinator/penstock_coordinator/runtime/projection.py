@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 from penstock_coordinator.core.run.events import (
+    WHOLE,
     AttemptFailed,
     Charge,
     Event,
     Failure,
+    ItemsAdded,
     LeaseLost,
     Outcome,
     StepCancelled,
@@ -110,6 +112,8 @@ class Projection:
                     self._attempt(event, int(Outcome.LOST), Failure("AgentLost", event.cause))
             case StepFailed():
                 self._failed(event)
+            case ItemsAdded():
+                self._added(event)
             case StepCancelled():
                 self._cancelled(event)
 
@@ -124,6 +128,12 @@ class Projection:
         if detail.token:
             self._attempt_row(event, detail, int(Outcome.TIMED_OUT), event.failure)
         self._rest(event, detail, StepState.FAILED, None, event.failure)
+
+    def _added(self, event: ItemsAdded) -> None:
+        """A group without items has no row; the step as a whole tells why the first of them failed."""
+        groups = self._run.groups_of(event.step)
+        if event.failure is not None and groups is not None and StepState.FAILED not in groups.states:
+            self._failed(StepFailed(event.at, event.step, WHOLE, event.failure))
 
     def _cancelled(self, event: StepCancelled) -> None:
         detail = describe(self._run, event.step, event.item)

@@ -10,12 +10,14 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from penstock_coordinator.core.run.places import display_name, item_at, place_of
 from penstock_coordinator.core.run.state import StepCounts
 from penstock_coordinator.core.run.states import StepState
 from penstock_coordinator.core.run.summary import unpack
 from penstock_coordinator.core.run.view import describe
 from penstock_coordinator.ports import Committed
 from penstock_coordinator.runtime.history import run_at
+from penstock_coordinator.runtime.outputs import joined
 from penstock_coordinator.runtime.projection import decode_attempt, decode_failure
 from penstock_coordinator.runtime.views import (
     AttemptView,
@@ -29,9 +31,11 @@ from penstock_coordinator.runtime.views import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.core.run.mapped import Groups
+    from penstock_coordinator.core.run.places import Shaped
     from penstock_coordinator.core.run.state import Run
     from penstock_coordinator.ports import RunId, RunIndex, RunRow, StepRunRow
     from penstock_coordinator.runtime.actor import Actor
@@ -49,6 +53,8 @@ class States(Protocol):
     def state_of(self, step: int, item: int = WHOLE) -> StepState: ...
 
     def items_of(self, step: int) -> bytes | bytearray | None: ...
+
+    def groups_of(self, step: int) -> Groups | None: ...
 
     def item_counts(self, step: int) -> StepCounts | None: ...
 
@@ -166,7 +172,7 @@ class Reader:
         view = _merge(source, view, rows[0] if rows else None)
         view = await self._with_failure_of_item(run_id, source, view)
         if view.item_counts is not None and view.state == StepState.COMPLETED:
-            view = replace(view, output=await self._joined(run_id, source.states, step))
+            view = replace(view, output=await self._joined(run_id, source, step))
         return view, [decode_attempt(row) for row in attempts if source.as_of is None or row.end_time <= source.as_of]
 
     async def _with_failure_of_item(self, run_id: RunId, source: _Source, view: StepRunView) -> StepRunView:
@@ -178,15 +184,28 @@ class Reader:
         failure = decode_failure(rows[0].failure) if rows else None
         if failure is None:
             return view
-        where = f"{source.plan.steps[view.step].name}[{item}]: "
+        where = f"{display_name(source.plan, source.states, view.step, item)}: "
         return replace(view, failure=replace(failure, message=(where + failure.message)[:MAX_FAILURE_MESSAGE]))
 
-    async def _joined(self, run_id: RunId, source: States, step: int) -> bytes:
+    async def _joined(self, run_id: RunId, source: _Source, step: int) -> bytes:
         if await self._index.outputs_size(run_id, step) > MOST_JOINED_BYTES:
             raise OutputTooLarge
         outputs = dict(await self._index.outputs(run_id, step))
-        count = len(source.items_of(step) or b"")
-        return b"[" + b",".join(outputs.get(item, b"null") for item in range(count)) + b"]"
+        count = len(source.states.items_of(step) or b"")
+        parts = [outputs.get(item, b"null") for item in range(count)]
+        return joined(source.plan, source.states, step, parts)
+
+    async def shape(self, run_id: RunId) -> Shaped:
+        """What knows the places of items; of a live run for as long as it is not at rest. Raises `UnknownRun`."""
+        return (await self._source(run_id, 0)).states
+
+    async def item_at(self, run_id: RunId, step: int, place: Sequence[int], at_event: int = 0) -> int:
+        """The number of the item at the place. Raises `UnknownRun`, `UnknownStepRun`, `EventNotYet`."""
+        source = await self._source(run_id, at_event)
+        try:
+            return item_at(source.plan, source.states, step, place)
+        except LookupError as error:
+            raise UnknownStepRun from error
 
     async def _source(self, run_id: RunId, at_event: int) -> _Source:
         actor = self._supervisor.actor(run_id)
@@ -232,15 +251,18 @@ def _keys(source: _Source, step: int | None, after: tuple[int, int] | None) -> I
 def _step_view(source: _Source, key: tuple[int, int]) -> StepRunView:
     """Raises `LookupError`."""
     step, item = key
+    state = source.states.state_of(step, item)
+    place = place_of(source.plan, source.states, step, item)
     counts = source.states.item_counts(step) if item == WHOLE else None
     if source.run is None:
-        return StepRunView(step, item, int(source.states.state_of(step, item)), item_counts=counts)
+        return StepRunView(step, item, int(state), place=place, item_counts=counts)
     detail = describe(source.run, step, item)
     failure = detail.failure
     return StepRunView(
         step=step,
         item=item,
         state=int(detail.state),
+        place=place,
         attempts=detail.attempts,
         failure=None if failure is None else FailureView(failure.reason, failure.message, failure.error_class),
         ready_time=detail.first_ready_at,

@@ -59,6 +59,8 @@ class StepRunView:
     step: int
     item: int
     state: int
+    place: tuple[int, ...] = ()
+    """Of an item, outermost first."""
     attempts: int = 0
     output: bytes | None = None
     failure: FailureView | None = None

@@ -29,7 +29,7 @@ def explain(session: Session, run: str, step: str | None) -> None:
     """
 
     async def main() -> None:
-        name, item = split_step(step) if step else ("", None)
+        name, item = split_step(step) if step else ("", ())
         async with session.client() as client:
             explained = await client.explain(await find_run(client, run), name, item)
         if session.as_json:

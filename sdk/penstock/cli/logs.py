@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run_id", metavar="RUN")
-@click.argument("step", metavar="[STEP | STEP[I]]", required=False)
+@click.argument("step", metavar="[STEP | STEP[I]…]", required=False)
 @click.option("--follow", "-f", is_flag=True, help="Go on until the step run or run is at rest.")
 @click.option("--tail", type=click.IntRange(min=1), help="Only the last so many lines of those there.")
 @click.option("--attempt", type=click.IntRange(min=1), help="Only this attempt.")
@@ -26,7 +26,7 @@ def logs(session: Session, run_id: str, step: str | None, follow: bool, tail: in
 
     Lines of a whole run are prefixed with their step. Standard error of a step goes to standard error.
     """
-    name, item = split_step(step) if step else ("", None)
+    name, item = split_step(step) if step else ("", ())
 
     async def main() -> None:
         async with session.client() as client:
@@ -36,7 +36,7 @@ def logs(session: Session, run_id: str, step: str | None, follow: bool, tail: in
                 if session.as_json:
                     session.emit(line)
                 else:
-                    _print(line, prefixed=not name or (item is None and bool(line.item)))
+                    _print(line, prefixed=not name or (not item and bool(line.item)))
 
     run_async(main)
 

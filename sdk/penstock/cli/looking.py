@@ -18,15 +18,19 @@ if TYPE_CHECKING:
     from penstock.v1 import pipeline_service_pb2, run_pb2, run_service_pb2
 
 STATES = ("PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CANCELLED")
-_STEP = re.compile(r"(?P<step>[^\[\]]+)(?:\[(?P<item>\d+)\])?")
+_STEP = re.compile(r"(?P<step>[^\[\]]+)(?P<place>(?:\[\d+\])*)")
 
 
-def split_step(text: str) -> tuple[str, int | None]:
-    """ "step" or "step[3]"."""
+def split_step(text: str) -> tuple[str, tuple[int, ...]]:
+    """ "step", "step[3]" or "step[0][3]": the name and the place in the map, () for none."""
     match = _STEP.fullmatch(text)
     if match is None:
-        raise ParameterError(f"{text!r} names no step", field="STEP", remedy="write step, or step[3] for an item")
-    return match["step"], None if match["item"] is None else int(match["item"])
+        raise ParameterError(
+            f"{text!r} names no step",
+            field="STEP",
+            remedy="write step, step[3] for an item, or step[0][3] in a nested map",
+        )
+    return match["step"], tuple(map(int, re.findall(r"\d+", match["place"])))
 
 
 @click.command("list")

@@ -22,18 +22,25 @@ class StepProgress:
     start_time: float | None = None
     end_time: float | None = None
     item_count: int | None = None
-    items: dict[int, str] = field(default_factory=dict)
+    items: dict[tuple[int, ...], str] = field(default_factory=dict)
+    """Those that were heard of, by their places."""
     counts: Counter[str] = field(default_factory=Counter)
 
     def finished_items(self) -> int:
         return sum(count for state, count in self.counts.items() if state in STEP_AT_REST)
 
-    def set_items(self, first: int, count: int, state: str) -> None:
+    def set_items(self, place: tuple[int, ...], count: int, state: str) -> None:
+        """So many items, from the place on, changed alike. A nested map gets items that it was not expanded to."""
+        *outer, first = place
         for item in range(first, first + count):
-            before = self.items.get(item, "PENDING")
-            self.counts[before] -= 1
+            known = self.item_count or 0
+            before = self.items.get((*outer, item))
+            if before is not None or len(self.items) < known:
+                self.counts[before or "PENDING"] -= 1
+            else:
+                self.item_count = known + 1
             self.counts[state] += 1
-            self.items[item] = state
+            self.items[(*outer, item)] = state
 
     def expand(self, count: int) -> None:
         self.item_count = count
@@ -103,10 +110,10 @@ class RunProgress:
         step.end_time = self.now if state in STEP_AT_REST else None
 
     def _apply_items(self, step: StepProgress, change: run_service_pb2.StepChange, state: str) -> None:
-        step.set_items(change.item[-1], max(change.item_count, 1), state)
+        step.set_items(tuple(change.item), max(change.item_count, 1), state)
         if change.HasField("failure"):
             message = _first_line(failure_text(change.failure))
-            step.failure = f"[{change.item[-1]}] {message}"
+            step.failure = "".join(f"[{position}]" for position in change.item) + f" {message}"
         if state == "RUNNING":
             step.start_time = self.now if step.start_time is None else step.start_time
             step.state = "RUNNING" if step.state not in STEP_AT_REST else step.state

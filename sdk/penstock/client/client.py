@@ -15,6 +15,7 @@ from penstock.client.channel import call_metadata, open_channel
 from penstock.client.handles import RunHandle
 from penstock.client.identity import new_request_id
 from penstock.client.logs import LogPosition
+from penstock.client.places import Place, place_numbers
 from penstock.client.requests import start_request
 from penstock.client.upload import upload_bundle
 from penstock.client.watching import AT_REST, watch_events
@@ -363,17 +364,17 @@ class Client:
                 yield step_run
 
     async def get_step_run(
-        self, run_id: str, step: str, item: int | None = None, *, at_event: int = 0
+        self, run_id: str, step: str, item: Place = None, *, at_event: int = 0
     ) -> run_service_pb2.GetStepRunResponse:
         """A step run with its attempts, oldest first; with `at_event` as it was after that event."""
-        place = _item_path(item)
+        place = place_numbers(item)
         request = run_service_pb2.GetStepRunRequest(run_id=run_id, step=step, item=place, at_event=at_event)
         response: run_service_pb2.GetStepRunResponse = await self._call(self._runs().GetStepRun, request)
         return response
 
-    async def explain(self, run_id: str, step: str = "", item: int | None = None) -> run_service_pb2.ExplainRunResponse:
+    async def explain(self, run_id: str, step: str = "", item: Place = None) -> run_service_pb2.ExplainRunResponse:
         """Why a step run, or every one that is not at rest (up to 1,000), is not running: all that it waits for."""
-        request = run_service_pb2.ExplainRunRequest(run_id=run_id, step=step, item=_item_path(item))
+        request = run_service_pb2.ExplainRunRequest(run_id=run_id, step=step, item=place_numbers(item))
         response: run_service_pb2.ExplainRunResponse = await self._call(self._runs().Explain, request)
         return response
 
@@ -383,7 +384,7 @@ class Client:
         response: run_service_pb2.DiffRunsResponse = await self._call(self._runs().Diff, request)
         return response
 
-    async def result(self, run_id: str, step: str, item: int | None = None) -> Json:
+    async def result(self, run_id: str, step: str, item: Place = None) -> Json:
         """The output of a step run, also while the run goes on; of a mapped step the list of its outputs.
 
         StepNotCompletedError while it is not COMPLETED.
@@ -404,7 +405,7 @@ class Client:
         self,
         run_id: str,
         step: str = "",
-        item: int | None = None,
+        item: Place = None,
         *,
         attempt: int = 0,
         follow: bool = False,
@@ -418,7 +419,7 @@ class Client:
             run_service_pb2.TailLogsRequest(
                 run_id=run_id,
                 step=step,
-                item=_item_path(item),
+                item=place_numbers(item),
                 attempt=attempt,
                 follow=follow,
                 tail_lines=tail,
@@ -465,10 +466,6 @@ class Client:
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
-
-
-def _item_path(item: int | None) -> list[int]:
-    return [] if item is None else [item]
 
 
 def _ended_badly(run: run_pb2.Run) -> RunFailedError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from penstock.client.places import Place
 from penstock.json_values import Json
 
 if TYPE_CHECKING:
@@ -29,14 +30,14 @@ class RunHandle:
         """The run at rest. See `Client.wait`."""
         return await self._client.wait(self.id, timeout, raise_on_failure=raise_on_failure)
 
-    async def result(self, step: str, item: int | None = None) -> Json:
+    async def result(self, step: str, item: Place = None) -> Json:
         """The output of a step, also while the run goes on. See `Client.result`."""
         return await self._client.result(self.id, step, item)
 
     def watch(self, from_event: int = 1) -> AsyncIterator[run_service_pb2.Event]:
         return self._client.watch(self.id, from_event)
 
-    async def explain(self, step: str = "", item: int | None = None) -> run_service_pb2.ExplainRunResponse:
+    async def explain(self, step: str = "", item: Place = None) -> run_service_pb2.ExplainRunResponse:
         """Why the run, or one step run, does not go on."""
         return await self._client.explain(self.id, step, item)
 

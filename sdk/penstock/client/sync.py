@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from penstock.client.bulk import BulkJobs
 from penstock.client.client import Client
+from penstock.client.places import Place
 
 if TYPE_CHECKING:
     from penstock.authoring.pipelines import Pipeline
@@ -251,14 +252,14 @@ class SyncRunHandle:
         """The run at rest. See `Client.wait`."""
         return self._client.wait(self.id, timeout, raise_on_failure=raise_on_failure)
 
-    def result(self, step: str, item: int | None = None) -> Json:
+    def result(self, step: str, item: Place = None) -> Json:
         """The output of a step, also while the run goes on. See `Client.result`."""
         return self._client.result(self.id, step, item)
 
     def watch(self, from_event: int = 1) -> Iterator[run_service_pb2.Event]:
         return self._client.watch(self.id, from_event)
 
-    def explain(self, step: str = "", item: int | None = None) -> run_service_pb2.ExplainRunResponse:
+    def explain(self, step: str = "", item: Place = None) -> run_service_pb2.ExplainRunResponse:
         return self._client.explain(self.id, step, item)
 
     def cancel(self, *, now: bool = False, reason: str = "") -> run_pb2.Run:

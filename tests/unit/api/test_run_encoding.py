@@ -112,6 +112,7 @@ def test_a_listed_run_has_no_parameters_and_counts_only_at_rest() -> None:
 STEP_RUN = StepRunView(
     step=1,
     item=4,
+    place=(4,),
     state=int(StepState.WAITING),
     attempts=2,
     output=b'{"big": 12345678901234567890}',

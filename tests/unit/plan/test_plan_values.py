@@ -149,7 +149,7 @@ def plan() -> Plan:
 def resolve(a: bytes, each: bytes = b'[{"x":1}]', item: Any = None) -> dict[str, bytes]:
     made = plan()
     item = {"id": 7} if item is None else item
-    return inputs_of(made, made.steps[2], {"n": 2**53}, item, lambda number: (a, each)[number])
+    return inputs_of(made, made.steps[2], {"n": 2**53}, lambda: dump(item), lambda number: (a, each)[number])
 
 
 def test_inputs() -> None:
@@ -195,5 +195,5 @@ def test_an_output_is_parsed_once_however_many_paths_go_into_it() -> None:
         asked.append(number)
         return (b'{"rows":[1,2],"n":1}', b'[{"x":1}]')[number]
 
-    inputs_of(made, made.steps[2], {"n": 1}, {"id": 1}, outputs)
+    inputs_of(made, made.steps[2], {"n": 1}, lambda: dump({"id": 1}), outputs)
     assert sorted(asked) == [0, 0, 1]

@@ -108,8 +108,9 @@ def test_labels_and_step_names() -> None:
     assert read_labels(["a=1", "b="]) == {"a": "1", "b": ""}
     with pytest.raises(errors.ParameterError, match="no label"):
         read_labels(["a"])
-    assert split_step("a.b-c") == ("a.b-c", None)
-    assert split_step("a[12]") == ("a", 12)
+    assert split_step("a.b-c") == ("a.b-c", ())
+    assert split_step("a[12]") == ("a", (12,))
+    assert split_step("a[1][12]") == ("a", (1, 12))
     with pytest.raises(errors.ParameterError, match="no step"):
         split_step("a[x]")
 

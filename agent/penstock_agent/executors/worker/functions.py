@@ -42,7 +42,7 @@ class FunctionRunner:
             run_id=task.run_id,
             pipeline=task.pipeline,
             step=task.step,
-            item=task.item if task.item >= 0 else None,
+            item=tuple(task.place) if len(task.place) > 1 else next(iter(task.place), None),
             attempt=task.attempt,
             idempotency_key=task.idempotency_key,
             work_dir=self._surroundings.work_dir,

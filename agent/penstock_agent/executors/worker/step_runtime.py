@@ -23,7 +23,8 @@ class Attempt:
     run_id: str
     pipeline: str
     step: str
-    item: int | None
+    item: int | tuple[int, ...] | None
+    """The place in the map: a number, or one for each level; None if the step is not mapped."""
     attempt: int
     idempotency_key: str
     work_dir: str

@@ -27,8 +27,8 @@ def identity(task: Task) -> dict[str, str]:
         "PENSTOCK_ATTEMPT": str(task.attempt),
         "PENSTOCK_IDEMPOTENCY_KEY": task.idempotency_key,
     }
-    if task.item >= 0:
-        env["PENSTOCK_ITEM"] = str(task.item)
+    if task.place:
+        env["PENSTOCK_ITEM"] = ",".join(map(str, task.place))
     for name, value in task.trace_context.items():
         if name.lower() in _TRACE_NAMES:
             env[name.upper()] = value

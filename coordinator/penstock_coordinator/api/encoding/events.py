@@ -16,7 +16,7 @@ from penstock_coordinator.api.encoding.runs import failure
 from penstock_coordinator.api.encoding.values import instant
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.mapped import Groups
-from penstock_coordinator.core.run.places import place_of, same_group
+from penstock_coordinator.core.run.places import nests, place_of, same_group
 from penstock_coordinator.core.run.states import RunState, StepState
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class EventEncoder:
         """The run has not had its first lease, nor been cancelled before it."""
         self._failures: dict[tuple[int, int], e.Failure] = {}
         """Of attempts that ended in this turn."""
-        self.nests = any(step.depth > 1 for step in plan.steps)
+        self.nests = nests(plan)
         """Whether places hang on what was before."""
         self._groups: dict[int, Groups] = {}
         self._counts: dict[int, int] = {}

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from penstock.v1 import run_pb2
 from penstock.v1 import run_service_pb2 as pb
 from penstock_coordinator.api.encoding.values import wire_value
-from penstock_coordinator.core.run.events import WHOLE
+from penstock_coordinator.core.run.places import place_of
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.explain.situations import Reason, StepExplanation
+    from penstock_coordinator.core.run.places import Shaped
     from penstock_coordinator.runtime.explaining import RunExplanation
 
 
@@ -19,15 +20,15 @@ def explained(run: run_pb2.Run, explanation: RunExplanation) -> pb.ExplainRunRes
     return pb.ExplainRunResponse(
         run=run,
         reasons=[_reason(each) for each in explanation.reasons],
-        steps=[_step(explanation.plan, each) for each in explanation.steps],
+        steps=[_step(explanation.plan, explanation.shape, each) for each in explanation.steps],
         omitted_steps=explanation.omitted,
     )
 
 
-def _step(plan: Plan, each: StepExplanation) -> pb.StepExplanation:
+def _step(plan: Plan, shape: Shaped, each: StepExplanation) -> pb.StepExplanation:
     return pb.StepExplanation(
         step=plan.steps[each.step].name,
-        item=[] if each.item == WHOLE else [each.item],
+        item=place_of(plan, shape, each.step, each.item),
         item_count=0 if each.count == 1 else each.count,
         state=run_pb2.StepRunState.ValueType(each.state),
         reasons=[_reason(reason) for reason in each.reasons],

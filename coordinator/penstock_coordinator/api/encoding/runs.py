@@ -8,7 +8,7 @@ from penstock.v1 import run_pb2
 from penstock_coordinator.api.encoding.values import instant, known_instant, span, wire_value
 from penstock_coordinator.api.fields import run_id_text
 from penstock_coordinator.core.plan.values import parse
-from penstock_coordinator.core.run.events import WHOLE
+from penstock_coordinator.core.run.places import spelled_place
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.core.run.summary import unpack
 
@@ -71,8 +71,8 @@ def step_run(run_id: RunId, plan: Plan, view: StepRunView, *, listed: bool = Fal
     return run_pb2.StepRun(
         run_id=run_id_text(run_id),
         step=name,
-        item=[] if view.item == WHOLE else [view.item],
-        display_name=name if view.item == WHOLE else f"{name}[{view.item}]",
+        item=view.place,
+        display_name=name + spelled_place(view.place),
         state=run_pb2.StepRunState.ValueType(view.state),
         attempt_count=view.attempts,
         output_json=_output(view.output, listed),

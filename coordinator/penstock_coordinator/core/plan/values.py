@@ -29,6 +29,7 @@ __all__ = [
     "UnresolvableInput",
     "check_size",
     "dump",
+    "dump_again",
     "extract",
     "follow",
     "inputs_of",
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 NULL = b"null"
+_ITEM = -1
 INPUTS_BYTES = 32 << 20
 """Of the inputs of one attempt in all, and of one output that is read for them. They travel as one message, and gRPC
 ends the stream at 64 MiB."""
@@ -92,12 +94,12 @@ def extract(paths: Sequence[Path], output: bytes) -> tuple[bytes, ...]:
 
 def _part(path: Path, value: Json) -> bytes:
     try:
-        return _dump_again(follow(path, value))
+        return dump_again(follow(path, value))
     except NoSuchPath:
         return b""
 
 
-def _dump_again(value: Json) -> bytes:
+def dump_again(value: Json) -> bytes:
     """What was parsed, as JSON. Raises `InvalidJson` for a number that was too large for a double."""
     try:
         return dump(value)
@@ -157,14 +159,14 @@ def rebuild(paths: Sequence[Path], kept: Sequence[bytes]) -> Json:
 
 
 def inputs_of(
-    plan: Plan, step: Step, parameters: dict[str, Json], item: Json, outputs: Callable[[int], bytes]
+    plan: Plan, step: Step, parameters: dict[str, Json], item: Callable[[], bytes], outputs: Callable[[int], bytes]
 ) -> dict[str, bytes]:
-    """The inputs of one attempt as JSON, by name. `item` is the value of the step run's item; `outputs` gives the
-    output of a step, null if it did not complete.
+    """The inputs of one attempt as JSON, by name. `item` gives the step run's item as JSON, `outputs` the output of a
+    step, null if it did not complete.
 
     A path into an output that is null (the step was skipped, failed, or gave nothing) gives null, and so does one
     into the item of a mapped step that did not complete. Raises `UnresolvableInput` for any other path that leads
-    nowhere and for more than INPUTS_BYTES in all, and what `outputs` raises.
+    nowhere and for more than INPUTS_BYTES in all, and what `item` and `outputs` raise.
     """
     parsed: dict[int, Json] = {}
 
@@ -174,8 +176,12 @@ def inputs_of(
                 return data
             case FromParameter(parameter):
                 return dump(parameters[parameter])
+            case FromItem(()):
+                return item()
             case FromItem(path):
-                return _dump_again(_at(name, "the item", path, item))
+                if _ITEM not in parsed:
+                    parsed[_ITEM] = parse(item())
+                return dump_again(_at(name, "the item", path, parsed[_ITEM]))
             case FromStep(number, ()):
                 return outputs(number)
             case FromStep(number, path):
@@ -203,7 +209,7 @@ def _from_output(name: str, upstream: Step, path: Path, output: Json) -> bytes:
         return NULL
     if any(_is_null(path[:level], output) for level in range(1, upstream.depth + 1)):
         return NULL
-    return _dump_again(_at(name, f"the output of the step {quoted(upstream.name)}", path, output))
+    return dump_again(_at(name, f"the output of the step {quoted(upstream.name)}", path, output))
 
 
 def _is_null(path: Path, value: Json) -> bool:

@@ -29,6 +29,25 @@ class Shaped(Protocol):
         """Of a nested map that is expanded."""
 
 
+class _Flat:
+    """No map is nested."""
+
+    def items_of(self, _step: int) -> None:
+        return None
+
+    def groups_of(self, _step: int) -> None:
+        return None
+
+
+FLAT = _Flat()
+"""For plans that do not `nest`: there places are numbers."""
+
+
+def nests(plan: Plan) -> bool:
+    """Whether places hang on what has happened in the run."""
+    return any(step.depth > 1 for step in plan.steps)
+
+
 def place_of(plan: Plan, shaped: Shaped, step: int, item: int) -> Place:
     """Of an item that is there."""
     if item == WHOLE:

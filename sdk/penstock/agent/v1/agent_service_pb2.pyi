@@ -1120,12 +1120,13 @@ class LeaseGrant(_message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     CREDENTIAL_FIELD_NUMBER: _builtins.int
     SECRET_NAMES_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
     grant_seq: _builtins.int
     """Counted from 1 within the session: what Credits is about."""
     attempt: _builtins.int
     """Counted from 1."""
     display_name: _builtins.str
-    """For people, logs and the environment: "step" or "step[3]"."""
+    """For people, logs and the environment: "step", "step[3]" or "step[0][3]"."""
     step_name: _builtins.str
     pipeline: _builtins.str
     task: _builtins.int
@@ -1154,6 +1155,10 @@ class LeaseGrant(_message.Message):
     def secret_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of secrets that the attempt may read."""
 
+    @_builtins.property
+    def place(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The place in the map, outermost first; empty if the step is not mapped."""
+
     def __init__(
         self,
         *,
@@ -1171,10 +1176,11 @@ class LeaseGrant(_message.Message):
         idempotency_key: _builtins.str = ...,
         credential: _builtins.str = ...,
         secret_names: _abc.Iterable[_builtins.str] | None = ...,
+        place: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "task_spec", b"task_spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "credential", b"credential", "display_name", b"display_name", "grant_seq", b"grant_seq", "idempotency_key", b"idempotency_key", "inputs", b"inputs", "lease", b"lease", "parameters", b"parameters", "pipeline", b"pipeline", "secret_names", b"secret_names", "step_name", b"step_name", "task", b"task", "task_spec", b"task_spec", "trace_context", b"trace_context"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "credential", b"credential", "display_name", b"display_name", "grant_seq", b"grant_seq", "idempotency_key", b"idempotency_key", "inputs", b"inputs", "lease", b"lease", "parameters", b"parameters", "pipeline", b"pipeline", "place", b"place", "secret_names", b"secret_names", "step_name", b"step_name", "task", b"task", "task_spec", b"task_spec", "trace_context", b"trace_context"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

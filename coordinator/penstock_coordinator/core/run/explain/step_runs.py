@@ -18,6 +18,7 @@ from penstock_coordinator.core.run.explain.words import (
     limit_reason,
     value_text,
 )
+from penstock_coordinator.core.run.places import same_group
 from penstock_coordinator.core.run.spans import spelled
 from penstock_coordinator.core.run.state import ActiveStep, Run
 from penstock_coordinator.core.run.states import RunState, StepState
@@ -61,6 +62,8 @@ def _open_of(run: Run, number: int, outside: Outside) -> Iterator[StepExplanatio
 def _alike(run: Run, last: StepExplanation, item: int, state: int) -> bool:
     """Items in a row that never had a lease are held by the same reasons."""
     if last.state != state or item != last.item + last.count or state not in (StepState.READY, StepState.PENDING):
+        return False
+    if same_group(run.plan, run, last.step, last.item, item + 1) <= item:
         return False
     active = run.maps[last.step].active
     return item not in active and last.item not in active
