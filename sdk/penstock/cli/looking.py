@@ -9,6 +9,7 @@ import click
 
 from penstock.cli.run_ids import find_run
 from penstock.cli.session import Session, command_options, emit_json, message_dict, run_async
+from penstock.cli.versions import list_versions
 from penstock.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ def split_step(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(["runs", "pipelines"]), default="runs")
-@click.option("--pipeline", default="", metavar="NAME", help="Only runs of this pipeline.")
+@click.argument("kind", type=click.Choice(["runs", "pipelines", "versions"]), default="runs")
+@click.option("--pipeline", default="", metavar="NAME", help="Only runs, or versions, of this pipeline.")
 @click.option(
     "--state", "states", multiple=True, type=click.Choice(STATES, case_sensitive=False), help="Only these states."
 )
@@ -45,12 +46,14 @@ def split_step(text: str) -> tuple[str, tuple[int, ...]]:
 def list_command(
     session: Session, kind: str, pipeline: str, states: tuple[str, ...], labels: tuple[str, ...], limit: int
 ) -> None:
-    """List runs (newest first) or pipelines (by name)."""
+    """List runs (newest first), pipelines (by name) or the versions of a pipeline (newest first)."""
 
     async def main() -> None:
         async with session.client() as client:
             if kind == "pipelines":
                 await _list_pipelines(session, client, limit)
+            elif kind == "versions":
+                await list_versions(session, client, pipeline, limit)
             else:
                 await _list_runs(session, client, pipeline, states, labels, limit)
 

@@ -30,6 +30,22 @@ _DYNAMIC_MEMBERS = frozenset(
         "inspect.currentframe",
     }
 )
+# Calls whose values keep nothing that a function could find there later.
+_MAKES_FIXED = frozenset(
+    {
+        "logging.getLogger",
+        "structlog.get_logger",
+        "re.compile",
+        "pathlib.Path",
+        "typing.TypeVar",
+        "decimal.Decimal",
+        "datetime.timedelta",
+        "datetime.date",
+        "datetime.datetime",
+        "collections.namedtuple",
+        "threading.Lock",
+    }
+)
 _DYNAMIC_ATTRIBUTES = frozenset({"__subclasses__", "__globals__", "__code__"})
 
 
@@ -244,7 +260,21 @@ def _is_fixed(unit: Unit) -> bool:
     if not isinstance(unit.node, ast.Assign | ast.AnnAssign) or unit.node.value is None:
         return False
     once = all(len(unit.module.by_name[name]) == 1 for name in unit.binds)
-    return once and unit.module.global_stores.isdisjoint(unit.binds) and _is_literal(unit.node.value)
+    fixed = _is_literal(unit.node.value) or _is_made_by(unit.module, unit.node.value)
+    return once and unit.module.global_stores.isdisjoint(unit.binds) and fixed
+
+
+def _is_made_by(module: Module, node: ast.expr) -> bool:
+    """Whether the value is what one of `_MAKES_FIXED` returns."""
+    called = mentions_of(node.func).chains if isinstance(node, ast.Call) else set()
+    return any(_external_name(module, chain) in _MAKES_FIXED for chain in called)
+
+
+def _external_name(module: Module, chain: Chain) -> str:
+    targets = [unit.target for unit in module.by_name.get(chain.root, ()) if unit.target is not None]
+    if len(targets) != 1 or targets[0].level:
+        return ""
+    return ".".join(part for part in (targets[0].module, targets[0].member, *chain.attributes) if part)
 
 
 def _is_literal(node: ast.expr) -> bool:

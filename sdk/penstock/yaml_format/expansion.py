@@ -35,7 +35,7 @@ _OWN_MEMBERS = frozenset({*LOOP_MEMBERS, "if", "unless"})
 _SOURCES = frozenset({"parameter", "step", "item"})
 _PLACES = {
     **dict.fromkeys(
-        ("name", "description", "labels", "env", "queue", "depends_on", "dependsOn", "bundle", "pipeline", "kinds"),
+        ("name", "description", "labels", "env", "queue", "depends_on", "dependsOn", "bundle", "kinds"),
         Place.TEXT,
     ),
     **dict.fromkeys(("type", "from", "function", "argv", "key"), Place.TEXT),
@@ -128,6 +128,9 @@ class _Expansion:
                 result[member] = self._inputs(value, at, to, scope)
             elif member == "map":
                 result[member] = self._map(value, at, to, scope)
+            elif member == "pipeline":
+                place = Place.TEXT if isinstance(value, str) else Place.VALUE
+                result[member] = self._value(value, at, to, scope, place)
             elif member == "command":
                 result[member] = self._command(value, at, to, scope)
             else:
@@ -139,7 +142,13 @@ class _Expansion:
         whole = self._whole(value, old, scope)
         if isinstance(value, list) or (whole is not None and isinstance(whole[0], list)):
             return self._value(value, old, new, scope, Place.TEXT)
-        return self._value(value, old, new, scope, Place.SCRIPT if isinstance(value, str) else Place.VALUE)
+        if not isinstance(value, dict):
+            return self._value(value, old, new, scope, Place.SCRIPT)
+        places = {"shell": Place.SCRIPT, "argv": Place.TEXT, "outputs": Place.TEXT}
+        return {
+            key: self._value(each, (*old, key), (*new, key), scope, places.get(key, Place.RAW))
+            for key, each in value.items()
+        }
 
     def _inputs(self, inputs: dict[str, Any], old: Path, new: Path, scope: Mapping[str, Json]) -> dict[str, Json]:
         result: dict[str, Json] = {}

@@ -100,6 +100,8 @@ def test_versions_are_compared_in_sentences(tmp_path: Path, system: DevSystem) -
         ("between", False),
         ("last", False),
     ]
+    listed = typed("penstock list versions --pipeline compared", tmp_path, system).splitlines()
+    assert [line.split()[0] for line in listed] == ["VERSION", "compared@2", "compared@1"]
     assert "There is no difference." in typed("penstock diff compared@1 compared@1", tmp_path, system)
 
 

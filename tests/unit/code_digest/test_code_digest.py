@@ -298,6 +298,30 @@ def test_a_decorator_of_a_package_registers_nothing_in_the_bundle(tmp_path: Path
     assert not both(tmp_path, app, app.replace("return 1", "return 2"))
 
 
+def test_a_logger_that_all_use_does_not_tie_them_together(tmp_path: Path) -> None:
+    text = """
+import logging
+
+LOG = logging.getLogger(__name__)
+
+
+def table():
+    LOG.info("made")
+    return [1]
+
+
+TABLE = table()
+
+
+def a():
+    LOG.info("a")
+"""
+    assert both(tmp_path, text, text.replace("[1]", "[2]"))
+    assert not both(tmp_path, text, text.replace("getLogger(__name__)", "getLogger('x')"))
+    kept = text.replace("logging.getLogger(__name__)", "dict(a=1)")
+    assert not both(tmp_path, kept, kept.replace("[1]", "[2]"))
+
+
 def test_a_template_of_the_same_file_is_not_reached_by_its_steps(tmp_path: Path) -> None:
     text = """
 from penstock import Pipeline, pipeline, step, template

@@ -178,6 +178,17 @@ steps:
     assert spec.steps[0].retry.max_attempts == 3
 
 
+def test_the_long_form_of_a_command_and_a_pipeline() -> None:
+    command = (
+        "command: {argv: [x, '$[n]'], outputs: {'o$[n]': {file: '$[n]', format: json}}, success_exit_codes: ['$[n]']}"
+    )
+    found = one(command, n=3)[0].command
+    assert (list(found.argv), found.outputs[0].name, found.outputs[0].file) == (["x", "3"], "o3", "3")
+    assert list(found.success_exit_codes) == [3]
+    action = one("pipeline: {name: 'load-$[n]', version_number: '$[n]'}", n=3)[0].pipeline
+    assert (action.name, action.version_number) == ("load-3", 3)
+
+
 def test_conditions() -> None:
     def names(condition: str, **arguments: Any) -> list[str]:
         text = "name: p\nstructure: {env: string, n: int, flag: bool}\nsteps:\n  z: {command: [x]}\n"
