@@ -90,6 +90,7 @@ def _run(before: RunView, after: RunView) -> Iterator[Change]:
     yield from _change("reason", one.reason, other.reason)
     yield from _change("generation", before.generation, after.generation)
     yield from _change("priority", one.origin.priority, other.origin.priority)
+    yield from _change("weight", one.origin.weight, other.origin.weight)
     yield from _duration(_span(one.start_time, one.end_time), _span(other.start_time, other.end_time))
 
 

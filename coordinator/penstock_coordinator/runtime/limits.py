@@ -247,7 +247,8 @@ class Gate:
         claim = self._limits.step_claim(self._actor, position)
         if claim is None or not self._actor.committed_seq:
             return (wanted if claim is None else 0), None
-        declared = self._steps.wait(self._claimant(position), claim, wanted, self._actor.share.priority, now)
+        priority = self._actor.share.priority + self._actor.plan.priorities[position]
+        declared = self._steps.wait(self._claimant(position), claim, wanted, priority, now)
         (self.waiting.add if wanted else self.waiting.discard)(position)
         if wanted and not declared:
             if claim.policy is Policy.CANCEL_NEWEST:
