@@ -242,7 +242,7 @@ class _Expansion:
 
     def _rows(self, loop: Any, old: Path, scope: Mapping[str, Json]) -> Iterator[dict[str, Json]]:
         if not isinstance(loop, dict) or not loop:
-            raise self.source.error("for_each names no variable", old, "for example for_each: {table: $[tables]}")
+            raise self.source.error("for_each names no variable", old, 'for example for_each: {table: "$[tables]"}')
         lists = [self._list(value, (*old, name), scope) for name, value in loop.items()]
         for name in loop:
             if name in scope:

@@ -29,7 +29,7 @@ _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _PLAIN_TAGS = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map", None})
 
-_FLOW_REMEDY = 'inside {…} and […] put an expression in quotes: {x: "${params.x}"}'
+_FLOW_REMEDY = 'inside {…} and […] put an expression in quotes: {x: "${params.x}"}, ["$[x]"]'
 
 
 class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]  # either one

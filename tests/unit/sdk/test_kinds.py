@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import BaseModel
@@ -93,6 +93,16 @@ def test_a_kind_is_a_step_that_takes_its_type_or_json() -> None:
     first, second = build(body)
     assert first.inputs == second.inputs
     assert second.name == "other"
+
+
+def test_a_kind_is_mapped_with_the_same_config_for_every_item() -> None:
+    def body() -> None:
+        cast("Any", pick).map(config={"keep": ["a"]}, data=[1, 2])
+
+    step = build(body)[0]
+    assert [from_value(value) for value in step.map.values.values] == [1, 2]
+    assert from_value(step.inputs["config"].value) == {"keep": ["a"]}
+    assert step.inputs["data"].HasField("item")
 
 
 def test_outside_a_pipeline_and_on_an_agent_the_function_gets_its_type() -> None:
