@@ -24,6 +24,7 @@ from penstock.quantities import (
 )
 
 MAX_ATTEMPTS = 1_000
+MOST_PARALLEL = 2**31 - 1
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -111,6 +112,7 @@ class StepKeywords(CommandKeywords, total=False):
     """All options of a step."""
 
     name: str
+    max_parallel: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +138,7 @@ class StepOptions:
     cleanup: bool | None = None
     priority: int | None = None
     depends_on: tuple[Any, ...] = ()
+    max_parallel: int | None = None
 
 
 def read_options(base: StepOptions, given: Mapping[str, Any]) -> StepOptions:
@@ -329,6 +332,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "cleanup": _read_flag,
     "priority": require_priority,
     "depends_on": _read_upstream,
+    "max_parallel": lambda value, field: _check_count(value, field, 0, MOST_PARALLEL),
 }
 if set(_READERS) != {field.name for field in fields(StepOptions)}:
     raise RuntimeError("every option of a step has a reader")
