@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from penstock import context, errors, yaml_format
     from penstock.authoring.commands import File, Stdout, command
+    from penstock.authoring.concurrency import Concurrency, ConcurrencyPolicy
     from penstock.authoring.kinds import StepKind, stage, step_kind
     from penstock.authoring.options import Retry, TriggerRule
     from penstock.authoring.pipelines import Pipeline, pipeline
-    from penstock.authoring.references import NodeOutput, joined, nested, unmapped
+    from penstock.authoring.references import NodeOutput, unmapped
     from penstock.authoring.steps import Step, step
     from penstock.authoring.templates import Template, template
     from penstock.client.client import Client
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Client",
+    "Concurrency",
+    "ConcurrencyPolicy",
     "File",
     "NodeOutput",
     "PenstockError",
@@ -42,8 +45,6 @@ __all__ = [
     "command",
     "context",
     "errors",
-    "joined",
-    "nested",
     "pipeline",
     "stage",
     "step",
@@ -59,6 +60,8 @@ _HOMES = {
     "NodeOutput": "authoring.references",
     "PenstockError": "errors",
     "Pipeline": "authoring.pipelines",
+    "Concurrency": "authoring.concurrency",
+    "ConcurrencyPolicy": "authoring.concurrency",
     "Retry": "authoring.options",
     "RunHandle": "client.handles",
     "Stdout": "authoring.commands",
@@ -69,8 +72,6 @@ _HOMES = {
     "Template": "authoring.templates",
     "TriggerRule": "authoring.options",
     "command": "authoring.commands",
-    "joined": "authoring.references",
-    "nested": "authoring.references",
     "pipeline": "authoring.pipelines",
     "stage": "authoring.kinds",
     "step": "authoring.steps",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, TypeAlias, TypedDict
 
+from penstock.authoring.concurrency import Concurrency, read_concurrency
 from penstock.errors import DefinitionError
 from penstock.names import check_name, nearest
 from penstock.quantities import (
@@ -24,7 +25,6 @@ from penstock.quantities import (
 )
 
 MAX_ATTEMPTS = 1_000
-MOST_PARALLEL = 2**31 - 1
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -105,6 +105,7 @@ class CommandKeywords(DefaultKeywords, total=False):
     allow_failure: bool
     cleanup: bool
     priority: int
+    concurrency: Concurrency | str | None
     depends_on: Any
 
 
@@ -112,7 +113,6 @@ class StepKeywords(CommandKeywords, total=False):
     """All options of a step."""
 
     name: str
-    max_parallel: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +137,8 @@ class StepOptions:
     allow_failure: bool | None = None
     cleanup: bool | None = None
     priority: int | None = None
+    concurrency: Concurrency | None = None
     depends_on: tuple[Any, ...] = ()
-    max_parallel: int | None = None
 
 
 def read_options(base: StepOptions, given: Mapping[str, Any]) -> StepOptions:
@@ -331,8 +331,8 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "allow_failure": _read_flag,
     "cleanup": _read_flag,
     "priority": require_priority,
+    "concurrency": read_concurrency,
     "depends_on": _read_upstream,
-    "max_parallel": lambda value, field: _check_count(value, field, 0, MOST_PARALLEL),
 }
 if set(_READERS) != {field.name for field in fields(StepOptions)}:
     raise RuntimeError("every option of a step has a reader")

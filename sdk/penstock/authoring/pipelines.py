@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack, overload
 
+from penstock.authoring.concurrency import MAX_LIMIT, Concurrency, read_concurrency
 from penstock.authoring.graph import Graph, current_graph, draw
 from penstock.authoring.options import (
     DefaultKeywords,
@@ -69,6 +70,8 @@ class PipelineKeywords(TypedDict, total=False):
     fail_fast: bool
     priority: int
     weight: float | None
+    max_active_runs: int
+    concurrency: Concurrency | str | None
     labels: Mapping[str, str]
     stop_grace: Span | None
     defaults: DefaultKeywords
@@ -86,6 +89,8 @@ class PipelineOptions:
     fail_fast: bool
     priority: int
     weight: float | None
+    max_active_runs: int
+    concurrency: Concurrency | None
     labels: Mapping[str, str]
     stop_grace: int | None
     defaults: StepOptions
@@ -200,6 +205,7 @@ def _read_options(function: Callable[..., Any], given: PipelineKeywords) -> Pipe
         known = ", ".join(sorted(PipelineKeywords.__annotations__))
         raise DefinitionError("a pipeline has no such option", field=min(unknown), remedy=f"known: {known}")
     timeout, stop_grace, weight = given.get("timeout"), given.get("stop_grace"), given.get("weight")
+    concurrency = given.get("concurrency")
     return PipelineOptions(
         name=check_name(given.get("name", function.__name__), "name"),
         description=given.get("description", first_paragraph(function)),
@@ -208,6 +214,8 @@ def _read_options(function: Callable[..., Any], given: PipelineKeywords) -> Pipe
         fail_fast=bool(given.get("fail_fast", False)),
         priority=require_priority(given.get("priority", 0), "priority"),
         weight=None if weight is None else require_weight(weight, "weight"),
+        max_active_runs=require_count(given.get("max_active_runs", 0), "max_active_runs", 0, MAX_LIMIT),
+        concurrency=None if concurrency is None else read_concurrency(concurrency, "concurrency"),
         labels=require_labels(given.get("labels", {}), "labels"),
         stop_grace=None if stop_grace is None else require_grace(stop_grace, "stop_grace"),
         defaults=read_defaults(given.get("defaults", {})),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf import duration_pb2
 
 from penstock.authoring.commands import File
-from penstock.authoring.graph import CommandTarget, Constant, FunctionTarget, Item, MapOver, Node, Source
+from penstock.authoring.concurrency import Concurrency, ConcurrencyPolicy
+from penstock.authoring.graph import CommandTarget, Constant, FunctionTarget, Item, Node, Source
 from penstock.authoring.options import ErrorName, Retry, StepOptions
 from penstock.authoring.pipelines import PipelineParameter, first_paragraph
 from penstock.authoring.references import NodeOutput, ParameterReference
@@ -36,6 +37,7 @@ def build_spec(pipeline: Pipeline, bundle_digest: str) -> pipeline_pb2.PipelineS
         fail_fast=options.fail_fast,
         priority=options.priority,
         weight=options.weight or 0,
+        max_active_runs=options.max_active_runs,
         labels=options.labels,
         bundle_digest=bundle_digest,
         parameters=[_parameter(parameter) for parameter in pipeline.parameters.values()],
@@ -43,6 +45,7 @@ def build_spec(pipeline: Pipeline, bundle_digest: str) -> pipeline_pb2.PipelineS
     )
     if layout is not None and bundle_digest:
         set_code_digests(spec, pipeline_code(pipeline, bundle_digest))
+    _set_concurrency(spec, options.concurrency)
     _set_span(spec.timeout, options.timeout)
     _set_span(spec.stop_grace, options.stop_grace)
     if options.defaults != StepOptions():
@@ -83,6 +86,7 @@ def _step(node: Node, layout: Layout | None) -> pipeline_pb2.StepSpec:
         message.inputs[name].CopyFrom(_input(source))
     if node.over is not None:
         message.map.CopyFrom(_map(node.over))
+    _set_concurrency(message, options.concurrency)
     _set_shared(message, options)
     return message
 
@@ -137,8 +141,8 @@ def _input(source: Source) -> pipeline_pb2.Input:
     match source:
         case Constant(value):
             return pipeline_pb2.Input(value=to_value(value))
-        case Item(path):
-            return pipeline_pb2.Input(item=pipeline_pb2.ItemReference(path=path))
+        case Item():
+            return pipeline_pb2.Input(item=pipeline_pb2.ItemReference())
         case ParameterReference():
             return pipeline_pb2.Input(parameter=source.name)
         case NodeOutput():
@@ -149,31 +153,31 @@ def _output(output: NodeOutput) -> pipeline_pb2.OutputReference:
     return pipeline_pb2.OutputReference(step=output.penstock_node.name, path=output.path)
 
 
-def _map(over: MapOver) -> pipeline_pb2.MapSpec:
-    message = pipeline_pb2.MapSpec(joined=over.joined, max_parallel=over.max_parallel)
-    if over.nested is not None:
-        message.nested.path.extend(over.nested)
-        message.nested.SetInParent()
-    if len(over.lists) == 1:
-        _set_list(message, *over.lists.values())
-        return message
-    for name, source in over.lists.items():
-        _set_list(message.lists.add(name=name), source)
-    if over.zipped:
-        message.combination = pipeline_pb2.MAP_COMBINATION_ZIP
-    return message
-
-
-def _set_list(message: pipeline_pb2.MapSpec | pipeline_pb2.MapList, source: Source) -> None:
-    match source:
+def _map(over: Source) -> pipeline_pb2.MapSpec:
+    match over:
         case ParameterReference():
-            message.parameter = source.name
+            return pipeline_pb2.MapSpec(parameter=over.name)
         case NodeOutput():
-            message.step.CopyFrom(_output(source))
+            return pipeline_pb2.MapSpec(step=_output(over))
         case Constant(list() as values):
-            message.values.CopyFrom(to_list_value(values))
+            return pipeline_pb2.MapSpec(values=to_list_value(values))
         case _:
-            raise AssertionError(f"no list to map over: {source}")
+            raise AssertionError(f"no list to map over: {over}")
+
+
+def _set_concurrency(message: pipeline_pb2.PipelineSpec | pipeline_pb2.StepSpec, given: Concurrency | None) -> None:
+    if given is None:
+        return
+    limited = message.concurrency
+    if given.expression:
+        limited.key_expression = given.expression
+    else:
+        limited.key = given.key
+    # What is not said is the same version as what is said in so many words.
+    limited.limit = given.limit if given.limit > 1 else 0
+    policy = ConcurrencyPolicy(given.policy)
+    if policy is not ConcurrencyPolicy.QUEUE:
+        limited.policy = pipeline_pb2.ConcurrencyPolicy.Value(f"CONCURRENCY_POLICY_{policy.name}")
 
 
 def _set_shared(message: pipeline_pb2.StepSpec | pipeline_pb2.StepDefaults, options: StepOptions) -> None:

@@ -41,10 +41,17 @@ def split_step(text: str) -> tuple[str, tuple[int, ...]]:
     "--state", "states", multiple=True, type=click.Choice(STATES, case_sensitive=False), help="Only these states."
 )
 @click.option("--label", "-l", "labels", multiple=True, metavar="NAME=VALUE", help="Only runs with this label.")
+@click.option("--run-key", default="", metavar="KEY", help="Only runs with this run key.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
 @command_options
 def list_command(
-    session: Session, kind: str, pipeline: str, states: tuple[str, ...], labels: tuple[str, ...], limit: int
+    session: Session,
+    kind: str,
+    pipeline: str,
+    states: tuple[str, ...],
+    labels: tuple[str, ...],
+    run_key: str,
+    limit: int,
 ) -> None:
     """List runs (newest first), pipelines (by name) or the versions of a pipeline (newest first)."""
 
@@ -55,7 +62,7 @@ def list_command(
             elif kind == "versions":
                 await list_versions(session, client, pipeline, limit)
             else:
-                await _list_runs(session, client, pipeline, states, labels, limit)
+                await _list_runs(session, client, pipeline, states, labels, run_key, limit)
 
     run_async(main)
 
@@ -66,6 +73,7 @@ async def _list_runs(
     pipeline: str,
     states: Iterable[str],
     labels: Iterable[str],
+    run_key: str,
     limit: int,
 ) -> None:
     from penstock.cli.live import state_text
@@ -75,7 +83,7 @@ async def _list_runs(
     from penstock.v1 import run_pb2
 
     wanted = [run_pb2.RunState.Value(f"RUN_STATE_{state.upper()}") for state in states]
-    found = client.list_runs(pipeline=pipeline, states=wanted, labels=read_labels(labels), limit=limit)
+    found = client.list_runs(pipeline=pipeline, states=wanted, labels=read_labels(labels), run_key=run_key, limit=limit)
     runs = [run async for run in found]
     if session.as_json:
         for run in runs:
@@ -176,6 +184,8 @@ def _show_run(session: Session, run: run_pb2.Run, steps: list[run_pb2.StepRun]) 
         ("labels", ", ".join(f"{name}={value}" for name, value in sorted(run.labels.items()))),
         ("priority", str(run.priority or "")),
         ("weight", "" if run.weight in (0, 1) else f"{run.weight:g}"),
+        ("run key", run.run_key),
+        ("waits for", f'a place under the key "{run.held_by_key}"' if run.held_by_key else ""),
         ("created", time_text(run, "create_time")),
         ("time", duration_text(run)),
     ]

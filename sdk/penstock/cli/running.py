@@ -45,6 +45,13 @@ def start_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.IntRange(-MAX_PRIORITY, MAX_PRIORITY),
             help="Who waits for agents with a higher one is served first. Default: the pipeline's.",
         ),
+        click.option(
+            "--run-key-reuse",
+            type=click.Choice(["allow", "after_failure", "reject"]),
+            help="Whether a key whose newest run is at rest may have another. Default: allow.",
+        ),
+        click.option("--use-existing", is_flag=True, help="With --run-key: if a live run has the key, watch that one."),
+        click.option("--run-key", help="At most one live run of the pipeline has this key."),
         click.option("--request-id", help="The same id starts the same run: for callers that try again."),
         click.option("--label", "-l", "labels", multiple=True, metavar="NAME=VALUE", help="A label of the run."),
         click.option(
@@ -73,6 +80,9 @@ def run(
     request_id: str | None,
     priority: int | None,
     weight: float | None,
+    run_key: str | None,
+    use_existing: bool,
+    run_key_reuse: str | None,
     detach: bool,
 ) -> None:
     """Run the pipeline in a .py or .yaml file, and watch it.
@@ -83,6 +93,8 @@ def run(
     from penstock.cli.loading import load_pipeline
     from penstock.cli.params import read_parameters, read_settings
 
+    asked = Asked(labels, request_id, priority, weight, run_key, use_existing, run_key_reuse)
+    asked.check()
     loaded = load_pipeline(target, chosen, read_settings(settings))
     values = read_parameters(loaded.spec, params, params_file)
 
@@ -91,7 +103,6 @@ def run(
             if loaded.bundle is not None:
                 await client.upload_bundle(loaded.bundle)
             version = await client.create_pipeline(loaded.spec)
-            asked = Asked(labels, request_id, priority, weight)
             return await _start(session, client, loaded.spec, values, version.number, asked, detach)
 
     run_async(main)
@@ -112,16 +123,21 @@ def start(
     request_id: str | None,
     priority: int | None,
     weight: float | None,
+    run_key: str | None,
+    use_existing: bool,
+    run_key_reuse: str | None,
     detach: bool,
 ) -> None:
     """Start a pipeline that was applied before, and watch the run. Exit codes are those of `run`."""
     from penstock.cli.params import read_parameters
 
+    asked = Asked(labels, request_id, priority, weight, run_key, use_existing, run_key_reuse)
+    asked.check()
+
     async def main() -> int:
         async with session.client() as client:
             found = (await client.get_pipeline(name, version or 0)).version
             values = read_parameters(found.spec, params, params_file)
-            asked = Asked(labels, request_id, priority, weight)
             return await _start(session, client, found.spec, values, found.number, asked, detach)
 
     run_async(main)
@@ -134,6 +150,13 @@ class Asked(NamedTuple):
     request_id: str | None
     priority: int | None
     weight: float | None
+    run_key: str | None
+    use_existing: bool
+    run_key_reuse: str | None
+
+    def check(self) -> None:
+        if not self.run_key and (self.use_existing or self.run_key_reuse):
+            raise click.UsageError("--use-existing and --run-key-reuse are about --run-key: give one")
 
 
 async def _start(
@@ -153,6 +176,9 @@ async def _start(
         version=version,
         priority=asked.priority,
         weight=asked.weight,
+        run_key=asked.run_key or "",
+        run_key_conflict="use_existing" if asked.use_existing else "",
+        run_key_reuse=asked.run_key_reuse or "",
     )
     if detach:
         if session.as_json:
@@ -160,7 +186,10 @@ async def _start(
         else:
             session.say(handle.id)
         return EXIT_OK
-    session.say(f"run {handle.id} of {spec.name}, version {version}")
+    if handle.existing:
+        session.say(f"run {handle.id} of {spec.name} has the run key; no other was started")
+    else:
+        session.say(f"run {handle.id} of {spec.name}, version {version}")
     return await watch_run(session, client, handle.id, spec.name, [step.name for step in spec.steps])
 
 

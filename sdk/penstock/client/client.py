@@ -205,8 +205,16 @@ class Client:
         trace_context: Mapping[str, str] | None = None,
         priority: int | None = None,
         weight: float | None = None,
+        run_key: str = "",
+        run_key_conflict: str = "",
+        run_key_reuse: str = "",
     ) -> RunHandle:
         """Starts a run; it is durable when this returns. The same request id gives the same run.
+
+        At most one live run of a pipeline has a `run_key`. If one has it, AlreadyExistsError is raised (its metadata
+        holds the "run_id"), or with `run_key_conflict="use_existing"` that run is the answer, and the handle's
+        `existing` is True. Of a key whose newest run is at rest there is a new run, unless `run_key_reuse` is
+        "after_failure" and that run is COMPLETED, or it is "reject".
 
         `priority` (-1,000 to 1,000) and `weight` (0.01 to 100) are the pipeline's if they are not given. A Python
         pipeline is created first, and the version that comes of it is the one that runs.
@@ -223,9 +231,12 @@ class Client:
             trace_context=trace_context or {},
             priority=priority,
             weight=weight,
+            run_key=run_key,
+            run_key_conflict=run_key_conflict,
+            run_key_reuse=run_key_reuse,
         )
         response: run_service_pb2.StartRunResponse = await self._call(self._runs().Start, request)
-        return RunHandle(self, response.run.id)
+        return RunHandle(self, response.run.id, existing=response.existing)
 
     async def start_many(
         self,
@@ -282,10 +293,13 @@ class Client:
         pipeline: str = "",
         states: Sequence[run_pb2.RunState.ValueType] = (),
         labels: Mapping[str, str] | None = None,
+        run_key: str = "",
         limit: int | None = None,
     ) -> AsyncIterator[run_pb2.Run]:
         """Runs without parameters, newest first; pages are fetched as they are needed."""
-        request = run_service_pb2.ListRunsRequest(pipeline=pipeline, states=states, labels=labels or {})
+        request = run_service_pb2.ListRunsRequest(
+            pipeline=pipeline, states=states, labels=labels or {}, run_key=run_key
+        )
         left = limit
         if left is not None:
             request.page_size = min(max(left, 1), 1_000)

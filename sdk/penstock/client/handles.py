@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 class RunHandle:
     """A run by its id. Holds no state of the run: every method asks the coordinator."""
 
-    def __init__(self, client: Client, run_id: str) -> None:
+    def __init__(self, client: Client, run_id: str, *, existing: bool = False) -> None:
         self._client = client
         self.id = run_id
+        self.existing = existing
+        """The start that gave this handle started no run: this one was there, and has the run key."""
 
     def __repr__(self) -> str:
         return f"<run {self.id}>"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from penstock.authoring.options import require_priority, require_weight
@@ -24,6 +24,9 @@ def start_request(
     trace_context: Mapping[str, str] | None = None,
     priority: int | None = None,
     weight: float | None = None,
+    run_key: str = "",
+    run_key_conflict: str = "",
+    run_key_reuse: str = "",
 ) -> run_service_pb2.StartRunRequest:
     """ParameterError for a value that is no JSON, a whole number beyond 2^53, a priority or weight out of bounds."""
     values = {
@@ -38,7 +41,26 @@ def start_request(
         trace_context=trace_context or {},
         priority=None if priority is None else _checked(require_priority, priority, "priority"),
         weight=0.0 if weight is None else _checked(require_weight, weight, "weight"),
+        run_key=run_key,
+        run_key_conflict=run_service_pb2.RunKeyConflict.Value(
+            _rule("run_key_conflict", run_key_conflict, run_service_pb2.RunKeyConflict.keys())
+        ),
+        run_key_reuse=run_service_pb2.RunKeyReuse.Value(
+            _rule("run_key_reuse", run_key_reuse, run_service_pb2.RunKeyReuse.keys())
+        ),
     )
+
+
+def _rule(field: str, given: str, known: Sequence[str]) -> str:
+    """The enum value of this short name; of none the first, which says nothing."""
+    prefix = f"{field.upper()}_"
+    if not given:
+        return known[0]
+    name = prefix + given.upper()
+    if name not in known[1:]:
+        shorts = [each.removeprefix(prefix).lower() for each in known[1:]]
+        raise ParameterError(f"{given!r} is not known", field=field, remedy=f"use {' or '.join(shorts)}")
+    return name
 
 
 def _checked(require: Callable[[Any, str], N], given: Any, field: str) -> N:

@@ -193,6 +193,9 @@ class SyncClient:
         trace_context: Mapping[str, str] | None = None,
         priority: int | None = None,
         weight: float | None = None,
+        run_key: str = "",
+        run_key_conflict: str = "",
+        run_key_reuse: str = "",
     ) -> SyncRunHandle:
         """See `Client.start`."""
         started = self.asynchronous.start(
@@ -204,8 +207,12 @@ class SyncClient:
             trace_context=trace_context,
             priority=priority,
             weight=weight,
+            run_key=run_key,
+            run_key_conflict=run_key_conflict,
+            run_key_reuse=run_key_reuse,
         )
-        return SyncRunHandle(self, _thread.run(started).id)
+        handle = _thread.run(started)
+        return SyncRunHandle(self, handle.id, existing=handle.existing)
 
     def start_many(
         self,
@@ -238,9 +245,11 @@ class SyncClient:
 class SyncRunHandle:
     """A run by its id. Holds no state of the run: every method asks the coordinator."""
 
-    def __init__(self, client: SyncClient, run_id: str) -> None:
+    def __init__(self, client: SyncClient, run_id: str, *, existing: bool = False) -> None:
         self._client = client
         self.id = run_id
+        self.existing = existing
+        """The start that gave this handle started no run: this one was there, and has the run key."""
 
     def __repr__(self) -> str:
         return f"<run {self.id}>"

@@ -295,8 +295,7 @@ class Auditor:
             expected = S.UPSTREAM_FAILED
         else:
             expected = S.SKIPPED if parts and set(parts) == {S.SKIPPED} else S.COMPLETED
-        # Where places are missing in what it goes along with, the rule is asked of them too.
-        if followed is None or (parts and self.plan.steps[followed].depth == 1):
+        if followed is None or parts:
             assert event.state is expected or (self.doomed(event.step) and event.state is S.CANCELLED)
 
     @_read.register

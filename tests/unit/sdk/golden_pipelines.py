@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from penstock import File, Retry, Stdout, TriggerRule, command, pipeline, step, unmapped
+from penstock import Concurrency, File, Retry, Stdout, TriggerRule, command, pipeline, step, unmapped
 
 
 class TransientError(Exception):
@@ -38,6 +38,7 @@ def extract(path: str, limit: int = 10) -> dict[str, Any]:
     resources={"tpu": 1},
     env={"MODE": "fast"},
     priority=-3,
+    concurrency="warehouse",
 )
 async def transform(item: str, factor: int, table: Any = None) -> str:
     return item * factor
@@ -74,6 +75,8 @@ def clean(**found: Any) -> None:
     fail_fast=True,
     priority=20,
     weight=2.5,
+    max_active_runs=4,
+    concurrency=Concurrency(expression="'load-' + string(params.count)", limit=2, policy="cancel_oldest"),
     labels={"team": "data"},
     stop_grace=5,
     defaults={"retries": 1, "timeout": 30, "queue": "default", "env": {"A": "1"}, "memory": "512MiB"},

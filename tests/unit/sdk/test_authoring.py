@@ -253,6 +253,16 @@ def test_maps() -> None:
     assert list(mapped["one_3"].map.step.path) == ["rows"]
 
 
+def test_maps_that_are_not_here_yet() -> None:
+    later = errors.NotInThisReleaseError
+    refuse(lambda a, b: two.map(a, b), "a, b are all lists", later)
+    refuse(lambda a: one.map(two.map(a)), "is itself mapped", later)
+    refuse(lambda: two.map(1, 2), "no argument is a list to map over")
+    refuse(lambda a: two.map(unmapped(a), 2), "no argument is a list to map over")
+    with pytest.raises(errors.DefinitionError, match="used outside a pipeline"):
+        two.map([1])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -325,6 +335,10 @@ def test_decorators_on_the_wrong_thing() -> None:
         ({"priority": -1_001}, "priority: -1001 is out of bounds"),
         ({"weight": 0}, "weight: 0 is out of bounds"),
         ({"weight": 100.5}, "weight: 100.5 is out of bounds"),
+        ({"max_active_runs": -1}, "max_active_runs: -1 is out of bounds"),
+        ({"max_active_runs": 100_001}, "max_active_runs: 100001 is out of bounds"),
+        ({"concurrency": ""}, "concurrency: there is no key"),
+        ({"concurrency": 3}, "concurrency: 3 is no limit on concurrency"),
         ({"defaults": {"when": "true"}}, "defaults.when: this option cannot be a default"),
         ({"retries": 1}, "retries: a pipeline has no such option"),
     ],

@@ -82,3 +82,12 @@ def test_commands_of_the_page_on_stages_load(command: str, tmp_path: Path) -> No
     write_files("stages.md", tmp_path)
     spec = loaded_by(command, tmp_path)
     assert {step.function.qualname for step in spec.steps} >= {"read", "pick", "show"}
+
+
+def test_limits_on_concurrency(tmp_path: Path) -> None:
+    """The page says the same pipeline in YAML and in Python."""
+    write_files("concurrency.md", tmp_path)
+    written, drawn = (load_pipeline(str(tmp_path / f"warehouse.{kind}"), None, {}).spec for kind in ("yaml", "py"))
+    assert written.concurrency == drawn.concurrency
+    assert written.steps[1].concurrency == drawn.steps[0].concurrency
+    assert load_pipeline(str(tmp_path / "nightly.yaml"), None, {}).spec.max_active_runs == 3
