@@ -23,17 +23,15 @@ from penstock_coordinator.api.fields import (
     run_id_of,
     run_id_text,
     states_of,
-    text_of,
 )
 from penstock_coordinator.api.log_reader import MAX_TAIL_LINES
 from penstock_coordinator.api.paging import PageTokens, page_size
-from penstock_coordinator.api.request_ids import request_key, same_answer
+from penstock_coordinator.api.run_control import RunControl
 from penstock_coordinator.api.run_keys import run_key_of
-from penstock_coordinator.api.unbuilt import UnbuiltRunMethods
 from penstock_coordinator.core.plan.naming import quoted, suggestion
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.states import RunState
-from penstock_coordinator.ports import LogFilter, RequestRow, RunFilter
+from penstock_coordinator.ports import LogFilter, RunFilter
 from penstock_coordinator.runtime.views import EventNotYet, OutputTooLarge
 
 if TYPE_CHECKING:
@@ -47,8 +45,6 @@ if TYPE_CHECKING:
     from penstock_coordinator.runtime.engine import Engine
     from penstock_coordinator.runtime.views import StepRunView
 
-CANCEL = "RunService.Cancel"
-MAX_REASON = 1_000
 STEP_RUNS_PAGE = 100
 PAGE_BYTES = 2 << 20
 """A page of step runs ends early rather than be larger."""
@@ -57,13 +53,11 @@ PACKED_INLINE_BYTES = 64 << 10
 """More than this of packed states is unpacked in a thread."""
 
 
-class RunService(UnbuiltRunMethods):
+class RunService(RunControl):
     def __init__(
         self, stores: Stores, engine: Engine, clock: Clock, limits: Limits, starter: RunStarter, logs: LogReader
     ) -> None:
-        self._runs = stores.runs
-        self._engine = engine
-        self._clock = clock
+        super().__init__(engine, stores.runs, clock)
         self._limits = limits
         self._starter = starter
         self._logs = logs
@@ -78,30 +72,11 @@ class RunService(UnbuiltRunMethods):
         run_ids = await self._starter.start_many(request.requests)
         return pb.StartManyRunsResponse(run_ids=[run_id_text(run_id) for run_id in run_ids])
 
-    async def Cancel(self, request: pb.CancelRunRequest, context: Context) -> pb.CancelRunResponse:
-        run_id = run_id_of(request.run_id)
-        if request.mode not in pb.CancelMode.values():
-            raise invalid("mode", "must be CANCEL_MODE_POLITE or CANCEL_MODE_NOW")
-        reason = text_of(request.reason, "reason", MAX_REASON)
-        key = request_key(CANCEL, request)
-        row = None if key is None else RequestRow(key, run_id)
-        repeated = await self._engine.cancel_run(run_id, request.mode == pb.CANCEL_MODE_NOW, reason, row)
-        run = await self._run(run_id)
-        if repeated is None and row is not None and RunState(run.state).at_rest:
-            # A run that was at rest already has no record that the request could have come with.
-            repeated = await self._runs.remember_request(row, self._clock.now())
-        if repeated is not None:
-            same_answer(repeated)
-        return pb.CancelRunResponse(run=run)
-
     # --- runs
 
     async def Get(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
         view = await self._engine.run(run_id_of(request.run_id), event_of(request.at_event, "at_event"))
         return pb.GetRunResponse(run=encode.run(view))
-
-    async def _run(self, run_id: RunId) -> run_pb2.Run:
-        return encode.run(await self._engine.run(run_id))
 
     async def List(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
         where = RunFilter(

@@ -18,18 +18,6 @@ async def _unbuilt(context: Context) -> None:
 
 
 class UnbuiltRunMethods(RunServiceServicer):
-    async def Pause(
-        self, request: run_service_pb2.PauseRunRequest, context: Context
-    ) -> run_service_pb2.PauseRunResponse:
-        await _unbuilt(context)
-        raise AssertionError
-
-    async def Resume(
-        self, request: run_service_pb2.ResumeRunRequest, context: Context
-    ) -> run_service_pb2.ResumeRunResponse:
-        await _unbuilt(context)
-        raise AssertionError
-
     async def Retry(
         self, request: run_service_pb2.RetryRunRequest, context: Context
     ) -> run_service_pb2.RetryRunResponse:

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from penstock_coordinator.core.dispatch.tiers import Applicant
 from penstock_coordinator.core.run.decide import decide
-from penstock_coordinator.core.run.events import Event, RunCancelling, RunEnded, StepsLeased, encode
+from penstock_coordinator.core.run.events import (
+    Event,
+    RunCancelling,
+    RunEnded,
+    RunPaused,
+    RunResumed,
+    StepsLeased,
+    encode,
+)
 from penstock_coordinator.core.run.ledger import Ledger
 from penstock_coordinator.core.run.messages import AttemptEnded, Message, SlotsOffered
 from penstock_coordinator.ports import (
@@ -449,7 +457,10 @@ class Actor:
         self.mail.clear()
 
 
+_ROW_EVENTS = frozenset({RunEnded, RunCancelling, RunPaused, RunResumed})
+
+
 def _changes_row(event: Event, run: Run) -> bool:
     """Whether the run's row is another after the event: it ended, is being cancelled, or has just begun to run."""
     kind = type(event)
-    return kind is RunEnded or kind is RunCancelling or (kind is StepsLeased and event.at == run.started_at)
+    return kind in _ROW_EVENTS or (kind is StepsLeased and event.at == run.started_at)

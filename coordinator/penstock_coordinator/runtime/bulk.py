@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 import structlog
 
+from penstock_coordinator.core.run.messages import CancelRun
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import (
     BulkJobRow,
@@ -206,7 +207,8 @@ class BulkJobs:
     async def _cancel(self, order: Order, row: RunRow, request: RequestRow) -> Repeated | None:
         if RunState(row.state).at_rest:
             raise Refused(f"the run is {RunState(row.state).name}")
-        return await self._supervisor.cancel_run(row.run_id, order.immediate, order.reason, request)
+        message = CancelRun(self._supervisor.clock.now(), order.immediate, order.reason, order.requested_by)
+        return await self._supervisor.ask(row.run_id, message, request)
 
 
 def _bound(selection: Selection, now: int) -> RunId:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from penstock_coordinator.core.run.messages import CancelRun, PauseRun, ResumeRun
 from penstock_coordinator.runtime.bulk import BulkJobs
 from penstock_coordinator.runtime.differing import difference
 from penstock_coordinator.runtime.explaining import explain_steps
@@ -43,10 +44,23 @@ class Engine:
         return await self._supervisor.start_runs(requests)
 
     async def cancel_run(
-        self, run_id: RunId, immediate: bool, reason: str, request: RequestRow | None
+        self, run_id: RunId, immediate: bool, reason: str, request: RequestRow | None, requested_by: str = ""
     ) -> Repeated | None:
         """Returns when the decision is committed; nothing happens to a run at rest. Raises `UnknownRun`."""
-        return await self._supervisor.cancel_run(run_id, immediate, reason, request)
+        message = CancelRun(self._supervisor.clock.now(), immediate, reason, requested_by)
+        return await self._supervisor.ask(run_id, message, request)
+
+    async def pause_run(
+        self, run_id: RunId, requested_by: str, reason: str, request: RequestRow | None
+    ) -> Repeated | None:
+        """Returns when the decision is committed; nothing happens to a run that is being stopped, or at rest. Raises
+        `UnknownRun`."""
+        message = PauseRun(self._supervisor.clock.now(), requested_by, reason)
+        return await self._supervisor.ask(run_id, message, request)
+
+    async def resume_run(self, run_id: RunId, requested_by: str, request: RequestRow | None) -> Repeated | None:
+        """Returns when the decision is committed; nothing happens to a run that is not paused. Raises `UnknownRun`."""
+        return await self._supervisor.ask(run_id, ResumeRun(self._supervisor.clock.now(), requested_by), request)
 
     async def at_rest(self, run_id: RunId) -> None:
         """Returns when the run is at rest, or this coordinator stops."""

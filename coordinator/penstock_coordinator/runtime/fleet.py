@@ -20,7 +20,7 @@ from penstock_coordinator.runtime.views import AgentView, NotConnected
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from penstock_coordinator.core.run.commands import AwaitLease, StopAttempt
+    from penstock_coordinator.core.run.commands import AwaitLease, CallBackLease, StopAttempt
     from penstock_coordinator.ports import RunId
     from penstock_coordinator.runtime.supervisor import Supervisor, Timing
 
@@ -256,6 +256,15 @@ class Fleet:
         session = self._sessions.get(lease.holder.session)
         if session is not None and lease.sent:
             session.cancel(lease)
+
+    def call_back(self, run_id: RunId, command: CallBackLease) -> None:
+        """Ask for a lease back that has not started. One whose grant is not made yet is not sent any more."""
+        lease = self.leases.find((run_id, command.step, command.item))
+        if lease is None or lease.token != command.token:
+            return
+        session = self._sessions.get(lease.holder.session)
+        if session is not None and lease.sent:
+            session.call_back(lease_ref(lease.key, lease.token))
 
     def await_lease(self, actor: Actor, command: AwaitLease, boot_id: str) -> None:
         """After a restart: the agent has a lease's whole life to come back with this one."""

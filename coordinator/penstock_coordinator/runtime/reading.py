@@ -236,7 +236,8 @@ def _run_view(run: Run, row: RunRow) -> RunView:
         end_time=run.ended_at,
         last_seq=run.seq,
     )
-    return RunView(live, run.plan, run.counts(), run.generation, "" if run.held is None else run.held.key)
+    held = "" if run.held is None else run.held.key
+    return RunView(live, run.plan, run.counts(), run.generation, held, run.paused)
 
 
 def _keys(source: _Source, step: int | None, after: tuple[int, int] | None) -> Iterator[tuple[int, int]]:

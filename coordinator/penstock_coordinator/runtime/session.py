@@ -85,6 +85,7 @@ class AgentSession:
         self._grants: list[wire.LeaseGrant] = []
         self._acks: list[wire.ResultAck] = []
         self._cancels: list[wire.CancelledLease] = []
+        self._call_backs: list[wire.LeaseRef] = []
         self._wake.set()
 
     @property
@@ -116,6 +117,11 @@ class AgentSession:
         )
         self._wake.set()
 
+    def call_back(self, lease: wire.LeaseRef) -> None:
+        """Ask the agent to hand the lease back if it has not started."""
+        self._call_backs.append(lease)
+        self._wake.set()
+
     def close(self, reason: str = "") -> None:
         """End the stream, with a Goaway if there is a reason to give. What is gathered is still written."""
         if reason:
@@ -142,6 +148,10 @@ class AgentSession:
         cancels, self._cancels = self._cancels, []
         for start in range(0, len(cancels), MAX_ITEMS):
             yield wire.CoordinatorMessage(cancel=wire.Cancel(leases=cancels[start : start + MAX_ITEMS]))
+        call_backs, self._call_backs = self._call_backs, []
+        for start in range(0, len(call_backs), MAX_ITEMS):
+            leases = call_backs[start : start + MAX_ITEMS]
+            yield wire.CoordinatorMessage(return_leases=wire.Return(leases=leases))
         acks, self._acks = self._acks, []
         for start in range(0, len(acks), MAX_ITEMS):
             yield wire.CoordinatorMessage(result_acks=wire.ResultAcks(acks=acks[start : start + MAX_ITEMS]))

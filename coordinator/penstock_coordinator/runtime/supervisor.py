@@ -18,6 +18,7 @@ from penstock_coordinator.core.dispatch.fairness import Fairness, RunShare
 from penstock_coordinator.core.run.commands import (
     AcknowledgeResult,
     AwaitLease,
+    CallBackLease,
     CloseRun,
     Command,
     ContinueRun,
@@ -26,7 +27,14 @@ from penstock_coordinator.core.run.commands import (
 )
 from penstock_coordinator.core.run.deadlines import next_deadline
 from penstock_coordinator.core.run.events import Failure, Outcome
-from penstock_coordinator.core.run.messages import AttemptEnded, CancelRun, ClockTick, Continue, SlotsOffered, StartRun
+from penstock_coordinator.core.run.messages import (
+    AttemptEnded,
+    ClockTick,
+    Continue,
+    ControlMessage,
+    SlotsOffered,
+    StartRun,
+)
 from penstock_coordinator.core.run.resume import resume
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState
@@ -177,10 +185,9 @@ class Supervisor:
         )
         return run_id, answer
 
-    async def cancel_run(
-        self, run_id: RunId, immediate: bool, reason: str, request: RequestRow | None
-    ) -> Repeated | None:
-        """Returns when the decision is committed; a run at rest is left as it is.
+    async def ask(self, run_id: RunId, message: ControlMessage, request: RequestRow | None) -> Repeated | None:
+        """What a person wants of a run, read before everything else. Returns when the decision is committed; a run at
+        rest is left as it is.
 
         Raises `UnknownRun`, `Stopping`, `NotAccepted`.
         """
@@ -190,7 +197,7 @@ class Supervisor:
                 raise UnknownRun
             return None
         answer: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
-        actor.post_control(Mail(CancelRun(self.clock.now(), immediate, reason), answer=answer, request=request))
+        actor.post_control(Mail(message, answer=answer, request=request))
         (outcome,) = await asyncio.gather(answer, return_exceptions=True)
         accepted = _accepted(run_id, outcome)
         return accepted if isinstance(accepted, Repeated) else None
@@ -250,6 +257,8 @@ class Supervisor:
                     self._acknowledge(actor, command)
                 case StopAttempt():
                     self.fleet.stop(actor.run_id, command)
+                case CallBackLease():
+                    self.fleet.call_back(actor.run_id, command)
                 case ContinueRun():
                     actor.post(Mail(Continue(self.clock.now())))
                 case CloseRun():

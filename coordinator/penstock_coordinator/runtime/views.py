@@ -13,7 +13,7 @@ from penstock_coordinator.ports import Origin
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.messages import AttemptReport
-    from penstock_coordinator.core.run.state import StepCounts
+    from penstock_coordinator.core.run.state import Paused, StepCounts
     from penstock_coordinator.ports import AgentRow, KeyClaim, RequestKey, RunRow, VersionRow
 
 
@@ -50,6 +50,7 @@ class RunView:
     generation: int
     held_by_key: str = ""
     """The key of the limit on runs that it waits for."""
+    paused: Paused | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "logs": ("penstock.cli.logs", "logs", "Show what the steps of a run print."),
     "explain": ("penstock.cli.explaining", "explain", "Tell why the steps of a run are not running."),
     "diff": ("penstock.cli.diffing", "diff", "Show what is different between two runs or versions."),
+    "pause": ("penstock.cli.control", "pause", "Start nothing more of a run for now."),
+    "resume": ("penstock.cli.control", "resume", "Let a paused run go on."),
     "cancel": ("penstock.cli.pipelines", "cancel", "Cancel a run."),
     "bulk": ("penstock.cli.bulk", "bulk", "Cancel or retry many runs."),
     "delete": ("penstock.cli.pipelines", "delete", "Delete a pipeline."),

@@ -13,7 +13,7 @@ from penstock.client.bulk import BulkJobs
 from penstock.client.calls import Caller
 from penstock.client.channel import call_metadata, open_channel
 from penstock.client.handles import RunHandle
-from penstock.client.identity import new_request_id
+from penstock.client.identity import caller_name, new_request_id
 from penstock.client.logs import LogPosition
 from penstock.client.places import Place, place_numbers
 from penstock.client.requests import start_request
@@ -353,9 +353,35 @@ class Client:
             run_id=run_id,
             mode=run_service_pb2.CANCEL_MODE_NOW if now else run_service_pb2.CANCEL_MODE_POLITE,
             reason=reason,
+            requested_by=caller_name(),
             request_id=request_id or new_request_id(),
         )
         response: run_service_pb2.CancelRunResponse = await self._call(self._runs().Cancel, request)
+        return response.run
+
+    async def pause(
+        self, run_id: str, *, reason: str = "", requested_by: str | None = None, request_id: str | None = None
+    ) -> run_pb2.Run:
+        """Nothing of the run starts from now on; what runs goes on and counts. Twice is as once."""
+        request = run_service_pb2.PauseRunRequest(
+            run_id=run_id,
+            reason=reason,
+            requested_by=caller_name() if requested_by is None else requested_by,
+            request_id=request_id or new_request_id(),
+        )
+        response: run_service_pb2.PauseRunResponse = await self._call(self._runs().Pause, request)
+        return response.run
+
+    async def resume(
+        self, run_id: str, *, requested_by: str | None = None, request_id: str | None = None
+    ) -> run_pb2.Run:
+        """The run goes on. One that is not paused is left as it is."""
+        request = run_service_pb2.ResumeRunRequest(
+            run_id=run_id,
+            requested_by=caller_name() if requested_by is None else requested_by,
+            request_id=request_id or new_request_id(),
+        )
+        response: run_service_pb2.ResumeRunResponse = await self._call(self._runs().Resume, request)
         return response.run
 
     # Step runs

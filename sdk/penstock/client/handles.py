@@ -43,5 +43,11 @@ class RunHandle:
         """Why the run, or one step run, does not go on."""
         return await self._client.explain(self.id, step, item)
 
+    async def pause(self, *, reason: str = "") -> run_pb2.Run:
+        return await self._client.pause(self.id, reason=reason)
+
+    async def resume(self) -> run_pb2.Run:
+        return await self._client.resume(self.id)
+
     async def cancel(self, *, now: bool = False, reason: str = "") -> run_pb2.Run:
         return await self._client.cancel(self.id, now=now, reason=reason)

@@ -171,6 +171,8 @@ class SyncClient:
     watch = _iterating(Client.watch)
     wait = _blocking(Client.wait)
     cancel = _blocking(Client.cancel)
+    pause = _blocking(Client.pause)
+    resume = _blocking(Client.resume)
     list_step_runs = _iterating(Client.list_step_runs)
     get_step_run = _blocking(Client.get_step_run)
     explain = _blocking(Client.explain)
@@ -270,6 +272,12 @@ class SyncRunHandle:
 
     def explain(self, step: str = "", item: Place = None) -> run_service_pb2.ExplainRunResponse:
         return self._client.explain(self.id, step, item)
+
+    def pause(self, *, reason: str = "") -> run_pb2.Run:
+        return self._client.pause(self.id, reason=reason)
+
+    def resume(self) -> run_pb2.Run:
+        return self._client.resume(self.id)
 
     def cancel(self, *, now: bool = False, reason: str = "") -> run_pb2.Run:
         return self._client.cancel(self.id, now=now, reason=reason)

@@ -42,6 +42,8 @@ from penstock_coordinator.core.run.messages import (
     InputsUnresolved,
     LeaseGone,
     Message,
+    PauseRun,
+    ResumeRun,
     SlotsOffered,
     StartRun,
 )
@@ -179,6 +181,12 @@ class Script:
 
     def _cancel(self, words: list[str], options: dict[str, str]) -> Message:
         return CancelRun(self._driver.now, words[0] == "now", " ".join(words[1:]))
+
+    def _pause(self, words: list[str], options: dict[str, str]) -> Message:
+        return PauseRun(self._driver.now, words[0], " ".join(words[1:]))
+
+    def _unpause(self, words: list[str], options: dict[str, str]) -> Message:
+        return ResumeRun(self._driver.now, words[0])
 
     def _tick(self, words: list[str], options: dict[str, str]) -> Message:
         self._driver.now = _span(words[0])

@@ -47,6 +47,7 @@ class Auditor:
     ended: e.RunEnded | None = None
     started: e.RunStarted | None = None
     held: bool = False
+    paused_at: int | None = None
     deadline: int | None = None
 
     def life(self, step: int, item: int) -> Life:
@@ -72,7 +73,8 @@ class Auditor:
                 continue
             assert limits.overall is None or now < life.first_ready_at + limits.overall
             assert life.state is not S.WAITING or now < life.until
-            assert life.state is not S.READY or limits.queued is None or now < life.ready_at + limits.queued
+            if self.paused_at is None and life.state is S.READY:
+                assert limits.queued is None or now < life.ready_at + limits.queued
 
     @singledispatchmethod
     def _read(self, event: Event, seq: int) -> None:
@@ -96,6 +98,25 @@ class Auditor:
         assert not self.lives
         assert event.deadline == (None if self.plan.timeout is None else event.at + self.plan.timeout)
         self.held, self.deadline = False, event.deadline
+
+    @_read.register
+    def _(self, event: e.RunPaused, seq: int) -> None:
+        assert self.paused_at is None
+        assert self.cancelling is None
+        self.paused_at = event.at
+
+    @_read.register
+    def _(self, event: e.RunResumed, seq: int) -> None:
+        assert self.cancelling is None
+        assert self._unpause(event.at)
+
+    def _unpause(self, at: int) -> bool:
+        """Queued clocks stood still since."""
+        since, self.paused_at = self.paused_at, None
+        for life in self.lives.values():
+            if since is not None and life.state is S.READY:
+                life.ready_at += at - max(since, life.ready_at)
+        return since is not None
 
     @_read.register
     def _(self, event: e.StepDisplaced, seq: int) -> None:
@@ -181,6 +202,7 @@ class Auditor:
 
     @_read.register
     def _(self, event: e.StepsLeased, seq: int) -> None:
+        assert self.paused_at is None
         for step, item, number in event.leases:
             life = self.life(step, item)
             assert life.state is S.READY
@@ -301,6 +323,7 @@ class Auditor:
     @_read.register
     def _(self, event: e.RunCancelling, seq: int) -> None:
         before = self.cancelling
+        self._unpause(event.at)
         if before is not None:
             assert event.now >= before.now
             assert event.verdict is before.verdict or event.verdict is RunState.CANCELLED

@@ -23,6 +23,8 @@ from penstock_coordinator.core.run.messages import (
     DisplaceStep,
     InputsUnresolved,
     LeaseGone,
+    PauseRun,
+    ResumeRun,
     SlotsOffered,
     StartRun,
 )
@@ -113,7 +115,7 @@ class Schedule:
         stimuli = [
             self.offer, self.offer, self.offer, self.complete, self.complete, self.complete, self.fail, self.lose,
             self.fail, self.lose, self.go_on, self.go_on, self.ring, self.pass_time, self.old_result, self.unresolved,
-            self.displace,
+            self.displace, self.pause, self.unpause,
         ]  # fmt: skip
         if self.random.random() < 0.3:
             stimuli.append(self.cancel)
@@ -146,6 +148,23 @@ class Schedule:
             self.driver.send(AdmitRun(self.driver.now))
         self.driver.send(AdmitRun(self.driver.now))
 
+    def pause(self) -> None:
+        """By a person, perhaps twice."""
+        if self.random.random() < 0.7:
+            return
+        before = self.run.state
+        for _ in range(self.random.randint(1, 2)):
+            self.driver.send(PauseRun(self.driver.now, "ann", "dinner"))
+        # What a former turn has left may stop or end the run in this one.
+        assert before < RunState.CANCELLING or self.run.state is not RunState.PAUSED
+        assert before > RunState.PAUSED or self.run.state >= RunState.PAUSED
+        assert self.run.state is not RunState.PAUSED or not self.run.demanded_lines()
+
+    def unpause(self) -> None:
+        for _ in range(self.random.randint(1, 2)):
+            self.driver.send(ResumeRun(self.driver.now, "bob"))
+        assert self.run.state is not RunState.PAUSED
+
     def displace(self) -> None:
         if self.random.random() < 0.8:
             return
@@ -163,6 +182,7 @@ class Schedule:
             if self.run.at_rest:
                 return
             self.driver.drain()
+            self.unpause()
             self.offer(every=True)
             for step, item, token in self.driver.tokens():
                 self._end(step, item, token, None)

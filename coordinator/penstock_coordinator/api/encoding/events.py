@@ -71,6 +71,7 @@ class EventEncoder:
             run_state=run_pb2.RunState.ValueType(state),
             run_reason=reason,
             steps=self._step_changes(event),
+            requested_by=getattr(event, "requested_by", ""),
         )
         self._begin(event)
         return message
@@ -88,6 +89,10 @@ class EventEncoder:
                 return RunState.PENDING, ""
             case e.StepsLeased() if self._pending:
                 return RunState.RUNNING, ""
+            case e.RunPaused():
+                return RunState.PAUSED, event.reason
+            case e.RunResumed():
+                return RunState.PENDING if self._pending else RunState.RUNNING, ""
             case e.RunHeld():
                 return RunState.PENDING, f'waits for a place under the key "{event.key}", whose limit is {event.limit}'
             case e.RunCancelling():
@@ -99,7 +104,15 @@ class EventEncoder:
 
     def _step_changes(self, event: e.Event) -> Iterable[StepChange]:
         match event:
-            case e.RunStarted() | e.RunCancelling() | e.RunEnded() | e.RunHeld() | e.RunAdmitted():
+            case (
+                e.RunStarted()
+                | e.RunCancelling()
+                | e.RunPaused()
+                | e.RunResumed()
+                | e.RunEnded()
+                | e.RunHeld()
+                | e.RunAdmitted()
+            ):
                 return ()
             case e.StepsReadied():
                 return self._steps(event.ranges, StepState.READY)

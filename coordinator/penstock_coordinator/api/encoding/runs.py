@@ -31,6 +31,9 @@ def run(view: RunView) -> run_pb2.Run:
     message.last_event = view.row.last_seq
     message.generation = view.generation
     message.held_by_key = view.held_by_key
+    if view.paused is not None:
+        message.pause.time.CopyFrom(instant(view.paused.at))
+        message.pause.requested_by, message.pause.reason = view.paused.requested_by, view.paused.reason
     return message
 
 

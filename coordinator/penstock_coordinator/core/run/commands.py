@@ -54,6 +54,16 @@ class StopAttempt:
 
 
 @dataclass(frozen=True, slots=True)
+class CallBackLease:
+    """Ask the agent to hand the lease back if no user code has started under it."""
+
+    session: int
+    step: int
+    item: int
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
 class AwaitLease:
     """After a recovery: this lease was granted before, its agent may come back with it."""
 
@@ -77,4 +87,4 @@ class CloseRun:
     state: RunState
 
 
-Command: TypeAlias = GrantLeases | AcknowledgeResult | StopAttempt | AwaitLease | ContinueRun | CloseRun
+Command: TypeAlias = GrantLeases | AcknowledgeResult | StopAttempt | CallBackLease | AwaitLease | ContinueRun | CloseRun

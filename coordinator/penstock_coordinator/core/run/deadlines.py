@@ -19,7 +19,7 @@ def next_deadline(run: Run, queued_open_at: int = 0) -> int | None:
     """The instant at which the run wants a ClockTick, None if only messages can move it. May be in the past: then one
     is due at once. Queued clocks ring no earlier than `queued_open_at`."""
     timer = _head(run, run.timers)
-    queued = _head(run, run.queued_timers)
+    queued = _queued_head(run)
     if queued is None:
         return None if timer is None else timer.due
     queued_due = max(queued.due, queued_open_at)
@@ -31,10 +31,15 @@ def due_timer(run: Run, now: int, queued_open_at: int) -> Timer | None:
     timer = _head(run, run.timers)
     if timer is not None and timer.due <= now:
         return timer
-    queued = _head(run, run.queued_timers)
+    queued = _queued_head(run)
     if queued is not None and max(queued.due, queued_open_at) <= now:
         return queued
     return None
+
+
+def _queued_head(run: Run) -> Timer | None:
+    """The clocks of those that wait for an agent stand still while the run is paused."""
+    return None if run.paused is not None else _head(run, run.queued_timers)
 
 
 def standing_timers(run: Run) -> list[Timer]:

@@ -18,6 +18,8 @@ from penstock_coordinator.core.run.messages import (
     InputsUnresolved,
     LeaseGone,
     Message,
+    PauseRun,
+    ResumeRun,
     SlotsOffered,
     StartRun,
 )
@@ -31,6 +33,7 @@ from penstock_coordinator.core.run.rules import (
     joins,
     leasing,
     maps,
+    pausing,
     starting,
     waits,
 )
@@ -62,6 +65,10 @@ def decide(run: Run, message: Message, ledger: Ledger) -> None:
             attempts.inputs_unresolved(run, message, ledger)
         case CancelRun():
             control.cancel(run, message, ledger)
+        case PauseRun():
+            pausing.pause(run, message, ledger)
+        case ResumeRun():
+            pausing.resume(run, message, ledger)
         case ClockTick():
             _tick(run, message, ledger)
         case AdmitRun():

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from penstock_coordinator.core.run import events as e
-from penstock_coordinator.core.run.commands import CloseRun, Command, GrantLeases, StopAttempt
+from penstock_coordinator.core.run.commands import CallBackLease, CloseRun, Command, GrantLeases, StopAttempt
 from penstock_coordinator.core.run.events import Event
 from penstock_coordinator.core.run.state import ActiveStep, Run
 
@@ -44,6 +44,15 @@ def _stop(run: Run, _event: e.RunCancelling) -> list[Command]:
     return stop_doomed(run)
 
 
+def call_back(run: Run) -> list[Command]:
+    """What has not started must not start any more."""
+    return [CallBackLease(active.session, active.step, active.item, active.token) for active in run.leased()]
+
+
+def _pause(run: Run, _event: e.RunPaused) -> list[Command]:
+    return call_back(run)
+
+
 def _close(_run: Run, event: e.RunEnded) -> list[Command]:
     return [CloseRun(event.state)]
 
@@ -52,5 +61,6 @@ _TABLE: dict[type, Callable[[Run, Any], list[Command]]] = {
     e.StepsLeased: _grant,
     e.RunCancelling: _stop,
     e.StepDisplaced: _displace,
+    e.RunPaused: _pause,
     e.RunEnded: _close,
 }

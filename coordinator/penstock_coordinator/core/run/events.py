@@ -212,6 +212,7 @@ class RunCancelling(msgspec.Struct, frozen=True, array_like=True, tag=16):
     reason: str
     now: bool
     deadline: int
+    requested_by: str = ""
 
 
 class RunEnded(msgspec.Struct, frozen=True, array_like=True, tag=17):
@@ -241,6 +242,21 @@ class ItemsAdded(msgspec.Struct, frozen=True, array_like=True, tag=19):
     count: int
     state: StepState
     failure: Failure | None = None
+
+
+class RunPaused(msgspec.Struct, frozen=True, array_like=True, tag=22):
+    """No step run starts from now on. What runs goes on."""
+
+    at: int
+    requested_by: str
+    reason: str
+
+
+class RunResumed(msgspec.Struct, frozen=True, array_like=True, tag=23):
+    """Step runs may start again. Clocks of those that wait for an agent stood still in between."""
+
+    at: int
+    requested_by: str
 
 
 class RunHeld(msgspec.Struct, frozen=True, array_like=True, tag=25):
@@ -296,6 +312,8 @@ Event: TypeAlias = (
     | RunEnded
     | ItemsReadied
     | ItemsAdded
+    | RunPaused
+    | RunResumed
     | RunHeld
     | RunAdmitted
     | StepDisplaced

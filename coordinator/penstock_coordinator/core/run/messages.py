@@ -126,6 +126,20 @@ class CancelRun:
     now: int
     immediate: bool
     reason: str
+    requested_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRun:
+    now: int
+    requested_by: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRun:
+    now: int
+    requested_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +158,9 @@ class Continue:
     now: int
 
 
+ControlMessage: TypeAlias = CancelRun | PauseRun | ResumeRun
+"""What people ask of a run."""
+
 Message: TypeAlias = (
     StartRun
     | SlotsOffered
@@ -151,6 +168,8 @@ Message: TypeAlias = (
     | LeaseGone
     | InputsUnresolved
     | CancelRun
+    | PauseRun
+    | ResumeRun
     | ClockTick
     | Continue
     | AdmitRun

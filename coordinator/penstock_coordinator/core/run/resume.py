@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock_coordinator.core.run.commands import AwaitLease, Command, ContinueRun
-from penstock_coordinator.core.run.duties import stop_displaced, stop_doomed
+from penstock_coordinator.core.run.duties import call_back, stop_displaced, stop_doomed
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState
 
@@ -20,6 +20,8 @@ def resume(run: Run) -> list[Command]:
     owed += [stop_displaced(run, active) for active in run.leased() if active.displaced is not None]
     if run.state is RunState.CANCELLING:
         owed += stop_doomed(run)
+    if run.paused is not None:
+        owed += call_back(run)
     if run.unfinished:
         owed.append(ContinueRun())
     return owed

@@ -51,6 +51,14 @@ class Held(NamedTuple):
     since: int
 
 
+class Paused(NamedTuple):
+    """Who paused a run, and when."""
+
+    at: int
+    requested_by: str
+    reason: str
+
+
 class StepCounts(NamedTuple):
     """Step runs by state; a mapped step counts its items once it is expanded."""
 
@@ -137,6 +145,8 @@ class Run:
         self.cancel_deadline = 0
         self.held: Held | None = None
         """Nothing starts before the run is admitted."""
+        self.paused: Paused | None = None
+        """Nothing starts before the run is resumed."""
         self.admitted_at: int | None = None
         """The run began to hold its places under limits on runs."""
         self.first_failure: tuple[int, int, Failure] | None = None
@@ -188,7 +198,7 @@ class Run:
     def demand(self, line: int) -> int:
         """How many step runs of the line could be leased now."""
         ready = self.ready.get(line, 0)
-        if not ready or self.sweeping:
+        if not ready or self.sweeping or self.paused is not None:
             return 0
         limit = self.plan.max_parallel
         return ready if not limit else min(ready, max(limit - self.running, 0))
@@ -196,7 +206,7 @@ class Run:
     def demanded_lines(self) -> list[int]:
         """The lines with a demand, in the order in which the demand arose."""
         limit = self.plan.max_parallel
-        if not self.ready or (limit and self.running >= limit) or self.sweeping:
+        if not self.ready or (limit and self.running >= limit) or self.sweeping or self.paused is not None:
             return []
         return list(self.ready)
 

@@ -6,6 +6,7 @@ from heapq import heappush
 
 from penstock_coordinator.core.plan.model import TriggerRule
 from penstock_coordinator.core.run import events as e
+from penstock_coordinator.core.run.evolve.control import unpause
 from penstock_coordinator.core.run.evolve.following import close_doomed
 from penstock_coordinator.core.run.evolve.resting import release_cleanup
 from penstock_coordinator.core.run.state import Run
@@ -29,6 +30,7 @@ def run_started(run: Run, _seq: int, event: e.RunStarted) -> None:
 
 
 def run_cancelling(run: Run, _seq: int, event: e.RunCancelling) -> None:
+    unpause(run, event.at)
     run.state = RunState.CANCELLING
     run.verdict = event.verdict
     run.reason = event.reason
@@ -41,6 +43,7 @@ def run_cancelling(run: Run, _seq: int, event: e.RunCancelling) -> None:
 
 def run_ended(run: Run, _seq: int, event: e.RunEnded) -> None:
     run.state = event.state
+    run.paused = None
     run.reason = event.reason
     run.ended_at = event.at
     run.timers.clear()

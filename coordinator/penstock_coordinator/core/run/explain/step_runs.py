@@ -20,7 +20,7 @@ from penstock_coordinator.core.run.explain.words import (
 )
 from penstock_coordinator.core.run.places import same_group
 from penstock_coordinator.core.run.spans import spelled
-from penstock_coordinator.core.run.state import ActiveStep, Run
+from penstock_coordinator.core.run.state import ActiveStep, Paused, Run
 from penstock_coordinator.core.run.states import RunState, StepState
 
 
@@ -111,8 +111,18 @@ def _run_holds(run: Run, outside: Outside) -> Iterator[Reason]:
     held = outside.run_key()
     if held is not None:
         yield limit_reason("RunHeld", "The run has not begun: it waits", held)
+    if run.paused is not None:
+        yield _paused(run.paused, outside)
     if run.state is RunState.CANCELLING:
         yield _cancelling(run, outside)
+
+
+def _paused(paused: Paused, outside: Outside) -> Reason:
+    by = f" by {paused.requested_by}" if paused.requested_by else ""
+    why = f" ({paused.reason})" if paused.reason else ""
+    text = f"The run was paused{by} {about(outside.now - paused.at)} ago{why}: nothing starts before it is resumed."
+    details: dict[str, Json] = {"requested_by": paused.requested_by, "reason": paused.reason, "since_us": paused.at}
+    return Reason("RunPaused", text, details)
 
 
 def _cancelling(run: Run, outside: Outside) -> Reason:
@@ -128,7 +138,7 @@ def _cancelling(run: Run, outside: Outside) -> Reason:
 def _ready(run: Run, step: Step, item: int, outside: Outside) -> Iterator[Reason]:
     plan = run.plan
     key = outside.step_key(step.line)
-    held = key is not None or bool(plan.max_parallel and run.running >= plan.max_parallel)
+    held = run.paused is not None or key is not None or bool(plan.max_parallel and run.running >= plan.max_parallel)
     if plan.max_parallel and run.running >= plan.max_parallel:
         text = f"The run's max_parallel is {plan.max_parallel}, and {run.running} of its step runs are under way."
         yield Reason("MaxParallel", text, {"limit": plan.max_parallel, "running": run.running})
@@ -145,7 +155,7 @@ def _ready(run: Run, step: Step, item: int, outside: Outside) -> Iterator[Reason
 
 def _queued(run: Run, step: Step, item: int, outside: Outside) -> Iterator[Reason]:
     limit = step.timeouts.queued
-    if limit is None:
+    if limit is None or run.paused is not None:
         return
     active = run.active_step(step.number, item)
     since = active.ready_at if active is not None else run.maps[step.number].first_ready_at(item)

@@ -33,13 +33,13 @@ _UNLEASED = re.compile(rb"[\x01\x02\x04]")
 """PENDING, READY, WAITING."""
 
 
-def start_polite(run: Run, verdict: RunState, reason: str, now: int, ledger: Ledger) -> None:
+def start_polite(run: Run, verdict: RunState, reason: str, now: int, ledger: Ledger, requested_by: str = "") -> None:
     limit = max(POLITE_LIMIT, run.plan.stop_grace + FORCE_AFTER)
-    ledger.emit(RunCancelling(now, verdict, reason, False, now + limit))
+    ledger.emit(RunCancelling(now, verdict, reason, False, now + limit, requested_by))
 
 
-def start_immediate(run: Run, verdict: RunState, reason: str, now: int, ledger: Ledger) -> None:
-    ledger.emit(RunCancelling(now, verdict, reason, True, now + run.plan.stop_grace + FORCE_AFTER))
+def start_immediate(run: Run, verdict: RunState, reason: str, now: int, ledger: Ledger, requested_by: str = "") -> None:
+    ledger.emit(RunCancelling(now, verdict, reason, True, now + run.plan.stop_grace + FORCE_AFTER, requested_by))
 
 
 def cancel(run: Run, message: CancelRun, ledger: Ledger) -> None:
@@ -50,11 +50,12 @@ def cancel(run: Run, message: CancelRun, ledger: Ledger) -> None:
     now, reason = message.now, message.reason or "cancelled"
     # Of a run that is held nothing has begun: there is nothing to be polite to, and nothing to clean up.
     if (message.immediate or run.held is not None) and not run.immediate:
-        start_immediate(run, RunState.CANCELLED, reason, now, ledger)
+        start_immediate(run, RunState.CANCELLED, reason, now, ledger, message.requested_by)
     elif run.state is not RunState.CANCELLING:
-        start_polite(run, RunState.CANCELLED, reason, now, ledger)
+        start_polite(run, RunState.CANCELLED, reason, now, ledger, message.requested_by)
     elif run.verdict is not RunState.CANCELLED:
-        ledger.emit(RunCancelling(now, RunState.CANCELLED, reason, run.immediate, run.cancel_deadline))
+        deadline, by = run.cancel_deadline, message.requested_by
+        ledger.emit(RunCancelling(now, RunState.CANCELLED, reason, run.immediate, deadline, by))
 
 
 def refuse(run: Run, reason: str, now: int, ledger: Ledger) -> None:

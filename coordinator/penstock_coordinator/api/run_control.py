@@ -1,0 +1,104 @@
+"""What people ask of a run that is under way: the methods of penstock.v1.RunService that change it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.v1 import run_pb2
+from penstock.v1 import run_service_pb2 as pb
+from penstock_coordinator.api.encoding import runs as encode
+from penstock_coordinator.api.errors import CallError, failed_precondition, invalid
+from penstock_coordinator.api.fields import run_id_of, text_of
+from penstock_coordinator.api.request_ids import request_key, same_answer
+from penstock_coordinator.api.unbuilt import UnbuiltRunMethods
+from penstock_coordinator.core.run.states import RunState
+from penstock_coordinator.ports import RequestRow
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from google.protobuf.message import Message
+
+    from penstock_coordinator.api.guard import Context
+    from penstock_coordinator.ports import Clock, Repeated, RunId, RunIndex
+    from penstock_coordinator.runtime.engine import Engine
+
+SERVICE = "RunService"
+MAX_REASON = 1_000
+MAX_REQUESTED_BY = 256
+
+
+class RunControl(UnbuiltRunMethods):
+    """Each answers when the decision is committed, and the same for the same request id."""
+
+    def __init__(self, engine: Engine, runs: RunIndex, clock: Clock) -> None:
+        self._engine = engine
+        self._runs = runs
+        self._clock = clock
+
+    async def Cancel(self, request: pb.CancelRunRequest, context: Context) -> pb.CancelRunResponse:
+        run_id = run_id_of(request.run_id)
+        if request.mode not in pb.CancelMode.values():
+            raise invalid("mode", "must be CANCEL_MODE_POLITE or CANCEL_MODE_NOW")
+        reason, by = reason_of(request.reason), requested_by_of(request.requested_by)
+        now = request.mode == pb.CANCEL_MODE_NOW
+        await self._ask(
+            "Cancel", request, run_id, lambda row: self._engine.cancel_run(run_id, now, reason, row, requested_by=by)
+        )
+        return pb.CancelRunResponse(run=await self._run(run_id))
+
+    async def Pause(self, request: pb.PauseRunRequest, context: Context) -> pb.PauseRunResponse:
+        run_id = run_id_of(request.run_id)
+        reason, by = reason_of(request.reason), requested_by_of(request.requested_by)
+        await self._ask("Pause", request, run_id, lambda row: self._engine.pause_run(run_id, by, reason, row))
+        run = await self._run(run_id)
+        if RunState(run.state).at_rest:
+            raise _at_rest(run)
+        if RunState(run.state) is RunState.CANCELLING:
+            raise _not_now("CANCELLING", "the run is being cancelled: it starts nothing but its cleanup steps")
+        return pb.PauseRunResponse(run=run)
+
+    async def Resume(self, request: pb.ResumeRunRequest, context: Context) -> pb.ResumeRunResponse:
+        run_id = run_id_of(request.run_id)
+        by = requested_by_of(request.requested_by)
+        before = await self._run(run_id)
+        if RunState(before.state).at_rest:
+            raise _at_rest(before)
+        await self._ask("Resume", request, run_id, lambda row: self._engine.resume_run(run_id, by, row))
+        return pb.ResumeRunResponse(run=await self._run(run_id))
+
+    async def _ask(
+        self,
+        method: str,
+        request: Message,
+        run_id: RunId,
+        asking: Callable[[RequestRow | None], Awaitable[Repeated | None]],
+    ) -> None:
+        """Ask, and remember the request also if it changed nothing. Raises if its id came with other content."""
+        key = request_key(f"{SERVICE}.{method}", request)
+        row = None if key is None else RequestRow(key, run_id)
+        repeated = await asking(row)
+        if repeated is None and row is not None:
+            # A request that changed nothing has no record that it could have come with.
+            repeated = await self._runs.remember_request(row, self._clock.now())
+        if repeated is not None:
+            same_answer(repeated)
+
+    async def _run(self, run_id: RunId) -> run_pb2.Run:
+        return encode.run(await self._engine.run(run_id))
+
+
+def reason_of(text: str) -> str:
+    return text_of(text, "reason", MAX_REASON)
+
+
+def requested_by_of(text: str) -> str:
+    return text_of(text, "requested_by", MAX_REQUESTED_BY)
+
+
+def _at_rest(run: run_pb2.Run) -> CallError:
+    return _not_now(RunState(run.state).name, f"the run is {RunState(run.state).name}: it is at rest")
+
+
+def _not_now(reason: str, message: str) -> CallError:
+    return failed_precondition("run_id", reason, message)
