@@ -59,4 +59,4 @@ def test_a_run_can_be_looked_at_as_it_was(system: DevSystem, tmp_path: Path) -> 
     now = json.loads(system.penstock("get", run_id, "--json").stdout)
     assert [step["state"] for step in now["stepRuns"]] == ["STEP_RUN_STATE_COMPLETED"] * 2
     late = system.penstock("get", run_id, "--at", "999")
-    assert (late.returncode, "at_event" in late.stderr, "newest event is number" in late.stderr) == (1, True, True)
+    assert (late.returncode, "newest event is number" in late.stderr) == (1, True)

@@ -33,6 +33,7 @@ class ScriptedAgent:
         self.grants: deque[wire.LeaseGrant] = deque()
         self.acks: list[wire.ResultAck] = []
         self.cancels: list[wire.CancelledLease] = []
+        self.called_back: list[wire.LeaseRef] = []
         self.verdicts: list[wire.LeaseVerdict] = []
         self.beats: list[wire.HeartbeatAck] = []
         self.goaways: list[wire.Goaway] = []
@@ -97,6 +98,8 @@ class ScriptedAgent:
                 self.acks.extend(message.result_acks.acks)
             case "cancel":
                 self.cancels.extend(message.cancel.leases)
+            case "return_leases":
+                self.called_back.extend(message.return_leases.leases)
             case "lease_verdicts":
                 self.verdicts.extend(message.lease_verdicts.verdicts)
             case "heartbeat_ack":
@@ -121,6 +124,11 @@ class ScriptedAgent:
     async def fail(self, grant: wire.LeaseGrant, reason: str = "UserError") -> bytes:
         error = wire.ResultError(reason=reason, message="it did not work", error_class="builtins.ValueError")
         return await self._result(grant, wire.StepResult(status=wire.RESULT_STATUS_FAILED, error=error))
+
+    async def hand_back(self, grant: wire.LeaseGrant) -> None:
+        """Nothing was started."""
+        self.held = [held for held in self.held if held.lease != grant.lease]
+        await self.say(returned=wire.Returned(leases=[wire.ReturnedLease(lease=grant.lease, started=False)]))
 
     async def _result(self, grant: wire.LeaseGrant, result: wire.StepResult) -> bytes:
         result.lease.CopyFrom(grant.lease)

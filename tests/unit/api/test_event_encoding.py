@@ -123,6 +123,11 @@ TABLE: list[tuple[e.Event, dict[str, Any]]] = [
         {"runState": "RUN_STATE_CANCELLING", "runReason": "because"},
     ),
     (
+        e.RunPaused(AT, "ann", "dinner"),
+        {"runState": "RUN_STATE_PAUSED", "runReason": "dinner", "requestedBy": "ann"},
+    ),
+    (e.RunResumed(AT, "bob"), {"runState": "RUN_STATE_PENDING", "requestedBy": "bob"}),
+    (
         e.RunHeld(AT, "pipeline:p", 3),
         {
             "runState": "RUN_STATE_PENDING",
