@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from penstock.authoring.kinds import StepKind, stage, step_kind
     from penstock.authoring.options import Retry, TriggerRule
     from penstock.authoring.pipelines import Pipeline, pipeline
-    from penstock.authoring.references import NodeOutput, unmapped
+    from penstock.authoring.references import NodeOutput, joined, nested, unmapped
     from penstock.authoring.steps import Step, step
     from penstock.authoring.templates import Template, template
     from penstock.client.client import Client
@@ -45,6 +45,8 @@ __all__ = [
     "command",
     "context",
     "errors",
+    "joined",
+    "nested",
     "pipeline",
     "stage",
     "step",
@@ -72,6 +74,8 @@ _HOMES = {
     "Template": "authoring.templates",
     "TriggerRule": "authoring.options",
     "command": "authoring.commands",
+    "joined": "authoring.references",
+    "nested": "authoring.references",
     "pipeline": "authoring.pipelines",
     "stage": "authoring.kinds",
     "step": "authoring.steps",

@@ -21,10 +21,24 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """The item of a mapped step run."""
+    """The item of a mapped step run, or a part of it."""
+
+    path: tuple[str, ...] = ()
 
 
 Source: TypeAlias = Constant | Item | ParameterReference | NodeOutput
+
+
+@dataclass(frozen=True, slots=True)
+class MapOver:
+    """What a node is mapped over: lists by the arguments that get their members."""
+
+    lists: Mapping[str, Source]
+    zipped: bool = False
+    joined: bool = False
+    nested: tuple[str, ...] | None = None
+    """Where the items of the mapped step have their lists."""
+    max_parallel: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +63,7 @@ class Node:
     target: FunctionTarget | CommandTarget
     options: StepOptions
     inputs: dict[str, Source]
-    over: Source | None = None
+    over: MapOver | None = None
     upstream: list[Node | str] = field(default_factory=list)
 
     def wait_for(self, others: tuple[Any, ...]) -> None:
@@ -73,7 +87,7 @@ class Graph:
         options: StepOptions,
         name: str,
         inputs: Mapping[str, Source],
-        over: Source | None = None,
+        over: MapOver | None = None,
     ) -> NodeOutput:
         """`options.name` is taken as it is; without one, `name` gets a number if it is taken."""
         node = Node(self, self._free_name(options.name, name), target, options, dict(inputs), over)

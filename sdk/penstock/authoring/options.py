@@ -25,6 +25,7 @@ from penstock.quantities import (
 )
 
 MAX_ATTEMPTS = 1_000
+MOST_PARALLEL = 2**31 - 1
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -113,6 +114,7 @@ class StepKeywords(CommandKeywords, total=False):
     """All options of a step."""
 
     name: str
+    max_parallel: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +141,7 @@ class StepOptions:
     priority: int | None = None
     concurrency: Concurrency | None = None
     depends_on: tuple[Any, ...] = ()
+    max_parallel: int | None = None
 
 
 def read_options(base: StepOptions, given: Mapping[str, Any]) -> StepOptions:
@@ -333,6 +336,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "priority": require_priority,
     "concurrency": read_concurrency,
     "depends_on": _read_upstream,
+    "max_parallel": lambda value, field: _check_count(value, field, 0, MOST_PARALLEL),
 }
 if set(_READERS) != {field.name for field in fields(StepOptions)}:
     raise RuntimeError("every option of a step has a reader")

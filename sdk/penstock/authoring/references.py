@@ -134,6 +134,44 @@ class Unmapped:
         self.value = value
 
 
+class Joined:
+    """All outputs of a mapped step, as one list."""
+
+    __slots__ = ("output",)
+
+    def __init__(self, output: Any) -> None:
+        self.output = _output(output, "joined")
+
+
+class Nested:
+    """The lists that the items of a mapped step give."""
+
+    __slots__ = ("output",)
+
+    def __init__(self, output: Any) -> None:
+        self.output = _output(output, "nested")
+
+
+def _output(value: Any, word: str) -> NodeOutput:
+    if isinstance(value, NodeOutput):
+        return value
+    raise DefinitionError(
+        f"{word}({type(value).__name__}) is given", remedy=f"{word}(...) takes what a mapped step returned"
+    )
+
+
+def joined(output: Any) -> Any:
+    """In ``step.map(...)``, of a mapped step: waits for all of it and maps over the list of its outputs, null where an
+    item failed or was skipped. Without it the map goes item by item."""
+    return Joined(output)
+
+
+def nested(output: Any) -> Any:
+    """In ``step.map(...)``, of a mapped step whose items give lists: one step run for each member of each list, as soon
+    as the item that gives it is done. ``nested(output["rows"])`` if the list is a part of each item's output."""
+    return Nested(output)
+
+
 def unmapped(value: Any) -> Any:
     """In ``step.map(...)``: passes `value` (a list or a reference) whole to every item."""
     return Unmapped(value)

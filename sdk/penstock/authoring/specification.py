@@ -8,7 +8,7 @@ from google.protobuf import duration_pb2
 
 from penstock.authoring.commands import File
 from penstock.authoring.concurrency import Concurrency, ConcurrencyPolicy
-from penstock.authoring.graph import CommandTarget, Constant, FunctionTarget, Item, Node, Source
+from penstock.authoring.graph import CommandTarget, Constant, FunctionTarget, Item, MapOver, Node, Source
 from penstock.authoring.options import ErrorName, Retry, StepOptions
 from penstock.authoring.pipelines import PipelineParameter, first_paragraph
 from penstock.authoring.references import NodeOutput, ParameterReference
@@ -141,8 +141,8 @@ def _input(source: Source) -> pipeline_pb2.Input:
     match source:
         case Constant(value):
             return pipeline_pb2.Input(value=to_value(value))
-        case Item():
-            return pipeline_pb2.Input(item=pipeline_pb2.ItemReference())
+        case Item(path):
+            return pipeline_pb2.Input(item=pipeline_pb2.ItemReference(path=path))
         case ParameterReference():
             return pipeline_pb2.Input(parameter=source.name)
         case NodeOutput():
@@ -153,16 +153,31 @@ def _output(output: NodeOutput) -> pipeline_pb2.OutputReference:
     return pipeline_pb2.OutputReference(step=output.penstock_node.name, path=output.path)
 
 
-def _map(over: Source) -> pipeline_pb2.MapSpec:
-    match over:
+def _map(over: MapOver) -> pipeline_pb2.MapSpec:
+    message = pipeline_pb2.MapSpec(joined=over.joined, max_parallel=over.max_parallel)
+    if over.nested is not None:
+        message.nested.path.extend(over.nested)
+        message.nested.SetInParent()
+    if len(over.lists) == 1:
+        _set_list(message, *over.lists.values())
+        return message
+    for name, source in over.lists.items():
+        _set_list(message.lists.add(name=name), source)
+    if over.zipped:
+        message.combination = pipeline_pb2.MAP_COMBINATION_ZIP
+    return message
+
+
+def _set_list(message: pipeline_pb2.MapSpec | pipeline_pb2.MapList, source: Source) -> None:
+    match source:
         case ParameterReference():
-            return pipeline_pb2.MapSpec(parameter=over.name)
+            message.parameter = source.name
         case NodeOutput():
-            return pipeline_pb2.MapSpec(step=_output(over))
+            message.step.CopyFrom(_output(source))
         case Constant(list() as values):
-            return pipeline_pb2.MapSpec(values=to_list_value(values))
+            message.values.CopyFrom(to_list_value(values))
         case _:
-            raise AssertionError(f"no list to map over: {over}")
+            raise AssertionError(f"no list to map over: {source}")
 
 
 def _set_concurrency(message: pipeline_pb2.PipelineSpec | pipeline_pb2.StepSpec, given: Concurrency | None) -> None:

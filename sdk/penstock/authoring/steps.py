@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
-from penstock.authoring.graph import FunctionTarget, Graph, Item, Source, current_graph
+from penstock.authoring.graph import FunctionTarget, Graph, Source, current_graph
+from penstock.authoring.mapping import read_mapped_call
 from penstock.authoring.options import StepKeywords, StepOptions, read_options
-from penstock.authoring.references import NodeOutput, ParameterReference, Unmapped
-from penstock.errors import DefinitionError, NotInThisReleaseError
+from penstock.authoring.references import Joined, Nested, NodeOutput, Unmapped
+from penstock.errors import DefinitionError
 from penstock.names import check_name
-from penstock.parameters import ParameterType
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,61 +53,52 @@ class Step(Generic[P, R]):
     def map(self, *args: Any, **kwargs: Any) -> Any:
         """In a pipeline: one step run per item of a list; the output is the list of outputs in item order.
 
-        Exactly one argument is the list: a list, a parameter or the output of a step. All others are the same
-        for every item; a list, an output or a parameter that may be a list is wrapped in `unmapped` for that.
+        An argument that is a list, a parameter or the output of a step is mapped over, all others are the same for
+        every item; a list, an output or a parameter that may be a list is wrapped in `unmapped` for that. Over several
+        lists there is a step run for every combination, the last list running fastest.
+
+        The output of a mapped step is gone through item by item: each begins when that item is done. `joined` waits for
+        all of it, `nested` goes into the lists that its items give. `.options(max_parallel=4)` bounds how many items
+        are under way at once.
         """
+        return self._add_map(self._graph("map"), args, kwargs, zipped=False)
+
+    def zip(self, *args: Any, **kwargs: Any) -> Any:
+        """As `map` over several lists, but the first members go together, then the second ones, as in Python's `zip`.
+        The step fails if the lists have different lengths."""
+        return self._add_map(self._graph("zip"), args, kwargs, zipped=True)
+
+    def _graph(self, verb: str) -> Graph:
         graph = current_graph()
         if graph is None:
             raise DefinitionError(
-                f"{self!r}.map is used outside a pipeline",
+                f"{self!r}.{verb} is used outside a pipeline",
                 remedy="call it in the body of a @pipeline; elsewhere use a loop over the plain function",
             )
-        return self._add_map(graph, args, kwargs)
+        return graph
 
     def _add(self, graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NodeOutput:
+        if self.penstock_options.max_parallel is not None:
+            raise DefinitionError(
+                "max_parallel is given to a plain call",
+                field=f"{self.penstock_name}.max_parallel",
+                remedy="it is of maps: use step.map(...), or give the pipeline a max_parallel",
+            )
         inputs: dict[str, Source] = {}
         for name, value in self._bind(args, kwargs).items():
-            if isinstance(value, Unmapped):
+            if isinstance(value, Unmapped | Joined | Nested):
                 raise DefinitionError(
-                    "unmapped(...) is given to a plain call",
+                    f"{type(value).__name__.lower()}(...) is given to a plain call",
                     field=f"{self.penstock_name}.{name}",
                     remedy="it belongs into step.map(...)",
                 )
             inputs[name] = graph.source(value, f"{self.penstock_name}.{name}")
         return graph.add(self._target(), self.penstock_options, self._node_name(), inputs)
 
-    def _add_map(self, graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NodeOutput:
-        bound = self._bind(args, kwargs)
-        mapped = self._mapped_argument(bound)
-        where = f"{self.penstock_name}.{mapped}"
-        over = graph.source(bound[mapped], where)
-        if isinstance(over, NodeOutput) and over.penstock_node.over is not None and not over.path:
-            raise NotInThisReleaseError(
-                f"{over!r} is itself mapped, and item-by-item maps come in a later release",
-                field=where,
-                remedy="collect the list in a plain step and map over that step's output",
-            )
-        inputs: dict[str, Source] = {}
-        for name, value in bound.items():
-            plain = value.value if isinstance(value, Unmapped) else value
-            inputs[name] = Item() if name == mapped else graph.source(plain, f"{self.penstock_name}.{name}")
-        return graph.add(self._target(), self.penstock_options, self._node_name(), inputs, over)
-
-    def _mapped_argument(self, bound: dict[str, Any]) -> str:
-        lists = [name for name, value in bound.items() if _may_be_list(value)]
-        if len(lists) == 1:
-            return lists[0]
-        if not lists:
-            raise DefinitionError(
-                "no argument is a list to map over",
-                field=f"{self.penstock_name}.map",
-                remedy="give a list, a parameter or the output of a step, not wrapped in unmapped(...)",
-            )
-        raise NotInThisReleaseError(
-            f"the arguments {', '.join(lists)} are all lists, and maps over several lists come in a later release",
-            field=f"{self.penstock_name}.map",
-            remedy="wrap those that are the same for every item in unmapped(...)",
-        )
+    def _add_map(self, graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any], *, zipped: bool) -> NodeOutput:
+        bound, limit = self._bind(args, kwargs), self.penstock_options.max_parallel or 0
+        call = read_mapped_call(graph, self.penstock_name, bound, zipped=zipped, max_parallel=limit)
+        return graph.add(self._target(), self.penstock_options, self._node_name(), call.inputs, call.over)
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Arguments by name: a step's inputs are keyword arguments."""
@@ -145,12 +136,6 @@ class Step(Generic[P, R]):
 
     def _node_name(self) -> str:
         return check_name(self.penstock_name, "name")
-
-
-def _may_be_list(value: Any) -> bool:
-    if isinstance(value, ParameterReference):
-        return value.type in (ParameterType.LIST, ParameterType.ANY)
-    return isinstance(value, NodeOutput | list | tuple)
 
 
 @overload

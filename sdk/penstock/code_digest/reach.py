@@ -202,6 +202,8 @@ class Reach:
             self._member(f"{name}.{members[0]}", members[1:])
         else:
             self._whole(module)
+            if not module.units:  # only a folder of that name: an installed package goes before it
+                _check_external(".".join((name, *members)))
 
     def _whole(self, module: Module) -> None:
         """The module is used as a value, or has what is asked for in a way that cannot be seen."""

@@ -138,6 +138,7 @@ def _references(body: Any) -> Iterator[tuple[Path, str]]:
 
 
 def _steps_of(source: Any) -> Iterator[str]:
+    """The steps that an input or a map names, in its short and its long forms."""
     if isinstance(source, str):
         try:
             read = read_text(source)
@@ -150,3 +151,6 @@ def _steps_of(source: Any) -> Iterator[str]:
         name = step.get("step") if isinstance(step, dict) else step
         if isinstance(name, str):
             yield name
+    elif isinstance(source, dict):
+        for key, member in source.items():
+            yield from _steps_of(member) if key not in ("value", "values") else ()

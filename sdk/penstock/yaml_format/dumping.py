@@ -160,16 +160,59 @@ def _reference(message: Message, expression: Expression) -> Any:
 
 def _map(message: Message) -> Any:
     spec = cast("pipeline_pb2.MapSpec", message)
+    form = _several(spec) if spec.lists else _one_list(spec)
+    if form is None:
+        return _message(spec)
+    members = {field.name for field, _ in spec.ListFields()}
+    if members <= {"parameter", "step", "values"} and form.keys() == {"over"}:
+        return form["over"]
+    return {**form, **({"max_parallel": spec.max_parallel} if spec.max_parallel else {})}
+
+
+def _several(spec: pipeline_pb2.MapSpec) -> dict[str, Any] | None:
+    """None: there is no short form."""
+    from penstock.v1.pipeline_pb2 import MAP_COMBINATION_ZIP
+
+    names = [each.name for each in spec.lists]
+    members = {field.name for field, _ in spec.ListFields()} - {"max_parallel", "lists", "combination"}
+    if members or len(set(names)) < len(names) or spec.combination not in (0, MAP_COMBINATION_ZIP):
+        return None
+    form = "zip" if spec.combination else "product"
+    return {form: {each.name: _list_over(each) for each in spec.lists}}
+
+
+def _one_list(spec: pipeline_pb2.MapSpec) -> dict[str, Any] | None:
+    if spec.combination:
+        return None
+    if not spec.joined and not spec.HasField("nested"):
+        form = _list_over(spec)
+        return form if isinstance(form, dict) else {"over": form}
+    if spec.WhichOneof("over") != "step" or (spec.joined and spec.HasField("nested")):
+        return None
+    if spec.HasField("nested"):
+        whole = Expression("steps", spec.step.step, tuple(spec.nested.path))
+        return {"nested": write_expression(whole)} if is_writable(whole) and not spec.step.path else None
+    output = Expression("steps", spec.step.step, tuple(spec.step.path))
+    return {"joined": write_expression(output)} if is_writable(output) else None
+
+
+def _list_over(spec: pipeline_pb2.MapSpec | pipeline_pb2.MapList) -> Any:
+    """What stands for a list: a text, a list, or an object with the message's member."""
     match spec.WhichOneof("over"):
         case "parameter":
-            return _reference(spec, Expression("params", spec.parameter))
+            return _short_over(Expression("params", spec.parameter), {"parameter": spec.parameter})
         case "step":
-            return _reference(spec, Expression("steps", spec.step.step, tuple(spec.step.path)))
+            output = Expression("steps", spec.step.step, tuple(spec.step.path))
+            return _short_over(output, {"step": _message(spec.step)})
         case "values":
             values = [from_value(value) for value in spec.values.values]
             return {"values": values} if _holds_expression(values) else values
         case _:
             return {}
+
+
+def _short_over(expression: Expression, message: dict[str, Any]) -> Any:
+    return write_expression(expression) if is_writable(expression) else message
 
 
 def _concurrency(message: Message) -> Any:

@@ -29,7 +29,9 @@ _FLOATS = frozenset({FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLO
 _ALIASES = {("penstock.v1.Resources", "memory"): "memory_bytes"}
 
 # Lists of messages with a name of their own may be written as a mapping from that name.
-_NAMED = frozenset({"penstock.v1.Parameter", "penstock.v1.StepSpec", "penstock.v1.CommandOutput"})
+_NAMED = frozenset(
+    {"penstock.v1.Parameter", "penstock.v1.StepSpec", "penstock.v1.CommandOutput", "penstock.v1.MapList"}
+)
 
 # What the document may say besides the message's fields; it is read before.
 _WRITTEN_BESIDES = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from penstock.errors import YamlError
 from penstock.json_values import Json, plain_json
@@ -11,6 +11,7 @@ from penstock.yaml_format.expressions import Expression, ExpressionError, read_t
 from penstock.yaml_format.reading import Path, YamlDocument, path_text
 
 _SOURCES = frozenset({"value", "parameter", "step", "item"})
+_MAP_FORMS = ("over", "joined", "nested", "product", "zip")
 _VALUE_REMEDY = "write `value:` in front of a constant object, for example {value: {step: 3}}"
 
 
@@ -26,6 +27,7 @@ class ShortForms:
             "penstock.v1.CommandOutput": self._command_output,
             "penstock.v1.Input": self._input,
             "penstock.v1.MapSpec": self._map,
+            "penstock.v1.MapList": self._map_list,
             "penstock.v1.Concurrency": self._concurrency,
         }
 
@@ -113,11 +115,13 @@ class ShortForms:
         return value
 
     def _map(self, value: Any, path: Path) -> Any:
+        return self._long_map(value, path) if isinstance(value, dict) else self._list_over(value, path)
+
+    def _list_over(self, value: Any, path: Path) -> Any:
+        """A list, or what stands for one."""
         if isinstance(value, list):
             return {"values": self._checked_constant(value, path)}
-        if not isinstance(value, str):
-            return self._long_map(value, path)
-        read = self._read(value, path)
+        read = self._read(value, path) if isinstance(value, str) else ""
         if isinstance(read, str) or read.kind == "item":
             raise self._document.error(
                 f"{value!r} is no list to map over",
@@ -133,10 +137,53 @@ class ShortForms:
             raise self._document.error(f"{key!r} is a key as it stands: nothing is put into it", path, remedy)
         return {"key": value} if isinstance(value, str) else value
 
-    def _long_map(self, value: Any, path: Path) -> Any:
-        if isinstance(value, dict) and isinstance(value.get("step"), str) and set(value) <= {"step", "path"}:
-            return {"step": dict(value)}
+    def _long_map(self, value: dict[str, Any], path: Path) -> Any:
+        """{over: …}, {joined: ${…}}, {nested: ${…}}, {product: {x: …}} or {zip: {x: …}}, each with max_parallel; or the
+        members of the message."""
+        forms = [name for name in _MAP_FORMS if name in value and not isinstance(value[name], bool)]
+        if isinstance(value.get("nested"), dict):
+            forms.remove("nested")
+        if not forms:
+            return _plain_list(value)
+        form = forms[0]
+        others = {name: each for name, each in value.items() if name != form}
+        if others.keys() - {"max_parallel", "maxParallel"}:
+            wrong = min(others.keys() - {"max_parallel", "maxParallel"})
+            raise self._document.error(
+                f"{form} and {wrong} are both given", (*path, wrong), f"beside {form} stands max_parallel alone"
+            )
+        return {**self._map_form(form, value[form], (*path, form)), **others}
+
+    def _map_form(self, form: str, value: Any, path: Path) -> dict[str, Any]:
+        match form:
+            case "over":
+                return cast("dict[str, Any]", self._list_over(value, path))
+            case "joined":
+                return {"step": self._output(value, path), "joined": True}
+            case "nested":
+                output = self._output(value, path)
+                return {"step": {"step": output["step"]}, "nested": {"path": output["path"]}}
+        combination = {"combination": "zip"} if form == "zip" else {}
+        if not isinstance(value, dict):
+            raise self._document.error(f"{form} needs named lists", path, "write {x: [1, 2], y: ${params.NAME}}")
+        return {"lists": value, **combination}
+
+    def _output(self, value: Any, path: Path) -> dict[str, Any]:
+        read = self._read(value, path) if isinstance(value, str) else ""
+        if isinstance(read, str) or read.kind != "steps":
+            raise self._document.error(f"{value!r} is no output of a step", path, "write ${steps.NAME.output}")
+        return {"step": read.name, "path": list(read.path)}
+
+    def _map_list(self, value: Any, path: Path) -> Any:
+        return _plain_list(value) if isinstance(value, dict) else self._list_over(value, path)
+
+
+def _plain_list(value: dict[str, Any]) -> dict[str, Any]:
+    """{step: a, path: […]} is short for {step: {step: a, path: […]}}."""
+    if not isinstance(value.get("step"), str):
         return value
+    reference = {name: value[name] for name in ("step", "path") if name in value}
+    return {**{name: each for name, each in value.items() if name not in reference}, "step": reference}
 
 
 def check_constant(value: Any, path: Path, document: YamlDocument) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -149,3 +150,16 @@ def test_the_coordinator_accepts_every_document_that_is_printed(system: DevSyste
             spec = yaml_format.load(block)
             spec.bundle_digest = "0" * 64
             assert client.validate(spec) == [], (page, block)
+
+
+def test_a_template_is_started_from_a_program(
+    tmp_path: Path, system: DevSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_files("templates.md", tmp_path)
+    (tmp_path / "daily_load.py").rename(tmp_path / "daily_load_of_a_program.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("daily_load_of_a_program")
+    with system.client() as client:
+        run = client.start(module.daily_load(tables=["users", "orders"]), {"day": "2026-11-21"})
+        run.wait(60, raise_on_failure=True)
+        assert run.result("report") == len("users") + len("orders")

@@ -375,6 +375,11 @@ def test_dynamic_code_reaches_the_whole_bundle(body: str, tmp_path: Path) -> Non
     assert digest(tmp_path, files, "m:a", "one") != digest(tmp_path, files, "m:a", "two")
 
 
+def test_a_folder_is_no_installed_package(tmp_path: Path) -> None:
+    files = {"m.py": "import runpy\n\n\ndef a():\n    return runpy.run_path('x')\n", "runpy/data.csv": "1"}
+    assert digest(tmp_path, files, "m:a", "one") != digest(tmp_path, files, "m:a", "two")
+
+
 def test_dynamic_code_beside_the_function_does_not_count(tmp_path: Path) -> None:
     text = "import sys\n\n\ndef other(x):\n    return eval(x), sys.modules, __file__\n\n\ndef a():\n    return 1\n"
     assert both(tmp_path, text, text.replace("eval(x)", "x"))

@@ -253,16 +253,6 @@ def test_maps() -> None:
     assert list(mapped["one_3"].map.step.path) == ["rows"]
 
 
-def test_maps_that_are_not_here_yet() -> None:
-    later = errors.NotInThisReleaseError
-    refuse(lambda a, b: two.map(a, b), "a, b are all lists", later)
-    refuse(lambda a: one.map(two.map(a)), "is itself mapped", later)
-    refuse(lambda: two.map(1, 2), "no argument is a list to map over")
-    refuse(lambda a: two.map(unmapped(a), 2), "no argument is a list to map over")
-    with pytest.raises(errors.DefinitionError, match="used outside a pipeline"):
-        two.map([1])
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

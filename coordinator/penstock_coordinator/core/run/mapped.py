@@ -6,6 +6,7 @@ from __future__ import annotations
 import zlib
 from array import array
 from bisect import bisect_right
+from collections import Counter
 from typing import TYPE_CHECKING, TypeAlias
 
 from penstock_coordinator.core.run.item_queue import ItemQueue
@@ -19,6 +20,7 @@ MAX_ITEMS = 100_000
 """Of one map, on all its levels together."""
 UNDECIDED = 0
 """In place of a state: it is not decided yet whether the group has items."""
+_WITHOUT = (StepState.FAILED, StepState.SKIPPED, StepState.UPSTREAM_FAILED)
 WITH_ITEMS = frozenset({StepState.PENDING, StepState.READY})
 """States in which a group gets items; perhaps none, if its list is empty."""
 
@@ -78,10 +80,12 @@ class Groups:
             return None
         return self.firsts[owner], self.firsts[owner] + self.counts[owner]
 
-    @property
-    def itemless(self) -> int:
-        """Groups that have no items, for whatever reason."""
-        return len(self.states) - len(self._owners)
+    def itemless(self) -> Counter[StepState]:
+        """How many groups are decided and have no items, by how they came to rest; COMPLETED are those of empty
+        lists."""
+        found = Counter({state: self.states.count(state) for state in _WITHOUT})
+        found[StepState.COMPLETED] = sum(self.states.count(state) for state in WITH_ITEMS) - len(self._owners)
+        return +found
 
     def pack(self) -> PackedGroups:
         return (zlib.compress(self.states), zlib.compress(self.firsts.tobytes()), zlib.compress(self.counts.tobytes()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import prod
 
@@ -13,7 +14,7 @@ from penstock_coordinator.core.run.mapped import MAX_ITEMS, MapState
 from penstock_coordinator.core.run.sources import list_for
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState
-from penstock_coordinator.core.run.tallies import decide_plainly, goes_along
+from penstock_coordinator.core.run.tallies import ItemRule, decide_plainly, goes_along
 
 __all__ = ["MAX_ITEMS", "close", "expand"]
 
@@ -101,12 +102,11 @@ def close(run: Run, now: int, ledger: Ledger) -> None:
 
 
 def _whole(run: Run, step: Step, mapped: MapState) -> StepState:
-    """The state of a map, by those of its items, and of groups that came to rest without items."""
-    groups = mapped.groups
-    states = b"" if groups is None else groups.states
+    """The state of a map, by those of its items, and of its parts that never had any."""
+    missing = _missing(run, step)
 
     def some(state: StepState) -> int:
-        return mapped.tally[state] + states.count(state)
+        return mapped.tally[state] + missing[state]
 
     if some(StepState.FAILED) and not step.allow_failure:
         return StepState.FAILED
@@ -114,10 +114,33 @@ def _whole(run: Run, step: Step, mapped: MapState) -> StepState:
         return StepState.CANCELLED
     if some(StepState.UPSTREAM_FAILED):
         return StepState.UPSTREAM_FAILED
-    parts = mapped.count + (groups.itemless if groups is not None else 0)
+    parts = mapped.count + missing.total()
     if parts:
         return StepState.SKIPPED if some(StepState.SKIPPED) == parts else StepState.COMPLETED
     return _empty(run, step)
+
+
+def _missing(run: Run, step: Step) -> Counter[StepState]:
+    """The groups of nested maps that have no items, by what they count as. In a step that goes along with such a map
+    nothing stands in their places: its rule says of them what it would say of items in that state."""
+    chain: list[Step] = []
+    followed = step.followed
+    while followed is not None:
+        chain.append(step)
+        step = run.plan.steps[followed]
+        followed = step.followed
+    found: Counter[StepState] = Counter()
+    for node in reversed(chain):
+        groups = run.maps[node.number].groups
+        if found:
+            rule = ItemRule(run, node)
+            outcomes = [(rule.decide(state), count) for state, count in found.items()]
+            found = Counter()
+            for outcome, count in outcomes:
+                found[StepState.COMPLETED if outcome is StepState.READY else outcome] += count
+        if groups is not None:
+            found.update(groups.itemless())
+    return found
 
 
 def _is_cut_short(run: Run, step: Step, mapped: MapState) -> bool:

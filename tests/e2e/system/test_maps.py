@@ -1,0 +1,109 @@
+"""Maps over maps on the real system."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.e2e.system import map_flows
+from tests.e2e.system.conftest import until
+
+from penstock.v1 import run_pb2
+
+if TYPE_CHECKING:
+    from tests.e2e.system.conftest import DevSystem
+
+    from penstock.client.sync import SyncClient
+
+WAIT = 60.0
+
+
+def states(client: SyncClient, run_id: str, step: str = "") -> dict[str, str]:
+    return {
+        each.display_name: run_pb2.StepRunState.Name(each.state).removeprefix("STEP_RUN_STATE_")
+        for each in client.list_step_runs(run_id, step=step)
+    }
+
+
+def test_nested_maps_from_end_to_end(client: SyncClient, system: DevSystem) -> None:
+    run = client.start(map_flows.tables_that_end_well, {"names": ["abcd", "xy", "flaky"]})
+    ended = run.wait(WAIT)
+    assert ended.state == run_pb2.RUN_STATE_COMPLETED, ended.reason
+    result: Any = run.result("total")
+    loaded, letters, checked = result
+    assert [[each["row"] for each in group] for group in loaded] == [
+        ["abcd0", "abcd1"],
+        [],
+        ["flaky0", "flaky1", "flaky2"],
+    ]
+    assert [[each["place"] for each in group] for group in loaded] == [[[0, 0], [0, 1]], [], [[2, 0], [2, 1], [2, 2]]]
+    assert letters[0][1] == [f"{one}@(0, 1, {at})" for at, one in enumerate("abcd1")]
+    assert [len(group) for group in letters] == [2, 0, 3]
+    assert checked == ["abcd@0", "xy@1", "flaky@2"]
+    one: Any = run.result("load", (2, 1))
+    assert one["row"] == "flaky1"
+    assert run.result("letter", (2, 1, 0)) == "f@(2, 1, 0)"
+    shown = system.penstock("get", run.id, "load[0][1]")
+    assert "load[0][1]" in shown.stdout
+    assert '"abcd1"' in shown.stdout
+    assert system.penstock("logs", run.id, "load[0][1]").stdout == "abcd1 at (0, 1)\n"
+    wrong = system.penstock("get", run.id, "load[0]")
+    assert wrong.returncode != 0
+    assert "give 2 numbers" in wrong.stderr
+
+
+def test_failures_and_skips_are_per_item(client: SyncClient) -> None:
+    run = client.start(map_flows.tables, {"names": ["bad", "none", "abc"]})
+    ended = run.wait(WAIT)
+    # `load` cannot go into the list of a table that is not there.
+    assert ended.state == run_pb2.RUN_STATE_FAILED
+    assert ended.reason == (
+        'step "load" failed: Map: cannot map over the output of "fetch[0]" (which is FAILED) at "rows": it is null, '
+        "not a list"
+    )
+    assert states(client, run.id) == {
+        "fetch": "COMPLETED",
+        "check": "COMPLETED",
+        "load": "FAILED",
+        "letter": "UPSTREAM_FAILED",
+        "total": "UPSTREAM_FAILED",
+        "counted": "UPSTREAM_FAILED",
+    }
+    assert states(client, run.id, "check") == {"check[0]": "COMPLETED", "check[1]": "SKIPPED", "check[2]": "COMPLETED"}
+    assert states(client, run.id, "load") == {
+        "load[1][0]": "COMPLETED",
+        "load[1][1]": "COMPLETED",
+        "load[2][0]": "COMPLETED",
+    }
+    whole = client.get_step_run(run.id, "load").step_run
+    assert whole.failure.reason == "Map"
+    assert client.get_step_run(run.id, "fetch", 0).step_run.attempt_count == 2
+
+
+def test_products_and_zips(client: SyncClient) -> None:
+    run = client.start(map_flows.combinations, {"names": ["a", "b"], "numbers": [1, 2]})
+    assert run.wait(WAIT).state == run_pb2.RUN_STATE_COMPLETED
+    assert run.result("product") == [["a", 1], ["a", 2], ["b", 1], ["b", 2]]
+    assert run.result("zip") == [["a", 1], ["b", 2]]
+    assert run.result("none") == []
+    uneven = client.start(map_flows.combinations, {"names": ["a", "b"], "numbers": [1, 2, 3]})
+    assert '"left" has 2, "right" has 3' in uneven.wait(WAIT).reason
+
+
+@pytest.mark.timeout(240)
+def test_three_maps_of_two_thousand_items_go_item_by_item(client: SyncClient) -> None:
+    """The third step works on its first items long before the first one is done."""
+    count = 2_000
+    run = client.start(map_flows.wide, {"items": list(range(count))})
+
+    def third_began() -> bool:
+        return client.get_step_run(run.id, "third").step_run.item_counts.completed > 0
+
+    until(third_began, WAIT)
+    before = time.monotonic()
+    first = client.get_step_run(run.id, "first").step_run
+    assert first.item_counts.completed < count or time.monotonic() - before < WAIT
+    ended = run.wait(180.0)
+    assert ended.state == run_pb2.RUN_STATE_COMPLETED, ended.reason
+    assert run.result("third") == [value + 3 for value in range(count)]
