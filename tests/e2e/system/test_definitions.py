@@ -142,6 +142,22 @@ def complete_documents() -> list[tuple[str, str]]:
     return [(page, block) for page, block in found if re.search(r"^name:", block, re.M)]
 
 
+def test_the_maps_of_the_page_on_yaml_run(tmp_path: Path, system: DevSystem) -> None:
+    block = next(block for page, block in complete_documents() if page == "yaml.md" and "name: regions" in block)
+    (tmp_path / "regions.yaml").write_text(block)
+    run_id = typed("penstock run regions.yaml", tmp_path, system).split()[1]
+    with system.client() as client:
+        assert client.result(run_id, "fetch") == [{"fetched": {"rows": [1, 2]}}] * 2
+        counts = {each.step: each.item_counts for each in client.list_step_runs(run_id)}
+        assert {name: count.completed for name, count in counts.items()} == {
+            "fetch": 2,
+            "check": 2,
+            "row": 4,
+            "report": 4,
+            "end": 2,
+        }
+
+
 def test_the_coordinator_accepts_every_document_that_is_printed(system: DevSystem) -> None:
     documents = complete_documents()
     assert {page for page, _ in documents} >= {"yaml.md", "templates.md", "stages.md", "README.md"}

@@ -230,6 +230,22 @@ def test_maps_take_lists_and_references() -> None:
     assert one("map: ${params.$[name]}\ncommand: [x]", name="days")[0].map.parameter == "days"
 
 
+def test_the_longer_forms_of_maps() -> None:
+    text = TABLES.replace("depends_on: [verify]", "map: {FORM, max_parallel: '$[width]'}")
+    text = text.replace("  check: {type", "  width: {type: int, default: 4}\n  check: {type")
+
+    def last(form: str) -> pipeline_pb2.MapSpec:
+        return load(text.replace("FORM", form), tables=["users"]).steps[-1].map
+
+    assert last("over: '$[tables]'").max_parallel == 4
+    assert [from_value(value) for value in last("over: '$[tables]'").values.values] == ["users"]
+    assert last("joined: '${steps.load_$[tables[0]].output}'").step.step == "load_users"
+    assert [each.name for each in last("zip: {a: '$[tables]', b: '${params.day}'}").lists] == ["a", "b"]
+    for form in ("over", "joined", "nested"):
+        with pytest.raises(PenstockError, match="'load' stands for all copies of a loop"):
+            last(form + ": '${steps.load.output}'")
+
+
 anything = st.recursive(
     st.none()
     | st.booleans()
