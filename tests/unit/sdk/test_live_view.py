@@ -70,6 +70,20 @@ def test_items_of_a_map_are_counted() -> None:
     assert work.failure == "[8] ValueError: bad part"
 
 
+def test_a_nested_map_gets_items_as_its_lists_come() -> None:
+    progress = progress_of(
+        event(1, change("work", "RUNNING", expanded_count=0)),
+        event(2, change("work", "READY", item=[1, 0], item_count=2)),
+        event(3, change("work", "READY", item=[0, 0], item_count=1)),
+        event(4, change("work", "COMPLETED", item=[1, 1])),
+        event(5, change("work", "FAILED", item=[0, 0], failure=BAD_PART)),
+    )
+    work = progress.steps["work"]
+    assert work.item_count == 3
+    assert {state: count for state, count in work.counts.items() if count} == {"READY": 1, "COMPLETED": 1, "FAILED": 1}
+    assert work.failure == "[0][0] ValueError: bad part"
+
+
 def test_a_retry_does_not_count_an_item_twice() -> None:
     progress = progress_of(*MAPPED, event(8, change("work", "RUNNING", item=[8])))
     work = progress.steps["work"]

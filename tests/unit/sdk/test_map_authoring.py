@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,6 +66,19 @@ def test_several_lists() -> None:
     assert product.inputs["b"].item == pb.ItemReference(path=["b"])
     assert [each.step for each in zipped.map.lists] == [output("one")] * 2
     assert zipped.map.combination == pb.MAP_COMBINATION_ZIP
+
+
+def test_the_page_says_the_same_in_python_and_yaml() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "maps.md").read_text()
+    (python,), (text,) = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("python", "yaml"))
+    made: dict[str, Any] = {"__name__": "page"}
+    exec(python.replace("@pipeline", "@pipeline(bundle=True)"), made)
+    drawn = {each.name: each.over for each in made["tables"].graph().nodes.values()}
+    written = {each.name: each.map for each in yaml_format.load(text).steps}
+    assert drawn.keys() == written.keys()
+    assert [drawn["check"].joined, drawn["load"].nested, drawn["load"].max_parallel] == [False, ("rows",), 8]
+    assert written["check"] == pb.MapSpec(step=output("fetch"))
+    assert written["load"] == pb.MapSpec(step=output("fetch"), nested=pb.ItemReference(path=["rows"]), max_parallel=8)
 
 
 def refuse(body: Callable[..., Any], message: str) -> None:

@@ -19,7 +19,7 @@ from penstock_coordinator.core.run.explain.words import (
 from penstock_coordinator.core.run.sources import Upstream
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState
-from penstock_coordinator.core.run.tallies import decide_rule
+from penstock_coordinator.core.run.tallies import ItemRule, decide_rule
 
 _RULES: dict[TriggerRule, str] = {
     TriggerRule.ALL_SUCCESS: "all of its upstream steps to be COMPLETED",
@@ -38,7 +38,7 @@ _RULES: dict[TriggerRule, str] = {
 
 def pending(run: Run, step: Step, item: int) -> Iterator[Reason]:
     if item != WHOLE:
-        yield Reason("When", "Its condition is about to be decided.", {})
+        yield _item_pending(run, step, item)
         return
     if step.cleanup and not step.upstream:
         yield Reason(
@@ -46,7 +46,7 @@ def pending(run: Run, step: Step, item: int) -> Iterator[Reason]:
             f"It is a cleanup step: it waits until all else is at rest, which is {_steps(run.open_work)} yet.",
             {"open_steps": run.open_work},
         )
-    open_steps = [number for number in step.upstream if run.states[number] < StepState.COMPLETED]
+    open_steps = [number for number in step.upstream if _is_waited_for(run, step, number)]
     for number in open_steps[:NAMED]:
         yield _upstream(run, number)
     if len(open_steps) > NAMED:
@@ -59,6 +59,31 @@ def pending(run: Run, step: Step, item: int) -> Iterator[Reason]:
         values = _values(run, step)
         text = f"After that its condition is decided: {step.condition.source}{_known(values)}."
         yield Reason("When", text, {"condition": step.condition.source, "values": values})
+
+
+def _is_waited_for(run: Run, step: Step, number: int) -> bool:
+    """Of a step that is gone along with, the items are waited for, not the step."""
+    if run.states[number] >= StepState.COMPLETED:
+        return False
+    return number not in run.maps or step.number not in run.plan.steps[number].followers
+
+
+def _item_pending(run: Run, step: Step, item: int) -> Reason:
+    followed = followed_item(run, step, item)
+    if followed is None:
+        return Reason("When", "Its condition is about to be decided.", {})
+    name, state = run.display_name(*followed), run.state_of(*followed)
+    if state.at_rest:
+        return Reason("TriggerRule", f'"{name}" is {state.name}, and its rule is about to be decided.', {})
+    text = f'It waits for "{name}", which is {state.name}.'
+    return Reason("Upstream", text, {"step": name, "state": state.name})
+
+
+def followed_item(run: Run, step: Step, item: int) -> tuple[int, int] | None:
+    """The step run that an item goes along with, in a map that goes item by item."""
+    if item == WHOLE or step.followed is None or run.maps[step.number].groups is not None:
+        return None
+    return step.followed, item
 
 
 def _steps(count: int) -> str:
@@ -114,7 +139,10 @@ def _known(values: dict[str, Json]) -> str:
 
 def at_rest(run: Run, step: Step, item: int, state: StepState) -> Iterator[Reason]:
     yield Reason("AtRest", f"It is {state.name}.", {"state": state.name})
-    if item != WHOLE or state not in (StepState.SKIPPED, StepState.UPSTREAM_FAILED):
+    if state not in (StepState.SKIPPED, StepState.UPSTREAM_FAILED):
+        return
+    if item != WHOLE:
+        yield from _item_at_rest(run, step, item)
         return
     if decide_rule(run, step) is StepState.READY:
         if step.condition is not None:
@@ -126,6 +154,21 @@ def at_rest(run: Run, step: Step, item: int, state: StepState) -> Iterator[Reaso
     details = {"rule": step.rule.name.lower()}
     text = f"Its trigger rule {step.rule.name.lower()} asks for {_RULES[step.rule]}: {listed(texts)}."
     yield Reason("TriggerRule", text, details)
+
+
+def _item_at_rest(run: Run, step: Step, item: int) -> Iterator[Reason]:
+    """Why an item that goes along with another one did not run."""
+    followed = followed_item(run, step, item)
+    if followed is None:
+        return
+    others = [_ended(run, number) for number in step.upstream if number != step.followed]
+    texts = [f'"{run.display_name(*followed)}" is {run.state_of(*followed).name}', *others]
+    asks = f"Its trigger rule {step.rule.name.lower()} asks for {_RULES[step.rule]}"
+    if ItemRule(run, step).decide(run.state_of(*followed)) is StepState.READY:
+        source = "" if step.condition is None else step.condition.source
+        yield Reason("When", f"Its condition was false: {source}.", {"condition": source})
+    else:
+        yield Reason("TriggerRule", f"{asks}: {listed(texts)}.", {"rule": step.rule.name.lower()})
 
 
 def _ended(run: Run, number: int) -> str:

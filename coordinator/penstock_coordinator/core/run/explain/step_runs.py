@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from penstock_coordinator.core.plan.model import Json, Step
 from penstock_coordinator.core.run.events import WHOLE, WaitReason
 from penstock_coordinator.core.run.explain.agents import line_reasons
-from penstock_coordinator.core.run.explain.rules import at_rest, pending
+from penstock_coordinator.core.run.explain.rules import at_rest, followed_item, pending
 from penstock_coordinator.core.run.explain.situations import (
     Outside,
     Reason,
@@ -65,8 +65,18 @@ def _alike(run: Run, last: StepExplanation, item: int, state: int) -> bool:
         return False
     if same_group(run.plan, run, last.step, last.item, item + 1) <= item:
         return False
+    if _beside(run, last.step, last.item) != _beside(run, last.step, item):
+        return False
     active = run.maps[last.step].active
     return item not in active and last.item not in active
+
+
+def _beside(run: Run, step: int, item: int) -> tuple[StepState | None, bool]:
+    """What else holds an item: the state of the one that it goes along with, and its map's limit."""
+    followed = followed_item(run, run.plan.steps[step], item)
+    places = run.maps[step].places
+    state = None if followed is None else run.state_of(*followed)
+    return state, places is not None and places.holds(item)
 
 
 def explain(run: Run, step: int, item: int, outside: Outside) -> StepExplanation:
@@ -137,6 +147,12 @@ def _cancelling(run: Run, outside: Outside) -> Reason:
 
 def _ready(run: Run, step: Step, item: int, outside: Outside) -> Iterator[Reason]:
     plan = run.plan
+    places = None if item == WHOLE else run.maps[step.number].places
+    if places is not None and places.holds(item):
+        text = f"The map's max_parallel is {places.limit}, and so many of its items are under way."
+        yield Reason("MapParallel", text, {"limit": places.limit, "running": places.taken})
+        yield from _queued(run, step, item, outside)
+        return
     key = outside.step_key(step.line)
     held = run.paused is not None or key is not None or bool(plan.max_parallel and run.running >= plan.max_parallel)
     if plan.max_parallel and run.running >= plan.max_parallel:
@@ -202,4 +218,8 @@ def _whole_map(run: Run, step: Step) -> Reason:
     assert counts is not None
     texts = [f"{count} {name.upper()}" for name, count in counts._asdict().items() if count]
     text = f"Its {run.maps[step.number].count} items: {', '.join(texts) or 'none'}."
+    groups = run.maps[step.number].groups
+    if groups is not None and groups.undecided and step.followed is not None:
+        followed = run.plan.steps[step.followed].name
+        text += f' Of the items of "{followed}" {groups.undecided} have not given their lists yet.'
     return Reason("Running", text, {name: count for name, count in counts._asdict().items() if count})
