@@ -45,7 +45,8 @@ class Limits:
     # --- runs
 
     def ask(self, actor: Actor, parameters: bytes, now: int) -> tuple[tuple[str, int] | None, str]:
-        """A new run asks for its places: what it is held by, or why it is refused."""
+        """A new run, or one that is opened again, asks for its places: what it is held by, or why it is refused. To be
+        told in the run's first message, and taken back by `ended` if that is not stored."""
         claims = run_claims(actor.plan, parameters)
         if not claims:
             return None, ""

@@ -71,6 +71,13 @@ def test_the_largest_are_accepted() -> None:
     assert problems(spec({"key": "k" * 256, "limit": 100_000})) == []
 
 
+def test_a_step_that_is_a_run_has_no_key_of_steps() -> None:
+    made = spec({"key": "k"})
+    made.steps[0].pipeline.name = "other"
+    found = {problem.field: problem.description for problem in problems(made)}
+    assert "give the pipeline 'other' itself" in found["steps[0].concurrency"]
+
+
 def test_what_is_not_said() -> None:
     assert plan({"key": "k"}).limited == {0: Concurrency("k", 1, Policy.QUEUE)}
     made = plan(concurrency={"key": "k", "limit": 3, "policy": "CONCURRENCY_POLICY_CANCEL_OLDEST"}, max_active_runs=7)

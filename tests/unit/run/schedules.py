@@ -139,8 +139,10 @@ class Schedule:
         self.driver.send(StartRun(self.driver.now, PARAMETERS, held=held))
         if held is not None:
             for _ in range(self.random.randint(0, 5)):
-                self.random.choice([self.offer, self.pass_time, self.go_on, self.complete])()
-            assert self.run.state is RunState.PENDING
+                self.random.choice([self.offer, self.pass_time, self.go_on, self.complete, self.pause, self.unpause])()
+            assert self.run.state in (RunState.PENDING, RunState.PAUSED)
+            assert not self.run.active
+            assert not self.run.maps
             if self.random.random() < 0.2:
                 self.cancel()
                 self.driver.drain()

@@ -7,7 +7,11 @@ from penstock_coordinator.core.plan.conditions import InvalidCondition, Scope, c
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits, or_raise
 from penstock_coordinator.core.plan.naming import NAME, NAME_FORM, quoted
 from penstock_coordinator.core.plan.validation.actions import check_action, check_bundle
-from penstock_coordinator.core.plan.validation.concurrency import check_active_runs, check_concurrency
+from penstock_coordinator.core.plan.validation.concurrency import (
+    check_active_runs,
+    check_concurrency,
+    check_step_concurrency,
+)
 from penstock_coordinator.core.plan.validation.declarations import check_parameters
 from penstock_coordinator.core.plan.validation.environment import check_environment
 from penstock_coordinator.core.plan.validation.graph import check_names_and_cycles
@@ -145,7 +149,7 @@ def _check_step(report: Report, known: Known, sources: Sources, number: int, ste
     if step.when:
         _check_condition(report, known, number, step, limits)
     if step.HasField("concurrency"):
-        check_concurrency(report, f"{field}.concurrency", step.concurrency, known.parameters, limits)
+        check_step_concurrency(report, field, step, known.parameters, limits)
     _check_shared(report, field, step, limits)
 
 

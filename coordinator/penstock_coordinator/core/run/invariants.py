@@ -229,7 +229,7 @@ def _check_rest(run: Run) -> None:
     elif run.seq:
         assert run.open_steps or run.unfinished
     if run.held is not None:
-        assert run.state is RunState.PENDING
+        assert run.state in (RunState.PENDING, RunState.PAUSED)
         assert not run.demanded_lines()
         assert run.started_at is None
     for line in run.demanded_lines():

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from penstock_coordinator.core.plan.keys import key_or_source
-from penstock_coordinator.core.plan.model import Json, Plan
+from penstock_coordinator.core.plan.model import Concurrency, Json, Plan
 from penstock_coordinator.core.run.events import WHOLE, Failure, WaitReason
 from penstock_coordinator.core.run.mapped import Groups, MapState
 from penstock_coordinator.core.run.places import display_name
@@ -191,7 +191,8 @@ class Run:
         self.heard: deque[tuple[int, int, int]] = deque(maxlen=HEARD_RESULTS)
         """(step, item, token) of the newest results."""
         self._parameter_values: Json = None
-        self._keys: dict[int, str | None] | None = None
+        self._keys: dict[Concurrency, str] = {}
+        """Those that expressions give, once somebody asked for them; derived, so no part of the state."""
 
     # --- what a dispatcher asks --------------------------------------------------------------------------------------
 
@@ -212,12 +213,15 @@ class Run:
 
     def limit_key(self, position: int) -> str | None:
         """The key of the limit that the step runs at a position of the plan's lines share; None if there is none."""
-        if self._keys is None:
-            self._keys = {}
-        if position not in self._keys:
-            concurrency = self.plan.limited.get(position)
-            self._keys[position] = None if concurrency is None else key_or_source(concurrency, self.parameter_values)
-        return self._keys[position]
+        concurrency = self.plan.limited.get(position)
+        if concurrency is None:
+            return None
+        if isinstance(concurrency.key, str):
+            return concurrency.key
+        key = self._keys.get(concurrency)
+        if key is None:
+            key = self._keys[concurrency] = key_or_source(concurrency, self.parameter_values)
+        return key
 
     def holds_place(self, step: int, item: int) -> bool:
         """Whether the step run counts for the limit of its key."""

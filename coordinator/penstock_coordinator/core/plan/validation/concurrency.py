@@ -8,6 +8,7 @@ from penstock.v1 import pipeline_pb2 as pb
 from penstock_coordinator.core.plan.cel.errors import InvalidCondition
 from penstock_coordinator.core.plan.keys import check_expression, key_fault
 from penstock_coordinator.core.plan.limits import Limits
+from penstock_coordinator.core.plan.naming import quoted
 from penstock_coordinator.core.plan.validation.report import Report
 from penstock_coordinator.core.plan.validation.texts import check_bytes
 
@@ -31,6 +32,16 @@ def check_concurrency(
     if concurrency.policy not in _POLICIES:
         remedy = "use one of the ConcurrencyPolicy enum"
         report.add(f"{field}.policy", f"{concurrency.policy} is no concurrency policy: {remedy}")
+
+
+def check_step_concurrency(
+    report: Report, field: str, step: pb.StepSpec, parameters: Mapping[str, int], limits: Limits
+) -> None:
+    """`parameters` are types by name."""
+    check_concurrency(report, f"{field}.concurrency", step.concurrency, parameters, limits)
+    if step.WhichOneof("action") == "pipeline":
+        remedy = f"give the pipeline {quoted(step.pipeline.name)} itself a concurrency or max_active_runs"
+        report.add(f"{field}.concurrency", f"the step is a run of a pipeline, which holds no place of a step: {remedy}")
 
 
 def _check_key(
