@@ -246,7 +246,8 @@ def _look_closer(session: Session, progress: RunProgress) -> str:
     for step in progress.steps.values():
         items = [item for item, state in step.items.items() if state == "FAILED"]
         if items:
-            words.append(f"{step.name}[{min(items)}]")
+            place = "".join(f"[{position}]" for position in min(items))
+            words.append(f"{step.name}{place}")
             break
         if step.state == "FAILED":
             words.append(step.name)
