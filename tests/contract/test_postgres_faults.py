@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
-from tests.contract.records import attempt, new_run_id, record, request, start, step_run
+from tests.contract.records import attempt, new_run, new_run_id, record, request, start, step_run
 from tests.tcp_proxy import TcpProxy
 from tests.waiting import until
 
@@ -23,6 +23,9 @@ from penstock_coordinator.ports import (
     AppendOutcome,
     Committed,
     Fenced,
+    KeyClaim,
+    KeyTaken,
+    Origin,
     OutOfSequence,
     Record,
     Repeated,
@@ -207,6 +210,26 @@ async def test_a_lost_answer_to_a_batch_with_refusals_tells_of_each_record(datab
             Committed,
         ]
         assert await direct.fetchval("select count(*) from run_events where run_id = $1", uuid.UUID(bytes=fine)) == 2
+
+
+async def test_a_lost_answer_to_starts_with_run_keys_tells_of_each(database_url: str) -> None:
+    async with _behind_proxy(database_url) as (stores, proxy), _direct(database_url) as direct:
+        holder, fine, late = (new_run_id() for _ in range(3))
+        await stores.journal.commit(0, [_keyed(holder, "taken")])
+        proxy.swallow_answers(since=b"COMMIT")
+        batch = [_keyed(fine, "free"), _keyed(late, "taken")]
+        committing = asyncio.create_task(stores.journal.commit(0, batch))
+        await proxy.lost.wait()
+        await until(lambda: direct.fetchval("select count(*) = 2 from run_events"))
+        proxy.heal()
+
+        assert await committing == [Committed(), KeyTaken(holder, 1)]
+        assert await direct.fetchval("select count(*) from run_keys") == 2
+
+
+def _keyed(run: RunId, run_key: str) -> Record:
+    new = dataclasses.replace(new_run(), origin=Origin(run_key=run_key))
+    return dataclasses.replace(start(run, new=new), claim=KeyClaim(new.pipeline, run_key))
 
 
 async def test_the_backend_is_killed_in_the_middle_of_a_commit(database_url: str) -> None:

@@ -83,6 +83,9 @@ class RunProgress:
         if event.run_state:
             self.state, self.reason = run_state(event.run_state), event.run_reason
             changes.append(Change(self.now, "run", self.state, self.reason))
+        elif event.type == "RunAdmitted":
+            self.reason = ""
+            changes.append(Change(self.now, "run", self.state, "has its place"))
         return changes
 
     def _apply_step(self, change: run_service_pb2.StepChange) -> Iterator[Change]:
@@ -91,6 +94,7 @@ class RunProgress:
             step.expand(change.expanded_count)
             yield Change(self.now, step.name, "EXPANDED", f"{change.expanded_count} items")
         if not change.state:
+            yield from self._stopping(step, change)
             return
         state = step_state(change.state)
         if change.item:
@@ -98,6 +102,12 @@ class RunProgress:
         else:
             self._apply_whole(step, change, state)
         yield Change(self.now, _subject(change), state, _detail(change))
+
+    def _stopping(self, step: StepProgress, change: run_service_pb2.StepChange) -> Iterator[Change]:
+        """What ended badly says so again with its new state; why a step run makes place for another is said once."""
+        if change.failure.reason == "Displaced":
+            step.failure = _first_line(failure_text(change.failure))
+            yield Change(self.now, _subject(change), "DISPLACED", change.failure.message)
 
     def _apply_whole(self, step: StepProgress, change: run_service_pb2.StepChange, state: str) -> None:
         step.state = state

@@ -13,6 +13,7 @@ from penstock_coordinator.ports import Origin, Repeated, RequestKey
 from penstock_coordinator.runtime.views import RunRequest
 
 if TYPE_CHECKING:
+    import pytest
     from tests.integration.runtime.conftest import Coordinator, World
     from tests.integration.runtime.scripted_agent import ScriptedAgent
 
@@ -162,6 +163,48 @@ async def test_held_runs_and_their_limit_survive_a_crash(world: World) -> None:
         assert len(back.held) <= 2
     for run in runs:
         assert (await second.ended(run)).row.state == RunState.COMPLETED
+
+
+async def test_the_oldest_is_cancelled_after_a_crash_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newcomer is in the journal, and the cancel that it asks for is not."""
+    first = await world.coordinator()
+    agent = first.agent(slots=10)
+    await agent.connect(credits=100)
+    made = spec(ONE_STEP, **_keyed("CANCEL_OLDEST"))
+    oldest = await first.start(made)
+    grant = await agent.grant()
+    held = agent.held
+    monkeypatch.setattr(first.supervisor.limits, "started", lambda _: None)
+    newest = await first.start(made)
+    await first.kill()
+    second = await world.coordinator()
+    back = second.agent(slots=10)
+    back.held = held
+    await back.connect(credits=100)
+    await _stopped(back, grant.lease)
+    assert (await second.ended(oldest)).row.state == RunState.CANCELLED
+    await back.succeed(await back.grant())
+    assert (await second.ended(newest)).row.state == RunState.COMPLETED
+
+
+async def test_a_paused_run_keeps_its_place(world: World) -> None:
+    coordinator = await world.coordinator()
+    made = spec(ONE_STEP, max_active_runs=1)
+    first, second = await coordinator.start(made), await coordinator.start(made)
+    for run in (first, second):
+        await coordinator.engine.pause_run(run, "ann", "lunch", None)
+    agent = coordinator.agent()
+    await agent.connect(credits=10)
+    await _no_grant(agent)
+    assert (await coordinator.engine.run(second)).held_by_key == "pipeline:p"
+    await coordinator.engine.resume_run(second, "ann", None)
+    await _no_grant(agent)
+    await coordinator.engine.resume_run(first, "ann", None)
+    for run in (first, second):
+        grant = await agent.grant()
+        assert grant.lease.run_id == run
+        await agent.succeed(grant)
+        await coordinator.ended(run)
 
 
 async def test_a_repeated_start_takes_no_place(world: World) -> None:

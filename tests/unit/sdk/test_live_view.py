@@ -91,6 +91,27 @@ def test_a_retry_does_not_count_an_item_twice() -> None:
     assert work.finished_items() == 8
 
 
+def test_a_held_run_says_what_it_waits_for_until_it_has_its_place() -> None:
+    held = event(2, run_state="PENDING")
+    held.run_reason = 'waits for a place under the key "k", whose limit is 1'
+    progress = progress_of(event(1, run_state="PENDING"), held)
+    assert 'the key "k"' in drawn(progress)
+    admitted = event(3)
+    admitted.type = "RunAdmitted"
+    (change_of_run,) = progress.apply(admitted)
+    assert (change_of_run.subject, change_of_run.state, change_of_run.detail) == ("run", "PENDING", "has its place")
+    assert 'the key "k"' not in drawn(progress)
+
+
+def test_a_displaced_step_says_why() -> None:
+    why = run_pb2.Failure(reason="Displaced", message='no place under the key "k" is left for it')
+    progress = progress_of(event(1, change("work", "RUNNING")))
+    (line,) = progress.apply(event(2, change("work", failure=why)))
+    assert (line.state, line.detail) == ("DISPLACED", why.message)
+    progress.apply(event(3, change("work", "CANCELLED")))
+    assert "no place under the key" in progress.steps["work"].failure
+
+
 def test_what_is_drawn() -> None:
     text = drawn(progress_of(*MAPPED))
     head, titles, split, work, join = (line.rstrip() for line in text.splitlines())
