@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.core.plan.values import dump, parse
+from penstock_coordinator.core.run.places import place_of, spelled_place
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.runtime.views import UnknownRun
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from penstock_coordinator.core.plan.model import Json
+    from penstock_coordinator.core.run.places import Place
     from penstock_coordinator.ports import RunId, RunIndex
     from penstock_coordinator.runtime.reading import Reader
     from penstock_coordinator.runtime.views import RunView, StepRunView
@@ -66,7 +68,7 @@ async def difference(reader: Reader, index: RunIndex, first: RunId, second: RunI
         one, other = old.get(name), new.get(name)
         if one is None or other is None:
             steps.append(StepChanges(name, one is not None, other is not None))
-        elif changes := [*_step(one, other), *await _items(index, before, one, after, other)]:
+        elif changes := [*_step(one, other), *await _items(reader, index, before, one, after, other)]:
             steps.append(StepChanges(name, True, True, changes))
     return RunDifference(list(_run(before, after)), steps)
 
@@ -117,19 +119,27 @@ def _counts(view: StepRunView) -> dict[str, Json]:
 
 
 async def _items(
-    index: RunIndex, before: RunView, one: StepRunView, after: RunView, other: StepRunView
+    reader: Reader, index: RunIndex, before: RunView, one: StepRunView, after: RunView, other: StepRunView
 ) -> Iterable[Change]:
-    """Of a mapped step, the outputs of items that both have."""
+    """Of a mapped step, the outputs of items at places that both have."""
     if one.item_counts is None or other.item_counts is None:
         return []
     first, second = (before.row.run_id, one.step), (after.row.run_id, other.step)
     if max(await index.outputs_size(*first), await index.outputs_size(*second)) > COMPARED_ITEM_BYTES:
         return []
-    old, new = dict(await index.outputs(*first)), dict(await index.outputs(*second))
-    differing = sorted(item for item in old.keys() & new.keys() if old[item] != new[item])
-    named = [Change(f"output[{item}]", old[item], new[item]) for item in differing[:NAMED_ITEMS]]
+    old, new = await _outputs(reader, index, before, one.step), await _outputs(reader, index, after, other.step)
+    differing = sorted(place for place in old.keys() & new.keys() if old[place] != new[place])
+    named = [Change(f"output{spelled_place(place)}", old[place], new[place]) for place in differing[:NAMED_ITEMS]]
     more = len(differing) - len(named)
     return named + ([Change("output[...]", None, dump(f"{more} more items have other outputs"))] if more else [])
+
+
+async def _outputs(reader: Reader, index: RunIndex, view: RunView, step: int) -> dict[Place, bytes]:
+    run_id = view.row.run_id
+    outputs = await index.outputs(run_id, step)
+    # Asked for last: it knows of every item that has an output.
+    shape = await reader.shape(run_id)
+    return {place_of(view.plan, shape, step, item): output for item, output in outputs}
 
 
 def _span(begin: int | None, end: int | None) -> int | None:

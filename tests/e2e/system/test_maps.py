@@ -12,6 +12,8 @@ from tests.e2e.system.conftest import until
 from penstock.v1 import run_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.e2e.system.conftest import DevSystem
 
     from penstock.client.sync import SyncClient
@@ -107,3 +109,29 @@ def test_three_maps_of_two_thousand_items_go_item_by_item(client: SyncClient) ->
     ended = run.wait(180.0)
     assert ended.state == run_pb2.RUN_STATE_COMPLETED, ended.reason
     assert run.result("third") == [value + 3 for value in range(count)]
+
+
+@pytest.mark.timeout(240)
+def test_maps_survive_the_death_of_the_coordinator(own_system: Callable[..., DevSystem]) -> None:
+    """What is gone along with, and the lists of nested maps, are found again in the journal and in the database."""
+    system = own_system("--agents", "2")
+    names = [f"table{number}" for number in range(60)]
+    with system.client() as client:
+        run = client.start(map_flows.tables_that_end_well, {"names": names})
+        for done in (40, 200):
+
+            def reached(wanted: int = done) -> bool:
+                return client.get_run(run.id).step_counts.completed >= wanted
+
+            until(reached, WAIT)
+            system.kill("coordinator")
+        ended = run.wait(120.0)
+        assert ended.state == run_pb2.RUN_STATE_COMPLETED, ended.reason
+        result: Any = run.result("total")
+    loaded, letters, checked = result
+    rows = [[f"{name}{at}" for at in range(len(name) - 2)] for name in names]
+    assert [[each["row"] for each in group] for group in loaded] == rows
+    assert [[[one[0] for one in word] for word in group] for group in letters] == [
+        [list(row) for row in group] for group in rows
+    ]
+    assert checked == [f"{name}@{at}" for at, name in enumerate(names)]

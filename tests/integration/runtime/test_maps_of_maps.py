@@ -178,3 +178,41 @@ async def test_products_and_zips(world: World) -> None:
     for grant in grants.values():
         await agent.succeed(grant)
     assert (await coordinator.ended(run_id)).row.state == RunState.COMPLETED
+
+
+async def test_differences_are_told_by_places(world: World) -> None:
+    """The lists come in another order, so the same places have other numbers."""
+    coordinator = await world.coordinator()
+    agent = coordinator.agent(slots=8)
+    await agent.connect(credits=100)
+    runs = []
+    pipeline = spec(A, {"name": "b", "map": {"step": {"step": "a"}, "nested": {}}, "inputs": ITEM})
+    orders: list[list[str]] = [["a[0]", "a[1]"], ["a[1]", "a[0]"]]
+    for order in orders:
+        runs.append(await coordinator.start(pipeline))
+        first = await granted(agent, 2)
+        for name in order:
+            await agent.acked(await agent.succeed(first[name], b'["x"]' if name == "a[0]" else b'["y", "z"]'))
+        for name, grant in (await granted(agent, 3)).items():
+            changed = name == "b[1][1]" and order[0] == "a[1]"
+            await agent.succeed(grant, b"0" if changed else grant.inputs["i"])
+        await coordinator.ended(runs[-1])
+    found = await coordinator.engine.difference(*runs)
+    (step,) = found.steps
+    assert [(each.path, each.before, each.after) for each in step.changes if each.path.startswith("output[")] == [
+        ("output[1][1]", b'"z"', b"0")
+    ]
+
+
+async def test_a_cancel_leaves_no_item_behind(world: World) -> None:
+    coordinator = await world.coordinator()
+    agent = coordinator.agent(slots=1)
+    await agent.connect(credits=1)
+    run_id = await coordinator.start(NESTED)
+    await agent.acked(await agent.succeed(await agent.grant(), b'{"rows": ["y", "z"]}'))
+    await coordinator.engine.cancel_run(run_id, True, "enough", None)
+    view = await coordinator.ended(run_id)
+    assert view.row.state == RunState.CANCELLED
+    assert (view.counts.cancelled, view.counts.completed) == (len(["a[1]", "b", "b", "c", "c", "j"]), 1)
+    views = await coordinator.engine.step_runs(run_id, None, frozenset(), None, 10)
+    assert {view.state for view in views} == {StepState.CANCELLED}
