@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo test check format proto constraints bench clean
+.PHONY: help setup setup-dev demo test check format proto constraints bench bench-large schedules mutants clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,15 @@ constraints: .venv/.ready-dev ## Renew the pinned versions in constraints.txt.
 
 bench: .venv/.ready-run ## Measure; prints one JSON line per measurement.
 	@$(BIN)/python -m benchmarks
+
+bench-large: .venv/.ready-run ## Measure large runs: layers, a map of 50,000, a chain of 10,000, a large cancel.
+	@$(BIN)/python -m benchmarks.large
+
+schedules: .venv/.ready-dev ## Drive 200,000 random schedules through the rules of runs (CI: 10,000).
+	@PENSTOCK_SCHEDULES=200000 $(BIN)/python -m pytest -q --timeout 3600 tests/unit/run/test_schedules.py
+
+mutants: .venv/.ready-dev ## Break the rules of runs on purpose, one by one, and see that each break is found.
+	@$(BIN)/python -m tests.mutants
 
 clean: ## Remove the virtual environment, caches and the data of the demo.
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .penstock-demo

@@ -71,3 +71,37 @@ def diamond() -> Any:
 @pipeline
 def single() -> Any:
     return advance(0, 0)
+
+
+@step
+def nothing(position: int) -> int:
+    return position
+
+
+@pipeline
+def mapped(items: list[int]) -> Any:
+    return nothing.map(items)
+
+
+@step
+def paced(value: int, run: int, position: int) -> int:
+    """Takes a quarter of a second and nearly no CPU time, so that many of them can be under way at once."""
+    begin = time.time()
+    time.sleep(0.25)
+    log = os.open(os.environ["BENCHMARK_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    os.write(log, f"{run * 1000 + position} {begin:.6f} {time.time():.6f}\n".encode())
+    os.close(log)
+    return value + 1
+
+
+@pipeline
+def paced_chain(run: int) -> Any:
+    value: Any = 0
+    for position in range(60):
+        value = paced.options(name=f"s{position}")(value, run, position)
+    return value
+
+
+@pipeline
+def unserved(items: list[int]) -> Any:
+    return nothing.options(queue="nobody-serves-this").map(items)

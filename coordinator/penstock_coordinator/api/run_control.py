@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from penstock.v1 import run_pb2
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
     from penstock_coordinator.api.guard import Context
     from penstock_coordinator.ports import Clock, Repeated, RunId, RunIndex
     from penstock_coordinator.runtime.engine import Engine
+    from penstock_coordinator.runtime.views import RunView
 
 SERVICE = "RunService"
 MAX_REASON = 1_000
 MAX_REQUESTED_BY = 256
+INLINE_PARAMETER_BYTES = 16 << 10
+"""More than this is encoded in a thread."""
 
 
 class RunControl(UnbuiltRunMethods):
@@ -85,7 +89,14 @@ class RunControl(UnbuiltRunMethods):
             same_answer(repeated)
 
     async def _run(self, run_id: RunId) -> run_pb2.Run:
-        return encode.run(await self._engine.run(run_id))
+        return await encoded(await self._engine.run(run_id))
+
+
+async def encoded(view: RunView) -> run_pb2.Run:
+    """Large parameters take their time, and not that of all others."""
+    if len(view.row.parameters) <= INLINE_PARAMETER_BYTES:
+        return encode.run(view)
+    return await asyncio.to_thread(encode.run, view)
 
 
 def reason_of(text: str) -> str:

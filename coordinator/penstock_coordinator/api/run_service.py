@@ -26,7 +26,7 @@ from penstock_coordinator.api.fields import (
 )
 from penstock_coordinator.api.log_reader import MAX_TAIL_LINES
 from penstock_coordinator.api.paging import PageTokens, page_size
-from penstock_coordinator.api.run_control import RunControl
+from penstock_coordinator.api.run_control import RunControl, encoded
 from penstock_coordinator.api.run_keys import run_key_of
 from penstock_coordinator.core.plan.naming import quoted, suggestion
 from penstock_coordinator.core.run.events import WHOLE
@@ -76,7 +76,7 @@ class RunService(RunControl):
 
     async def Get(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
         view = await self._engine.run(run_id_of(request.run_id), event_of(request.at_event, "at_event"))
-        return pb.GetRunResponse(run=encode.run(view))
+        return pb.GetRunResponse(run=await encoded(view))
 
     async def List(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
         where = RunFilter(
@@ -162,7 +162,7 @@ class RunService(RunControl):
         step = _step_number(view.plan, request.step) if request.step else None
         item = await self._item(run_id, view.plan, request.item, request.step)
         explanation = await self._engine.explain(run_id, step, item)
-        return explained(encode.run(view), explanation)
+        return explained(await encoded(view), explanation)
 
     async def Diff(self, request: pb.DiffRunsRequest, context: Context) -> pb.DiffRunsResponse:
         first, second = run_id_of(request.run_id), run_id_of(request.other_run_id, "other_run_id")

@@ -3,6 +3,7 @@ run; once everything goes well, the run ends."""
 
 from __future__ import annotations
 
+import os
 from random import Random
 
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 from tests.unit.run.schedules import Schedule
 
 BLOCK = 500
+SCHEDULES = int(os.environ.get("PENSTOCK_SCHEDULES", "10000"))
 
 
-@pytest.mark.parametrize("block", range(5))
+@pytest.mark.parametrize("block", range(SCHEDULES // BLOCK))
 def test_seeded_schedules(block: int) -> None:
     for seed in range(block * BLOCK, (block + 1) * BLOCK):
         try:

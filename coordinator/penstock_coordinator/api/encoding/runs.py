@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.v1 import run_pb2
-from penstock_coordinator.api.encoding.values import instant, known_instant, span, wire_value
+from penstock_coordinator.api.encoding.values import fill, instant, known_instant, span
 from penstock_coordinator.api.fields import run_id_text
 from penstock_coordinator.core.plan.values import parse
 from penstock_coordinator.core.run.places import spelled_place
@@ -26,7 +26,7 @@ LISTED_TRACEBACK_CHARACTERS = 4 << 10
 def run(view: RunView) -> run_pb2.Run:
     message = _row(view.row)
     for name, value in parse(view.row.parameters).items():
-        message.parameters[name].CopyFrom(wire_value(value))
+        fill(message.parameters[name], value)
     message.step_counts.CopyFrom(counts(view.counts))
     message.last_event = view.row.last_seq
     message.generation = view.generation

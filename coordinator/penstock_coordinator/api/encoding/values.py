@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
+from google.protobuf.struct_pb2 import NULL_VALUE, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 if TYPE_CHECKING:
@@ -31,18 +31,31 @@ def span(microseconds: int) -> Duration:
 
 
 def wire_value(value: Json) -> Value:
+    message = Value()
+    fill(message, value)
+    return message
+
+
+def fill(message: Value, value: Json) -> None:
+    """Write a JSON value into an empty message. In place, because messages that are put into others are copied."""
     match value:
-        case None:
-            return Value(null_value=NULL_VALUE)
-        case bool():
-            return Value(bool_value=value)
-        case int() | float():
-            return Value(number_value=value)
         case str():
-            return Value(string_value=value)
+            message.string_value = value
+        case bool():
+            message.bool_value = value
+        case int() | float():
+            message.number_value = value
+        case None:
+            message.null_value = NULL_VALUE
         case list():
-            return Value(list_value=ListValue(values=[wire_value(each) for each in value]))
+            members = message.list_value.values
+            message.list_value.SetInParent()
+            for each in value:
+                fill(members.add(), each)
         case dict():
-            return Value(struct_value=Struct(fields={name: wire_value(each) for name, each in value.items()}))
+            fields = message.struct_value.fields
+            message.struct_value.SetInParent()
+            for name, each in value.items():
+                fill(fields[name], each)
         case _:
             raise TypeError(f"no JSON value: {type(value)}")
