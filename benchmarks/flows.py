@@ -97,7 +97,7 @@ def paced(value: int, run: int, position: int) -> int:
 @pipeline
 def paced_chain(run: int) -> Any:
     value: Any = 0
-    for position in range(60):
+    for position in range(120):
         value = paced.options(name=f"s{position}")(value, run, position)
     return value
 

@@ -37,6 +37,7 @@ LAYERS = (10, 100, 1_000)
 ITEMS = 50_000
 CHAIN = 10_000
 OTHERS = 100
+WARM_UP_SECONDS = 12.0
 UNDISTURBED_SECONDS = 6.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -137,7 +138,7 @@ async def cancel(client: Client, _coordinator: Coordinator, log: StepLog) -> Non
     many = await client.start(flows.unserved.name, {"items": list(range(ITEMS))})
     await _until_ready(many)
     await client.start_many(flows.paced_chain.name, [{"run": number} for number in range(OTHERS)])
-    await asyncio.sleep(UNDISTURBED_SECONDS)
+    await asyncio.sleep(WARM_UP_SECONDS)
     assert len(log.read()) > 5 * OTHERS
     undisturbed_from = time.time()
     await asyncio.sleep(UNDISTURBED_SECONDS)

@@ -1,0 +1,139 @@
+"""The mutants: what each of them breaks, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Mutant:
+    name: str
+    breaks: str
+    """The promise that does not hold any more."""
+    file: str
+    """Below core/."""
+    before: str
+    after: str
+
+    def apply(self, package: Path) -> None:
+        path = package / "core" / self.file
+        text = path.read_text()
+        assert text.count(self.before) == 1, f"{self.name}: {self.file} has {text.count(self.before)} such places"
+        path.write_text(text.replace(self.before, self.after))
+
+
+MUTANTS = (
+    Mutant(
+        "old tokens are heard",
+        "once: only the newest token speaks",
+        "run/state.py",
+        "return active if active is not None and token and active.token == token else None",
+        "return active if active is not None and token else None",
+    ),
+    Mutant(
+        "a lost lease costs a retry",
+        "losses are charged to the infrastructure, not to the step's retries",
+        "run/evolve/attempts.py",
+        "        active.losses += 1",
+        "        active.failures += 1",
+    ),
+    Mutant(
+        "one attempt too many",
+        "max_attempts counts executions",
+        "run/rules/attempts.py",
+        "active.failures >= retry.max_attempts",
+        "active.failures > retry.max_attempts",
+    ),
+    Mutant(
+        "a skip does not pass on",
+        "order: a skip passes on through all_success",
+        "run/tallies.py",
+        "TriggerRule.ALL_SUCCESS: lambda t: _UPSTREAM_FAILED if t.bad else _SKIPPED if t.skipped else _READY",
+        "TriggerRule.ALL_SUCCESS: lambda t: _UPSTREAM_FAILED if t.bad else _READY",
+    ),
+    Mutant(
+        "an allowed failure is a failure",
+        "an allowed failure counts as success for the run",
+        "run/evolve/steps.py",
+        "if run.first_failure is None and not run.plan.steps[step].allow_failure:",
+        "if run.first_failure is None:",
+    ),
+    Mutant(
+        "paused runs lease",
+        "nothing starts while a run is paused",
+        "run/state.py",
+        "if not ready or self.sweeping or self.paused is not None:",
+        "if not ready or self.sweeping:",
+    ),
+    Mutant(
+        "queued clocks run on in a pause",
+        "queued clocks stand still while a run is paused",
+        "run/evolve/control.py",
+        "due=timer.due + at - max(since, timer.since)",
+        "due=timer.due",
+    ),
+    Mutant(
+        "cancel spares what waits",
+        "a cancelled run starts nothing but cleanup steps",
+        "run/rules/control.py",
+        'rb"[\\x01\\x02\\x04]"',
+        'rb"[\\x01\\x02]"',
+    ),
+    Mutant(
+        "cleanup steps do not outlive a cancel",
+        "a polite cancel runs cleanup steps",
+        "run/state.py",
+        "return self.state == RunState.CANCELLING and (self.immediate or not self.plan.steps[step].cleanup)",
+        "return self.state == RunState.CANCELLING",
+    ),
+    Mutant(
+        "backoff without an end",
+        "a wait ends",
+        "run/evolve/attempts.py",
+        "    if event.until is not None:",
+        "    if event.until is None:",
+    ),
+    Mutant(
+        "max_parallel is forgotten",
+        "no more than max_parallel step runs hold a lease",
+        "run/state.py",
+        "return ready if not limit else min(ready, max(limit - self.running, 0))",
+        "return ready",
+    ),
+    Mutant(
+        "the run ends a step too early",
+        "a run is at rest when all of its steps are",
+        "run/decide.py",
+        "    if not run.open_steps:",
+        "    if run.open_steps <= 1:",
+    ),
+    Mutant(
+        "a stopped run forgets why",
+        "the first verdict of a stop stands",
+        "run/rules/endings.py",
+        "    if run.verdict is not None:",
+        "    if run.verdict is not None and run.first_failure is None:",
+    ),
+    Mutant(
+        "recovery forgets to stop",
+        "resume derives the stops of a cancel again",
+        "run/resume.py",
+        "        owed += stop_doomed(run)",
+        "        owed += []",
+    ),
+    Mutant(
+        "the overall clock starts anew",
+        "the overall timeout counts from the first READY",
+        "run/evolve/readying.py",
+        "        due = at + step.timeouts.overall",
+        "        due = at + 2 * step.timeouts.overall",
+    ),
+    Mutant(
+        "items do not wait for theirs",
+        "an item of a map over a map waits for the item that it goes along with",
+        "run/evolve/following.py",
+        "        _due(run, step.number, mapped, *found.span())",
+        "        _due(run, step.number, mapped, 0, found.span()[1])",
+    ),
+)
