@@ -89,8 +89,9 @@ class RunService(RunControl):
         rows = await self._runs.list_runs(where, size + 1, tokens.read(request.page_token))
         runs = await _listed(rows[:size])
         for run, row in zip(runs, rows, strict=False):
-            if not RunState(row.state).at_rest and (counts := await self._engine.live_counts(row.run_id)) is not None:
-                run.step_counts.CopyFrom(encode.counts(counts))
+            if not RunState(row.state).at_rest and (glance := await self._engine.live_glance(row.run_id)) is not None:
+                run.step_counts.CopyFrom(encode.counts(glance.counts))
+                run.held_by_key = glance.held_by_key
         return pb.ListRunsResponse(
             runs=runs,
             next_page_token=tokens.write(rows[size - 1].run_id) if len(rows) > size else "",

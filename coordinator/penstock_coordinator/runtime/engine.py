@@ -19,12 +19,11 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.events import Event
     from penstock_coordinator.core.run.places import Shaped
-    from penstock_coordinator.core.run.state import StepCounts
     from penstock_coordinator.ports import KeyTaken, Repeated, RequestRow, RunId
     from penstock_coordinator.runtime.differing import RunDifference
     from penstock_coordinator.runtime.explaining import RunExplanation
     from penstock_coordinator.runtime.supervisor import Supervisor
-    from penstock_coordinator.runtime.views import AgentView, AttemptView, RunRequest, RunView, StepRunView
+    from penstock_coordinator.runtime.views import AgentView, AttemptView, LiveGlance, RunRequest, RunView, StepRunView
 
 
 class Engine:
@@ -74,9 +73,9 @@ class Engine:
         """As it is, or as it was after that event. Raises `UnknownRun`, `EventNotYet`."""
         return await self._reader.run(run_id, at_event)
 
-    async def live_counts(self, run_id: RunId) -> StepCounts | None:
-        """Step runs by state of a run that is not at rest. None of one that is: its row has them."""
-        return await self._reader.live_counts(run_id)
+    async def live_glance(self, run_id: RunId) -> LiveGlance | None:
+        """What lists tell of a run that is not at rest. None of one that is: its row has all of it."""
+        return await self._reader.live_glance(run_id)
 
     async def step_runs(
         self,

@@ -22,6 +22,7 @@ from penstock_coordinator.runtime.projection import decode_attempt, decode_failu
 from penstock_coordinator.runtime.views import (
     AttemptView,
     FailureView,
+    LiveGlance,
     OutputTooLarge,
     RunView,
     StepRunView,
@@ -109,14 +110,15 @@ class Reader:
         plan = await self._supervisor.plans.get(row.version_digest)
         return RunView(row, plan, _packed(row).counts(), row.generation)
 
-    async def live_counts(self, run_id: RunId) -> StepCounts | None:
-        """Step runs by state of a run that is live here; None of others."""
+    async def live_glance(self, run_id: RunId) -> LiveGlance | None:
+        """Of a run that is live here; None of others."""
         actor = self._supervisor.actor(run_id)
         if actor is None:
             return None
-        counts = actor.run.counts()
+        held = actor.run.held
+        glance = LiveGlance(actor.run.counts(), "" if held is None else held.key)
         await barrier(actor)
-        return counts
+        return glance
 
     async def _past(self, row: RunRow, at_event: int) -> tuple[Run, int]:
         plan = await self._supervisor.plans.get(row.version_digest)

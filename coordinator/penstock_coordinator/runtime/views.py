@@ -54,6 +54,14 @@ class RunView:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveGlance:
+    """What lists tell of a live run beyond its row."""
+
+    counts: StepCounts
+    held_by_key: str
+
+
+@dataclass(frozen=True, slots=True)
 class StepRunView:
     """`item` -1: not mapped, or the mapped step as a whole (then `item_counts` is set once it is expanded)."""
 

@@ -139,6 +139,8 @@ async def test_a_held_run_says_what_it_waits_for(edge: Edge) -> None:
     first, second = await edge.start(limited), await edge.start(limited)
     assert (first.held_by_key, second.held_by_key) == ("", "pipeline:p")
     assert second.state == run_pb2.RUN_STATE_PENDING
+    listed = (await edge.runs.List(pb.ListRunsRequest(), timeout=PATIENCE)).runs
+    assert [run.held_by_key for run in listed] == ["pipeline:p", ""]
     await edge.runs.Cancel(pb.CancelRunRequest(run_id=first.id), timeout=PATIENCE)
     await edge.watch(first)
     agent = await edge.agent()
