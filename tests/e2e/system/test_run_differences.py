@@ -50,4 +50,4 @@ def test_the_difference_of_two_runs_is_told_by_field(system: DevSystem, tmp_path
 
     assert "parameters" not in system.penstock("diff", first, first).stdout
     unknown = system.penstock("diff", first, "00000000-0000-0000-0000-000000000000")
-    assert (unknown.returncode, "other_run_id" in unknown.stderr) == (2, True)
+    assert (unknown.returncode, "there is no such run" in unknown.stderr) == (2, True)
