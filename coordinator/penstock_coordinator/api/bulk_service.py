@@ -35,8 +35,6 @@ class BulkService(BulkServiceServicer):
 
     async def Create(self, request: pb.CreateBulkJobRequest, context: Context) -> pb.CreateBulkJobResponse:
         order = self._order(request.job)
-        if order.action != CANCEL:
-            raise invalid("job.action", "retries of many runs are not in this release")
         if request.dry_run:
             return pb.CreateBulkJobResponse(job=encode.counted(order, await self._jobs.count(order)))
         made = await self._jobs.create(order, request_key(CREATE, request))
@@ -52,6 +50,8 @@ class BulkService(BulkServiceServicer):
         cancels = job.action == CANCEL
         if cancels and job.newest_version:
             raise invalid("job.newest_version", "is for retries: leave it out of a cancel")
+        if job.newest_version:
+            raise invalid("job.newest_version", "runs go on with their own versions: leave it out")
         if not cancels and job.cancel_mode:
             raise invalid("job.cancel_mode", "is for cancels: leave it out of a retry")
         return Order(

@@ -1,4 +1,4 @@
-"""What people ask of a run that is under way: the methods of penstock.v1.RunService that change it."""
+"""What people ask of a run: the methods of penstock.v1.RunService that change it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 from penstock.v1 import run_pb2
 from penstock.v1 import run_service_pb2 as pb
+from penstock.v1.run_service_pb2_grpc import RunServiceServicer
 from penstock_coordinator.api.encoding import runs as encode
-from penstock_coordinator.api.errors import CallError, failed_precondition, invalid
-from penstock_coordinator.api.fields import run_id_of, text_of
+from penstock_coordinator.api.errors import CallError, failed_precondition, invalid, not_found, request_id_reused
+from penstock_coordinator.api.fields import name_of, place_in, run_id_of, text_of
 from penstock_coordinator.api.request_ids import request_key, same_answer
-from penstock_coordinator.api.unbuilt import UnbuiltRunMethods
+from penstock_coordinator.core.plan.naming import quoted, suggestion
+from penstock_coordinator.core.run.events import WHOLE
+from penstock_coordinator.core.run.rules.reopening import NotPossible
 from penstock_coordinator.core.run.states import RunState
-from penstock_coordinator.ports import RequestRow
+from penstock_coordinator.ports import Repeated, RequestRow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,8 +24,10 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from penstock_coordinator.api.guard import Context
-    from penstock_coordinator.ports import Clock, Repeated, RunId, RunIndex
+    from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.ports import Clock, RunId, RunIndex
     from penstock_coordinator.runtime.engine import Engine
+    from penstock_coordinator.runtime.reopening import Reopened
     from penstock_coordinator.runtime.views import RunView
 
 SERVICE = "RunService"
@@ -32,7 +37,7 @@ INLINE_PARAMETER_BYTES = 16 << 10
 """More than this is encoded in a thread."""
 
 
-class RunControl(UnbuiltRunMethods):
+class RunControl(RunServiceServicer):
     """Each answers when the decision is committed, and the same for the same request id."""
 
     def __init__(self, engine: Engine, runs: RunIndex, clock: Clock) -> None:
@@ -71,6 +76,28 @@ class RunControl(UnbuiltRunMethods):
         await self._ask("Resume", request, run_id, lambda row: self._engine.resume_run(run_id, by, row))
         return pb.ResumeRunResponse(run=await self._run(run_id))
 
+    async def Retry(self, request: pb.RetryRunRequest, context: Context) -> pb.RetryRunResponse:
+        run_id = run_id_of(request.run_id)
+        reason, by = reason_of(request.reason), requested_by_of(request.requested_by)
+        own = (await self._engine.run(run_id)).row.version_number
+        if request.newest_version or request.version_number not in (0, own):
+            field = "newest_version" if request.newest_version else "version_number"
+            raise invalid(field, f"a run goes on with its own version, {own}: start a new run of another version")
+        key = request_key(f"{SERVICE}.Retry", request)
+        done = await _reopened(self._engine.retry_run(run_id, by, reason, key))
+        return pb.RetryRunResponse(run=await self._run(run_id), kept_steps=done.kept, reset_steps=done.reset)
+
+    async def RerunStep(self, request: pb.RerunStepRequest, context: Context) -> pb.RerunStepResponse:
+        run_id = run_id_of(request.run_id)
+        reason, by = reason_of(request.reason), requested_by_of(request.requested_by)
+        plan = (await self._engine.run(run_id)).plan
+        step = step_number(plan, request.step)
+        place = place_in(request.item, request.step, plan)
+        item = await self._engine.item_at(run_id, step, place) if place else WHOLE
+        key = request_key(f"{SERVICE}.RerunStep", request)
+        done = await _reopened(self._engine.rerun_step(run_id, step, item, by, reason, key))
+        return pb.RerunStepResponse(run=await self._run(run_id), reset_steps=done.reset)
+
     async def _ask(
         self,
         method: str,
@@ -97,6 +124,25 @@ async def encoded(view: RunView) -> run_pb2.Run:
     if len(view.row.parameters) <= INLINE_PARAMETER_BYTES:
         return encode.run(view)
     return await asyncio.to_thread(encode.run, view)
+
+
+async def _reopened(asking: Awaitable[Reopened | Repeated]) -> Reopened:
+    try:
+        done = await asking
+    except NotPossible as refused:
+        raise failed_precondition("run_id", "NOT_POSSIBLE", str(refused)) from None
+    if isinstance(done, Repeated):
+        raise request_id_reused()
+    return done
+
+
+def step_number(plan: Plan, name: str) -> int:
+    """Raises NOT_FOUND."""
+    number = plan.numbers.get(name_of(name, "step", "a step"))
+    if number is None:
+        remedy = suggestion(name, plan.numbers)
+        raise not_found("step", "UNKNOWN_STEP", f"the run's pipeline has no step {quoted(name)}: {remedy}")
+    return number
 
 
 def reason_of(text: str) -> str:

@@ -13,7 +13,7 @@ from penstock_coordinator.api.encoding import runs as encode
 from penstock_coordinator.api.encoding.differences import run_difference
 from penstock_coordinator.api.encoding.events import EventEncoder
 from penstock_coordinator.api.encoding.explanations import explained
-from penstock_coordinator.api.errors import invalid, not_found
+from penstock_coordinator.api.errors import invalid
 from penstock_coordinator.api.fields import (
     count_of,
     event_of,
@@ -26,9 +26,8 @@ from penstock_coordinator.api.fields import (
 )
 from penstock_coordinator.api.log_reader import MAX_TAIL_LINES
 from penstock_coordinator.api.paging import PageTokens, page_size
-from penstock_coordinator.api.run_control import RunControl, encoded
+from penstock_coordinator.api.run_control import RunControl, encoded, step_number
 from penstock_coordinator.api.run_keys import run_key_of
-from penstock_coordinator.core.plan.naming import quoted, suggestion
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import LogFilter, RunFilter
@@ -103,7 +102,7 @@ class RunService(RunControl):
         view = await self._engine.run(run_id)
         if first > view.row.last_seq + 1:
             raise EventNotYet(view.row.last_seq)
-        encoder = EventEncoder(view.plan)
+        encoder = EventEncoder(view.plan, reopened=view.generation > 1)
         with self._engine.seats.taken(run_id):
             await self._catch_up(encoder, run_id, first)
             async with aclosing(self._watched(run_id, first)) as watched:
@@ -123,7 +122,7 @@ class RunService(RunControl):
                 for number, event in events:
                     if number < first:
                         encoder.skip(event)
-                if not (encoder.pending or encoder.nests) or events[-1][0] >= first - 1:
+                if not (encoder.pending or encoder.hangs_on_all) or events[-1][0] >= first - 1:
                     return
 
     # --- step runs
@@ -135,7 +134,7 @@ class RunService(RunControl):
         after = tokens.read(request.page_token)
         at_event = event_of(request.at_event, "at_event")
         plan = (await self._engine.run(run_id, at_event)).plan
-        step = _step_number(plan, request.step) if request.step else None
+        step = step_number(plan, request.step) if request.step else None
         views = await self._engine.step_runs(run_id, step, states, after, size + 1, at_event)
         page = _fitting(run_id, plan, views[:size])
         last = views[len(page) - 1] if len(page) < len(views) else None
@@ -147,7 +146,7 @@ class RunService(RunControl):
         run_id = run_id_of(request.run_id)
         at_event = event_of(request.at_event, "at_event")
         plan = (await self._engine.run(run_id, at_event)).plan
-        step = _step_number(plan, request.step)
+        step = step_number(plan, request.step)
         item = await self._item(run_id, plan, request.item, request.step, at_event)
         view, attempts = await self._engine.step_run(run_id, step, item, at_event)
         message = encode.step_run(run_id, plan, view)
@@ -160,7 +159,7 @@ class RunService(RunControl):
     async def Explain(self, request: pb.ExplainRunRequest, context: Context) -> pb.ExplainRunResponse:
         run_id = run_id_of(request.run_id)
         view = await self._engine.run(run_id)
-        step = _step_number(view.plan, request.step) if request.step else None
+        step = step_number(view.plan, request.step) if request.step else None
         item = await self._item(run_id, view.plan, request.item, request.step)
         explanation = await self._engine.explain(run_id, step, item)
         return explained(await encoded(view), explanation)
@@ -175,7 +174,7 @@ class RunService(RunControl):
             raise invalid("tail_lines", f"must be between 0 (for all) and {MAX_TAIL_LINES:,}")
         attempt = count_of(request.attempt, "attempt")
         plan = (await self._engine.run(run_id)).plan
-        step = _step_number(plan, request.step) if request.step else None
+        step = step_number(plan, request.step) if request.step else None
         item = await self._item(run_id, plan, request.item, request.step)
         where = LogFilter(step, None if item == WHOLE else item, attempt or None)
         tail = self._logs.tail(run_id, plan, where, request.tail_lines, follow=request.follow)
@@ -195,14 +194,6 @@ async def _listed(rows: list[RunRow]) -> list[run_pb2.Run]:
     if packed <= PACKED_INLINE_BYTES:
         return [encode.listed_run(row) for row in rows]
     return await asyncio.to_thread(lambda: [encode.listed_run(row) for row in rows])
-
-
-def _step_number(plan: Plan, name: str) -> int:
-    number = plan.numbers.get(name_of(name, "step", "a step"))
-    if number is None:
-        remedy = suggestion(name, plan.numbers)
-        raise not_found("step", "UNKNOWN_STEP", f"the run's pipeline has no step {quoted(name)}: {remedy}")
-    return number
 
 
 def _fitting(run_id: RunId, plan: Plan, views: list[StepRunView]) -> list[run_pb2.StepRun]:

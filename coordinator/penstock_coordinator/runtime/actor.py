@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING, NamedTuple
 from penstock_coordinator.core.dispatch.tiers import Applicant
 from penstock_coordinator.core.run.decide import decide
 from penstock_coordinator.core.run.events import (
+    WHOLE,
     Event,
     RunCancelling,
     RunEnded,
     RunPaused,
+    RunReopened,
     RunResumed,
     StepsLeased,
     encode,
 )
 from penstock_coordinator.core.run.ledger import Ledger
 from penstock_coordinator.core.run.messages import AttemptEnded, Message, SlotsOffered
+from penstock_coordinator.core.run.rules.reopening import NotPossible
 from penstock_coordinator.ports import (
     AppendOutcome,
     Committed,
@@ -198,6 +201,7 @@ class Actor:
         try:
             self._decide_all(drafts)
             self._place(drafts)
+            self._forget_outputs(drafts.ledger.events)
             self._keep_outputs(projection)
             self._supervisor.watch_deadline(self)
             return self._finish(drafts)
@@ -227,6 +231,9 @@ class Actor:
         if mail.answer is not None:
             drafts.answers.append(mail.answer)
         self._apply(message, mail.permit, drafts)
+        if drafts.ledger.refusal:
+            _refuse(mail, drafts)
+            return
         if type(message) is AttemptEnded:
             drafts.results.append(message)
         if mail.request is not None:
@@ -312,6 +319,14 @@ class Actor:
         for step, item, output in projection.outputs:
             self._supervisor.outputs.put((self.run_id, step, item), output)
 
+    def _forget_outputs(self, events: list[tuple[int, Event]]) -> None:
+        """The lists that were put together of the outputs of items are no more."""
+        for _, event in events:
+            if type(event) is RunReopened:
+                numbers = [number for first, stop in event.steps for number in range(first, stop)]
+                for number in (*numbers, *(number for number, _ in event.items)):
+                    self._supervisor.outputs.forget((self.run_id, number, WHOLE))
+
     def _finish(self, drafts: Drafts) -> Turn | None:
         ledger = drafts.ledger
         if not ledger.events:
@@ -365,7 +380,8 @@ class Actor:
         """What the run's row gains: with the first record the row itself, later only what changed."""
         run = self.run
         new_run, self.new_run = self.new_run, None
-        ended = next((event for _, event in events if type(event) is RunEnded), None)
+        # A record may hold the end of a generation and the beginning of the next one.
+        ended = next((event for _, event in events if type(event) is RunEnded), None) if run.at_rest else None
         summary = None if ended is None else run.pack()
         end_time = None if ended is None else ended.at
         if new_run is not None:
@@ -382,7 +398,9 @@ class Actor:
             )
         if not any(_changes_row(event, run) for _, event in events):
             return None, None
-        change = RunChange(int(run.state), run.reason, run.started_at, end_time, summary)
+        reopened = any(type(event) is RunReopened for _, event in events)
+        generation = run.generation if reopened else None
+        change = RunChange(int(run.state), run.reason, run.started_at, end_time, summary, generation=generation)
         return None, change
 
     # --- after the commit
@@ -397,6 +415,8 @@ class Actor:
         assert self.in_flight.popleft() is turn
         first = not self.committed_seq
         self.committed_seq = turn.record.last_seq
+        if any(type(event) is RunReopened for _, event in turn.events):
+            first = True
         if self.limited or self.gate is not None:
             self._settle_places(turn, first)
         for watcher in self.watchers:
@@ -457,7 +477,16 @@ class Actor:
         self.mail.clear()
 
 
-_ROW_EVENTS = frozenset({RunEnded, RunCancelling, RunPaused, RunResumed})
+_ROW_EVENTS = frozenset({RunEnded, RunCancelling, RunPaused, RunResumed, RunReopened})
+
+
+def _refuse(mail: Mail, drafts: Drafts) -> None:
+    """Nothing came of the message: who asked is told why."""
+    refusal, drafts.ledger.refusal = drafts.ledger.refusal, ""
+    if mail.answer is not None:
+        drafts.answers.remove(mail.answer)
+        if not mail.answer.done():
+            mail.answer.set_exception(NotPossible(refusal))
 
 
 def _changes_row(event: Event, run: Run) -> bool:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 import structlog
 
-from penstock_coordinator.core.run.messages import CancelRun
+from penstock_coordinator.core.run.messages import CancelRun, RetryRun
+from penstock_coordinator.core.run.rules.reopening import NotPossible
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import (
     BulkJobRow,
@@ -29,9 +30,10 @@ from penstock_coordinator.ports import (
     RunRow,
     Unavailable,
 )
-from penstock_coordinator.runtime.views import NotAccepted, Stopping, UnknownRun
+from penstock_coordinator.runtime.views import NotAccepted, Overloaded, Stopping, UnknownRun
 
 if TYPE_CHECKING:
+    from penstock_coordinator.runtime.reopening import Reopener
     from penstock_coordinator.runtime.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -99,11 +101,12 @@ _decode_progress = msgspec.msgpack.Decoder(Progress).decode
 
 
 class BulkJobs:
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Supervisor, reopener: Reopener) -> None:
         self._supervisor = supervisor
+        self._reopener = reopener
         self._store = supervisor.stores.bulk_jobs
         self._wake = asyncio.Event()
-        self._actions: dict[int, Action] = {CANCEL: self._cancel}
+        self._actions: dict[int, Action] = {CANCEL: self._cancel, RETRY: self._retry}
 
     # --- what is asked for
 
@@ -155,7 +158,7 @@ class BulkJobs:
             try:
                 while await self.run_once():
                     pass
-            except (Unavailable, Stopping, NotAccepted) as error:
+            except (Unavailable, Stopping, NotAccepted, Overloaded) as error:
                 log.warning("bulk_jobs_postponed", reason=str(error))
             self._wake.clear()
             try:
@@ -209,6 +212,14 @@ class BulkJobs:
             raise Refused(f"the run is {RunState(row.state).name}")
         message = CancelRun(self._supervisor.clock.now(), order.immediate, order.reason, order.requested_by)
         return await self._supervisor.ask(row.run_id, message, request)
+
+    async def _retry(self, order: Order, row: RunRow, request: RequestRow) -> Repeated | None:
+        message = RetryRun(self._supervisor.clock.now(), order.requested_by, order.reason)
+        try:
+            done = await self._reopener.reopen(row.run_id, message, request.key)
+        except NotPossible as refused:
+            raise Refused(str(refused)) from None
+        return done if isinstance(done, Repeated) else None
 
 
 def _bound(selection: Selection, now: int) -> RunId:

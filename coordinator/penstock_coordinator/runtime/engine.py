@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from penstock_coordinator.core.run.messages import CancelRun, PauseRun, ResumeRun
+from penstock_coordinator.core.run.messages import CancelRun, PauseRun, RerunStep, ResumeRun, RetryRun
 from penstock_coordinator.runtime.bulk import BulkJobs
 from penstock_coordinator.runtime.differing import difference
 from penstock_coordinator.runtime.explaining import explain_steps
 from penstock_coordinator.runtime.reading import Reader
+from penstock_coordinator.runtime.reopening import Reopener
 from penstock_coordinator.runtime.views import Stopping, UnknownRun
 from penstock_coordinator.runtime.watching import Seats, follow
 
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.events import Event
     from penstock_coordinator.core.run.places import Shaped
-    from penstock_coordinator.ports import KeyTaken, Repeated, RequestRow, RunId
+    from penstock_coordinator.ports import KeyTaken, Repeated, RequestKey, RequestRow, RunId
     from penstock_coordinator.runtime.differing import RunDifference
     from penstock_coordinator.runtime.explaining import RunExplanation
+    from penstock_coordinator.runtime.reopening import Reopened
     from penstock_coordinator.runtime.supervisor import Supervisor
     from penstock_coordinator.runtime.views import AgentView, AttemptView, LiveGlance, RunRequest, RunView, StepRunView
 
@@ -34,7 +36,8 @@ class Engine:
         self._reader = Reader(supervisor)
         self.seats = Seats(supervisor.timing.max_watchers, supervisor.timing.max_watchers_of_run)
         """To be taken by whoever follows a run for a caller."""
-        self.bulk = BulkJobs(supervisor)
+        self._reopener = Reopener(supervisor)
+        self.bulk = BulkJobs(supervisor, self._reopener)
         """Cancels and retries of many runs. Its `run` is for the owner of the engine to run."""
 
     async def start_runs(self, requests: Sequence[RunRequest]) -> list[RunId | Repeated | KeyTaken]:
@@ -60,6 +63,21 @@ class Engine:
     async def resume_run(self, run_id: RunId, requested_by: str, request: RequestRow | None) -> Repeated | None:
         """Returns when the decision is committed; nothing happens to a run that is not paused. Raises `UnknownRun`."""
         return await self._supervisor.ask(run_id, ResumeRun(self._supervisor.clock.now(), requested_by), request)
+
+    async def retry_run(
+        self, run_id: RunId, requested_by: str, reason: str, request: RequestKey | None
+    ) -> Reopened | Repeated:
+        """A new generation of a run at rest. Durable when it returns; Repeated if the request came with other content.
+        Raises `UnknownRun`, `NotPossible`, `Overloaded`."""
+        message = RetryRun(self._supervisor.clock.now(), requested_by, reason)
+        return await self._reopener.reopen(run_id, message, request)
+
+    async def rerun_step(
+        self, run_id: RunId, step: int, item: int, requested_by: str, reason: str, request: RequestKey | None
+    ) -> Reopened | Repeated:
+        """As `retry_run`, of a step or an item of it with everything that comes after it."""
+        message = RerunStep(self._supervisor.clock.now(), step, item, requested_by, reason)
+        return await self._reopener.reopen(run_id, message, request)
 
     async def at_rest(self, run_id: RunId) -> None:
         """Returns when the run is at rest, or this coordinator stops."""

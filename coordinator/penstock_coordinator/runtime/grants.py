@@ -115,7 +115,7 @@ class Granter:
             output = cached_item(self._supervisor.outputs, actor, followed, owner)
         if groups is None:
             return output
-        return self._lists.member((actor.run_id, step.number, owner), output, over.path, position)
+        return self._lists.member((actor.run_id, actor.run.generation, step.number, owner), output, over.path, position)
 
     def _build(
         self, actor: Actor, session: AgentSession, lease: Lease, read: dict[tuple[int, int], bytes]

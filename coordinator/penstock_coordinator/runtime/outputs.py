@@ -48,6 +48,11 @@ class OutputCache:
             _, dropped = self._entries.popitem(last=False)
             self.size -= len(dropped) + ENTRY_OVERHEAD
 
+    def forget(self, key: OutputKey) -> None:
+        dropped = self._entries.pop(key, None)
+        if dropped is not None:
+            self.size -= len(dropped) + ENTRY_OVERHEAD
+
 
 class NotCached(Exception):
     """The output of this step, or of this item of it, has to be read first."""
@@ -139,11 +144,12 @@ class ListCache:
 
     def __init__(self, capacity: int = 16 << 20) -> None:
         self._capacity = capacity
-        self._lists: OrderedDict[tuple[RunId, int, int], tuple[int, Json]] = OrderedDict()
+        self._lists: OrderedDict[tuple[RunId, int, int, int], tuple[int, Json]] = OrderedDict()
         self._size = 0
 
-    def member(self, key: tuple[RunId, int, int], output: bytes, path: Path, position: int) -> bytes:
-        """The JSON of a member. `key` names the nested step and the owner. Raises `InvalidJson` and `NoSuchPath`."""
+    def member(self, key: tuple[RunId, int, int, int], output: bytes, path: Path, position: int) -> bytes:
+        """The JSON of a member. `key` names the generation, the nested step and the owner. Raises `InvalidJson` and
+        `NoSuchPath`."""
         found = self._lists.get(key)
         if found is None:
             found = self._lists[key] = (len(output), follow(path, parse(output)))

@@ -37,8 +37,6 @@ _Ending: TypeAlias = StepCompleted | AttemptFailed | LeaseLost | StepFailed | St
 
 COMPLETED = 1
 """The outcome of an attempt that ended well: penstock.v1.AttemptOutcome."""
-GENERATION = 1
-"""Runs have one generation until they can be retried."""
 
 
 class FailureDetail(msgspec.Struct, array_like=True):
@@ -182,7 +180,7 @@ class Projection:
             StepRunRow(
                 step=event.step,
                 item=event.item,
-                generation=GENERATION,
+                generation=self._run.generation,
                 state=int(state),
                 attempts=detail.attempts,
                 output=output,

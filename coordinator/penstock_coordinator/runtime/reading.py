@@ -274,6 +274,7 @@ def _step_view(source: _Source, key: tuple[int, int]) -> StepRunView:
         wait_reason=detail.wait.reason.name.lower() if detail.wait else "",
         wait_until=detail.wait.until if detail.wait else None,
         item_counts=counts,
+        generation=0 if detail.state.at_rest and source.run.generation > 1 else source.run.generation,
     )
 
 
@@ -290,4 +291,5 @@ def _merge(source: _Source, view: StepRunView, row: StepRunRow | None) -> StepRu
         start_time=row.start_time,
         end_time=row.end_time,
         agent=row.agent,
+        generation=row.generation,
     )

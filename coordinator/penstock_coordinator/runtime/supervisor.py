@@ -36,6 +36,7 @@ from penstock_coordinator.core.run.messages import (
     StartRun,
 )
 from penstock_coordinator.core.run.resume import resume
+from penstock_coordinator.core.run.rules.reopening import NotPossible
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import (
@@ -142,12 +143,12 @@ class Supervisor:
 
         Raises `Stopping`, and `Overloaded` if there is no room for all of them: then none is accepted.
         """
-        self._check_open(len(requests))
+        self.check_open(len(requests))
         started = [self._start(request) for request in requests]
         outcomes = await asyncio.gather(*(answer for _, answer in started), return_exceptions=True)
         return [_started(run_id, outcome) for (run_id, _), outcome in zip(started, outcomes, strict=True)]
 
-    def _check_open(self, more: int) -> None:
+    def check_open(self, more: int) -> None:
         if self.stopping:
             raise Stopping
         if len(self._actors) + more > self.timing.max_live_runs:
@@ -191,7 +192,7 @@ class Supervisor:
 
         Raises `UnknownRun`, `Stopping`, `NotAccepted`.
         """
-        actor = await self._live_actor(run_id)
+        actor = await self.live_actor(run_id)
         if actor is None:
             if await self.stores.runs.get(run_id) is None:
                 raise UnknownRun
@@ -199,8 +200,8 @@ class Supervisor:
         answer: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
         actor.post_control(Mail(message, answer=answer, request=request))
         (outcome,) = await asyncio.gather(answer, return_exceptions=True)
-        accepted = _accepted(run_id, outcome)
-        return accepted if isinstance(accepted, Repeated) else None
+        taken = accepted(run_id, outcome)
+        return taken if isinstance(taken, Repeated) else None
 
     async def at_rest(self, run_id: RunId) -> None:
         """Returns when the run is at rest, or its coordinator stops."""
@@ -208,7 +209,7 @@ class Supervisor:
         if run_id in self._actors:
             await self._ends.setdefault(run_id, asyncio.Event()).wait()
 
-    async def _live_actor(self, run_id: RunId) -> Actor | None:
+    async def live_actor(self, run_id: RunId) -> Actor | None:
         if self.stopping:
             raise Stopping
         await self._rebuilt(run_id)
@@ -283,7 +284,12 @@ class Supervisor:
             )
 
     def _close(self, actor: Actor) -> None:
-        """The run is at rest: nobody needs its actor any more."""
+        """The run is at rest: nobody needs its actor any more. If it is: a new generation may have begun since."""
+        if actor.run.at_rest:
+            self.give_up(actor)
+
+    def give_up(self, actor: Actor) -> None:
+        """The run is at rest, or nothing will be decided about it."""
         self._actors.pop(actor.run_id, None)
         self._deadlines.forget(actor)
         self.limits.ended(actor.run_id)
@@ -382,7 +388,7 @@ class Supervisor:
         else:
             return
         if not run.seq or run.at_rest:
-            self.limits.ended(old.run_id)
+            self.give_up(old)
             return
         actor = self.add(old.run_id, old.plan, run, old.parameters_json, old.trace_context, old.share)
         actor.watchers = old.watchers
@@ -440,16 +446,18 @@ class Supervisor:
 
 
 def _started(run_id: RunId, outcome: AppendOutcome | BaseException) -> RunId | Repeated | KeyTaken:
-    return outcome if isinstance(outcome, KeyTaken) else _accepted(run_id, outcome)
+    return outcome if isinstance(outcome, KeyTaken) else accepted(run_id, outcome)
 
 
-def _accepted(run_id: RunId, outcome: AppendOutcome | BaseException) -> RunId | Repeated:
+def accepted(run_id: RunId, outcome: AppendOutcome | BaseException) -> RunId | Repeated:
     if isinstance(outcome, Committed):
         return run_id
     if isinstance(outcome, Repeated):
         return outcome
     if isinstance(outcome, asyncio.CancelledError):
         raise Stopping
+    if isinstance(outcome, NotPossible):
+        raise outcome
     raise NotAccepted(str(outcome))
 
 

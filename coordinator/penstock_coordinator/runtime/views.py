@@ -80,6 +80,8 @@ class StepRunView:
     wait_reason: str = ""
     wait_until: int | None = None
     item_counts: StepCounts | None = None
+    generation: int = 0
+    """In which it came to its state; 0: that is not known, as of what came to rest without an attempt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,8 +119,6 @@ async def follow(actor: Actor | None, journal: Journal, run_id: RunId, from_seq:
         async for events in read_events(journal, run_id, from_seq):
             last = events[-1][0]
             yield events
-            if type(events[-1][1]) is RunEnded:
-                return
         if actor is None:
             return
         async for events in _live(watcher, last):

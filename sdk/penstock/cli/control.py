@@ -1,4 +1,4 @@
-"""`pause` and `resume`: hold a run, and let it go on."""
+"""`pause`, `resume`, `retry` and `rerun`: hold a run, let it go on, let parts of it run again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from penstock.cli.run_ids import find_run
 from penstock.cli.session import Session, command_options, emit_json, message_dict, run_async
 
 if TYPE_CHECKING:
-    from penstock.v1 import run_pb2
+    from penstock.v1 import run_pb2, run_service_pb2
 
 
 @click.command()
@@ -38,6 +38,52 @@ def resume(session: Session, run_id: str) -> None:
             _show(session, await client.resume(await find_run(client, run_id)))
 
     run_async(main)
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--reason", default="", help="Kept with the run.")
+@command_options
+def retry(session: Session, run_id: str, reason: str) -> None:
+    """Let what failed or was cancelled run again, with all that it kept from running. What is COMPLETED stays."""
+
+    async def main() -> None:
+        async with session.client() as client:
+            done = await client.retry(await find_run(client, run_id), reason=reason)
+            _show_again(session, done, f"{_steps(done.reset_steps)} run again, {done.kept_steps} stay COMPLETED")
+
+    run_async(main)
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("step", metavar="STEP")
+@click.option("--reason", default="", help="Kept with the run.")
+@command_options
+def rerun(session: Session, run_id: str, step: str, reason: str) -> None:
+    """Let one step, or one item (STEP[3]), run again with everything that comes after it."""
+    from penstock.cli.looking import split_step
+
+    async def main() -> None:
+        async with session.client() as client:
+            name, place = split_step(step)
+            done = await client.rerun(await find_run(client, run_id), name, place, reason=reason)
+            _show_again(session, done, f"{_steps(done.reset_steps)} run again")
+
+    run_async(main)
+
+
+def _show_again(
+    session: Session, done: run_service_pb2.RetryRunResponse | run_service_pb2.RerunStepResponse, what: str
+) -> None:
+    if session.as_json:
+        emit_json(message_dict(done))
+    session.say(f"run {done.run.id}, generation {done.run.generation}: {what}")
+    session.say(f"Watch it: penstock watch {done.run.id}")
+
+
+def _steps(count: int) -> str:
+    return "1 step" if count == 1 else f"{count} steps"
 
 
 def _show(session: Session, run: run_pb2.Run) -> None:

@@ -28,6 +28,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "diff": ("penstock.cli.diffing", "diff", "Show what is different between two runs or versions."),
     "pause": ("penstock.cli.control", "pause", "Start nothing more of a run for now."),
     "resume": ("penstock.cli.control", "resume", "Let a paused run go on."),
+    "retry": ("penstock.cli.control", "retry", "Let what failed run again."),
+    "rerun": ("penstock.cli.control", "rerun", "Let a step run again with all that comes after it."),
     "cancel": ("penstock.cli.pipelines", "cancel", "Cancel a run."),
     "bulk": ("penstock.cli.bulk", "bulk", "Cancel or retry many runs."),
     "delete": ("penstock.cli.pipelines", "delete", "Delete a pipeline."),

@@ -42,6 +42,13 @@ class StepProgress:
             self.counts[state] += 1
             self.items[(*outer, item)] = state
 
+    def start_again(self) -> None:
+        """A new generation: nothing of the step has begun."""
+        self.item_count = self.start_time = None
+        self.failure = ""
+        self.items.clear()
+        self.counts.clear()
+
     def expand(self, count: int) -> None:
         self.item_count = count
         self.items.clear()
@@ -111,6 +118,8 @@ class RunProgress:
 
     def _apply_whole(self, step: StepProgress, change: run_service_pb2.StepChange, state: str) -> None:
         step.state = state
+        if state == "PENDING":
+            step.start_again()
         step.attempt = change.attempt or step.attempt
         step.agent = change.agent_id or step.agent
         if change.HasField("failure"):

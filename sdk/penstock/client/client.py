@@ -384,6 +384,43 @@ class Client:
         response: run_service_pb2.ResumeRunResponse = await self._call(self._runs().Resume, request)
         return response.run
 
+    async def retry(
+        self, run_id: str, *, reason: str = "", requested_by: str | None = None, request_id: str | None = None
+    ) -> run_service_pb2.RetryRunResponse:
+        """A new generation of a run at rest: what failed or was cancelled, and what that kept from running, runs again;
+        what is COMPLETED stays. Raises `FailedPreconditionError` if the run is not at rest, or nothing is to run."""
+        request = run_service_pb2.RetryRunRequest(
+            run_id=run_id,
+            reason=reason,
+            requested_by=caller_name() if requested_by is None else requested_by,
+            request_id=request_id or new_request_id(),
+        )
+        response: run_service_pb2.RetryRunResponse = await self._call(self._runs().Retry, request)
+        return response
+
+    async def rerun(
+        self,
+        run_id: str,
+        step: str,
+        item: Place = None,
+        *,
+        reason: str = "",
+        requested_by: str | None = None,
+        request_id: str | None = None,
+    ) -> run_service_pb2.RerunStepResponse:
+        """A new generation in which a step, or one item of it, runs again with everything that comes after it. Raises
+        `FailedPreconditionError` if some of that is under way."""
+        request = run_service_pb2.RerunStepRequest(
+            run_id=run_id,
+            step=step,
+            item=place_numbers(item),
+            reason=reason,
+            requested_by=caller_name() if requested_by is None else requested_by,
+            request_id=request_id or new_request_id(),
+        )
+        response: run_service_pb2.RerunStepResponse = await self._call(self._runs().RerunStep, request)
+        return response
+
     # Step runs
 
     async def list_step_runs(

@@ -49,5 +49,13 @@ class RunHandle:
     async def resume(self) -> run_pb2.Run:
         return await self._client.resume(self.id)
 
+    async def retry(self, *, reason: str = "") -> run_pb2.Run:
+        """What did not come to a good end runs again. See `Client.retry`."""
+        return (await self._client.retry(self.id, reason=reason)).run
+
+    async def rerun(self, step: str, item: Place = None, *, reason: str = "") -> run_pb2.Run:
+        """A step runs again with everything that comes after it. See `Client.rerun`."""
+        return (await self._client.rerun(self.id, step, item, reason=reason)).run
+
     async def cancel(self, *, now: bool = False, reason: str = "") -> run_pb2.Run:
         return await self._client.cancel(self.id, now=now, reason=reason)

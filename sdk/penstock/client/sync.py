@@ -173,6 +173,8 @@ class SyncClient:
     cancel = _blocking(Client.cancel)
     pause = _blocking(Client.pause)
     resume = _blocking(Client.resume)
+    retry = _blocking(Client.retry)
+    rerun = _blocking(Client.rerun)
     list_step_runs = _iterating(Client.list_step_runs)
     get_step_run = _blocking(Client.get_step_run)
     explain = _blocking(Client.explain)
@@ -278,6 +280,14 @@ class SyncRunHandle:
 
     def resume(self) -> run_pb2.Run:
         return self._client.resume(self.id)
+
+    def retry(self, *, reason: str = "") -> run_pb2.Run:
+        """What did not come to a good end runs again. See `Client.retry`."""
+        return self._client.retry(self.id, reason=reason).run
+
+    def rerun(self, step: str, item: Place = None, *, reason: str = "") -> run_pb2.Run:
+        """A step runs again with everything that comes after it. See `Client.rerun`."""
+        return self._client.rerun(self.id, step, item, reason=reason).run
 
     def cancel(self, *, now: bool = False, reason: str = "") -> run_pb2.Run:
         return self._client.cancel(self.id, now=now, reason=reason)

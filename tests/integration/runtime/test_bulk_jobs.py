@@ -9,7 +9,7 @@ from tests.integration.runtime.test_runs import spec
 
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import BulkState, RunFilter
-from penstock_coordinator.runtime.bulk import CANCEL, PAGE, BulkJob, BulkJobs, Order, Selection
+from penstock_coordinator.runtime.bulk import CANCEL, PAGE, RETRY, BulkJob, BulkJobs, Order, Selection
 
 if TYPE_CHECKING:
     from tests.integration.runtime.conftest import Coordinator, World
@@ -41,13 +41,13 @@ async def states(coordinator: Coordinator, runs: list[RunId]) -> set[RunState]:
 async def test_a_job_goes_on_where_the_one_before_was_killed(world: World) -> None:
     first = await world.coordinator()
     runs = await start_many(first, RUNS)
-    jobs = BulkJobs(first.supervisor)
+    jobs = first.engine.bulk
     job = await made(jobs)
     assert await jobs.run_once()
     await first.kill()
 
     second = await world.coordinator()
-    jobs = BulkJobs(second.supervisor)
+    jobs = second.engine.bulk
     while await jobs.run_once():
         pass
     done = await jobs.get(job.row.job_id)
@@ -60,7 +60,7 @@ async def test_a_page_that_is_done_twice_counts_once_in_each_run(world: World) -
     """As after a crash between the cancels and the keeping of the place."""
     coordinator = await world.coordinator()
     runs = await start_many(coordinator, 3)
-    jobs = BulkJobs(coordinator.supervisor)
+    jobs = coordinator.engine.bulk
     job = await made(jobs)
     rows = await coordinator.supervisor.stores.runs.list_runs(RunFilter(), 10)
     assert [await jobs._do(job, row) for row in rows] == [True] * 3
@@ -72,7 +72,7 @@ async def test_a_page_that_is_done_twice_counts_once_in_each_run(world: World) -
 async def test_only_runs_from_before_the_job_are_touched(world: World) -> None:
     coordinator = await world.coordinator()
     old = await start_many(coordinator, 2)
-    jobs = BulkJobs(coordinator.supervisor)
+    jobs = coordinator.engine.bulk
     job = await made(jobs)
     new = await start_many(coordinator, 2)
     while await jobs.run_once():
@@ -87,7 +87,7 @@ async def test_only_runs_from_before_the_job_are_touched(world: World) -> None:
 async def test_a_stopped_job_does_no_more(world: World) -> None:
     coordinator = await world.coordinator()
     runs = await start_many(coordinator, PAGE + 1)
-    jobs = BulkJobs(coordinator.supervisor)
+    jobs = coordinator.engine.bulk
     job = await made(jobs)
     assert await jobs.count(job.order) == PAGE + 1
     await jobs.run_once()
@@ -96,3 +96,20 @@ async def test_a_stopped_job_does_no_more(world: World) -> None:
     assert (stopped.row.state, stopped.progress.done) == (BulkState.STOPPED, PAGE)
     assert not await jobs.run_once()
     assert await states(coordinator, runs) == {RunState.CANCELLED, RunState.PENDING}
+
+
+async def test_a_retry_that_is_done_twice_opens_one_generation(world: World) -> None:
+    """As after a crash between the retries and the keeping of the place."""
+    coordinator = await world.coordinator()
+    runs = await start_many(coordinator, 3)
+    jobs = coordinator.engine.bulk
+    await made(jobs)
+    while await jobs.run_once():
+        pass
+    job = await jobs.create(Order(RETRY, Selection(), reason="again", requested_by="ann"), None)
+    assert isinstance(job, BulkJob)
+    rows = await coordinator.supervisor.stores.runs.list_runs(RunFilter(), 10)
+    assert [await jobs._do(job, row) for row in rows] == [True] * 3
+    assert [await jobs._do(job, row) for row in rows] == [True] * 3
+    assert {(await coordinator.engine.run(run_id)).generation for run_id in runs} == {2}
+    assert await states(coordinator, runs) == {RunState.PENDING}

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.scripts.run.situation import StagedSituation
 from tests.unit.run.driver import Driver
@@ -43,7 +43,9 @@ from penstock_coordinator.core.run.messages import (
     LeaseGone,
     Message,
     PauseRun,
+    RerunStep,
     ResumeRun,
+    RetryRun,
     SlotsOffered,
     StartRun,
 )
@@ -98,16 +100,17 @@ class Script:
         else:
             ledger = self._driver.send(self._message(verb, rest))
         self._print([event for _, event in ledger.events], ledger.commands)
+        if ledger.refusal:
+            self._out.append(f"  refused: {ledger.refusal}")
 
     def _start(self, rest: list[str]) -> Message:
         """`start [PARAMETERS] [held=KEY:LIMIT] [refused=WHY]`"""
         words = [word for word in rest if "=" not in word]
         options = dict(word.split("=", 1) for word in rest if "=" in word)
-        key, _, limit = options.get("held", "").rpartition(":")
         return StartRun(
             self._driver.now,
             (words[0] if words else "{}").encode(),
-            held=(key, int(limit)) if key else None,
+            held=_held(options),
             refused=options.get("refused", ""),
         )
 
@@ -188,6 +191,15 @@ class Script:
     def _unpause(self, words: list[str], options: dict[str, str]) -> Message:
         return ResumeRun(self._driver.now, words[0])
 
+    def _retry(self, words: list[str], options: dict[str, str]) -> Message:
+        """`retry [WHO] [WHY] [held=KEY:LIMIT]`"""
+        return RetryRun(self._driver.now, *_who_and_why(words), held=_held(options))
+
+    def _rerun(self, words: list[str], options: dict[str, str]) -> Message:
+        """`rerun STEP [WHO] [WHY]`"""
+        step, item = self._named(words[0])
+        return RerunStep(self._driver.now, step, item, *_who_and_why(words[1:]), held=_held(options))
+
     def _tick(self, words: list[str], options: dict[str, str]) -> Message:
         self._driver.now = _span(words[0])
         return ClockTick(self._driver.now, _span(options.get("open", "0")))
@@ -235,6 +247,16 @@ class Script:
             return run.display_name(value, getattr(thing, "item", WHOLE))
         if name == "ranges":
             return " ".join(_spell_range(run, thing, *found) for found in value)
+        if name == "steps":
+            return " ".join(_spell_range(run, None, *found) for found in value)
+        if name == "items":
+            return " ".join(
+                run.display_name(step) + _spell_range(run, _Mapped(step), *found)
+                for step, ranges in value
+                for found in ranges
+            )
+        if name == "attempts" and isinstance(value, tuple):
+            return "used=" + ",".join(f"{run.plan.steps[step].name}{_at(item)}#{count}" for step, item, count in value)
         if name == "leases":
             return " ".join(f"{run.display_name(step, item)}#{attempt}" for step, item, attempt in value)
         if name in ("until", "deadline"):
@@ -242,7 +264,24 @@ class Script:
         return _spell_value(name, value)
 
 
+def _held(options: dict[str, str]) -> tuple[str, int] | None:
+    key, _, limit = options.get("held", "").rpartition(":")
+    return (key, int(limit)) if key else None
+
+
+def _who_and_why(words: list[str]) -> tuple[str, str]:
+    return words[0] if words else "", " ".join(words[1:])
+
+
 _HIDDEN = {"at", "item", "version_digest", "semantics", "result_id", "session"}
+
+
+class _Mapped(NamedTuple):
+    step: int
+
+
+def _at(item: int) -> str:
+    return "" if item == WHOLE else f"[{item}]"
 
 
 def _spell_range(run: Run, thing: Any, first: int, stop: int) -> str:

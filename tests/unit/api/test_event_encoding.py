@@ -126,6 +126,18 @@ TABLE: list[tuple[e.Event, dict[str, Any]]] = [
         e.RunPaused(AT, "ann", "dinner"),
         {"runState": "RUN_STATE_PAUSED", "runReason": "dinner", "requestedBy": "ann"},
     ),
+    (
+        e.RunReopened(AT, 2, e.Reopening.RETRY, "", None, ((0, 1),), ((3, ((0, 1),)),), (), (), "ann", "again"),
+        {
+            "generation": 2,
+            "requestedBy": "ann",
+            "steps": [
+                {"step": "a", "state": "STEP_RUN_STATE_PENDING"},
+                {"step": "m", "state": "STEP_RUN_STATE_RUNNING"},
+                {"step": "m", "item": ["0"], "itemCount": "1", "state": "STEP_RUN_STATE_PENDING"},
+            ],
+        },
+    ),
     (e.RunResumed(AT, "bob"), {"runState": "RUN_STATE_PENDING", "requestedBy": "bob"}),
     (
         e.RunHeld(AT, "pipeline:p", 3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
 
@@ -28,6 +29,8 @@ class Life:
     first_ready_at: int = 0
     until: int = 0
     displaced: bool = False
+    former: int = 0
+    """Attempts of former generations."""
 
     @property
     def displaced_for_good(self) -> bool:
@@ -49,15 +52,22 @@ class Auditor:
     held: bool = False
     paused_at: int | None = None
     deadline: int | None = None
+    generation: int = 1
+
+    former: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Attempts of items that are gone, should they come again."""
 
     def life(self, step: int, item: int) -> Life:
-        return self.lives.setdefault((step, item), Life())
+        if (step, item) not in self.lives:
+            count = self.former.pop((step, item), 0)
+            self.lives[step, item] = Life(number=count, former=count)
+        return self.lives[step, item]
 
     def doomed(self, step: int) -> bool:
         return self.cancelling is not None and (self.cancelling.now or not self.plan.steps[step].cleanup)
 
     def read(self, seq: int, event: Event) -> None:
-        assert self.ended is None, "something happened after the end"
+        assert self.ended is None or isinstance(event, e.RunReopened), "something happened after the end"
         self._read(event, seq)
 
     def check_clocks(self, now: int) -> None:
@@ -87,7 +97,8 @@ class Auditor:
 
     @_read.register
     def _(self, event: e.RunHeld, seq: int) -> None:
-        assert seq == 2
+        assert self.started is not None
+        assert not self.holders
         assert self.deadline is None
         self.held = True
 
@@ -95,7 +106,7 @@ class Auditor:
     def _(self, event: e.RunAdmitted, seq: int) -> None:
         assert self.held
         assert self.cancelling is None
-        assert not self.lives
+        assert self.generation > 1 or not self.lives
         assert event.deadline == (None if self.plan.timeout is None else event.at + self.plan.timeout)
         self.held, self.deadline = False, event.deadline
 
@@ -195,7 +206,7 @@ class Auditor:
         life = self.life(step, item)
         if state is not S.CANCELLED:
             self._check_along(step, item)
-        assert not life.number
+        assert life.number == life.former
         assert life.state is S.PENDING or (life.state is S.READY and state is S.CANCELLED)
         assert (state is S.CANCELLED) == self.doomed(step)
         life.state = state
@@ -332,6 +343,35 @@ class Auditor:
         self.cancelling = event
 
     @_read.register
+    def _(self, event: e.RunReopened, seq: int) -> None:
+        assert event.generation == self.generation + 1
+        assert self.ended is not None or event.kind is e.Reopening.RERUN
+        counts = {(step, item): count for step, item, count in event.attempts}
+        keys = {(step, item) for step, ranges in event.items for item in _each(ranges)}
+        wholes = set(_each(event.steps))
+        keys |= {key for key in self.lives if key[0] in wholes}
+        assert not keys & self.holders
+        for key in sorted(keys):
+            life = self.lives.pop(key, Life())
+            assert life.state.at_rest or life.state is S.PENDING
+            assert event.kind is e.Reopening.RERUN or life.state is not S.COMPLETED or self._may_go(key[0], event)
+            assert counts.get(key, 0) == life.number, key
+            if key[0] not in wholes or key[1] == WHOLE:
+                self.lives[key] = Life(number=life.number, former=life.number)
+            elif life.number:
+                self.former[key] = life.number
+        for number in wholes:
+            self.counts.pop(number, None)
+            self.groups.pop(number, None)
+        self.generation, self.held = event.generation, False
+        if self.ended is not None:
+            self.ended, self.cancelling, self.deadline, self.paused_at = None, None, event.deadline, None
+
+    def _may_go(self, step: int, event: e.RunReopened) -> bool:
+        """What is COMPLETED stays, but for cleanup steps, and items of a map that gets a new list."""
+        return self.plan.steps[step].cleanup or self.plan.steps[step].map is not None
+
+    @_read.register
     def _(self, event: e.RunEnded, seq: int) -> None:
         assert not self.holders
         bad = {step for (step, _), life in self.lives.items() if life.state is S.FAILED or life.displaced_for_good}
@@ -340,5 +380,10 @@ class Auditor:
         if self.cancelling is not None:
             assert event.state is self.cancelling.verdict
         else:
-            assert event.state is (RunState.FAILED if failed else RunState.COMPLETED)
+            left = any(life.state is S.CANCELLED for life in self.lives.values())
+            assert event.state is (RunState.FAILED if failed else RunState.CANCELLED if left else RunState.COMPLETED)
         self.ended = event
+
+
+def _each(ranges: tuple[e.Range, ...]) -> Iterator[int]:
+    return (number for first, stop in ranges for number in range(first, stop))

@@ -8,11 +8,11 @@ from penstock_coordinator.core.plan.model import Plan
 from penstock_coordinator.core.run.commands import AcknowledgeResult, Command, ContinueRun, GrantLeases
 from penstock_coordinator.core.run.deadlines import next_deadline
 from penstock_coordinator.core.run.decide import decide
-from penstock_coordinator.core.run.events import Event, decode, encode
+from penstock_coordinator.core.run.events import Event, RunReopened, decode, encode
 from penstock_coordinator.core.run.evolve import evolve
 from penstock_coordinator.core.run.invariants import check_invariants, fingerprint
 from penstock_coordinator.core.run.ledger import TURN_LIMIT, Ledger
-from penstock_coordinator.core.run.messages import CancelRun, Continue, Message, StartRun
+from penstock_coordinator.core.run.messages import CancelRun, Continue, Message, RerunStep, RetryRun, StartRun
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState
 from penstock_coordinator.core.run.summary import Summary, unpack
@@ -43,7 +43,7 @@ class Driver:
         decide(self.run, message, ledger)
         assert [number for number, _ in ledger.events] == list(range(seq + 1, self.run.seq + 1))
         assert (ledger.first_seq, ledger.last_seq) == (seq + 1, self.run.seq)
-        assert isinstance(message, CancelRun) or verdict in (None, self.run.verdict)
+        assert isinstance(message, CancelRun | RetryRun | RerunStep) or verdict in (None, self.run.verdict)
         self._commit(ledger)
         self._check(ledger)
         return ledger
@@ -73,7 +73,9 @@ class Driver:
         check_invariants(self.run)
         assert fingerprint(self.run) == fingerprint(self.folded)
         assert next_deadline(self.run) == next_deadline(self.folded)
-        self._check_rest()
+        if not any(isinstance(event, RunReopened) for _, event in ledger.events):
+            self._check_rest()
+        self._before = unpack(self.run.pack())
         for command in ledger.commands:
             self._check_command(command)
         assert not self.run.unfinished or self.continues
@@ -81,13 +83,12 @@ class Driver:
             assert self.continues
 
     def _check_rest(self) -> None:
-        """Nothing leaves rest."""
+        """Nothing leaves rest, but by a new generation."""
         after = unpack(self.run.pack())
         for number in range(len(self.run.plan.steps)):
             _stays(self._before.state_of(number), after.state_of(number))
             for item, state in enumerate(self._before.items_of(number) or b""):
                 _stays(StepState(state), after.state_of(number, item))
-        self._before = after
 
     def _check_command(self, command: Command) -> None:
         if isinstance(command, GrantLeases):

@@ -3,6 +3,7 @@ is due next, which tokens are old."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from random import Random
 
 from tests.unit.run.driver import Driver
@@ -12,7 +13,7 @@ from penstock_coordinator.core.plan.conditions import Condition
 from penstock_coordinator.core.plan.model import MapSource, Plan, Retry, StepMap, Timeouts, TriggerRule
 from penstock_coordinator.core.run.commands import AcknowledgeResult, AckStatus
 from penstock_coordinator.core.run.deadlines import next_deadline
-from penstock_coordinator.core.run.events import AttemptFailed, Charge, Failure, Outcome
+from penstock_coordinator.core.run.events import WHOLE, AttemptFailed, Charge, Failure, Outcome
 from penstock_coordinator.core.run.messages import (
     AdmitRun,
     AttemptEnded,
@@ -24,7 +25,9 @@ from penstock_coordinator.core.run.messages import (
     InputsUnresolved,
     LeaseGone,
     PauseRun,
+    RerunStep,
     ResumeRun,
+    RetryRun,
     SlotsOffered,
     StartRun,
 )
@@ -115,10 +118,18 @@ class Schedule:
         stimuli = [
             self.offer, self.offer, self.offer, self.complete, self.complete, self.complete, self.fail, self.lose,
             self.fail, self.lose, self.go_on, self.go_on, self.ring, self.pass_time, self.old_result, self.unresolved,
-            self.displace, self.pause, self.unpause,
+            self.displace, self.pause, self.unpause, self.rerun, self.reopen,
         ]  # fmt: skip
         if self.random.random() < 0.3:
             stimuli.append(self.cancel)
+        self.live(stimuli)
+        while self.random.random() < 0.4 and self.reopen():
+            self.live(stimuli)
+        self.old_result()
+        self.cancel()
+
+    def live(self, stimuli: Sequence[Callable[[], object]]) -> None:
+        """One generation: first anything, then everything goes well."""
         for _ in range(self.random.randint(0, 90)):
             if self.run.at_rest:
                 break
@@ -126,8 +137,30 @@ class Schedule:
         self.heal()
         assert self.run.at_rest
         self.check_verdict()
-        self.old_result()
-        self.cancel()
+
+    def reopen(self) -> bool:
+        """A retry, or a rerun of anything. Whether there is a new generation."""
+        before = self.run.generation
+        held = ("k", 2) if self.random.random() < 0.2 and self.run.at_rest else None
+        ledger = self.driver.send(RetryRun(self.driver.now, "ann", held=held))
+        assert bool(ledger.refusal) != (self.run.generation > before)
+        if ledger.refusal and self.run.at_rest:
+            self.rerun()
+        if self.run.held is not None:
+            assert not self.run.demanded_lines()
+            self.driver.send(AdmitRun(self.driver.now))
+        return self.run.generation > before
+
+    def rerun(self) -> None:
+        """Of any step or item, also while the run is under way."""
+        number = self.random.randrange(len(self.run.plan.steps))
+        items = self.run.items_of(number)
+        item = self.random.randrange(len(items)) if items and self.random.random() < 0.6 else WHOLE
+        before = self.run.generation
+        state = self.run.state_of(number, item)
+        ledger = self.driver.send(RerunStep(self.driver.now, number, item, "bob"))
+        assert bool(ledger.refusal) != (self.run.generation > before)
+        assert ledger.refusal or state.at_rest
 
     def start(self) -> None:
         """Most runs begin at once; some are held for a while, some are refused."""
@@ -278,9 +311,11 @@ class Schedule:
     def check_verdict(self) -> None:
         if self.run.verdict is not None:
             assert self.run.state is self.run.verdict
-        elif self.run.first_failure is not None:
+        elif self.run.first_failure is not None or self.run.earlier_failure is not None:
             assert self.run.state is RunState.FAILED
             assert self.run.reason.startswith("step ")
+        elif self.run.left_cancelled:
+            assert self.run.state is RunState.CANCELLED
         else:
             assert self.run.state is RunState.COMPLETED
             assert not self.run.reason

@@ -27,16 +27,18 @@ _Ended = e.AttemptFailed | e.LeaseLost
 
 class EventEncoder:
     """Encodes the events of one run in their order. It must see them all from the first lease on, or from the first
-    event: `skip` those that nobody asked for. If the plan `nests`, it must see them all."""
+    event: `skip` those that nobody asked for. If it `hangs_on_all`, it must see them all."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, reopened: bool = False) -> None:
+        """`reopened`: the run has had more than one generation."""
         self._plan = plan
+        self._at_rest = False
         self._pending = True
         """The run has not had its first lease, nor been cancelled before it."""
         self._failures: dict[tuple[int, int], e.Failure] = {}
         """Of attempts that ended in this turn."""
-        self.nests = nests(plan)
-        """Whether places hang on what was before."""
+        self.hangs_on_all = nests(plan) or reopened
+        """Whether places, or states, hang on all that was before."""
         self._groups: dict[int, Groups] = {}
         self._counts: dict[int, int] = {}
 
@@ -59,6 +61,17 @@ class EventEncoder:
     def _begin(self, event: e.Event) -> None:
         if isinstance(event, e.StepsLeased | e.RunCancelling | e.RunEnded):
             self._pending = False
+        if isinstance(event, e.RunEnded):
+            self._at_rest = True
+        elif isinstance(event, e.RunReopened):
+            self._pending, self._at_rest = self._pending or self._at_rest, False
+            self._forget_groups(event)
+
+    def _forget_groups(self, event: e.RunReopened) -> None:
+        for first, stop in event.steps:
+            for step in range(first, stop):
+                self._groups.pop(step, None)
+                self._counts.pop(step, None)
 
     def encode(self, number: int, event: e.Event) -> WireEvent:
         state, reason = self._run_change(event)
@@ -71,6 +84,7 @@ class EventEncoder:
             run_state=run_pb2.RunState.ValueType(state),
             run_reason=reason,
             steps=self._step_changes(event),
+            generation=getattr(event, "generation", 0),
             requested_by=getattr(event, "requested_by", ""),
         )
         self._begin(event)
@@ -89,6 +103,8 @@ class EventEncoder:
                 return RunState.PENDING, ""
             case e.StepsLeased() if self._pending:
                 return RunState.RUNNING, ""
+            case e.RunReopened() if self._at_rest:
+                return RunState.PENDING, event.reason
             case e.RunPaused():
                 return RunState.PAUSED, event.reason
             case e.RunResumed():
@@ -114,6 +130,8 @@ class EventEncoder:
                 | e.RunAdmitted()
             ):
                 return ()
+            case e.RunReopened():
+                return self._reopened(event)
             case e.StepsReadied():
                 return self._steps(event.ranges, StepState.READY)
             case e.StepsSettled():
@@ -172,6 +190,12 @@ class EventEncoder:
                 change.item_count = until - at
                 yield change
                 at = until
+
+    def _reopened(self, event: e.RunReopened) -> Iterator[StepChange]:
+        yield from self._steps(event.steps, StepState.PENDING)
+        for step, ranges in event.items:
+            yield self._change(step, e.WHOLE, StepState.RUNNING)
+            yield from self._items(step, ranges, StepState.PENDING)
 
     def _expanded(self, event: e.MapExpanded) -> Iterator[StepChange]:
         whole = self._change(event.step, e.WHOLE, StepState.RUNNING)

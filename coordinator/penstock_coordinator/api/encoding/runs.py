@@ -57,7 +57,7 @@ def _row(row: RunRow) -> run_pb2.Run:
         create_time=instant(row.create_time),
         start_time=known_instant(row.start_time),
         end_time=known_instant(row.end_time),
-        generation=1,
+        generation=row.generation,
         priority=row.origin.priority,
         weight=row.origin.weight,
         run_key=row.origin.run_key,
@@ -87,6 +87,7 @@ def step_run(run_id: RunId, plan: Plan, view: StepRunView, *, listed: bool = Fal
         item_counts=None if view.item_counts is None else counts(view.item_counts),
         wait_reason=view.wait_reason,
         wait_until=known_instant(view.wait_until),
+        generation=view.generation,
     )
 
 

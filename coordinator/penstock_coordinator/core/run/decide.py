@@ -19,7 +19,9 @@ from penstock_coordinator.core.run.messages import (
     LeaseGone,
     Message,
     PauseRun,
+    RerunStep,
     ResumeRun,
+    RetryRun,
     SlotsOffered,
     StartRun,
 )
@@ -34,6 +36,7 @@ from penstock_coordinator.core.run.rules import (
     leasing,
     maps,
     pausing,
+    reopening,
     starting,
     waits,
 )
@@ -69,6 +72,8 @@ def decide(run: Run, message: Message, ledger: Ledger) -> None:
             pausing.pause(run, message, ledger)
         case ResumeRun():
             pausing.resume(run, message, ledger)
+        case RetryRun() | RerunStep():
+            reopening.reopen(run, message, ledger)
         case ClockTick():
             _tick(run, message, ledger)
         case AdmitRun():

@@ -259,6 +259,35 @@ class RunResumed(msgspec.Struct, frozen=True, array_like=True, tag=23):
     requested_by: str
 
 
+class Reopening(enum.IntEnum):
+    """Why a new generation was opened."""
+
+    RETRY = 1
+    RERUN = 2
+
+
+class RunReopened(msgspec.Struct, frozen=True, array_like=True, tag=24):
+    """A new generation: some step runs are PENDING again, the others stay as they are."""
+
+    at: int
+    generation: int
+    kind: Reopening
+    version_digest: str
+    """Of the version that the run goes on with."""
+    deadline: int | None
+    """Of the run's own timeout; None also if RunHeld follows."""
+    steps: tuple[Range, ...]
+    """Reset as wholes: mapped ones lose their items."""
+    items: tuple[tuple[int, tuple[Range, ...]], ...]
+    """Reset items of maps that stay expanded, by step."""
+    attempts: tuple[tuple[int, int, int], ...]
+    """(step, item, count): so many numbers of attempts were used already by what is reset; where missing, none."""
+    kept: tuple[tuple[int, int, tuple[bytes, ...]], ...]
+    """(step, item, parts): what the run keeps from now on of outputs that stay, where that is more than before."""
+    requested_by: str
+    reason: str
+
+
 class RunHeld(msgspec.Struct, frozen=True, array_like=True, tag=25):
     """The run waits for a place under a limit on runs: it is PENDING, and nothing of it starts."""
 
@@ -314,6 +343,7 @@ Event: TypeAlias = (
     | ItemsAdded
     | RunPaused
     | RunResumed
+    | RunReopened
     | RunHeld
     | RunAdmitted
     | StepDisplaced

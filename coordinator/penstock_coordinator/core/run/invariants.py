@@ -201,10 +201,11 @@ def _seen(run: Run, number: int) -> list[int]:
 
 
 def _check_order(run: Run) -> None:
-    """Nothing was decided before its rule could be; since what the rule rests on is at rest, it still says the same."""
+    """Nothing was decided before its rule could be; since what the rule rests on is at rest, it still says the same.
+    But for what was decided in a former generation."""
     for step in run.plan.steps:
         state = run.state_of(step.number)
-        if state in (StepState.PENDING, StepState.CANCELLED):
+        if state in (StepState.PENDING, StepState.CANCELLED) or (run.stayed and run.stayed[step.number]):
             continue
         assert _decidable(run, step), f"{step.name} did not wait for its upstream"
         if state is not StepState.SKIPPED and (step.number not in run.maps or step.followed is None):

@@ -24,7 +24,7 @@ class Ledger:
     who want to keep what the event ends.
     """
 
-    __slots__ = ("_note", "commands", "events", "first_seq", "limit", "room", "run")
+    __slots__ = ("_note", "commands", "events", "first_seq", "limit", "refusal", "room", "run")
 
     def __init__(self, run: Run, note: Callable[[int, Event], None] | None = None, limit: int = TURN_LIMIT) -> None:
         self.run = run
@@ -37,6 +37,9 @@ class Ledger:
         """Duties after commit, in order."""
         self.room = limit
         """How many of them are left to this turn. Rules that change many at once keep to it."""
+
+        self.refusal = ""
+        """Why nothing came of what a person asked for, if they are to be told. The caller takes it."""
 
     @property
     def last_seq(self) -> int:

@@ -158,7 +158,33 @@ class Continue:
     now: int
 
 
-ControlMessage: TypeAlias = CancelRun | PauseRun | ResumeRun
+@dataclass(frozen=True, slots=True)
+class RetryRun:
+    """A run at rest opens a new generation: what did not come to a good end runs again."""
+
+    now: int
+    requested_by: str = ""
+    reason: str = ""
+    held: tuple[str, int] | None = None
+    """As in StartRun."""
+
+
+@dataclass(frozen=True, slots=True)
+class RerunStep:
+    """A step at rest, or one item of it, runs again with everything that comes after it."""
+
+    now: int
+    step: int
+    item: int
+    requested_by: str = ""
+    reason: str = ""
+    held: tuple[str, int] | None = None
+    """As in StartRun; not of a run that is under way."""
+
+
+ReopenMessage: TypeAlias = RetryRun | RerunStep
+"""What opens a new generation."""
+ControlMessage: TypeAlias = CancelRun | PauseRun | ResumeRun | ReopenMessage
 """What people ask of a run."""
 
 Message: TypeAlias = (
@@ -170,6 +196,8 @@ Message: TypeAlias = (
     | CancelRun
     | PauseRun
     | ResumeRun
+    | RetryRun
+    | RerunStep
     | ClockTick
     | Continue
     | AdmitRun

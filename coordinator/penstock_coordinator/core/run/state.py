@@ -29,6 +29,7 @@ HEARD_RESULTS = 256
 """How many of the newest results are remembered by token, to tell a repetition from a stale one."""
 
 _APART = frozenset({WaitReason.BACKOFF})
+_USUALLY_ONE = frozenset({StepState.COMPLETED, StepState.FAILED})
 _PENDING, _READY, _RUNNING, _WAITING = StepState.PENDING, StepState.READY, StepState.RUNNING, StepState.WAITING
 
 
@@ -150,7 +151,14 @@ class Run:
         self.admitted_at: int | None = None
         """The run began to hold its places under limits on runs."""
         self.first_failure: tuple[int, int, Failure] | None = None
-        """(step, item, failure) of the first failure that is not allowed."""
+        """(step, item, failure) of the first failure of this generation that is not allowed."""
+        self.earlier_failure: tuple[int, int, Failure] | None = None
+        """Of a former generation, whose step run stayed as it was."""
+        self.stayed = b""
+        """Per step: whether it stayed at rest when the generation began. Empty in the first one."""
+        self.spent: dict[tuple[int, int], int] = {}
+        """Per step run that is not under way, if another: numbers of attempts used. Otherwise it is 1 of one that is
+        COMPLETED or FAILED, and 0."""
 
         steps = plan.steps
         self.states = bytearray((_PENDING,)) * len(steps)
@@ -304,6 +312,24 @@ class Run:
     @property
     def at_rest(self) -> bool:
         return self.state >= RunState.COMPLETED
+
+    def attempts_used(self, step: int, item: int) -> int:
+        """How many numbers of attempts a step run has used, in all generations."""
+        active = self.active_step(step, item)
+        if active is not None:
+            return active.attempts
+        found = self.spent.get((step, item))
+        if found is not None:
+            return found
+        if item == WHOLE and self.plan.steps[step].map is not None:
+            return 0
+        return int(self.state_of(step, item) in _USUALLY_ONE)
+
+    @property
+    def left_cancelled(self) -> bool:
+        """Whether step runs are CANCELLED that a former generation has left."""
+        plain, cleanup = self.tallies
+        return bool(self.stayed) and plain[StepState.CANCELLED] + cleanup[StepState.CANCELLED] > 0
 
     def doomed(self, step: int) -> bool:
         """Whether the step is to come to rest CANCELLED, if it does not complete before."""

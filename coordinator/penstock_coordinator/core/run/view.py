@@ -53,5 +53,5 @@ def describe(run: Run, step: int, item: int = WHOLE) -> StepRunDetail:
         )
     if item != WHOLE and state is StepState.READY:
         ready_at = run.maps[step].first_ready_at(item)
-        return StepRunDetail(state, first_ready_at=ready_at, ready_at=ready_at)
-    return StepRunDetail(state)
+        return StepRunDetail(state, run.spent.get((step, item), 0), first_ready_at=ready_at, ready_at=ready_at)
+    return StepRunDetail(state, run.spent.get((step, item), 0))

@@ -11,7 +11,7 @@ from typing import Any
 
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import Event
-from penstock_coordinator.core.run.evolve import admission, attempts, control, maps, runs, steps
+from penstock_coordinator.core.run.evolve import admission, attempts, control, maps, reopening, runs, steps
 from penstock_coordinator.core.run.state import Run
 
 
@@ -43,6 +43,7 @@ _TABLE: dict[type, Callable[[Run, int, Any], None]] = {
     e.RunEnded: runs.run_ended,
     e.RunPaused: control.run_paused,
     e.RunResumed: control.run_resumed,
+    e.RunReopened: reopening.run_reopened,
     e.RunHeld: admission.run_held,
     e.RunAdmitted: admission.run_admitted,
     e.StepDisplaced: admission.step_displaced,

@@ -6,8 +6,8 @@ from heapq import heappush
 
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import WHOLE, Failure
-from penstock_coordinator.core.run.evolve.counters import active_of
-from penstock_coordinator.core.run.state import ActiveStep, Held, Run
+from penstock_coordinator.core.run.evolve.counters import active_of, begin
+from penstock_coordinator.core.run.state import Held, Run
 from penstock_coordinator.core.run.timers import Timer, TimerKind
 
 
@@ -30,6 +30,6 @@ def step_displaced(run: Run, _seq: int, event: e.StepDisplaced) -> None:
     else:
         mapped = run.maps[event.step]
         active = mapped.active.setdefault(
-            event.item, ActiveStep(event.step, event.item, mapped.first_ready_at(event.item))
+            event.item, begin(run, event.step, event.item, mapped.first_ready_at(event.item))
         )
     active.displaced = failure

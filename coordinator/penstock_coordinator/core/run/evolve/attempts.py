@@ -6,7 +6,7 @@ from heapq import heappush
 
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import WHOLE
-from penstock_coordinator.core.run.evolve.counters import active_of, move
+from penstock_coordinator.core.run.evolve.counters import active_of, begin, move
 from penstock_coordinator.core.run.state import ActiveStep, Run, Wait
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.timers import Timer, TimerKind
@@ -42,7 +42,7 @@ def _active_item(run: Run, step: int, item: int) -> ActiveStep:
     mapped = run.maps[step]
     active = mapped.active.get(item)
     if active is None:
-        active = mapped.active[item] = ActiveStep(step, item, mapped.first_ready_at(item))
+        active = mapped.active[item] = begin(run, step, item, mapped.first_ready_at(item))
     return active
 
 

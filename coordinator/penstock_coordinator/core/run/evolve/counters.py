@@ -10,10 +10,31 @@ from penstock_coordinator.core.run.state import ActiveStep, Run
 from penstock_coordinator.core.run.states import StepState
 
 _READY, _RUNNING, _WAITING = StepState.READY, StepState.RUNNING, StepState.WAITING
+_COMPLETED, _FAILED = StepState.COMPLETED, StepState.FAILED
 
 
 def active_of(run: Run, step: int, item: int) -> ActiveStep:
     return run.active[step] if item == WHOLE else run.maps[step].active[item]
+
+
+def begin(run: Run, step: int, item: int, ready_at: int) -> ActiveStep:
+    """A step run gets under way. Numbers of attempts go on where a former generation left them."""
+    active = ActiveStep(step, item, ready_at)
+    if run.spent:
+        active.attempts = run.spent.get((step, item), 0)
+    return active
+
+
+def note_spent(run: Run, step: int, item: int, state: StepState, active: ActiveStep | None) -> None:
+    """A step run comes to rest: how many numbers of attempts it has used is kept where it is not the usual count."""
+    usual = state is _COMPLETED or state is _FAILED
+    if active is None:
+        if usual:
+            run.spent.setdefault((step, item), 0)
+    elif active.attempts != usual:
+        run.spent[step, item] = active.attempts
+    elif run.spent:
+        run.spent.pop((step, item), None)
 
 
 def move(run: Run, step: Step, item: int, after: StepState) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstock_coordinator.core.plan.model import Step
 from penstock_coordinator.core.run.events import WHOLE
-from penstock_coordinator.core.run.evolve.counters import move, note_opened
+from penstock_coordinator.core.run.evolve.counters import move, note_opened, note_spent
 from penstock_coordinator.core.run.evolve.following import feed, note_finished
 from penstock_coordinator.core.run.mapped import MapState
 from penstock_coordinator.core.run.state import Run
@@ -18,11 +18,11 @@ def rest(run: Run, number: int, item: int, state: StepState) -> None:
     step = run.plan.steps[number]
     move(run, step, item, state)
     if item == WHOLE:
-        run.active.pop(number, None)
+        note_spent(run, number, item, state, run.active.pop(number, None))
         settle(run, step, state)
     else:
         mapped = run.maps[number]
-        mapped.active.pop(item, None)
+        note_spent(run, number, item, state, mapped.active.pop(item, None))
         items_rested(run, step, mapped, state, item, item + 1)
         note_opened(run, number, mapped)
 

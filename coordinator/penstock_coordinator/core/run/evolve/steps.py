@@ -6,11 +6,11 @@ from heapq import heappush
 
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import WHOLE
-from penstock_coordinator.core.run.evolve.counters import active_of, move
+from penstock_coordinator.core.run.evolve.counters import active_of, begin, move
 from penstock_coordinator.core.run.evolve.readying import enqueue, queue_items, start_queued_clock
 from penstock_coordinator.core.run.evolve.resting import rest
 from penstock_coordinator.core.run.ready import UNMAPPED
-from penstock_coordinator.core.run.state import ActiveStep, Run
+from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState
 from penstock_coordinator.core.run.timers import Timer, TimerKind
 
@@ -24,7 +24,7 @@ def steps_readied(run: Run, _seq: int, event: e.StepsReadied) -> None:
         for number in range(first, stop):
             step = steps[number]
             run.frontier.pop(number, None)
-            run.active[number] = ActiveStep(number, WHOLE, at)
+            run.active[number] = begin(run, number, WHOLE, at)
             move(run, step, WHOLE, _READY)
             enqueue(run, step, run.states, UNMAPPED, number, number + 1)
             if step.timeouts.overall is not None:

@@ -15,16 +15,19 @@ def end(run: Run, now: int, ledger: Ledger) -> None:
     """All steps are at rest, and so is the run."""
     if run.verdict is not None:
         ledger.emit(RunEnded(now, run.verdict, run.reason))
-    elif run.first_failure is not None:
+    elif run.first_failure is not None or run.earlier_failure is not None:
         ledger.emit(RunEnded(now, RunState.FAILED, failure_reason(run)))
+    elif run.left_cancelled:
+        ledger.emit(RunEnded(now, RunState.CANCELLED, "steps that were cancelled before did not run again"))
     else:
         ledger.emit(RunEnded(now, RunState.COMPLETED, ""))
 
 
 def failure_reason(run: Run) -> str:
     """Names the first failure that is not allowed."""
-    assert run.first_failure is not None
-    step, item, failure = run.first_failure
+    found = run.first_failure or run.earlier_failure
+    assert found is not None
+    step, item, failure = found
     text = f'step "{run.display_name(step, item)}" failed: {_kind(failure)}'
     if failure.message:
         text += f": {failure.message}"

@@ -1,0 +1,254 @@
+"""A new generation of a run: which step runs run again, and which stay as they are.
+
+A retry resets what ended badly and what that kept from running; what is COMPLETED stays. A rerun resets a step, or one
+item, and everything that comes after it, however it ended. Cleanup steps run again at the end of both.
+
+Of a map that can stay expanded single items are reset: nothing but the items that it goes along with may be reset
+before it. Any other map is reset as a whole and gets a new list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from penstock_coordinator.core.plan.model import Plan, Step
+from penstock_coordinator.core.run.events import WHOLE, Reopening, RunHeld, RunReopened
+from penstock_coordinator.core.run.ledger import Ledger
+from penstock_coordinator.core.run.mapped import WITH_ITEMS
+from penstock_coordinator.core.run.messages import ReopenMessage, RetryRun
+from penstock_coordinator.core.run.ranges import packed
+from penstock_coordinator.core.run.state import Run
+from penstock_coordinator.core.run.states import RunState, StepState
+
+_AGAIN = frozenset({StepState.FAILED, StepState.CANCELLED, StepState.UPSTREAM_FAILED})
+_PENDING = StepState.PENDING
+_QUIET_GROUPS = WITH_ITEMS | {StepState.SKIPPED}
+
+
+class NotPossible(Exception):
+    """It cannot be done to the run as it is; the text says why, and the remedy."""
+
+
+@dataclass(slots=True)
+class Reset:
+    """What is to run again."""
+
+    steps: set[int] = field(default_factory=set)
+    """As wholes."""
+    items: dict[int, Sequence[int]] = field(default_factory=dict)
+    """Single items of maps that stay expanded, ascending."""
+
+    def touches(self, step: int) -> bool:
+        return step in self.steps or step in self.items
+
+    @property
+    def count(self) -> int:
+        """A mapped step counts as one."""
+        return len(self.steps) + len(self.items)
+
+
+def reopen(run: Run, message: ReopenMessage, ledger: Ledger) -> None:
+    try:
+        reset = reset_for(run, message)
+    except NotPossible as refused:
+        ledger.refusal = str(refused)
+        return
+    ledger.emit(
+        RunReopened(
+            at=message.now,
+            generation=run.generation + 1,
+            kind=Reopening.RETRY if isinstance(message, RetryRun) else Reopening.RERUN,
+            version_digest=run.plan.digest,
+            deadline=_deadline(run, message),
+            steps=packed(sorted(reset.steps)),
+            items=tuple((step, packed(items)) for step, items in sorted(reset.items.items())),
+            attempts=tuple(_attempts(run, reset)),
+            kept=(),
+            requested_by=message.requested_by,
+            reason=message.reason,
+        )
+    )
+    if message.held is not None:
+        ledger.emit(RunHeld(message.now, *message.held))
+
+
+def _deadline(run: Run, message: ReopenMessage) -> int | None:
+    if not run.at_rest:
+        return run.deadline
+    timeout = run.plan.timeout
+    return None if timeout is None or message.held is not None else message.now + timeout
+
+
+def _attempts(run: Run, reset: Reset) -> Iterator[tuple[int, int, int]]:
+    former: dict[int, set[int]] = {}
+    for step, item in run.spent:
+        former.setdefault(step, set()).add(item)
+    for number in sorted(reset.steps):
+        yield from _used(run, number, [WHOLE])
+        mapped = run.maps.get(number)
+        there = set() if mapped is None else set(range(mapped.count))
+        for item in sorted(former.get(number, set()) - there - {WHOLE}):
+            yield number, item, run.spent[number, item]
+        yield from _used(run, number, sorted(there))
+    for number, items in sorted(reset.items.items()):
+        yield from _used(run, number, items)
+
+
+def _used(run: Run, number: int, items: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    for item in items:
+        count = run.attempts_used(number, item)
+        if count:
+            yield number, item, count
+
+
+def reset_for(run: Run, message: ReopenMessage) -> Reset:
+    """What the message would reset now. Raises `NotPossible`."""
+    if isinstance(message, RetryRun):
+        return _retry(run)
+    return _rerun(run, message.step, message.item)
+
+
+def _in_order(plan: Plan) -> Iterator[Step]:
+    """Every step after its upstream."""
+    missing = [len(step.upstream) for step in plan.steps]
+    found = [step for step in plan.steps if not step.upstream]
+    for step in found:
+        yield step
+        for number in step.downstream:
+            missing[number] -= 1
+            if not missing[number]:
+                found.append(plan.steps[number])
+
+
+# --- retry
+
+
+def _retry(run: Run) -> Reset:
+    if not run.at_rest:
+        raise NotPossible(f"the run is {run.state.name}: only a run at rest can be retried; wait, or cancel it first")
+    reset = Reset()
+    for step in _in_order(run.plan):
+        if not step.cleanup:
+            _retry_step(run, step, reset)
+    if not reset.count:
+        raise NotPossible(
+            f"the run is {run.state.name} and nothing in it failed or was cancelled: rerun a step instead"
+        )
+    _reset_cleanup(run, reset)
+    return reset
+
+
+def _reset_cleanup(run: Run, reset: Reset) -> None:
+    for step in run.plan.steps:
+        if step.cleanup:
+            reset.items.pop(step.number, None)
+            reset.steps.add(step.number)
+
+
+def _retry_step(run: Run, step: Step, reset: Reset) -> None:
+    number, state = step.number, run.states[step.number]
+    expanded = number in run.maps
+    if expanded and _lost_its_list(run, step, reset):
+        reset.steps.add(number)
+    elif state in _AGAIN or (state == StepState.SKIPPED and any(reset.touches(each) for each in step.upstream)):
+        items = _items_again(run, step, reset) if expanded else []
+        if items:
+            reset.items[number] = items
+        else:
+            reset.steps.add(number)
+
+
+def _lost_its_list(run: Run, step: Step, reset: Reset) -> bool:
+    """Its items were those of items, or of lists, that are made anew."""
+    if step.followed is None:
+        return False
+    return step.followed in reset.steps or (run.maps[step.number].groups is not None and reset.touches(step.followed))
+
+
+def _items_again(run: Run, step: Step, reset: Reset) -> list[int]:
+    """The items to be reset if the map can stay expanded; none if it cannot."""
+    if not _stays_expanded(run, step, reset):
+        return []
+    along = set(() if step.followed is None else reset.items.get(step.followed, ()))
+    return [
+        item
+        for item, state in enumerate(run.maps[step.number].states)
+        if state in _AGAIN or (state == StepState.SKIPPED and item in along)
+    ]
+
+
+def _stays_expanded(run: Run, step: Step, reset: Reset) -> bool:
+    # One that names the step elsewhere too waits for the whole of it.
+    follows = step.followed is not None and step.number in run.plan.steps[step.followed].followers
+    others = [number for number in step.upstream if number != step.followed or not follows]
+    if any(reset.touches(number) or not run.state_of(number).at_rest for number in others):
+        return False
+    mapped = run.maps[step.number]
+    if mapped.groups is not None:
+        whole = all(state in _QUIET_GROUPS for state in mapped.groups.states)
+        return whole and step.followed is not None and not reset.touches(step.followed)
+    return step.followed is None or run.maps[step.followed].count == mapped.count
+
+
+# --- rerun
+
+
+def _rerun(run: Run, number: int, item: int) -> Reset:
+    _check_target(run, number, item)
+    target, reset = run.plan.steps[number], Reset()
+    if item == WHOLE:
+        reset.steps.add(number)
+    else:
+        if not _stays_expanded(run, target, reset):
+            raise NotPossible(
+                f'no single item of "{target.name}" can run again, because what it is mapped over is incomplete or is'
+                " being made anew: rerun the whole step"
+            )
+        reset.items[number] = (item,)
+    for step in _in_order(run.plan):
+        if step.number != number and any(reset.touches(each) for each in step.upstream):
+            _rerun_after(run, step, reset)
+    if not target.cleanup:
+        _reset_cleanup(run, reset)
+    _check_quiet(run, reset)
+    reset.steps = {step for step in reset.steps if run.states[step] != _PENDING}
+    return reset
+
+
+def _check_target(run: Run, number: int, item: int) -> None:
+    name, state = run.display_name(number, item), run.state_of(number, item)
+    if run.state is RunState.CANCELLING:
+        raise NotPossible("the run is CANCELLING: wait until it is at rest")
+    if run.failing_fast:
+        raise NotPossible("the run is about to be stopped by its first failure: wait until it is at rest")
+    if state is _PENDING:
+        raise NotPossible(f'"{name}" is PENDING: it has not run yet, and runs by itself')
+    if not state.at_rest:
+        raise NotPossible(f'"{name}" is {state.name}: wait until it is at rest, or cancel the run')
+
+
+def _rerun_after(run: Run, step: Step, reset: Reset) -> None:
+    """Item by item, if it goes along with a map of which single items run again; else the whole."""
+    followed = step.followed
+    if (
+        followed is not None
+        and followed in reset.items
+        and step.number in run.maps
+        and run.maps[step.number].groups is None
+        and _stays_expanded(run, step, reset)
+    ):
+        reset.items[step.number] = reset.items[followed]
+    else:
+        reset.steps.add(step.number)
+
+
+def _check_quiet(run: Run, reset: Reset) -> None:
+    """Nothing of it may be under way."""
+    keys = [(step, WHOLE) for step in sorted(reset.steps)]
+    keys += [(step, item) for step, items in sorted(reset.items.items()) for item in items]
+    for step, item in keys:
+        state = run.state_of(step, item)
+        if state is not _PENDING and not state.at_rest:
+            name = run.display_name(step, item)
+            raise NotPossible(f'"{name}", which would run again too, is {state.name}: wait until it is at rest')

@@ -1,0 +1,144 @@
+"""New generations of runs: a run at rest is read from its journal and comes alive again."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import uuid
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from penstock_coordinator.core.run.rules.reopening import NotPossible, Reset, reset_for
+from penstock_coordinator.core.run.states import RunState, StepState
+from penstock_coordinator.ports import AppendOutcome, KeyClaim, KeyTaken, Repeated, RequestKey, RequestRow
+from penstock_coordinator.runtime.actor import Mail
+from penstock_coordinator.runtime.recovery import rebuild
+from penstock_coordinator.runtime.supervisor import Supervisor, accepted
+from penstock_coordinator.runtime.views import Stopping, UnknownRun
+
+if TYPE_CHECKING:
+    from penstock_coordinator.core.run.messages import ReopenMessage
+    from penstock_coordinator.core.run.state import Run
+    from penstock_coordinator.ports import RunId, RunRow
+    from penstock_coordinator.runtime.actor import Actor
+
+_COUNTS = struct.Struct(">II")
+
+
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """What became of the steps of a run; a mapped one counts as one."""
+
+    kept: int
+    """Steps that stay COMPLETED."""
+    reset: int
+    """Steps that run again."""
+
+
+class Reopener:
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._busy: dict[RunId, asyncio.Event] = {}
+
+    async def reopen(self, run_id: RunId, message: ReopenMessage, request: RequestKey | None) -> Reopened | Repeated:
+        """Durable when it returns; the same for the same request. Of two that come together one wins. Repeated if the
+        request came before with other content.
+
+        Raises `UnknownRun`, `NotPossible`, `Overloaded`, `Stopping`, `NotAccepted`.
+        """
+        while (busy := self._busy.get(run_id)) is not None:
+            await busy.wait()
+        done = self._busy[run_id] = asyncio.Event()
+        try:
+            first = await self._first_answer(request)
+            return first if first is not None else await self._reopen(run_id, message, request)
+        finally:
+            del self._busy[run_id]
+            done.set()
+
+    async def _first_answer(self, request: RequestKey | None) -> Reopened | Repeated | None:
+        if request is None:
+            return None
+        row = await self._supervisor.stores.runs.find_request(request.scope, request.method, request.id)
+        if row is None:
+            return None
+        return _answered(Repeated(row.key.digest == request.digest, row.answer))
+
+    async def _reopen(self, run_id: RunId, message: ReopenMessage, request: RequestKey | None) -> Reopened | Repeated:
+        supervisor = self._supervisor
+        actor = await supervisor.live_actor(run_id)
+        if actor is not None and actor.run.at_rest:
+            await supervisor.at_rest(run_id)
+            actor = await supervisor.live_actor(run_id)
+        if actor is not None:
+            reset = reset_for(actor.run, message)
+            return await self._ask(actor, message, reset, request, None)
+        row = await supervisor.stores.runs.get(run_id)
+        if row is None:
+            raise UnknownRun
+        run = await self._folded(row)
+        reset = reset_for(run, message)
+        actor, message = self._raise(row, run, message)
+        return await self._ask(actor, message, reset, request, _claim(row))
+
+    async def _folded(self, row: RunRow) -> Run:
+        """As its journal says. Raises `Stopping` if it is live after all."""
+        supervisor = self._supervisor
+        supervisor.check_open(1)
+        if row.owner != supervisor.coordinator_id:
+            raise NotPossible(f'the run is that of the coordinator "{row.owner}", which alone can open it again')
+        plan = await supervisor.plans.get(row.version_digest)
+        run = await rebuild(supervisor.stores.journal, row.run_id, plan)
+        if not run.at_rest or supervisor.stopping or supervisor.actor(row.run_id) is not None:
+            raise Stopping
+        return run
+
+    def _raise(self, row: RunRow, run: Run, message: ReopenMessage) -> tuple[Actor, ReopenMessage]:
+        """An actor for the run, which asks for its places under limits on runs as a new one does."""
+        supervisor = self._supervisor
+        share = supervisor.share_of(row.origin, row.labels)
+        actor = supervisor.add(row.run_id, run.plan, run, row.parameters, row.trace_context, share)
+        held, refused = supervisor.limits.ask(actor, row.parameters, message.now)
+        if refused:
+            supervisor.give_up(actor)
+            raise NotPossible(f"{refused}: wait for its end, or cancel it")
+        return actor, replace(message, held=held)
+
+    async def _ask(
+        self, actor: Actor, message: ReopenMessage, reset: Reset, request: RequestKey | None, claim: KeyClaim | None
+    ) -> Reopened | Repeated:
+        """The mail is posted before anything else can happen to the run."""
+        supervisor, run_id = self._supervisor, actor.run_id
+        reopened = Reopened(_kept(actor.run, reset), reset.count)
+        answer: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
+        row = None
+        if request is not None:
+            row = RequestRow(request, run_id + _COUNTS.pack(reopened.kept, reopened.reset))
+        actor.post_control(Mail(message, answer=answer, request=row, claim=claim))
+        (outcome,) = await asyncio.gather(answer, return_exceptions=True)
+        if isinstance(outcome, KeyTaken):
+            raise NotPossible(
+                f"its run key is that of the run {uuid.UUID(bytes=outcome.run_id)} now, which is"
+                f" {RunState(outcome.state).name}: wait for its end, or cancel it"
+            )
+        taken = accepted(run_id, outcome)
+        if isinstance(taken, Repeated):
+            return _answered(taken)
+        if row is not None:
+            # Another request may have come with the same record.
+            await supervisor.stores.runs.remember_request(row, message.now)
+        return reopened
+
+
+def _answered(repeated: Repeated) -> Reopened | Repeated:
+    return Reopened(*_COUNTS.unpack(repeated.answer[-_COUNTS.size :])) if repeated.same else repeated
+
+
+def _kept(run: Run, reset: Reset) -> int:
+    completed = (number for number, state in enumerate(run.states) if state == StepState.COMPLETED)
+    return sum(1 for number in completed if not reset.touches(number))
+
+
+def _claim(row: RunRow) -> KeyClaim | None:
+    """The run is to have its run key again."""
+    return KeyClaim(row.pipeline, row.origin.run_key) if row.origin.run_key else None
