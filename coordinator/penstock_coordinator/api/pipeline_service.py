@@ -47,6 +47,7 @@ class PipelineService(PipelineServiceServicer):
         if examined.problems:
             raise invalid_fields(examined.problems, "INVALID_SPECIFICATION")
         await self._check_bundle(request.spec.bundle_digest)
+        await self._check_sub_pipelines(request.spec)
         answer = await self._stores.pipelines.create_version(
             request.spec.name,
             examined.digest,
@@ -159,6 +160,22 @@ class PipelineService(PipelineServiceServicer):
             raise failed_precondition(
                 "bundle_digest", "BUNDLE_MISSING", "no such bundle is stored: send it with BundleService.Upload first"
             )
+
+    async def _check_sub_pipelines(self, spec: PipelineSpec) -> None:
+        """They must be there, but for the pipeline itself, whose newest version this will be."""
+        known: set[tuple[str, int]] = {(spec.name, 0)}
+        for number, step in enumerate(spec.steps):
+            wanted = (step.pipeline.name, step.pipeline.version_number)
+            if step.WhichOneof("action") != "pipeline" or wanted in known:
+                continue
+            if await self._stores.pipelines.get_version(*wanted) is None:
+                name, version = wanted
+                what = f"there is no pipeline {name!r}"
+                if version:
+                    what = f"there is no version {version} of the pipeline {name!r}"
+                field = f"steps[{number}].pipeline.{'version_number' if version else 'name'}"
+                raise failed_precondition(field, "UNKNOWN_PIPELINE", f"{what}: apply it first")
+            known.add(wanted)
 
     async def _pipeline(self, name: str) -> PipelineRow:
         row = await self._stores.pipelines.get_pipeline(name)

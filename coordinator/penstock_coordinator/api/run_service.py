@@ -29,6 +29,7 @@ from penstock_coordinator.api.paging import PageTokens, page_size
 from penstock_coordinator.api.run_control import RunControl, encoded, step_number
 from penstock_coordinator.api.run_keys import run_key_of
 from penstock_coordinator.core.run.events import WHOLE
+from penstock_coordinator.core.run.places import place_of
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import LogFilter, RunFilter
 from penstock_coordinator.runtime.views import EventNotYet, OutputTooLarge
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.plan.limits import Limits
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.events import Event
+    from penstock_coordinator.core.run.places import Shaped
     from penstock_coordinator.ports import Clock, RunId, RunRow, Stores
     from penstock_coordinator.runtime.engine import Engine
     from penstock_coordinator.runtime.views import StepRunView
@@ -75,7 +77,9 @@ class RunService(RunControl):
 
     async def Get(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
         view = await self._engine.run(run_id_of(request.run_id), event_of(request.at_event, "at_event"))
-        return pb.GetRunResponse(run=await encoded(view))
+        message = await encoded(view)
+        await self._tell_parents([message], [view.row])
+        return pb.GetRunResponse(run=message)
 
     async def List(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
         where = RunFilter(
@@ -83,6 +87,8 @@ class RunService(RunControl):
             states=states_of(request.states, run_pb2.RunState.values()),
             labels=tuple(sorted(labels_of(request.labels, "labels", self._limits).items())),
             run_key=run_key_of(request.run_key),
+            parent=run_id_of(request.parent_run_id, "parent_run_id") if request.parent_run_id else None,
+            top_level=request.top_level,
         )
         size, tokens = page_size(request.page_size), PageTokens(request, bytes)
         rows = await self._runs.list_runs(where, size + 1, tokens.read(request.page_token))
@@ -91,10 +97,24 @@ class RunService(RunControl):
             if not RunState(row.state).at_rest and (glance := await self._engine.live_glance(row.run_id)) is not None:
                 run.step_counts.CopyFrom(encode.counts(glance.counts))
                 run.held_by_key = glance.held_by_key
+        await self._tell_parents(runs, rows)
         return pb.ListRunsResponse(
             runs=runs,
             next_page_token=tokens.write(rows[size - 1].run_id) if len(rows) > size else "",
         )
+
+    async def _tell_parents(self, runs: Sequence[run_pb2.Run], rows: Sequence[RunRow]) -> None:
+        """Of runs that are steps of others: of which. Each of these is looked up once."""
+        known: dict[RunId, tuple[Plan, Shaped]] = {}
+        for run, row in zip(runs, rows, strict=False):
+            parent = row.origin.parent
+            if parent is None:
+                continue
+            if parent.run_id not in known:
+                plan = (await self._engine.run(parent.run_id)).plan
+                known[parent.run_id] = plan, await self._engine.shape(parent.run_id)
+            plan, shape = known[parent.run_id]
+            encode.lineage(run, plan.steps[parent.step].name, place_of(plan, shape, parent.step, parent.item))
 
     async def Watch(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
         run_id = run_id_of(request.run_id)

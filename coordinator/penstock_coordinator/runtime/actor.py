@@ -16,6 +16,7 @@ from penstock_coordinator.core.dispatch.tiers import Applicant
 from penstock_coordinator.core.run.decide import decide
 from penstock_coordinator.core.run.events import (
     WHOLE,
+    ChildStarted,
     Event,
     RunCancelling,
     RunEnded,
@@ -26,14 +27,17 @@ from penstock_coordinator.core.run.events import (
     encode,
 )
 from penstock_coordinator.core.run.ledger import Ledger
-from penstock_coordinator.core.run.messages import AttemptEnded, Message, SlotsOffered
+from penstock_coordinator.core.run.messages import AttemptEnded, ChildReported, Message, SlotsOffered
+from penstock_coordinator.core.run.output import run_output
 from penstock_coordinator.core.run.rules.reopening import NotPossible
+from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import (
     AppendOutcome,
     Committed,
     KeyClaim,
     KeyTaken,
     NewRun,
+    Origin,
     Record,
     Repeated,
     RequestRow,
@@ -118,6 +122,7 @@ class Actor:
         "limited",
         "mail",
         "new_run",
+        "origin",
         "parameters",
         "parameters_json",
         "plan",
@@ -152,6 +157,7 @@ class Actor:
         self.environment_json = b""
         self.trace_context = trace_context
         self.share = share
+        self.origin = Origin()
         self.new_run = new_run
         """The row that the first record will bring with it."""
         self.mail: deque[Mail] = deque()
@@ -244,6 +250,7 @@ class Actor:
     def _apply(self, message: Message, permit: Permit | None, drafts: Drafts) -> None:
         """Decide one message; what it leaves of an offered room is free again."""
         drafts.projection.message = message if type(message) is AttemptEnded else None
+        drafts.projection.child_output = message.output if type(message) is ChildReported else b""
         before = len(drafts.ledger.events)
         try:
             decide(self.run, message, drafts.ledger)
@@ -384,6 +391,7 @@ class Actor:
         ended = next((event for _, event in events if type(event) is RunEnded), None) if run.at_rest else None
         summary = None if ended is None else run.pack()
         end_time = None if ended is None else ended.at
+        output = run_output(run) if run.state is RunState.COMPLETED else None
         if new_run is not None:
             return (
                 replace(
@@ -393,6 +401,7 @@ class Actor:
                     start_time=run.started_at,
                     end_time=end_time,
                     summary=summary,
+                    output=output,
                 ),
                 None,
             )
@@ -400,7 +409,7 @@ class Actor:
             return None, None
         reopened = any(type(event) is RunReopened for _, event in events)
         generation = run.generation if reopened else None
-        change = RunChange(int(run.state), run.reason, run.started_at, end_time, summary, generation=generation)
+        change = RunChange(int(run.state), run.reason, run.started_at, end_time, summary, output, generation)
         return None, change
 
     # --- after the commit
@@ -477,6 +486,7 @@ class Actor:
         self.mail.clear()
 
 
+_BEGINNINGS = frozenset({StepsLeased, ChildStarted})
 _ROW_EVENTS = frozenset({RunEnded, RunCancelling, RunPaused, RunResumed, RunReopened})
 
 
@@ -492,4 +502,4 @@ def _refuse(mail: Mail, drafts: Drafts) -> None:
 def _changes_row(event: Event, run: Run) -> bool:
     """Whether the run's row is another after the event: it ended, is being cancelled, or has just begun to run."""
     kind = type(event)
-    return kind in _ROW_EVENTS or (kind is StepsLeased and event.at == run.started_at)
+    return kind in _ROW_EVENTS or (kind in _BEGINNINGS and event.at == run.started_at)

@@ -70,6 +70,10 @@ class _Surroundings:
     def step_key(self, position: int) -> KeySituation | None:
         return self._supervisor.limits.situation_of_steps(self._actor, position)
 
+    def child_state(self, run_id: bytes) -> str:
+        child = self._supervisor.actor(run_id)
+        return "" if child is None else child.run.state.name
+
     def run_key(self) -> KeySituation | None:
         return self._supervisor.limits.situation_of_run(self._actor)
 

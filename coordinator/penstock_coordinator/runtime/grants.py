@@ -123,18 +123,7 @@ class Granter:
         run_id, step_number, item = lease.key
         plan = actor.plan
         step = plan.steps[step_number]
-        if actor.parameters is None:
-            actor.parameters = json.loads(actor.parameters_json)
-            actor.environment_json = _environment(actor.parameters)
-        inputs = {}
-        if step.inputs:
-            inputs = inputs_of(
-                plan,
-                step,
-                actor.parameters,
-                lambda: self._item(actor, step, item, read),
-                lambda upstream: self._output(actor, upstream, read),
-            )
+        inputs = self._inputs(actor, step, item, read)
         place = place_of(plan, actor.run, step_number, item)
         name = step.name + spelled_place(place)
         grant = wire.LeaseGrant(
@@ -154,6 +143,32 @@ class Granter:
         if new:
             grant.task_spec.CopyFrom(task_spec(plan, step))
         return grant
+
+    def _inputs(self, actor: Actor, step: Step, item: int, read: dict[tuple[int, int], bytes]) -> dict[str, bytes]:
+        if actor.parameters is None:
+            actor.parameters = json.loads(actor.parameters_json)
+            actor.environment_json = _environment(actor.parameters)
+        if not step.inputs:
+            return {}
+        return inputs_of(
+            actor.plan,
+            step,
+            actor.parameters,
+            lambda: self._item(actor, step, item, read),
+            lambda upstream: self._output(actor, upstream, read),
+        )
+
+    async def inputs_for(self, actor: Actor, step: int, item: int) -> dict[str, bytes]:
+        """The inputs of a step run as JSON, by name, of what is not in memory too. Raises `UnresolvableInput`,
+        `Unavailable`."""
+        supervisor = self._supervisor
+        read: dict[tuple[int, int], bytes] = {}
+        while True:
+            try:
+                return self._inputs(actor, actor.plan.steps[step], item, read)
+            except NotCached as missing:
+                found = await read_output(supervisor.outputs, supervisor.stores.runs, actor, missing)
+                read[missing.step, missing.item] = found
 
     def _unresolvable(self, actor: Actor, lease: Lease, message: str) -> None:
         _, step, item = lease.key

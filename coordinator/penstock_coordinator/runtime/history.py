@@ -19,7 +19,7 @@ async def run_at(journal: Journal, run_id: RunId, plan: Plan, at_event: int) -> 
 
     Raises `UnknownRun`, `EventNotYet`, `Unavailable`, `UnknownEvent`.
     """
-    run = Run(plan)
+    run = Run(plan, run_id)
     at = 0
     async for events in read_events(journal, run_id, 1):
         for seq, event in events:

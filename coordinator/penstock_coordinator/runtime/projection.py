@@ -14,6 +14,7 @@ from penstock_coordinator.core.run.events import (
     WHOLE,
     AttemptFailed,
     Charge,
+    ChildEnded,
     Event,
     Failure,
     ItemsAdded,
@@ -24,7 +25,7 @@ from penstock_coordinator.core.run.events import (
     StepFailed,
 )
 from penstock_coordinator.core.run.messages import AttemptEnded, AttemptReport
-from penstock_coordinator.core.run.states import StepState
+from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.view import describe
 from penstock_coordinator.ports import AttemptRow, StepRunRow
 from penstock_coordinator.runtime.views import AttemptView, FailureView
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.run.state import Run
     from penstock_coordinator.core.run.view import StepRunDetail
 
-_Ending: TypeAlias = StepCompleted | AttemptFailed | LeaseLost | StepFailed | StepCancelled
+_Ending: TypeAlias = StepCompleted | AttemptFailed | LeaseLost | StepFailed | StepCancelled | ChildEnded
 
 COMPLETED = 1
 """The outcome of an attempt that ended well: penstock.v1.AttemptOutcome."""
@@ -87,12 +88,14 @@ def _view(detail: FailureDetail) -> FailureView:
 class Projection:
     """Collects the rows of one turn. `note` is told each event before the run evolves by it."""
 
-    __slots__ = ("_run", "attempts", "message", "outputs", "step_runs")
+    __slots__ = ("_run", "attempts", "child_output", "message", "outputs", "step_runs")
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self.message: AttemptEnded | None = None
         """The result that the events that come are decided on, if it is one."""
+        self.child_output = b""
+        """Of the run whose end the events that come are decided on."""
         self.step_runs: list[StepRunRow] = []
         self.attempts: list[AttemptRow] = []
         self.outputs: list[tuple[int, int, bytes]] = []
@@ -103,6 +106,10 @@ class Projection:
         match event:
             case StepCompleted():
                 self._completed(event)
+            case ChildEnded():
+                if event.state is not RunState.COMPLETED:
+                    outcome = Outcome.CANCELLED if event.state is RunState.CANCELLED else Outcome.FAILED
+                    self._attempt(event, int(outcome), event.failure)
             case AttemptFailed():
                 self._attempt(event, int(event.outcome), event.failure)
             case LeaseLost():
@@ -116,7 +123,7 @@ class Projection:
                 self._cancelled(event)
 
     def _completed(self, event: StepCompleted) -> None:
-        output = self.message.output or b"null" if self.message is not None else b"null"
+        output = (self.child_output if self.message is None else self.message.output) or b"null"
         self.outputs.append((event.step, event.item, output))
         detail = self._attempt(event, COMPLETED, None)
         self._rest(event, detail, StepState.COMPLETED, output, None)
@@ -141,7 +148,7 @@ class Projection:
             self._rest(event, detail, StepState.CANCELLED, None, detail.displaced)
 
     def _attempt(
-        self, event: StepCompleted | AttemptFailed | LeaseLost, outcome: int, failure: Failure | None
+        self, event: StepCompleted | AttemptFailed | LeaseLost | ChildEnded, outcome: int, failure: Failure | None
     ) -> StepRunDetail:
         detail = describe(self._run, event.step, event.item)
         self._attempt_row(event, detail, outcome, failure)

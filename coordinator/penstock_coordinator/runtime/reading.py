@@ -10,9 +10,12 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from penstock_coordinator.core.plan.model import CHILDREN
+from penstock_coordinator.core.run.child_ids import child_run_id
+from penstock_coordinator.core.run.output import run_output
 from penstock_coordinator.core.run.places import display_name, item_at, place_of
 from penstock_coordinator.core.run.state import StepCounts
-from penstock_coordinator.core.run.states import StepState
+from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.summary import unpack
 from penstock_coordinator.core.run.view import describe
 from penstock_coordinator.ports import Committed
@@ -79,6 +82,7 @@ class _Source:
 
     plan: Plan
     states: States
+    run_id: RunId
     actor: Actor | None = None
     """Of a live run; the answer waits until all that it has decided is committed."""
     run: Run | None = None
@@ -173,6 +177,9 @@ class Reader:
         attempts = await self._index.attempts(run_id, step, item)
         view = _merge(source, view, rows[0] if rows else None)
         view = await self._with_failure_of_item(run_id, source, view)
+        if view.child is None and attempts and source.plan.steps[step].line == CHILDREN:
+            last = attempts[-1]
+            view = replace(view, child=child_run_id(run_id, step, item, last.number, last.start_time))
         if view.item_counts is not None and view.state == StepState.COMPLETED:
             view = replace(view, output=await self._joined(run_id, source, step))
         return view, [decode_attempt(row) for row in attempts if source.as_of is None or row.end_time <= source.as_of]
@@ -213,12 +220,12 @@ class Reader:
         actor = self._supervisor.actor(run_id)
         if at_event:
             past, at = await self._past(await self._row(run_id, actor), at_event)
-            return _Source(past.plan, past, run=past, as_of=at)
+            return _Source(past.plan, past, run_id, run=past, as_of=at)
         if actor is not None:
-            return _Source(actor.plan, actor.run, actor, actor.run)
+            return _Source(actor.plan, actor.run, run_id, actor, actor.run)
         row = await self._row(run_id, None)
         plan = await self._supervisor.plans.get(row.version_digest)
-        return _Source(plan, _packed(row))
+        return _Source(plan, _packed(row), run_id)
 
 
 def _packed(row: RunRow) -> States:
@@ -236,6 +243,7 @@ def _run_view(run: Run, row: RunRow) -> RunView:
         reason=run.reason,
         start_time=run.started_at,
         end_time=run.ended_at,
+        output=run_output(run) if run.state is RunState.COMPLETED else None,
         last_seq=run.seq,
     )
     held = "" if run.held is None else run.held.key
@@ -275,6 +283,7 @@ def _step_view(source: _Source, key: tuple[int, int]) -> StepRunView:
         wait_until=detail.wait.until if detail.wait else None,
         item_counts=counts,
         generation=0 if detail.state.at_rest and source.run.generation > 1 else source.run.generation,
+        child=source.run.children.get(key),
     )
 
 
@@ -292,4 +301,12 @@ def _merge(source: _Source, view: StepRunView, row: StepRunRow | None) -> StepRu
         end_time=row.end_time,
         agent=row.agent,
         generation=row.generation,
+        child=_last_child(source, view, row.attempts, row.start_time),
     )
+
+
+def _last_child(source: _Source, view: StepRunView, attempts: int, started: int | None) -> RunId | None:
+    """The id of the run that a step run at rest was. A list knows it if there was one attempt."""
+    if source.plan.steps[view.step].line != CHILDREN or attempts != 1 or started is None:
+        return None
+    return child_run_id(source.run_id, view.step, view.item, attempts, started)

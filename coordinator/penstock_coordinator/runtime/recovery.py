@@ -21,7 +21,7 @@ PAGE = 1_000
 
 async def rebuild(journal: Journal, run_id: RunId, plan: Plan) -> Run:
     """The run as its journal says. Raises `Unavailable`, `UnknownEvent`."""
-    run = Run(plan)
+    run = Run(plan, run_id)
     async for events in read_events(journal, run_id, 1):
         for seq, event in events:
             evolve(run, seq, event)
@@ -37,6 +37,7 @@ async def recover_all(supervisor: Supervisor) -> int:
         run = await rebuild(supervisor.stores.journal, row.run_id, plan)
         share = supervisor.share_of(row.origin, row.labels)
         actor = supervisor.add(row.run_id, plan, run, row.parameters, row.trace_context, share)
+        actor.origin = row.origin
         recovered.append((actor, resume(run)))
     # Who holds what is known before anything is placed.
     supervisor.limits.restore(actor for actor, _ in recovered)

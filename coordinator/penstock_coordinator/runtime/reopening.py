@@ -98,6 +98,7 @@ class Reopener:
         supervisor = self._supervisor
         share = supervisor.share_of(row.origin, row.labels)
         actor = supervisor.add(row.run_id, run.plan, run, row.parameters, row.trace_context, share)
+        actor.origin = row.origin
         held, refused = supervisor.limits.ask(actor, row.parameters, message.now)
         if refused:
             supervisor.give_up(actor)

@@ -181,7 +181,7 @@ def _parts(grants: list[wire.LeaseGrant]) -> Iterator[list[wire.LeaseGrant]]:
 
 def task_spec(plan: Plan, step: Step) -> wire.TaskSpec:
     """What an agent must know of a step, whatever the run."""
-    from penstock_coordinator.core.plan.model import FunctionAction
+    from penstock_coordinator.core.plan.model import CommandAction, FunctionAction
 
     action = step.action
     spec = wire.TaskSpec(
@@ -197,6 +197,7 @@ def task_spec(plan: Plan, step: Step) -> wire.TaskSpec:
         spec.function.module = action.module
         spec.function.qualname = action.qualname
         return spec
+    assert isinstance(action, CommandAction), "no agent gets a step that is a run"
     spec.command.argv.extend(action.argv)
     spec.command.shell = action.shell
     spec.command.success_exit_codes.extend(action.success_exit_codes)

@@ -19,16 +19,22 @@ from penstock_coordinator.core.run.commands import (
     AcknowledgeResult,
     AwaitLease,
     CallBackLease,
+    CancelChild,
     CloseRun,
     Command,
     ContinueRun,
     GrantLeases,
+    PauseChild,
+    ResumeChild,
+    StartChild,
     StopAttempt,
 )
 from penstock_coordinator.core.run.deadlines import next_deadline
 from penstock_coordinator.core.run.events import Failure, Outcome
 from penstock_coordinator.core.run.messages import (
     AttemptEnded,
+    ChildRefused,
+    ChildReported,
     ClockTick,
     Continue,
     ControlMessage,
@@ -54,6 +60,7 @@ from penstock_coordinator.ports import (
     Unavailable,
 )
 from penstock_coordinator.runtime.actor import Actor, Mail, Turn
+from penstock_coordinator.runtime.children import Children
 from penstock_coordinator.runtime.deadlines import DeadlineClock
 from penstock_coordinator.runtime.fleet import Fleet
 from penstock_coordinator.runtime.grants import Granter
@@ -125,6 +132,7 @@ class Supervisor:
         self._ends: dict[RunId, asyncio.Event] = {}
         self._rebuilding: dict[RunId, asyncio.Task[None]] = {}
         self._granter = Granter(self)
+        self._children = Children(self)
         self._deadlines = DeadlineClock(self._tick, clock)
         self._began_at = clock.now()
         self._pump_scheduled = False
@@ -160,8 +168,27 @@ class Supervisor:
         if any(lane.full for lane in self._lanes):
             raise Overloaded("more is being written than the database takes")
 
-    def _start(self, request: RunRequest) -> tuple[RunId, asyncio.Future[AppendOutcome]]:
-        run_id = self.ids.run_id()
+    async def start_child(self, run_id: RunId, request: RunRequest) -> None:
+        """A run that is a step of another one: whoever has accepted that one has accepted this. Durable when it
+        returns. Raises `Stopping`, `NotAccepted`."""
+        if self.stopping:
+            raise Stopping
+        _, answer = self._start(request, run_id)
+        (outcome,) = await asyncio.gather(answer, return_exceptions=True)
+        accepted(run_id, outcome)
+
+    async def inputs_for(self, actor: Actor, step: int, item: int) -> dict[str, bytes]:
+        """The inputs of a step run as JSON, by name. Raises `UnresolvableInput`, `Unavailable`."""
+        return await self._granter.inputs_for(actor, step, item)
+
+    def tell(self, run_id: RunId, message: ChildReported | ChildRefused) -> None:
+        """Nobody is told if the run is not here now: it asks again when it is."""
+        actor = self._actors.get(run_id)
+        if actor is not None:
+            actor.post(Mail(message))
+
+    def _start(self, request: RunRequest, run_id: RunId = b"") -> tuple[RunId, asyncio.Future[AppendOutcome]]:
+        run_id = run_id or self.ids.run_id()
         now = self.clock.now()
         new_run = NewRun(
             pipeline=request.version.pipeline,
@@ -176,8 +203,9 @@ class Supervisor:
             origin=request.origin,
         )
         share = self.share_of(request.origin, request.labels)
-        run = Run(request.plan)
+        run = Run(request.plan, run_id)
         actor = self.add(run_id, request.plan, run, request.parameters, request.trace_context, share, new_run)
+        actor.origin = request.origin
         held, refused = self.limits.ask(actor, request.parameters, now)
         answer: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
         row = None if request.request is None else RequestRow(request.request, run_id)
@@ -260,6 +288,8 @@ class Supervisor:
                     self.fleet.stop(actor.run_id, command)
                 case CallBackLease():
                     self.fleet.call_back(actor.run_id, command)
+                case StartChild() | CancelChild() | PauseChild() | ResumeChild():
+                    self._children.execute(actor, command)
                 case ContinueRun():
                     actor.post(Mail(Continue(self.clock.now())))
                 case CloseRun():
@@ -293,6 +323,7 @@ class Supervisor:
         self._actors.pop(actor.run_id, None)
         self._deadlines.forget(actor)
         self.limits.ended(actor.run_id)
+        self._children.ended(actor)
         for watcher in actor.watchers:
             watcher.close()
         ended = self._ends.pop(actor.run_id, None)
@@ -388,10 +419,14 @@ class Supervisor:
         else:
             return
         if not run.seq or run.at_rest:
+            if run.at_rest:
+                old.run = run
+                self._children.ended(old)
             self.give_up(old)
             return
         actor = self.add(old.run_id, old.plan, run, old.parameters_json, old.trace_context, old.share)
         actor.watchers = old.watchers
+        actor.origin = old.origin
         self.limits.readopt(actor)
         self.adopt(actor, [duty for duty in resume(run) if not self._holds(actor, duty)])
         for result in results:
@@ -440,6 +475,7 @@ class Supervisor:
         for task in late:
             task.cancel()
         self._deadlines.close()
+        self._children.close()
         for lane in self._lanes:
             await lane.close()
         self._discard_all()

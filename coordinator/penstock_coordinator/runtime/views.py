@@ -82,6 +82,8 @@ class StepRunView:
     item_counts: StepCounts | None = None
     generation: int = 0
     """In which it came to its state; 0: that is not known, as of what came to rest without an attempt."""
+    child: bytes | None = None
+    """The id of the run that it is, as far as it is known: of one that waits for it, and of the last one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ def split_step(text: str) -> tuple[str, tuple[int, ...]]:
 )
 @click.option("--label", "-l", "labels", multiple=True, metavar="NAME=VALUE", help="Only runs with this label.")
 @click.option("--run-key", default="", metavar="KEY", help="Only runs with this run key.")
+@click.option("--parent", default="", metavar="RUN", help="Only runs that are steps of this run.")
+@click.option("--top-level", is_flag=True, help="Only runs that are no step of another run.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
 @command_options
 def list_command(
@@ -51,6 +53,8 @@ def list_command(
     states: tuple[str, ...],
     labels: tuple[str, ...],
     run_key: str,
+    parent: str,
+    top_level: bool,
     limit: int,
 ) -> None:
     """List runs (newest first), pipelines (by name) or the versions of a pipeline (newest first)."""
@@ -62,7 +66,9 @@ def list_command(
             elif kind == "versions":
                 await list_versions(session, client, pipeline, limit)
             else:
-                await _list_runs(session, client, pipeline, states, labels, run_key, limit)
+                above = await find_run(client, parent) if parent else ""
+                where = {"pipeline": pipeline, "run_key": run_key, "parent_run_id": above, "top_level": top_level}
+                await _list_runs(session, client, states, labels, limit, where)
 
     run_async(main)
 
@@ -70,11 +76,10 @@ def list_command(
 async def _list_runs(
     session: Session,
     client: Client,
-    pipeline: str,
     states: Iterable[str],
     labels: Iterable[str],
-    run_key: str,
     limit: int,
+    where: dict[str, Any],
 ) -> None:
     from penstock.cli.live import state_text
     from penstock.cli.running import read_labels
@@ -83,7 +88,7 @@ async def _list_runs(
     from penstock.v1 import run_pb2
 
     wanted = [run_pb2.RunState.Value(f"RUN_STATE_{state.upper()}") for state in states]
-    found = client.list_runs(pipeline=pipeline, states=wanted, labels=read_labels(labels), run_key=run_key, limit=limit)
+    found = client.list_runs(states=wanted, labels=read_labels(labels), limit=limit, **where)
     runs = [run async for run in found]
     if session.as_json:
         for run in runs:
@@ -186,8 +191,10 @@ def _show_run(session: Session, run: run_pb2.Run, steps: list[run_pb2.StepRun]) 
         ("weight", "" if run.weight in (0, 1) else f"{run.weight:g}"),
         ("run key", run.run_key),
         ("waits for", f'a place under the key "{run.held_by_key}"' if run.held_by_key else ""),
+        ("parent", f"{run.parent.run_id} {_parent_step(run.parent)}" if run.HasField("parent") else ""),
         ("created", time_text(run, "create_time")),
         ("time", duration_text(run)),
+        ("output", shortened(run.output_json, 200)),
     ]
     for fact, value in facts:
         if value:
@@ -199,12 +206,21 @@ def _show_run(session: Session, run: run_pb2.Run, steps: list[run_pb2.StepRun]) 
             str(step_run.attempt_count or ""),
             duration_text(step_run),
             counts_text(step_run.item_counts),
-            shortened(step_run.output_json or step_run.failure.message or step_run.wait_reason),
+            shortened(_said_of(step_run)),
         )
         for step_run in steps
     ]
     console.print()
     print_table(console, ("STEP", "STATE", "ATTEMPTS", "TIME", "ITEMS", "OUTPUT"), rows)
+
+
+def _parent_step(parent: run_pb2.RunParent) -> str:
+    return parent.step + "".join(f"[{at}]" for at in parent.item)
+
+
+def _said_of(step_run: run_pb2.StepRun) -> str:
+    child = f"run {step_run.child_run_id}" if step_run.child_run_id else ""
+    return step_run.output_json or step_run.failure.message or child or step_run.wait_reason
 
 
 def _parameters_text(run: run_pb2.Run) -> str:

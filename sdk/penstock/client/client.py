@@ -294,11 +294,21 @@ class Client:
         states: Sequence[run_pb2.RunState.ValueType] = (),
         labels: Mapping[str, str] | None = None,
         run_key: str = "",
+        parent_run_id: str = "",
+        top_level: bool = False,
         limit: int | None = None,
     ) -> AsyncIterator[run_pb2.Run]:
-        """Runs without parameters, newest first; pages are fetched as they are needed."""
+        """Runs without parameters, newest first; pages are fetched as they are needed.
+
+        `parent_run_id`: only those that are steps of that run; `top_level`: only those that are steps of none.
+        """
         request = run_service_pb2.ListRunsRequest(
-            pipeline=pipeline, states=states, labels=labels or {}, run_key=run_key
+            pipeline=pipeline,
+            states=states,
+            labels=labels or {},
+            run_key=run_key,
+            parent_run_id=parent_run_id,
+            top_level=top_level,
         )
         left = limit
         if left is not None:

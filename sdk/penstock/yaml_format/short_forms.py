@@ -25,6 +25,8 @@ class ShortForms:
             "penstock.v1.FunctionAction": self._function,
             "penstock.v1.CommandAction": self._command,
             "penstock.v1.CommandOutput": self._command_output,
+            "penstock.v1.PipelineAction": self._pipeline,
+            "penstock.v1.OutputReference": self._output_reference,
             "penstock.v1.Input": self._input,
             "penstock.v1.MapSpec": self._map,
             "penstock.v1.MapList": self._map_list,
@@ -52,6 +54,12 @@ class ShortForms:
         if isinstance(value, str):
             return {"shell": value}
         return {"argv": value} if isinstance(value, list) else value
+
+    def _pipeline(self, value: Any, _path: Path) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    def _output_reference(self, value: Any, path: Path) -> Any:
+        return self._output(value, path) if isinstance(value, str) else value
 
     def _command_output(self, value: Any, _path: Path) -> Any:
         return {"stdout": True} if value == "stdout" else value

@@ -35,6 +35,8 @@ from penstock_coordinator.core.run.messages import (
     AttemptEnded,
     AttemptReport,
     CancelRun,
+    ChildRefused,
+    ChildReported,
     ClockTick,
     Continue,
     DisplaceReady,
@@ -53,6 +55,7 @@ from penstock_coordinator.core.run.places import item_at
 from penstock_coordinator.core.run.resume import resume
 from penstock_coordinator.core.run.spans import spelled
 from penstock_coordinator.core.run.state import Run
+from penstock_coordinator.core.run.states import RunState
 
 
 def play(text: str) -> str:
@@ -136,7 +139,7 @@ class Script:
 
     def _again(self) -> Run:
         """The run as a restarted coordinator folds it."""
-        run = Run(self._driver.run.plan)
+        run = Run(self._driver.run.plan, self._driver.run.run_id)
         for seq, event in enumerate(self._driver.events, 1):
             evolve(run, seq, event)
         return run
@@ -146,8 +149,8 @@ class Script:
         options = dict(word.split("=", 1) for word in rest if "=" in word)
         return getattr(self, f"_{verb}")(words, options)  # type: ignore[no-any-return]  # methods by their verbs
 
-    # --- stimuli: `offer`, `done`, `fail`, `lost`, `unresolved`, `cancel`, `tick`, `continue`, `admit`,
-    # `displace`
+    # --- stimuli: `offer`, `done`, `fail`, `lost`, `unresolved`, `ended`, `refused`, `cancel`, `tick`,
+    # `continue`, `admit`, `displace`
 
     def _offer(self, words: list[str], options: dict[str, str]) -> Message:
         queues = [line.queue for line in self._driver.run.plan.lines]
@@ -200,6 +203,21 @@ class Script:
         step, item = self._named(words[0])
         return RerunStep(self._driver.now, step, item, *_who_and_why(words[1:]), held=_held(options))
 
+    def _ended(self, words: list[str], options: dict[str, str]) -> Message:
+        """`ended STEP STATE [OUTPUT | WHY]`, of the run that the step waits for."""
+        step, item, run_id = self._child(words[0])
+        state, said = RunState[words[1]], " ".join(words[2:])
+        done = state is RunState.COMPLETED
+        failure = None if done else Failure("SubPipeline", said)
+        return ChildReported(self._driver.now, step, item, run_id, state, said.encode() if done else b"", failure)
+
+    def _refused(self, words: list[str], options: dict[str, str]) -> Message:
+        return ChildRefused(self._driver.now, *self._child(words[0]), Failure("SubPipeline", " ".join(words[1:])))
+
+    def _child(self, name: str) -> tuple[int, int, bytes]:
+        step, item = self._named(name)
+        return step, item, self._driver.run.children.get((step, item), b"nobody")
+
     def _tick(self, words: list[str], options: dict[str, str]) -> Message:
         self._driver.now = _span(words[0])
         return ClockTick(self._driver.now, _span(options.get("open", "0")))
@@ -243,6 +261,8 @@ class Script:
         run = self._driver.run
         if name in _HIDDEN or value in (None, "", b"", ()):
             return ""
+        if name == "run_id":
+            return f"run={value.hex()[-4:]}"
         if name == "step":
             return run.display_name(value, getattr(thing, "item", WHOLE))
         if name == "ranges":
@@ -332,7 +352,7 @@ def _options(words: list[str]) -> dict[str, str]:
 
 def _parse_node(name: str, options: dict[str, str], numbers: dict[str, int]) -> Node:
     known = {"after", "rule", "when", "map", "retry", "backoff", "jitter", "on", "never", "queued", "overall", "queue"}
-    assert options.keys() <= known | {"allow_failure", "cleanup", "parallel", "zip"}, options
+    assert options.keys() <= known | {"allow_failure", "cleanup", "parallel", "zip", "child"}, options
     retry = Retry(
         max_attempts=int(options.get("retry", "1")),
         initial_backoff=_span(options.get("backoff", "1s")),
@@ -353,6 +373,7 @@ def _parse_node(name: str, options: dict[str, str], numbers: dict[str, int]) -> 
         queue=options.get("queue", "default"),
         allow_failure="allow_failure" in options,
         cleanup="cleanup" in options,
+        child=options.get("child", ""),
     )
 
 

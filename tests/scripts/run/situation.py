@@ -35,6 +35,9 @@ class StagedSituation:
     def step_key(self, _position: int) -> KeySituation | None:
         return self.of_step
 
+    def child_state(self, _run_id: bytes) -> str:
+        return "RUNNING"
+
     def run_key(self) -> KeySituation | None:
         return self.of_run
 

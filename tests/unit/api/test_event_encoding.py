@@ -148,6 +148,24 @@ TABLE: list[tuple[e.Event, dict[str, Any]]] = [
     ),
     (e.RunAdmitted(AT, None), {}),
     (
+        e.ChildStarted(AT, 0, WHOLE, 2, bytes(16)),
+        {
+            "runState": "RUN_STATE_RUNNING",
+            "steps": [
+                {
+                    "step": "a",
+                    "state": "STEP_RUN_STATE_WAITING",
+                    "attempt": 2,
+                    "childRunId": "00000000-0000-0000-0000-000000000000",
+                }
+            ],
+        },
+    ),
+    (
+        e.ChildEnded(AT, 0, WHOLE, bytes(16), RunState.FAILED, FAILURE),
+        {"steps": [{"step": "a", "failure": WIRE_FAILURE, "childRunId": "00000000-0000-0000-0000-000000000000"}]},
+    ),
+    (
         e.StepDisplaced(AT, 3, 2, "k", "r"),
         {
             "steps": [

@@ -128,7 +128,12 @@ BAD: list[tuple[str, Change, str, str]] = [
         "'sweep' is a cleanup step, and waits for this step",
     ),
     # actions
-    ("no action", lambda s: s.steps[A].ClearField("command"), "steps[0]", "give it `function` or `command`"),
+    (
+        "no action",
+        lambda s: s.steps[A].ClearField("command"),
+        "steps[0]",
+        "give it `function`, `command` or `pipeline`",
+    ),
     ("empty argv", lambda s: replace(s.steps[A].command.argv, []), "steps[0].command", "there is no command"),
     ("empty program", lambda s: replace(s.steps[A].command.argv, ["", "x"]), "steps[0].command.argv[0]", "is empty"),
     ("blank program", lambda s: replace(s.steps[A].command.argv, [" "]), "steps[0].command.argv[0]", "is empty"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
 
-from penstock_coordinator.core.plan.model import MapForm, Plan
+from penstock_coordinator.core.plan.model import MapForm, PipelineAction, Plan
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import WHOLE, Charge, Event
 from penstock_coordinator.core.run.states import RunState
@@ -31,6 +31,8 @@ class Life:
     displaced: bool = False
     former: int = 0
     """Attempts of former generations."""
+    child: bytes = b""
+    """The run that it waits for."""
 
     @property
     def displaced_for_good(self) -> bool:
@@ -51,6 +53,8 @@ class Auditor:
     started: e.RunStarted | None = None
     held: bool = False
     paused_at: int | None = None
+    children: set[bytes] = field(default_factory=set)
+    """All runs that steps have been."""
     deadline: int | None = None
     generation: int = 1
 
@@ -74,7 +78,7 @@ class Auditor:
         """After a tick nothing is overdue that is not being cancelled."""
         if self.ended is not None:
             return
-        assert self.cancelling is None or now < self.cancelling.deadline or (self.cancelling.now and not self.holders)
+        assert self.cancelling is None or now < self.cancelling.deadline or (self.cancelling.now and not self._waits)
         if self.cancelling is None and self.deadline is not None:
             assert now < self.deadline
         for (step, _), life in self.lives.items():
@@ -82,9 +86,14 @@ class Auditor:
             if self.doomed(step) or life.state.at_rest or life.state is S.PENDING:
                 continue
             assert limits.overall is None or now < life.first_ready_at + limits.overall
-            assert life.state is not S.WAITING or now < life.until
+            assert life.state is not S.WAITING or life.child or now < life.until
             if self.paused_at is None and life.state is S.READY:
                 assert limits.queued is None or now < life.ready_at + limits.queued
+
+    @property
+    def _waits(self) -> bool:
+        """For an agent, or for a run of its own."""
+        return bool(self.holders) or any(life.child for life in self.lives.values())
 
     @singledispatchmethod
     def _read(self, event: Event, seq: int) -> None:
@@ -224,6 +233,27 @@ class Auditor:
             self.holders.add((step, item))
         assert not self.plan.max_parallel or len(self.holders) <= self.plan.max_parallel
 
+    @_read.register
+    def _(self, event: e.ChildStarted, seq: int) -> None:
+        assert self.paused_at is None
+        life = self.life(event.step, event.item)
+        assert isinstance(self.plan.steps[event.step].action, PipelineAction)
+        assert life.state is S.READY
+        assert event.attempt == life.number + 1
+        assert not self.doomed(event.step)
+        assert event.run_id not in self.children
+        self.children.add(event.run_id)
+        life.state, life.number, life.child = S.WAITING, event.attempt, event.run_id
+
+    @_read.register
+    def _(self, event: e.ChildEnded, seq: int) -> None:
+        life = self.life(event.step, event.item)
+        assert life.state is S.WAITING
+        assert life.child == event.run_id
+        assert (event.failure is None) == (event.state is RunState.COMPLETED)
+        life.child, life.state = b"", S.RUNNING
+        life.failures += event.failure is not None
+
     def _release(self, step: int, item: int, token: int) -> Life:
         life = self.life(step, item)
         assert life.state is S.RUNNING
@@ -234,7 +264,13 @@ class Auditor:
 
     @_read.register
     def _(self, event: e.StepCompleted, seq: int) -> None:
-        self._release(event.step, event.item, event.token).state = S.COMPLETED
+        if isinstance(self.plan.steps[event.step].action, PipelineAction):
+            life = self.life(event.step, event.item)
+            assert life.state is S.RUNNING
+            assert not event.token
+            life.state = S.COMPLETED
+        else:
+            self._release(event.step, event.item, event.token).state = S.COMPLETED
 
     @_read.register
     def _(self, event: e.AttemptFailed, seq: int) -> None:
@@ -297,7 +333,7 @@ class Auditor:
                 assert node.allow_failure
             case "AgentLost":
                 assert life.losses == MAX_LOSSES
-            case "Input":
+            case "Input" | "SubPipeline":
                 assert life.state is S.RUNNING
             case _:
                 chosen = node.retry.retry_on or node.retry.never_retry_on

@@ -22,8 +22,8 @@ class Driver:
     """A run, its journal, and a second run that is only ever folded from the journal."""
 
     def __init__(self, plan: Plan, limit: int = TURN_LIMIT) -> None:
-        self.run = Run(plan)
-        self.folded = Run(plan)
+        self.run = Run(plan, b"parent")
+        self.folded = Run(plan, b"parent")
         self.auditor = Auditor(plan)
         self.journal: list[bytes] = []
         self.events: list[Event] = []

@@ -9,6 +9,7 @@ from typing import Any
 
 from penstock_coordinator.core.plan.conditions import Condition
 from penstock_coordinator.core.plan.model import (
+    CHILDREN,
     Concurrency,
     FromParameter,
     FromStep,
@@ -17,6 +18,7 @@ from penstock_coordinator.core.plan.model import (
     Line,
     MapForm,
     MapSource,
+    PipelineAction,
     Plan,
     Retry,
     Step,
@@ -48,6 +50,8 @@ class Node:
     allow_failure: bool = False
     cleanup: bool = False
     concurrency: Concurrency | None = None
+    child: str = ""
+    """The pipeline that the step is a run of."""
 
 
 def build(
@@ -78,7 +82,7 @@ def build(
         Step(
             number=number,
             name=node.name,
-            action=FunctionAction("tests", node.name),
+            action=PipelineAction(node.child) if node.child else FunctionAction("tests", node.name),
             upstream=upstream[number],
             downstream=downstream[number],
             rule=node.rule or (TriggerRule.ALL_DONE if node.cleanup else TriggerRule.ALL_SUCCESS),
@@ -87,7 +91,7 @@ def build(
             inputs=(),
             retry=node.retry,
             timeouts=node.timeouts,
-            line=lines.index((node.queue, node.concurrency)),
+            line=CHILDREN if node.child else lines.index((node.queue, node.concurrency)),
             env=(),
             allow_failure=node.allow_failure,
             cleanup=node.cleanup,

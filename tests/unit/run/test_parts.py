@@ -27,7 +27,7 @@ from penstock_coordinator.core.run.events import (
 from penstock_coordinator.core.run.messages import AttemptEnded, LeaseGone, SlotsOffered
 from penstock_coordinator.core.run.ranges import packed
 from penstock_coordinator.core.run.ready import UNMAPPED, ReadyQueue
-from penstock_coordinator.core.run.rules.attempts import backoff
+from penstock_coordinator.core.run.retrying import backoff
 from penstock_coordinator.core.run.rules.maps import MAX_ITEMS
 from penstock_coordinator.core.run.spans import spelled
 from penstock_coordinator.core.run.states import StepState

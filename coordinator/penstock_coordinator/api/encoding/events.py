@@ -14,6 +14,7 @@ from penstock.v1.run_service_pb2 import Event as WireEvent
 from penstock.v1.run_service_pb2 import StepChange
 from penstock_coordinator.api.encoding.runs import failure
 from penstock_coordinator.api.encoding.values import instant
+from penstock_coordinator.api.fields import run_id_text
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.mapped import Groups
 from penstock_coordinator.core.run.places import nests, place_of, same_group
@@ -22,7 +23,7 @@ from penstock_coordinator.core.run.states import RunState, StepState
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
 
-_Ended = e.AttemptFailed | e.LeaseLost
+_Ended = e.AttemptFailed | e.LeaseLost | e.ChildEnded
 
 
 class EventEncoder:
@@ -59,7 +60,7 @@ class EventEncoder:
         self._begin(event)
 
     def _begin(self, event: e.Event) -> None:
-        if isinstance(event, e.StepsLeased | e.RunCancelling | e.RunEnded):
+        if isinstance(event, e.StepsLeased | e.ChildStarted | e.RunCancelling | e.RunEnded):
             self._pending = False
         if isinstance(event, e.RunEnded):
             self._at_rest = True
@@ -101,7 +102,7 @@ class EventEncoder:
         match event:
             case e.RunStarted():
                 return RunState.PENDING, ""
-            case e.StepsLeased() if self._pending:
+            case e.StepsLeased() | e.ChildStarted() if self._pending:
                 return RunState.RUNNING, ""
             case e.RunReopened() if self._at_rest:
                 return RunState.PENDING, event.reason
@@ -160,6 +161,10 @@ class EventEncoder:
                 return (self._follows(event.step, event.item, StepState.READY),)
             case e.AttemptFailed():
                 return (self._ended(event, event.failure),)
+            case e.ChildStarted():
+                return (self._child_started(event),)
+            case e.ChildEnded():
+                return (self._child_ended(event),)
             case e.StepDisplaced():
                 why = e.Failure("Displaced", e.displaced_by(event))
                 return (self._change(event.step, event.item, None, why),)
@@ -218,6 +223,17 @@ class EventEncoder:
             change.attempt = attempt
             change.agent_id = event.agent
             yield change
+
+    def _child_started(self, event: e.ChildStarted) -> StepChange:
+        change = self._change(event.step, event.item, StepState.WAITING)
+        change.attempt = event.attempt
+        change.child_run_id = run_id_text(event.run_id)
+        return change
+
+    def _child_ended(self, event: e.ChildEnded) -> StepChange:
+        change = self._ended(event, event.failure)
+        change.child_run_id = run_id_text(event.run_id)
+        return change
 
     def _rested(
         self,

@@ -13,6 +13,8 @@ from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.core.run.summary import unpack
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.events import Failure
     from penstock_coordinator.core.run.state import StepCounts
@@ -46,6 +48,7 @@ def listed_run(row: RunRow) -> run_pb2.Run:
 
 
 def _row(row: RunRow) -> run_pb2.Run:
+    parent = row.origin.parent
     return run_pb2.Run(
         id=run_id_text(row.run_id),
         pipeline=row.pipeline,
@@ -61,7 +64,16 @@ def _row(row: RunRow) -> run_pb2.Run:
         priority=row.origin.priority,
         weight=row.origin.weight,
         run_key=row.origin.run_key,
+        parent=None if parent is None else run_pb2.RunParent(run_id=run_id_text(parent.run_id)),
+        depth=row.origin.depth,
+        output_json="" if row.output is None else row.output.decode("utf-8", "replace"),
     )
+
+
+def lineage(message: run_pb2.Run, step: str, place: Iterable[int]) -> None:
+    """Which step of its parent the run is."""
+    message.parent.step = step
+    message.parent.item.extend(place)
 
 
 def counts(found: StepCounts) -> run_pb2.StepCounts:
@@ -88,6 +100,7 @@ def step_run(run_id: RunId, plan: Plan, view: StepRunView, *, listed: bool = Fal
         wait_reason=view.wait_reason,
         wait_until=known_instant(view.wait_until),
         generation=view.generation,
+        child_run_id="" if view.child is None else run_id_text(view.child),
     )
 
 

@@ -19,6 +19,7 @@ from penstock_coordinator.core.plan.conditions import Condition, minimal
 from penstock_coordinator.core.plan.constants import constant, plain_list
 from penstock_coordinator.core.plan.keys import KeyExpression
 from penstock_coordinator.core.plan.model import (
+    CHILDREN,
     Action,
     CommandAction,
     CommandOutput,
@@ -33,6 +34,7 @@ from penstock_coordinator.core.plan.model import (
     MapForm,
     MapSource,
     Path,
+    PipelineAction,
     Plan,
     Policy,
     Retry,
@@ -77,7 +79,8 @@ class _Compiler:
         spec = self._spec
         nodes = [self._node(step) for step in spec.steps]
         graph = _Graph(nodes)
-        kept = _kept(nodes, graph.depths, self._numbers)
+        outputs = self._outputs()
+        kept = _kept(nodes, graph.depths, self._numbers, [source for _, source in outputs])
         steps = tuple(
             self._step(number, step, nodes[number], graph, kept.get(number, _Kept()))
             for number, step in enumerate(spec.steps)
@@ -97,6 +100,7 @@ class _Compiler:
             cleanup_roots=tuple(step.number for step in steps if step.cleanup and not step.upstream),
             concurrency=self._concurrency(spec),
             max_active_runs=spec.max_active_runs,
+            outputs=outputs,
             limited={at: found for (_, _, found), at in self._lines.items() if found is not None},
         )
 
@@ -111,6 +115,11 @@ class _Compiler:
         if found is None:
             found = self._read[key] = self._same(read(message))
         return found  # type: ignore[return-value]  # filed under the function that made it
+
+    def _outputs(self) -> tuple[tuple[str, FromStep], ...]:
+        if self._spec.HasField("output"):
+            return (("", self._from_step(self._spec.output)),)
+        return tuple((name, self._from_step(self._spec.outputs[name])) for name in sorted(self._spec.outputs))
 
     # --- the graph
 
@@ -184,9 +193,9 @@ class _Compiler:
             map=node.over,
             inputs=node.inputs,
             retry=self._once(_retry, step.retry) if step.HasField("retry") else self._defaults.retry,
-            timeouts=self._once(_timeouts, step.timeouts) if step.HasField("timeouts") else self._defaults.timeouts,
+            timeouts=self._timeouts(step),
             line=self._line(step, concurrency),
-            env=self._same(_merged(self._defaults.env, step.env)),
+            env=() if _is_pipeline(step) else self._same(_merged(self._defaults.env, step.env)),
             allow_failure=step.allow_failure,
             cleanup=step.cleanup,
             kept_paths=self._same(minimal(kept.paths)) if kept.paths else (),
@@ -201,7 +210,14 @@ class _Compiler:
     def _concurrency(self, owner: pb.StepSpec | pb.PipelineSpec) -> Concurrency | None:
         return self._once(_concurrency, owner.concurrency) if owner.HasField("concurrency") else None
 
+    def _timeouts(self, step: pb.StepSpec) -> Timeouts:
+        found = self._once(_timeouts, step.timeouts) if step.HasField("timeouts") else self._defaults.timeouts
+        # No agent takes a step that is a run, so of the defaults only the span of the whole is meant for it.
+        return self._same(Timeouts(overall=found.overall)) if _is_pipeline(step) else found
+
     def _line(self, step: pb.StepSpec, concurrency: Concurrency | None) -> int:
+        if _is_pipeline(step):
+            return CHILDREN
         line = Line(
             queue=step.queue or self._defaults.queue,
             labels=_merged(self._defaults.labels, step.labels),
@@ -247,10 +263,12 @@ class _Kept:
     lengths: set[Path] = field(default_factory=set)
 
 
-def _kept(nodes: list[_Node], depths: list[int], numbers: dict[str, int]) -> dict[int, _Kept]:
-    """By step, what maps and conditions read of its output. Of a mapped step each item's output is kept by itself: its
-    place is no part of the path."""
+def _kept(nodes: list[_Node], depths: list[int], numbers: dict[str, int], outputs: list[FromStep]) -> dict[int, _Kept]:
+    """By step, what maps, conditions and the output of the run read of its output. Of a mapped step each
+    item's output is kept by itself: its place is no part of the path."""
     kept: dict[int, _Kept] = defaultdict(_Kept)
+    for source in outputs:
+        kept[source.step].paths.add(source.path[depths[source.step] :])
     for node in nodes:
         if node.over is not None:
             _keep_for_map(node.over, node.condition, depths, kept)
@@ -329,9 +347,15 @@ def _resources(spec: pb.Resources) -> tuple[tuple[str, float], ...]:
     return tuple(sorted((name, amount) for name, amount in amounts.items() if amount))
 
 
+def _is_pipeline(step: pb.StepSpec) -> bool:
+    return step.WhichOneof("action") == "pipeline"
+
+
 def _action(step: pb.StepSpec) -> Action:
     if step.WhichOneof("action") == "function":
         return FunctionAction(step.function.module, step.function.qualname)
+    if _is_pipeline(step):
+        return PipelineAction(step.pipeline.name, step.pipeline.version_number)
     command = step.command
     return CommandAction(
         argv=tuple(command.argv),

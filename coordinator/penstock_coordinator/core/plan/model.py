@@ -188,7 +188,19 @@ class CommandAction:
     success_exit_codes: tuple[int, ...]
 
 
-Action: TypeAlias = FunctionAction | CommandAction
+@dataclass(frozen=True, slots=True)
+class PipelineAction:
+    """The step is a run of a pipeline, its sub-pipeline."""
+
+    pipeline: str
+    version_number: int = 0
+    """0: the newest when the run is started."""
+
+
+Action: TypeAlias = FunctionAction | CommandAction | PipelineAction
+
+CHILDREN = -1
+"""The line of steps that are runs of pipelines: no agent serves it, and it is none of the plan's lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +219,7 @@ class Step:
     retry: Retry
     timeouts: Timeouts
     line: int
-    """Position in `Plan.lines`: of steps with an equal line, priority and concurrency."""
+    """Position in `Plan.lines`: of steps with an equal line, priority and concurrency. CHILDREN: no agent is needed."""
     env: tuple[tuple[str, str], ...]
     allow_failure: bool
     cleanup: bool
@@ -260,3 +272,5 @@ class Plan:
     """0: no limit."""
     limited: dict[int, Concurrency] = field(default_factory=dict)
     """The concurrency of steps by their position in `lines`, where there is one."""
+    outputs: tuple[tuple[str, FromStep], ...] = ()
+    """What the output of a run is made of: the members of an object, or a part alone with no name. Empty: null."""

@@ -96,6 +96,7 @@ def _check(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
         report.add("steps", "the pipeline has no steps: give it at least one")
     for number, step in enumerate(spec.steps):
         _check_step(report, known, sources, number, step, limits)
+    sources.check_run_outputs(spec)
     check_names_and_cycles(report, known)
 
 

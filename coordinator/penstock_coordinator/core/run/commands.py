@@ -76,6 +76,34 @@ class AwaitLease:
 
 
 @dataclass(frozen=True, slots=True)
+class StartChild:
+    """The run that the step run waits for is to exist: it is there already, or it is started. Its end is reported; so
+    it is if it is at rest."""
+
+    step: int
+    item: int
+    run_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CancelChild:
+    run_id: bytes
+    immediate: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PauseChild:
+    run_id: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeChild:
+    run_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ContinueRun:
     """Mail `Continue` to the run itself."""
 
@@ -87,4 +115,8 @@ class CloseRun:
     state: RunState
 
 
-Command: TypeAlias = GrantLeases | AcknowledgeResult | StopAttempt | CallBackLease | AwaitLease | ContinueRun | CloseRun
+ChildCommand: TypeAlias = StartChild | CancelChild | PauseChild | ResumeChild
+
+Command: TypeAlias = (
+    GrantLeases | AcknowledgeResult | StopAttempt | CallBackLease | AwaitLease | ChildCommand | ContinueRun | CloseRun
+)

@@ -80,10 +80,10 @@ def _current(run: Run, timer: Timer) -> Timer | None:
 
 
 def _cancel_stands(run: Run, timer: Timer) -> bool:
-    """The last deadline rings for leases alone: all else comes to rest without waiting."""
+    """The last deadline rings for leases and for runs that steps wait for: all else comes to rest without waiting."""
     if run.state is not RunState.CANCELLING or run.cancel_deadline != timer.due:
         return False
-    return not run.immediate or run.running > 0
+    return not run.immediate or run.running > 0 or bool(run.children)
 
 
 def _step_stands(run: Run, timer: Timer) -> bool:

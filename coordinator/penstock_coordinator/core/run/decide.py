@@ -11,6 +11,8 @@ from penstock_coordinator.core.run.messages import (
     AdmitRun,
     AttemptEnded,
     CancelRun,
+    ChildRefused,
+    ChildReported,
     ClockTick,
     Continue,
     DisplaceReady,
@@ -28,6 +30,7 @@ from penstock_coordinator.core.run.messages import (
 from penstock_coordinator.core.run.rules import (
     admission,
     attempts,
+    children,
     control,
     displacing,
     endings,
@@ -80,6 +83,10 @@ def decide(run: Run, message: Message, ledger: Ledger) -> None:
             admission.admit(run, message, ledger)
         case DisplaceStep():
             displacing.displace_step(run, message, ledger)
+        case ChildReported():
+            children.reported(run, message, ledger)
+        case ChildRefused():
+            children.refused(run, message, ledger)
         case DisplaceReady():
             displacing.displace_ready(run, message, ledger)
         case Continue():
@@ -117,6 +124,8 @@ def _draw(run: Run, now: int, ledger: Ledger) -> None:
         following.open_items(run, now, ledger)
     if run.finished_maps:
         maps.close(run, now, ledger)
+    if run.spawning and ledger.room > 0:
+        children.start(run, now, ledger)
 
 
 def _tick(run: Run, tick: ClockTick, ledger: Ledger) -> None:

@@ -6,7 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from penstock_coordinator.core.run import events as e
-from penstock_coordinator.core.run.commands import CallBackLease, CloseRun, Command, GrantLeases, StopAttempt
+from penstock_coordinator.core.run.commands import (
+    CallBackLease,
+    CancelChild,
+    CloseRun,
+    Command,
+    GrantLeases,
+    PauseChild,
+    ResumeChild,
+    StartChild,
+    StopAttempt,
+)
 from penstock_coordinator.core.run.events import Event
 from penstock_coordinator.core.run.state import ActiveStep, Run
 
@@ -24,7 +34,26 @@ def stop_attempt(active: ActiveStep, grace: int, reason: str) -> StopAttempt:
 def stop_doomed(run: Run) -> list[Command]:
     """Stop every lease of a step that is to be cancelled."""
     grace = 0 if run.immediate else run.plan.stop_grace
-    return [stop_attempt(active, grace, run.reason) for active in run.leased() if run.doomed(active.step)]
+    attempts = [stop_attempt(active, grace, run.reason) for active in run.leased() if run.doomed(active.step)]
+    return [*attempts, *(cancel_child(run, run_id) for (step, _), run_id in run.children.items() if run.doomed(step))]
+
+
+def cancel_child(run: Run, run_id: bytes) -> CancelChild:
+    return CancelChild(run_id, run.immediate, f"the run that it is a step of is being stopped: {run.reason}")
+
+
+def pause_children(run: Run) -> list[Command]:
+    assert run.paused is not None
+    reason = f"the run that it is a step of is paused{': ' if run.paused.reason else ''}{run.paused.reason}"
+    return [PauseChild(run_id, reason) for run_id in run.children.values()]
+
+
+def _start_child(_run: Run, event: e.ChildStarted) -> list[Command]:
+    return [StartChild(event.step, event.item, event.run_id)]
+
+
+def _resume(run: Run, _event: e.RunResumed) -> list[Command]:
+    return [ResumeChild(run_id) for run_id in run.children.values()]
 
 
 def _grant(run: Run, event: e.StepsLeased) -> list[Command]:
@@ -50,7 +79,7 @@ def call_back(run: Run) -> list[Command]:
 
 
 def _pause(run: Run, _event: e.RunPaused) -> list[Command]:
-    return call_back(run)
+    return call_back(run) + pause_children(run)
 
 
 def _close(_run: Run, event: e.RunEnded) -> list[Command]:
@@ -62,5 +91,7 @@ _TABLE: dict[type, Callable[[Run, Any], list[Command]]] = {
     e.RunCancelling: _stop,
     e.StepDisplaced: _displace,
     e.RunPaused: _pause,
+    e.RunResumed: _resume,
+    e.ChildStarted: _start_child,
     e.RunEnded: _close,
 }

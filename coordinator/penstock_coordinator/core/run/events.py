@@ -51,6 +51,8 @@ class Charge(enum.IntEnum):
 
 class WaitReason(enum.IntEnum):
     BACKOFF = 1
+    SUB_PIPELINE = 2
+    """The end of the run that the step is; the key is its id in hex."""
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True):
@@ -244,6 +246,28 @@ class ItemsAdded(msgspec.Struct, frozen=True, array_like=True, tag=19):
     failure: Failure | None = None
 
 
+class ChildStarted(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """The step run is WAITING for a run of its pipeline, which is to exist under that id."""
+
+    at: int
+    step: int
+    item: int
+    attempt: int
+    run_id: bytes
+
+
+class ChildEnded(msgspec.Struct, frozen=True, array_like=True, tag=21):
+    """The run that the step run waited for is at rest, or could not be started (FAILED), or need not be any more
+    (CANCELLED). What becomes of the step follows in the same turn."""
+
+    at: int
+    step: int
+    item: int
+    run_id: bytes
+    state: RunState
+    failure: Failure | None = None
+
+
 class RunPaused(msgspec.Struct, frozen=True, array_like=True, tag=22):
     """No step run starts from now on. What runs goes on."""
 
@@ -341,6 +365,8 @@ Event: TypeAlias = (
     | RunEnded
     | ItemsReadied
     | ItemsAdded
+    | ChildStarted
+    | ChildEnded
     | RunPaused
     | RunResumed
     | RunReopened

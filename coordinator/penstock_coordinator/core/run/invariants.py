@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock_coordinator.core.plan.model import Step
 from penstock_coordinator.core.run.deadlines import next_deadline, standing_timers
-from penstock_coordinator.core.run.events import WHOLE
+from penstock_coordinator.core.run.events import WHOLE, WaitReason
 from penstock_coordinator.core.run.item_queue import ItemQueue
 from penstock_coordinator.core.run.mapped import UNDECIDED, Groups, MapState, Places
 from penstock_coordinator.core.run.places import item_at, place_of
@@ -76,8 +76,21 @@ def _check_active(run: Run) -> None:
         assert active.token <= run.seq
         _check_budgets(step, active)
         tokens += active.token > 0
+    _check_children(run)
     assert tokens == run.running == sum(1 for _ in run.leased())
     assert run.active.keys() <= {step.number for step in run.plan.steps if step.map is None}
+
+
+def _check_children(run: Run) -> None:
+    """Those that wait for their own runs are known, and counted."""
+    found, away = {}, [0, 0]
+    for step, item, _ in step_runs(run):
+        active = run.active_step(step.number, item)
+        if active is not None and active.wait is not None and active.wait.reason is WaitReason.SUB_PIPELINE:
+            found[step.number, item] = bytes.fromhex(active.wait.key)
+            away[step.cleanup] += 1
+    assert run.children == found
+    assert run.away == away
 
 
 def _check_budgets(step: Step, active: ActiveStep) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from penstock_coordinator.core.run.events import Charge, Failure, Outcome
+from penstock_coordinator.core.run.states import RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,34 @@ class Continue:
 
 
 @dataclass(frozen=True, slots=True)
+class ChildReported:
+    """The run that a step run waits for is at rest."""
+
+    now: int
+    step: int
+    item: int
+    run_id: bytes
+    state: RunState
+    output: bytes = b""
+    """JSON, if it is COMPLETED; empty: null."""
+    failure: Failure | None = None
+    jitter: float = 0.0
+    """In [0, 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRefused:
+    """The run that a step run waits for cannot be started, and no other could: the step fails without another
+    attempt."""
+
+    now: int
+    step: int
+    item: int
+    run_id: bytes
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
 class RetryRun:
     """A run at rest opens a new generation: what did not come to a good end runs again."""
 
@@ -203,4 +232,6 @@ Message: TypeAlias = (
     | AdmitRun
     | DisplaceStep
     | DisplaceReady
+    | ChildReported
+    | ChildRefused
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from penstock_coordinator.core.run.commands import AwaitLease, Command, ContinueRun
-from penstock_coordinator.core.run.duties import call_back, stop_displaced, stop_doomed
+from penstock_coordinator.core.run.commands import AwaitLease, Command, ContinueRun, StartChild
+from penstock_coordinator.core.run.duties import call_back, pause_children, stop_displaced, stop_doomed
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState
 
@@ -18,10 +18,12 @@ def resume(run: Run) -> list[Command]:
         for active in run.leased()
     ]
     owed += [stop_displaced(run, active) for active in run.leased() if active.displaced is not None]
+    owed += [StartChild(step, item, run_id) for (step, item), run_id in run.children.items()]
     if run.state is RunState.CANCELLING:
         owed += stop_doomed(run)
     if run.paused is not None:
         owed += call_back(run)
+        owed += pause_children(run)
     if run.unfinished:
         owed.append(ContinueRun())
     return owed

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from penstock_coordinator.core.plan.keys import key_or_source
-from penstock_coordinator.core.plan.model import Concurrency, Json, Plan
+from penstock_coordinator.core.plan.model import CHILDREN, Concurrency, Json, Plan
 from penstock_coordinator.core.run.events import WHOLE, Failure, WaitReason
 from penstock_coordinator.core.run.mapped import Groups, MapState
 from penstock_coordinator.core.run.places import display_name
@@ -124,8 +124,10 @@ class ActiveStep:
 class Run:
     """One execution of a plan. A new one has no events yet: `seq` 0."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, run_id: bytes = b"") -> None:
         self.plan = plan
+        self.run_id = run_id
+        """The ids of the runs that its steps are follow from it."""
         self.seq = 0
         """The number of the newest event."""
         self.generation = 1
@@ -187,6 +189,10 @@ class Run:
         """Per line: they, in order."""
         self.running = 0
         """Step runs that hold a lease."""
+        self.children: dict[tuple[int, int], bytes] = {}
+        """By step run (step, item) the id of the run that it waits for."""
+        self.away = [0, 0]
+        """How many they are: of plain steps, of cleanup steps."""
         self.frontier: dict[int, None] = {}
         """PENDING steps whose trigger rule can be decided, in the order in which that came about."""
         self.opening: dict[int, None] = {}
@@ -207,7 +213,7 @@ class Run:
     def demand(self, line: int) -> int:
         """How many step runs of the line could be leased now."""
         ready = self.ready.get(line, 0)
-        if not ready or self.sweeping or self.paused is not None:
+        if not ready or line == CHILDREN or self.sweeping or self.paused is not None:
             return 0
         limit = self.plan.max_parallel
         return ready if not limit else min(ready, max(limit - self.running, 0))
@@ -217,7 +223,7 @@ class Run:
         limit = self.plan.max_parallel
         if not self.ready or (limit and self.running >= limit) or self.sweeping or self.paused is not None:
             return []
-        return list(self.ready)
+        return [line for line in self.ready if line != CHILDREN]
 
     def limit_key(self, position: int) -> str | None:
         """The key of the limit that the step runs at a position of the plan's lines share; None if there is none."""
@@ -249,6 +255,10 @@ class Run:
             return self.active.get(step)
         mapped = self.maps.get(step)
         return None if mapped is None else mapped.active.get(item)
+
+    def waits_for(self, step: int, item: int, run_id: bytes) -> ActiveStep | None:
+        """The step run, if it is that run whose end it waits for."""
+        return self.active_step(step, item) if self.children.get((step, item)) == run_id else None
 
     def leased(self) -> Iterator[ActiveStep]:
         """The step runs that hold a lease, steps before items. Takes time by the number of active step runs."""
@@ -337,16 +347,24 @@ class Run:
 
     @property
     def unswept(self) -> int:
-        """Step runs that the cancelling of the run has still to settle; those with a lease settle by themselves."""
+        """Step runs that the cancelling of the run has still to settle; those with a lease, and those that wait for
+        their own runs, settle by themselves."""
         if self.state != RunState.CANCELLING:
             return 0
         plain, cleanup = self.tallies
-        count = plain[_PENDING] + plain[_READY] + plain[_WAITING]
-        return count + (cleanup[_PENDING] + cleanup[_READY] + cleanup[_WAITING] if self.immediate else 0)
+        count = plain[_PENDING] + plain[_READY] + plain[_WAITING] - self.away[False]
+        if self.immediate:
+            count += cleanup[_PENDING] + cleanup[_READY] + cleanup[_WAITING] - self.away[True]
+        return count
 
     @property
     def sweeping(self) -> bool:
         return self.unswept > 0
+
+    @property
+    def spawning(self) -> bool:
+        """Whether there are step runs that are to begin to wait for runs of their own."""
+        return CHILDREN in self.ready and self.paused is None and not self.sweeping
 
     @property
     def failing_fast(self) -> bool:
@@ -360,4 +378,5 @@ class Run:
         """Whether there are consequences that the last turn left for another one."""
         if self.at_rest or self.held is not None:
             return False
-        return bool(self.frontier or self.opening or self.finished_maps or self.sweeping or self.failing_fast)
+        drawn = self.frontier or self.opening or self.finished_maps
+        return bool(drawn or self.sweeping or self.spawning or self.failing_fast)

@@ -44,8 +44,33 @@ def check_action(report: Report, field: str, step: pb.StepSpec, limits: Limits) 
                     report.add(f"{field}.function.{name}", f"the {name} is empty: name the function to run")
         case "command":
             _check_command(report, f"{field}.command", step.command, limits)
+        case "pipeline":
+            _check_pipeline(report, field, step)
         case _:
-            report.add(field, "the step runs nothing: give it `function` or `command`")
+            report.add(field, "the step runs nothing: give it `function`, `command` or `pipeline`")
+
+
+def _check_pipeline(report: Report, field: str, step: pb.StepSpec) -> None:
+    """A run needs no agent of its own, so nothing is said of agents."""
+    check_name(report, f"{field}.pipeline.name", step.pipeline.name)
+    if step.pipeline.version_number < 0:
+        text = f"{step.pipeline.version_number} is negative: name a version from 1 up, or 0 for the newest"
+        report.add(f"{field}.pipeline.version_number", text)
+    remedy = "say it of the steps of that pipeline"
+    for name in ("queue", "labels", "env"):
+        if getattr(step, name):
+            report.add(f"{field}.{name}", f"the step is a run of a pipeline, which no agent takes: {remedy}")
+    if step.HasField("resources"):
+        report.add(f"{field}.resources", f"the step is a run of a pipeline, which no agent takes: {remedy}")
+    if step.priority:
+        report.add(f"{field}.priority", f"the step is a run of a pipeline, which no agent takes: {remedy}")
+    for name, is_given in (
+        ("attempt", step.timeouts.HasField("attempt")),
+        ("queued", step.timeouts.HasField("queued")),
+    ):
+        if is_given:
+            text = "the step is a run of a pipeline: give `overall`, or give that pipeline a timeout"
+            report.add(f"{field}.timeouts.{name}", text)
 
 
 def _check_code_digest(report: Report, field: str, digest: str) -> None:

@@ -14,6 +14,7 @@ from penstock_coordinator.core.plan.naming import quoted, suggestion
 from penstock_coordinator.core.plan.paths import position_of
 from penstock_coordinator.core.plan.validation.known import Known
 from penstock_coordinator.core.plan.validation.report import Report, member
+from penstock_coordinator.core.plan.validation.texts import check_name
 
 _INPUT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _ITERABLE = (pb.PARAMETER_TYPE_LIST, pb.PARAMETER_TYPE_ANY)
@@ -105,6 +106,21 @@ class Sources:
             if len(each) > self._limits.path_member_bytes:
                 limit = self._limits.path_member_bytes
                 self._report.add(f"{field}[{at}]", f"it has {len(each):,} characters, past the limit of {limit}")
+
+    def check_run_outputs(self, spec: pb.PipelineSpec) -> None:
+        """What the output of a run is made of."""
+        if spec.HasField("output"):
+            self._check_output("output", -1, spec.output)
+            if spec.outputs:
+                self._report.add("outputs", "there is an `output` too: give one of them")
+        if len(spec.outputs) > self._limits.outputs:
+            text = f"there are {len(spec.outputs):,} outputs, past the limit of {self._limits.outputs}"
+            self._report.add("outputs", f"{text}: put a step before that joins them")
+            return
+        for name in sorted(spec.outputs):
+            field = f"outputs[{member(name)}]"
+            check_name(self._report, field, name)
+            self._check_output(field, -1, spec.outputs[name])
 
     # --- maps
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import Event
-from penstock_coordinator.core.run.evolve import admission, attempts, control, maps, reopening, runs, steps
+from penstock_coordinator.core.run.evolve import admission, attempts, children, control, maps, reopening, runs, steps
 from penstock_coordinator.core.run.state import Run
 
 
@@ -41,6 +41,8 @@ _TABLE: dict[type, Callable[[Run, int, Any], None]] = {
     e.MapSettled: maps.map_settled,
     e.RunCancelling: runs.run_cancelling,
     e.RunEnded: runs.run_ended,
+    e.ChildStarted: children.child_started,
+    e.ChildEnded: children.child_ended,
     e.RunPaused: control.run_paused,
     e.RunResumed: control.run_resumed,
     e.RunReopened: reopening.run_reopened,

@@ -23,7 +23,7 @@ def steps_leased(run: Run, seq: int, event: e.StepsLeased) -> None:
     line = -1
     for number, item, attempt in event.leases:
         step = steps[number]
-        active = run.active[number] if item == WHOLE else _active_item(run, number, item)
+        active = active_or_new(run, number, item)
         active.attempts = attempt
         active.token = seq
         active.session = event.session
@@ -33,12 +33,15 @@ def steps_leased(run: Run, seq: int, event: e.StepsLeased) -> None:
             active.started_at = at
         move(run, step, item, _RUNNING)
         if step.line != line:
-            _trim(run, line)
+            trim(run, line)
             line = step.line
-    _trim(run, line)
+    trim(run, line)
 
 
-def _active_item(run: Run, step: int, item: int) -> ActiveStep:
+def active_or_new(run: Run, step: int, item: int) -> ActiveStep:
+    """An item is under way from its first attempt on."""
+    if item == WHOLE:
+        return run.active[step]
     mapped = run.maps[step]
     active = mapped.active.get(item)
     if active is None:
@@ -46,7 +49,8 @@ def _active_item(run: Run, step: int, item: int) -> ActiveStep:
     return active
 
 
-def _trim(run: Run, line: int) -> None:
+def trim(run: Run, line: int) -> None:
+    """The line's queue forgets those at its head that are not READY any more."""
     queue = run.queues.get(line)
     if queue is not None:
         if line in run.ready:

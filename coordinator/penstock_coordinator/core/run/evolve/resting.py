@@ -16,6 +16,8 @@ _PENDING = StepState.PENDING
 
 def rest(run: Run, number: int, item: int, state: StepState) -> None:
     step = run.plan.steps[number]
+    if run.children:
+        forget_child(run, step, item)
     move(run, step, item, state)
     if item == WHOLE:
         note_spent(run, number, item, state, run.active.pop(number, None))
@@ -25,6 +27,12 @@ def rest(run: Run, number: int, item: int, state: StepState) -> None:
         note_spent(run, number, item, state, mapped.active.pop(item, None))
         items_rested(run, step, mapped, state, item, item + 1)
         note_opened(run, number, mapped)
+
+
+def forget_child(run: Run, step: Step, item: int) -> None:
+    """The step run does not wait for a run of its own, or does so no more."""
+    if run.children.pop((step.number, item), None) is not None:
+        run.away[step.cleanup] -= 1
 
 
 def settle(run: Run, step: Step, state: int) -> None:

@@ -48,7 +48,8 @@ def step_again_ready(run: Run, _seq: int, event: e.StepReturned | e.StepWoken) -
 
 
 def step_completed(run: Run, _seq: int, event: e.StepCompleted) -> None:
-    run.heard.append((event.step, event.item, event.token))
+    if event.token:
+        run.heard.append((event.step, event.item, event.token))
     if event.kept:
         kept = run.kept if event.item == WHOLE else run.maps[event.step].kept
         kept[event.step if event.item == WHOLE else event.item] = event.kept

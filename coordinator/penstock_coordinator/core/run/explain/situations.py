@@ -67,6 +67,9 @@ class Outside(Protocol):
     def step_key(self, position: int) -> KeySituation | None:
         """The keyed limit that keeps step runs of this position of the plan's lines from being leased."""
 
+    def child_state(self, run_id: bytes) -> str:
+        """The state of the run that a step run waits for; empty: not known."""
+
     def run_key(self) -> KeySituation | None:
         """The limit that keeps the run from beginning."""
 
@@ -83,6 +86,9 @@ class Unknown:
 
     def step_key(self, _position: int) -> KeySituation | None:
         return None
+
+    def child_state(self, _run_id: bytes) -> str:
+        return ""
 
     def run_key(self) -> KeySituation | None:
         return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from penstock_coordinator.core.plan.model import Json, Step
+from penstock_coordinator.core.plan.model import CHILDREN, Json, PipelineAction, Step
+from penstock_coordinator.core.run.child_ids import spelled_id
 from penstock_coordinator.core.run.events import WHOLE, WaitReason
 from penstock_coordinator.core.run.explain.agents import line_reasons
 from penstock_coordinator.core.run.explain.rules import at_rest, followed_item, pending
@@ -153,6 +154,8 @@ def _ready(run: Run, step: Step, item: int, outside: Outside) -> Iterator[Reason
         yield Reason("MapParallel", text, {"limit": places.limit, "running": places.taken})
         yield from _queued(run, step, item, outside)
         return
+    if step.line == CHILDREN:
+        return
     key = outside.step_key(step.line)
     held = run.paused is not None or key is not None or bool(plan.max_parallel and run.running >= plan.max_parallel)
     if plan.max_parallel and run.running >= plan.max_parallel:
@@ -188,6 +191,19 @@ def _waiting(run: Run, step: Step, item: int, outside: Outside) -> Iterator[Reas
     wait = active.wait
     if wait.reason is WaitReason.BACKOFF:
         yield _backoff(step, active, outside)
+    elif wait.reason is WaitReason.SUB_PIPELINE:
+        yield _sub_pipeline(step, active, outside)
+
+
+def _sub_pipeline(step: Step, active: ActiveStep, outside: Outside) -> Reason:
+    assert active.wait is not None
+    assert isinstance(step.action, PipelineAction)
+    child, pipeline = bytes.fromhex(active.wait.key), step.action.pipeline
+    run_id, state = spelled_id(child), outside.child_state(child)
+    is_so = f", which is {state}" if state else ""
+    text = f'It waits for the run {run_id} of "{pipeline}"{is_so} (attempt {active.attempts}).'
+    details: dict[str, Json] = {"run_id": run_id, "pipeline": pipeline, "state": state, "attempt": active.attempts}
+    return Reason("SubPipeline", text, details)
 
 
 def _backoff(step: Step, active: ActiveStep, outside: Outside) -> Reason:

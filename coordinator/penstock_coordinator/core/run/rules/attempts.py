@@ -7,7 +7,6 @@ certainly never started is charged to nobody.
 from __future__ import annotations
 
 from penstock_coordinator.core.plan import values
-from penstock_coordinator.core.plan.model import Retry
 from penstock_coordinator.core.run.commands import AcknowledgeResult, AckStatus
 from penstock_coordinator.core.run.displaced import stopped, stopping
 from penstock_coordinator.core.run.events import (
@@ -24,6 +23,7 @@ from penstock_coordinator.core.run.events import (
 )
 from penstock_coordinator.core.run.ledger import Ledger
 from penstock_coordinator.core.run.messages import AttemptEnded, InputsUnresolved, LeaseGone
+from penstock_coordinator.core.run.retrying import backoff, is_retried
 from penstock_coordinator.core.run.state import ActiveStep, Run
 
 MAX_LOSSES = 3
@@ -82,7 +82,7 @@ def _failed(
     retry = run.plan.steps[number].retry
     if stopping(run, active):
         stopped(run, active, now, ledger)
-    elif active.failures >= retry.max_attempts or not _retried(retry, _names(message, outcome, why)):
+    elif active.failures >= retry.max_attempts or not is_retried(retry, _names(message, outcome, why)):
         ledger.emit(StepFailed(now, number, item, why))
     else:
         wait = backoff(retry, active.failures, message.jitter)
@@ -108,22 +108,6 @@ def _names(message: AttemptEnded, outcome: Outcome, why: Failure) -> set[str]:
         names.add(f"ExitCode:{message.report.exit_code}")
     names.discard("")
     return names
-
-
-def _retried(retry: Retry, names: set[str]) -> bool:
-    if not names.isdisjoint(retry.never_retry_on):
-        return False
-    return not retry.retry_on or not names.isdisjoint(retry.retry_on)
-
-
-def backoff(retry: Retry, failures: int, chance: float) -> int:
-    """Microseconds before the attempt that follows the given number of failures, at least one. `chance` is in [0, 1);
-    the wait is drawn from [wait * (1 - jitter), wait]."""
-    try:
-        wait = min(retry.initial_backoff * retry.multiplier ** (failures - 1), float(retry.max_backoff))
-    except OverflowError:
-        wait = float(retry.max_backoff)
-    return int(wait * (1.0 - retry.jitter * chance))
 
 
 def lease_gone(run: Run, message: LeaseGone, ledger: Ledger) -> None:

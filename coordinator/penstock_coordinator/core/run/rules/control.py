@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 
 from penstock_coordinator.core.run.events import (
+    WHOLE,
     AttemptFailed,
+    ChildEnded,
     Failure,
     ItemsSettled,
     Outcome,
@@ -74,6 +76,7 @@ def cancel_overdue(run: Run, now: int, ledger: Ledger) -> None:
     if not run.immediate:
         start_immediate(run, run.verdict or RunState.CANCELLED, run.reason, now, ledger)
         return
+    _give_up_children(run, now, ledger)
     for active in list(run.leased()):
         if ledger.room <= 0:
             return
@@ -82,6 +85,16 @@ def cancel_overdue(run: Run, now: int, ledger: Ledger) -> None:
         outcome = Outcome.CANCELLED
         step, item = active.step, active.item
         ledger.emit(AttemptFailed(now, step, item, active.token, outcome, why, reported=False))
+        ledger.emit(StepCancelled(now, step, item))
+
+
+def _give_up_children(run: Run, now: int, ledger: Ledger) -> None:
+    for (step, item), run_id in list(run.children.items()):
+        if ledger.room <= 0:
+            return
+        ledger.room -= 1
+        why = Failure("Cancelled", "the run that the step waits for did not stop in time")
+        ledger.emit(ChildEnded(now, step, item, run_id, RunState.CANCELLED, why))
         ledger.emit(StepCancelled(now, step, item))
 
 
@@ -101,7 +114,7 @@ def _sweep_steps(run: Run, now: int, ledger: Ledger) -> None:
         number = found.start()
         if ledger.room <= 0:
             break
-        if run.doomed(number):
+        if run.doomed(number) and (number, WHOLE) not in run.children:
             ledger.room -= 1
             _sort(run.active.get(number), number, tried, untried)
     _cancel_tried(tried, now, ledger)
@@ -116,6 +129,8 @@ def _sweep_items(run: Run, number: int, now: int, ledger: Ledger) -> None:
     for found in _UNLEASED.finditer(mapped.states):
         if ledger.room <= 0:
             break
+        if (number, found.start()) in run.children:
+            continue
         ledger.room -= 1
         _sort(mapped.active.get(found.start()), found.start(), tried, untried)
     _cancel_tried(tried, now, ledger)

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from penstock_coordinator.core.plan.model import Step
+from penstock_coordinator.core.run.commands import CancelChild
 from penstock_coordinator.core.run.deadlines import queued_since
 from penstock_coordinator.core.run.duties import stop_attempt
-from penstock_coordinator.core.run.events import WHOLE, AttemptFailed, Failure, Outcome, StepFailed, StepWoken
+from penstock_coordinator.core.run.events import (
+    WHOLE,
+    AttemptFailed,
+    ChildEnded,
+    Failure,
+    Outcome,
+    StepFailed,
+    StepWoken,
+)
 from penstock_coordinator.core.run.ledger import Ledger
 from penstock_coordinator.core.run.spans import spelled
 from penstock_coordinator.core.run.state import Run
-from penstock_coordinator.core.run.states import StepState
+from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.timers import Timer
 
 
@@ -68,4 +77,9 @@ def _give_up(run: Run, step: int, item: int, now: int, why: Failure, ledger: Led
     if active is not None and active.token:
         ledger.answer(stop_attempt(active, run.plan.stop_grace, why.reason))
         ledger.emit(AttemptFailed(now, step, item, active.token, Outcome.TIMED_OUT, why, reported=False))
+    child = run.children.get((step, item))
+    if child is not None:
+        reason = f"the step that it is has not come to rest in time: {why.message}"
+        ledger.answer(CancelChild(child, False, reason))
+        ledger.emit(ChildEnded(now, step, item, child, RunState.CANCELLED, why))
     ledger.emit(StepFailed(now, step, item, why))

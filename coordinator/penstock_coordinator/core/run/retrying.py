@@ -1,0 +1,22 @@
+"""Whether and when an attempt that failed is followed by another."""
+
+from __future__ import annotations
+
+from penstock_coordinator.core.plan.model import Retry
+
+
+def is_retried(retry: Retry, names: set[str]) -> bool:
+    """Whether the policy retries a failure that has these names."""
+    if not names.isdisjoint(retry.never_retry_on):
+        return False
+    return not retry.retry_on or not names.isdisjoint(retry.retry_on)
+
+
+def backoff(retry: Retry, failures: int, chance: float) -> int:
+    """Microseconds before the attempt that follows the given number of failures, at least one. `chance` is in [0, 1);
+    the wait is drawn from [wait * (1 - jitter), wait]."""
+    try:
+        wait = min(retry.initial_backoff * retry.multiplier ** (failures - 1), float(retry.max_backoff))
+    except OverflowError:
+        wait = float(retry.max_backoff)
+    return int(wait * (1.0 - retry.jitter * chance))

@@ -1,0 +1,250 @@
+"""Runs that are steps of other runs: started for them, steered with them, and their ends reported to them.
+
+The id of such a run is known before it is there, so starting it twice starts it once. Nothing here is remembered over a
+restart: which run a step waits for is in the journal, and whoever is recovered first asks what has become of the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from typing import TYPE_CHECKING
+
+from google.protobuf.json_format import ParseDict
+from google.protobuf.struct_pb2 import Value
+
+from penstock.v1.pipeline_pb2 import PipelineSpec
+from penstock_coordinator.core.plan.keys import InvalidKey, check_keys, has_expressions
+from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS
+from penstock_coordinator.core.plan.model import PipelineAction
+from penstock_coordinator.core.plan.parameters import InvalidParameters, bind
+from penstock_coordinator.core.plan.values import UnresolvableInput
+from penstock_coordinator.core.run.commands import CancelChild, PauseChild, ResumeChild, StartChild
+from penstock_coordinator.core.run.events import Failure
+from penstock_coordinator.core.run.messages import (
+    CancelRun,
+    ChildRefused,
+    ChildReported,
+    ControlMessage,
+    PauseRun,
+    ResumeRun,
+)
+from penstock_coordinator.core.run.output import run_output
+from penstock_coordinator.core.run.states import RunState
+from penstock_coordinator.ports import Origin, Parent, Unavailable
+from penstock_coordinator.runtime.views import NotAccepted, RunRequest, Stopping, UnknownRun
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from penstock_coordinator.core.run.commands import ChildCommand
+    from penstock_coordinator.ports import RunId, VersionRow
+    from penstock_coordinator.runtime.actor import Actor
+    from penstock_coordinator.runtime.supervisor import Supervisor
+
+RETRY_SECONDS = 0.2
+"""Between attempts to start a run while the database is away."""
+MOST_REFUSALS = 3
+"""Times that the database does not take a run, before its step fails."""
+SUB_PIPELINE = "SubPipeline"
+REASON_LIMIT = 500
+"""Characters of the reason of a run that its parent tells."""
+
+
+class _Refused(Exception):
+    """The run cannot be started, for good."""
+
+
+class Children:
+    """Of all runs of a coordinator."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._starting: set[RunId] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def execute(self, parent: Actor, command: ChildCommand) -> None:
+        """Each is idempotent."""
+        now = self._supervisor.clock.now()
+        match command:
+            case StartChild():
+                if command.run_id not in self._starting:
+                    self._starting.add(command.run_id)
+                    self._spawn(self._start(parent, command))
+            case CancelChild():
+                self._steer(command.run_id, CancelRun(now, command.immediate, command.reason))
+            case PauseChild():
+                self._steer(command.run_id, PauseRun(now, reason=command.reason))
+            case ResumeChild():
+                self._steer(command.run_id, ResumeRun(now))
+
+    def ended(self, child: Actor) -> None:
+        """The end of a run is committed: tell the run that it is a step of, if that is live. If it is not here now, it
+        asks when it is."""
+        parent = child.origin.parent
+        run = child.run
+        if parent is None or not run.at_rest:
+            return
+        output = run_output(run) if run.state is RunState.COMPLETED else None
+        self._report(parent, child.run_id, child.plan.pipeline, run.state, run.reason, output)
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def close(self) -> None:
+        """What is not started yet is started by the next coordinator."""
+        for task in self._tasks:
+            task.cancel()
+
+    # --- what is asked of a run with the one that it is a step of
+
+    def _steer(self, run_id: RunId, message: ControlMessage) -> None:
+        """A run that is not there yet gets it when it is started."""
+        if run_id not in self._starting:
+            self._spawn(self._ask(run_id, message))
+
+    async def _ask(self, run_id: RunId, message: ControlMessage) -> None:
+        while not self._supervisor.stopping:
+            try:
+                await self._supervisor.ask(run_id, message, None)
+            except Unavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+            except (NotAccepted, Stopping, UnknownRun):
+                # A stop, or an actor that is made again: `resume` derives it once more. An unknown one is started yet.
+                return
+            else:
+                return
+
+    # --- the start
+
+    async def _start(self, parent: Actor, command: StartChild) -> None:
+        refusals = 0
+        try:
+            while not self._supervisor.stopping:
+                try:
+                    await self._ensure(parent, command)
+                except Unavailable:
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
+                except NotAccepted as error:
+                    refusals += 1
+                    if refusals < MOST_REFUSALS:
+                        continue
+                    self._refuse(parent, command, f"the database does not store the run: {error}")
+                except Stopping:
+                    pass
+                except (_Refused, UnresolvableInput) as error:
+                    self._refuse(parent, command, str(error))
+                return
+        finally:
+            self._starting.discard(command.run_id)
+
+    async def _ensure(self, parent: Actor, command: StartChild) -> None:
+        """The run is there when it returns; or it is reported that it need not be."""
+        supervisor = self._supervisor
+        if supervisor.actor(command.run_id) is None:
+            row = await supervisor.stores.runs.get(command.run_id)
+            if row is not None:
+                if RunState(row.state).at_rest:
+                    self._report(
+                        Parent(parent.run_id, command.step, command.item),
+                        row.run_id,
+                        row.pipeline,
+                        RunState(row.state),
+                        row.reason,
+                        row.output,
+                    )
+                    return
+            elif parent.run.doomed(command.step):
+                asked, pipeline = Parent(parent.run_id, command.step, command.item), _action(parent, command).pipeline
+                self._report(asked, command.run_id, pipeline, RunState.CANCELLED, "not started", None)
+                return
+            else:
+                await supervisor.start_child(command.run_id, await self._request(parent, command))
+        self._starting.discard(command.run_id)
+        self._catch_up(parent, command)
+
+    def _catch_up(self, parent: Actor, command: StartChild) -> None:
+        """What was asked of the parent while the run was not there yet."""
+        now, run = self._supervisor.clock.now(), parent.run
+        if run.doomed(command.step):
+            reason = f"the run that it is a step of is being stopped: {run.reason}"
+            self._steer(command.run_id, CancelRun(now, run.immediate, reason))
+        elif run.paused is not None:
+            self._steer(command.run_id, PauseRun(now, reason="the run that it is a step of is paused"))
+
+    async def _request(self, parent: Actor, command: StartChild) -> RunRequest:
+        supervisor = self._supervisor
+        action, depth = _action(parent, command), parent.origin.depth + 1
+        if depth > DEFAULT_LIMITS.sub_pipeline_depth:
+            limit = DEFAULT_LIMITS.sub_pipeline_depth
+            raise _Refused(
+                f"a run of {action.pipeline!r} would be the {depth}th below another one, and the limit is {limit}: end"
+                " the recursion earlier, with a `when`"
+            )
+        version = await self._version(action)
+        spec = PipelineSpec.FromString(version.spec)
+        inputs = await supervisor.inputs_for(parent, command.step, command.item)
+        try:
+            given = {name: ParseDict(json.loads(value), Value()) for name, value in inputs.items()}
+            parameters = bind(spec.parameters, given)
+        except InvalidParameters as error:
+            raise _Refused(f"the inputs do not fit the pipeline {action.pipeline!r}: {error}") from None
+        plan = await supervisor.plans.get(version.digest)
+        try:
+            if has_expressions(plan):
+                check_keys(plan, json.loads(parameters))
+        except InvalidKey as error:
+            raise _Refused(f"{error.field} of {action.pipeline!r} makes no key of the inputs: {error}") from None
+        above = parent.origin
+        return RunRequest(
+            plan=plan,
+            version=version,
+            parameters=parameters,
+            labels=tuple(sorted(spec.labels.items())),
+            trace_context=parent.trace_context,
+            request=None,
+            origin=Origin(
+                priority=above.priority,
+                weight=above.weight,
+                parent=Parent(parent.run_id, command.step, command.item),
+                depth=depth,
+            ),
+        )
+
+    async def _version(self, action: PipelineAction) -> VersionRow:
+        found = await self._supervisor.stores.pipelines.get_version(action.pipeline, action.version_number)
+        if found is not None:
+            return found
+        if action.version_number:
+            raise _Refused(f"the pipeline {action.pipeline!r} has no version {action.version_number}")
+        raise _Refused(f"there is no pipeline {action.pipeline!r}: apply it")
+
+    # --- what the parent is told
+
+    def _report(
+        self, parent: Parent, run_id: RunId, pipeline: str, state: RunState, reason: str, output: bytes | None
+    ) -> None:
+        failure = None
+        if state is not RunState.COMPLETED:
+            why = f": {reason[:REASON_LIMIT]}" if reason else ""
+            failure = Failure(SUB_PIPELINE, f"the run {uuid.UUID(bytes=run_id)} of {pipeline!r} is {state.name}{why}")
+        now = self._supervisor.clock.now()
+        message = ChildReported(
+            now, parent.step, parent.item, run_id, state, output or b"", failure, self._supervisor.ids.jitter()
+        )
+        self._supervisor.tell(parent.run_id, message)
+
+    def _refuse(self, parent: Actor, command: StartChild, why: str) -> None:
+        now = self._supervisor.clock.now()
+        message = ChildRefused(now, command.step, command.item, command.run_id, Failure(SUB_PIPELINE, why))
+        self._supervisor.tell(parent.run_id, message)
+
+
+def _action(parent: Actor, command: StartChild) -> PipelineAction:
+    action = parent.plan.steps[command.step].action
+    assert isinstance(action, PipelineAction)
+    return action
