@@ -11,7 +11,7 @@ from penstock.v1.run_service_pb2_grpc import RunServiceServicer
 from penstock_coordinator.api.encoding import runs as encode
 from penstock_coordinator.api.errors import CallError, failed_precondition, invalid, not_found, request_id_reused
 from penstock_coordinator.api.fields import name_of, place_in, run_id_of, text_of
-from penstock_coordinator.api.request_ids import request_key, same_answer
+from penstock_coordinator.api.request_ids import first_answer, request_key, same_answer
 from penstock_coordinator.core.plan.naming import quoted, suggestion
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.rules.reopening import NotPossible
@@ -59,21 +59,23 @@ class RunControl(RunServiceServicer):
     async def Pause(self, request: pb.PauseRunRequest, context: Context) -> pb.PauseRunResponse:
         run_id = run_id_of(request.run_id)
         reason, by = reason_of(request.reason), requested_by_of(request.requested_by)
-        await self._ask("Pause", request, run_id, lambda row: self._engine.pause_run(run_id, by, reason, row))
-        run = await self._run(run_id)
-        if RunState(run.state).at_rest:
-            raise _at_rest(run)
-        if RunState(run.state) is RunState.CANCELLING:
-            raise _not_now("CANCELLING", "the run is being cancelled: it starts nothing but its cleanup steps")
-        return pb.PauseRunResponse(run=run)
+        if await self._is_new("Pause", request):
+            before = await self._run(run_id)
+            if RunState(before.state).at_rest:
+                raise _at_rest(before)
+            if RunState(before.state) is RunState.CANCELLING:
+                raise _not_now("CANCELLING", "the run is being cancelled: it starts nothing but its cleanup steps")
+            await self._ask("Pause", request, run_id, lambda row: self._engine.pause_run(run_id, by, reason, row))
+        return pb.PauseRunResponse(run=await self._run(run_id))
 
     async def Resume(self, request: pb.ResumeRunRequest, context: Context) -> pb.ResumeRunResponse:
         run_id = run_id_of(request.run_id)
         by = requested_by_of(request.requested_by)
-        before = await self._run(run_id)
-        if RunState(before.state).at_rest:
-            raise _at_rest(before)
-        await self._ask("Resume", request, run_id, lambda row: self._engine.resume_run(run_id, by, row))
+        if await self._is_new("Resume", request):
+            before = await self._run(run_id)
+            if RunState(before.state).at_rest:
+                raise _at_rest(before)
+            await self._ask("Resume", request, run_id, lambda row: self._engine.resume_run(run_id, by, row))
         return pb.ResumeRunResponse(run=await self._run(run_id))
 
     async def Retry(self, request: pb.RetryRunRequest, context: Context) -> pb.RetryRunResponse:
@@ -97,6 +99,11 @@ class RunControl(RunServiceServicer):
         key = request_key(f"{SERVICE}.RerunStep", request)
         done = await _reopened(self._engine.rerun_step(run_id, step, item, by, reason, key))
         return pb.RerunStepResponse(run=await self._run(run_id), reset_steps=done.reset)
+
+    async def _is_new(self, method: str, request: Message) -> bool:
+        """False if the same call was answered before, whatever has become of the run since. Raises if its id came with
+        other content."""
+        return await first_answer(self._runs, request_key(f"{SERVICE}.{method}", request)) is None
 
     async def _ask(
         self,

@@ -76,14 +76,11 @@ def cancel_many(session: Session, chosen: dict[str, Any], now: bool, dry_run: bo
 
 
 @bulk.command("retry")
-@click.option("--newest-version", is_flag=True, help="Go on with the newest version of each pipeline.")
 @selecting
 @command_options
-def retry_many(
-    session: Session, chosen: dict[str, Any], newest_version: bool, dry_run: bool, yes: bool, wait: bool
-) -> None:
+def retry_many(session: Session, chosen: dict[str, Any], dry_run: bool, yes: bool, wait: bool) -> None:
     """Retry the runs that ended FAILED or CANCELLED and that the options choose; without options all of them."""
-    _make(session, "retry", {**chosen, "newest_version": newest_version}, dry_run=dry_run, yes=yes, wait=wait)
+    _make(session, "retry", chosen, dry_run=dry_run, yes=yes, wait=wait)
 
 
 def _make(session: Session, action: str, chosen: dict[str, Any], *, dry_run: bool, yes: bool, wait: bool) -> None:

@@ -56,7 +56,6 @@ class BulkJobs:
         labels: Mapping[str, str] | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
-        newest_version: bool = False,
         reason: str = "",
         dry_run: bool = False,
         request_id: str | None = None,
@@ -65,7 +64,6 @@ class BulkJobs:
         job = bulk_service_pb2.BulkJob(
             action=bulk_service_pb2.BULK_ACTION_RETRY,
             selection=_selection(pipeline, states, labels, created_after, created_before),
-            newest_version=newest_version,
             reason=reason,
         )
         return await self._create(job, dry_run, request_id)

@@ -761,7 +761,8 @@ class RetryRunRequest(_message.Message):
     """REQUIRED."""
     version_number: _builtins.int
     """Go on with another version of the pipeline. Steps that are COMPLETED stay so if their code, their inputs and all
-    that these come from did not change. 0: the run's own; with `newest_version` the newest.
+    that these come from did not change. 0: the run's own; with `newest_version` the newest. Another than the run's
+    own is INVALID_ARGUMENT in this release.
     """
     newest_version: _builtins.bool
     reason: _builtins.str

@@ -83,3 +83,15 @@ def test_a_paused_run_can_be_cancelled(system: DevSystem, tmp_path: Path) -> Non
     system.penstock("watch", run_id)
     run, states = shown(system, run_id)
     assert (run["state"], set(states.values())) == ("RUN_STATE_CANCELLED", {"CANCELLED"})
+
+
+def test_a_repeated_call_is_answered_as_the_first_one(system: DevSystem, tmp_path: Path) -> None:
+    """Also when the run has ended since."""
+    run_id, _, gate = start(system, tmp_path)
+    with system.client() as client:
+        client.pause(run_id, request_id=f"pause-{run_id}")
+        client.resume(run_id, request_id=f"resume-{run_id}")
+        gate.touch()
+        ended = client.wait(run_id)
+        assert client.pause(run_id, request_id=f"pause-{run_id}").state == ended.state
+        assert client.resume(run_id, request_id=f"resume-{run_id}").state == ended.state
