@@ -1,0 +1,78 @@
+"""What the runtime needs from outside.
+
+Instants are microseconds since 1970 (UTC), spans microseconds, run ids the 16 bytes of a UUIDv7. Every port has one
+contract suite (tests/contract) that its real adapter and its fake both pass.
+"""
+
+from __future__ import annotations
+
+from penstock_coordinator.ports.agents import AgentRegistry, AgentRow, Incarnations
+from penstock_coordinator.ports.bulk_jobs import BulkJobRow, BulkJobStore, BulkState
+from penstock_coordinator.ports.bundles import BundleStore
+from penstock_coordinator.ports.common import Fenced, RunId, Unavailable
+from penstock_coordinator.ports.journal import (
+    AppendOutcome,
+    Committed,
+    Journal,
+    KeyTaken,
+    OutOfSequence,
+    Record,
+    StoredRecord,
+    Unstorable,
+)
+from penstock_coordinator.ports.logs import LogChunk, LogFilter, LogLine, LogStore
+from penstock_coordinator.ports.pipelines import PipelineRow, PipelineStore, VersionRow
+from penstock_coordinator.ports.requests import Repeated, RequestKey, RequestRow
+from penstock_coordinator.ports.rows import AttemptRow, NewRun, Origin, Parent, RunChange, StepRunRow
+from penstock_coordinator.ports.run_keys import AT_REST, COMPLETED, KeyClaim, Reuse, gives_free
+from penstock_coordinator.ports.runs import RunFilter, RunIndex, RunRow
+from penstock_coordinator.ports.stores import Stores
+from penstock_coordinator.ports.time import Clock, Ids
+
+__all__ = [
+    "AT_REST",
+    "COMPLETED",
+    "AgentRegistry",
+    "AgentRow",
+    "AppendOutcome",
+    "AttemptRow",
+    "BulkJobRow",
+    "BulkJobStore",
+    "BulkState",
+    "BundleStore",
+    "Clock",
+    "Committed",
+    "Fenced",
+    "Ids",
+    "Incarnations",
+    "Journal",
+    "KeyClaim",
+    "KeyTaken",
+    "LogChunk",
+    "LogFilter",
+    "LogLine",
+    "LogStore",
+    "NewRun",
+    "Origin",
+    "OutOfSequence",
+    "Parent",
+    "PipelineRow",
+    "PipelineStore",
+    "Record",
+    "Repeated",
+    "RequestKey",
+    "RequestRow",
+    "Reuse",
+    "RunChange",
+    "RunFilter",
+    "RunId",
+    "RunIndex",
+    "RunRow",
+    "StepRunRow",
+    "StoredRecord",
+    "Stores",
+    "Unavailable",
+    "Unstorable",
+    "VersionRow",
+    "gives_free",
+]

@@ -1,0 +1,43 @@
+"""Agents, and who speaks for a coordinator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRow:
+    agent_id: str
+    session_epoch: int
+    boot_id: str
+    version: str
+    hostname: str
+    queues: tuple[str, ...]
+    labels: tuple[tuple[str, str], ...]
+    resources: tuple[tuple[str, float], ...]
+    slots: int
+    connect_time: int
+    goodbye: bool
+    """The last session ended with a goodbye."""
+
+
+class AgentRegistry(Protocol):
+    """The agents that were ever connected. All methods raise `Unavailable`."""
+
+    async def open_session(self, agent: AgentRow) -> int:
+        """Commit a new session of the agent and answer its epoch, greater than all before of all agents."""
+
+    async def close_session(self, agent_id: str, session_epoch: int) -> None:
+        """The session said goodbye. Nothing happens if a newer one is open."""
+
+    async def get_agent(self, agent_id: str) -> AgentRow | None: ...
+
+    async def list_agents(self, limit: int, after: str = "") -> list[AgentRow]:
+        """By id."""
+
+
+class Incarnations(Protocol):
+    async def incarnate(self, coordinator_id: str, lanes: int) -> int:
+        """A new epoch of this coordinator, greater than every epoch of every coordinator before. Locks all fence rows
+        of the id first, so that no append of the former incarnation is accepted from here on."""

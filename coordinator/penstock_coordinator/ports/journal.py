@@ -1,0 +1,82 @@
+"""The events of all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from penstock_coordinator.ports.common import RunId
+from penstock_coordinator.ports.requests import Repeated, RequestRow
+from penstock_coordinator.ports.rows import AttemptRow, NewRun, RunChange, StepRunRow
+from penstock_coordinator.ports.run_keys import KeyClaim
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One append to the journal of one run, with the rows that go with it: all or nothing."""
+
+    run_id: RunId
+    first_seq: int
+    last_seq: int
+    payload: bytes
+    at: int
+    new_run: NewRun | None = None
+    change: RunChange | None = None
+    step_runs: tuple[StepRunRow, ...] = ()
+    attempts: tuple[AttemptRow, ...] = ()
+    request: RequestRow | None = None
+    claim: KeyClaim | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The record is durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTaken:
+    """Another run has the run key: nothing of the record is stored. A request that was answered before comes first."""
+
+    run_id: RunId
+    state: int
+    """Of that run, when the record was refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unstorable:
+    """The store refuses the record for its content, for ever. Nothing of it is stored."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfSequence:
+    """Another record of the run has that number: the writer's state is not the journal's. Nothing of it is stored."""
+
+
+AppendOutcome: TypeAlias = Committed | Repeated | KeyTaken | Unstorable | OutOfSequence
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    first_seq: int
+    last_seq: int
+    payload: bytes
+    at: int
+
+
+class Journal(Protocol):
+    """The append-only events of all runs. The only truth."""
+
+    async def commit(self, lane: int, records: Sequence[Record]) -> list[AppendOutcome]:
+        """Make the records durable in one transaction of the lane, in their order; one outcome per record.
+
+        Calls for one lane must not overlap. If a record is not stored, records of the same run that follow it in the
+        batch are not stored either (OutOfSequence). Returns only when the fate of all is known: an unknown commit is
+        looked up, an absent database is waited for. Raises `Fenced`; after it nothing of the batch is stored.
+        """
+
+    async def read(self, run_id: RunId, from_seq: int = 1, limit: int = 1000) -> list[StoredRecord]:
+        """Committed records that hold events numbered `from_seq` and later, in order, at most `limit` records.
+        Raises `Unavailable`."""

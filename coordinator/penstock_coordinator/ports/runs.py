@@ -1,0 +1,83 @@
+"""The rows of runs, to be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from penstock_coordinator.ports.common import RunId
+from penstock_coordinator.ports.requests import Repeated, RequestRow
+from penstock_coordinator.ports.rows import AttemptRow, Origin, StepRunRow
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    run_id: RunId
+    pipeline: str
+    version_number: int
+    version_digest: str
+    parameters: bytes
+    labels: tuple[tuple[str, str], ...]
+    trace_context: tuple[tuple[str, str], ...]
+    owner: str
+    state: int
+    reason: str
+    create_time: int
+    start_time: int | None
+    end_time: int | None
+    summary: bytes | None
+    last_seq: int = 0
+    """The newest number in the journal; 0 in lists, where it is not looked up."""
+    generation: int = 1
+    origin: Origin = field(default_factory=Origin)
+    output: bytes | None = None
+    """None in lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    pipeline: str = ""
+    states: tuple[int, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    parent: RunId | None = None
+    """Only the runs that are steps of this one."""
+    run_key: str = ""
+    top_level: bool = False
+    """Only runs that are no step of another one."""
+
+
+class RunIndex(Protocol):
+    """The rows that records brought with them. All methods raise `Unavailable`."""
+
+    async def get(self, run_id: RunId) -> RunRow | None: ...
+
+    async def list_runs(self, where: RunFilter, limit: int, before: RunId | None = None) -> list[RunRow]:
+        """Newest first, of those older than `before`."""
+
+    async def live_runs(self, owner: str) -> list[RunRow]:
+        """All runs of the owner that are not at rest, oldest first."""
+
+    async def count_live(self, pipeline: str) -> int: ...
+
+    async def step_runs(self, run_id: RunId, first: tuple[int, int], last: tuple[int, int]) -> list[StepRunRow]:
+        """Newest generation of the rows from (step, item) `first` to `last`, both included, in order."""
+
+    async def whole_steps(self, run_id: RunId, first: int, last: int) -> list[StepRunRow]:
+        """Newest generation of the rows of the steps `first` to `last`, both included, without those of items."""
+
+    async def attempts(self, run_id: RunId, step: int, item: int) -> list[AttemptRow]:
+        """Oldest first."""
+
+    async def outputs(self, run_id: RunId, step: int) -> list[tuple[int, bytes]]:
+        """(item, output) of the step's COMPLETED step runs, by item."""
+
+    async def outputs_size(self, run_id: RunId, step: int) -> int:
+        """How many bytes `outputs` gives."""
+
+    async def find_request(self, scope: str, method: str, request_id: str) -> RequestRow | None: ...
+
+    async def remember_request(self, request: RequestRow, now: int) -> Repeated | None:
+        """Keep a request that comes with no record, once. Repeated if it is there already."""
+
+    async def forget_requests(self, before: int) -> int:
+        """Drop the requests from before the instant whose runs, if any, are at rest; how many."""

@@ -1,0 +1,27 @@
+"""All ports that are one database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from penstock_coordinator.ports.agents import AgentRegistry, Incarnations
+from penstock_coordinator.ports.bulk_jobs import BulkJobStore
+from penstock_coordinator.ports.bundles import BundleStore
+from penstock_coordinator.ports.journal import Journal
+from penstock_coordinator.ports.logs import LogStore
+from penstock_coordinator.ports.pipelines import PipelineStore
+from penstock_coordinator.ports.runs import RunIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """All that is kept in PostgreSQL."""
+
+    journal: Journal
+    runs: RunIndex
+    pipelines: PipelineStore
+    bundles: BundleStore
+    agents: AgentRegistry
+    incarnations: Incarnations
+    logs: LogStore
+    bulk_jobs: BulkJobStore
