@@ -3,8 +3,9 @@
 python -m benchmarks.limits [--repeat 5]
 
 Each request goes to `PipelineService.Create` or `RunService.Start` of a whole coordinator on this machine, over a
-connection that is open already. Prints a JSON line per limit with the medians in milliseconds, from the call to the
-answer; what the client takes to write the message counts too.
+connection that is open already. The client has its message ready in bytes. Prints a JSON line per limit with the
+medians in milliseconds, from the call to the answer: `refused_ms` of a client that just sends, `announced_ms` of one
+that says the size of a large request first.
 """
 
 from __future__ import annotations
@@ -19,20 +20,19 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc.aio
 from google.protobuf.struct_pb2 import Value
 
-from penstock.client.channel import OPTIONS
+from penstock.client.channel import ANNOUNCED, LARGE_BYTES, OPTIONS, Metadata
 from penstock.dev.cluster import DevCluster
 from penstock.v1 import pipeline_service_pb2 as pipelines_pb
 from penstock.v1 import run_service_pb2 as runs_pb
 from penstock.v1.pipeline_pb2 import PARAMETER_TYPE_STRING, PipelineSpec
-from penstock.v1.pipeline_service_pb2_grpc import PipelineServiceStub
-from penstock.v1.run_service_pb2_grpc import RunServiceStub
 
 Make = Callable[[int], PipelineSpec]
+Call: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[Any, Any]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,49 +155,66 @@ CASES = (
 
 class Bench:
     def __init__(self, channel: grpc.aio.Channel, repeat: int) -> None:
-        self._pipelines = PipelineServiceStub(channel)
-        self._runs = RunServiceStub(channel)
+        # Without serializers: what is sent was written before the clock begins.
+        self._create: Call = channel.unary_unary("/penstock.v1.PipelineService/Create")
+        self._start: Call = channel.unary_unary("/penstock.v1.RunService/Start")
         self._repeat = repeat
         self._numbers = itertools.count()
 
     async def specification(self, case: Case) -> None:
-        refused = await self._create(case.make(case.value + 1), grpc.StatusCode.INVALID_ARGUMENT)
-        accepted = await self._create(case.make(case.value), grpc.StatusCode.OK)
-        report(case.limit, case.value, refused, accepted)
+        past = self._written(case.make(case.value + 1))
+        refused = await self._timed(self._create, past, grpc.StatusCode.INVALID_ARGUMENT)
+        announced = await self._announced(self._create, past, grpc.StatusCode.INVALID_ARGUMENT)
+        accepted = await self._timed(self._create, self._written(case.make(case.value)), grpc.StatusCode.OK)
+        report(case.limit, case.value, refused, announced, accepted)
 
-    async def message(self) -> None:
+    async def message(self, limit: int) -> None:
         spec = chain(1)
-        spec.description = "x" * (64 << 20)
-        report("message_bytes", 64 << 20, await self._create(spec, grpc.StatusCode.RESOURCE_EXHAUSTED), None)
+        spec.description = "x" * limit
+        past = self._written(spec)
+        refused = await self._timed(self._create, past, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        announced = await self._announced(self._create, past, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        report("message_bytes", limit, refused, announced, None)
 
     async def parameters_bytes(self) -> None:
         spec = chain(1)
         spec.name = "limits"
         spec.parameters.add(name="p", type=PARAMETER_TYPE_STRING)
-        await self._pipelines.Create(pipelines_pb.CreatePipelineRequest(spec=spec))
+        await self._create(pipelines_pb.CreatePipelineRequest(spec=spec).SerializeToString())
         most = (1 << 20) - len('{"p":""}')
-        requests = [
-            runs_pb.StartRunRequest(pipeline="limits", parameters={"p": Value(string_value="x" * size)})
+        past, at = (
+            [runs_pb.StartRunRequest(pipeline="limits", parameters={"p": Value(string_value="x" * size)})]
             for size in (most + 1, most)
-        ]
-        refused = await self._timed(lambda: self._runs.Start(requests[0]), grpc.StatusCode.INVALID_ARGUMENT)
-        accepted = await self._timed(lambda: self._runs.Start(requests[1]), grpc.StatusCode.OK)
-        report("parameters_bytes", 1 << 20, refused, accepted)
+        )
+        refused = await self._timed(self._start, self._repeated(past[0]), grpc.StatusCode.INVALID_ARGUMENT)
+        accepted = await self._timed(self._start, self._repeated(at[0]), grpc.StatusCode.OK)
+        report("parameters_bytes", 1 << 20, refused, None, accepted)
 
-    async def _create(self, spec: PipelineSpec, expected: grpc.StatusCode) -> float:
+    def _repeated(self, request: runs_pb.StartRunRequest) -> list[bytes]:
+        return [request.SerializeToString()] * self._repeat
+
+    def _written(self, spec: PipelineSpec) -> list[bytes]:
         requests = []
         for _ in range(self._repeat):
             # Names of one length, so that each is a new pipeline of the same size.
             spec.name = f"l{next(self._numbers):05}"
-            requests.append(pipelines_pb.CreatePipelineRequest(spec=spec))
-        return await self._timed(lambda: self._pipelines.Create(requests.pop()), expected)
+            requests.append(pipelines_pb.CreatePipelineRequest(spec=spec).SerializeToString())
+        return requests
 
-    async def _timed(self, call: Callable[[], grpc.aio.UnaryUnaryCall[Any, Any]], expected: grpc.StatusCode) -> float:
+    async def _announced(self, call: Call, requests: list[bytes], expected: grpc.StatusCode) -> float | None:
+        """As the SDK and the command line call with large requests: with their size in the metadata."""
+        if len(requests[0]) <= LARGE_BYTES:
+            return None
+        return await self._timed(call, requests, expected, ((ANNOUNCED, str(len(requests[0]))),))
+
+    async def _timed(
+        self, call: Call, requests: list[bytes], expected: grpc.StatusCode, metadata: Metadata = ()
+    ) -> float:
         """The median in milliseconds. Raises if the answer is another one."""
         spans = []
-        for _ in range(self._repeat):
+        for request in requests:
             begin = time.perf_counter()
-            answer = call()
+            answer = call(request, metadata=metadata)
             code = await answer.code()
             spans.append((time.perf_counter() - begin) * 1_000)
             if code is not expected:
@@ -205,14 +222,10 @@ class Bench:
         return statistics.median(spans)
 
 
-def report(limit: str, value: int, refused: float, accepted: float | None) -> None:
-    line = {
-        "limit": limit,
-        "value": value,
-        "refused_ms": round(refused, 1),
-        "accepted_ms": None if accepted is None else round(accepted, 1),
-    }
-    sys.stdout.write(json.dumps(line) + "\n")
+def report(limit: str, value: int, refused: float, announced: float | None, accepted: float | None) -> None:
+    spans = {"refused_ms": refused, "announced_ms": announced, "accepted_ms": accepted}
+    line = {name: None if span is None else round(span, 1) for name, span in spans.items()}
+    sys.stdout.write(json.dumps({"limit": limit, "value": value, **line}) + "\n")
     sys.stdout.flush()
 
 
@@ -227,7 +240,7 @@ async def measure(repeat: int) -> None:
             for case in CASES:
                 await bench.specification(case)
             await bench.parameters_bytes()
-            await bench.message()
+            await bench.message(40 << 20)
 
 
 def main() -> None:

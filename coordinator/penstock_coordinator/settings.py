@@ -242,7 +242,7 @@ class Settings(BaseSettings):
         description="of a step's environment variables; 1KiB to 256KiB",
     )
     max_message_size: ByteSize = Field(
-        default=_bytes(64, _MIB), ge=_MIB, le=64 * _MIB, description="of one message of gRPC; 1MiB to 64MiB"
+        default=_bytes(40, _MIB), ge=_MIB, le=64 * _MIB, description="of one message of gRPC; 1MiB to 64MiB"
     )
     max_watchers: int = Field(
         default=5_000, ge=1, le=9_000, description="who follow events or logs of runs, in all; 1 to 9,000"

@@ -1,7 +1,8 @@
 """The outermost layer of every call: no exception passes it but those that end calls.
 
 It wraps handlers of all four kinds, whether they are generators or read and write through the context. Requests are
-decoded in here, so that bytes that are no message are the caller's error and not a fault of this process.
+decoded in here, so that bytes that are no message are the caller's error and not a fault of this process, and that
+what is too large is refused before it is decoded.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from penstock_coordinator.api.errors import CallError, WireStatus, internal, translate, wire_status
+from penstock_coordinator.api.sizes import RequestSizes
 
 if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -28,18 +30,34 @@ log = structlog.get_logger(__name__)
 class CallGuard(grpc.aio.ServerInterceptor):
     """Must be the first of the server's interceptors."""
 
+    def __init__(self, sizes: RequestSizes | None = None) -> None:
+        self._sizes = sizes or RequestSizes()
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
+        method, metadata = handler_call_details.method, handler_call_details.invocation_metadata
         handler = await continuation(handler_call_details)
-        # None: no such method. gRPC itself answers UNIMPLEMENTED.
-        return handler if handler is None else _guarded(handler, handler_call_details.method)
+        if handler is None:  # No such method. gRPC itself answers UNIMPLEMENTED.
+            return None
+        refusal = self._sizes.announced(method, metadata or ())
+        return _guarded(handler, method, self._sizes) if refusal is None else _refusing(refusal)
 
 
-def _guarded(handler: Handler, method: str) -> Handler:
-    call = _Call(method, handler)
+def _refusing(error: CallError) -> Handler:
+    """Answers before the request is there: of a stream none is read that is not asked for."""
+    status = wire_status(error)
+
+    async def refuse(_requests: object, context: Context) -> None:
+        await context.abort(status.code, status.details, status.trailing_metadata)
+
+    return grpc.stream_unary_rpc_method_handler(refuse, None, None)
+
+
+def _guarded(handler: Handler, method: str, sizes: RequestSizes) -> Handler:
+    call = _Call(method, handler, sizes)
     # Of a stream each message is decoded where the handler reads it, so that its errors come up through the handler.
     match handler.request_streaming, handler.response_streaming:
         case False, False:
@@ -57,9 +75,10 @@ def _guarded(handler: Handler, method: str) -> Handler:
 class _Call:
     """One call on its way through a handler."""
 
-    def __init__(self, method: str, handler: Handler) -> None:
+    def __init__(self, method: str, handler: Handler, sizes: RequestSizes) -> None:
         self._method = method
         self._handler = handler
+        self._sizes = sizes
         # The one of the four that is there. The types are those of synchronous servers.
         self._behaviour: Behaviour = next(
             cast("Behaviour", found)
@@ -68,7 +87,7 @@ class _Call:
         )
         self._decode = handler.request_deserializer or bytes
         self._encode = handler.response_serializer or bytes
-        self._malformed = False
+        self._fault: Exception | None = None
 
     async def answer_one(self, request: Any, context: Context) -> Any:
         try:
@@ -95,19 +114,23 @@ class _Call:
         await ending
 
     def _request(self, request: Any) -> Any:
-        return request if self._handler.request_streaming else self._decode(request)
+        return request if self._handler.request_streaming else self._decoded(request)
+
+    def _decoded(self, data: bytes) -> Any:
+        self._sizes.check(self._method, data)
+        return self._decode(data)
 
     def decode_streamed(self, data: bytes) -> Any:
         try:
-            return self._decode(data)
-        except DecodeError:
-            self._malformed = True
+            return self._decoded(data)
+        except (DecodeError, CallError) as error:
+            self._fault = error.with_traceback(None)
             raise
 
     def _check(self) -> None:
-        """A handler may read in a task of its own and end well although a message of the stream was malformed."""
-        if self._malformed:
-            raise DecodeError
+        """A handler may read in a task of its own and end well although a message of the stream was refused."""
+        if self._fault is not None:
+            raise self._fault
 
     def _status(self, error: Exception, context: Context) -> WireStatus:
         """What the call is to be ended with. Cancellation is no Exception and never comes here."""

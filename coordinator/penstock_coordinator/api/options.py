@@ -28,9 +28,10 @@ BASE_OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 def server_options(message_bytes: int) -> tuple[tuple[str, int], ...]:
-    """With the size of the largest message. The agents' stream checks its own, much smaller, messages."""
+    """With the size of the largest message. One that is somewhat larger comes in, so that its refusal is ours and
+    tells the remedy. The agents' stream checks its own, much smaller, messages."""
     return (
         *BASE_OPTIONS,
-        ("grpc.max_receive_message_length", message_bytes),
+        ("grpc.max_receive_message_length", 2 * message_bytes),
         ("grpc.max_send_message_length", message_bytes),
     )

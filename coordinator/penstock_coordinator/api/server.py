@@ -44,6 +44,7 @@ from penstock_coordinator.api.options import MAX_CALLS, server_options
 from penstock_coordinator.api.pipeline_service import PipelineService
 from penstock_coordinator.api.run_service import RunService
 from penstock_coordinator.api.run_starter import RunStarter
+from penstock_coordinator.api.sizes import RequestSizes
 from penstock_coordinator.api.versions import VersionFinder
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits
 
@@ -150,7 +151,7 @@ class CoordinatorServer:
 def build_server(backend: Backend, options: EdgeOptions) -> CoordinatorServer:
     """All public services, the agents' service, health, and reflection if it is wanted."""
     server = grpc.aio.server(
-        interceptors=[CallGuard()],
+        interceptors=[CallGuard(RequestSizes(options.limits))],
         options=server_options(options.limits.message_bytes),
         maximum_concurrent_rpcs=MAX_CALLS,
         compression=grpc.Compression.NoCompression,

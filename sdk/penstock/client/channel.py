@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeAlias
+
 import grpc.aio
 
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
+
 MAX_MESSAGE_BYTES = 64 * 2**20
+ANNOUNCED = "penstock-message-bytes"
+LARGE_BYTES = 2**20
 
 # All three of the keepalive settings are needed: without ping_timeout a peer that is stopped is noticed only
 # after a minute. The short backoff makes a client usable 0.1 s after the coordinator is back.
@@ -26,5 +35,12 @@ def open_channel(address: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, options=OPTIONS)
 
 
-def call_metadata(api_key: str | None) -> tuple[tuple[str, str], ...]:
+def call_metadata(api_key: str | None) -> Metadata:
     return (("authorization", f"Bearer {api_key}"),) if api_key else ()
+
+
+def announcing(metadata: Metadata, request: Message) -> Metadata:
+    """The metadata of a call: of a large request its size is said first, so that one that is too large is refused
+    before it is sent."""
+    size = request.ByteSize()
+    return (*metadata, (ANNOUNCED, str(size))) if size > LARGE_BYTES else metadata

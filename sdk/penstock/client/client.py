@@ -11,7 +11,7 @@ from penstock.authoring.pipelines import Pipeline
 from penstock.authoring.templates import Template
 from penstock.client.bulk import BulkJobs
 from penstock.client.calls import Caller
-from penstock.client.channel import call_metadata, open_channel
+from penstock.client.channel import announcing, call_metadata, open_channel
 from penstock.client.handles import RunHandle
 from penstock.client.identity import caller_name, new_request_id
 from penstock.client.logs import LogPosition
@@ -112,8 +112,10 @@ class Client:
         return bundle_service_pb2_grpc.BundleServiceStub(self._open())
 
     async def _call(self, method: Any, request: Any) -> Any:
+        metadata = announcing(self._metadata, request)
+
         def attempt(remaining: float) -> Awaitable[Any]:
-            call: Awaitable[Any] = method(request, timeout=remaining, metadata=self._metadata)
+            call: Awaitable[Any] = method(request, timeout=remaining, metadata=metadata)
             return call
 
         return await self._caller.call(attempt)

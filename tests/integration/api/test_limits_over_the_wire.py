@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 from google.protobuf.struct_pb2 import Value
-from tests.integration.api.answers import refused
+from tests.integration.api.answers import Answer, refused
 from tests.integration.api.conftest import ONE_STEP, PATIENCE, Edge, spec, start_edge, stop_edge
 from tests.waiting import until
 
 from penstock import errors
+from penstock.client.channel import ANNOUNCED
 from penstock.client.client import Client
+from penstock.v1 import bundle_service_pb2 as bundles_pb
 from penstock.v1 import pipeline_service_pb2 as pipelines_pb
 from penstock.v1 import run_service_pb2 as pb
 from penstock.v1.pipeline_pb2 import PipelineSpec
 from penstock_coordinator.adapters.memory import MemoryDatabase, memory_stores
+from penstock_coordinator.api.sizes import BESIDE
 from penstock_coordinator.core.plan.limits import Limits
 from penstock_coordinator.runtime.supervisor import Timing
 from penstock_coordinator.runtime.watching import Seats
@@ -185,5 +189,45 @@ async def test_a_message_past_the_limit_is_told_in_words(small: Edge) -> None:
     assert "the request has 2,097,2" in text
     assert "past the limit of 1,048,576 bytes of PENSTOCK_MAX_MESSAGE_SIZE" in text
     assert "split it" in text
-    assert "larger than max" not in text
+    assert caught.value.reason == "MESSAGE_TOO_LARGE"
     assert (await small.create(ONE_STEP)).created
+
+
+@pytest.mark.parametrize("announced", [False, True])
+async def test_the_bytes_of_a_message(small: Edge, announced: bool) -> None:
+    def request(size: int) -> pb.StartManyRunsRequest:
+        made = pb.StartManyRunsRequest(requests=[pb.StartRunRequest(pipeline="x" * size)])
+        made.requests[0].pipeline = "x" * (2 * size - made.ByteSize())
+        assert made.ByteSize() == size
+        return made
+
+    async def answer(size: int) -> Answer:
+        metadata = ((ANNOUNCED, str(size)),) if announced else ()
+        return await refused(small.runs.StartMany(request(size), timeout=PATIENCE, metadata=metadata))
+
+    past = await answer((1 << 20) + 1)
+    assert (past.code, past.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
+    assert "1,048,577 bytes, past the limit of 1,048,576" in past.violations["request"]
+    assert list((await answer(1 << 20)).violations) == ["requests[0].pipeline"], "it is read, and wrong otherwise"
+
+
+async def test_a_large_request_is_refused_before_it_is_sent(small: Edge) -> None:
+    go_on = asyncio.Event()
+
+    async def requests() -> AsyncIterator[bytes]:
+        await go_on.wait()
+        yield b""
+
+    call: Any = small.channel.stream_unary("/penstock.v1.PipelineService/Create")
+    past = await refused(call(requests(), timeout=PATIENCE, metadata=((ANNOUNCED, str(5_001 + BESIDE)),)))
+    assert past.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "past the limit of 5,000" in past.violations["spec"]
+
+
+async def test_a_message_of_a_stream_past_the_limit(small: Edge) -> None:
+    async def requests() -> AsyncIterator[bundles_pb.UploadBundleRequest]:
+        yield bundles_pb.UploadBundleRequest(digest="0" * 64, size_bytes=10)
+        yield bundles_pb.UploadBundleRequest(chunk=bytes(1 << 20))
+
+    past = await refused(small.bundles.Upload(requests(), timeout=PATIENCE))
+    assert (past.code, past.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")

@@ -61,6 +61,7 @@ async def test_a_refused_request_is_free_when_the_call_is_over(streaming: bool) 
 
     class Details:
         method = "/test"
+        invocation_metadata = ()
 
     guarded: Any = await CallGuard().intercept_service(continuation, Details())  # type: ignore[arg-type]  # what it reads
     context = _Context()

@@ -75,8 +75,9 @@ class Limits:
     """Of a module's name, and of a qualified name."""
     sub_pipeline_depth: int = 16
     """Runs of sub-pipelines inside of each other."""
-    message_bytes: int = 64 << 20
-    """One message of gRPC, in both directions. A specification of 100,000 steps has 6 to 10 MB."""
+    message_bytes: int = 40 << 20
+    """One message of gRPC, in both directions. A specification of 100,000 steps has 6 to 10 MB. To carry much more
+    takes longer than a refusal may."""
 
 
 DEFAULT_LIMITS = Limits()
@@ -94,9 +95,10 @@ RAISABLE = (
     "conditions_bytes",
     "env",
     "env_bytes",
+    "message_bytes",
 )
 """Limits that an operator may raise by a setting, and lower."""
-LOWERABLE = ("parameters_bytes", "value_bytes", "nesting", "message_bytes")
+LOWERABLE = ("parameters_bytes", "value_bytes", "nesting")
 """Limits that an operator may lower only: something else holds no more than the default."""
 
 

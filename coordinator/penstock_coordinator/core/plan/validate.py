@@ -28,7 +28,7 @@ from penstock_coordinator.core.plan.validation.report import Enough, Problem, Re
 from penstock_coordinator.core.plan.validation.sources import Sources, path_fault
 from penstock_coordinator.core.plan.validation.texts import check_bytes, check_description, check_labels, check_name
 
-__all__ = ["Problem", "oversize", "problems"]
+__all__ = ["Problem", "oversize", "problems", "too_many_bytes"]
 
 _RULES = frozenset(pb.TriggerRule.values())
 
@@ -67,8 +67,7 @@ def _check_size(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
         return
     size = spec.ByteSize()
     if size > limits.spec_bytes:
-        text = f"the specification has {size:,} bytes, past the limit of {limits.spec_bytes:,}"
-        report.add("spec", f"{text}: split the pipeline, keep constants elsewhere{or_raise('spec_bytes')}")
+        report.add("spec", too_many_bytes(size, limits))
         return
     edges = sum(len(step.depends_on) + len(step.inputs) + _lists(step) for step in spec.steps)
     if edges > limits.edges:
@@ -78,6 +77,12 @@ def _check_size(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
     if conditions > limits.conditions_bytes:
         text = f"the conditions have {conditions:,} characters in all, past the limit of {limits.conditions_bytes:,}"
         report.add("steps", f"{text}: decide in a step, and read its answer{or_raise('conditions_bytes')}")
+
+
+def too_many_bytes(size: int, limits: Limits, about: str = "") -> str:
+    """What is wrong with a specification of so many bytes, or `about` so many, and the remedy."""
+    text = f"the specification has {about}{size:,} bytes, past the limit of {limits.spec_bytes:,}"
+    return f"{text}: split the pipeline, keep constants elsewhere{or_raise('spec_bytes')}"
 
 
 def _lists(step: pb.StepSpec) -> int:
