@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from penstock.authoring.pipelines import Pipeline, pipeline
     from penstock.authoring.references import NodeOutput, joined, nested, unmapped
     from penstock.authoring.steps import Step, step
+    from penstock.authoring.sub_pipelines import SubPipeline, pipeline_ref
     from penstock.authoring.templates import Template, template
     from penstock.client.client import Client
     from penstock.client.handles import RunHandle
@@ -37,6 +38,7 @@ __all__ = [
     "Stdout",
     "Step",
     "StepKind",
+    "SubPipeline",
     "SyncClient",
     "SyncRunHandle",
     "Template",
@@ -48,6 +50,7 @@ __all__ = [
     "joined",
     "nested",
     "pipeline",
+    "pipeline_ref",
     "stage",
     "step",
     "step_kind",
@@ -69,6 +72,7 @@ _HOMES = {
     "Stdout": "authoring.commands",
     "Step": "authoring.steps",
     "StepKind": "authoring.kinds",
+    "SubPipeline": "authoring.sub_pipelines",
     "SyncClient": "client.sync",
     "SyncRunHandle": "client.sync",
     "Template": "authoring.templates",
@@ -77,6 +81,7 @@ _HOMES = {
     "joined": "authoring.references",
     "nested": "authoring.references",
     "pipeline": "authoring.pipelines",
+    "pipeline_ref": "authoring.sub_pipelines",
     "stage": "authoring.kinds",
     "step": "authoring.steps",
     "step_kind": "authoring.kinds",

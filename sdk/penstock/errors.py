@@ -37,10 +37,6 @@ class ReferenceUseError(DefinitionError):
     """The value of a reference was needed while the pipeline was built, when no step has run yet."""
 
 
-class NotInThisReleaseError(DefinitionError):
-    """The design knows it, this release does not do it yet."""
-
-
 class YamlError(DefinitionError):
     """A YAML document is malformed or describes no pipeline. `line` and `column` count from 1; 0: not known."""
 

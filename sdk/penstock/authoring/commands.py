@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, Unpack
 
-from penstock.authoring.graph import CommandTarget, Source, current_graph
-from penstock.authoring.options import CommandKeywords, StepOptions, read_options
+from penstock.authoring.calls import Call, graph_for
+from penstock.authoring.graph import CommandTarget
+from penstock.authoring.options import CommandKeywords, MappedCommandKeywords, StepOptions, read_options
 from penstock.errors import DefinitionError
 from penstock.names import check_name
 
@@ -30,27 +31,81 @@ class File:
 CommandOutput: TypeAlias = Stdout | File
 
 
-def command(
-    name: str,
-    *,
-    argv: Sequence[str] = (),
-    shell: str = "",
-    inputs: Mapping[str, Any] | None = None,
-    outputs: Mapping[str, CommandOutput] | None = None,
-    success_exit_codes: Sequence[int] = (),
-    **options: Unpack[CommandKeywords],
-) -> Any:
-    """Adds a command to the pipeline whose body is running; returns its output.
+class Command:
+    """`command`: adds programs to the pipeline whose body is running."""
 
-    Exactly one of `argv` (no shell touches it) and `shell` (a script for /bin/sh -e -c). The command finds
-    `inputs` in its environment as PENSTOCK_INPUT_<NAME>. Its output is an object with the members of
-    `outputs`, or None without any.
-    """
-    graph = current_graph()
-    if graph is None:
-        raise DefinitionError(
-            "command(...) is used outside a pipeline", field=name, remedy="call it in the body of a @pipeline"
-        )
+    def __repr__(self) -> str:
+        return "<command>"
+
+    def __call__(
+        self,
+        name: str,
+        *,
+        argv: Sequence[str] = (),
+        shell: str = "",
+        inputs: Mapping[str, Any] | None = None,
+        outputs: Mapping[str, CommandOutput] | None = None,
+        success_exit_codes: Sequence[int] = (),
+        **options: Unpack[CommandKeywords],
+    ) -> Any:
+        """Adds a command; returns its output.
+
+        Exactly one of `argv` (no shell touches it) and `shell` (a script for /bin/sh -e -c). The command finds
+        `inputs` in its environment as PENSTOCK_INPUT_<NAME>. Its output is an object with the members of
+        `outputs`, or None without any.
+        """
+        graph = graph_for("command(...)", name)
+        target = _target(name, argv, shell, outputs, success_exit_codes)
+        return _call(name, target, inputs, options).add(graph)
+
+    def map(
+        self,
+        name: str,
+        *,
+        argv: Sequence[str] = (),
+        shell: str = "",
+        inputs: Mapping[str, Any],
+        outputs: Mapping[str, CommandOutput] | None = None,
+        success_exit_codes: Sequence[int] = (),
+        **options: Unpack[MappedCommandKeywords],
+    ) -> Any:
+        """Adds a command that is run for each item of a list; returns the list of their outputs.
+
+        Which of `inputs` are lists to go through is as for the arguments of `Step.map`: those that are a list, a
+        parameter or the output of a step; the others, and what is in `unmapped(...)`, are the same for every item.
+        `max_parallel` bounds how many items are under way at once.
+        """
+        graph = graph_for("command.map(...)", name)
+        target = _target(name, argv, shell, outputs, success_exit_codes)
+        return _call(name, target, inputs, options).add_map(graph, zipped=False)
+
+    def zip(
+        self,
+        name: str,
+        *,
+        argv: Sequence[str] = (),
+        shell: str = "",
+        inputs: Mapping[str, Any],
+        outputs: Mapping[str, CommandOutput] | None = None,
+        success_exit_codes: Sequence[int] = (),
+        **options: Unpack[MappedCommandKeywords],
+    ) -> Any:
+        """As `map` over several lists, but the first members go together, then the second ones."""
+        graph = graph_for("command.zip(...)", name)
+        target = _target(name, argv, shell, outputs, success_exit_codes)
+        return _call(name, target, inputs, options).add_map(graph, zipped=True)
+
+
+command = Command()
+
+
+def _target(
+    name: str,
+    argv: Sequence[str],
+    shell: str,
+    outputs: Mapping[str, CommandOutput] | None,
+    success_exit_codes: Sequence[int],
+) -> CommandTarget:
     target = CommandTarget(
         argv=_check_argv(argv, name),
         shell=_check_shell(shell, name),
@@ -64,11 +119,13 @@ def command(
         raise DefinitionError(
             "exactly one of argv and shell is needed", field=name, remedy='argv=["echo", "hi"] or shell="echo hi"'
         )
-    sources: dict[str, Source] = {
-        check_name(key, f"{name}.inputs"): graph.source(value, f"{name}.{key}") for key, value in (inputs or {}).items()
-    }
-    chosen = read_options(StepOptions(), {**options, "name": name})
-    return graph.add(target, chosen, name, sources)
+    return target
+
+
+def _call(name: str, target: CommandTarget, inputs: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Call:
+    """The name is taken as it is: two commands of a pipeline have different ones."""
+    arguments = {check_name(key, f"{name}.inputs"): value for key, value in (inputs or {}).items()}
+    return Call(target, read_options(StepOptions(), {**options, "name": name}), name, arguments)
 
 
 def _check_argv(argv: Any, name: str) -> tuple[str, ...]:

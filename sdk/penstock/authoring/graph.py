@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from penstock.authoring.options import StepOptions
 from penstock.authoring.references import NodeOutput, ParameterReference, Reference
 from penstock.errors import DefinitionError
 from penstock.json_values import Json, plain_json
-from penstock.names import nearest
+from penstock.names import check_name, nearest
+
+if TYPE_CHECKING:
+    from penstock.authoring.pipelines import Pipeline
+
+
+_OUTPUT_REMEDY = "return the output of a step, a dict of such outputs, or nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +60,26 @@ class CommandTarget:
     success_exit_codes: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class PipelineTarget:
+    """A run of a pipeline. Version 0 is the newest when the run is started."""
+
+    name: str
+    version: int
+    pipeline: Pipeline | None
+    """The pipeline that is to be there first; None: the coordinator has it."""
+
+
+Target: TypeAlias = FunctionTarget | CommandTarget | PipelineTarget
+
+
 @dataclass(slots=True, eq=False)
 class Node:
     """One step of the pipeline under construction."""
 
     graph: Graph
     name: str
-    target: FunctionTarget | CommandTarget
+    target: Target
     options: StepOptions
     inputs: dict[str, Source]
     over: MapOver | None = None
@@ -80,10 +99,12 @@ class Graph:
     def __init__(self, pipeline: str) -> None:
         self.pipeline = pipeline
         self.nodes: dict[str, Node] = {}
+        self.output: NodeOutput | dict[str, NodeOutput] | None = None
+        """What the body returned: the output of its runs."""
 
     def add(
         self,
-        target: FunctionTarget | CommandTarget,
+        target: Target,
         options: StepOptions,
         name: str,
         inputs: Mapping[str, Source],
@@ -135,6 +156,23 @@ class Graph:
         _refuse_nested(value, where)
         return Constant(plain_json(value, where, DefinitionError))
 
+    def give(self, returned: Any) -> None:
+        """Takes what the body returned as the output of the pipeline's runs."""
+        if returned is None or isinstance(returned, NodeOutput):
+            self.output = returned if returned is None else self._output(returned, "output")
+        elif isinstance(returned, Mapping) and returned:
+            self.output = {
+                check_name(name, "output"): self._output(output, f"output.{name}") for name, output in returned.items()
+            }
+        else:
+            raise DefinitionError(f"the body returns {_kind_of(returned)}", field="output", remedy=_OUTPUT_REMEDY)
+
+    def _output(self, value: Any, where: str) -> NodeOutput:
+        if not isinstance(value, NodeOutput):
+            raise DefinitionError(f"the body returns {_kind_of(value)}", field=where, remedy=_OUTPUT_REMEDY)
+        self.own(value, where)
+        return value
+
     def check_upstream_names(self) -> None:
         for node in self.nodes.values():
             for name in node.upstream:
@@ -144,6 +182,10 @@ class Graph:
                         field=f"steps.{node.name}.depends_on",
                         remedy=nearest(name, self.nodes),
                     )
+
+
+def _kind_of(value: Any) -> str:
+    return repr(value) if isinstance(value, Reference) else f"a value of the type {type(value).__name__}"
 
 
 def _refuse_nested(value: Any, where: str) -> None:

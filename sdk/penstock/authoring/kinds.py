@@ -6,8 +6,9 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, ParamSpec, TypeVar, Unpack, cast
+from typing import Any, ParamSpec, TypeVar, Unpack
 
+from penstock.authoring.calls import graph_for
 from penstock.authoring.graph import current_graph
 from penstock.authoring.options import StepKeywords, StepOptions, read_options
 from penstock.authoring.steps import Step
@@ -119,20 +120,54 @@ def step_kind(kind: str, /, **options: Unpack[StepKeywords]) -> Callable[[Callab
     return decorate
 
 
-def stage(kind: str, /, *, name: str | None = None, config: Any = None, **inputs: Any) -> Any:
-    """In a pipeline: a step of a registered kind; returns its output.
+class Stages:
+    """`stage`: adds steps of registered kinds to the pipeline whose body is running."""
 
-    `inputs` are the other arguments of the kind's function: outputs of steps, parameters and constants. Without a
-    `config` the function's own default counts.
-    """
+    def __repr__(self) -> str:
+        return "<stage>"
+
+    def __call__(self, kind: str, /, *, name: str | None = None, config: Any = None, **inputs: Any) -> Any:
+        """Adds a step of a registered kind; returns its output.
+
+        `inputs` are the other arguments of the kind's function: outputs of steps, parameters and constants. Without a
+        `config` the function's own default counts.
+        """
+        return _stage("", kind, name, 0)(**_arguments(config, inputs))
+
+    def map(
+        self, kind: str, /, *, name: str | None = None, config: Any = None, max_parallel: int = 0, **inputs: Any
+    ) -> Any:
+        """Adds a step of a registered kind that is run for each item of a list; returns the list of their outputs.
+
+        Which of `inputs` are lists to go through is as for the arguments of `Step.map`; `config` is the same for
+        every item. `max_parallel` bounds how many items are under way at once.
+        """
+        return _stage("map", kind, name, max_parallel).map(**_arguments(config, inputs))
+
+    def zip(
+        self, kind: str, /, *, name: str | None = None, config: Any = None, max_parallel: int = 0, **inputs: Any
+    ) -> Any:
+        """As `map` over several lists, but the first members go together, then the second ones."""
+        return _stage("zip", kind, name, max_parallel).zip(**_arguments(config, inputs))
+
+
+stage = Stages()
+
+
+def _stage(verb: str, kind: str, name: str | None, max_parallel: int) -> Step[..., Any]:
+    """The step that the call is one of."""
     found = _kind(kind)
-    arguments = inputs if config is None else {**inputs, CONFIG: config}
-    if current_graph() is None:
-        raise DefinitionError(
-            "stage(...) is used outside a pipeline", field=name or kind, remedy="call it in the body of a @pipeline"
-        )
-    chosen = found if name is None else found.options(name=name)
-    return cast("Any", chosen)(**arguments)
+    graph_for(f"stage{verb and '.' + verb}(...)", name or kind)
+    options: StepKeywords = {}
+    if name is not None:
+        options["name"] = name
+    if max_parallel:
+        options["max_parallel"] = max_parallel
+    return found.options(**options) if options else found
+
+
+def _arguments(config: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    return inputs if config is None else {**inputs, CONFIG: config}
 
 
 def _kind(name: str) -> StepKind[..., Any]:

@@ -110,11 +110,16 @@ class CommandKeywords(DefaultKeywords, total=False):
     depends_on: Any
 
 
-class StepKeywords(CommandKeywords, total=False):
+class MappedCommandKeywords(CommandKeywords, total=False):
+    """Those of a step that is mapped."""
+
+    max_parallel: int
+
+
+class StepKeywords(MappedCommandKeywords, total=False):
     """All options of a step."""
 
     name: str
-    max_parallel: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

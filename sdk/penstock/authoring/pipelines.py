@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from penstock.authoring.concurrency import MAX_LIMIT, Concurrency, read_concurrency
 from penstock.authoring.graph import Graph, current_graph, draw
@@ -24,7 +24,8 @@ from penstock.authoring.options import (
     require_weight,
 )
 from penstock.authoring.references import ParameterReference
-from penstock.errors import DefinitionError, NotInThisReleaseError
+from penstock.authoring.sub_pipelines import SubPipeline, SubPipelineKeywords
+from penstock.errors import DefinitionError
 from penstock.json_values import Json, plain_json
 from penstock.names import check_name
 from penstock.parameters import ParameterType, check_fits
@@ -114,35 +115,49 @@ class Pipeline:
     def __init__(self, function: Callable[..., Any], given: PipelineKeywords) -> None:
         functools.update_wrapper(self, function)
         self.function = function
-        self.options = _read_options(function, given)
+        self.penstock_options = _read_options(function, given)
         self.parameters = _read_parameters(function)
         self.template: TemplateUse | None = None
         self._graph: Graph | None = None
 
     @property
     def name(self) -> str:
-        return self.options.name
+        return self.penstock_options.name
 
     def __repr__(self) -> str:
         return f"<pipeline {self.name}>"
 
-    def __call__(self, *_args: object, **_kwargs: object) -> NoReturn:
-        if current_graph() is not None:
-            raise NotInThisReleaseError(
-                f"the pipeline {self.name!r} is called in a pipeline, and sub-pipelines come in a later release",
-                remedy="call its steps instead",
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """In the body of a pipeline: a step that is a run of this one, its sub-pipeline. The arguments are the run's
+        parameters, and what is returned stands for the run's output."""
+        if current_graph() is None:
+            raise DefinitionError(
+                f"the pipeline {self.name!r} is called as a function",
+                remedy="start it with Client().start(...) or `penstock run FILE`",
             )
-        raise DefinitionError(
-            f"the pipeline {self.name!r} is called as a function",
-            remedy="start it with Client().start(...) or `penstock run FILE`",
-        )
+        return self._as_step()(*args, **kwargs)
+
+    def map(self, *args: Any, **kwargs: Any) -> Any:
+        """In the body of a pipeline: a run for each item of a list. See `Step.map`."""
+        return self._as_step().map(*args, **kwargs)
+
+    def zip(self, *args: Any, **kwargs: Any) -> Any:
+        """As `map` over several lists, whose members go together. See `Step.zip`."""
+        return self._as_step().zip(*args, **kwargs)
+
+    def options(self, **overrides: Unpack[SubPipelineKeywords]) -> SubPipeline:
+        """The pipeline as a step with options, for the body of another one."""
+        return self._as_step().options(**overrides)
+
+    def _as_step(self) -> SubPipeline:
+        return SubPipeline(self.name, self)
 
     def graph(self) -> Graph:
         """The nodes that the body draws; the same at each call."""
         if self._graph is None:
             graph = Graph(self.name)
             references = {name: ParameterReference(name, each.type) for name, each in self.parameters.items()}
-            draw(graph, lambda: self._run_body(references))
+            graph.give(draw(graph, lambda: self._run_body(references)))
             if not graph.nodes:
                 raise DefinitionError(
                     "the pipeline has no steps", field="steps", remedy="call at least one step in its body"
@@ -151,7 +166,7 @@ class Pipeline:
             self._graph = graph
         return self._graph
 
-    def _run_body(self, references: dict[str, ParameterReference]) -> None:
+    def _run_body(self, references: dict[str, ParameterReference]) -> Any:
         result = self.function(**references)
         if inspect.isawaitable(result):
             if inspect.iscoroutine(result):
@@ -159,6 +174,7 @@ class Pipeline:
             raise DefinitionError(
                 "the body of a pipeline is async", field=self.name, remedy="use def; steps may be async"
             )
+        return result
 
     def spec(self, bundle_digest: str = "") -> pipeline_pb2.PipelineSpec:
         """The specification, a new message at each call. The digest is that of `build_bundle`, if it is sent."""
@@ -184,7 +200,8 @@ def pipeline(function: Callable[..., Any], /) -> Pipeline: ...
 @overload
 def pipeline(**options: Unpack[PipelineKeywords]) -> Callable[[Callable[..., Any]], Pipeline]: ...
 def pipeline(function: Callable[..., Any] | None = None, /, **options: Unpack[PipelineKeywords]) -> Any:
-    """Makes a function a pipeline: its parameters are the pipeline's, its body calls the steps.
+    """Makes a function a pipeline: its parameters are the pipeline's, its body calls the steps, and what it returns
+    (the output of a step, or a dict of such) is the output of its runs.
 
     Parameters are annotated with str, int, float, bool, list, dict or Any (or not at all: any JSON value).
     `defaults` holds step options for all steps; `bundle` says whether the source tree is shipped (None: if a

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +19,31 @@ if TYPE_CHECKING:
 
 
 def needs_bundle(pipeline: Pipeline) -> bool:
-    if pipeline.options.bundle is not None:
-        return pipeline.options.bundle
+    if pipeline.penstock_options.bundle is not None:
+        return pipeline.penstock_options.bundle
     return any(isinstance(node.target, FunctionTarget) for node in pipeline.graph().nodes.values())
+
+
+@dataclass(frozen=True, slots=True)
+class BundlePlace:
+    """What an archive is made of. Pipelines with the same place have the same bundle."""
+
+    root: Path
+    script_folders: tuple[Path, ...]
+
+
+def bundle_place(pipeline: Pipeline) -> BundlePlace | None:
+    """None if the pipeline needs no bundle."""
+    if not needs_bundle(pipeline):
+        return None
+    layout = pipeline_layout(pipeline)
+    return BundlePlace(layout.root, tuple(layout.script_folders(_files(pipeline))))
 
 
 def bundle_pipeline(pipeline: Pipeline) -> Bundle | None:
     """The archive for `pipeline`; None if it needs none."""
-    if not needs_bundle(pipeline):
-        return None
-    layout = pipeline_layout(pipeline)
-    return build_bundle(layout.root, layout.script_folders(_files(pipeline)))
+    place = bundle_place(pipeline)
+    return None if place is None else build_bundle(place.root, place.script_folders)
 
 
 def pipeline_code(pipeline: Pipeline, bundle_digest: str) -> BundleCode:

@@ -8,7 +8,16 @@ from google.protobuf import duration_pb2
 
 from penstock.authoring.commands import File
 from penstock.authoring.concurrency import Concurrency, ConcurrencyPolicy
-from penstock.authoring.graph import CommandTarget, Constant, FunctionTarget, Item, MapOver, Node, Source
+from penstock.authoring.graph import (
+    CommandTarget,
+    Constant,
+    FunctionTarget,
+    Item,
+    MapOver,
+    Node,
+    PipelineTarget,
+    Source,
+)
 from penstock.authoring.options import ErrorName, Retry, StepOptions
 from penstock.authoring.pipelines import PipelineParameter, first_paragraph
 from penstock.authoring.references import NodeOutput, ParameterReference
@@ -28,7 +37,7 @@ _RESERVED = frozenset({"Timeout", "Crash", "OutOfMemory"})
 
 
 def build_spec(pipeline: Pipeline, bundle_digest: str) -> pipeline_pb2.PipelineSpec:
-    options = pipeline.options
+    options = pipeline.penstock_options
     layout = pipeline_layout(pipeline) if needs_bundle(pipeline) else None
     spec = pipeline_pb2.PipelineSpec(
         name=options.name,
@@ -45,6 +54,7 @@ def build_spec(pipeline: Pipeline, bundle_digest: str) -> pipeline_pb2.PipelineS
     )
     if layout is not None and bundle_digest:
         set_code_digests(spec, pipeline_code(pipeline, bundle_digest))
+    _set_output(spec, pipeline.graph().output)
     _set_concurrency(spec, options.concurrency)
     _set_span(spec.timeout, options.timeout)
     _set_span(spec.stop_grace, options.stop_grace)
@@ -56,6 +66,13 @@ def build_spec(pipeline: Pipeline, bundle_digest: str) -> pipeline_pb2.PipelineS
         for name, value in pipeline.template.arguments.items():
             spec.template.arguments[name].CopyFrom(to_value(value))
     return spec
+
+
+def _set_output(spec: pipeline_pb2.PipelineSpec, given: NodeOutput | dict[str, NodeOutput] | None) -> None:
+    if isinstance(given, NodeOutput):
+        spec.output.CopyFrom(_output(given))
+    for name, output in given.items() if isinstance(given, dict) else ():
+        spec.outputs[name].CopyFrom(_output(output))
 
 
 def _parameter(parameter: PipelineParameter) -> pipeline_pb2.Parameter:
@@ -116,6 +133,9 @@ def _set_action(message: pipeline_pb2.StepSpec, node: Node, layout: Layout | Non
             message.function.qualname = function.__qualname__
         case CommandTarget() as command:
             message.command.CopyFrom(_command(command))
+        case PipelineTarget(name, version):
+            message.pipeline.name = name
+            message.pipeline.version_number = version
 
 
 def _command(command: CommandTarget) -> pipeline_pb2.CommandAction:

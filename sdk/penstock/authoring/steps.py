@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
-from penstock.authoring.graph import FunctionTarget, Graph, Source, current_graph
-from penstock.authoring.mapping import read_mapped_call
+from penstock.authoring.calls import Call, graph_for_map
+from penstock.authoring.graph import FunctionTarget, Graph, current_graph
 from penstock.authoring.options import StepKeywords, StepOptions, read_options
-from penstock.authoring.references import Joined, Nested, NodeOutput, Unmapped
+from penstock.authoring.references import NodeOutput
 from penstock.errors import DefinitionError
 from penstock.names import check_name
 
@@ -61,44 +61,23 @@ class Step(Generic[P, R]):
         all of it, `nested` goes into the lists that its items give. `.options(max_parallel=4)` bounds how many items
         are under way at once.
         """
-        return self._add_map(self._graph("map"), args, kwargs, zipped=False)
+        return self._add_map(args, kwargs, zipped=False)
 
     def zip(self, *args: Any, **kwargs: Any) -> Any:
         """As `map` over several lists, but the first members go together, then the second ones, as in Python's `zip`.
         The step fails if the lists have different lengths."""
-        return self._add_map(self._graph("zip"), args, kwargs, zipped=True)
-
-    def _graph(self, verb: str) -> Graph:
-        graph = current_graph()
-        if graph is None:
-            raise DefinitionError(
-                f"{self!r}.{verb} is used outside a pipeline",
-                remedy="call it in the body of a @pipeline; elsewhere use a loop over the plain function",
-            )
-        return graph
+        return self._add_map(args, kwargs, zipped=True)
 
     def _add(self, graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NodeOutput:
-        if self.penstock_options.max_parallel is not None:
-            raise DefinitionError(
-                "max_parallel is given to a plain call",
-                field=f"{self.penstock_name}.max_parallel",
-                remedy="it is of maps: use step.map(...), or give the pipeline a max_parallel",
-            )
-        inputs: dict[str, Source] = {}
-        for name, value in self._bind(args, kwargs).items():
-            if isinstance(value, Unmapped | Joined | Nested):
-                raise DefinitionError(
-                    f"{type(value).__name__.lower()}(...) is given to a plain call",
-                    field=f"{self.penstock_name}.{name}",
-                    remedy="it belongs into step.map(...)",
-                )
-            inputs[name] = graph.source(value, f"{self.penstock_name}.{name}")
-        return graph.add(self._target(), self.penstock_options, self._node_name(), inputs)
+        return self._call(args, kwargs).add(graph)
 
-    def _add_map(self, graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any], *, zipped: bool) -> NodeOutput:
-        bound, limit = self._bind(args, kwargs), self.penstock_options.max_parallel or 0
-        call = read_mapped_call(graph, self.penstock_name, bound, zipped=zipped, max_parallel=limit)
-        return graph.add(self._target(), self.penstock_options, self._node_name(), call.inputs, call.over)
+    def _add_map(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, zipped: bool) -> NodeOutput:
+        graph = graph_for_map(f"{self!r}.{'zip' if zipped else 'map'}")
+        return self._call(args, kwargs).add_map(graph, zipped=zipped)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        bound = self._bind(args, kwargs)
+        return Call(self._target(), self.penstock_options, check_name(self.penstock_name, "name"), bound)
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Arguments by name: a step's inputs are keyword arguments."""
@@ -133,9 +112,6 @@ class Step(Generic[P, R]):
                 remedy="define the step with def at the top of a module, where an agent can import it",
             )
         return FunctionTarget(self.penstock_function)
-
-    def _node_name(self) -> str:
-        return check_name(self.penstock_name, "name")
 
 
 @overload

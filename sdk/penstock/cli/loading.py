@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import penstock
 from penstock.authoring.pipelines import Pipeline
+from penstock.authoring.preparing import PreparedPipeline, called_first, prepare
 from penstock.authoring.templates import Template
 from penstock.bundle.archive import Bundle, build_bundle
 from penstock.bundle.layout import Layout, layout_of
@@ -37,6 +38,28 @@ class LoadedPipeline:
 
     spec: pipeline_pb2.PipelineSpec
     bundle: Bundle | None
+    called: tuple[PreparedPipeline, ...] = ()
+    """The pipelines of its Python code that it calls, in the order in which they are to be created, before it."""
+
+    def prepared(self) -> list[PreparedPipeline]:
+        return [*self.called, PreparedPipeline(self.spec, self.bundle)]
+
+
+def load_all(
+    target: str, name: str | None = None, arguments: Mapping[str, str] | None = None
+) -> list[PreparedPipeline]:
+    """As `load_pipeline`, but a Python file of which no pipeline is chosen gives all of its pipelines. Those that are
+    called come before those that call them."""
+    file, chosen = _split(target)
+    if file.suffix != ".py" or not file.is_file() or chosen or name or arguments:
+        return load_pipeline(target, name, arguments).prepared()
+    file = file.resolve()
+    module = import_file(file)
+    candidates = _candidates(_definitions(file, module), module)
+    pipelines = [each for each in candidates if isinstance(each, Pipeline)]
+    if len(pipelines) < len(candidates):
+        return _load_chosen(file, module, None, {}).prepared()
+    return _prepare(file, pipelines)
 
 
 def load_pipeline(target: str, name: str | None = None, arguments: Mapping[str, str] | None = None) -> LoadedPipeline:
@@ -101,17 +124,29 @@ def _in_file(file: Path) -> Iterator[None]:
 
 
 def _load_python(file: Path, name: str | None, arguments: Mapping[str, str]) -> LoadedPipeline:
-    module = import_file(file)
+    return _load_chosen(file, import_file(file), name, arguments)
+
+
+def _load_chosen(file: Path, module: ModuleType, name: str | None, arguments: Mapping[str, str]) -> LoadedPipeline:
     chosen = _choose(file, module, name, bool(arguments))
     if isinstance(chosen, Template):
         with _explained(file, f"the body of the template {chosen.name!r} fails"):
             pipeline = chosen.from_texts(arguments)
     else:
         pipeline = _without_arguments(chosen, arguments)
+    *called, own = _prepare(file, [pipeline])
+    return LoadedPipeline(own.spec, own.bundle, tuple(called))
+
+
+def _prepare(file: Path, pipelines: list[Pipeline]) -> list[PreparedPipeline]:
+    for pipeline in pipelines:
+        _called_first(file, pipeline)
+    return prepare(pipelines)
+
+
+def _called_first(file: Path, pipeline: Pipeline) -> list[Pipeline]:
     with _explained(file, f"the body of the pipeline {pipeline.name!r} fails"):
-        pipeline.graph()
-    bundle = pipeline.build_bundle()
-    return LoadedPipeline(pipeline.spec(bundle.digest if bundle else ""), bundle)
+        return called_first([pipeline])
 
 
 def _without_arguments(pipeline: Pipeline, arguments: Mapping[str, str]) -> Pipeline:
@@ -126,14 +161,12 @@ def _without_arguments(pipeline: Pipeline, arguments: Mapping[str, str]) -> Pipe
 
 def _choose(file: Path, module: ModuleType, name: str | None, template: bool) -> Pipeline | Template[Any]:
     """`template`: only a template will do, if the name does not say otherwise."""
-    found = {attribute: value for attribute, value in vars(module).items() if isinstance(value, Pipeline | Template)}
-    if not found:
-        raise LoadError("the file defines no pipeline", field=str(file), remedy="put @pipeline on a function")
+    found = _definitions(file, module)
     if name is not None:
         return _named(file, found, name)
-    distinct = list({id(each): each for each in found.values()}.values())
-    candidates = [each for each in distinct if each.function.__module__ == module.__name__] or distinct
+    candidates = _candidates(found, module)
     candidates = [each for each in candidates if isinstance(each, Template)] or candidates if template else candidates
+    candidates = _outermost(file, candidates) if len(candidates) > 1 else candidates
     if len(candidates) > 1:
         names = [each.name for each in candidates]
         if len(set(names)) < len(names):
@@ -145,6 +178,26 @@ def _choose(file: Path, module: ModuleType, name: str | None, template: bool) ->
             remedy=f"choose one: {file.name}:NAME",
         )
     return candidates[0]
+
+
+def _definitions(file: Path, module: ModuleType) -> dict[str, Pipeline | Template[Any]]:
+    found = {attribute: value for attribute, value in vars(module).items() if isinstance(value, Pipeline | Template)}
+    if not found:
+        raise LoadError("the file defines no pipeline", field=str(file), remedy="put @pipeline on a function")
+    return found
+
+
+def _candidates(found: dict[str, Pipeline | Template[Any]], module: ModuleType) -> list[Pipeline | Template[Any]]:
+    """Those that the file defines, each once; those that it imports if it defines none."""
+    distinct = list({id(each): each for each in found.values()}.values())
+    return [each for each in distinct if each.function.__module__ == module.__name__] or distinct
+
+
+def _outermost(file: Path, candidates: list[Pipeline | Template[Any]]) -> list[Pipeline | Template[Any]]:
+    """Without the pipelines that others of them call."""
+    pipelines = [each for each in candidates if isinstance(each, Pipeline)]
+    called = {id(below) for each in pipelines for below in _called_first(file, each) if below is not each}
+    return [each for each in candidates if id(each) not in called]
 
 
 def _named(file: Path, found: dict[str, Pipeline | Template[Any]], name: str) -> Pipeline | Template[Any]:

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from penstock.cli.run_ids import find_run
 from penstock.cli.session import EXIT_USAGE, Session, command_options, emit_json, file_options, message_dict, run_async
+
+if TYPE_CHECKING:
+    from penstock.v1 import pipeline_pb2
 
 
 @click.command()
 @file_options
 @command_options
 def apply(session: Session, target: str, chosen: str | None, settings: tuple[str, ...]) -> None:
-    """Create the pipeline of a .py or .yaml file, or a new version of it.
+    """Create the pipelines of a .py file or the pipeline of a .yaml file, or new versions of them.
 
-    The same content again is the same version.
+    The same content again is the same version. Those that a pipeline calls are created before it.
     """
-    from penstock.cli.loading import load_pipeline
+    from penstock.cli.loading import load_all
     from penstock.cli.params import read_settings
 
-    loaded = load_pipeline(target, chosen, read_settings(settings))
+    prepared = load_all(target, chosen, read_settings(settings))
 
     async def main() -> None:
         async with session.client() as client:
-            if loaded.bundle is not None:
-                await client.upload_bundle(loaded.bundle)
-            version = await client.create_pipeline(loaded.spec)
-        if session.as_json:
-            session.emit(version)
-        session.say(f"{version.pipeline} version {version.number} ({version.digest[:12]}), {version.step_count} steps")
+            for version in await client.create_prepared(prepared):
+                _show_version(session, version)
 
     run_async(main)
+
+
+def _show_version(session: Session, version: pipeline_pb2.PipelineVersion) -> None:
+    if session.as_json:
+        session.emit(version)
+    session.say(f"{version.pipeline} version {version.number} ({version.digest[:12]}), {version.step_count} steps")
 
 
 @click.command()
@@ -48,7 +55,12 @@ def validate(session: Session, target: str, chosen: str | None, settings: tuple[
 
     async def main() -> int:
         async with session.client() as client:
-            problems = await client.validate(loaded.spec)
+            problems = [
+                (f"{each.spec.name}: {field}", text)
+                for each in loaded.called
+                for field, text in await client.validate(each.spec)
+            ]
+            problems += await client.validate(loaded.spec)
         if session.as_json:
             emit_json({"problems": [{"field": field, "description": text} for field, text in problems]})
         for field, text in problems:

@@ -100,9 +100,7 @@ def run(
 
     async def main() -> int:
         async with session.client() as client:
-            if loaded.bundle is not None:
-                await client.upload_bundle(loaded.bundle)
-            version = await client.create_pipeline(loaded.spec)
+            version = (await client.create_prepared(loaded.prepared()))[-1]
             return await _start(session, client, loaded.spec, values, version.number, asked, detach)
 
     run_async(main)
@@ -270,11 +268,14 @@ async def _show(session: Session, client: Client, progress: RunProgress, from_ev
 
 def _show_end(session: Session, run: run_pb2.Run) -> None:
     from penstock.cli.states import run_state
+    from penstock.cli.tables import shortened
 
     if session.as_json:
         session.emit(run)
         return
     session.say(f"run {run.id} {run_state(run.state)}" + (f": {run.reason}" if run.reason else ""))
+    if run.output_json:
+        session.say(f"output {shortened(run.output_json, 1_000)}")
 
 
 def exit_code(run: run_pb2.Run) -> int:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequenc
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from penstock.authoring.pipelines import Pipeline
+from penstock.authoring.preparing import PreparedPipeline, prepare
 from penstock.authoring.templates import Template
 from penstock.client.bulk import BulkJobs
 from penstock.client.calls import Caller
@@ -127,36 +128,50 @@ class Client:
     ) -> pipeline_pb2.PipelineVersion:
         """Adds a version, or answers with the one that has this very content.
 
-        A Python pipeline's source tree is bundled and uploaded first. A specification is sent as it is: its
-        bundle must be there (see `upload_bundle`).
+        A Python pipeline's source tree is bundled and uploaded first, and the pipelines that it calls are created
+        before it. A specification is sent as it is: its bundle must be there (see `upload_bundle`), and so must the
+        pipelines that it names.
         """
-        spec = await self._prepare(pipeline)
+        _refuse_template(pipeline)
+        if not isinstance(pipeline, Pipeline):
+            return await self._create(pipeline, request_id)
+        *called, own = await asyncio.to_thread(prepare, [pipeline])
+        await self.create_prepared(called)
+        return (await self.create_prepared([own], request_id=request_id))[0]
+
+    async def create_prepared(
+        self, prepared: Iterable[PreparedPipeline], *, request_id: str | None = None
+    ) -> list[pipeline_pb2.PipelineVersion]:
+        """Uploads what is prepared (see `penstock.authoring.preparing`) and creates it, one after the other."""
+        versions = []
+        for each in prepared:
+            if each.bundle is not None:
+                await self.upload_bundle(each.bundle)
+            versions.append(await self._create(each.spec, request_id))
+        return versions
+
+    async def _create(self, spec: pipeline_pb2.PipelineSpec, request_id: str | None) -> pipeline_pb2.PipelineVersion:
         request = pipeline_service_pb2.CreatePipelineRequest(spec=spec, request_id=request_id or new_request_id())
         response: pipeline_service_pb2.CreatePipelineResponse = await self._call(self._pipelines().Create, request)
         return response.version
-
-    async def _prepare(self, pipeline: Pipeline | pipeline_pb2.PipelineSpec) -> pipeline_pb2.PipelineSpec:
-        if not isinstance(pipeline, Pipeline):
-            _refuse_template(pipeline)
-            return pipeline
-        bundle = await asyncio.to_thread(pipeline.build_bundle)
-        if bundle is None:
-            return pipeline.spec()
-        spec = pipeline.spec(bundle.digest)
-        await self.upload_bundle(bundle)
-        return spec
 
     async def upload_bundle(self, bundle: Bundle) -> bool:
         """Uploads the archive unless the coordinator has it. Whether it was uploaded."""
         return await upload_bundle(self._caller, self._bundles(), bundle, self._metadata, new_request_id())
 
     async def validate(self, pipeline: Pipeline | pipeline_pb2.PipelineSpec) -> list[tuple[str, str]]:
-        """The (field, description) of every problem; none: `create_pipeline` would accept it. Uploads nothing."""
-        if isinstance(pipeline, Pipeline):
-            bundle = await asyncio.to_thread(pipeline.build_bundle)
-            spec = pipeline.spec(bundle.digest if bundle else "")
-        else:
-            spec = pipeline
+        """The (field, description) of every problem; none: `create_pipeline` would accept it, if the pipelines are
+        there that it names. Uploads nothing. Those that a Python pipeline calls are looked at too; a field of theirs
+        begins with their name."""
+        if not isinstance(pipeline, Pipeline):
+            return await self._validate(pipeline)
+        *called, own = await asyncio.to_thread(prepare, [pipeline])
+        problems = [
+            (f"{each.spec.name}: {field}", text) for each in called for field, text in await self._validate(each.spec)
+        ]
+        return problems + await self._validate(own.spec)
+
+    async def _validate(self, spec: pipeline_pb2.PipelineSpec) -> list[tuple[str, str]]:
         request = pipeline_service_pb2.ValidatePipelineRequest(spec=spec)
         response: pipeline_service_pb2.ValidatePipelineResponse = await self._call(self._pipelines().Validate, request)
         return [(problem.field, problem.description) for problem in response.problems]
@@ -219,7 +234,7 @@ class Client:
         "after_failure" and that run is COMPLETED, or it is "reject".
 
         `priority` (-1,000 to 1,000) and `weight` (0.01 to 100) are the pipeline's if they are not given. A Python
-        pipeline is created first, and the version that comes of it is the one that runs.
+        pipeline is created first, with those that it calls, and the version that comes of it is the one that runs.
         """
         _refuse_template(pipeline)
         if isinstance(pipeline, Pipeline):
@@ -348,6 +363,15 @@ class Client:
         if raise_on_failure and run.state != run_pb2.RUN_STATE_COMPLETED:
             raise _ended_badly(run)
         return run
+
+    async def output(self, run_id: str, timeout: float | None = None) -> Json:
+        """What the run gave, once it is at rest: the output that its pipeline names, else None.
+
+        Raises RunFailedError or RunCancelledError if it is not COMPLETED, and WaitTimeoutError after `timeout` seconds.
+        """
+        run = await self.wait(run_id, timeout, raise_on_failure=True)
+        output: Json = json.loads(run.output_json) if run.output_json else None
+        return output
 
     async def _rest(self, run_id: str) -> run_pb2.Run:
         run = await self.get_run(run_id)

@@ -32,6 +32,10 @@ class RunHandle:
         """The run at rest. See `Client.wait`."""
         return await self._client.wait(self.id, timeout, raise_on_failure=raise_on_failure)
 
+    async def output(self, timeout: float | None = None) -> Json:
+        """What the run gave, once it is COMPLETED. See `Client.output`."""
+        return await self._client.output(self.id, timeout)
+
     async def result(self, step: str, item: Place = None) -> Json:
         """The output of a step, also while the run goes on. See `Client.result`."""
         return await self._client.result(self.id, step, item)

@@ -160,6 +160,7 @@ class SyncClient:
 
     close = _blocking(Client.close)
     create_pipeline = _blocking(Client.create_pipeline)
+    create_prepared = _blocking(Client.create_prepared)
     upload_bundle = _blocking(Client.upload_bundle)
     validate = _blocking(Client.validate)
     get_pipeline = _blocking(Client.get_pipeline)
@@ -181,6 +182,7 @@ class SyncClient:
     diff_versions = _blocking(Client.diff_versions)
     diff_runs = _blocking(Client.diff_runs)
     result = _blocking(Client.result)
+    output = _blocking(Client.output)
     logs = _iterating(Client.logs)
     list_agents = _iterating(Client.list_agents)
     get_agent = _blocking(Client.get_agent)
@@ -264,6 +266,10 @@ class SyncRunHandle:
     def wait(self, timeout: float | None = None, *, raise_on_failure: bool = False) -> run_pb2.Run:
         """The run at rest. See `Client.wait`."""
         return self._client.wait(self.id, timeout, raise_on_failure=raise_on_failure)
+
+    def output(self, timeout: float | None = None) -> Json:
+        """What the run gave, once it is COMPLETED. See `Client.output`."""
+        return self._client.output(self.id, timeout)
 
     def result(self, step: str, item: Place = None) -> Json:
         """The output of a step, also while the run goes on. See `Client.result`."""

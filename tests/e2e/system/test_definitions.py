@@ -51,7 +51,7 @@ def typed(line: str, folder: Path, system: DevSystem) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("page", ["templates.md", "stages.md"])
+@pytest.mark.parametrize("page", ["templates.md", "stages.md", "sub-pipelines.md"])
 def test_the_commands_of_a_page_work_in_their_order(page: str, tmp_path: Path, system: DevSystem) -> None:
     write_files(page, tmp_path)
     for line in commands(page):

@@ -84,6 +84,14 @@ def test_commands_of_the_page_on_stages_load(command: str, tmp_path: Path) -> No
     assert {step.function.qualname for step in spec.steps} >= {"read", "pick", "show"}
 
 
+@pytest.mark.parametrize("command", commands("sub-pipelines.md"))
+def test_commands_of_the_page_on_sub_pipelines_load(command: str, tmp_path: Path) -> None:
+    write_files("sub-pipelines.md", tmp_path)
+    spec = loaded_by(command, tmp_path)
+    called = [step.pipeline.name for step in spec.steps if step.HasField("pipeline")]
+    assert called == {"nightly": ["load_day"], "weekly": ["load_one", "load_day"], "load_day": []}[spec.name]
+
+
 def test_limits_on_concurrency(tmp_path: Path) -> None:
     """The page says the same pipeline in YAML and in Python."""
     write_files("concurrency.md", tmp_path)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from penstock import errors, joined, nested, step, unmapped, yaml_format
+from penstock import Stdout, command, errors, joined, nested, stage, step, step_kind, unmapped, yaml_format
 from penstock.authoring.pipelines import Pipeline
 from penstock.v1 import pipeline_pb2 as pb
 
@@ -68,6 +68,48 @@ def test_several_lists() -> None:
     assert zipped.map.combination == pb.MAP_COMBINATION_ZIP
 
 
+def test_commands() -> None:
+    def body(items: list[int], name: str) -> None:
+        first = command.map(
+            "first",
+            shell='echo "$PENSTOCK_INPUT_N"',
+            inputs={"n": items, "name": name},
+            outputs={"text": Stdout()},
+            retries=1,
+            max_parallel=2,
+        )
+        command.map("second", argv=["true"], inputs={"t": nested(first["text"]), "all": unmapped(first)})
+        command.zip("third", argv=["true"], inputs={"a": [1, 2], "b": joined(first)})
+
+    steps = build(body)
+    first, third = steps["first"], steps["third"]
+    assert first.map == pb.MapSpec(parameter="items", max_parallel=2)
+    assert (first.inputs["n"], first.inputs["name"].parameter) == (pb.Input(item=pb.ItemReference()), "name")
+    assert (first.command.shell, first.retry.max_attempts) == ('echo "$PENSTOCK_INPUT_N"', 2)
+    assert steps["second"].map == pb.MapSpec(step=output("first"), nested=pb.ItemReference(path=["text"]))
+    assert steps["second"].inputs["all"].step == output("first")
+    assert third.map.combination == pb.MAP_COMBINATION_ZIP
+    assert third.inputs["b"].item == pb.ItemReference(path=["b"])
+
+
+@step_kind("mapped-kind")
+def add(config: dict[str, Any], x: int, y: int = 0) -> int:
+    return x + y + int(config["n"])
+
+
+def test_stages() -> None:
+    def body(items: list[int]) -> None:
+        first = stage.map("mapped-kind", name="first", config={"n": 1}, max_parallel=2, x=items)
+        stage.zip("mapped-kind", config={"n": 2}, x=joined(first), y=[1, 2])
+        stage("mapped-kind", config={"n": 2}, x=first)
+
+    steps = build(body)
+    assert steps["first"].map == pb.MapSpec(parameter="items", max_parallel=2)
+    assert steps["first"].inputs["config"].value.struct_value["n"] == 1
+    assert [each.name for each in steps["mapped-kind"].map.lists] == ["x", "y"]
+    assert not steps["mapped-kind_2"].HasField("map")
+
+
 def test_the_page_says_the_same_in_python_and_yaml() -> None:
     page = (Path(__file__).parents[3] / "docs" / "maps.md").read_text()
     (python,), (text,) = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("python", "yaml"))
@@ -99,6 +141,12 @@ def test_what_is_refused() -> None:
     for verb in (two.map, two.zip):
         with pytest.raises(errors.DefinitionError, match="used outside a pipeline"):
             verb([1], [2])
+    refuse(lambda: command.map("c", shell="true", inputs={"x": 1}), "c.map: no argument is a list to map over")
+    for use in (command.map, command.zip):
+        with pytest.raises(errors.DefinitionError, match=r"c: command\.(map|zip)\(...\) is used outside a pipeline"):
+            use("c", shell="true", inputs={"x": [1]})
+    with pytest.raises(errors.DefinitionError, match=r"stage\.map\(...\) is used outside a pipeline"):
+        stage.map("mapped-kind", config={}, x=[1])
 
 
 FORMS: list[tuple[str, pb.MapSpec]] = [
