@@ -1,6 +1,7 @@
 # Penstock's commands. Every one does the set-up that it needs, in .venv, and does it once.
 
 PYTEST_OPTIONS ?=
+BENCH_OPTIONS ?=
 SETUP_SOURCES := pyproject.toml constraints.txt scripts/setup.sh
 BIN := .venv/bin
 
@@ -43,8 +44,8 @@ proto: .venv/.ready-dev ## Write the stubs again after a change of the protos.
 constraints: .venv/.ready-dev ## Renew the pinned versions in constraints.txt.
 	@scripts/constrain.sh
 
-bench: .venv/.ready-run ## Measure; prints one JSON line per measurement.
-	@$(BIN)/python -m benchmarks
+bench: .venv/.ready-dev ## Measure Penstock and a bare loop in turn; prints one JSON line per measurement.
+	@$(BIN)/python -m benchmarks $(BENCH_OPTIONS)
 
 bench-large: .venv/.ready-run ## Measure large runs: layers, a map of 50,000, a chain of 10,000, a large cancel.
 	@$(BIN)/python -m benchmarks.large

@@ -1,26 +1,12 @@
-"""The pipelines that are measured. Every step computes fibo(10) and writes one line into the log that BENCHMARK_LOG
-names, so that starts and ends of all steps are known on one clock, whatever process ran them."""
+"""The pipelines that are measured."""
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
+from benchmarks.step_body import work, write
 from penstock import pipeline, step, unmapped
-
-
-def fibo(n: int) -> int:
-    return n if n <= 1 else fibo(n - 1) + fibo(n - 2)
-
-
-def work(position: int) -> None:
-    begin = time.time()
-    fibo(10)
-    end = time.time()
-    log = os.open(os.environ["BENCHMARK_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    os.write(log, f"{position} {begin:.6f} {end:.6f}\n".encode())
-    os.close(log)
 
 
 @step
@@ -38,7 +24,7 @@ def part(value: int, item: int) -> int:
 @step
 def join(values: list[int]) -> int:
     work(-1)
-    return sum(value for value in values)
+    return sum(values)
 
 
 @step
@@ -88,9 +74,7 @@ def paced(value: int, run: int, position: int) -> int:
     """Takes a quarter of a second and nearly no CPU time, so that many of them can be under way at once."""
     begin = time.time()
     time.sleep(0.25)
-    log = os.open(os.environ["BENCHMARK_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    os.write(log, f"{run * 1000 + position} {begin:.6f} {time.time():.6f}\n".encode())
-    os.close(log)
+    write(run * 1000 + position, begin, time.time())
     return value + 1
 
 

@@ -1,82 +1,112 @@
-"""What is measured, each as a function that runs once and answers with its figures."""
+"""What is measured, each as a function that has a system do it once and answers with its figures.
+
+The same functions measure all systems. Every step computes fibo(10) and writes a line into the log of steps.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeAlias
 
-from benchmarks import flows
 from benchmarks.step_log import StepLog, percentile, transitions
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from penstock.client.client import Client
-
 Figures: TypeAlias = dict[str, float]
-DIAMONDS = 200
+CHAIN = 40
+CHAINS = 5
 FAN = 1_000
+DIAMONDS = 200
+SINGLES = 10_000
 STARTS = 50
+PAUSE_SECONDS = 0.05
 
 
-async def chain(client: Client, log: StepLog) -> Figures:
-    """Forty steps, one after the other."""
-    began = time.perf_counter()
-    run = await client.start(flows.chain40.name)
-    await run.wait(raise_on_failure=True)
-    total = time.perf_counter() - began
-    gaps = transitions(log.read())
-    assert await run.result("s39") == 40
+class Subject(Protocol):
+    """A system under measurement. Each method returns when its runs are at rest, and raises if a result is wrong."""
+
+    async def chain(self) -> None:
+        """One run of CHAIN steps, one after the other. Step i has the position i."""
+
+    async def fan(self) -> None:
+        """One run: a step, FAN steps that need its result, and one that needs theirs."""
+
+    async def diamonds(self, count: int) -> None:
+        """Runs of five steps, all at once: one, three that need it, one that needs these."""
+
+    async def singles(self, count: int) -> None:
+        """Runs of one step, all at once."""
+
+    async def single(self) -> None:
+        """One run of one step."""
+
+
+async def chain(subject: Subject, log: StepLog) -> Figures:
+    """Of a few chains, for one alone is over before the machine has shown what it does."""
+    total = 0.0
+    gaps: list[float] = []
+    for _ in range(CHAINS):
+        log.clear()
+        total += await _timed(subject.chain())
+        _expect(log, CHAIN)
+        gaps += transitions(log.read())
     return {
-        "total_s": total,
+        "total_s": total / CHAINS,
         "transition_p50_ms": percentile(gaps, 0.5),
         "transition_p99_ms": percentile(gaps, 0.99),
     }
 
 
-async def fan(client: Client, log: StepLog) -> Figures:
-    """One step, a thousand that need it, one that needs them all."""
-    began = time.perf_counter()
-    run = await client.start(flows.fan1000.name, {"items": list(range(FAN))})
-    await run.wait(raise_on_failure=True)
-    total = time.perf_counter() - began
-    assert await run.result("join") == FAN + sum(range(FAN))
+async def fan(subject: Subject, log: StepLog) -> Figures:
+    total = await _timed(subject.fan())
+    _expect(log, FAN + 2)
     return {"total_s": total, "steps_per_s": (FAN + 2) / total}
 
 
-async def diamonds(client: Client, log: StepLog) -> Figures:
-    """Two hundred runs of five steps at once."""
-    began = time.perf_counter()
-    runs = await client.start_many(flows.diamond.name, [{}] * DIAMONDS)
-    await asyncio.gather(*(run.wait(raise_on_failure=True) for run in runs))
-    total = time.perf_counter() - began
-    assert len(log.read()) == 5 * DIAMONDS
+async def diamonds(subject: Subject, log: StepLog) -> Figures:
+    total = await _timed(subject.diamonds(DIAMONDS))
+    _expect(log, 5 * DIAMONDS)
     return {"total_s": total, "runs_per_s": DIAMONDS / total, "steps_per_s": 5 * DIAMONDS / total}
 
 
-async def start(client: Client, log: StepLog) -> Figures:
+async def start(subject: Subject, log: StepLog) -> Figures:
     """From the call to the step's first line, with nothing else to do."""
     latencies: list[float] = []
-    answers: list[float] = []
     for _ in range(STARTS):
         log.clear()
         began = time.time()
-        run = await client.start(flows.single.name)
-        answers.append((time.time() - began) * 1000)
-        await run.wait(raise_on_failure=True)
+        await subject.single()
         latencies.append((log.read()[0].begin - began) * 1000)
-    return {
-        "start_p50_ms": percentile(latencies, 0.5),
-        "start_p99_ms": percentile(latencies, 0.99),
-        "answer_p50_ms": percentile(answers, 0.5),
-    }
+        await asyncio.sleep(PAUSE_SECONDS)
+    return {"start_p50_ms": percentile(latencies, 0.5), "start_p99_ms": percentile(latencies, 0.99)}
 
 
-WORKLOADS: dict[str, Callable[[Client, StepLog], Awaitable[Figures]]] = {
+async def singles(subject: Subject, log: StepLog) -> Figures:
+    total = await _timed(subject.singles(SINGLES))
+    _expect(log, SINGLES)
+    return {"total_s": total, "steps_per_s": SINGLES / total}
+
+
+async def _timed(doing: Awaitable[None]) -> float:
+    began = time.perf_counter()
+    await doing
+    return time.perf_counter() - began
+
+
+def _expect(log: StepLog, steps: int) -> None:
+    ran = len(log.read())
+    assert ran == steps, f"{ran} steps ran, not {steps}"
+
+
+WORKLOADS: dict[str, Callable[[Subject, StepLog], Awaitable[Figures]]] = {
     "chain40": chain,
     "fan1000": fan,
     "diamonds200": diamonds,
     "start": start,
+    "singles10000": singles,
 }
-PIPELINES = (flows.chain40, flows.fan1000, flows.diamond, flows.single)
+
+
+async def measure(workload: str, subject: Subject, log: StepLog) -> Figures:
+    log.clear()
+    return await WORKLOADS[workload](subject, log)
