@@ -39,6 +39,15 @@ async def _add_runs(stores: Stores, count: int, **fields: Any) -> list[RunId]:
     return runs
 
 
+async def test_many_runs_come_as_they_come_alone(stores: Stores) -> None:
+    runs = await _add_runs(stores, 3)
+    asked = [*runs[:2], new_run_id(), runs[0]]
+    found = {row.run_id: row for row in await stores.runs.get_many(asked)}
+    assert found == {run: await stores.runs.get(run) for run in runs[:2]}
+    assert len(await stores.runs.get_many(asked)) == 2
+    assert await stores.runs.get_many([]) == []
+
+
 async def test_a_run_comes_back_as_it_was_written(stores: Stores) -> None:
     run = new_run_id()
     labels = (("team", "a=b"), ("Env", ""))

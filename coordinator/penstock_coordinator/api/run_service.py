@@ -13,7 +13,7 @@ from penstock_coordinator.api.encoding import runs as encode
 from penstock_coordinator.api.encoding.differences import run_difference
 from penstock_coordinator.api.encoding.events import EventEncoder
 from penstock_coordinator.api.encoding.explanations import explained
-from penstock_coordinator.api.errors import invalid
+from penstock_coordinator.api.errors import invalid, unknown_run
 from penstock_coordinator.api.fields import (
     count_of,
     event_of,
@@ -32,7 +32,7 @@ from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.places import place_of
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import LogFilter, RunFilter
-from penstock_coordinator.runtime.views import EventNotYet, OutputTooLarge
+from penstock_coordinator.runtime.views import EventNotYet, OutputTooLarge, UnknownRun
 
 if TYPE_CHECKING:
     from penstock_coordinator.api.guard import Context
@@ -50,6 +50,9 @@ STEP_RUNS_PAGE = 100
 PAGE_BYTES = 2 << 20
 """A page of step runs ends early rather than be larger."""
 WATCH_BYTES, WATCH_EVENTS = 1 << 20, 500
+MAX_WAITED = 1_000
+WAITING = b""
+"""In place of a run: a call waits for many."""
 PACKED_INLINE_BYTES = 64 << 10
 """More than this of packed states is unpacked in a thread."""
 
@@ -74,6 +77,23 @@ class RunService(RunControl):
         return pb.StartManyRunsResponse(run_ids=[run_id_text(run_id) for run_id in run_ids])
 
     # --- runs
+
+    async def WaitMany(
+        self, request: pb.WaitManyRunsRequest, context: Context
+    ) -> AsyncIterator[pb.WaitManyRunsResponse]:
+        if not 1 <= len(request.run_ids) <= MAX_WAITED:
+            raise invalid("run_ids", f"must be between 1 and {MAX_WAITED:,}, and there are {len(request.run_ids):,}")
+        run_ids = [run_id_of(text, f"run_ids[{number}]") for number, text in enumerate(request.run_ids)]
+        with self._engine.waiting_seats.taken(WAITING):
+            async with aclosing(self._engine.wait_many(run_ids)) as ended:
+                try:
+                    async for views in ended:
+                        runs = [await encoded(view) for view in views]
+                        await self._tell_parents(runs, [view.row for view in views])
+                        for response in _wait_responses(runs):
+                            yield response
+                except UnknownRun as unknown:
+                    raise unknown_run(f"run_ids[{run_ids.index(unknown.run_id)}]") from None
 
     async def Get(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
         view = await self._engine.run(run_id_of(request.run_id), event_of(request.at_event, "at_event"))
@@ -227,6 +247,19 @@ def _fitting(run_id: RunId, plan: Plan, views: list[StepRunView]) -> list[run_pb
             break
         page.append(message)
     return page
+
+
+def _wait_responses(runs: list[run_pb2.Run]) -> Iterator[pb.WaitManyRunsResponse]:
+    """In messages of bounded size."""
+    response, size = pb.WaitManyRunsResponse(), 0
+    for run in runs:
+        size += run.ByteSize()
+        if response.runs and size > WATCH_BYTES:
+            yield response
+            response, size = pb.WaitManyRunsResponse(), run.ByteSize()
+        response.runs.append(run)
+    if response.runs:
+        yield response
 
 
 def _watch_responses(encoder: EventEncoder, events: list[tuple[int, Event]]) -> Iterator[pb.WatchRunResponse]:

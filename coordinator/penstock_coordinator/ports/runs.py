@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -50,6 +51,9 @@ class RunIndex(Protocol):
     """The rows that records brought with them. All methods raise `Unavailable`."""
 
     async def get(self, run_id: RunId) -> RunRow | None: ...
+
+    async def get_many(self, run_ids: Sequence[RunId]) -> list[RunRow]:
+        """Those of them that are there, each once, in any order."""
 
     async def list_runs(self, where: RunFilter, limit: int, before: RunId | None = None) -> list[RunRow]:
         """Newest first, of those older than `before`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from penstock_coordinator.runtime.views import Stopping, UnknownRun
 from penstock_coordinator.runtime.watching import Seats, follow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.events import Event
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
     from penstock_coordinator.runtime.views import AgentView, AttemptView, LiveGlance, RunRequest, RunView, StepRunView
 
 
+RUNS_AT_ONCE = 100
+"""So many rows are read together: parameters may be large."""
+LOOK_AGAIN = 0.2
+"""Seconds."""
+
+
 class Engine:
     """Everything that is answered is committed. Any method may raise `Unavailable` and `Stopping`."""
 
@@ -36,6 +43,8 @@ class Engine:
         self._reader = Reader(supervisor)
         self.seats = Seats(supervisor.timing.max_watchers, supervisor.timing.max_watchers_of_run)
         """To be taken by whoever follows a run for a caller."""
+        self.waiting_seats = Seats(supervisor.timing.max_watchers, supervisor.timing.max_watchers)
+        """To be taken by whoever waits for the ends of runs for a caller."""
         self._reopener = Reopener(supervisor)
         self.bulk = BulkJobs(supervisor, self._reopener)
         """Cancels and retries of many runs. Its `run` is for the owner of the engine to run."""
@@ -82,6 +91,24 @@ class Engine:
     async def at_rest(self, run_id: RunId) -> None:
         """Returns when the run is at rest, or this coordinator stops."""
         await self._supervisor.at_rest(run_id)
+
+    async def wait_many(self, run_ids: Sequence[RunId]) -> AsyncGenerator[list[RunView], None]:
+        """Each of the runs when it is at rest, several at a time. Raises `UnknownRun` with its id."""
+        left = dict.fromkeys(run_ids)
+        while left:
+            async with aclosing(self._supervisor.wait_many(list(left))) as waiting:
+                async for ended in waiting:
+                    for part in _parts(ended):
+                        views = await self._reader.runs_at_rest(part)
+                        for view in views:
+                            del left[view.row.run_id]
+                        if views:
+                            yield views
+            if self._supervisor.stopping:
+                raise Stopping
+            if left:
+                # Neither live nor at rest: a moment between the two, or about to be opened again.
+                await asyncio.sleep(LOOK_AGAIN)
 
     async def plan(self, digest: str) -> Plan:
         """Raises `KeyError`."""
@@ -152,3 +179,8 @@ class Engine:
     async def drain_agent(self, agent_id: str, deadline: int) -> AgentView:
         """Returns when the request is on its way. Raises `NotConnected`."""
         return await self._supervisor.fleet.drain_agent(agent_id, deadline)
+
+
+def _parts(run_ids: list[RunId]) -> Iterator[list[RunId]]:
+    for start in range(0, len(run_ids), RUNS_AT_ONCE):
+        yield run_ids[start : start + RUNS_AT_ONCE]

@@ -114,6 +114,18 @@ class Reader:
         plan = await self._supervisor.plans.get(row.version_digest)
         return RunView(row, plan, _packed(row).counts(), row.generation)
 
+    async def runs_at_rest(self, run_ids: Sequence[RunId]) -> list[RunView]:
+        """Those of them that are at rest, in any order. Raises `UnknownRun` with the id of one that is not there."""
+        rows = await self._index.get_many(run_ids)
+        if unknown := set(run_ids).difference(row.run_id for row in rows):
+            raise UnknownRun(unknown.pop())
+        views: list[RunView] = []
+        for row in rows:
+            if RunState(row.state).at_rest:
+                plan = await self._supervisor.plans.get(row.version_digest)
+                views.append(RunView(row, plan, _packed(row).counts(), row.generation))
+        return views
+
     async def live_glance(self, run_id: RunId) -> LiveGlance | None:
         """Of a run that is live here; None of others."""
         actor = self._supervisor.actor(run_id)

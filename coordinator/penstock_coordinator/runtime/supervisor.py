@@ -62,6 +62,7 @@ from penstock_coordinator.ports import (
 from penstock_coordinator.runtime.actor import Actor, Mail, Turn
 from penstock_coordinator.runtime.children import Children
 from penstock_coordinator.runtime.deadlines import DeadlineClock
+from penstock_coordinator.runtime.endings import Endings, Waiter
 from penstock_coordinator.runtime.fleet import Fleet
 from penstock_coordinator.runtime.grants import Granter
 from penstock_coordinator.runtime.lane import Lane
@@ -73,7 +74,7 @@ from penstock_coordinator.runtime.session import lease_ref
 from penstock_coordinator.runtime.views import NotAccepted, Overloaded, RunRequest, Stopping, UnknownRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.ports import Origin
@@ -129,7 +130,7 @@ class Supervisor:
         self._on_fatal = on_fatal
         self._lanes = [Lane(index, stores.journal, self._fenced) for index in range(lanes)]
         self._actors: dict[RunId, Actor] = {}
-        self._ends: dict[RunId, asyncio.Event] = {}
+        self.endings = Endings()
         self._rebuilding: dict[RunId, asyncio.Task[None]] = {}
         self._granter = Granter(self)
         self._children = Children(self)
@@ -234,8 +235,34 @@ class Supervisor:
     async def at_rest(self, run_id: RunId) -> None:
         """Returns when the run is at rest, or its coordinator stops."""
         await self._rebuilt(run_id)
-        if run_id in self._actors:
-            await self._ends.setdefault(run_id, asyncio.Event()).wait()
+        if run_id not in self._actors:
+            return
+        waiter = Waiter()
+        self.endings.add(run_id, waiter)
+        try:
+            await waiter.take()
+        finally:
+            self.endings.remove(run_id, waiter)
+
+    async def wait_many(self, run_ids: Sequence[RunId]) -> AsyncGenerator[list[RunId], None]:
+        """Each of the runs when it is no longer live here: it is at rest, or it is to be looked for again. Ends with
+        the last of them; if the coordinator stops, all of the rest come at once."""
+        waiter = Waiter()
+        left = set(run_ids)
+        try:
+            for run_id in run_ids:
+                await self._rebuilt(run_id)
+                if run_id in self._actors and not self.stopping:
+                    self.endings.add(run_id, waiter)
+                else:
+                    waiter.tell((run_id,))
+            while left:
+                ended = await waiter.take()
+                left.difference_update(ended)
+                yield ended
+        finally:
+            for run_id in left:
+                self.endings.remove(run_id, waiter)
 
     async def live_actor(self, run_id: RunId) -> Actor | None:
         if self.stopping:
@@ -326,9 +353,7 @@ class Supervisor:
         self._children.ended(actor)
         for watcher in actor.watchers:
             watcher.close()
-        ended = self._ends.pop(actor.run_id, None)
-        if ended is not None:
-            ended.set()
+        self.endings.ended(actor.run_id)
 
     # --- results
 
@@ -390,6 +415,7 @@ class Supervisor:
         self._deadlines.forget(actor)
         if turn.record.new_run is not None:
             self.limits.ended(actor.run_id)
+            self.endings.ended(actor.run_id)
             for watcher in actor.watchers:
                 watcher.close()
             return
@@ -463,8 +489,7 @@ class Supervisor:
             actor.discard()
             for watcher in actor.watchers:
                 watcher.close()
-        for ended in self._ends.values():
-            ended.set()
+        self.endings.end_all()
 
     async def stop(self) -> None:
         """Accept nothing more, commit what is decided, let go of the agents. Runs go on after the next start."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from penstock_coordinator.ports import Origin
+from penstock_coordinator.ports import Origin, RunId
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
@@ -113,6 +113,11 @@ class UnknownRun(Exception):
 
     field = "run_id"
     """What named it."""
+
+    def __init__(self, run_id: RunId = b"") -> None:
+        super().__init__()
+        self.run_id = run_id
+        """Which of those that were asked for, if it were several."""
 
 
 class UnknownStepRun(Exception):

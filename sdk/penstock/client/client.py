@@ -19,7 +19,8 @@ from penstock.client.logs import LogPosition
 from penstock.client.places import Place, place_numbers
 from penstock.client.requests import start_request
 from penstock.client.upload import upload_bundle
-from penstock.client.watching import AT_REST, watch_events
+from penstock.client.waiting import RestWaits
+from penstock.client.watching import watch_events
 from penstock.errors import (
     DefinitionError,
     ParameterError,
@@ -75,6 +76,7 @@ class Client:
         self._caller = Caller(settings.address, deadline, retry_for)
         self._metadata = call_metadata(settings.api_key.get_secret_value() if settings.api_key else None)
         self._channel: grpc.aio.Channel | None = None
+        self._waits = RestWaits(self._caller, self._wait_call, patience)
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,6 +86,7 @@ class Client:
 
     async def close(self) -> None:
         """Ends what is under way. A later call opens a new channel."""
+        self._waits.close()
         channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close()
@@ -351,11 +354,12 @@ class Client:
     async def wait(self, run_id: str, timeout: float | None = None, *, raise_on_failure: bool = False) -> run_pb2.Run:
         """The run at rest. WaitTimeoutError after `timeout` seconds; the run goes on then.
 
-        With `raise_on_failure` a run that is not COMPLETED raises RunFailedError or RunCancelledError.
+        With `raise_on_failure` a run that is not COMPLETED raises RunFailedError or RunCancelledError. Waits that
+        begin together, as in `asyncio.gather`, share one call: wait for thousands of runs like this.
         """
         try:
             async with asyncio.timeout(timeout):
-                run = await self._rest(run_id)
+                run = await self._waits.wait(run_id)
         except TimeoutError:
             raise WaitTimeoutError(
                 f"the run {run_id} was not at rest after {timeout} s", remedy="wait again: it goes on"
@@ -373,13 +377,8 @@ class Client:
         output: Json = json.loads(run.output_json) if run.output_json else None
         return output
 
-    async def _rest(self, run_id: str) -> run_pb2.Run:
-        run = await self.get_run(run_id)
-        if run.state in AT_REST:
-            return run
-        async for _ in self.watch(run_id, max(run.last_event, 1)):
-            pass
-        return await self.get_run(run_id)
+    def _wait_call(self, request: run_service_pb2.WaitManyRunsRequest) -> Any:
+        return self._runs().WaitMany(request, metadata=self._metadata)
 
     async def cancel(
         self, run_id: str, *, now: bool = False, reason: str = "", request_id: str | None = None

@@ -60,6 +60,11 @@ class RunServiceStub:
                 request_serializer=penstock_dot_v1_dot_run__service__pb2.WatchRunRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_run__service__pb2.WatchRunResponse.FromString,
                 _registered_method=True)
+        self.WaitMany = channel.unary_stream(
+                '/penstock.v1.RunService/WaitMany',
+                request_serializer=penstock_dot_v1_dot_run__service__pb2.WaitManyRunsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_run__service__pb2.WaitManyRunsResponse.FromString,
+                _registered_method=True)
         self.Cancel = channel.unary_unary(
                 '/penstock.v1.RunService/Cancel',
                 request_serializer=penstock_dot_v1_dot_run__service__pb2.CancelRunRequest.SerializeToString,
@@ -149,6 +154,15 @@ class RunServiceServicer:
     def Watch(self, request, context):
         """Every event of the run from the one asked for, in order and without gaps, then live until the run is at
         rest. Resume with the number of the last event plus one. OUT_OF_RANGE: an event that is not there yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WaitMany(self, request, context):
+        """Each of up to 1,000 runs once it is at rest, several in one message, in the order in which they come to it; ends
+        with the last of them. After an error repeat the call with those that did not come. NOT_FOUND: one of them is not
+        there; none is waited for then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -256,6 +270,11 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.Watch,
                     request_deserializer=penstock_dot_v1_dot_run__service__pb2.WatchRunRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_run__service__pb2.WatchRunResponse.SerializeToString,
+            ),
+            'WaitMany': grpc.unary_stream_rpc_method_handler(
+                    servicer.WaitMany,
+                    request_deserializer=penstock_dot_v1_dot_run__service__pb2.WaitManyRunsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_run__service__pb2.WaitManyRunsResponse.SerializeToString,
             ),
             'Cancel': grpc.unary_unary_rpc_method_handler(
                     servicer.Cancel,
@@ -444,6 +463,33 @@ class RunService:
             '/penstock.v1.RunService/Watch',
             penstock_dot_v1_dot_run__service__pb2.WatchRunRequest.SerializeToString,
             penstock_dot_v1_dot_run__service__pb2.WatchRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WaitMany(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/penstock.v1.RunService/WaitMany',
+            penstock_dot_v1_dot_run__service__pb2.WaitManyRunsRequest.SerializeToString,
+            penstock_dot_v1_dot_run__service__pb2.WaitManyRunsResponse.FromString,
             options,
             channel_credentials,
             insecure,

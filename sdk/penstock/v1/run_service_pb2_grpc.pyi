@@ -32,6 +32,11 @@ class RunServiceStub:
     """Every event of the run from the one asked for, in order and without gaps, then live until the run is at
     rest. Resume with the number of the last event plus one. OUT_OF_RANGE: an event that is not there yet.
     """
+    WaitMany: _aio.UnaryStreamMultiCallable[_run_service_pb2.WaitManyRunsRequest, _run_service_pb2.WaitManyRunsResponse]
+    """Each of up to 1,000 runs once it is at rest, several in one message, in the order in which they come to it; ends
+    with the last of them. After an error repeat the call with those that did not come. NOT_FOUND: one of them is not
+    there; none is waited for then.
+    """
     Cancel: _aio.UnaryUnaryMultiCallable[_run_service_pb2.CancelRunRequest, _run_service_pb2.CancelRunResponse]
     """Answered when the decision is committed, not when the last step has stopped. A run at rest is left as it
     is. Polite first and `now` later is allowed.
@@ -110,6 +115,17 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.AsyncIterator[_run_service_pb2.WatchRunResponse]:
         """Every event of the run from the one asked for, in order and without gaps, then live until the run is at
         rest. Resume with the number of the last event plus one. OUT_OF_RANGE: an event that is not there yet.
+        """
+
+    @_abc_1.abstractmethod
+    def WaitMany(
+        self,
+        request: _run_service_pb2.WaitManyRunsRequest,
+        context: _aio.ServicerContext[_run_service_pb2.WaitManyRunsRequest, _abc.AsyncIterator[_run_service_pb2.WaitManyRunsResponse]],
+    ) -> _abc.AsyncIterator[_run_service_pb2.WaitManyRunsResponse]:
+        """Each of up to 1,000 runs once it is at rest, several in one message, in the order in which they come to it; ends
+        with the last of them. After an error repeat the call with those that did not come. NOT_FOUND: one of them is not
+        there; none is waited for then.
         """
 
     @_abc_1.abstractmethod

@@ -160,6 +160,14 @@ CALLS = {
         runs.StartRunRequest(pipeline="own-base", trace_context={"traceparent": LONG}),
         "trace_context",
     ),
+    "no runs to wait for": call("RunService/WaitMany", runs.WaitManyRunsRequest(), "run_ids"),
+    "too many runs to wait for": call(
+        "RunService/WaitMany", runs.WaitManyRunsRequest(run_ids=[UNKNOWN_RUN] * 1_001), "run_ids"
+    ),
+    "waiting for an unknown run": call(
+        "RunService/WaitMany", runs.WaitManyRunsRequest(run_ids=[UNKNOWN_RUN]), "run_ids[0]", "NOT_FOUND"
+    ),
+    "waiting for what is no id": call("RunService/WaitMany", runs.WaitManyRunsRequest(run_ids=["x"]), "run_ids[0]"),
     "no runs to start": call("RunService/StartMany", runs.StartManyRunsRequest(), "requests"),
     "too many runs to start": call(
         "RunService/StartMany",

@@ -15,7 +15,7 @@ from grpc_status import rpc_status
 from penstock.v1 import pipeline_service_pb2, run_service_pb2
 
 _MODULES = {"PipelineService": pipeline_service_pb2, "RunService": run_service_pb2}
-_STREAMS = {"Watch", "TailLogs"}
+_STREAMS = {"Watch", "WaitMany", "TailLogs"}
 _LARGEST = 128 << 20
 
 

@@ -223,6 +223,50 @@ async def test_a_wrong_start_is_refused_by_field(
     assert not (await edge.runs.List(pb.ListRunsRequest())).runs
 
 
+async def test_many_runs_are_waited_for_in_one_call(edge: Edge) -> None:
+    done, *live = [await edge.start(CHAIN) for _ in range(3)]
+    await edge.runs.Cancel(pb.CancelRunRequest(run_id=done.id, mode=pb.CANCEL_MODE_NOW), timeout=PATIENCE)
+    call = edge.runs.WaitMany(pb.WaitManyRunsRequest(run_ids=[run.id for run in (done, *live)] * 2), timeout=PATIENCE)
+    responses = aiter(call)
+    (first,) = (await anext(responses)).runs
+    assert (first.id, first.state) == (done.id, run_pb2.RUN_STATE_CANCELLED)
+    agent = await edge.agent()
+    for _ in range(4):
+        await agent.succeed(await agent.grant())
+    ended = [run async for response in responses for run in response.runs]
+    assert sorted(run.id for run in ended) == sorted(run.id for run in live)
+    for run in ended:
+        assert run == await edge.get(run)
+        assert run.state == run_pb2.RUN_STATE_COMPLETED
+
+
+async def test_a_wait_that_is_given_up_leaves_nothing_behind(edge: Edge) -> None:
+    run = await edge.start(CHAIN)
+    endings = edge.backend.supervisor.endings
+    call = edge.runs.WaitMany(pb.WaitManyRunsRequest(run_ids=[run.id]), timeout=PATIENCE)
+    reading = asyncio.create_task(call.read())
+
+    async def waiting(expected: bool) -> bool:
+        return bool(endings._waiters) is expected
+
+    await until(lambda: waiting(True))
+    call.cancel()
+    await until(lambda: waiting(False))
+    await asyncio.wait({reading})
+
+
+async def test_a_wait_for_an_unknown_run_names_it(edge: Edge) -> None:
+    run = await edge.start(CHAIN)
+    unknown = "00000000-0000-0000-0000-000000000000"
+    answer = await refused(edge.runs.WaitMany(pb.WaitManyRunsRequest(run_ids=[run.id, unknown])).read())
+    assert answer.code is grpc.StatusCode.NOT_FOUND
+    assert "run_ids[1]" in answer.violations
+    for wrong in ([], [run.id] * 1_001):
+        answer = await refused(edge.runs.WaitMany(pb.WaitManyRunsRequest(run_ids=wrong)).read())
+        assert answer.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "run_ids" in answer.violations
+
+
 @pytest.mark.parametrize(
     "run_id", ["", "x", "00000000000000000000000000000000", "00000000-0000-0000-0000-00000000000g"]
 )

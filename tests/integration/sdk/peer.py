@@ -61,7 +61,8 @@ class Peer:
     problems: list[tuple[str, str]] = field(default_factory=list)
     faults: dict[str, deque[Fault]] = field(default_factory=dict)
     # Streams: each entry ends one stream after so many messages, with UNAVAILABLE or, negative, without error.
-    breaks: deque[int] = field(default_factory=deque)
+    # WaitMany takes one before each run, and ends there unless it is None.
+    breaks: deque[int | None] = field(default_factory=deque)
     calls: list[tuple[str, Any]] = field(default_factory=list)
     metadata: list[dict[str, str]] = field(default_factory=list)
     requests: dict[str, str] = field(default_factory=dict)
@@ -316,6 +317,23 @@ class Runs(run_service_pb2_grpc.RunServiceServicer):
         page = runs[start : start + min(request.page_size or 50, self.peer.page_size)]
         end = start + len(page)
         return run_service_pb2.ListRunsResponse(runs=page, next_page_token=str(end) if end < len(runs) else "")
+
+    async def WaitMany(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        await self.peer.enter("WaitMany", request, context)
+        runs = [await self._find(run_id, context) for run_id in request.run_ids]
+        for run in runs:
+            ends_after = self.peer.breaks.popleft() if self.peer.breaks else None
+            if ends_after is not None:
+                if ends_after >= 0:
+                    await abort(context, Fault(grpc.StatusCode.UNAVAILABLE, "going away"))
+                return
+            if self.peer.gate:
+                self.peer.gated.set()
+                await self.peer.gate.wait()
+            end = next((each for each in self.peer.events[run.id] if each.run_state in AT_REST), None)
+            if end is not None:
+                run.state, run.reason, run.last_event = end.run_state, end.run_reason, end.number
+            yield run_service_pb2.WaitManyRunsResponse(runs=[run])
 
     async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
         await self.peer.enter("Watch", request, context)

@@ -192,6 +192,49 @@ async def test_wait_past_its_timeout_leaves_the_run_alone(peer: Peer, client: Cl
     assert (await handle.wait()).state == run_pb2.RUN_STATE_COMPLETED
 
 
+async def test_waits_that_begin_together_share_a_call(peer: Peer, client: Client) -> None:
+    await client.create_pipeline(spec())
+    handles = await client.start_many("demo", [{}] * 5)
+    runs = await asyncio.gather(*(handle.wait() for handle in (*handles, handles[0])))
+    assert [run.id for run in runs] == [handle.id for handle in (*handles, handles[0])]
+    (request,) = peer.called("WaitMany")
+    assert list(request.run_ids) == [handle.id for handle in handles]
+
+
+async def test_a_shared_wait_goes_on_over_broken_connections_with_those_that_are_left(
+    peer: Peer, client: Client
+) -> None:
+    await client.create_pipeline(spec())
+    handles = await client.start_many("demo", [{}] * 3)
+    peer.breaks.extend([None, 0, None, -1])
+    runs = await asyncio.gather(*(handle.wait() for handle in handles))
+    assert [run.id for run in runs] == ["run-1", "run-2", "run-3"]
+    asked = [list(request.run_ids) for request in peer.called("WaitMany")]
+    assert asked == [["run-1", "run-2", "run-3"], ["run-2", "run-3"], ["run-3"]]
+
+
+async def test_an_unknown_run_does_not_end_the_waits_beside_it(peer: Peer, client: Client) -> None:
+    await client.create_pipeline(spec())
+    handle = await client.start("demo")
+    run, error = await asyncio.gather(handle.wait(), client.wait("nope"), return_exceptions=True)
+    assert isinstance(run, run_pb2.Run)
+    assert run.state == run_pb2.RUN_STATE_COMPLETED
+    assert isinstance(error, errors.NotFoundError)
+
+
+async def test_waits_that_are_given_up_end_their_call(peer: Peer, client: Client) -> None:
+    await client.create_pipeline(spec())
+    handles = await client.start_many("demo", [{}] * 2)
+    peer.gate = asyncio.Event()
+    waits = [asyncio.create_task(handle.wait()) for handle in handles]
+    await peer.gated.wait()
+    (call,) = client._waits._tasks
+    for wait in waits:
+        wait.cancel()
+    await asyncio.wait({call, *waits})
+    assert call.cancelled()
+
+
 @pytest.mark.parametrize(
     ("state", "kind"),
     [

@@ -19,7 +19,7 @@ from penstock_coordinator.ports import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _COMPLETED = 5
 
@@ -35,6 +35,9 @@ class MemoryRunIndex:
             return None
         records = self._database.records.get(run_id, {})
         return dataclasses.replace(row, last_seq=records[max(records)].last_seq if records else 0)
+
+    async def get_many(self, run_ids: Sequence[RunId]) -> list[RunRow]:
+        return [row for run_id in dict.fromkeys(run_ids) if (row := await self.get(run_id)) is not None]
 
     async def list_runs(self, where: RunFilter, limit: int, before: RunId | None = None) -> list[RunRow]:
         found = await self._select(lambda row: (before is None or row.run_id < before) and _matches(row, where))

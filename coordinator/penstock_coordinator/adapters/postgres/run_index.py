@@ -26,6 +26,8 @@ from penstock_coordinator.ports import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import asyncpg
 
     from penstock_coordinator.adapters.postgres.connections import Database
@@ -41,6 +43,9 @@ class PostgresRunIndex:
     async def get(self, run_id: RunId) -> RunRow | None:
         row = await self._database.fetch_row(_QUERIES["get"], run_id)
         return None if row is None else _run(row)
+
+    async def get_many(self, run_ids: Sequence[RunId]) -> list[RunRow]:
+        return [_run(row) for row in await self._database.fetch(_QUERIES["get_many"], list(run_ids))]
 
     async def list_runs(self, where: RunFilter, limit: int, before: RunId | None = None) -> list[RunRow]:
         terms = label_terms(where.labels)

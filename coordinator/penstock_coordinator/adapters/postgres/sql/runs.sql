@@ -6,6 +6,16 @@ select
 from runs
 where run_id = $1
 
+-- name: get_many
+select
+    run_id, pipeline, version_number, version_digest, owner, state, create_time, start_time, end_time,
+    labels, reason, trace_context, parameters, summary, generation, parent_run_id, run_key, origin, output,
+    coalesce(
+        (select e.last_seq from run_events e where e.run_id = runs.run_id order by e.first_seq desc limit 1), 0
+    ) as last_seq
+from runs
+where run_id = any($1::uuid[])
+
 -- name: list
 -- Lists pass over what can be large: parameters come with `get`.
 select
