@@ -118,7 +118,7 @@ class Reader:
         """Those of them that are at rest, in any order. Raises `UnknownRun` with the id of one that is not there."""
         rows = await self._index.get_many(run_ids)
         if unknown := set(run_ids).difference(row.run_id for row in rows):
-            raise UnknownRun(unknown.pop())
+            raise UnknownRun(run_id=unknown.pop())
         views: list[RunView] = []
         for row in rows:
             if RunState(row.state).at_rest:

@@ -114,8 +114,8 @@ class UnknownRun(Exception):
     field = "run_id"
     """What named it."""
 
-    def __init__(self, run_id: RunId = b"") -> None:
-        super().__init__()
+    def __init__(self, *details: object, run_id: RunId = b"") -> None:
+        super().__init__(*details)
         self.run_id = run_id
         """Which of those that were asked for, if it were several."""
 
