@@ -31,7 +31,7 @@ from penstock_coordinator.api.bundle_archive import ArchiveLimits
 from penstock_coordinator.api.health import RECOVERY, Readiness
 from penstock_coordinator.api.server import Backend, CannotListen, CoordinatorServer, EdgeOptions, build_server
 from penstock_coordinator.core.dispatch.fairness import Fairness
-from penstock_coordinator.core.plan.limits import LOWERABLE, RAISABLE, Limits, setting_of
+from penstock_coordinator.core.plan.limits import LOWERABLE, RAISABLE, RUN_SETTINGS, Limits, RunLimits, setting_of
 from penstock_coordinator.core.run.events import UnknownEvent
 from penstock_coordinator.logs import configure_logging
 from penstock_coordinator.runtime.engine import Engine
@@ -125,6 +125,7 @@ def timing(settings: Settings) -> Timing:
         max_live_runs=settings.max_live_runs,
         max_watchers=settings.max_watchers,
         max_watchers_of_run=settings.max_watchers_of_run,
+        run_limits=run_limits_of(settings),
     )
 
 
@@ -148,6 +149,11 @@ def edge_options(settings: Settings) -> EdgeOptions:
 def limits_of(settings: Settings) -> Limits:
     given: dict[str, int] = {limit: getattr(settings, setting_of(limit)) for limit in (*RAISABLE, *LOWERABLE)}
     return Limits(**given)
+
+
+def run_limits_of(settings: Settings) -> RunLimits:
+    given: dict[str, int] = {limit: getattr(settings, name) for limit, name in RUN_SETTINGS.items()}
+    return RunLimits(**given)
 
 
 @contextlib.contextmanager

@@ -227,6 +227,10 @@ class Settings(BaseSettings):
     max_constants_size: ByteSize = Field(
         default=_bytes(16, _MIB), ge=_KIB, le=48 * _MIB, description="of all constants of a pipeline; 1KiB to 48MiB"
     )
+    max_name_length: int = Field(
+        default=128, ge=1, le=128, description="characters of names of pipelines, steps and others; 1 to 128"
+    )
+    max_map_levels: int = Field(default=32, ge=1, le=32, description="levels of nested maps; 1 to 32")
     max_nesting: int = Field(default=28, ge=1, le=28, description="lists and objects inside of each other; 1 to 28")
     max_condition_size: ByteSize = Field(
         default=_bytes(4, _KIB), ge=64, le=16 * _KIB, description="of one condition; 64B to 16KiB"
@@ -243,6 +247,20 @@ class Settings(BaseSettings):
     )
     max_message_size: ByteSize = Field(
         default=_bytes(40, _MIB), ge=_MIB, le=64 * _MIB, description="of one message of gRPC; 1MiB to 64MiB"
+    )
+
+    # The defaults are those of `RunLimits`: how large a run may become.
+    max_items_of_step: int = Field(
+        default=100_000, ge=1, le=500_000, description="items of a mapped step, on all levels together; 1 to 500,000"
+    )
+    max_inputs_size: ByteSize = Field(
+        default=_bytes(32, _MIB), ge=_KIB, le=32 * _MIB, description="of the inputs of one attempt; 1KiB to 32MiB"
+    )
+    max_run_output_size: ByteSize = Field(
+        default=_bytes(1, _MIB), ge=_KIB, le=4 * _MIB, description="of the output of a run; 1KiB to 4MiB"
+    )
+    max_sub_pipeline_depth: int = Field(
+        default=16, ge=1, le=64, description="runs of sub-pipelines inside of each other; 1 to 64"
     )
     max_watchers: int = Field(
         default=5_000, ge=1, le=9_000, description="who follow events or logs of runs, in all; 1 to 9,000"
@@ -269,6 +287,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 "PENSTOCK_MAX_SPEC_SIZE does not fit into PENSTOCK_MAX_MESSAGE_SIZE with 1MiB to spare: lower the first"
                 " or raise the second"
+            )
+        if self.max_inputs_size + _MIB > self.max_message_size:
+            raise ValueError(
+                "PENSTOCK_MAX_INPUTS_SIZE does not fit into PENSTOCK_MAX_MESSAGE_SIZE with 1MiB to spare: lower the"
+                " first or raise the second"
             )
         if self.expiry_margin * 100 < self.lease_ttl:
             raise ValueError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.duration_pb2 import Duration
 
 from penstock_coordinator.api.errors import Violation, invalid, invalid_fields, shown
-from penstock_coordinator.core.plan.naming import NAME, NAME_FORM, quoted
+from penstock_coordinator.core.plan.naming import NAME, name_form, quoted
 from penstock_coordinator.core.plan.validation.numbers import check_priority, check_weight
 from penstock_coordinator.core.plan.validation.report import Enough, Report
 from penstock_coordinator.core.plan.validation.texts import check_labels
@@ -51,7 +51,7 @@ def name_of(text: str, field: str, what: str) -> str:
     if not text:
         raise invalid(field, f"is required: the name of {what}")
     if not NAME.fullmatch(text):
-        raise invalid(field, f"{shown(text)} is no name of {what}: {NAME_FORM}")
+        raise invalid(field, f"{shown(text)} is no name of {what}: {name_form()}")
     return text
 
 

@@ -120,6 +120,7 @@ class Actor:
         "item_values",
         "lane",
         "limited",
+        "limits",
         "mail",
         "new_run",
         "origin",
@@ -157,6 +158,7 @@ class Actor:
         self.environment_json = b""
         self.trace_context = trace_context
         self.share = share
+        self.limits = supervisor.timing.run_limits
         self.origin = Origin()
         self.new_run = new_run
         """The row that the first record will bring with it."""
@@ -203,7 +205,7 @@ class Actor:
             self._bounce()
             return None
         projection = Projection(self.run)
-        drafts = Drafts(Ledger(self.run, projection.note), projection)
+        drafts = Drafts(Ledger(self.run, projection.note, limits=self.limits), projection)
         try:
             self._decide_all(drafts)
             self._place(drafts)

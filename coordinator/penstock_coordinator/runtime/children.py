@@ -16,7 +16,6 @@ from google.protobuf.struct_pb2 import Value
 
 from penstock.v1.pipeline_pb2 import PipelineSpec
 from penstock_coordinator.core.plan.keys import InvalidKey, check_keys, has_expressions
-from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS
 from penstock_coordinator.core.plan.model import PipelineAction
 from penstock_coordinator.core.plan.parameters import InvalidParameters, bind
 from penstock_coordinator.core.plan.values import UnresolvableInput
@@ -179,11 +178,11 @@ class Children:
     async def _request(self, parent: Actor, command: StartChild) -> RunRequest:
         supervisor = self._supervisor
         action, depth = _action(parent, command), parent.origin.depth + 1
-        if depth > DEFAULT_LIMITS.sub_pipeline_depth:
-            limit = DEFAULT_LIMITS.sub_pipeline_depth
+        limit = supervisor.timing.run_limits.sub_pipeline_depth
+        if depth > limit:
             raise _Refused(
                 f"a run of {action.pipeline!r} would be the {depth}th below another one, and the limit is {limit}: end"
-                " the recursion earlier, with a `when`"
+                " the recursion earlier, with a `when`, or have the operator raise PENSTOCK_MAX_SUB_PIPELINE_DEPTH"
             )
         version = await self._version(action)
         spec = PipelineSpec.FromString(version.spec)

@@ -156,6 +156,7 @@ class Granter:
             actor.parameters,
             lambda: self._item(actor, step, item, read),
             lambda upstream: self._output(actor, upstream, read),
+            actor.limits,
         )
 
     async def inputs_for(self, actor: Actor, step: int, item: int) -> dict[str, bytes]:

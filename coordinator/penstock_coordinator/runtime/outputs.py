@@ -117,7 +117,7 @@ def _list(parts: list[bytes]) -> bytes:
 
 
 def _check(actor: Actor, step: int, size: int) -> None:
-    check_size(f"the output of the step {quoted(actor.plan.steps[step].name)} has", size)
+    check_size(f"the output of the step {quoted(actor.plan.steps[step].name)} has", size, actor.limits)
 
 
 async def read_output(cache: OutputCache, index: RunIndex, actor: Actor, missing: NotCached) -> bytes:

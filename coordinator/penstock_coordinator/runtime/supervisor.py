@@ -15,6 +15,7 @@ import structlog
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.dispatch.dispatcher import Dispatcher, Permit
 from penstock_coordinator.core.dispatch.fairness import Fairness, RunShare
+from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.run.commands import (
     AcknowledgeResult,
     AwaitLease,
@@ -99,6 +100,7 @@ class Timing:
     max_live_runs: int = 100_000
     max_watchers: int = 5_000
     max_watchers_of_run: int = 1_000
+    run_limits: RunLimits = DEFAULT_RUN_LIMITS
 
 
 class Supervisor:

@@ -17,12 +17,14 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from tests.scripts.run.situation import StagedSituation
 from tests.unit.run.driver import Driver
 from tests.unit.run.plans import SECOND, Node, build, parameter, several, values, when
 
+from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.plan.model import Plan, Retry, Timeouts, TriggerRule
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.commands import Command
@@ -67,8 +69,8 @@ def play(text: str) -> str:
 class Script:
     def __init__(self, text: str) -> None:
         self._lines = [line.rstrip() for line in text.splitlines()]
-        plan, limit = _parse_plan(self._lines)
-        self._driver = Driver(plan, limit)
+        plan, limit, limits = _parse_plan(self._lines)
+        self._driver = Driver(plan, limit, limits)
         self._out: list[str] = []
         self._situation = StagedSituation()
 
@@ -330,20 +332,22 @@ def _spell_value(name: str, value: Any) -> str:
 # --- the plan ---------------------------------------------------------------------------------------------------------
 
 
-def _parse_plan(lines: list[str]) -> tuple[Plan, int]:
+def _parse_plan(lines: list[str]) -> tuple[Plan, int, RunLimits]:
     nodes: list[Node] = []
     settings: dict[str, Any] = {}
-    limit = TURN_LIMIT
+    limit, limits = TURN_LIMIT, DEFAULT_RUN_LIMITS
     for line in lines:
         words = shlex.split(line, posix=False) if line.startswith(("plan", "step ")) else []
         if words[:1] == ["plan"]:
             options = _options(words[1:])
             limit = int(options.pop("turn", TURN_LIMIT))
+            given = {name: int(options.pop(name)) for name in ("items", "output_bytes") if name in options}
+            limits = replace(limits, **given)
             settings = {name: _SETTINGS[name](value) for name, value in options.items()}
         elif words:
             numbers = {node.name: number for number, node in enumerate(nodes)}
             nodes.append(_parse_node(words[1], _options(words[2:]), numbers))
-    return build(nodes, **settings), limit
+    return build(nodes, **settings), limit, limits
 
 
 def _options(words: list[str]) -> dict[str, str]:
@@ -401,6 +405,7 @@ def _span(text: str) -> int:
 
 
 _SETTINGS: dict[str, Callable[[str], Any]] = {
+    "outputs": lambda text: tuple(text.split(",")),
     "timeout": _span,
     "stop_grace": _span,
     "max_parallel": int,

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
 
 import pytest
 
-from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, LOWERABLE, RAISABLE, setting_of
-from penstock_coordinator.main import limits_of, timing
+from penstock_coordinator.core.plan.limits import (
+    DEFAULT_LIMITS,
+    DEFAULT_RUN_LIMITS,
+    LOWERABLE,
+    RAISABLE,
+    RUN_SETTINGS,
+    RunLimits,
+    setting_of,
+)
+from penstock_coordinator.main import limits_of, run_limits_of, timing
 from penstock_coordinator.settings import (
     Settings,
     SettingsError,
@@ -123,6 +131,11 @@ def test_weights_are_written_as_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
         ("max_nesting", "29", "1 to 28"),
         ("max_message_size", "65MiB", "1MiB to 64MiB"),
         ("max_message_size", "32MiB", "PENSTOCK_MAX_SPEC_SIZE"),
+        ("max_name_length", "129", "1 to 128"),
+        ("max_items_of_step", "500001", "1 to 500,000"),
+        ("max_inputs_size", "33MiB", "1KiB to 32MiB"),
+        ("max_run_output_size", "5MiB", "1KiB to 4MiB"),
+        ("max_sub_pipeline_depth", "0", "1 to 64"),
         ("priority_aging", "0s", "100ms to 30d"),
         ("fairness_label", "a=b", "for example team"),
         ("fairness_weights", "data", "data=3,web=1"),
@@ -143,6 +156,12 @@ def test_a_wrong_setting_is_named_with_its_remedy(
     assert remedy in message
     assert "SECRETPW" not in message
     assert len(message) < 1_000
+
+
+def test_the_inputs_of_an_attempt_fit_into_a_message() -> None:
+    with pytest.raises(SettingsError, match="PENSTOCK_MAX_INPUTS_SIZE does not fit into PENSTOCK_MAX_MESSAGE_SIZE"):
+        load_settings({"max_spec_size": "1MiB", "max_message_size": "3MiB"})
+    load_settings({"max_spec_size": "1MiB", "max_inputs_size": "2MiB", "max_message_size": "3MiB"})
 
 
 def test_all_wrong_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,6 +185,14 @@ def test_the_limits_of_the_settings_are_those_of_the_core() -> None:
         DEFAULT_LIMITS, steps=7, spec_bytes=1 << 20
     )
     assert (timing(load_settings()).max_watchers, timing(load_settings()).max_watchers_of_run) == (5_000, 1_000)
+
+
+def test_the_limits_of_runs_are_those_of_the_core() -> None:
+    assert run_limits_of(load_settings()) == DEFAULT_RUN_LIMITS
+    assert set(RUN_SETTINGS) == {field.name for field in fields(RunLimits)}
+    given = {"max_items_of_step": "7", "max_inputs_size": "2KiB", "max_run_output_size": "3KiB"}
+    expected = RunLimits(items=7, inputs_bytes=2 << 10, output_bytes=3 << 10, sub_pipeline_depth=5)
+    assert timing(load_settings({**given, "max_sub_pipeline_depth": "5"})).run_limits == expected
 
 
 @pytest.mark.parametrize("limit", [*RAISABLE, *LOWERABLE])

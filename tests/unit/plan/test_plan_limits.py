@@ -89,6 +89,8 @@ CASES: list[tuple[str, Limits, Change, str]] = [
     ("parameters", Limits(), parameters, "parameters"),
     ("edges", Limits(edges=10), edges, "steps"),
     ("labels", Limits(), lambda s, n: s.labels.update(many("l", n)), "labels"),
+    ("name_length", Limits(), lambda s, n: text(s, "name", n), "name"),
+    ("name_length", Limits(name_length=7), lambda s, n: text(s.steps[A], "queue", n), "steps[0].queue"),
     ("label_bytes", Limits(), lambda s, n: s.labels.update({"a": "x" * n}), "labels[a]"),
     ("description_bytes", Limits(), lambda s, n: text(s.steps[A], "description", n), "steps[0].description"),
     ("condition_bytes", Limits(), condition, "steps[0].when"),

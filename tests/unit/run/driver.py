@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.unit.run.auditor import Auditor
 
+from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.plan.model import Plan
 from penstock_coordinator.core.run.commands import AcknowledgeResult, Command, ContinueRun, GrantLeases
 from penstock_coordinator.core.run.deadlines import next_deadline
@@ -21,7 +22,7 @@ from penstock_coordinator.core.run.summary import Summary, unpack
 class Driver:
     """A run, its journal, and a second run that is only ever folded from the journal."""
 
-    def __init__(self, plan: Plan, limit: int = TURN_LIMIT) -> None:
+    def __init__(self, plan: Plan, limit: int = TURN_LIMIT, limits: RunLimits = DEFAULT_RUN_LIMITS) -> None:
         self.run = Run(plan, b"parent")
         self.folded = Run(plan, b"parent")
         self.auditor = Auditor(plan)
@@ -31,6 +32,7 @@ class Driver:
         self.continues = 0
         """ContinueRun commands that were not followed yet."""
         self._limit = limit
+        self._limits = limits
         self._before: Summary = unpack(self.run.pack())
 
     def start(self, parameters: bytes = b"{}") -> Ledger:
@@ -39,7 +41,7 @@ class Driver:
     def send(self, message: Message) -> Ledger:
         """One turn and its commit."""
         seq, verdict = self.run.seq, self.run.verdict
-        ledger = Ledger(self.run, limit=self._limit)
+        ledger = Ledger(self.run, limit=self._limit, limits=self._limits)
         decide(self.run, message, ledger)
         assert [number for number, _ in ledger.events] == list(range(seq + 1, self.run.seq + 1))
         assert (ledger.first_seq, ledger.last_seq) == (seq + 1, self.run.seq)

@@ -63,7 +63,9 @@ def build(
     stop_grace: int = 10 * SECOND,
     concurrency: Concurrency | None = None,
     max_active_runs: int = 0,
+    outputs: Sequence[str] = (),
 ) -> Plan:
+    """`outputs` are the steps whose outputs the run gives, by their names."""
     nodes = list(nodes)
     numbers = {node.name: number for number, node in enumerate(nodes)}
     upstream = [_upstream(node, nodes, numbers) for node in nodes]
@@ -73,6 +75,7 @@ def build(
     followers = followers_of(maps, joined)
     downstream = [tuple(d for d in range(len(nodes)) if number in upstream[d]) for number in range(len(nodes))]
     read = {number for number, node in enumerate(nodes) for number in _read(node, maps[number], numbers)}
+    read |= {numbers[name] for name in outputs}
     lengths: list[set[tuple[str, ...]]] = [set() for _ in nodes]
     for over in maps:
         if over is not None and over.form is MapForm.NESTED:
@@ -120,6 +123,7 @@ def build(
         cleanup_roots=tuple(s.number for s in steps if s.cleanup and not s.upstream),
         concurrency=concurrency,
         max_active_runs=max_active_runs,
+        outputs=tuple((name, FromStep(numbers[name], ())) for name in outputs),
         limited={at: found for at, (_, found) in enumerate(lines) if found is not None},
     )
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.run.driver import Driver
 from tests.unit.run.plans import SECOND, Node, build, values
 
+from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS
 from penstock_coordinator.core.plan.model import Retry, Timeouts
 from penstock_coordinator.core.run.deadlines import next_deadline
 from penstock_coordinator.core.run.events import (
@@ -28,7 +29,6 @@ from penstock_coordinator.core.run.messages import AttemptEnded, LeaseGone, Slot
 from penstock_coordinator.core.run.ranges import packed
 from penstock_coordinator.core.run.ready import UNMAPPED, ReadyQueue
 from penstock_coordinator.core.run.retrying import backoff
-from penstock_coordinator.core.run.rules.maps import MAX_ITEMS
 from penstock_coordinator.core.run.spans import spelled
 from penstock_coordinator.core.run.states import StepState
 from penstock_coordinator.core.run.summary import unpack
@@ -132,11 +132,11 @@ def test_queued_clocks_stand_still_until_agents_had_time_to_come_back() -> None:
 
 
 def test_a_map_has_a_limit() -> None:
-    driver = Driver(build([Node("a", over=values(*[0] * (MAX_ITEMS + 1)))]))
+    driver = Driver(build([Node("a", over=values(*[0] * (DEFAULT_RUN_LIMITS.items + 1)))]))
     driver.start()
     assert driver.run.reason == (
         'step "a" failed: Map: cannot map over the given values: it has 100,001 items and the limit is 100,000; '
-        "map over batches of items instead"
+        "map over batches of items instead, or have the operator raise PENSTOCK_MAX_ITEMS_OF_STEP"
     )
 
 

@@ -1,4 +1,4 @@
-"""How large pipelines and parameters may be. At a limit is accepted, one past it is refused with the limit's name."""
+"""How large pipelines, parameters and runs may be. At a limit is accepted, one past it is refused with its name."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ class Limits:
     parameters: int = 1_000
     parameters_bytes: int = 1 << 20
     """The values of all parameters of a run, as JSON."""
+    name_length: int = 128
+    """Of names of pipelines, steps, parameters, outputs, queues and resources. What is stored, and agents, know no
+    longer ones."""
     description_bytes: int = 16 << 10
     labels: int = 64
     label_bytes: int = 256
@@ -73,14 +76,37 @@ class Limits:
     most_weight: float = 100.0
     function_bytes: int = 512
     """Of a module's name, and of a qualified name."""
-    sub_pipeline_depth: int = 16
-    """Runs of sub-pipelines inside of each other."""
     message_bytes: int = 40 << 20
     """One message of gRPC, in both directions. A specification of 100,000 steps has 6 to 10 MB. To carry much more
     takes longer than a refusal may."""
 
 
 DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class RunLimits:
+    """How large a run may become. What is there already when a limit is lowered stays."""
+
+    items: int = 100_000
+    """Of one mapped step, on all its levels together."""
+    inputs_bytes: int = 32 << 20
+    """Of the inputs of one attempt as JSON in all, and of one output that is read for them. They travel as one
+    message."""
+    output_bytes: int = 1 << 20
+    """Of the output of the run as JSON."""
+    sub_pipeline_depth: int = 16
+    """Runs of sub-pipelines inside of each other."""
+
+
+DEFAULT_RUN_LIMITS = RunLimits()
+RUN_SETTINGS = {
+    "items": "max_items_of_step",
+    "inputs_bytes": "max_inputs_size",
+    "output_bytes": "max_run_output_size",
+    "sub_pipeline_depth": "max_sub_pipeline_depth",
+}
+"""The settings of `RunLimits`."""
 
 RAISABLE = (
     "steps",
@@ -98,7 +124,7 @@ RAISABLE = (
     "message_bytes",
 )
 """Limits that an operator may raise by a setting, and lower."""
-LOWERABLE = ("parameters_bytes", "value_bytes", "nesting")
+LOWERABLE = ("parameters_bytes", "value_bytes", "nesting", "name_length", "map_levels")
 """Limits that an operator may lower only: something else holds no more than the default."""
 
 

@@ -8,7 +8,12 @@ from collections.abc import Iterable
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 """Of pipelines, steps, parameters, queues and outputs. Use `fullmatch`."""
-NAME_FORM = "use 1 to 128 letters, digits, '_', '.' and '-', beginning with a letter, a digit or '_'"
+
+
+def name_form(length: int = 128) -> str:
+    """How a name of at most so many characters is made."""
+    return f"use 1 to {length} letters, digits, '_', '.' and '-', beginning with a letter, a digit or '_'"
+
 
 _SHOWN = 60
 _COMPARED = 400

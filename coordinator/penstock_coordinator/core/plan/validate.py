@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstock.v1 import pipeline_pb2 as pb
 from penstock_coordinator.core.plan.conditions import InvalidCondition, Scope, check
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits, or_raise
-from penstock_coordinator.core.plan.naming import NAME, NAME_FORM, quoted
+from penstock_coordinator.core.plan.naming import quoted
 from penstock_coordinator.core.plan.validation.actions import check_action, check_bundle
 from penstock_coordinator.core.plan.validation.concurrency import (
     check_active_runs,
@@ -106,7 +106,7 @@ def _check(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
 
 
 def _check_pipeline(report: Report, spec: pb.PipelineSpec, known: Known, limits: Limits) -> None:
-    check_name(report, "name", spec.name)
+    check_name(report, "name", spec.name, limits)
     check_description(report, "description", spec.description, limits)
     if spec.HasField("timeout"):
         check_span(report, "timeout", spec.timeout, limits.shortest_timeout, limits.span)
@@ -129,8 +129,8 @@ def _check_shared(report: Report, field: str, shared: pb.StepSpec | pb.StepDefau
         check_retry(report, f"{field}.retry", shared.retry, limits)
     if shared.HasField("timeouts"):
         check_timeouts(report, f"{field}.timeouts", shared.timeouts, limits)
-    if shared.queue and not NAME.fullmatch(shared.queue):
-        report.add(f"{field}.queue", f"{quoted(shared.queue)} is no valid name: {NAME_FORM}")
+    if shared.queue:
+        check_name(report, f"{field}.queue", shared.queue, limits)
     check_labels(report, f"{field}.labels", shared.labels, limits)
     if shared.HasField("resources"):
         check_resources(report, f"{field}.resources", shared.resources, limits)
@@ -139,7 +139,7 @@ def _check_shared(report: Report, field: str, shared: pb.StepSpec | pb.StepDefau
 
 def _check_step(report: Report, known: Known, sources: Sources, number: int, step: pb.StepSpec, limits: Limits) -> None:
     field = f"steps[{number}]"
-    check_name(report, f"{field}.name", step.name)
+    check_name(report, f"{field}.name", step.name, limits)
     first = known.numbers[step.name]
     if first != number and step.name:
         report.add(f"{field}.name", f"{quoted(step.name)} is the name of steps[{first}] too: choose another")

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.plan.model import (
     FromItem,
     FromParameter,
@@ -41,9 +42,6 @@ __all__ = [
 
 NULL = b"null"
 _ITEM = -1
-INPUTS_BYTES = 32 << 20
-"""Of the inputs of one attempt in all, and of one output that is read for them. They travel as one message, and gRPC
-ends the stream at 64 MiB."""
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -73,12 +71,12 @@ def dump(value: Json) -> bytes:
     return _encode(value).encode("ascii")
 
 
-def check_size(what: str, size: int) -> None:
-    """Raises `UnresolvableInput` past INPUTS_BYTES."""
-    if size > INPUTS_BYTES:
+def check_size(what: str, size: int, limits: RunLimits) -> None:
+    """Raises `UnresolvableInput` past the limit on inputs."""
+    if size > limits.inputs_bytes:
         raise UnresolvableInput(
-            f"{what} more than {INPUTS_BYTES >> 20} MiB, the most that one attempt gets: write large values to files or"
-            " a store, and return their place"
+            f"{what} more than the {limits.inputs_bytes:,} bytes of PENSTOCK_MAX_INPUTS_SIZE, the most that one attempt"
+            " gets: write large values to files or a store, and return their place"
         )
 
 
@@ -159,14 +157,19 @@ def rebuild(paths: Sequence[Path], kept: Sequence[bytes]) -> Json:
 
 
 def inputs_of(
-    plan: Plan, step: Step, parameters: dict[str, Json], item: Callable[[], bytes], outputs: Callable[[int], bytes]
+    plan: Plan,
+    step: Step,
+    parameters: dict[str, Json],
+    item: Callable[[], bytes],
+    outputs: Callable[[int], bytes],
+    limits: RunLimits = DEFAULT_RUN_LIMITS,
 ) -> dict[str, bytes]:
     """The inputs of one attempt as JSON, by name. `item` gives the step run's item as JSON, `outputs` the output of a
     step, null if it did not complete.
 
     A path into an output that is null (the step was skipped, failed, or gave nothing) gives null, and so does one
     into the item of a mapped step that did not complete. Raises `UnresolvableInput` for any other path that leads
-    nowhere and for more than INPUTS_BYTES in all, and what `item` and `outputs` raise.
+    nowhere and for more bytes than the limit in all, and what `item` and `outputs` raise.
     """
     parsed: dict[int, Json] = {}
 
@@ -200,7 +203,7 @@ def inputs_of(
     for name, source in step.inputs:
         inputs[name] = checked(name, source)
         size += len(inputs[name])
-        check_size("the inputs have", size)
+        check_size("the inputs have", size, limits)
     return inputs
 
 

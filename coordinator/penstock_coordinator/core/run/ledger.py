@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.run.commands import Command
 from penstock_coordinator.core.run.duties import commands
 from penstock_coordinator.core.run.events import Event
@@ -24,10 +25,18 @@ class Ledger:
     who want to keep what the event ends.
     """
 
-    __slots__ = ("_note", "commands", "events", "first_seq", "limit", "refusal", "room", "run")
+    __slots__ = ("_note", "commands", "events", "first_seq", "limit", "limits", "refusal", "room", "run")
 
-    def __init__(self, run: Run, note: Callable[[int, Event], None] | None = None, limit: int = TURN_LIMIT) -> None:
+    def __init__(
+        self,
+        run: Run,
+        note: Callable[[int, Event], None] | None = None,
+        limit: int = TURN_LIMIT,
+        limits: RunLimits = DEFAULT_RUN_LIMITS,
+    ) -> None:
         self.run = run
+        self.limits = limits
+        """How large the run may become."""
         self.limit = limit
         """How many step runs one turn may change."""
         self._note = note

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Json
     from penstock_coordinator.core.run.state import ActiveStep
 
-MAX_ITEMS = 100_000
-"""Of one map, on all its levels together."""
 UNDECIDED = 0
 """In place of a state: it is not decided yet whether the group has items."""
 _WITHOUT = (StepState.FAILED, StepState.SKIPPED, StepState.UPSTREAM_FAILED)

@@ -7,22 +7,29 @@ from penstock_coordinator.core.plan.values import NULL, InvalidJson, NoSuchPath,
 from penstock_coordinator.core.run.sources import output_of
 from penstock_coordinator.core.run.state import Run
 
-MAX_OUTPUT_BYTES = 1 << 20
-"""Of the output of a run; one that is larger is left out."""
-
 
 def run_output(run: Run) -> bytes | None:
     """JSON, made of what the run kept of its steps' outputs; null where a step did not complete, or has no such part.
-    None: the pipeline says of no output, or it is too large."""
+    None: the pipeline says of no output."""
     outputs = run.plan.outputs
     if not outputs:
         return None
     whole = {name: _part(run, source) for name, source in outputs}
     try:
-        made = dump_again(whole.get("", whole))
+        return dump_again(whole.get("", whole))
     except InvalidJson:
         return NULL
-    return made if len(made) <= MAX_OUTPUT_BYTES else None
+
+
+def output_fault(run: Run, limit: int) -> str:
+    """Why the run cannot give its output; "" if it can."""
+    size = len(run_output(run) or b"")
+    if size <= limit:
+        return ""
+    return (
+        f"OutputTooLarge: the output of the run has {size:,} bytes, past the limit of {limit:,}: write large values to"
+        " files or a store and return their place, or have the operator raise PENSTOCK_MAX_RUN_OUTPUT_SIZE"
+    )
 
 
 def _part(run: Run, source: FromStep) -> Json:

@@ -45,14 +45,14 @@ def check_action(report: Report, field: str, step: pb.StepSpec, limits: Limits) 
         case "command":
             _check_command(report, f"{field}.command", step.command, limits)
         case "pipeline":
-            _check_pipeline(report, field, step)
+            _check_pipeline(report, field, step, limits)
         case _:
             report.add(field, "the step runs nothing: give it `function`, `command` or `pipeline`")
 
 
-def _check_pipeline(report: Report, field: str, step: pb.StepSpec) -> None:
+def _check_pipeline(report: Report, field: str, step: pb.StepSpec, limits: Limits) -> None:
     """A run needs no agent of its own, so nothing is said of agents."""
-    check_name(report, f"{field}.pipeline.name", step.pipeline.name)
+    check_name(report, f"{field}.pipeline.name", step.pipeline.name, limits)
     if step.pipeline.version_number < 0:
         text = f"{step.pipeline.version_number} is negative: name a version from 1 up, or 0 for the newest"
         report.add(f"{field}.pipeline.version_number", text)
@@ -140,7 +140,7 @@ def _check_outputs(report: Report, field: str, outputs: list[pb.CommandOutput], 
     first: dict[str, int] = {}
     for at, output in enumerate(outputs):
         place = f"{field}[{at}]"
-        check_name(report, f"{place}.name", output.name)
+        check_name(report, f"{place}.name", output.name, limits)
         if first.setdefault(output.name, at) != at:
             same = f"{field}[{first[output.name]}]"
             report.add(f"{place}.name", f"{quoted(output.name)} is the name of {same} too: choose another")

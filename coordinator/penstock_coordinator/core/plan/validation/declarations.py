@@ -19,7 +19,7 @@ def check_parameters(report: Report, spec: pb.PipelineSpec, sources: Sources, li
     size = 0
     for number, parameter in enumerate(spec.parameters):
         field = f"parameters[{number}]"
-        check_name(report, f"{field}.name", parameter.name)
+        check_name(report, f"{field}.name", parameter.name, limits)
         if first.setdefault(parameter.name, number) != number:
             text = f"{quoted(parameter.name)} is the name of parameters[{first[parameter.name]}] too"
             report.add(f"{field}.name", f"{text}: choose another")

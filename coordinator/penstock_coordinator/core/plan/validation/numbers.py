@@ -9,9 +9,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from penstock.v1 import pipeline_pb2 as pb
 from penstock_coordinator.core.plan.limits import Limits
-from penstock_coordinator.core.plan.naming import NAME, NAME_FORM, quoted
+from penstock_coordinator.core.plan.naming import quoted
 from penstock_coordinator.core.plan.validation.report import Report, member
-from penstock_coordinator.core.plan.validation.texts import check_bytes
+from penstock_coordinator.core.plan.validation.texts import check_bytes, check_name
 
 _SECOND = 1_000_000_000
 _ERROR_NAME = re.compile(r"[^\W\d]\w*(?:\.(?:[^\W\d]\w*|<locals>))*")
@@ -99,9 +99,8 @@ def check_resources(report: Report, field: str, resources: pb.Resources, limits:
         return
     for name in sorted(custom):
         place = f"{field}.custom[{member(name)}]"
-        if not NAME.fullmatch(name):
-            report.add(place, f"{quoted(name)} is no valid name: {NAME_FORM}")
-        elif name in _OWN_RESOURCES:
+        check_name(report, place, name, limits)
+        if name in _OWN_RESOURCES:
             report.add(place, f"{name!r} has a field of its own: write {field}.{name}")
         check_amount(report, place, custom[name], limits)
 

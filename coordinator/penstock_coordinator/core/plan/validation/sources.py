@@ -119,7 +119,7 @@ class Sources:
             return
         for name in sorted(spec.outputs):
             field = f"outputs[{member(name)}]"
-            check_name(self._report, field, name)
+            check_name(self._report, field, name, self._limits)
             self._check_output(field, -1, spec.outputs[name])
 
     # --- maps

@@ -6,24 +6,23 @@ import re
 from collections.abc import Mapping
 
 from penstock_coordinator.core.plan.limits import Limits, or_raise
-from penstock_coordinator.core.plan.naming import NAME, NAME_FORM, quoted
+from penstock_coordinator.core.plan.naming import NAME, name_form, quoted
 from penstock_coordinator.core.plan.validation.report import Report, member
 
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_./-]{0,126}[A-Za-z0-9_])?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_NAME_LENGTH = 128
 
 
-def check_name(report: Report, field: str, name: str) -> None:
-    if not NAME.fullmatch(name):
-        report.add(field, f"{_name_fault(name)}: {NAME_FORM}")
+def check_name(report: Report, field: str, name: str, limits: Limits) -> None:
+    if len(name) > limits.name_length or not NAME.fullmatch(name):
+        report.add(field, f"{_name_fault(name, limits.name_length)}: {name_form(limits.name_length)}")
 
 
-def _name_fault(name: str) -> str:
+def _name_fault(name: str, length: int) -> str:
     if not name:
         return "the name is empty"
-    if len(name) > _NAME_LENGTH:
-        return f"the name has {len(name):,} characters, past the limit of {_NAME_LENGTH}"
+    if len(name) > length:
+        return f"the name has {len(name):,} characters, past the limit of {length}"
     shown = quoted(name)
     if "\x00" in name:
         return f"the name {shown} has a NUL character"

@@ -15,7 +15,7 @@ from penstock_coordinator.core.run.events import (
 )
 from penstock_coordinator.core.run.judging import judge_item
 from penstock_coordinator.core.run.ledger import CONDITION_COST, Ledger
-from penstock_coordinator.core.run.mapped import MAX_ITEMS, UNDECIDED, Groups, MapState
+from penstock_coordinator.core.run.mapped import UNDECIDED, Groups, MapState
 from penstock_coordinator.core.run.places import display_name
 from penstock_coordinator.core.run.ranges import packed
 from penstock_coordinator.core.run.sources import Upstream, length_for
@@ -23,6 +23,7 @@ from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState
 from penstock_coordinator.core.run.tallies import ItemRule
 
+_REMEDY = "return shorter lists, or have the operator raise PENSTOCK_MAX_ITEMS_OF_STEP"
 _READY, _PENDING = StepState.READY, StepState.PENDING
 
 
@@ -99,15 +100,15 @@ def _add_groups(run: Run, step: Step, mapped: MapState, groups: Groups, now: int
         ledger.room -= 1
         outcome = rule.decide(states[owner])
         if outcome is _READY:
-            ledger.emit(_group(run, step, mapped, owner, now))
+            ledger.emit(_group(run, step, mapped, owner, now, ledger.limits.items))
         else:
             ledger.emit(ItemsAdded(now, step.number, owner, 0, outcome))
 
 
-def _group(run: Run, step: Step, mapped: MapState, owner: int, now: int) -> ItemsAdded:
+def _group(run: Run, step: Step, mapped: MapState, owner: int, now: int, limit: int) -> ItemsAdded:
     found = length_for(run, step, owner)
-    if isinstance(found, int) and mapped.count + found > MAX_ITEMS:
-        found = f"with its {found:,} items the step would have more than the limit of {MAX_ITEMS:,}"
+    if isinstance(found, int) and mapped.count + found > limit:
+        found = f"with its {found:,} items the step would have more than the limit of {limit:,}; {_REMEDY}"
     if isinstance(found, str):
         why = Failure("Map", f"cannot map over {_owner_name(run, step, owner)}: {found}")
         return ItemsAdded(now, step.number, owner, 0, StepState.FAILED, why)

@@ -10,15 +10,13 @@ from penstock_coordinator.core.plan.model import FromParameter, FromStep, Json, 
 from penstock_coordinator.core.plan.values import InvalidJson, NoSuchPath, kind_of
 from penstock_coordinator.core.run.events import WHOLE, Failure, MapExpanded, MapSettled, StepFailed
 from penstock_coordinator.core.run.ledger import Ledger
-from penstock_coordinator.core.run.mapped import MAX_ITEMS, MapState
+from penstock_coordinator.core.run.mapped import MapState
 from penstock_coordinator.core.run.sources import list_for
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState
 from penstock_coordinator.core.run.tallies import ItemRule, decide_plainly, goes_along
 
-__all__ = ["MAX_ITEMS", "close", "expand"]
-
-_BATCHES = "map over batches of items instead"
+_REMEDY = "map over batches of items instead, or have the operator raise PENSTOCK_MAX_ITEMS_OF_STEP"
 
 
 def expand(run: Run, steps: Iterable[int], now: int, ledger: Ledger) -> None:
@@ -38,8 +36,8 @@ def expand(run: Run, steps: Iterable[int], now: int, ledger: Ledger) -> None:
 
 def _expand_lists(run: Run, step: Step, over: StepMap, now: int, ledger: Ledger) -> None:
     try:
-        lists = tuple(_list(run, source) for source in over.lists)
-        count = _count(over, lists)
+        lists = tuple(_list(run, source, ledger.limits.items) for source in over.lists)
+        count = _count(over, lists, ledger.limits.items)
     except _NotMappable as error:
         failure = Failure("Map", f"cannot map over {error}")
         ledger.emit(StepFailed(now, step.number, WHOLE, failure))
@@ -53,7 +51,7 @@ class _NotMappable(Exception):
     """Says over what, and why."""
 
 
-def _list(run: Run, source: MapSource) -> list[Json]:
+def _list(run: Run, source: MapSource, limit: int) -> list[Json]:
     try:
         found = list_for(run, source)
     except NoSuchPath:
@@ -62,13 +60,13 @@ def _list(run: Run, source: MapSource) -> list[Json]:
         raise _NotMappable(f"{_source_name(run, source)}: {error}") from None
     if not isinstance(found, list):
         raise _NotMappable(f"{_source_name(run, source)}: it is {kind_of(found)}, not a list")
-    if len(found) > MAX_ITEMS:
-        text = f"it has {len(found):,} items and the limit is {MAX_ITEMS:,}; {_BATCHES}"
+    if len(found) > limit:
+        text = f"it has {len(found):,} items and the limit is {limit:,}; {_REMEDY}"
         raise _NotMappable(f"{_source_name(run, source)}: {text}")
     return found
 
 
-def _count(over: StepMap, lists: Sequence[list[Json]]) -> int:
+def _count(over: StepMap, lists: Sequence[list[Json]], limit: int) -> int:
     """How many items the lists make together."""
     if not over.names:
         return len(lists[0])
@@ -78,9 +76,9 @@ def _count(over: StepMap, lists: Sequence[list[Json]]) -> int:
             raise _NotMappable(f"lists of different lengths together: {lengths}")
         return len(lists[0])
     count = prod(len(each) for each in lists)
-    if count > MAX_ITEMS:
-        text = f"{lengths}, which makes {count:,} items, and the limit is {MAX_ITEMS:,}"
-        raise _NotMappable(f"every combination of the lists: {text}; {_BATCHES}")
+    if count > limit:
+        text = f"{lengths}, which makes {count:,} items, and the limit is {limit:,}"
+        raise _NotMappable(f"every combination of the lists: {text}; {_REMEDY}")
     return count
 
 
