@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -105,7 +105,7 @@ class World:
         self.database = MemoryDatabase()
         self._coordinators: list[Coordinator] = []
 
-    async def coordinator(self, *, fairness: Fairness | None = None, **timing: int) -> Coordinator:
+    async def coordinator(self, *, fairness: Fairness | None = None, **timing: Any) -> Coordinator:
         stores = memory_stores(self.database, coordinator_id="c1", lanes=2)
         epoch = await stores.incarnations.incarnate("c1", 2)
         fatal: list[BaseException] = []

@@ -418,6 +418,8 @@ class Auditor:
         else:
             left = any(life.state is S.CANCELLED for life in self.lives.values())
             expected = RunState.FAILED if failed else RunState.CANCELLED if left else RunState.COMPLETED
+            if expected is RunState.COMPLETED and self.plan.outputs and event.reason.startswith("OutputTooLarge"):
+                expected = RunState.FAILED
             # What was displaced in a former generation, and stays, counts as CANCELLED unless it was the first failure.
             assert event.state is expected or (left and self.generation > 1 and event.state is RunState.CANCELLED)
         self.ended = event
