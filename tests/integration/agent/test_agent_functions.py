@@ -24,6 +24,9 @@ def add(a, b):
 def nothing():
     pass
 
+def fill(size):
+    return len(bytearray(b"x" * size))
+
 async def wait_and_add(a, b):
     await asyncio.sleep(0.01)
     return a + b
@@ -178,6 +181,18 @@ async def test_return_values(
     await agents.start(slots=1)
     result = await coordinator.run(coordinator.function(digest, f"steps:{name}"), inputs=inputs)
     assert output(result) == expected
+
+
+async def test_the_peak_of_memory_is_that_of_the_attempt_alone(
+    coordinator: Coordinator, agents: Agents, digest: str
+) -> None:
+    await agents.start(slots=1)
+    work, large = coordinator.function(digest, "steps:fill"), 100_000_000
+    peaks = [
+        (await coordinator.run(work, inputs={"size": size})).peak_memory_bytes
+        for size in (1, 1, large, 1, 1, large, large, 1)
+    ]
+    assert [peak > large for peak in peaks] == [False, False, True, False, False, True, True, False]
 
 
 async def test_failures_are_told_apart_and_hurt_nothing_else(

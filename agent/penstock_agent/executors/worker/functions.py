@@ -22,6 +22,11 @@ from penstock_agent.executors.worker.surroundings import Surroundings
 from penstock_agent.executors.worker.usage import Usage
 from penstock_agent.executors.worker.user_logging import show_from_info
 
+_decode_json = json.JSONDecoder().decode
+
+
+_decode_json = json.JSONDecoder().decode
+
 
 class NotFound(Exception):
     """The bundle has no such function."""
@@ -104,7 +109,7 @@ class FunctionRunner:
 
 
 def _call(function: Callable[..., Any], inputs: dict[str, bytes]) -> object:
-    value = function(**{name: json.loads(data) for name, data in inputs.items()})
+    value = function(**{name: _decode_json(data.decode("utf-8", "surrogatepass")) for name, data in inputs.items()})
     if not isinstance(value, CoroutineType):
         return value
     # Most steps do without, and the import is half of a worker's start.

@@ -58,7 +58,9 @@ class Surroundings:
 
     def __init__(self, work_dir: str) -> None:
         self.work_dir = work_dir
-        self._base = dict(os.environb)
+        self._variables: dict[bytes, bytes] = vars(os.environb)["_data"]
+        """What stands behind `os.environ` and `os.environb`: they decode every variable that is looked at."""
+        self._entered: dict[bytes, bytes] = {}
         self._streams = (sys.stdout, sys.stderr)
         self._own: dict[str, str] = {}
 
@@ -71,6 +73,7 @@ class Surroundings:
             if self._own.get(name) != value:
                 os.environ[name] = value
         self._own = own
+        self._entered = self._variables.copy()
 
     def leave(self) -> None:
         """Undo what the attempt changed."""
@@ -83,8 +86,7 @@ class Surroundings:
         os.chdir(self.work_dir)
 
     def _restore_environment(self) -> None:
-        now = dict(os.environb)
-        wanted = self._base | {os.fsencode(name): os.fsencode(value) for name, value in self._own.items()}
+        now, wanted = self._variables, self._entered
         if now == wanted:
             return
         for name in now.keys() - wanted.keys():
