@@ -56,16 +56,17 @@ class _Surroundings:
     def line(self, position: int) -> LineSituation:
         found = self._lines.get(position)
         if found is None:
-            line = self._actor.plan.lines[position]
-            agents = tuple(_situation(session, line) for session in self._supervisor.fleet.sessions())
-            found = self._lines[position] = LineSituation(agents, self._ahead(line, position))
+            found = self._lines[position] = self._situation(self._actor.plan.lines[position], position)
         return found
 
-    def _ahead(self, line: Line, position: int) -> int:
+    def _situation(self, line: Line, position: int) -> LineSituation:
         """Nobody comes before a run that is not in the line: it is about to be leased, or to join."""
+        agents = tuple(_situation(session, line) for session in self._supervisor.fleet.sessions())
         now = self._supervisor.clock.monotonic()
         standing = self._supervisor.dispatcher.standing(line, self._actor.run_id, position, now)
-        return 0 if standing is None else standing.ahead
+        if standing is None:
+            return LineSituation(agents)
+        return LineSituation(agents, standing.ahead, standing.priority, standing.effective_priority)
 
     def step_key(self, position: int) -> KeySituation | None:
         return self._supervisor.limits.situation_of_steps(self._actor, position)

@@ -4,6 +4,7 @@
     > agent a2 lacks=label:zone:eu:us,resource:gpu:1:0
     > key reports limit=1 holder=r7/load
 
+`priority=5/7` of an agent line: that of who waits, and what it is with the wait.
 `open=30s` of an agent line: agents are expected back until then.
 """
 
@@ -26,11 +27,12 @@ class StagedSituation:
     queued_open_at: int = 0
     agents: list[AgentSituation] = field(default_factory=list)
     ahead: int = 0
+    priority: tuple[int, int] = (0, 0)
     of_run: KeySituation | None = None
     of_step: KeySituation | None = None
 
     def line(self, _position: int) -> LineSituation:
-        return LineSituation(tuple(self.agents), self.ahead)
+        return LineSituation(tuple(self.agents), self.ahead, *self.priority)
 
     def step_key(self, _position: int) -> KeySituation | None:
         return self.of_step
@@ -47,6 +49,8 @@ class StagedSituation:
         lacks = tuple(Lack(*each.split(":")) for each in filter(None, options.get("lacks", "").split(",")))
         slots, leases = int(options.get("slots", "1")), int(options.get("leases", "0"))
         self.ahead = int(options.get("ahead", "0"))
+        own, _, effective = options.get("priority", "0").partition("/")
+        self.priority = (int(own), int(effective or own))
         self.agents = [agent for agent in self.agents if agent.agent != words[0]]
         if "gone" not in words:
             self.agents.append(AgentSituation(words[0], lacks, "draining" in words, "full" in words, leases, slots))

@@ -34,7 +34,7 @@ def line_reasons(line: Line, situation: LineSituation) -> Iterator[Reason]:
             "AgentsDraining", f"The agents that could run it are draining: {listed(names)}.", {"agents": names}
         )
     elif all(agent.full for agent in ready):
-        yield _all_busy(ready, situation.ahead)
+        yield _all_busy(ready, situation)
     else:
         yield Reason("Queued", ABOUT_TO_BE_LEASED, {})
 
@@ -87,10 +87,23 @@ def _line_details(line: Line) -> dict[str, Json]:
     return {"queue": line.queue, "labels": dict(line.labels), "resources": dict(line.resources)}
 
 
-def _all_busy(agents: list[AgentSituation], ahead: int) -> Reason:
+def _all_busy(agents: list[AgentSituation], situation: LineSituation) -> Reason:
     names = [f"{agent.agent} ({agent.leases} under way, {agent.slots} slots)" for agent in agents]
     text = f"All agents that can run it are busy: {listed(names)}"
-    if ahead:
-        text += f"; {ahead} places are waited for by others who come first"
-    details = {"ahead": ahead, "agents": [{"agent": a.agent, "leases": a.leases, "slots": a.slots} for a in agents]}
-    return Reason("AgentsBusy", text + ".", details)
+    if situation.ahead:
+        text += f"; {situation.ahead} places are waited for by others who come first"
+    details: dict[str, Json] = {
+        "ahead": situation.ahead,
+        "priority": situation.priority,
+        "effective_priority": situation.effective_priority,
+        "agents": [{"agent": a.agent, "leases": a.leases, "slots": a.slots} for a in agents],
+    }
+    return Reason("AgentsBusy", f"{text}{_priority(situation)}.", details)
+
+
+def _priority(situation: LineSituation) -> str:
+    """Nothing of one that is 0 and has not grown."""
+    gained = situation.effective_priority - situation.priority
+    if gained:
+        return f"; its priority is {situation.effective_priority}, {gained} of it for waiting"
+    return f"; its priority is {situation.priority}" if situation.priority else ""

@@ -36,6 +36,10 @@ class LineSituation:
     """All that are connected."""
     ahead: int = 0
     """Places that are waited for by others who come first."""
+    priority: int = 0
+    """Of the run and the step."""
+    effective_priority: int = 0
+    """With what waiting has added."""
 
 
 @dataclass(frozen=True, slots=True)
