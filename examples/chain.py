@@ -23,6 +23,6 @@ def subtract(number: int, amount: int) -> int:
 
 
 @pipeline
-def chain(n: int) -> None:
+def chain(n: int) -> int:
     """Add 5, times 2, minus 10."""
-    subtract(multiply(add(n, 5), 2), 10)
+    return subtract(multiply(add(n, 5), 2), 10)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from examples.chain import chain
 from examples.etl import flights
+from examples.regions import region, regions
 
 from penstock import Pipeline
 from penstock_coordinator.core.plan.compile import compile_plan
@@ -53,7 +54,7 @@ def test_report_does_without_worst_days(february: dict[str, Any]) -> None:
     assert flights.report(year, None) == {**year, "worst_days": []}
 
 
-@pytest.mark.parametrize("pipeline", [flights.late_flights, chain], ids=lambda pipeline: pipeline.name)
+@pytest.mark.parametrize("pipeline", [flights.late_flights, chain, region, regions], ids=lambda pipeline: pipeline.name)
 def test_coordinator_takes_the_examples(pipeline: Pipeline) -> None:
     plan = compile_plan(pipeline.spec("0" * 64), "digest")
     assert [step.name for step in plan.steps] == list(pipeline.graph().nodes)
