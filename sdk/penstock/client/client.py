@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
 
 from penstock.authoring.pipelines import Pipeline
-from penstock.authoring.preparing import PreparedPipeline, prepare
-from penstock.authoring.templates import Template
 from penstock.client.bulk import BulkJobs
-from penstock.client.calls import Caller
-from penstock.client.channel import announcing, call_metadata, open_channel
 from penstock.client.handles import RunHandle
 from penstock.client.identity import caller_name, new_request_id
 from penstock.client.logs import LogPosition
+from penstock.client.pipeline_calls import PipelineCalls, refuse_template
 from penstock.client.places import Place, place_numbers
 from penstock.client.requests import start_request
-from penstock.client.upload import upload_bundle
 from penstock.client.waiting import RestWaits
 from penstock.client.watching import watch_events
 from penstock.errors import (
-    DefinitionError,
     ParameterError,
     RunCancelledError,
     RunFailedError,
@@ -30,29 +25,17 @@ from penstock.errors import (
     WaitTimeoutError,
 )
 from penstock.json_values import Json
-from penstock.settings import load_settings
 from penstock.v1 import (
     agent_admin_service_pb2,
     agent_admin_service_pb2_grpc,
     bulk_service_pb2_grpc,
-    bundle_service_pb2_grpc,
-    pipeline_pb2,
-    pipeline_service_pb2,
-    pipeline_service_pb2_grpc,
     run_pb2,
     run_service_pb2,
     run_service_pb2_grpc,
 )
 
-if TYPE_CHECKING:
-    import grpc.aio
 
-    from penstock.bundle.archive import Bundle
-
-M = TypeVar("M")
-
-
-class Client:
+class Client(PipelineCalls):
     """A client of one coordinator. Use it in one event loop, best as ``async with Client() as client:``.
 
     The address comes from the argument, else from PENSTOCK_ADDRESS, else from the configuration file, else it
@@ -70,35 +53,13 @@ class Client:
         retry_for: float = 60.0,
         patience: float = 300.0,
     ) -> None:
-        settings = load_settings(address, api_key)
-        self.address = settings.address
-        self.patience = patience
-        self._caller = Caller(settings.address, deadline, retry_for)
-        self._metadata = call_metadata(settings.api_key.get_secret_value() if settings.api_key else None)
-        self._channel: grpc.aio.Channel | None = None
+        super().__init__(address, api_key=api_key, deadline=deadline, retry_for=retry_for, patience=patience)
         self._waits = RestWaits(self._caller, self._wait_call, patience)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_exception: object) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """Ends what is under way. A later call opens a new channel."""
         self._waits.close()
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            await channel.close()
-
-    # The channel belongs to the loop that runs when it is opened, so it is opened by the first call.
-    def _open(self) -> grpc.aio.Channel:
-        if self._channel is None:
-            self._channel = open_channel(self.address)
-        return self._channel
-
-    def _pipelines(self) -> pipeline_service_pb2_grpc.PipelineServiceStub:
-        return pipeline_service_pb2_grpc.PipelineServiceStub(self._open())
+        await super().close()
 
     def _runs(self) -> run_service_pb2_grpc.RunServiceStub:
         return run_service_pb2_grpc.RunServiceStub(self._open())
@@ -111,106 +72,6 @@ class Client:
 
     def _agents(self) -> agent_admin_service_pb2_grpc.AgentAdminServiceStub:
         return agent_admin_service_pb2_grpc.AgentAdminServiceStub(self._open())
-
-    def _bundles(self) -> bundle_service_pb2_grpc.BundleServiceStub:
-        return bundle_service_pb2_grpc.BundleServiceStub(self._open())
-
-    async def _call(self, method: Any, request: Any) -> Any:
-        metadata = announcing(self._metadata, request)
-
-        def attempt(remaining: float) -> Awaitable[Any]:
-            call: Awaitable[Any] = method(request, timeout=remaining, metadata=metadata)
-            return call
-
-        return await self._caller.call(attempt)
-
-    # Pipelines
-
-    async def create_pipeline(
-        self, pipeline: Pipeline | pipeline_pb2.PipelineSpec, *, request_id: str | None = None
-    ) -> pipeline_pb2.PipelineVersion:
-        """Adds a version, or answers with the one that has this very content.
-
-        A Python pipeline's source tree is bundled and uploaded first, and the pipelines that it calls are created
-        before it. A specification is sent as it is: its bundle must be there (see `upload_bundle`), and so must the
-        pipelines that it names.
-        """
-        _refuse_template(pipeline)
-        if not isinstance(pipeline, Pipeline):
-            return await self._create(pipeline, request_id)
-        *called, own = await asyncio.to_thread(prepare, [pipeline])
-        await self.create_prepared(called)
-        return (await self.create_prepared([own], request_id=request_id))[0]
-
-    async def create_prepared(
-        self, prepared: Iterable[PreparedPipeline], *, request_id: str | None = None
-    ) -> list[pipeline_pb2.PipelineVersion]:
-        """Uploads what is prepared (see `penstock.authoring.preparing`) and creates it, one after the other."""
-        versions = []
-        for each in prepared:
-            if each.bundle is not None:
-                await self.upload_bundle(each.bundle)
-            versions.append(await self._create(each.spec, request_id))
-        return versions
-
-    async def _create(self, spec: pipeline_pb2.PipelineSpec, request_id: str | None) -> pipeline_pb2.PipelineVersion:
-        request = pipeline_service_pb2.CreatePipelineRequest(spec=spec, request_id=request_id or new_request_id())
-        response: pipeline_service_pb2.CreatePipelineResponse = await self._call(self._pipelines().Create, request)
-        return response.version
-
-    async def upload_bundle(self, bundle: Bundle) -> bool:
-        """Uploads the archive unless the coordinator has it. Whether it was uploaded."""
-        return await upload_bundle(self._caller, self._bundles(), bundle, self._metadata, new_request_id())
-
-    async def validate(self, pipeline: Pipeline | pipeline_pb2.PipelineSpec) -> list[tuple[str, str]]:
-        """The (field, description) of every problem; none: `create_pipeline` would accept it, if the pipelines are
-        there that it names. Uploads nothing. Those that a Python pipeline calls are looked at too; a field of theirs
-        begins with their name."""
-        if not isinstance(pipeline, Pipeline):
-            return await self._validate(pipeline)
-        *called, own = await asyncio.to_thread(prepare, [pipeline])
-        problems = [
-            (f"{each.spec.name}: {field}", text) for each in called for field, text in await self._validate(each.spec)
-        ]
-        return problems + await self._validate(own.spec)
-
-    async def _validate(self, spec: pipeline_pb2.PipelineSpec) -> list[tuple[str, str]]:
-        request = pipeline_service_pb2.ValidatePipelineRequest(spec=spec)
-        response: pipeline_service_pb2.ValidatePipelineResponse = await self._call(self._pipelines().Validate, request)
-        return [(problem.field, problem.description) for problem in response.problems]
-
-    async def get_pipeline(self, name: str, version: int = 0) -> pipeline_service_pb2.GetPipelineResponse:
-        """The pipeline and the version asked for (0: the newest) with its specification."""
-        request = pipeline_service_pb2.GetPipelineRequest(name=name, version_number=version)
-        response: pipeline_service_pb2.GetPipelineResponse = await self._call(self._pipelines().Get, request)
-        return response
-
-    async def list_pipelines(self) -> AsyncIterator[pipeline_pb2.Pipeline]:
-        """All pipelines, ordered by name; pages are fetched as they are needed."""
-        request = pipeline_service_pb2.ListPipelinesRequest()
-        async for page in self._pages(self._pipelines().List, request):
-            for pipeline in page.pipelines:
-                yield pipeline
-
-    async def list_versions(self, name: str) -> AsyncIterator[pipeline_pb2.PipelineVersion]:
-        """All versions of a pipeline without their specifications, newest first."""
-        request = pipeline_service_pb2.ListPipelineVersionsRequest(name=name)
-        async for page in self._pages(self._pipelines().ListVersions, request):
-            for version in page.versions:
-                yield version
-
-    async def diff_versions(
-        self, name: str, version: int = 0, other: int = 0
-    ) -> pipeline_service_pb2.DiffVersionsResponse:
-        """What is different in `other` (0: the newest) from `version` (0: the one before `other`)."""
-        request = pipeline_service_pb2.DiffVersionsRequest(pipeline=name, number=version, other_number=other)
-        response: pipeline_service_pb2.DiffVersionsResponse = await self._call(self._pipelines().DiffVersions, request)
-        return response
-
-    async def delete_pipeline(self, name: str, *, request_id: str | None = None) -> None:
-        """Takes the pipeline out of lists. FailedPreconditionError while it has live runs."""
-        request = pipeline_service_pb2.DeletePipelineRequest(name=name, request_id=request_id or new_request_id())
-        await self._call(self._pipelines().Delete, request)
 
     # Runs
 
@@ -239,7 +100,7 @@ class Client:
         `priority` (-1,000 to 1,000) and `weight` (0.01 to 100) are the pipeline's if they are not given. A Python
         pipeline is created first, with those that it calls, and the version that comes of it is the one that runs.
         """
-        _refuse_template(pipeline)
+        refuse_template(pipeline)
         if isinstance(pipeline, Pipeline):
             version = (await self.create_pipeline(pipeline)).number
         request = start_request(
@@ -270,7 +131,7 @@ class Client:
         weight: float | None = None,
     ) -> list[RunHandle]:
         """Starts up to 1,000 runs, all or none of them; handles come in the order of the parameter sets."""
-        _refuse_template(pipeline)
+        refuse_template(pipeline)
         if isinstance(pipeline, Pipeline):
             version = (await self.create_pipeline(pipeline)).number
         sets = list(parameter_sets)
@@ -571,23 +432,8 @@ class Client:
         response: agent_admin_service_pb2.DrainAgentResponse = await self._call(self._agents().Drain, request)
         return response.agent
 
-    async def _pages(self, method: Any, request: Any) -> AsyncIterator[Any]:
-        while True:
-            page = await self._call(method, request)
-            yield page
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
-
 
 def _ended_badly(run: run_pb2.Run) -> RunFailedError:
     state = run_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_")
     kind = RunCancelledError if run.state == run_pb2.RUN_STATE_CANCELLED else RunFailedError
     return kind(f"the run {run.id} is {state}" + (f": {run.reason}" if run.reason else ""), run)
-
-
-def _refuse_template(pipeline: Any) -> None:
-    if isinstance(pipeline, Template):
-        raise DefinitionError(
-            f"{pipeline!r} makes pipelines and is none", remedy=f"call it with its arguments: {pipeline.name}(...)"
-        )

@@ -1,0 +1,68 @@
+"""What all calls of a client go through."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable
+from typing import TYPE_CHECKING, Any, Self
+
+from penstock.client.calls import Caller
+from penstock.client.channel import announcing, call_metadata, open_channel
+from penstock.settings import load_settings
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+
+class Connection:
+    """A channel to one coordinator, opened by the first call. See `Client`."""
+
+    def __init__(
+        self,
+        address: str | None,
+        *,
+        api_key: str | None,
+        deadline: float,
+        retry_for: float,
+        patience: float,
+    ) -> None:
+        settings = load_settings(address, api_key)
+        self.address = settings.address
+        self.patience = patience
+        self._caller = Caller(settings.address, deadline, retry_for)
+        self._metadata = call_metadata(settings.api_key.get_secret_value() if settings.api_key else None)
+        self._channel: grpc.aio.Channel | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends what is under way. A later call opens a new channel."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    # The channel belongs to the loop that runs when it is opened, so it is opened by the first call.
+    def _open(self) -> grpc.aio.Channel:
+        if self._channel is None:
+            self._channel = open_channel(self.address)
+        return self._channel
+
+    async def _call(self, method: Any, request: Any) -> Any:
+        metadata = announcing(self._metadata, request)
+
+        def attempt(remaining: float) -> Awaitable[Any]:
+            call: Awaitable[Any] = method(request, timeout=remaining, metadata=metadata)
+            return call
+
+        return await self._caller.call(attempt)
+
+    async def _pages(self, method: Any, request: Any) -> AsyncIterator[Any]:
+        while True:
+            page = await self._call(method, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
