@@ -7,7 +7,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo test check format proto constraints bench bench-large schedules mutants clean
+.PHONY: help setup setup-dev demo test check format proto constraints bench bench-ratio bench-guard bench-large bench-plot schedules mutants clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ setup-dev: .venv/.ready-dev ## The same with the tools for tests and checks.
 .venv/.ready-dev: $(SETUP_SOURCES)
 	@PYTHON='$(PYTHON)' scripts/setup.sh dev
 	@touch .venv/.ready-run $@
+
+.venv/.ready-bench: $(SETUP_SOURCES)
+	@PYTHON='$(PYTHON)' scripts/setup.sh bench
+	@touch .venv/.ready-run .venv/.ready-dev $@
 
 demo: .venv/.ready-run ## Run a real ETL on two agents and show its result.
 	@$(BIN)/python -m examples.etl.demo
@@ -47,8 +51,17 @@ constraints: .venv/.ready-dev ## Renew the pinned versions in constraints.txt.
 bench: .venv/.ready-dev ## Measure Penstock and a bare loop in turn; prints one JSON line per measurement.
 	@$(BIN)/python -m benchmarks $(BENCH_OPTIONS)
 
-bench-large: .venv/.ready-run ## Measure large runs: layers, a map of 50,000, a chain of 10,000, a large cancel.
-	@$(BIN)/python -m benchmarks.large
+bench-ratio: .venv/.ready-dev ## Measure only what Penstock and the bare loop do in turn.
+	@$(BIN)/python -m benchmarks chain40 fan1000 diamonds200 start singles10000 $(BENCH_OPTIONS)
+
+bench-guard: .venv/.ready-dev ## Fail if Penstock has become much slower against the bare loop.
+	@$(BIN)/python -m benchmarks.guard
+
+bench-large: .venv/.ready-dev ## Measure large runs: layers, a map of 50,000, a chain of 10,000, a large cancel.
+	@$(BIN)/python -m benchmarks layered map50000 chain10000 cancel50000 $(BENCH_OPTIONS)
+
+bench-plot: .venv/.ready-bench ## Draw docs/performance.svg from benchmarks/results.jsonl.
+	@$(BIN)/python -m benchmarks.plot benchmarks/results.jsonl docs/performance.svg
 
 schedules: .venv/.ready-dev ## Drive 200,000 random schedules through the rules of runs (CI: 10,000).
 	@PENSTOCK_SCHEDULES=200000 $(BIN)/python -m pytest -q --timeout 3600 tests/unit/run/test_schedules.py

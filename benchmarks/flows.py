@@ -8,6 +8,9 @@ from typing import Any
 from benchmarks.step_body import work, write
 from penstock import pipeline, step, unmapped
 
+UNSERVED = "unserved"
+"""A queue that no agent serves, unless somebody starts one."""
+
 
 @step
 def advance(value: int, position: int) -> int:
@@ -60,13 +63,14 @@ def single() -> Any:
 
 
 @step
-def nothing(position: int) -> int:
+def alone(position: int) -> int:
+    work(position)
     return position
 
 
 @pipeline
 def mapped(items: list[int]) -> Any:
-    return nothing.map(items)
+    return alone.map(items)
 
 
 @step
@@ -88,4 +92,15 @@ def paced_chain(run: int) -> Any:
 
 @pipeline
 def unserved(items: list[int]) -> Any:
-    return nothing.options(queue="nobody-serves-this").map(items)
+    return alone.options(queue=UNSERVED).map(items)
+
+
+@pipeline
+def unserved_single() -> Any:
+    return alone.options(queue=UNSERVED)(0)
+
+
+@pipeline
+def half_served() -> Any:
+    first = alone.options(name="first")(1)
+    return advance.options(name="second", queue=UNSERVED)(first, 2)

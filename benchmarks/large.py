@@ -1,68 +1,35 @@
 """Large runs: what a step costs when there are many of them, and what stopping very many does to others.
 
-python -m benchmarks.large [layered] [map50000] [chain10000] [cancel]
-
-`layered`: DAGs 50 wide, each step with three upstream steps, of 10, 100 and 1,000 layers: CPU time of the coordinator
-per step, and the ratio of the largest to the smallest. `map50000`: one mapped step. `chain10000`: one step after the
-other. `cancel`: a run with 50,000 ready steps is cancelled while 100 runs go from step to step: how long the answer
-takes, and the 99th percentile of the time from a step's end to its successor's start before it and meanwhile.
-
-A JSON line per result. CPU time and memory are those of the coordinator's process, from /proc.
+CPU time and memory are those of the coordinator's process.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
-import json
-import os
-import sys
-import tempfile
+import statistics
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Any
 
 from benchmarks import flows
-from benchmarks.step_log import Entry, StepLog, percentile
+from benchmarks.penstock_cluster import Site
+from benchmarks.process_use import MEBIBYTE
+from benchmarks.step_log import Entry, percentile, transitions
+from benchmarks.workloads import Figures
 from penstock.client.client import Client
 from penstock.client.handles import RunHandle
-from penstock.dev.cluster import DevCluster
 from penstock.v1 import pipeline_pb2, run_pb2
 
 WIDTH = 50
-LAYERS = (10, 100, 1_000)
+LAYERS = {10: (5, 20), 100: (5, 2), 1_000: (1, 1)}
+"""Depth of the DAG: samples, and runs in each of them."""
 ITEMS = 50_000
+SMALL_MAP = 1_000
+SMALL_MAPS = 5
 CHAIN = 10_000
 OTHERS = 100
 WARM_UP_SECONDS = 12.0
 UNDISTURBED_SECONDS = 6.0
-_TICKS = os.sysconf("SC_CLK_TCK")
-
-
-class Coordinator:
-    """What a process has used so far."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-
-    @property
-    def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
-
-    @property
-    def memory_mb(self) -> float:
-        status = Path(f"/proc/{self._pid}/status").read_text()
-        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
-
-
-def report(workload: str, **figures: float) -> None:
-    rounded = {name: round(value, 3) for name, value in figures.items()}
-    sys.stdout.write(json.dumps({"workload": workload, "system": "penstock", **rounded}) + "\n")
-    sys.stdout.flush()
 
 
 async def _bundle(client: Client) -> str:
@@ -73,7 +40,7 @@ async def _bundle(client: Client) -> str:
 
 def _step(name: str, position: int, upstream: list[str]) -> pipeline_pb2.StepSpec:
     step = pipeline_pb2.StepSpec(name=name, depends_on=upstream)
-    step.function.module, step.function.qualname = "benchmarks.flows", "nothing"
+    step.function.module, step.function.qualname = "flows", "alone"
     step.inputs["position"].value.number_value = position
     return step
 
@@ -87,51 +54,76 @@ def _layered(layers: int, bundle: str) -> pipeline_pb2.PipelineSpec:
     return spec
 
 
-async def layered(client: Client, coordinator: Coordinator, _log: StepLog) -> None:
-    bundle = await _bundle(client)
+async def layered(site: Site) -> Figures:
+    """DAGs 50 wide, each step with three upstream steps: CPU time per step at 10, 100 and 1,000 layers."""
+    bundle = await _bundle(site.client)
     per_step: dict[int, float] = {}
-    for layers in LAYERS:
-        await client.create_pipeline(_layered(layers, bundle))
-        samples = []
-        for _ in range(5 if layers < LAYERS[-1] else 1):
-            await asyncio.sleep(1.0)
-            before, began = coordinator.cpu_seconds, time.perf_counter()
-            repeat = 20 if layers == LAYERS[0] else 2 if layers == LAYERS[1] else 1
-            for _ in range(repeat):
-                run = await client.start(f"layered{layers}")
-                await run.wait(raise_on_failure=True)
-            steps = layers * WIDTH * repeat
-            samples.append((coordinator.cpu_seconds - before) / steps)
-            took = time.perf_counter() - began
-        per_step[layers] = percentile(samples, 0.5) * 1e6
-        report("layered", layers=layers, cpu_us_per_step=per_step[layers], steps_per_s=steps / took)
-    report("layered_ratio", ratio=per_step[LAYERS[-1]] / per_step[LAYERS[0]])
+    for layers, (samples, repeat) in LAYERS.items():
+        await site.client.create_pipeline(_layered(layers, bundle))
+        per_step[layers] = statistics.median([await _cpu_per_step(site, layers, repeat) for _ in range(samples)])
+    figures = {f"cpu_us_per_step_{layers}": 1e6 * seconds for layers, seconds in per_step.items()}
+    return {**figures, "ratio": per_step[max(LAYERS)] / per_step[min(LAYERS)]}
 
 
-async def map50000(client: Client, coordinator: Coordinator, _log: StepLog) -> None:
-    await client.create_pipeline(flows.mapped)
-    before, began = coordinator.memory_mb, time.perf_counter()
-    run = await client.start(flows.mapped.name, {"items": list(range(ITEMS))})
+async def _cpu_per_step(site: Site, layers: int, repeat: int) -> float:
+    coordinator = site.coordinator()
+    await asyncio.sleep(1.0)
+    before = coordinator.cpu_seconds
+    for _ in range(repeat):
+        run = await site.client.start(f"layered{layers}")
+        await run.wait(raise_on_failure=True)
+    return (coordinator.cpu_seconds - before) / (layers * WIDTH * repeat)
+
+
+async def large_map(site: Site) -> Figures:
+    """One mapped step of 50,000, after one of 1,000."""
+    await site.client.create_pipeline(flows.mapped)
+    coordinator = site.coordinator()
+    small = SMALL_MAP / statistics.median([await _map_seconds(site, SMALL_MAP) for _ in range(1 + SMALL_MAPS)][1:])
+    before = coordinator.memory
+    async with coordinator.watched():
+        seconds = await _map_seconds(site, ITEMS)
+    return {
+        "total_s": seconds,
+        "steps_per_s": ITEMS / seconds,
+        "of_small_map": ITEMS / seconds / small,
+        "growth_bytes_per_item": (coordinator.memory - before) / ITEMS,
+        "peak_growth_bytes_per_item": (coordinator.peak_memory - before) / ITEMS,
+        "peak_mb": coordinator.peak_memory / MEBIBYTE,
+    }
+
+
+async def _map_seconds(site: Site, items: int) -> float:
+    began = time.perf_counter()
+    run = await site.client.start(flows.mapped.name, {"items": list(range(items))})
     await run.wait(raise_on_failure=True)
-    took = time.perf_counter() - began
-    after = coordinator.memory_mb
-    report("map50000", total_s=took, steps_per_s=ITEMS / took, memory_before_mb=before, memory_after_mb=after)
+    return time.perf_counter() - began
 
 
-async def chain10000(client: Client, coordinator: Coordinator, _log: StepLog) -> None:
-    spec = pipeline_pb2.PipelineSpec(name="chain10000", bundle_digest=await _bundle(client))
+async def long_chain(site: Site) -> Figures:
+    """10,000 steps, one after the other."""
+    spec = pipeline_pb2.PipelineSpec(name="chain10000", bundle_digest=await _bundle(site.client))
     for number in range(CHAIN):
         spec.steps.append(_step(f"s{number}", number, [f"s{number - 1}"] if number else []))
-    await client.create_pipeline(spec)
+    await site.client.create_pipeline(spec)
+    coordinator = site.coordinator()
     before, began = coordinator.cpu_seconds, time.perf_counter()
-    run = await client.start("chain10000")
+    run = await site.client.start("chain10000")
     await run.wait(raise_on_failure=True)
     took = time.perf_counter() - began
-    cpu = (coordinator.cpu_seconds - before) / CHAIN * 1e6
-    report("chain10000", total_s=took, ms_per_step=took / CHAIN * 1e3, cpu_us_per_step=cpu)
+    gaps = transitions(site.log.read())
+    return {
+        "total_s": took,
+        "transition_p50_ms": percentile(gaps, 0.5),
+        "transition_p99_ms": percentile(gaps, 0.99),
+        "cpu_us_per_step": (coordinator.cpu_seconds - before) / CHAIN * 1e6,
+    }
 
 
-async def cancel(client: Client, _coordinator: Coordinator, log: StepLog) -> None:
+async def large_cancel(site: Site) -> Figures:
+    """A run with 50,000 ready steps is cancelled while 100 runs go from step to step: how long the answer takes, and
+    the 99th percentile of the time from a step's end to its successor's start, before it and meanwhile."""
+    client, log = site.client, site.log
     await client.create_pipeline(flows.unserved)
     await client.create_pipeline(flows.paced_chain)
     log.clear()
@@ -152,16 +144,15 @@ async def cancel(client: Client, _coordinator: Coordinator, log: StepLog) -> Non
     before = [gap for at, gap in gaps if undisturbed_from <= at < asked_at]
     during = [gap for at, gap in gaps if asked_at <= at < max(done_at, asked_at + 1.0)]
     p99 = {"before": percentile(before, 0.99), "during": percentile(during, 0.99)}
-    report(
-        "cancel50000",
-        answer_ms=answer * 1e3,
-        at_rest_ms=(done_at - asked_at) * 1e3,
-        others_p99_before_ms=p99["before"],
-        others_p99_during_ms=p99["during"],
-        ratio=p99["during"] / p99["before"],
-        transitions_before=len(before),
-        transitions_during=len(during),
-    )
+    return {
+        "answer_ms": answer * 1e3,
+        "at_rest_ms": (done_at - asked_at) * 1e3,
+        "others_p99_before_ms": p99["before"],
+        "others_p99_during_ms": p99["during"],
+        "ratio": p99["during"] / p99["before"],
+        "transitions_before": len(before),
+        "transitions_during": len(during),
+    }
 
 
 async def _until_ready(run: RunHandle) -> None:
@@ -178,35 +169,3 @@ def _gaps(entries: list[Entry]) -> list[tuple[float, float]]:
     ordered = (sorted(run, key=lambda entry: entry.position) for run in runs.values())
     pairs = itertools.chain.from_iterable(map(itertools.pairwise, ordered))
     return [(one.end, (other.begin - one.end) * 1e3) for one, other in pairs]
-
-
-WORKLOADS: dict[str, tuple[int, Callable[[Client, Coordinator, StepLog], Awaitable[None]]]] = {
-    "layered": (2, layered),
-    "map50000": (2, map50000),
-    "chain10000": (2, chain10000),
-    "cancel": (OTHERS, cancel),
-}
-"""With the number of step processes."""
-
-
-async def measure(name: str) -> None:
-    slots, workload = WORKLOADS[name]
-    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
-        log = StepLog(Path(folder) / "steps.log")
-        environment = {"BENCHMARK_LOG": str(log.path), "PENSTOCK_LOG_LEVEL": "warning"}
-        cluster: Any = DevCluster(Path(folder) / "data", agents=1, slots=slots, environment=environment)
-        async with cluster, Client(cluster.address) as client:
-            await client.create_pipeline(flows.single)
-            await (await client.start(flows.single.name)).wait(raise_on_failure=True)
-            await workload(client, Coordinator(cluster.pids["coordinator"]), log)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.large")
-    parser.add_argument("workloads", nargs="*", choices=[*WORKLOADS, []], metavar="WORKLOAD", help="(all)")
-    for name in parser.parse_args().workloads or list(WORKLOADS):
-        asyncio.run(measure(name))
-
-
-if __name__ == "__main__":
-    main()

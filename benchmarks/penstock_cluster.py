@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import flows
+from benchmarks.process_use import ProcessUse
 from benchmarks.step_body import LOG_VARIABLE
 from benchmarks.step_log import StepLog
 from benchmarks.workloads import FAN, Figures, measure
@@ -74,27 +77,39 @@ class PenstockContestant:
         return await measure(workload, self._subject, self._log)
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A cluster of this machine, a client of it, and the log that its steps write."""
+
+    cluster: DevCluster
+    client: Client
+    log: StepLog
+
+    def coordinator(self) -> ProcessUse:
+        return ProcessUse(self.cluster.pids["coordinator"])
+
+
 @contextlib.asynccontextmanager
-async def running_cluster(
-    folder: Path, *, agents: int = 1, slots: int = SLOTS, environment: Mapping[str, str] | None = None
-) -> AsyncIterator[tuple[DevCluster, Client, StepLog]]:
-    log = StepLog(folder / "penstock-steps.log")
-    settings = {
-        LOG_VARIABLE: str(log.path),
-        "PENSTOCK_LOG_LEVEL": "warning",
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")])),
-        **(environment or {}),
-    }
-    cluster = DevCluster(folder / "data", agents=agents, slots=slots, environment=settings)
-    async with cluster, Client(cluster.address) as client:
-        yield cluster, client, log
+async def running_cluster(slots: int = SLOTS) -> AsyncIterator[Site]:
+    """In a temporary folder, which is removed in the end."""
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as name:
+        folder = Path(name)
+        log = StepLog(folder / "steps.log")
+        environment = {
+            LOG_VARIABLE: str(log.path),
+            "PENSTOCK_LOG_LEVEL": "warning",
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")])),
+        }
+        cluster = DevCluster(folder / "data", agents=1, slots=slots, environment=environment)
+        async with cluster, Client(cluster.address) as client:
+            yield Site(cluster, client, log)
 
 
-async def new_contestant(client: Client, log: StepLog) -> PenstockContestant:
+async def new_contestant(site: Site) -> PenstockContestant:
     """With warm step processes, on a database that has seen every table."""
     for pipeline in PIPELINES:
-        await client.create_pipeline(pipeline)
-    subject = PenstockSubject(client)
+        await site.client.create_pipeline(pipeline)
+    subject = PenstockSubject(site.client)
     await subject.singles(WARM_UP_RUNS)
     await subject.fan()
-    return PenstockContestant(subject, log)
+    return PenstockContestant(subject, site.log)

@@ -95,11 +95,11 @@ async def penstock_and_bare_loops(modes: Iterable[str] = tuple(BARE_LOOPS)) -> A
     """All on one PostgreSQL server."""
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-bench-")))
-        cluster, client, log = await stack.enter_async_context(running_cluster(folder))
-        contestants: dict[str, Contestant] = {PENSTOCK: await new_contestant(client, log)}
+        site = await stack.enter_async_context(running_cluster())
+        contestants: dict[str, Contestant] = {PENSTOCK: await new_contestant(site)}
         for name in modes:
             mode = BARE_LOOPS[name]
-            command = [sys.executable, "-m", "benchmarks.bare_loop", "--dsn", cluster.database_url, mode]
+            command = [sys.executable, "-m", "benchmarks.bare_loop", "--dsn", site.cluster.database_url, mode]
             environment = {LOG_VARIABLE: str(folder / f"{mode}-steps.log"), "GRPC_ENABLE_FORK_SUPPORT": "0"}
             contestants[name] = await stack.enter_async_context(child_contestant(name, command, environment))
         yield contestants

@@ -1,12 +1,13 @@
 #!/bin/sh
 # Makes the virtual environment .venv in the checkout. Versions are those of constraints.txt.
-# usage: scripts/setup.sh run|dev
-#   run   Penstock with all of its parts, and the data set of the demo
-#   dev   that, and the tools for tests and checks
+# usage: scripts/setup.sh run|dev|bench
+#   run    Penstock with all of its parts, and the data set of the demo
+#   dev    that, and the tools for tests and checks
+#   bench  that, and what draws the figures of the benchmarks
 # PYTHON=/path/to/python chooses the interpreter of a new environment.
 set -eu
 cd "$(dirname "$0")/.."
-purpose=${1:?usage: scripts/setup.sh run|dev}
+purpose=${1:?usage: scripts/setup.sh run|dev|bench}
 venv=.venv
 uv_version='uv>=0.9,<1'
 
@@ -84,7 +85,8 @@ pass_pip_settings_on() {
 install() {
     "$@" -c constraints.txt -e '.[all]' &&
         "$@" --no-deps --group demo &&
-        { [ "$purpose" = run ] || "$@" -c constraints.txt --group dev; }
+        { [ "$purpose" = run ] || "$@" -c constraints.txt --group dev; } &&
+        { [ "$purpose" != bench ] || "$@" -c constraints.txt --group bench; }
 }
 
 install_with_pip() {
