@@ -158,9 +158,10 @@ class _Checker:
         self._files += not member.isdir()
         self._bytes += member.size
         if self._files > self._limits.files or len(self._kinds) > 2 * self._limits.files:
-            raise TooLarge(f"the archive holds more than {self._limits.files:,} files")
+            raise TooLarge(f"the archive holds more than the {self._limits.files:,} files of PENSTOCK_MAX_BUNDLE_FILES")
         if self._bytes > self._limits.unpacked_bytes:
-            raise TooLarge(f"the files of the archive have more than {self._limits.unpacked_bytes:,} bytes")
+            most = f"{self._limits.unpacked_bytes:,} bytes of PENSTOCK_MAX_BUNDLE_UNPACKED_SIZE"
+            raise TooLarge(f"the files of the archive have more than the {most}")
 
     def _place(self, path: str, kind: str) -> None:
         """Nothing may come twice, or lie below what is no folder: who unpacks it could be led elsewhere."""

@@ -84,7 +84,7 @@ class BundleService(BundleServiceServicer):
             raise exhausted(
                 "BUNDLE_TOO_LARGE",
                 f"the bundle has {first.size_bytes:,} bytes, and {self._limits.packed_bytes:,} is the limit: leave out"
-                " what the steps do not need",
+                " what the steps do not need, or have the operator raise PENSTOCK_MAX_BUNDLE_SIZE",
             )
 
     async def _receive(self, first: pb.UploadBundleRequest, following: AsyncIterator[pb.UploadBundleRequest]) -> bytes:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.integration.agent.conftest import Agents
 from tests.integration.agent.coordinator import Coordinator, seconds
 from tests.integration.agent.processes import gone, is_alive, written
@@ -186,3 +187,27 @@ async def test_floods_of_both_streams_end(coordinator: Coordinator, agents: Agen
     result = await coordinator.run(shell(script), 60)
     assert result.exit_code == 9
     assert "last" in result.error.message
+
+
+async def test_the_log_lines_of_an_attempt_have_a_limit(
+    coordinator: Coordinator, agents: Agents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_AGENT_LOG_LINES", "3")
+    await agents.start(slots=1)
+    await coordinator.run(shell("seq 3"))
+    await coordinator.run(shell("seq 4"))
+    await coordinator.logged("the attempt printed more than 3 lines or")
+    assert coordinator.text_of(wire.LOG_SOURCE_STDOUT) == ["1", "2", "3"] * 2
+    assert len(coordinator.text_of(wire.LOG_SOURCE_SYSTEM)) == 1
+
+
+async def test_the_log_bytes_of_an_attempt_have_a_limit(
+    coordinator: Coordinator, agents: Agents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_AGENT_LOG_BYTES", "6")
+    await agents.start(slots=1)
+    await coordinator.run(shell("echo ab; echo cd"))
+    await coordinator.run(shell("echo ab; echo cde"))
+    await coordinator.logged("lines or 6 bytes: the rest is cut off")
+    assert coordinator.text_of(wire.LOG_SOURCE_STDOUT) == ["ab", "cd", "ab"]
+    assert len(coordinator.text_of(wire.LOG_SOURCE_SYSTEM)) == 1

@@ -293,6 +293,17 @@ async def test_large_inputs_reach_the_step(coordinator: Coordinator, agents: Age
     assert 8_000 < len(result.error.message) <= 8_192
 
 
+async def test_the_output_of_a_step_has_a_limit(coordinator: Coordinator, agents: Agents, digest: str) -> None:
+    """Of 64 KiB, as this coordinator says at the welcome."""
+    await agents.start(slots=1)
+    spec, most = coordinator.function(digest, "steps:add"), 64 * 1024 - len('""')
+    at = await coordinator.run(spec, inputs={"a": "x" * (most - 1), "b": "y"})
+    assert len(at.output) == 64 * 1024
+    past = await coordinator.run(spec, inputs={"a": "x" * most, "b": "y"})
+    assert past.error.reason == "OutputTooLarge"
+    assert "65,537 bytes of JSON, and at most 65,536 are kept; write it to a file" in past.error.message
+
+
 async def test_a_gigabyte_of_output_ends_normally(coordinator: Coordinator, agents: Agents, digest: str) -> None:
     await agents.start(slots=1)
     result = await coordinator.run(coordinator.function(digest, "steps:print_much"), 60, inputs={"size": 1_000_000_000})

@@ -46,7 +46,7 @@ def spec(*steps: dict[str, Any], **fields: Any) -> PipelineSpec:
 
 
 def _step(fields: dict[str, Any]) -> dict[str, Any]:
-    return fields if "function" in fields else {"command": {"argv": ["true"]}, **fields}
+    return fields if fields.keys() & {"function", "pipeline"} else {"command": {"argv": ["true"]}, **fields}
 
 
 ONE_STEP = spec({"name": "a"})

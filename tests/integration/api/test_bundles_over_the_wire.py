@@ -84,6 +84,23 @@ async def test_a_wrong_upload_is_refused_and_leaves_nothing(
     assert not (await edge.backend.stores.bundles.present([digest(SMALL), digest(HONEST), digest(b"other")]))
 
 
+async def test_a_bundle_at_its_limits_and_one_past_them(edge: Edge) -> None:
+    most = ARCHIVE_LIMITS
+    whole = [file(f"f{number}") for number in range(most.files)]
+    assert (await upload(edge, messages(pack(*whole)))).created
+    past = await refused(upload(edge, messages(pack(*whole, file("more")))))
+    assert (past.code, past.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "BUNDLE_TOO_LARGE")
+    assert "more than the 100 files of PENSTOCK_MAX_BUNDLE_FILES: leave out" in past.message
+    assert (await upload(edge, messages(pack(file("a", bytes(most.unpacked_bytes)))))).created
+    past = await refused(upload(edge, messages(pack(file("a", bytes(most.unpacked_bytes + 1))))))
+    assert "more than the 8,388,608 bytes of PENSTOCK_MAX_BUNDLE_UNPACKED_SIZE: leave out" in past.message
+    past = await refused(upload(edge, messages(SMALL, size=most.packed_bytes + 1)))
+    assert "4,194,305 bytes, and 4,194,304 is the limit" in past.message
+    assert "PENSTOCK_MAX_BUNDLE_SIZE" in past.message
+    at = await refused(upload(edge, messages(SMALL, size=most.packed_bytes)))
+    assert list(at.violations) == ["size_bytes"], "so much may come, but did not"
+
+
 async def test_an_upload_without_a_message_is_refused(edge: Edge) -> None:
     async def none() -> AsyncIterator[pb.UploadBundleRequest]:
         return
