@@ -50,6 +50,30 @@ async def test_a_python_pipeline_is_bundled_uploaded_once_created_and_started(pe
         assert "chain.py" in archive.getnames()
 
 
+async def test_what_a_pipeline_calls_is_created_before_it(peer: Peer, client: Client) -> None:
+    from penstock.cli.loading import import_file
+
+    regions = import_file(EXAMPLES / "regions.py").regions
+    version = await client.create_pipeline(regions, request_id="mine")
+    assert (version.pipeline, version.number) == ("regions", 1)
+    called, own = peer.called("Create")
+    assert (called.spec.name, own.spec.name, own.request_id) == ("region", "regions", "mine")
+    assert called.request_id not in ("", "mine")
+    assert called.spec.bundle_digest == own.spec.bundle_digest
+    assert len(peer.called("Upload")) == 1
+    peer.problems = [("steps", "at least one step is needed")]
+    found = await client.validate(regions)
+    assert [field for field, _ in found] == ["region: steps", "steps"]
+
+
+async def test_the_output_of_a_run(peer: Peer, client: Client) -> None:
+    await client.create_pipeline(spec())
+    handle = await client.start("demo")
+    assert await handle.output() is None
+    peer.runs[handle.id].output_json = '{"n": [1, 2.5, null]}'
+    assert await client.output(handle.id, 60) == {"n": [1, 2.5, None]}
+
+
 async def test_a_large_bundle_travels_in_chunks_of_a_mebibyte(peer: Peer, client: Client, tmp_path: Path) -> None:
     (tmp_path / "step.py").write_text(
         "from penstock import pipeline, step\n@step\ndef a(): ...\n@pipeline\ndef p(): a()\n"
