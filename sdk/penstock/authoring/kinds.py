@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar, Unpack
 
-from penstock.authoring.calls import graph_for
+from penstock.authoring.calls import Call, graph_for
 from penstock.authoring.graph import current_graph
 from penstock.authoring.options import StepKeywords, StepOptions, read_options
+from penstock.authoring.references import unmapped
 from penstock.authoring.steps import Step
 from penstock.authoring.typed_values import TypedValue
 from penstock.errors import DefinitionError
@@ -99,6 +100,13 @@ class StepKind(Step[P, R]):
         if CONFIG in bound and self.takes_config:
             bound[CONFIG] = self.config_json(bound[CONFIG])
         return bound
+
+    def _mapped_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """The config is no list to go through, also where a list stands for it in JSON."""
+        call = super()._mapped_call(args, kwargs)
+        if not (self.takes_config and CONFIG in call.arguments):
+            return call
+        return replace(call, arguments={**call.arguments, CONFIG: unmapped(call.arguments[CONFIG])})
 
 
 def step_kind(kind: str, /, **options: Unpack[StepKeywords]) -> Callable[[Callable[P, R]], StepKind[P, R]]:

@@ -73,7 +73,10 @@ class Step(Generic[P, R]):
 
     def _add_map(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, zipped: bool) -> NodeOutput:
         graph = graph_for_map(f"{self!r}.{'zip' if zipped else 'map'}")
-        return self._call(args, kwargs).add_map(graph, zipped=zipped)
+        return self._mapped_call(args, kwargs).add_map(graph, zipped=zipped)
+
+    def _mapped_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        return self._call(args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         bound = self._bind(args, kwargs)

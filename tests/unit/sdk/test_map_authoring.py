@@ -97,6 +97,21 @@ def add(config: dict[str, Any], x: int, y: int = 0) -> int:
     return x + y + int(config["n"])
 
 
+@step_kind("mapped-kind-of-a-list")
+def pick(config: list[str], x: int) -> str:
+    return config[x]
+
+
+def test_the_config_of_a_stage_is_the_same_for_every_item() -> None:
+    def body() -> None:
+        stage.map("mapped-kind-of-a-list", config=["a", "b"], x=[0, 1])
+
+    made = build(body)["mapped-kind-of-a-list"]
+    assert list(made.inputs["config"].value.list_value) == ["a", "b"]
+    assert list(made.map.values) == [0, 1]
+    assert not made.map.lists
+
+
 def test_stages() -> None:
     def body(items: list[int]) -> None:
         first = stage.map("mapped-kind", name="first", config={"n": 1}, max_parallel=2, x=items)
