@@ -20,6 +20,7 @@ from penstock_coordinator.core.plan.model import PipelineAction
 from penstock_coordinator.core.plan.parameters import InvalidParameters, bind
 from penstock_coordinator.core.plan.values import UnresolvableInput
 from penstock_coordinator.core.run.commands import CancelChild, PauseChild, ResumeChild, StartChild
+from penstock_coordinator.core.run.duties import cancel_child, pause_child
 from penstock_coordinator.core.run.events import Failure
 from penstock_coordinator.core.run.messages import (
     CancelRun,
@@ -70,13 +71,14 @@ class Children:
             case StartChild():
                 if command.run_id not in self._starting:
                     self._starting.add(command.run_id)
-                    self._spawn(self._start(parent, command))
+                    self._spawn(self._start(parent.run_id, command))
             case CancelChild():
-                self._steer(command.run_id, CancelRun(now, command.immediate, command.reason))
+                self._steer(parent.run_id, command.run_id, CancelRun(now, command.immediate, command.reason))
             case PauseChild():
-                self._steer(command.run_id, PauseRun(now, reason=command.reason))
+                message = PauseRun(now, reason=command.reason, above_since=command.since)
+                self._steer(parent.run_id, command.run_id, message)
             case ResumeChild():
-                self._steer(command.run_id, ResumeRun(now))
+                self._steer(parent.run_id, command.run_id, ResumeRun(now, from_above=True))
 
     def ended(self, child: Actor) -> None:
         """The end of a run is committed: tell the run that it is a step of, if that is live. If it is not here now, it
@@ -100,80 +102,102 @@ class Children:
 
     # --- what is asked of a run with the one that it is a step of
 
-    def _steer(self, run_id: RunId, message: ControlMessage) -> None:
+    def _steer(self, parent_id: RunId, run_id: RunId, message: ControlMessage) -> None:
         """A run that is not there yet gets it when it is started."""
         if run_id not in self._starting:
-            self._spawn(self._ask(run_id, message))
+            self._spawn(self._ask(parent_id, run_id, message))
 
-    async def _ask(self, run_id: RunId, message: ControlMessage) -> None:
-        while not self._supervisor.stopping:
+    async def _ask(self, parent_id: RunId, run_id: RunId, message: ControlMessage) -> None:
+        """Until it is committed, or not wanted any more: a run whose append failed is made again from its journal, and
+        knows nothing of it."""
+        while not self._supervisor.stopping and self._wanted(parent_id, message):
             try:
                 await self._supervisor.ask(run_id, message, None)
-            except Unavailable:
+            except (Unavailable, NotAccepted, Stopping):
                 await asyncio.sleep(RETRY_SECONDS)
-            except (NotAccepted, Stopping, UnknownRun):
-                # A stop, or an actor that is made again: `resume` derives it once more. An unknown one is started yet.
+            except UnknownRun:
                 return
             else:
                 return
+
+    def _wanted(self, parent_id: RunId, message: ControlMessage) -> bool:
+        parent = self._supervisor.actor(parent_id)
+        if parent is None:
+            return True
+        paused = parent.run.paused
+        match message:
+            case PauseRun():
+                return paused is not None and paused.at == message.above_since
+            case ResumeRun():
+                return paused is None
+            case _:
+                return True
+
+    async def _catch_up(self, parent_id: RunId, command: StartChild) -> None:
+        """What was asked of the parent while the run was not there yet, or while nobody was there to pass it on."""
+        child = await self._supervisor.live_actor(command.run_id)
+        parent = await self._supervisor.live_actor(parent_id)
+        if child is None:
+            return
+        now = self._supervisor.clock.now()
+        if parent is None or parent.run.waits_for(command.step, command.item, command.run_id) is None:
+            self._steer(parent_id, command.run_id, CancelRun(now, False, "the step that it is has gone on without it"))
+        elif parent.run.doomed(command.step):
+            self.execute(parent, cancel_child(parent.run, command.run_id))
+        elif parent.run.paused is not None:
+            self.execute(parent, pause_child(parent.run.paused, command.run_id))
+        elif child.run.paused is not None and child.run.paused.from_above:
+            self.execute(parent, ResumeChild(command.run_id))
 
     # --- the start
 
-    async def _start(self, parent: Actor, command: StartChild) -> None:
-        refusals = 0
+    async def _start(self, parent_id: RunId, command: StartChild) -> None:
         try:
-            while not self._supervisor.stopping:
-                try:
-                    await self._ensure(parent, command)
-                except Unavailable:
-                    await asyncio.sleep(RETRY_SECONDS)
-                    continue
-                except NotAccepted as error:
-                    refusals += 1
-                    if refusals < MOST_REFUSALS:
-                        continue
-                    self._refuse(parent, command, f"the database does not store the run: {error}")
-                except Stopping:
-                    pass
-                except (_Refused, UnresolvableInput) as error:
-                    self._refuse(parent, command, str(error))
-                return
+            there = await self._started(parent_id, command)
         finally:
             self._starting.discard(command.run_id)
+        if there and not self._supervisor.stopping:
+            await self._catch_up(parent_id, command)
 
-    async def _ensure(self, parent: Actor, command: StartChild) -> None:
-        """The run is there when it returns; or it is reported that it need not be."""
+    async def _started(self, parent_id: RunId, command: StartChild) -> bool:
+        """Whether the run is live; its parent is told if it need not be, or cannot be."""
+        refusals = 0
+        while not self._supervisor.stopping:
+            try:
+                return await self._ensure(parent_id, command)
+            except Unavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+            except (NotAccepted, Stopping) as error:
+                refusals += 1
+                if refusals >= MOST_REFUSALS and not self._supervisor.stopping:
+                    self._refuse(parent_id, command, f"the database does not store the run: {error}")
+                    return False
+            except (_Refused, UnresolvableInput) as error:
+                self._refuse(parent_id, command, str(error))
+                return False
+        return False
+
+    async def _ensure(self, parent_id: RunId, command: StartChild) -> bool:
         supervisor = self._supervisor
-        if supervisor.actor(command.run_id) is None:
-            row = await supervisor.stores.runs.get(command.run_id)
-            if row is not None:
-                if RunState(row.state).at_rest:
-                    self._report(
-                        Parent(parent.run_id, command.step, command.item),
-                        row.run_id,
-                        row.pipeline,
-                        RunState(row.state),
-                        row.reason,
-                        row.output,
-                    )
-                    return
-            elif parent.run.doomed(command.step):
-                asked, pipeline = Parent(parent.run_id, command.step, command.item), _action(parent, command).pipeline
-                self._report(asked, command.run_id, pipeline, RunState.CANCELLED, "not started", None)
-                return
-            else:
-                await supervisor.start_child(command.run_id, await self._request(parent, command))
-        self._starting.discard(command.run_id)
-        self._catch_up(parent, command)
-
-    def _catch_up(self, parent: Actor, command: StartChild) -> None:
-        """What was asked of the parent while the run was not there yet."""
-        now, run = self._supervisor.clock.now(), parent.run
-        if run.doomed(command.step):
-            reason = f"the run that it is a step of is being stopped: {run.reason}"
-            self._steer(command.run_id, CancelRun(now, run.immediate, reason))
-        elif run.paused is not None:
-            self._steer(command.run_id, PauseRun(now, reason="the run that it is a step of is paused"))
+        if await supervisor.live_actor(command.run_id) is not None:
+            return True
+        asked = Parent(parent_id, command.step, command.item)
+        row = await supervisor.stores.runs.get(command.run_id)
+        if row is not None:
+            state = RunState(row.state)
+            if state.at_rest:
+                self._report(asked, row.run_id, row.pipeline, state, row.reason, row.output)
+            return not state.at_rest
+        # It may be another actor than the one that decided it, made again from the journal.
+        parent = await supervisor.live_actor(parent_id)
+        if parent is None or parent.run.waits_for(command.step, command.item, command.run_id) is None:
+            return False
+        if parent.run.doomed(command.step):
+            pipeline = _action(parent, command).pipeline
+            self._report(asked, command.run_id, pipeline, RunState.CANCELLED, "not started", None)
+            return False
+        await supervisor.start_child(command.run_id, await self._request(parent, command))
+        return True
 
     async def _request(self, parent: Actor, command: StartChild) -> RunRequest:
         supervisor = self._supervisor
@@ -237,10 +261,10 @@ class Children:
         )
         self._supervisor.tell(parent.run_id, message)
 
-    def _refuse(self, parent: Actor, command: StartChild, why: str) -> None:
+    def _refuse(self, parent_id: RunId, command: StartChild, why: str) -> None:
         now = self._supervisor.clock.now()
         message = ChildRefused(now, command.step, command.item, command.run_id, Failure(SUB_PIPELINE, why))
-        self._supervisor.tell(parent.run_id, message)
+        self._supervisor.tell(parent_id, message)
 
 
 def _action(parent: Actor, command: StartChild) -> PipelineAction:

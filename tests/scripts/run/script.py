@@ -191,10 +191,13 @@ class Script:
         return CancelRun(self._driver.now, words[0] == "now", " ".join(words[1:]))
 
     def _pause(self, words: list[str], options: dict[str, str]) -> Message:
-        return PauseRun(self._driver.now, words[0], " ".join(words[1:]))
+        """`pause WHO [WHY]`, or `pause above=INSTANT`: since when the run above is paused."""
+        above = _span(options["above"]) if "above" in options else None
+        return PauseRun(self._driver.now, words[0] if words else "", " ".join(words[1:]), above)
 
     def _unpause(self, words: list[str], options: dict[str, str]) -> Message:
-        return ResumeRun(self._driver.now, words[0])
+        """`unpause WHO`, or `unpause above=gone`"""
+        return ResumeRun(self._driver.now, words[0] if words else "", "above" in options)
 
     def _retry(self, words: list[str], options: dict[str, str]) -> Message:
         """`retry [WHO] [WHY] [held=KEY:LIMIT]`"""

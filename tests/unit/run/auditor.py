@@ -53,6 +53,7 @@ class Auditor:
     started: e.RunStarted | None = None
     held: bool = False
     paused_at: int | None = None
+    paused_from_above: bool = False
     children: set[bytes] = field(default_factory=set)
     """All runs that steps have been."""
     deadline: int | None = None
@@ -121,13 +122,15 @@ class Auditor:
 
     @_read.register
     def _(self, event: e.RunPaused, seq: int) -> None:
-        assert self.paused_at is None
+        assert self.paused_at is None or (self.paused_from_above and not event.from_above)
         assert self.cancelling is None
-        self.paused_at = event.at
+        self.paused_at = event.at if self.paused_at is None else self.paused_at
+        self.paused_from_above = event.from_above
 
     @_read.register
     def _(self, event: e.RunResumed, seq: int) -> None:
         assert self.cancelling is None
+        assert self.paused_from_above or not event.from_above
         assert self._unpause(event.at)
 
     def _unpause(self, at: int) -> bool:

@@ -96,6 +96,8 @@ class CancelChild:
 class PauseChild:
     run_id: bytes
     reason: str
+    since: int
+    """When the run above was paused."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from penstock_coordinator.core.run.commands import (
     StopAttempt,
 )
 from penstock_coordinator.core.run.events import Event
-from penstock_coordinator.core.run.state import ActiveStep, Run
+from penstock_coordinator.core.run.state import ActiveStep, Paused, Run
 
 
 def commands(run: Run, event: Event) -> list[Command]:
@@ -44,8 +44,12 @@ def cancel_child(run: Run, run_id: bytes) -> CancelChild:
 
 def pause_children(run: Run) -> list[Command]:
     assert run.paused is not None
-    reason = f"the run that it is a step of is paused{': ' if run.paused.reason else ''}{run.paused.reason}"
-    return [PauseChild(run_id, reason) for run_id in run.children.values()]
+    return [pause_child(run.paused, run_id) for run_id in run.children.values()]
+
+
+def pause_child(paused: Paused, run_id: bytes) -> PauseChild:
+    why = f": {paused.reason}" if paused.reason else ""
+    return PauseChild(run_id, f"the run that it is a step of is paused{why}", paused.at)
 
 
 def _start_child(_run: Run, event: e.ChildStarted) -> list[Command]:

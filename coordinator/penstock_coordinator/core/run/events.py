@@ -274,6 +274,8 @@ class RunPaused(msgspec.Struct, frozen=True, array_like=True, tag=22):
     at: int
     requested_by: str
     reason: str
+    from_above: bool = False
+    """The run that this one is a step of is paused; else it is a person's pause, whatever there was before."""
 
 
 class RunResumed(msgspec.Struct, frozen=True, array_like=True, tag=23):
@@ -281,6 +283,8 @@ class RunResumed(msgspec.Struct, frozen=True, array_like=True, tag=23):
 
     at: int
     requested_by: str
+    from_above: bool = False
+    """The run that this one is a step of goes on; else a person resumed it."""
 
 
 class Reopening(enum.IntEnum):

@@ -135,12 +135,16 @@ class PauseRun:
     now: int
     requested_by: str = ""
     reason: str = ""
+    above_since: int | None = None
+    """When the run that this one is a step of was paused, if that is why. None: a person asks."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeRun:
     now: int
     requested_by: str = ""
+    from_above: bool = False
+    """The run that this one is a step of goes on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,8 @@ class Paused(NamedTuple):
     at: int
     requested_by: str
     reason: str
+    from_above: bool = False
+    """By the pause of the run that it is a step of."""
 
 
 class StepCounts(NamedTuple):
@@ -149,6 +151,8 @@ class Run:
         self.held: Held | None = None
         """Nothing starts before the run is admitted."""
         self.paused: Paused | None = None
+        self.resumed_at: int | None = None
+        """When a person last resumed the run: no pause of the run above that is older holds it."""
         """Nothing starts before the run is resumed."""
         self.admitted_at: int | None = None
         """The run began to hold its places under limits on runs."""

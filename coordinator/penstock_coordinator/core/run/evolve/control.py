@@ -10,12 +10,15 @@ from penstock_coordinator.core.run.states import RunState
 
 
 def run_paused(run: Run, _seq: int, event: e.RunPaused) -> None:
+    since = event.at if run.paused is None else run.paused.at
     run.state = RunState.PAUSED
-    run.paused = Paused(event.at, event.requested_by, event.reason)
+    run.paused = Paused(since, event.requested_by, event.reason, event.from_above)
 
 
 def run_resumed(run: Run, _seq: int, event: e.RunResumed) -> None:
     unpause(run, event.at)
+    if not event.from_above:
+        run.resumed_at = event.at
     run.state = RunState.PENDING if run.started_at is None else RunState.RUNNING
 
 
