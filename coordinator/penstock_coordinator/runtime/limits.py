@@ -47,7 +47,7 @@ class Limits:
     def ask(self, actor: Actor, parameters: bytes, now: int) -> tuple[tuple[str, int] | None, str]:
         """A new run, or one that is opened again, asks for its places: what it is held by, or why it is refused. To be
         told in the run's first message, and taken back by `ended` if that is not stored."""
-        claims = run_claims(actor.plan, parameters)
+        claims = self._claims(actor, parameters)
         if not claims:
             return None, ""
         verdict = self._runs.ask(actor.run_id, claims, actor.share.priority, now)
@@ -57,6 +57,27 @@ class Limits:
         actor.limited = True
         held = verdict.held
         return (None, "") if held is None else ((held.key, held.limit), "")
+
+    def _claims(self, actor: Actor, parameters: bytes) -> tuple[Claim, ...]:
+        """A key that a run above has is not asked for again, for that run waits for this one: they would wait for each
+        other for ever. Its place is handed to one run below it at a time."""
+        claims = run_claims(actor.plan, parameters)
+        if not claims or actor.origin.parent is None:
+            return claims
+        above = {claim.key: run_id for run_id, claim in reversed(self._above(actor))}
+        return tuple(
+            Claim(key_below(claim.key, above[claim.key]), 1, claim.policy) if claim.key in above else claim
+            for claim in claims
+        )
+
+    def _above(self, actor: Actor) -> list[tuple[RunId, Claim]]:
+        """What the live runs above need places under, the nearest first."""
+        found: list[tuple[RunId, Claim]] = []
+        origin = actor.origin
+        while origin.parent is not None and (above := self._supervisor.actor(origin.parent.run_id)) is not None:
+            found += [(above.run_id, claim) for claim in run_claims(above.plan, above.run.parameters)]
+            origin = above.origin
+        return found
 
     def _why_refused(self, claim: Claim) -> str:
         holders = ", ".join(str(uuid.UUID(bytes=run)) for run in self._runs.holders(claim.key)[:3])
@@ -130,7 +151,7 @@ class Limits:
 
     def _restore_run(self, actor: Actor) -> None:
         run = actor.run
-        claims = run_claims(actor.plan, run.parameters)
+        claims = self._claims(actor, run.parameters)
         if claims:
             actor.limited = True
             leaving = run.state is RunState.CANCELLING
@@ -283,6 +304,11 @@ class Gate:
     def _holder(self, key: str) -> str:
         holders = self._steps.holders(key)
         return str(uuid.UUID(bytes=holders[0].run)) if holders else ""
+
+
+def key_below(key: str, run_id: RunId) -> str:
+    """Of those that share the place that the run has under the key."""
+    return f"{key} (below {uuid.UUID(bytes=run_id)})"
 
 
 def run_claims(plan: Plan, parameters: bytes) -> tuple[Claim, ...]:
