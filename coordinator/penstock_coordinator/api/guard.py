@@ -134,7 +134,8 @@ class _Call:
 
     def _status(self, error: Exception, context: Context) -> WireStatus:
         """What the call is to be ended with. Cancellation is no Exception and never comes here."""
-        if isinstance(error, grpc.aio.AbortError) or context.done():
+        # A write may fail for a reader that is gone before the call is known to have ended.
+        if isinstance(error, grpc.aio.AbortError | grpc.aio.InternalError) or context.done():
             raise error
         return wire_status(translate(error) or self._unforeseen(error))
 

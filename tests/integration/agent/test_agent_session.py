@@ -245,6 +245,8 @@ async def test_what_has_not_started_is_handed_back_by_a_drain(
     (long,) = await coordinator.grant(coordinator.function(digest, "steps:wait_for"), inputs=waits)
     await written(waits["started"])
     waiting = await coordinator.grant(coordinator.function(digest, "steps:quick"), 3)
+    # What comes in after the signal is rejected instead.
+    await coordinator.until(lambda: all(ref in coordinator.accepted for ref in waiting))
     agent.send_signal(signal.SIGTERM)
     await coordinator.until(lambda: len(coordinator.returned) == 3)
     assert sorted(each.lease.step for each in coordinator.returned) == sorted(ref.step for ref in waiting)
