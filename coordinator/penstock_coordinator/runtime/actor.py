@@ -16,21 +16,15 @@ from penstock_coordinator.core.dispatch.tiers import Applicant
 from penstock_coordinator.core.run.decide import decide
 from penstock_coordinator.core.run.events import (
     WHOLE,
-    ChildStarted,
     Event,
     RunCancelling,
-    RunEnded,
-    RunPaused,
     RunReopened,
-    RunResumed,
     StepsLeased,
     encode,
 )
 from penstock_coordinator.core.run.ledger import Ledger
 from penstock_coordinator.core.run.messages import AttemptEnded, ChildReported, Message, SlotsOffered
-from penstock_coordinator.core.run.output import run_output
 from penstock_coordinator.core.run.rules.reopening import NotPossible
-from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import (
     AppendOutcome,
     Committed,
@@ -41,11 +35,11 @@ from penstock_coordinator.ports import (
     Record,
     Repeated,
     RequestRow,
-    RunChange,
     RunId,
     Unstorable,
 )
 from penstock_coordinator.runtime.projection import Projection
+from penstock_coordinator.runtime.rows import row_changes
 
 if TYPE_CHECKING:
     import asyncio
@@ -370,49 +364,21 @@ class Actor:
 
     def _record(self, drafts: Drafts) -> Record:
         events = drafts.ledger.events
-        new_run, change = self._row_changes(events)
+        new_run, self.new_run = self.new_run, None
+        new_row, change = row_changes(self.run, new_run, events)
         return Record(
             run_id=self.run_id,
             first_seq=drafts.ledger.first_seq,
             last_seq=drafts.ledger.last_seq,
             payload=encode([event for _, event in events]),
             at=drafts.now,
-            new_run=new_run,
+            new_run=new_row,
             change=change,
             step_runs=tuple(drafts.projection.step_runs),
             attempts=tuple(drafts.projection.attempts),
             request=drafts.request,
             claim=drafts.claim,
         )
-
-    def _row_changes(self, events: list[tuple[int, Event]]) -> tuple[NewRun | None, RunChange | None]:
-        """What the run's row gains: with the first record the row itself, later only what changed."""
-        run = self.run
-        new_run, self.new_run = self.new_run, None
-        # A record may hold the end of a generation and the beginning of the next one.
-        ended = next((event for _, event in events if type(event) is RunEnded), None) if run.at_rest else None
-        summary = None if ended is None else run.pack()
-        end_time = None if ended is None else ended.at
-        output = run_output(run) if run.state is RunState.COMPLETED else None
-        if new_run is not None:
-            return (
-                replace(
-                    new_run,
-                    state=int(run.state),
-                    reason=run.reason,
-                    start_time=run.started_at,
-                    end_time=end_time,
-                    summary=summary,
-                    output=output,
-                ),
-                None,
-            )
-        if not any(_changes_row(event, run) for _, event in events):
-            return None, None
-        reopened = any(type(event) is RunReopened for _, event in events)
-        generation = run.generation if reopened else None
-        change = RunChange(int(run.state), run.reason, run.started_at, end_time, summary, output, generation)
-        return None, change
 
     # --- after the commit
 
@@ -488,10 +454,6 @@ class Actor:
         self.mail.clear()
 
 
-_BEGINNINGS = frozenset({StepsLeased, ChildStarted})
-_ROW_EVENTS = frozenset({RunEnded, RunCancelling, RunPaused, RunResumed, RunReopened})
-
-
 def _refuse(mail: Mail, drafts: Drafts) -> None:
     """Nothing came of the message: who asked is told why."""
     refusal, drafts.ledger.refusal = drafts.ledger.refusal, ""
@@ -499,9 +461,3 @@ def _refuse(mail: Mail, drafts: Drafts) -> None:
         drafts.answers.remove(mail.answer)
         if not mail.answer.done():
             mail.answer.set_exception(NotPossible(refusal))
-
-
-def _changes_row(event: Event, run: Run) -> bool:
-    """Whether the run's row is another after the event: it ended, is being cancelled, or has just begun to run."""
-    kind = type(event)
-    return kind in _ROW_EVENTS or (kind in _BEGINNINGS and event.at == run.started_at)

@@ -12,8 +12,9 @@ from penstock_coordinator.core.run.rules.reopening import NotPossible, Reset, re
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.ports import AppendOutcome, KeyClaim, KeyTaken, Repeated, RequestKey, RequestRow
 from penstock_coordinator.runtime.actor import Mail
+from penstock_coordinator.runtime.outcomes import accepted
 from penstock_coordinator.runtime.recovery import rebuild
-from penstock_coordinator.runtime.supervisor import Supervisor, accepted
+from penstock_coordinator.runtime.supervisor import Supervisor
 from penstock_coordinator.runtime.views import Stopping, UnknownRun
 
 if TYPE_CHECKING:

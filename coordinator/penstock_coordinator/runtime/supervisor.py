@@ -31,7 +31,6 @@ from penstock_coordinator.core.run.commands import (
     StopAttempt,
 )
 from penstock_coordinator.core.run.deadlines import next_deadline
-from penstock_coordinator.core.run.events import Failure, Outcome
 from penstock_coordinator.core.run.messages import (
     AttemptEnded,
     ChildRefused,
@@ -43,13 +42,11 @@ from penstock_coordinator.core.run.messages import (
     StartRun,
 )
 from penstock_coordinator.core.run.resume import resume
-from penstock_coordinator.core.run.rules.reopening import NotPossible
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import (
     AppendOutcome,
     Clock,
-    Committed,
     Ids,
     KeyTaken,
     NewRun,
@@ -68,11 +65,12 @@ from penstock_coordinator.runtime.fleet import Fleet
 from penstock_coordinator.runtime.grants import Granter
 from penstock_coordinator.runtime.lane import Lane
 from penstock_coordinator.runtime.limits import Limits
+from penstock_coordinator.runtime.outcomes import accepted, started_or_taken, unstorable_result
 from penstock_coordinator.runtime.outputs import OutputCache
 from penstock_coordinator.runtime.plans import PlanCache
 from penstock_coordinator.runtime.recovery import last_boot_ids, rebuild, recover_all
 from penstock_coordinator.runtime.session import lease_ref
-from penstock_coordinator.runtime.views import NotAccepted, Overloaded, RunRequest, Stopping, UnknownRun
+from penstock_coordinator.runtime.views import Overloaded, RunRequest, Stopping, UnknownRun
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -157,7 +155,7 @@ class Supervisor:
         self.check_open(len(requests))
         started = [self._start(request) for request in requests]
         outcomes = await asyncio.gather(*(answer for _, answer in started), return_exceptions=True)
-        return [_started(run_id, outcome) for (run_id, _), outcome in zip(started, outcomes, strict=True)]
+        return [started_or_taken(run_id, outcome) for (run_id, _), outcome in zip(started, outcomes, strict=True)]
 
     def check_open(self, more: int) -> None:
         if self.stopping:
@@ -423,7 +421,7 @@ class Supervisor:
             return
         if not repeated:
             log.error("append_failed", run=actor.run_id.hex(), first_seq=turn.record.first_seq, unstorable=unstorable)
-        self._rebuild_soon(actor, [_unstorable(result) for result in turn.results] if unstorable else [])
+        self._rebuild_soon(actor, [unstorable_result(result) for result in turn.results] if unstorable else [])
 
     def replace_crashed(self, actor: Actor, error: Exception) -> None:
         """A rule raised. The message that did it is dropped; whoever sent it will come again."""
@@ -506,34 +504,3 @@ class Supervisor:
         for lane in self._lanes:
             await lane.close()
         self._discard_all()
-
-
-def _started(run_id: RunId, outcome: AppendOutcome | BaseException) -> RunId | Repeated | KeyTaken:
-    return outcome if isinstance(outcome, KeyTaken) else accepted(run_id, outcome)
-
-
-def accepted(run_id: RunId, outcome: AppendOutcome | BaseException) -> RunId | Repeated:
-    if isinstance(outcome, Committed):
-        return run_id
-    if isinstance(outcome, Repeated):
-        return outcome
-    if isinstance(outcome, asyncio.CancelledError):
-        raise Stopping
-    if isinstance(outcome, NotPossible):
-        raise outcome
-    raise NotAccepted(str(outcome))
-
-
-def _unstorable(result: AttemptEnded) -> AttemptEnded:
-    """The database refuses what the attempt said, for its content: it failed for that reason."""
-    return AttemptEnded(
-        now=result.now,
-        step=result.step,
-        item=result.item,
-        token=result.token,
-        result_id=result.result_id,
-        session=result.session,
-        outcome=Outcome.FAILED,
-        failure=Failure("ResultUnstorable", "the database refuses to store what the attempt returned"),
-        jitter=result.jitter,
-    )

@@ -1,0 +1,46 @@
+"""What becomes of an append, in the words of whoever asked for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from penstock_coordinator.core.run.events import Failure, Outcome
+from penstock_coordinator.core.run.messages import AttemptEnded
+from penstock_coordinator.core.run.rules.reopening import NotPossible
+from penstock_coordinator.ports import Committed, KeyTaken, Repeated
+from penstock_coordinator.runtime.views import NotAccepted, Stopping
+
+if TYPE_CHECKING:
+    from penstock_coordinator.ports import AppendOutcome, RunId
+
+
+def started_or_taken(run_id: RunId, outcome: AppendOutcome | BaseException) -> RunId | Repeated | KeyTaken:
+    return outcome if isinstance(outcome, KeyTaken) else accepted(run_id, outcome)
+
+
+def accepted(run_id: RunId, outcome: AppendOutcome | BaseException) -> RunId | Repeated:
+    if isinstance(outcome, Committed):
+        return run_id
+    if isinstance(outcome, Repeated):
+        return outcome
+    if isinstance(outcome, asyncio.CancelledError):
+        raise Stopping
+    if isinstance(outcome, NotPossible):
+        raise outcome
+    raise NotAccepted(str(outcome))
+
+
+def unstorable_result(result: AttemptEnded) -> AttemptEnded:
+    """The database refuses what the attempt said, for its content: it failed for that reason."""
+    return AttemptEnded(
+        now=result.now,
+        step=result.step,
+        item=result.item,
+        token=result.token,
+        result_id=result.result_id,
+        session=result.session,
+        outcome=Outcome.FAILED,
+        failure=Failure("ResultUnstorable", "the database refuses to store what the attempt returned"),
+        jitter=result.jitter,
+    )

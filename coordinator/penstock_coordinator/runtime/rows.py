@@ -1,0 +1,62 @@
+"""What the row of a run gains by a turn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from penstock_coordinator.core.run.events import (
+    ChildStarted,
+    RunCancelling,
+    RunEnded,
+    RunPaused,
+    RunReopened,
+    RunResumed,
+    StepsLeased,
+)
+from penstock_coordinator.core.run.output import run_output
+from penstock_coordinator.core.run.states import RunState
+from penstock_coordinator.ports import NewRun, RunChange
+
+if TYPE_CHECKING:
+    from penstock_coordinator.core.run.events import Event
+    from penstock_coordinator.core.run.state import Run
+
+_BEGINNINGS = frozenset({StepsLeased, ChildStarted})
+_ROW_EVENTS = frozenset({RunEnded, RunCancelling, RunPaused, RunResumed, RunReopened})
+
+
+def row_changes(
+    run: Run, new_run: NewRun | None, events: list[tuple[int, Event]]
+) -> tuple[NewRun | None, RunChange | None]:
+    """With the first record the row itself, `new_run` as it is now; later only what changed."""
+    # A record may hold the end of a generation and the beginning of the next one.
+    ended = next((event for _, event in events if type(event) is RunEnded), None) if run.at_rest else None
+    summary = None if ended is None else run.pack()
+    end_time = None if ended is None else ended.at
+    output = run_output(run) if run.state is RunState.COMPLETED else None
+    if new_run is not None:
+        return (
+            replace(
+                new_run,
+                state=int(run.state),
+                reason=run.reason,
+                start_time=run.started_at,
+                end_time=end_time,
+                summary=summary,
+                output=output,
+            ),
+            None,
+        )
+    if not any(_changes_row(event, run) for _, event in events):
+        return None, None
+    reopened = any(type(event) is RunReopened for _, event in events)
+    generation = run.generation if reopened else None
+    change = RunChange(int(run.state), run.reason, run.started_at, end_time, summary, output, generation)
+    return None, change
+
+
+def _changes_row(event: Event, run: Run) -> bool:
+    """Whether the run's row is another after the event: it ended, is being cancelled, or has just begun to run."""
+    kind = type(event)
+    return kind in _ROW_EVENTS or (kind in _BEGINNINGS and event.at == run.started_at)
