@@ -205,7 +205,7 @@ class Children:
         limit = supervisor.timing.run_limits.sub_pipeline_depth
         if depth > limit:
             raise _Refused(
-                f"a run of {action.pipeline!r} would be the {depth}th below another one, and the limit is {limit}: end"
+                f"a run of {action.pipeline!r} would have {depth:,} runs above it, and the limit is {limit:,}: end"
                 " the recursion earlier, with a `when`, or have the operator raise PENSTOCK_MAX_SUB_PIPELINE_DEPTH"
             )
         version = await self._version(action)

@@ -138,7 +138,7 @@ async def test_the_depth_of_sub_pipelines(small: Edge) -> None:
     assert (await ended(small, spec({"name": "below", "pipeline": {"name": "p1"}}), b"1")).state == COMPLETED
     run = await ended(small, spec({"name": "below", "pipeline": {"name": "p2"}}))
     assert run.state == FAILED
-    assert "would be the 3th below another one, and the limit is 2" in run.reason
+    assert "would have 3 runs above it, and the limit is 2" in run.reason
     assert "PENSTOCK_MAX_SUB_PIPELINE_DEPTH" in run.reason
 
 
