@@ -10,7 +10,7 @@ from tests.integration.runtime.scripted_agent import ScriptedAgent
 from tests.integration.runtime.test_runs import CHAIN, spec
 
 from penstock.agent.v1 import agent_service_pb2 as wire
-from penstock_coordinator.core.plan import values
+from penstock_coordinator.core.plan.limits import RunLimits
 from penstock_coordinator.core.run.states import RunState, StepState
 
 ONE = spec({"name": "a"})
@@ -84,9 +84,8 @@ async def map_of(coordinator: Coordinator, agent: ScriptedAgent, size: int) -> b
 
 
 @pytest.mark.parametrize("cache", [256 << 20, 1 << 20], ids=["cached", "read again"])
-async def test_inputs_past_the_limit_fail_their_step(world: World, monkeypatch: pytest.MonkeyPatch, cache: int) -> None:
-    monkeypatch.setattr(values, "INPUTS_BYTES", 300_000)
-    coordinator = await world.coordinator(output_cache_bytes=cache)
+async def test_inputs_past_the_limit_fail_their_step(world: World, cache: int) -> None:
+    coordinator = await world.coordinator(output_cache_bytes=cache, run_limits=RunLimits(inputs_bytes=300_000))
     agent = coordinator.agent()
     await agent.connect(credits=10)
     run_id = await map_of(coordinator, agent, 200_000)
