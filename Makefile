@@ -7,7 +7,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo test check format proto constraints bench bench-ratio bench-guard bench-large bench-plot schedules mutants clean
+.PHONY: help setup setup-dev demo test check format proto constraints bench bench-ratio bench-guard bench-large bench-plot schedules mutants random-dags clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ schedules: .venv/.ready-dev ## Drive 200,000 random schedules through the rules 
 
 mutants: .venv/.ready-dev ## Break the rules of runs on purpose, one by one, and see that each break is found.
 	@$(BIN)/python -m tests.mutants
+
+random-dags: .venv/.ready-dev ## Run 1,000 random pipelines on a whole system and compare with a plain evaluator (CI: 300).
+	@PENSTOCK_RANDOM_DAGS=$${PENSTOCK_RANDOM_DAGS:-1000} $(BIN)/python -m pytest -q tests/e2e/random_dags
 
 clean: ## Remove the virtual environment, caches and the data of the demo.
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .penstock-demo

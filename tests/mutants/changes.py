@@ -105,8 +105,8 @@ MUTANTS = (
         "the run ends a step too early",
         "a run is at rest when all of its steps are",
         "run/decide.py",
-        "    if not run.open_steps:",
-        "    if run.open_steps <= 1:",
+        "    if not run.open_steps and run.held is None:",
+        "    if run.open_steps <= 1 and run.held is None:",
     ),
     Mutant(
         "a stopped run forgets why",

@@ -207,7 +207,8 @@ class WorkerProcess:
     def signal_stop(self, handle: Handle) -> None:
         """SIGTERM for the attempt and what it started in its session."""
         self.stopped = True
-        os.write(self._control, HANDLE.pack(handle))
+        with suppress(BrokenPipeError):  # it is dead, and nobody has noticed yet
+            os.write(self._control, HANDLE.pack(handle))
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGTERM)
 

@@ -20,7 +20,6 @@ from penstock.bundle.archive import build_bundle
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tests.e2e.random_dags.dags import Dag
     from tests.e2e.random_dags.playing import Found
     from tests.e2e.random_dags.predictions import Prediction
 

@@ -159,10 +159,10 @@ def _number(value: Json) -> int:
 
 def _followed(value: Json, path: list[str | int]) -> Json:
     for member in path:
-        if isinstance(member, str) and isinstance(value, dict) and member in value:
+        try:
+            if isinstance(value, str) or isinstance(member, str) is not isinstance(value, dict):
+                raise TypeError
             value = value[member]
-        elif isinstance(member, int) and isinstance(value, list) and member < len(value):
-            value = value[member]
-        else:
-            raise ConditionFails(f"there is no {member!r} in {value!r}")
+        except (TypeError, LookupError):
+            raise ConditionFails(f"there is no {member!r} in {value!r}") from None
     return value

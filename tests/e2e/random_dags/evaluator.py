@@ -220,18 +220,18 @@ class _Stepping:
 
     def _items(self, place: Place, values: list[Json]) -> Part:
         parts = tuple(self._item((*place, position), value) for position, value in enumerate(values))
-        return Part("", parts=parts, group=True)
+        return Part("" if parts else "COMPLETED", parts=parts, group=True)
 
     def _along(self, other: Part, place: Place) -> Part:
         """What goes along with a part of the followed step."""
-        if other.parts is not None:
+        if other.parts or (other.parts is not None and not place):
             parts = tuple(self._along(part, (*place, position)) for position, part in enumerate(other.parts))
             return Part("", parts=parts, group=True)
         assert self._followed is not None
         assert self._step.map is not None
         outcome = self._ruled_beside(self._all.standing(self._followed, other))
         if other.group:
-            return Part("COMPLETED" if outcome == HOLDS else outcome, group=True)
+            return Part("COMPLETED" if outcome == HOLDS else outcome, parts=other.parts, group=True)
         if self._step.map.kind == "follow":
             return self._item(place, other.value) if outcome == HOLDS else Part(outcome)
         return self._nested(place, other.value) if outcome == HOLDS else Part(outcome, group=True)
@@ -264,7 +264,7 @@ class _Stepping:
         """Single items of a map that stays as it is."""
 
         def walk(part: Part, place: Place) -> Part:
-            if part.parts is not None:
+            if part.parts:
                 parts = tuple(walk(each, (*place, position)) for position, each in enumerate(part.parts))
                 return Part("", parts=parts, group=True)
             return self._one_again(place) if place in places else part

@@ -237,7 +237,7 @@ class _Drawing:
             return self._as_child(step), "child"
         retry = self._retry()
         if not step.inputs and step.map is None and self._chance(0.05):
-            outcomes = self._outcomes(("exit:3",), steady)
+            outcomes = tuple(each.replace("crash", "exit:3") for each in self._outcomes(("exit:3",), steady))
             action = Behaviour((outcomes,), constant={"n": random.randint(0, 99)}, command=True)
             return replace(step, action=action, retry=retry), "command"
         gives = random.choice(("digest", "digest", "list", "rows", "rows", "text", "constant"))

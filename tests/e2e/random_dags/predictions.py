@@ -17,7 +17,8 @@ class Part:
     """A step, an item, or the items that a mapped step has below one place."""
 
     state: str
-    """Of a group of items below the top: in which it came to rest without items, else empty."""
+    """Of a group of items below the top: in which it came to rest without items, else empty. That of an empty list is
+    COMPLETED."""
     output: Json = None
     attempts: int | None = 0
     """None: nobody can tell."""
@@ -38,7 +39,7 @@ class Part:
 
     def walk(self, place: Place = ()) -> Iterator[tuple[Place, Part]]:
         """Items, and groups without items."""
-        if self.parts is None:
+        if self.parts is None or (place and not self.parts):
             yield place, self
             return
         for position, part in enumerate(self.parts):

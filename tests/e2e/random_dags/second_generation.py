@@ -14,23 +14,25 @@ _ENDED_BADLY = ("FAILED", "CANCELLED", "UPSTREAM_FAILED")
 
 
 def runs_again(dag: Dag, former: Prediction) -> Again:
-    """Empty if there is nothing to be retried."""
+    """Empty if there is nothing to be retried. Cleanup steps run again in any case, also if they alone failed."""
     again: Again = {}
     for step in dag.steps:
         if not step.cleanup and _is_touched(step, former.steps[step.name], again):
             again[step.name] = _places(dag, step, former, again) or None
-    if again:
+    if again or any(step.cleanup and _has_ended_badly(former.steps[step.name]) for step in dag.steps):
         again.update({step.name: None for step in dag.steps if step.cleanup})
     return again
 
 
 def _is_touched(step: Step, part: Part, again: Again) -> bool:
-    if part.state in _ENDED_BADLY or _gets_a_new_list(step, part, again):
+    if _has_ended_badly(part) or _gets_a_new_list(step, part, again):
         return True
-    if part.state == "SKIPPED" and any(name in again for name in step.upstream):
-        return True
-    # An allowed failure of some items, which left the map COMPLETED or SKIPPED.
-    return part.parts is not None and any(each.state in _ENDED_BADLY for _, each in part.walk())
+    return part.state == "SKIPPED" and any(name in again for name in step.upstream)
+
+
+def _has_ended_badly(part: Part) -> bool:
+    """Also a map that is COMPLETED or SKIPPED because what failed in it was allowed to."""
+    return part.state in _ENDED_BADLY or any(each.state in _ENDED_BADLY for _, each in part.walk())
 
 
 def _gets_a_new_list(step: Step, part: Part, again: Again) -> bool:
@@ -65,4 +67,4 @@ def _stays(step: Step, part: Part, again: Again) -> bool:
     if step.map.kind != "nested":
         return True
     groups = [each for _, each in part.walk() if each.group]
-    return followed not in again and all(each.state in ("", "SKIPPED") for each in groups)
+    return followed not in again and all(each.state in ("COMPLETED", "SKIPPED") for each in groups)

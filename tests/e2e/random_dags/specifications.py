@@ -6,7 +6,7 @@ import json
 from datetime import timedelta
 
 from tests.e2e.random_dags.conditions import written
-from tests.e2e.random_dags.dags import Behaviour, Dag, Map, Source, Step
+from tests.e2e.random_dags.dags import Behaviour, Dag, Json, Map, Source, Step
 
 from penstock.v1 import pipeline_pb2 as pb
 from penstock.wire_values import to_list_value, to_value
@@ -61,8 +61,9 @@ def _add_action(step: pb.StepSpec, action: Behaviour | str) -> None:
         step.command.outputs.add(name="given", stdout=True, format=pb.OUTPUT_FORMAT_JSON)
     else:
         step.function.module, step.function.qualname = "behaving", "behave"
-        script = {"by_place": [list(each) for each in action.by_place], "gives": action.gives}
-        step.inputs["script"].value.CopyFrom(to_value({**script, "constant": action.constant}))
+        by_place: list[Json] = [list(each) for each in action.by_place]
+        script: Json = {"by_place": by_place, "gives": action.gives, "constant": action.constant}
+        step.inputs["script"].value.CopyFrom(to_value(script))
 
 
 def _shell(action: Behaviour) -> str:

@@ -106,7 +106,7 @@ def _conclude(run: Run, now: int, ledger: Ledger) -> None:
         before = run.seq
         _draw(run, now, ledger)
         assert run.seq != before, "a consequence that is none would come for ever"
-    if not run.open_steps:
+    if not run.open_steps and run.held is None:
         endings.end(run, now, ledger)
 
 

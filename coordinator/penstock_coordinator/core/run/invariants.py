@@ -241,7 +241,7 @@ def _check_rest(run: Run) -> None:
         assert next_deadline(run) is None
         assert not run.demanded_lines()
     elif run.seq:
-        assert run.open_steps or run.unfinished
+        assert run.open_steps or run.unfinished or run.held
     if run.held is not None:
         assert run.state in (RunState.PENDING, RunState.PAUSED)
         assert not run.demanded_lines()

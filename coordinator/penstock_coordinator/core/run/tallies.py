@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -64,7 +65,7 @@ def decide_rule(run: Run, step: Step) -> StepState:
 
 def decide_plainly(run: Run, step: Step) -> StepState:
     """What the trigger rule makes of the states of the upstream steps as wholes."""
-    if step.rule in EARLY_RULES and step.followed is None:
+    if step.rule in EARLY_RULES:
         return RULES[step.rule](_item_tally(run, step.upstream))
     states = run.states
     seen = bytes([states[number] for number in step.upstream])
@@ -123,7 +124,8 @@ def _tally(run: Run, upstream: Sequence[int], seen: bytes) -> Tally:
 
 
 def _item_tally(run: Run, upstream: Sequence[int]) -> Tally:
-    """Each item of a mapped upstream is one upstream; an empty map counts as the step itself."""
+    """Each item of a mapped upstream is one upstream, and each part of it without items; an empty map counts as the
+    step itself."""
     found = [0] * (StepState.ROLLED_BACK + 1)
     for number in upstream:
         allow = run.plan.steps[number].allow_failure
@@ -131,7 +133,31 @@ def _item_tally(run: Run, upstream: Sequence[int]) -> Tally:
         if mapped is None or not mapped.count:
             found[standing(run.states[number], allow)] += 1
             continue
+        missing = missing_parts(run, run.plan.steps[number])
         for state in StepState:
-            found[standing(state, allow)] += mapped.tally[state]
+            found[standing(state, allow)] += mapped.tally[state] + missing[state]
     bad = sum(found[state] for state in ENDED_BADLY)
     return Tally(found[StepState.COMPLETED], bad, found[_UPSTREAM_FAILED], found[_SKIPPED])
+
+
+def missing_parts(run: Run, step: Step) -> Counter[StepState]:
+    """The groups of nested maps that have no items, by what they count as. In a step that goes along with such a map
+    nothing stands in their places: its rule says of them what it would say of items in that state."""
+    chain: list[Step] = []
+    followed = step.followed
+    while followed is not None:
+        chain.append(step)
+        step = run.plan.steps[followed]
+        followed = step.followed
+    found: Counter[StepState] = Counter()
+    for node in reversed(chain):
+        groups = run.maps[node.number].groups
+        if found:
+            rule = ItemRule(run, node)
+            outcomes = [(rule.decide(state), count) for state, count in found.items()]
+            found = Counter()
+            for outcome, count in outcomes:
+                found[StepState.COMPLETED if outcome is StepState.READY else outcome] += count
+        if groups is not None:
+            found.update(groups.itemless())
+    return found

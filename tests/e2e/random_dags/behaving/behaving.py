@@ -1,4 +1,4 @@
-"""Steps that do what their script says. Shipped to the agents as a bundle; the evaluator asks `produced` for outputs."""
+"""Steps that do what their script says: a bundle for the agents. The evaluator asks `produced` for outputs."""
 
 from __future__ import annotations
 

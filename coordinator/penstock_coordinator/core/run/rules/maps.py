@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import prod
 
@@ -14,7 +13,7 @@ from penstock_coordinator.core.run.mapped import MapState
 from penstock_coordinator.core.run.sources import list_for
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState
-from penstock_coordinator.core.run.tallies import ItemRule, decide_plainly, goes_along
+from penstock_coordinator.core.run.tallies import decide_plainly, goes_along, missing_parts
 
 _REMEDY = "map over batches of items instead, or have the operator raise PENSTOCK_MAX_ITEMS_OF_STEP"
 
@@ -101,14 +100,14 @@ def close(run: Run, now: int, ledger: Ledger) -> None:
 
 def _whole(run: Run, step: Step, mapped: MapState) -> StepState:
     """The state of a map, by those of its items, and of its parts that never had any."""
-    missing = _missing(run, step)
+    missing = missing_parts(run, step)
 
     def some(state: StepState) -> int:
         return mapped.tally[state] + missing[state]
 
     if some(StepState.FAILED) and not step.allow_failure:
         return StepState.FAILED
-    if mapped.tally[StepState.CANCELLED] or _is_cut_short(run, step, mapped):
+    if mapped.tally[StepState.CANCELLED] or _is_cut_short(run, step):
         return StepState.CANCELLED
     if some(StepState.UPSTREAM_FAILED):
         return StepState.UPSTREAM_FAILED
@@ -118,34 +117,16 @@ def _whole(run: Run, step: Step, mapped: MapState) -> StepState:
     return _empty(run, step)
 
 
-def _missing(run: Run, step: Step) -> Counter[StepState]:
-    """The groups of nested maps that have no items, by what they count as. In a step that goes along with such a map
-    nothing stands in their places: its rule says of them what it would say of items in that state."""
-    chain: list[Step] = []
-    followed = step.followed
-    while followed is not None:
-        chain.append(step)
-        step = run.plan.steps[followed]
-        followed = step.followed
-    found: Counter[StepState] = Counter()
-    for node in reversed(chain):
-        groups = run.maps[node.number].groups
-        if found:
-            rule = ItemRule(run, node)
-            outcomes = [(rule.decide(state), count) for state, count in found.items()]
-            found = Counter()
-            for outcome, count in outcomes:
-                found[StepState.COMPLETED if outcome is StepState.READY else outcome] += count
-        if groups is not None:
-            found.update(groups.itemless())
-    return found
-
-
-def _is_cut_short(run: Run, step: Step, mapped: MapState) -> bool:
-    """Whether more items would have come, had the run not been cancelled."""
-    if step.followed is None:
-        return False
-    return not run.state_of(step.followed).at_rest or (mapped.groups is not None and mapped.groups.undecided > 0)
+def _is_cut_short(run: Run, step: Step) -> bool:
+    """Whether more items would have come, here or in what it goes along with, had the run not been cancelled."""
+    while step.followed is not None:
+        groups, followed = run.maps[step.number].groups, run.state_of(step.followed)
+        if not followed.at_rest or (groups is not None and groups.undecided > 0):
+            return True
+        if followed is not StepState.CANCELLED:
+            return False
+        step = run.plan.steps[step.followed]
+    return False
 
 
 def _empty(run: Run, step: Step) -> StepState:

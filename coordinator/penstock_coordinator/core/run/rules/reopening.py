@@ -22,7 +22,7 @@ from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState, StepState
 
 _AGAIN = frozenset({StepState.FAILED, StepState.CANCELLED, StepState.UPSTREAM_FAILED})
-_PENDING = StepState.PENDING
+_PENDING, _SKIPPED = StepState.PENDING, StepState.SKIPPED
 _QUIET_GROUPS = WITH_ITEMS | {StepState.SKIPPED}
 
 
@@ -131,12 +131,19 @@ def _retry(run: Run) -> Reset:
     for step in _in_order(run.plan):
         if not step.cleanup:
             _retry_step(run, step, reset)
-    if not reset.count:
+    if not reset.count and not _only_end_is_bad(run):
         raise NotPossible(
             f"the run is {run.state.name} and nothing in it failed or was cancelled: rerun a step instead"
         )
     _reset_cleanup(run, reset)
     return reset
+
+
+def _only_end_is_bad(run: Run) -> bool:
+    """Whether the cancel came when there was nothing left to be stopped, or nothing failed but cleanup steps."""
+    return run.state is RunState.CANCELLED or any(
+        step.cleanup and _ended_badly(run, step.number) for step in run.plan.steps
+    )
 
 
 def _reset_cleanup(run: Run, reset: Reset) -> None:
@@ -151,12 +158,21 @@ def _retry_step(run: Run, step: Step, reset: Reset) -> None:
     expanded = number in run.maps
     if expanded and _lost_its_list(run, step, reset):
         reset.steps.add(number)
-    elif state in _AGAIN or (state == StepState.SKIPPED and any(reset.touches(each) for each in step.upstream)):
+    elif _ended_badly(run, number) or (state == _SKIPPED and any(reset.touches(each) for each in step.upstream)):
         items = _items_again(run, step, reset) if expanded else []
         if items:
             reset.items[number] = items
         else:
             reset.steps.add(number)
+
+
+def _ended_badly(run: Run, number: int) -> bool:
+    """Also a map that is COMPLETED or SKIPPED because what failed in it was allowed to."""
+    mapped = run.maps.get(number)
+    if run.states[number] in _AGAIN or mapped is None:
+        return run.states[number] in _AGAIN
+    groups = mapped.groups is not None and not _AGAIN.isdisjoint(mapped.groups.states)
+    return groups or any(mapped.tally[state] for state in _AGAIN)
 
 
 def _lost_its_list(run: Run, step: Step, reset: Reset) -> bool:
@@ -174,7 +190,7 @@ def _items_again(run: Run, step: Step, reset: Reset) -> list[int]:
     return [
         item
         for item, state in enumerate(run.maps[step.number].states)
-        if state in _AGAIN or (state == StepState.SKIPPED and item in along)
+        if state in _AGAIN or (state == _SKIPPED and item in along)
     ]
 
 
