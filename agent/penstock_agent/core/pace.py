@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 QUEUED_SPAN = 20_000
 """A slot takes as many short steps as fill this span, µs."""
-MOST_PER_SLOT = 64
+MOST_PER_SLOT = 256
 WEIGHT = 0.1
 """Of the newest step in the running mean."""
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE_BYTES = 1 << 20
 MAX_ITEMS = 500
+ACK_DELAY = 0.02
+"""Seconds that an acknowledgement waits for others. Nothing waits for it but the agent's memory: a message for each would
+cost as much as the grant that follows from the result."""
+MOST_WAITING_ACKS = 250
 KNOWN_TASKS = 4_096
 """Tasks that the session's table holds; the least recently used number is used again."""
 
@@ -84,6 +88,8 @@ class AgentSession:
         self._plain: list[wire.CoordinatorMessage] = [wire.CoordinatorMessage(welcome=welcome)]
         self._grants: list[wire.LeaseGrant] = []
         self._acks: list[wire.ResultAck] = []
+        self._ack_timer: asyncio.TimerHandle | None = None
+        self._acks_due = False
         self._cancels: list[wire.CancelledLease] = []
         self._call_backs: list[wire.LeaseRef] = []
         self._wake.set()
@@ -106,6 +112,14 @@ class AgentSession:
 
     def acknowledge(self, ack: wire.ResultAck) -> None:
         self._acks.append(ack)
+        if len(self._acks) >= MOST_WAITING_ACKS:
+            self._wake.set()
+        elif self._ack_timer is None:
+            self._ack_timer = asyncio.get_running_loop().call_later(ACK_DELAY, self._send_acks)
+
+    def _send_acks(self) -> None:
+        self._ack_timer = None
+        self._acks_due = True
         self._wake.set()
 
     def cancel(self, lease: Lease) -> None:
@@ -152,6 +166,12 @@ class AgentSession:
         for start in range(0, len(call_backs), MAX_ITEMS):
             leases = call_backs[start : start + MAX_ITEMS]
             yield wire.CoordinatorMessage(return_leases=wire.Return(leases=leases))
+        yield from self._acknowledging()
+
+    def _acknowledging(self) -> Iterator[wire.CoordinatorMessage]:
+        if not (self._acks_due or len(self._acks) >= MOST_WAITING_ACKS or self.closed.is_set()):
+            return
+        self._acks_due = False
         acks, self._acks = self._acks, []
         for start in range(0, len(acks), MAX_ITEMS):
             yield wire.CoordinatorMessage(result_acks=wire.ResultAcks(acks=acks[start : start + MAX_ITEMS]))
