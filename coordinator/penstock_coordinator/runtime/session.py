@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 MAX_MESSAGE_BYTES = 1 << 20
 MAX_ITEMS = 500
 ACK_DELAY = 0.02
-"""Seconds that an acknowledgement waits for others. Nothing waits for it but the agent's memory: a message for each would
-cost as much as the grant that follows from the result."""
+"""Seconds that an acknowledgement waits for others. Nothing waits for it but the agent's memory, and a message for each
+would cost as much as the grant that follows from the result."""
 MOST_WAITING_ACKS = 250
 KNOWN_TASKS = 4_096
 """Tasks that the session's table holds; the least recently used number is used again."""
