@@ -7,7 +7,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo test check format proto constraints bench bench-ratio bench-guard bench-large bench-plot schedules mutants random-dags clean
+.PHONY: help setup setup-dev demo test check format proto constraints states bench bench-ratio bench-guard bench-large bench-plot schedules mutants random-dags clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ format: .venv/.ready-dev ## Rewrite code and protos in the agreed format.
 
 proto: .venv/.ready-dev ## Write the stubs again after a change of the protos.
 	@scripts/generate_stubs.sh
+
+states: .venv/.ready-dev ## Write docs/states.md again after a change of the rules of runs.
+	@$(BIN)/python -m scripts.describe_states
 
 constraints: .venv/.ready-dev ## Renew the pinned versions in constraints.txt.
 	@scripts/constrain.sh

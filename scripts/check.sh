@@ -5,7 +5,7 @@ set -u
 cd "$(dirname "$0")/.."
 PATH=$PWD/.venv/bin:$PATH
 export PATH
-code="coordinator agent sdk tests examples benchmarks"
+code="coordinator agent sdk tests examples benchmarks scripts"
 
 check_format() { ruff format --check --quiet $code || { echo "make format mends it"; return 1; }; }
 check_lint() { ruff check --quiet $code; }

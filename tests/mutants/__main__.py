@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "coordinator" / "penstock_coordinator"
 HUNTERS = (
     ("tests/scripts/run",),
-    ("tests/unit/run", "-k", "not schedules and not mutant"),
+    ("tests/unit/run", "-k", "not schedules and not mutant and not states_page"),
     ("tests/unit/run/test_schedules.py",),
 )
 """What is run against a mutant, quickest first."""

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from tests.scripts.run.situation import StagedSituation
 from tests.unit.run.driver import Driver
 from tests.unit.run.plans import SECOND, Node, build, parameter, several, values, when
+from tests.unit.run.transitions import Observations
 
 from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.plan.model import Plan, Retry, Timeouts, TriggerRule
@@ -66,6 +67,13 @@ def play(text: str) -> str:
     return script.play()
 
 
+def observed(text: str) -> Observations:
+    """What the script was seen to do to the states."""
+    script = Script(text)
+    script.play()
+    return script.observations
+
+
 class Script:
     def __init__(self, text: str) -> None:
         self._lines = [line.rstrip() for line in text.splitlines()]
@@ -73,6 +81,10 @@ class Script:
         self._driver = Driver(plan, limit, limits)
         self._out: list[str] = []
         self._situation = StagedSituation()
+
+    @property
+    def observations(self) -> Observations:
+        return self._driver.observations
 
     def play(self) -> str:
         for line in self._lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.unit.run.auditor import Auditor
+from tests.unit.run.transitions import Observations, Watcher
 
 from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.plan.model import Plan
@@ -28,6 +29,7 @@ class Driver:
         self.auditor = Auditor(plan)
         self.journal: list[bytes] = []
         self.events: list[Event] = []
+        self.observations = Observations()
         self.now = 0
         self.continues = 0
         """ContinueRun commands that were not followed yet."""
@@ -41,8 +43,10 @@ class Driver:
     def send(self, message: Message) -> Ledger:
         """One turn and its commit."""
         seq, verdict = self.run.seq, self.run.verdict
-        ledger = Ledger(self.run, limit=self._limit, limits=self._limits)
+        watcher = Watcher(self.run, self.observations)
+        ledger = Ledger(self.run, watcher.note, self._limit, self._limits)
         decide(self.run, message, ledger)
+        watcher.finish(message, ledger)
         assert [number for number, _ in ledger.events] == list(range(seq + 1, self.run.seq + 1))
         assert (ledger.first_seq, ledger.last_seq) == (seq + 1, self.run.seq)
         assert isinstance(message, CancelRun | RetryRun | RerunStep) or verdict in (None, self.run.verdict)

@@ -33,9 +33,13 @@ class Outcome(enum.IntEnum):
     """How an attempt ended badly. The numbers are those of penstock.v1.AttemptOutcome."""
 
     FAILED = 2
+    """By itself, or its output cannot be kept."""
     TIMED_OUT = 3
+    """A clock of the attempt or of the step ran out."""
     CANCELLED = 4
+    """It was stopped."""
     LOST = 5
+    """Its worker went away with it."""
 
 
 class Charge(enum.IntEnum):
@@ -50,7 +54,10 @@ class Charge(enum.IntEnum):
 
 
 class WaitReason(enum.IntEnum):
+    """What a step run that is WAITING waits for."""
+
     BACKOFF = 1
+    """Its next attempt, at an instant."""
     SUB_PIPELINE = 2
     """The end of the run that the step is; the key is its id in hex."""
 
@@ -291,7 +298,9 @@ class Reopening(enum.IntEnum):
     """Why a new generation was opened."""
 
     RETRY = 1
+    """What ended badly runs again."""
     RERUN = 2
+    """A step runs again, with everything that comes after it."""
 
 
 class RunReopened(msgspec.Struct, frozen=True, array_like=True, tag=24):

@@ -14,6 +14,8 @@ from penstock_coordinator.core.run.states import RunState
 
 @dataclass(frozen=True, slots=True)
 class StartRun:
+    """The run begins: its first message."""
+
     now: int
     parameters: bytes
     """A JSON object, validated against the version, with defaults filled in."""
@@ -124,6 +126,8 @@ class InputsUnresolved:
 
 @dataclass(frozen=True, slots=True)
 class CancelRun:
+    """A person stops the run, or the run above does; politely, or at once if `immediate`."""
+
     now: int
     immediate: bool
     reason: str
@@ -132,6 +136,8 @@ class CancelRun:
 
 @dataclass(frozen=True, slots=True)
 class PauseRun:
+    """A person holds the run, or the run above does: nothing more is to start."""
+
     now: int
     requested_by: str = ""
     reason: str = ""
@@ -141,6 +147,8 @@ class PauseRun:
 
 @dataclass(frozen=True, slots=True)
 class ResumeRun:
+    """The run that is paused goes on."""
+
     now: int
     requested_by: str = ""
     from_above: bool = False

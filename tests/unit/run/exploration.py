@@ -1,0 +1,284 @@
+"""All that can happen to runs of some small plans, found by trying every message in every state.
+
+A plan has a world of messages of its own, so that the search is short; what is rare needs a world that leads to it.
+Two runs are taken for the same when they differ only in instants, tokens and the numbers of events and attempts. So
+the search ends, and it finds the same on every machine. `check_invariants` is asked of each run that it comes to.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+from tests.unit.run.plans import SECOND, Node, build, values, when
+from tests.unit.run.transitions import Observations, Watcher
+
+from penstock_coordinator.core.plan.model import Plan, Retry, Timeouts
+from penstock_coordinator.core.run.deadlines import next_deadline, standing_timers
+from penstock_coordinator.core.run.decide import decide
+from penstock_coordinator.core.run.events import WHOLE, Charge, Event, Failure, Outcome
+from penstock_coordinator.core.run.evolve import evolve
+from penstock_coordinator.core.run.invariants import check_invariants
+from penstock_coordinator.core.run.ledger import Ledger
+from penstock_coordinator.core.run.messages import (
+    AdmitRun,
+    AttemptEnded,
+    CancelRun,
+    ChildRefused,
+    ChildReported,
+    ClockTick,
+    Continue,
+    DisplaceReady,
+    DisplaceStep,
+    InputsUnresolved,
+    LeaseGone,
+    Message,
+    PauseRun,
+    RerunStep,
+    ResumeRun,
+    RetryRun,
+    SlotsOffered,
+    StartRun,
+)
+from penstock_coordinator.core.run.state import ActiveStep, Run
+from penstock_coordinator.core.run.states import RunState
+
+MAX_GENERATIONS = 2
+LISTS = (b"[1]", b"[2, 1]", b"[]", b"3")
+BOOM = Failure("UserError", "boom", "app.Boom")
+
+
+@dataclass(frozen=True)
+class World:
+    """A plan, and what happens to runs of it."""
+
+    plan: Plan
+    deals: frozenset[str]
+    """Names of the kinds of messages that come, below."""
+    limit: int = 2_000
+    """Of what one turn may change."""
+    outputs: tuple[bytes, ...] = (b"[1]",)
+
+
+class Reached(NamedTuple):
+    """A run, by how it came about."""
+
+    events: tuple[Event, ...]
+    now: int
+
+
+@cache
+def explored() -> Observations:
+    """What happens in all worlds."""
+    found = Observations()
+    for world in WORLDS:
+        explore(world, found)
+    return found
+
+
+def explore(world: World, found: Observations) -> int:
+    """How many runs that are not the same were come to."""
+    seen: set[Hashable] = {_signature(_folded(world, Reached((), 0)))}
+    ahead = deque([Reached((), 0)])
+    while ahead:
+        reached = ahead.popleft()
+        for message in _messages(world, _folded(world, reached), reached.now):
+            run = _folded(world, reached)
+            events = _take(run, message, world, found)
+            if events and run.generation <= MAX_GENERATIONS and (signature := _signature(run)) not in seen:
+                check_invariants(run)
+                seen.add(signature)
+                ahead.append(Reached(reached.events + events, message.now))
+    return len(seen)
+
+
+def _folded(world: World, reached: Reached) -> Run:
+    run = Run(world.plan, b"explored")
+    for seq, event in enumerate(reached.events, 1):
+        evolve(run, seq, event)
+    return run
+
+
+def _take(run: Run, message: Message, world: World, found: Observations) -> tuple[Event, ...]:
+    """One turn."""
+    watcher = Watcher(run, found)
+    ledger = Ledger(run, watcher.note, world.limit)
+    decide(run, message, ledger)
+    watcher.finish(message, ledger)
+    return tuple(event for _, event in ledger.events)
+
+
+# --- which runs are the same
+
+
+def _signature(run: Run) -> Hashable:
+    """But for instants and numbers."""
+    return (
+        (run.state, run.verdict, run.immediate, run.paused is None, run.held is None, run.generation, bool(run.seq)),
+        (bytes(run.states), run.stayed, tuple(sorted(run.frontier)), tuple(sorted(run.kept.items()))),
+        tuple(_map_signature(run, number) for number in sorted(run.maps)),
+        tuple(_active_signature(active) for _, active in sorted(run.active.items())),
+        (_where(run.first_failure), _where(run.earlier_failure)),
+        tuple((timer.kind, timer.step, timer.first, timer.stop) for timer in standing_timers(run)),
+    )
+
+
+def _map_signature(run: Run, number: int) -> Hashable:
+    mapped = run.maps[number]
+    return (
+        number,
+        bytes(mapped.states),
+        None if mapped.groups is None else bytes(mapped.groups.states),
+        tuple(sorted(mapped.kept.items())),
+        tuple((item, _active_signature(active)) for item, active in sorted(mapped.active.items())),
+    )
+
+
+def _active_signature(active: ActiveStep) -> Hashable:
+    wait = None if active.wait is None else active.wait.reason
+    return active.step, active.failures, active.losses, active.displaced is None, bool(active.token), wait
+
+
+def _where(failure: tuple[int, int, Failure] | None) -> Hashable:
+    return None if failure is None else failure[:2]
+
+
+# --- what may come
+
+
+def _messages(world: World, run: Run, now: int) -> Iterator[Message]:
+    for deal in _DEALS:
+        if deal == "start" or deal in world.deals:
+            yield from _DEALS[deal](world, run, now)
+
+
+def _start(_world: World, run: Run, now: int) -> Iterator[Message]:
+    """What comes to every run."""
+    if not run.seq:
+        yield StartRun(now, b"{}")
+    for line in run.demanded_lines():
+        yield SlotsOffered(now, line, 1, "agent", 1)
+    due = next_deadline(run)
+    if due is not None:
+        yield ClockTick(max(now, due))
+    yield Continue(now)
+
+
+def _results(world: World, run: Run, now: int) -> Iterator[Message]:
+    for active in run.leased():
+        lease = active.step, active.item, active.token
+        for output in world.outputs:
+            yield AttemptEnded(now, *lease, b"", 1, None, output)
+        yield AttemptEnded(now, *lease, b"", 1, Outcome.FAILED, failure=BOOM)
+
+
+def _losses(_world: World, run: Run, now: int) -> Iterator[Message]:
+    for active in run.leased():
+        lease = active.step, active.item, active.token
+        yield AttemptEnded(now, *lease, b"", 1, Outcome.CANCELLED, failure=BOOM)
+        for charge in Charge:
+            yield LeaseGone(now, *lease, "expired", charge)
+        yield InputsUnresolved(now, *lease, BOOM)
+
+
+def _children(_world: World, run: Run, now: int) -> Iterator[Message]:
+    for (step, item), run_id in run.children.items():
+        yield ChildReported(now, step, item, run_id, RunState.COMPLETED, b"[1]")
+        yield ChildReported(now, step, item, run_id, RunState.FAILED)
+        yield ChildReported(now, step, item, run_id, RunState.CANCELLED)
+        yield ChildRefused(now, step, item, run_id, BOOM)
+
+
+def _cancel(_world: World, _run: Run, now: int) -> Iterator[Message]:
+    yield CancelRun(now, False, "enough")
+    yield CancelRun(now, True, "enough")
+
+
+def _pause(_world: World, _run: Run, now: int) -> Iterator[Message]:
+    yield PauseRun(now)
+    yield ResumeRun(now)
+
+
+def _limits(_world: World, run: Run, now: int) -> Iterator[Message]:
+    if not run.seq:
+        yield StartRun(now, b"{}", held=("k", 1))
+        yield StartRun(now, b"{}", refused="another has the key")
+    yield AdmitRun(now)
+    yield RetryRun(now, held=("k", 1))
+
+
+def _displacing(_world: World, run: Run, now: int) -> Iterator[Message]:
+    for active in run.leased():
+        yield DisplaceStep(now, active.step, active.item, "k", "r")
+    for line in run.demanded_lines():
+        yield DisplaceReady(now, line, "k", "r")
+
+
+def _again(_world: World, run: Run, now: int) -> Iterator[Message]:
+    yield RetryRun(now)
+    for step in run.plan.steps:
+        yield RerunStep(now, step.number, WHOLE)
+        for item in range(len(run.items_of(step.number) or b"")):
+            yield RerunStep(now, step.number, item)
+
+
+_DEALS: dict[str, Callable[[World, Run, int], Iterator[Message]]] = {
+    "start": _start,
+    "results": _results,
+    "losses": _losses,
+    "children": _children,
+    "cancel": _cancel,
+    "pause": _pause,
+    "limits": _limits,
+    "displacing": _displacing,
+    "again": _again,
+}
+
+
+# --- the worlds
+
+
+def _world(
+    *nodes: Node, deals: str, turn: int = 2_000, outputs: tuple[bytes, ...] = (b"[1]",), **settings: Any
+) -> World:
+    return World(build(nodes, **settings), frozenset(deals.split()), turn, outputs)
+
+
+TWICE = Retry(max_attempts=2, initial_backoff=SECOND)
+TWICE_AT_ONCE = Retry(max_attempts=2, initial_backoff=0)
+CLOCKS = Timeouts(queued=5 * SECOND, overall=8 * SECOND)
+TWO = values(1, 2)
+ALL = "results losses cancel pause limits displacing again"
+
+WORLDS = (
+    # One step, and everything that can happen to it.
+    _world(Node("a", retry=TWICE, timeouts=CLOCKS), deals=ALL, timeout=40 * SECOND),
+    _world(Node("a", retry=TWICE_AT_ONCE, allow_failure=True), deals=ALL),
+    _world(Node("a", over=TWO, retry=TWICE, timeouts=CLOCKS), deals="results cancel pause"),
+    _world(Node("a", over=values(1), retry=TWICE_AT_ONCE, timeouts=CLOCKS), deals=ALL, timeout=40 * SECOND),
+    _world(Node("a", over=values(1), retry=TWICE, allow_failure=True), deals=ALL),
+    _world(Node("a", child="c", retry=TWICE, timeouts=CLOCKS), deals=ALL + " children", timeout=40 * SECOND),
+    _world(Node("a", over=TWO, child="c", retry=TWICE_AT_ONCE, timeouts=CLOCKS), deals="children cancel pause again"),
+    _world(Node("a", over=values(1), child="c", retry=TWICE, timeouts=CLOCKS), deals="children cancel pause again"),
+    # What follows from one step for another.
+    _world(
+        Node("a"), Node("b", ["a"]), Node("c", ["a"], cleanup=True), deals="results cancel pause again", fail_fast=True
+    ),
+    _world(
+        Node("a"), Node("b", ["a"], when=when("steps.a.output[0] == 1")), deals="results cancel again", outputs=LISTS
+    ),
+    _world(Node("a"), Node("b", over=values(1, "x"), when=when("1 / item == 1")), deals="results cancel again"),
+    _world(Node("a"), Node("b", ["a"], over=TWO, when=when("steps.a.output[0] == 1")), deals="results", outputs=LISTS),
+    _world(Node("a", child="c", retry=TWICE_AT_ONCE), deals="children cancel pause again"),
+    _world(Node("a"), Node("b", over="a", when=when("item == 1")), deals="results cancel again", outputs=LISTS),
+    _world(Node("a", over=TWO), Node("b", over="a"), deals="results cancel again", turn=1),
+    _world(Node("a", over=values(1)), Node("b", over="a", when=when("item == 1")), deals=ALL, outputs=LISTS, turn=1),
+    _world(Node("a", over=values(1)), Node("b", over="nested:a"), deals="results cancel again", outputs=LISTS),
+    _world(Node("a", over=TWO), Node("b", over="nested:a"), deals="results cancel", outputs=(b"[1]", b"[]")),
+    _world(
+        Node("a", over=values(1)), Node("b", over="nested:a", when=when("item == 1")), deals="results", outputs=LISTS
+    ),
+)
