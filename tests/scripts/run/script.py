@@ -221,8 +221,9 @@ class Script:
         return RerunStep(self._driver.now, step, item, *_who_and_why(words[1:]), held=_held(options))
 
     def _ended(self, words: list[str], options: dict[str, str]) -> Message:
-        """`ended STEP STATE [OUTPUT | WHY]`, of the run that the step waits for."""
+        """`ended STEP STATE [OUTPUT | WHY] [run=OTHER]`, of the run that the step waits for, or of another one."""
         step, item, run_id = self._child(words[0])
+        run_id = options.get("run", "").encode() or run_id
         state, said = RunState[words[1]], " ".join(words[2:])
         done = state is RunState.COMPLETED
         failure = None if done else Failure("SubPipeline", said)

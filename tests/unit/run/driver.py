@@ -15,6 +15,7 @@ from penstock_coordinator.core.run.evolve import evolve
 from penstock_coordinator.core.run.invariants import check_invariants, fingerprint
 from penstock_coordinator.core.run.ledger import TURN_LIMIT, Ledger
 from penstock_coordinator.core.run.messages import CancelRun, Continue, Message, RerunStep, RetryRun, StartRun
+from penstock_coordinator.core.run.resume import resume
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState
 from penstock_coordinator.core.run.summary import Summary, unpack
@@ -31,6 +32,8 @@ class Driver:
         self.events: list[Event] = []
         self.observations = Observations()
         self.now = 0
+        self.commands: list[Command] = []
+        """Of all turns; whoever carries them out takes them."""
         self.continues = 0
         """ContinueRun commands that were not followed yet."""
         self._limit = limit
@@ -60,6 +63,22 @@ class Driver:
             self.continues -= 1
             self.send(Continue(self.now))
 
+    def restart(self) -> None:
+        """The coordinator is lost before it carried out what was decided last, and recovers the run."""
+        self.run = self._fold()
+        self.commands = resume(self.run)
+        self.continues = sum(isinstance(command, ContinueRun) for command in self.commands)
+        assert fingerprint(self.run) == fingerprint(self.folded)
+        assert next_deadline(self.run) == next_deadline(self.folded)
+        assert self.continues or not self.run.unfinished
+        self.folded = self._fold()
+
+    def _fold(self) -> Run:
+        run = Run(self.run.plan, self.run.run_id)
+        for seq, event in enumerate((event for payload in self.journal for event in decode(payload)), 1):
+            evolve(run, seq, event)
+        return run
+
     def tokens(self) -> list[tuple[int, int, int]]:
         """(step, item, token) of every lease."""
         return [(active.step, active.item, active.token) for active in self.run.leased()]
@@ -73,6 +92,7 @@ class Driver:
                 assert event == again
                 self.auditor.read(seq, event)
                 evolve(self.folded, seq, again)
+        self.commands += ledger.commands
         self.continues += sum(isinstance(command, ContinueRun) for command in ledger.commands)
 
     def _check(self, ledger: Ledger) -> None:

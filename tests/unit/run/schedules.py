@@ -8,6 +8,7 @@ from random import Random
 
 from tests.unit.run.driver import Driver
 from tests.unit.run.plans import SECOND, Node, build, parameter, several, values, when
+from tests.unit.run.runs_below import RunsBelow
 
 from penstock_coordinator.core.plan.conditions import Condition
 from penstock_coordinator.core.plan.model import MapSource, Plan, Retry, StepMap, Timeouts, TriggerRule
@@ -18,6 +19,8 @@ from penstock_coordinator.core.run.messages import (
     AdmitRun,
     AttemptEnded,
     CancelRun,
+    ChildRefused,
+    ChildReported,
     ClockTick,
     Continue,
     DisplaceReady,
@@ -32,6 +35,7 @@ from penstock_coordinator.core.run.messages import (
     StartRun,
 )
 from penstock_coordinator.core.run.resume import resume
+from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState
 
 PARAMETERS = b'{"three": [1, 2, 3], "none": [], "word": "x"}'
@@ -58,6 +62,7 @@ def _random_node(random: Random, name: str, before: list[Node]) -> Node:
     if isinstance(over, str) and random.random() < 0.7:
         # Named elsewhere too, it would be waited for as a whole.
         after = [each for each in after if each != _named(over)]
+    child = random.random() < 0.2
     rules = [rule for rule in TriggerRule if rule is not TriggerRule.ALWAYS or not isinstance(over, str)]
     return Node(
         name,
@@ -68,11 +73,13 @@ def _random_node(random: Random, name: str, before: list[Node]) -> Node:
         over=over,
         retry=Retry(max_attempts=random.randint(1, 3), initial_backoff=random.choice([0, SECOND]), jitter=0.5),
         timeouts=Timeouts(
-            queued=random.choice([None, None, 5 * SECOND]), overall=random.choice([None, None, None, 8 * SECOND])
+            queued=None if child else random.choice([None, None, 5 * SECOND]),
+            overall=random.choice([None, None, None, 8 * SECOND]),
         ),
         queue=random.choice(["default", "default", "gpu"]),
         allow_failure=random.random() < 0.2,
         cleanup=cleanup,
+        child="below" if child else "",
     )
 
 
@@ -109,16 +116,21 @@ class Schedule:
     def __init__(self, random: Random) -> None:
         self.random = random
         self.driver = Driver(random_plan(random), limit=random.choice([1, 3, 2_000]))
-        self.run = self.driver.run
+        self.below = RunsBelow()
         self.old: list[tuple[int, int, int]] = []
         """Leases that were granted at some time."""
+
+    @property
+    def run(self) -> Run:
+        return self.driver.run
 
     def play(self) -> None:
         self.start()
         stimuli = [
             self.offer, self.offer, self.offer, self.complete, self.complete, self.complete, self.fail, self.lose,
             self.fail, self.lose, self.go_on, self.go_on, self.ring, self.pass_time, self.old_result, self.unresolved,
-            self.displace, self.pause, self.unpause, self.rerun, self.reopen,
+            self.displace, self.pause, self.unpause, self.rerun, self.reopen, self.restart, self.carry_out,
+            self.child_ends, self.child_ends, self.child_refused, self.old_child,
         ]  # fmt: skip
         if self.random.random() < 0.3:
             stimuli.append(self.cancel)
@@ -126,6 +138,7 @@ class Schedule:
         while self.random.random() < 0.4 and self.reopen():
             self.live(stimuli)
         self.old_result()
+        self.old_child()
         self.cancel()
 
     def live(self, stimuli: Sequence[Callable[[], object]]) -> None:
@@ -136,6 +149,8 @@ class Schedule:
             self.random.choice(stimuli)()
         self.heal()
         assert self.run.at_rest
+        assert not self.run.children
+        self.carry_out()
         self.check_verdict()
 
     def reopen(self) -> bool:
@@ -221,8 +236,9 @@ class Schedule:
             self.offer(every=True)
             for step, item, token in self.driver.tokens():
                 self._end(step, item, token, None)
+            self.children_complete()
             self.driver.drain()
-            if not self.run.demanded_lines() and not self.run.running:
+            if not self.run.children and not self.run.demanded_lines() and not self.run.running:
                 self.ring()
         raise AssertionError("the run does not end")
 
@@ -273,6 +289,72 @@ class Schedule:
         assert not given_up or answer is AckStatus.STALE
         self.driver.send(LeaseGone(self.driver.now, step, item, token, "expired", Charge.INFRASTRUCTURE))
         assert self.run.seq == seq
+
+    # --- the runs that steps are
+
+    def restart(self) -> None:
+        """What was decided last is in the journal, and nothing of it was done."""
+        if self.run.at_rest or self.random.random() < 0.5:
+            self.carry_out()
+        else:
+            self.driver.restart()
+            self.carry_out()
+
+    def carry_out(self) -> None:
+        """And hear of those that ended before they were asked after."""
+        self.below.carry_out(self.driver.commands)
+        self.driver.commands.clear()
+        self.below.check(self.run)
+        while self.below.unsaid:
+            self._report(self.below.unsaid.pop())
+            self.below.carry_out(self.driver.commands)
+            self.driver.commands.clear()
+
+    def child_ends(self) -> None:
+        """Of any run below, waited for or not; whether that is heard is another matter."""
+        self.carry_out()
+        if not self.below.live:
+            return
+        run_id = self.random.choice(list(self.below.live))
+        self.below.end(run_id, self.random.choice([RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED]))
+        for _ in range(self.random.choice([0, 1, 1, 2])):
+            self._report(run_id)
+
+    def child_refused(self) -> None:
+        if self.run.children and self.random.random() < 0.3:
+            self.carry_out()
+        if self.run.children and self.random.random() < 0.3:
+            (step, item), run_id = self.random.choice(list(self.run.children.items()))
+            self.below.live.pop(run_id, None)
+            self.below.over[run_id] = RunState.FAILED
+            self.driver.send(ChildRefused(self.driver.now, step, item, run_id, Failure("SubPipeline", "no pipeline")))
+            assert self.run.children.get((step, item)) != run_id
+
+    def old_child(self) -> None:
+        """What a run says that is not waited for, or not any more, changes nothing."""
+        self.driver.drain()
+        gone = [run_id for run_id in self.below.whose if run_id not in self.run.children.values()]
+        if not gone:
+            return
+        run_id = self.random.choice(gone)
+        seq = self.run.seq
+        self._report(run_id)
+        self.driver.send(ChildRefused(self.driver.now, *self.below.whose[run_id], run_id, Failure("SubPipeline")))
+        assert self.run.seq == seq
+
+    def children_complete(self) -> None:
+        self.carry_out()
+        for run_id in list(self.run.children.values()):
+            if run_id in self.below.live:
+                self.below.end(run_id, RunState.COMPLETED)
+            self._report(run_id)
+
+    def _report(self, run_id: bytes) -> None:
+        step, item = self.below.whose[run_id]
+        state, jitter = self.below.over.get(run_id, RunState.FAILED), self.random.random()
+        output = self.random.choice([b"[1, 2]", b"3", b"", b"{"]) if state is RunState.COMPLETED else b""
+        self.driver.send(ChildReported(self.driver.now, step, item, run_id, state, output, jitter=jitter))
+        assert self.run.children.get((step, item)) != run_id
 
     def go_on(self) -> None:
         if self.driver.continues:

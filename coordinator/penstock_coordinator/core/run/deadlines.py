@@ -43,9 +43,15 @@ def _queued_head(run: Run) -> Timer | None:
 
 
 def standing_timers(run: Run) -> list[Timer]:
-    """Those that still have a cause, in order."""
-    current = (_current(run, timer) for timer in run.timers + run.queued_timers)
-    return sorted(timer for timer in current if timer is not None)
+    """Those that still have a cause, item by item, each once, in order. For tests: as slow as the run is large."""
+    single = {each for timer in run.timers + run.queued_timers for each in _one_by_one(timer)}
+    return sorted(timer for timer in single if _current(run, timer) is not None)
+
+
+def _one_by_one(timer: Timer) -> list[Timer]:
+    if timer.stop - timer.first <= 1:
+        return [timer]
+    return [timer._replace(first=item, stop=item + 1) for item in range(timer.first, timer.stop)]
 
 
 def _head(run: Run, heap: list[Timer]) -> Timer | None:

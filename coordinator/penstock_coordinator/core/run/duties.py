@@ -42,6 +42,12 @@ def cancel_child(run: Run, run_id: bytes) -> CancelChild:
     return CancelChild(run_id, run.immediate, f"the run that it is a step of is being stopped: {run.reason}")
 
 
+def cancel_given_up(run: Run, run_id: bytes) -> CancelChild:
+    return CancelChild(
+        run_id, run.immediate, f"the step that it is does not wait for it any more: {run.given_up[run_id]}"
+    )
+
+
 def pause_children(run: Run) -> list[Command]:
     assert run.paused is not None
     return [pause_child(run.paused, run_id) for run_id in run.children.values()]
@@ -54,6 +60,10 @@ def pause_child(paused: Paused, run_id: bytes) -> PauseChild:
 
 def _start_child(_run: Run, event: e.ChildStarted) -> list[Command]:
     return [StartChild(event.step, event.item, event.run_id)]
+
+
+def _end_child(run: Run, event: e.ChildEnded) -> list[Command]:
+    return [] if event.reported else [cancel_given_up(run, event.run_id)]
 
 
 def _resume(run: Run, _event: e.RunResumed) -> list[Command]:
@@ -97,5 +107,6 @@ _TABLE: dict[type, Callable[[Run, Any], list[Command]]] = {
     e.RunPaused: _pause,
     e.RunResumed: _resume,
     e.ChildStarted: _start_child,
+    e.ChildEnded: _end_child,
     e.RunEnded: _close,
 }

@@ -273,6 +273,8 @@ class ChildEnded(msgspec.Struct, frozen=True, array_like=True, tag=21):
     run_id: bytes
     state: RunState
     failure: Failure | None = None
+    reported: bool = True
+    """Or else it was given up, and is to be cancelled."""
 
 
 class RunPaused(msgspec.Struct, frozen=True, array_like=True, tag=22):

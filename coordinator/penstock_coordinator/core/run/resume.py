@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock_coordinator.core.run.commands import AwaitLease, Command, ContinueRun, StartChild
-from penstock_coordinator.core.run.duties import call_back, pause_children, stop_displaced, stop_doomed
+from penstock_coordinator.core.run.duties import call_back, cancel_given_up, pause_children, stop_displaced, stop_doomed
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState
 
@@ -19,6 +19,7 @@ def resume(run: Run) -> list[Command]:
     ]
     owed += [stop_displaced(run, active) for active in run.leased() if active.displaced is not None]
     owed += [StartChild(step, item, run_id) for (step, item), run_id in run.children.items()]
+    owed += [cancel_given_up(run, run_id) for run_id in run.given_up]
     if run.state is RunState.CANCELLING:
         owed += stop_doomed(run)
     if run.paused is not None:

@@ -195,6 +195,8 @@ class Run:
         """Step runs that hold a lease."""
         self.children: dict[tuple[int, int], bytes] = {}
         """By step run (step, item) the id of the run that it waits for."""
+        self.given_up: dict[bytes, str] = {}
+        """Runs that steps did wait for, and do no more though they may not be at rest; and why."""
         self.away = [0, 0]
         """How many they are: of plain steps, of cleanup steps."""
         self.frontier: dict[int, None] = {}

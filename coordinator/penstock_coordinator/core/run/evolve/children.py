@@ -35,3 +35,5 @@ def child_ended(run: Run, _seq: int, event: e.ChildEnded) -> None:
         active = active_of(run, event.step, event.item)
         active.failures += 1
         active.last_failure = event.failure
+        if not event.reported:
+            run.given_up[event.run_id] = event.failure.message

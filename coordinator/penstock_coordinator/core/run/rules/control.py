@@ -94,7 +94,7 @@ def _give_up_children(run: Run, now: int, ledger: Ledger) -> None:
             return
         ledger.room -= 1
         why = Failure("Cancelled", "the run that the step waits for did not stop in time")
-        ledger.emit(ChildEnded(now, step, item, run_id, RunState.CANCELLED, why))
+        ledger.emit(ChildEnded(now, step, item, run_id, RunState.CANCELLED, why, reported=False))
         ledger.emit(StepCancelled(now, step, item))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from penstock_coordinator.core.plan.model import Step
-from penstock_coordinator.core.run.commands import CancelChild
 from penstock_coordinator.core.run.deadlines import queued_since
 from penstock_coordinator.core.run.duties import stop_attempt
 from penstock_coordinator.core.run.events import (
@@ -79,7 +78,5 @@ def _give_up(run: Run, step: int, item: int, now: int, why: Failure, ledger: Led
         ledger.emit(AttemptFailed(now, step, item, active.token, Outcome.TIMED_OUT, why, reported=False))
     child = run.children.get((step, item))
     if child is not None:
-        reason = f"the step that it is has not come to rest in time: {why.message}"
-        ledger.answer(CancelChild(child, False, reason))
-        ledger.emit(ChildEnded(now, step, item, child, RunState.CANCELLED, why))
+        ledger.emit(ChildEnded(now, step, item, child, RunState.CANCELLED, why, reported=False))
     ledger.emit(StepFailed(now, step, item, why))
