@@ -16,7 +16,7 @@ from google.protobuf import json_format
 from tests.integration.runtime.test_runs import spec
 from tests.waiting import until
 
-from penstock.v1.pipeline_pb2 import PipelineSpec
+from penstock.v1.pipeline_pb2 import TRIGGER_RULE_ALL_DONE, PipelineSpec
 from penstock_coordinator.core.run.states import RunState
 
 if TYPE_CHECKING:
@@ -305,3 +305,27 @@ async def test_with_many_under_way(world: World, commits: int) -> None:
     assert state(top) is RunState.COMPLETED
     assert json.loads(top.output or b"") == [7] * MANY
     assert [state(row) for row in below(world)] == [RunState.COMPLETED] * MANY
+
+
+async def test_the_wait_of_a_step_is_over(make: Callable[[], World]) -> None:
+    """The run below is stopped, though nobody waits for it any more; the run above goes on meanwhile."""
+    top = parent(timeouts={"overall": "0.05s"}, allow_failure=True)
+    top.steps.add(name="after", depends_on=["child"], trigger_rule=TRIGGER_RULE_ALL_DONE).function.CopyFrom(
+        LEAF.steps[0].function
+    )
+
+    async def story(life: Life) -> None:
+        life.gate.clear()
+        run_id = await life.started(top)
+        await until(lambda: all_stopped(life.world), PATIENCE)
+        life.gate.set()
+        await life.coordinator.ended(run_id)
+
+    async def all_stopped(world: World) -> bool:
+        return bool(below(world)) and all(state(row).at_rest for row in below(world))
+
+    def check(world: World) -> None:
+        assert [state(row) for row in tops(world)] == [RunState.COMPLETED]
+        assert [state(row) for row in below(world)] == [RunState.CANCELLED]
+
+    await at_every_moment(make, story, check)
