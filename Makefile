@@ -2,12 +2,13 @@
 
 PYTEST_OPTIONS ?=
 BENCH_OPTIONS ?=
+PEERS ?=
 SETUP_SOURCES := pyproject.toml constraints.txt scripts/setup.sh
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo test check format proto constraints states bench bench-ratio bench-guard bench-large bench-plot schedules mutants random-dags clean
+.PHONY: help setup setup-dev demo test check format proto constraints states bench bench-ratio bench-guard bench-large bench-peers bench-plot schedules mutants random-dags clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +63,9 @@ bench-guard: .venv/.ready-dev ## Fail if Penstock has become much slower against
 
 bench-large: .venv/.ready-dev ## Measure large runs: layers, a map of 50,000, a chain of 10,000, a large cancel.
 	@$(BIN)/python -m benchmarks layered map50000 chain10000 cancel50000 $(BENCH_OPTIONS)
+
+bench-peers: .venv/.ready-dev ## Measure others in environments of their own (PEERS="ray dask" takes some).
+	@$(BIN)/python -m benchmarks.peers $(PEERS) $(BENCH_OPTIONS)
 
 bench-plot: .venv/.ready-bench ## Draw docs/performance.svg from benchmarks/results.jsonl.
 	@$(BIN)/python -m benchmarks.plot benchmarks/results.jsonl docs/performance.svg

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from benchmarks.step_log import StepLog
 from benchmarks.workloads import Figures, Subject, measure
 
 READY = "ready"
+READY_SECONDS = 120.0
+LEAVE_SECONDS = 15.0
 
 
 class Contestant(Protocol):
@@ -60,15 +63,26 @@ async def child_contestant(
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, **environment},
+        start_new_session=True,
     )
     try:
         contestant = ChildContestant(name, child)
-        while await contestant.line() != READY:
-            pass
+        async with asyncio.timeout(READY_SECONDS):
+            while await contestant.line() != READY:
+                pass
         yield contestant
     finally:
-        assert child.stdin is not None
-        child.stdin.close()
+        await _end(child)
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    """In order, or else with all that it started."""
+    assert child.stdin is not None
+    child.stdin.close()
+    try:
+        await asyncio.wait_for(child.wait(), LEAVE_SECONDS)
+    except TimeoutError:
+        os.killpg(child.pid, signal.SIGKILL)
         await child.wait()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib import ticker
 
 from benchmarks.turns import HEADLINES, PENSTOCK
 
@@ -55,7 +56,10 @@ def _draw_panel(panel: Any, title: str, values: list[float], systems: list[str])
     bars = panel.barh(systems, values, color=colours, log=True)
     panel.bar_label(bars, [_label(value) for value in values], padding=2)
     panel.set_title(title, fontsize=8)
-    panel.set_xlim(right=max(values) * 5)
+    # A logarithmic axis has no zero: it begins well before the shortest bar, and says so by having no scale.
+    panel.set_xlim(min(filter(None, values)) / 4, max(values) * 8)
+    panel.xaxis.set_major_locator(ticker.NullLocator())
+    panel.xaxis.set_minor_locator(ticker.NullLocator())
     panel.invert_yaxis()
     panel.spines[["top", "right"]].set_visible(False)
 

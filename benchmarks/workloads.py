@@ -71,13 +71,13 @@ async def diamonds(subject: Subject, log: StepLog) -> Figures:
 
 async def start(subject: Subject, log: StepLog) -> Figures:
     """From the call to the step's first line, with nothing else to do."""
-    latencies: list[float] = []
+    calls: list[float] = []
     for _ in range(STARTS):
-        log.clear()
-        began = time.time()
+        calls.append(time.time())
         await subject.single()
-        latencies.append((log.read()[0].begin - began) * 1000)
         await asyncio.sleep(PAUSE_SECONDS)
+    _expect(log, STARTS)
+    latencies = [(entry.begin - call) * 1000 for entry, call in zip(log.read(), calls, strict=True)]
     return {"start_p50_ms": percentile(latencies, 0.5), "start_p99_ms": percentile(latencies, 0.99)}
 
 
