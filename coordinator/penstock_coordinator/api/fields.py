@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from penstock_coordinator.api.errors import Violation, invalid, invalid_fields, shown
 from penstock_coordinator.core.plan.naming import NAME, name_form, quoted
+from penstock_coordinator.core.plan.naming import run_id_text as run_id_text
 from penstock_coordinator.core.plan.validation.numbers import check_priority, check_weight
 from penstock_coordinator.core.plan.validation.report import Enough, Report
 from penstock_coordinator.core.plan.validation.texts import check_labels
@@ -26,6 +26,7 @@ LARGEST_INT = 2**31 - 2
 LARGEST_EVENT = 2**62
 TRACE_KEYS = 8
 TRACE_BYTES = 512
+_RUN_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -33,17 +34,9 @@ def run_id_of(text: str, field: str = "run_id") -> RunId:
     """The 16 bytes of a UUID in its usual form."""
     if not text:
         raise invalid(field, "is required: the id of a run, as Start and List give it")
-    try:
-        parsed = uuid.UUID(text)
-    except ValueError:
-        parsed = None
-    if parsed is None or str(parsed) != text.lower():
+    if not _RUN_ID.fullmatch(text):
         raise invalid(field, f"{shown(text)} is no run id: copy it from the answer of Start or List")
-    return parsed.bytes
-
-
-def run_id_text(run_id: RunId) -> str:
-    return str(uuid.UUID(bytes=run_id))
+    return bytes.fromhex(text.replace("-", ""))
 
 
 def name_of(text: str, field: str, what: str) -> str:

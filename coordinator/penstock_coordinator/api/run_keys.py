@@ -30,6 +30,8 @@ def run_key_of(text: str) -> str:
 
 def claim_of(request: pb.StartRunRequest) -> KeyClaim | None:
     """The run key that the request asks for; None if it asks for none."""
+    if not (request.run_key or request.run_key_conflict or request.run_key_reuse):
+        return None
     for field, names in (("run_key_conflict", pb.RunKeyConflict), ("run_key_reuse", pb.RunKeyReuse)):
         value = getattr(request, field)
         if value not in names.values():

@@ -70,7 +70,9 @@ class RunService(RunControl):
 
     async def Start(self, request: pb.StartRunRequest, context: Context) -> pb.StartRunResponse:
         started = await self._starter.start(request)
-        return pb.StartRunResponse(run=await self._run(started.run_id), existing=started.existing)
+        if started.request is None:
+            return pb.StartRunResponse(run=await self._run(started.run_id), existing=started.existing)
+        return pb.StartRunResponse(run=await encoded(await self._engine.started(started.run_id, started.request)))
 
     async def StartMany(self, request: pb.StartManyRunsRequest, context: Context) -> pb.StartManyRunsResponse:
         run_ids = await self._starter.start_many(request.requests)

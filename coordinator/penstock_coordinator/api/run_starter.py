@@ -38,6 +38,8 @@ class Started(NamedTuple):
     run_id: RunId
     existing: bool = False
     """No run was started: this one was there."""
+    request: RunRequest | None = None
+    """What it was started with, if it was by this call."""
 
 
 _Answer: TypeAlias = RunId | Repeated | KeyTaken
@@ -79,7 +81,7 @@ class RunStarter:
     async def _started(self, request: pb.StartRunRequest, prepared: RunRequest, answer: _Answer) -> Started:
         """The run that the request is answered with. Raises if its key is taken."""
         if isinstance(answer, bytes):
-            return Started(answer)
+            return Started(answer, request=prepared)
         if isinstance(answer, Repeated):
             return _first(same_answer(answer))
         if not uses_existing(request, answer):

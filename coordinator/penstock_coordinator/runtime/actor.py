@@ -365,7 +365,7 @@ class Actor:
     def _record(self, drafts: Drafts) -> Record:
         events = drafts.ledger.events
         new_run, self.new_run = self.new_run, None
-        new_row, change = row_changes(self.run, new_run, events)
+        new_row, change = row_changes(self.run, new_run, events, drafts.ledger.output)
         return Record(
             run_id=self.run_id,
             first_seq=drafts.ledger.first_seq,

@@ -114,6 +114,10 @@ class Engine:
         """Raises `KeyError`."""
         return await self._supervisor.plans.get(digest)
 
+    async def started(self, run_id: RunId, request: RunRequest) -> RunView:
+        """A run that was just started with the request, as it is."""
+        return await self._reader.started(run_id, request)
+
     async def run(self, run_id: RunId, at_event: int = 0) -> RunView:
         """As it is, or as it was after that event. Raises `UnknownRun`, `EventNotYet`."""
         return await self._reader.run(run_id, at_event)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import uuid
 from typing import TYPE_CHECKING
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.plan.model import MapForm
+from penstock_coordinator.core.plan.naming import run_id_text
 from penstock_coordinator.core.plan.values import UnresolvableInput, dump_again, inputs_of
 from penstock_coordinator.core.run.events import WHOLE, Charge, Failure
 from penstock_coordinator.core.run.messages import InputsUnresolved, LeaseGone
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.run.commands import GrantLeases
     from penstock_coordinator.runtime.supervisor import Supervisor
 
+NO_PARAMETERS = b"{}"
 ENVIRONMENT_VALUE_BYTES = 1024
 """Parameters of more JSON than this are not put into the environment of steps."""
 RETRY_READ = 0.2
@@ -135,7 +136,7 @@ class Granter:
             pipeline=plan.pipeline,
             inputs=inputs,
             parameters=actor.environment_json,
-            idempotency_key=f"{uuid.UUID(bytes=run_id)}/{name}",
+            idempotency_key=f"{run_id_text(run_id)}/{name}",
         )
         if actor.trace_context:
             grant.trace_context.update(actor.trace_context)
@@ -146,8 +147,10 @@ class Granter:
 
     def _inputs(self, actor: Actor, step: Step, item: int, read: dict[tuple[int, int], bytes]) -> dict[str, bytes]:
         if actor.parameters is None:
-            actor.parameters = json.loads(actor.parameters_json)
-            actor.environment_json = _environment(actor.parameters)
+            given = actor.parameters_json
+            actor.parameters = parameters = {} if given == NO_PARAMETERS else json.loads(given)
+            # All of them are small enough if they are together.
+            actor.environment_json = given if len(given) <= ENVIRONMENT_VALUE_BYTES else _environment(parameters)
         if not step.inputs:
             return {}
         return inputs_of(

@@ -18,7 +18,7 @@ from penstock_coordinator.core.run.state import StepCounts
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.summary import unpack
 from penstock_coordinator.core.run.view import describe
-from penstock_coordinator.ports import Committed
+from penstock_coordinator.ports import Committed, RunRow
 from penstock_coordinator.runtime.history import run_at
 from penstock_coordinator.runtime.outputs import joined
 from penstock_coordinator.runtime.projection import decode_attempt, decode_failure
@@ -41,9 +41,10 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.run.mapped import Groups
     from penstock_coordinator.core.run.places import Shaped
     from penstock_coordinator.core.run.state import Run
-    from penstock_coordinator.ports import RunId, RunIndex, RunRow, StepRunRow
+    from penstock_coordinator.ports import RunId, RunIndex, StepRunRow
     from penstock_coordinator.runtime.actor import Actor
     from penstock_coordinator.runtime.supervisor import Supervisor
+    from penstock_coordinator.runtime.views import RunRequest
 
 WHOLE = -1
 MAX_FAILURE_MESSAGE = 8 << 10
@@ -113,6 +114,33 @@ class Reader:
         row = await self._row(run_id, None)
         plan = await self._supervisor.plans.get(row.version_digest)
         return RunView(row, plan, _packed(row).counts(), row.generation)
+
+    async def started(self, run_id: RunId, request: RunRequest) -> RunView:
+        """As `run`, of one that was just started: its row need not be read for what it was started with."""
+        actor = self._supervisor.actor(run_id)
+        if actor is None or actor.run.created_at is None:
+            return await self.run(run_id)
+        run, version = actor.run, request.version
+        row = RunRow(
+            run_id=run_id,
+            pipeline=version.pipeline,
+            version_number=version.number,
+            version_digest=version.digest,
+            parameters=request.parameters,
+            labels=request.labels,
+            trace_context=request.trace_context,
+            owner=self._supervisor.coordinator_id,
+            state=int(run.state),
+            reason=run.reason,
+            create_time=actor.run.created_at,
+            start_time=None,
+            end_time=None,
+            summary=None,
+            origin=request.origin,
+        )
+        view = _run_view(run, row)
+        await barrier(actor)
+        return view
 
     async def runs_at_rest(self, run_ids: Sequence[RunId]) -> list[RunView]:
         """Those of them that are at rest, in any order. Raises `UnknownRun` with the id of one that is not there."""

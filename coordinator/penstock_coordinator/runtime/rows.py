@@ -27,14 +27,20 @@ _ROW_EVENTS = frozenset({RunEnded, RunCancelling, RunPaused, RunResumed, RunReop
 
 
 def row_changes(
-    run: Run, new_run: NewRun | None, events: list[tuple[int, Event]]
+    run: Run, new_run: NewRun | None, events: list[tuple[int, Event]], output: bytes | None
 ) -> tuple[NewRun | None, RunChange | None]:
-    """With the first record the row itself, `new_run` as it is now; later only what changed."""
+    """With the first record the row itself, `new_run` as it is now; later only what changed. `output` is what the run
+    gives, if it is known."""
+    if new_run is None and not _changed(run, events):
+        return None, None
     # A record may hold the end of a generation and the beginning of the next one.
     ended = next((event for _, event in events if type(event) is RunEnded), None) if run.at_rest else None
     summary = None if ended is None else run.pack()
     end_time = None if ended is None else ended.at
-    output = run_output(run) if run.state is RunState.COMPLETED else None
+    if run.state is not RunState.COMPLETED:
+        output = None
+    elif output is None:
+        output = run_output(run)
     if new_run is not None:
         return (
             replace(
@@ -48,15 +54,16 @@ def row_changes(
             ),
             None,
         )
-    if not any(_changes_row(event, run) for _, event in events):
-        return None, None
     reopened = any(type(event) is RunReopened for _, event in events)
     generation = run.generation if reopened else None
     change = RunChange(int(run.state), run.reason, run.started_at, end_time, summary, output, generation)
     return None, change
 
 
-def _changes_row(event: Event, run: Run) -> bool:
-    """Whether the run's row is another after the event: it ended, is being cancelled, or has just begun to run."""
-    kind = type(event)
-    return kind in _ROW_EVENTS or (kind in _BEGINNINGS and event.at == run.started_at)
+def _changed(run: Run, events: list[tuple[int, Event]]) -> bool:
+    """Whether the run's row is another after the events: it ended, is being cancelled, or has just begun to run."""
+    for _, event in events:
+        kind = type(event)
+        if kind in _ROW_EVENTS or (kind in _BEGINNINGS and event.at == run.started_at):
+            return True
+    return False

@@ -55,16 +55,26 @@ class Caller:
         """`attempt` gets the seconds that are left, `extra` ones included. Raises a typed error."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self.deadline + extra
+        first: AioRpcError | None = None
+
+        async def once() -> T:
+            nonlocal first
+            if first is not None:
+                error, first = first, None
+                raise error
+            return await attempt(max(end - loop.time(), 0.001))
+
+        try:
+            return await once()
+        except AioRpcError as error:
+            # Nearly all calls are answered at once, and need no machinery.
+            first = error
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(may_retry),
             wait=_tenacity_wait,
             stop=tenacity.stop_before_delay(self.retry_for + extra),
             reraise=True,
         )
-
-        async def once() -> T:
-            return await attempt(max(end - loop.time(), 0.001))
-
         try:
             return await retrying(once)
         except AioRpcError as error:

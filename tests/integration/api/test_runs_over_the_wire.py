@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -221,6 +221,12 @@ async def test_a_wrong_start_is_refused_by_field(
     assert field in answer.violations
     assert answer.domain == "penstock"
     assert not (await edge.runs.List(pb.ListRunsRequest())).runs
+
+
+async def test_start_answers_as_get_does(edge: Edge) -> None:
+    more: dict[str, Any] = {"labels": {"b": "1", "a": "2"}, "trace_context": {"traceparent": "00-1"}, "run_key": "k"}
+    run = await edge.start(CHAIN, priority=3, weight=2.5, **more)
+    assert run == await edge.get(run)
 
 
 async def test_many_runs_are_waited_for_in_one_call(edge: Edge) -> None:

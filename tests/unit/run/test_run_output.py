@@ -64,7 +64,7 @@ def test_a_pipeline_that_says_nothing_gives_nothing() -> None:
     made = driver({}, **FUNCTION)
     end(made, b"3")
     assert run_output(made.run) is None
-    assert output_fault(made.run, 0) == ""
+    assert output_fault(run_output(made.run), 0) == ""
 
 
 def test_a_step_that_did_not_complete_gives_null() -> None:
@@ -83,7 +83,7 @@ def test_a_mapped_step_gives_the_list_of_its_items() -> None:
 def test_the_fault_names_size_limit_and_remedy() -> None:
     made = driver(WHOLE, **FUNCTION)
     end(made, b'"123456"')
-    assert output_fault(made.run, 8) == ""
-    fault = output_fault(made.run, 7)
+    assert output_fault(run_output(made.run), 8) == ""
+    fault = output_fault(run_output(made.run), 7)
     assert fault.startswith("OutputTooLarge: the output of the run has 8 bytes, past the limit of 7:")
     assert "PENSTOCK_MAX_RUN_OUTPUT_SIZE" in fault

@@ -44,3 +44,9 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     """A remedy for an unknown name: the nearest known one, or how to look."""
     near = nearest(name, known)
     return f"did you mean {quoted(near)}?" if near is not None else "check the spelling"
+
+
+def run_id_text(run_id: bytes) -> str:
+    """The id of a run as people and agents read it: a UUID in its usual form."""
+    digits = run_id.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -43,6 +43,12 @@ __all__ = [
 NULL = b"null"
 _ITEM = -1
 
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+_decode = json.JSONDecoder(parse_constant=_no_number).decode
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -57,13 +63,9 @@ class UnresolvableInput(Exception):
 def parse(data: bytes) -> Json:
     """Raises `InvalidJson`, also for NaN and for values nested too deeply to be read."""
     try:
-        return json.loads(data, parse_constant=_no_number)
+        return _decode(data.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise InvalidJson(f"not valid JSON: {str(error)[:200]}") from None
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
 
 
 def dump(value: Json) -> bytes:

@@ -25,7 +25,7 @@ class Ledger:
     who want to keep what the event ends.
     """
 
-    __slots__ = ("_note", "commands", "events", "first_seq", "limit", "limits", "refusal", "room", "run")
+    __slots__ = ("_note", "commands", "events", "first_seq", "limit", "limits", "output", "refusal", "room", "run")
 
     def __init__(
         self,
@@ -46,6 +46,9 @@ class Ledger:
         """Duties after commit, in order."""
         self.room = limit
         """How many of them are left to this turn. Rules that change many at once keep to it."""
+
+        self.output: bytes | None = None
+        """What the run gives, if it came to rest COMPLETED in this record."""
 
         self.refusal = ""
         """Why nothing came of what a person asked for, if they are to be told. The caller takes it."""

@@ -21,9 +21,9 @@ def run_output(run: Run) -> bytes | None:
         return NULL
 
 
-def output_fault(run: Run, limit: int) -> str:
-    """Why the run cannot give its output; "" if it can."""
-    size = len(run_output(run) or b"")
+def output_fault(output: bytes | None, limit: int) -> str:
+    """Why the run cannot give that output; "" if it can."""
+    size = len(output or b"")
     if size <= limit:
         return ""
     return (

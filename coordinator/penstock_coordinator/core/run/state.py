@@ -28,6 +28,8 @@ from penstock_coordinator.core.run.timers import Timer
 HEARD_RESULTS = 256
 """How many of the newest results are remembered by token, to tell a repetition from a stale one."""
 
+_PLAIN_STATES = 64
+"""So many are packed as they are."""
 _APART = frozenset({WaitReason.BACKOFF})
 _USUALLY_ONE = frozenset({StepState.COMPLETED, StepState.FAILED})
 _PENDING, _READY, _RUNNING, _WAITING = StepState.PENDING, StepState.READY, StepState.RUNNING, StepState.WAITING
@@ -321,7 +323,9 @@ class Run:
         """The states of all step runs in a few bytes, for `summary.unpack`."""
         items = {step: zlib.compress(mapped.states) for step, mapped in self.maps.items()}
         groups = {step: mapped.groups.pack() for step, mapped in self.maps.items() if mapped.groups is not None}
-        return msgspec.msgpack.encode((zlib.compress(self.states), items, groups))
+        # A compressed text begins with another byte than a state.
+        states = bytes(self.states) if len(self.states) <= _PLAIN_STATES else zlib.compress(self.states)
+        return msgspec.msgpack.encode((states, items, groups))
 
     # --- what the rules ask ------------------------------------------------------------------------------------------
 

@@ -18,6 +18,9 @@ class _Packed(msgspec.Struct, array_like=True):
     groups: dict[int, PackedGroups] = {}
 
 
+_COMPRESSED = b"\x10"
+"""What begins with no less is compressed: it is no state."""
+
 _decode = msgspec.msgpack.Decoder(_Packed).decode
 
 
@@ -56,7 +59,10 @@ def unpack(packed: bytes) -> Summary:
     found = _decode(packed)
     items = {step: zlib.decompress(states) for step, states in found.items.items()}
     groups = {step: Groups.unpack(packed) for step, packed in found.groups.items()}
-    return Summary(zlib.decompress(found.states), items, groups)
+    states = found.states
+    if states[:1] >= _COMPRESSED:
+        states = zlib.decompress(states)
+    return Summary(states, items, groups)
 
 
 def _count(parts: list[bytes]) -> StepCounts:
