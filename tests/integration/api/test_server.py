@@ -219,10 +219,10 @@ async def test_a_stop_says_so_first_and_ends_every_call() -> None:
 
 
 async def test_messages_up_to_the_limit_pass_and_larger_ones_are_refused(edge: Edge) -> None:
-    made = spec({"name": "a"}, description="x" * (40 << 20))
+    made = spec({"name": "a"}, description="x" * (39 << 20))
     answer = await refused(edge.create(made))
     assert answer.code is grpc.StatusCode.INVALID_ARGUMENT
     assert answer.violations
-    made.description = "x" * (65 << 20)
+    made.description = "x" * (40 << 20)
     assert (await refused(edge.create(made))).code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert (await edge.create()).created
