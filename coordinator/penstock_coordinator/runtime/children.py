@@ -20,7 +20,7 @@ from penstock_coordinator.core.plan.model import PipelineAction
 from penstock_coordinator.core.plan.parameters import InvalidParameters, bind
 from penstock_coordinator.core.plan.values import UnresolvableInput
 from penstock_coordinator.core.run.commands import CancelChild, PauseChild, ResumeChild, StartChild
-from penstock_coordinator.core.run.duties import cancel_child, pause_child
+from penstock_coordinator.core.run.duties import cancel_child, cancel_given_up, pause_child
 from penstock_coordinator.core.run.events import Failure
 from penstock_coordinator.core.run.messages import (
     CancelRun,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from penstock_coordinator.core.run.commands import ChildCommand
+    from penstock_coordinator.core.run.state import Run
     from penstock_coordinator.ports import RunId, VersionRow
     from penstock_coordinator.runtime.actor import Actor
     from penstock_coordinator.runtime.supervisor import Supervisor
@@ -64,21 +65,28 @@ class Children:
         self._starting: set[RunId] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def execute(self, parent: Actor, command: ChildCommand) -> None:
+    def execute(self, parent_id: RunId, command: ChildCommand) -> None:
         """Each is idempotent."""
         now = self._supervisor.clock.now()
         match command:
             case StartChild():
                 if command.run_id not in self._starting:
                     self._starting.add(command.run_id)
-                    self._spawn(self._start(parent.run_id, command))
+                    self._spawn(self._start(parent_id, command))
             case CancelChild():
-                self._steer(parent.run_id, command.run_id, CancelRun(now, command.immediate, command.reason))
+                self._steer(parent_id, command.run_id, CancelRun(now, command.immediate, command.reason))
             case PauseChild():
                 message = PauseRun(now, reason=command.reason, above_since=command.since)
-                self._steer(parent.run_id, command.run_id, message)
+                self._steer(parent_id, command.run_id, message)
             case ResumeChild():
-                self._steer(parent.run_id, command.run_id, ResumeRun(now, from_above=True))
+                self._steer(parent_id, command.run_id, ResumeRun(now, from_above=True))
+
+    def cancel_given_up(self, parent: Run) -> None:
+        """Those that a run at rest has given up, and that may not have heard of it."""
+        for run_id in parent.given_up:
+            child = self._supervisor.actor(run_id)
+            if child is not None and not _opened_again(child.run):
+                self.execute(parent.run_id, cancel_given_up(parent, run_id))
 
     def ended(self, child: Actor) -> None:
         """The end of a run is committed: tell the run that it is a step of, if that is live. If it is not here now, it
@@ -110,7 +118,7 @@ class Children:
     async def _ask(self, parent_id: RunId, run_id: RunId, message: ControlMessage) -> None:
         """Until it is committed, or not wanted any more: a run whose append failed is made again from its journal, and
         knows nothing of it."""
-        while not self._supervisor.stopping and self._wanted(parent_id, message):
+        while not self._supervisor.stopping and self._wanted(parent_id, run_id, message):
             try:
                 await self._supervisor.ask(run_id, message, None)
             except (Unavailable, NotAccepted, Stopping):
@@ -120,10 +128,13 @@ class Children:
             else:
                 return
 
-    def _wanted(self, parent_id: RunId, message: ControlMessage) -> bool:
+    def _wanted(self, parent_id: RunId, run_id: RunId, message: ControlMessage) -> bool:
         parent = self._supervisor.actor(parent_id)
         if parent is None:
             return True
+        if run_id in parent.run.given_up:
+            child = self._supervisor.actor(run_id)
+            return child is None or not _opened_again(child.run)
         paused = parent.run.paused
         match message:
             case PauseRun():
@@ -143,11 +154,11 @@ class Children:
         if parent is None or parent.run.waits_for(command.step, command.item, command.run_id) is None:
             self._steer(parent_id, command.run_id, CancelRun(now, False, "the step that it is has gone on without it"))
         elif parent.run.doomed(command.step):
-            self.execute(parent, cancel_child(parent.run, command.run_id))
+            self.execute(parent_id, cancel_child(parent.run, command.run_id))
         elif parent.run.paused is not None:
-            self.execute(parent, pause_child(parent.run.paused, command.run_id))
+            self.execute(parent_id, pause_child(parent.run.paused, command.run_id))
         elif child.run.paused is not None and child.run.paused.from_above:
-            self.execute(parent, ResumeChild(command.run_id))
+            self.execute(parent_id, ResumeChild(command.run_id))
 
     # --- the start
 
@@ -265,6 +276,11 @@ class Children:
         now = self._supervisor.clock.now()
         message = ChildRefused(now, command.step, command.item, command.run_id, Failure(SUB_PIPELINE, why))
         self._supervisor.tell(parent_id, message)
+
+
+def _opened_again(run: Run) -> bool:
+    """By a person, after the end that the run above had asked for, if it had."""
+    return run.generation > 1
 
 
 def _action(parent: Actor, command: StartChild) -> PipelineAction:

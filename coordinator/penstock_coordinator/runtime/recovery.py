@@ -43,7 +43,23 @@ async def recover_all(supervisor: Supervisor) -> int:
     supervisor.limits.restore(actor for actor, _ in recovered)
     for actor, duties in recovered:
         supervisor.adopt(actor, duties)
+    await _cancel_given_up(supervisor, [actor for actor, _ in recovered])
     return len(rows)
+
+
+async def _cancel_given_up(supervisor: Supervisor, recovered: list[Actor]) -> None:
+    """A run at rest owes nothing but this: that the runs which it did not wait for are told. One that was opened again
+    meanwhile is somebody's own."""
+    above = {
+        actor.origin.parent.run_id
+        for actor in recovered
+        if actor.origin.parent is not None and actor.run.generation == 1
+    }
+    for run_id in above:
+        row = None if supervisor.actor(run_id) is not None else await supervisor.stores.runs.get(run_id)
+        if row is not None:
+            plan = await supervisor.plans.get(row.version_digest)
+            supervisor.children.cancel_given_up(await rebuild(supervisor.stores.journal, run_id, plan))
 
 
 async def last_boot_ids(agents: AgentRegistry) -> dict[str, str]:

@@ -133,7 +133,7 @@ class Supervisor:
         self.endings = Endings()
         self._rebuilding: dict[RunId, asyncio.Task[None]] = {}
         self._granter = Granter(self)
-        self._children = Children(self)
+        self.children = Children(self)
         self._deadlines = DeadlineClock(self._tick, clock)
         self._began_at = clock.now()
         self._pump_scheduled = False
@@ -316,7 +316,7 @@ class Supervisor:
                 case CallBackLease():
                     self.fleet.call_back(actor.run_id, command)
                 case StartChild() | CancelChild() | PauseChild() | ResumeChild():
-                    self._children.execute(actor, command)
+                    self.children.execute(actor.run_id, command)
                 case ContinueRun():
                     actor.post(Mail(Continue(self.clock.now())))
                 case CloseRun():
@@ -350,7 +350,7 @@ class Supervisor:
         self._actors.pop(actor.run_id, None)
         self._deadlines.forget(actor)
         self.limits.ended(actor.run_id)
-        self._children.ended(actor)
+        self.children.ended(actor)
         for watcher in actor.watchers:
             watcher.close()
         self.endings.ended(actor.run_id)
@@ -447,7 +447,8 @@ class Supervisor:
         if not run.seq or run.at_rest:
             if run.at_rest:
                 old.run = run
-                self._children.ended(old)
+                self.children.ended(old)
+                self.children.cancel_given_up(run)
             self.give_up(old)
             return
         actor = self.add(old.run_id, old.plan, run, old.parameters_json, old.trace_context, old.share)
@@ -500,7 +501,7 @@ class Supervisor:
         for task in late:
             task.cancel()
         self._deadlines.close()
-        self._children.close()
+        self.children.close()
         for lane in self._lanes:
             await lane.close()
         self._discard_all()

@@ -329,3 +329,43 @@ async def test_the_wait_of_a_step_is_over(make: Callable[[], World]) -> None:
         assert [state(row) for row in below(world)] == [RunState.CANCELLED]
 
     await at_every_moment(make, story, check)
+
+
+async def test_the_wait_of_a_run_is_over(make: Callable[[], World]) -> None:
+    """The run above is at rest when the coordinator dies, and the run below has not heard that it was given up."""
+
+    async def story(life: Life) -> None:
+        life.gate.clear()
+        await life.coordinator.ended(await life.started(parent(timeouts={"overall": "0.05s"})))
+        await until(lambda: all_stopped(life.world), PATIENCE)
+
+    async def all_stopped(world: World) -> bool:
+        return all(state(row).at_rest for row in below(world))
+
+    def check(world: World) -> None:
+        assert [state(row) for row in tops(world)] == [RunState.FAILED]
+        # Nobody had the time to start one if the death came before.
+        assert [state(row) for row in below(world)] in ([], [RunState.CANCELLED])
+
+    await at_every_moment(make, story, check)
+
+
+@pytest.mark.parametrize("above_goes_on", [False, True])
+async def test_what_was_given_up_and_opened_again_goes_on_after_a_restart(world: World, above_goes_on: bool) -> None:
+    top = parent(timeouts={"overall": "0.05s"}, allow_failure=True)
+    if above_goes_on:
+        top.steps.add(name="after", depends_on=["child"], trigger_rule=TRIGGER_RULE_ALL_DONE).function.CopyFrom(
+            LEAF.steps[0].function
+        )
+    async with living(world, 0) as life:
+        life.gate.clear()
+        run_id = await life.started(top)
+        child = await life.child()
+        await life.coordinator.ended(child)
+        if not above_goes_on:
+            await life.coordinator.ended(run_id)
+        await life.engine.retry_run(child, "bob", "mine", None)
+    await life.coordinator.kill()
+    async with living(world, 1) as again:
+        assert (await again.coordinator.ended(child)).row.state == RunState.COMPLETED
+        await again.coordinator.ended(run_id)
