@@ -171,6 +171,12 @@ async def test_only_the_newest_generation_of_a_step_run_counts(stores: Stores) -
     assert await stores.runs.step_runs(run, (1, -1), (1, -1)) == [step_run(1, generation=2)]
     assert await stores.runs.outputs(run, 2) == [(1, b"1")]
     assert await stores.runs.outputs_size(run, 2) == 1
+    former = [step_run(1, state=6, output=None)]
+    assert await stores.runs.step_runs(run, (1, -1), (1, -1), 1) == former
+    assert await stores.runs.whole_steps(run, 1, 1, 1) == former
+    outputs = await stores.runs.outputs(run, 2, 1)
+    assert [item for item, _ in outputs] == [0, 1]
+    assert await stores.runs.outputs_size(run, 2, 1) == sum(len(output) for _, output in outputs)
 
 
 async def test_outputs_are_those_of_completed_step_runs_by_item(stores: Stores) -> None:

@@ -25,11 +25,12 @@ from penstock_coordinator.ports.pipelines import PipelineRow, PipelineStore, Ver
 from penstock_coordinator.ports.requests import Repeated, RequestKey, RequestRow
 from penstock_coordinator.ports.rows import AttemptRow, NewRun, Origin, Parent, RunChange, StepRunRow
 from penstock_coordinator.ports.run_keys import AT_REST, COMPLETED, KeyClaim, Reuse, gives_free
-from penstock_coordinator.ports.runs import RunFilter, RunIndex, RunRow
+from penstock_coordinator.ports.runs import ANY_GENERATION, RunFilter, RunIndex, RunRow
 from penstock_coordinator.ports.stores import Stores
 from penstock_coordinator.ports.time import Clock, Ids
 
 __all__ = [
+    "ANY_GENERATION",
     "AT_REST",
     "COMPLETED",
     "AgentRegistry",

@@ -10,6 +10,8 @@ from penstock_coordinator.ports.common import RunId
 from penstock_coordinator.ports.requests import Repeated, RequestRow
 from penstock_coordinator.ports.rows import AttemptRow, Origin, StepRunRow
 
+ANY_GENERATION = (1 << 31) - 1
+
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
@@ -63,19 +65,25 @@ class RunIndex(Protocol):
 
     async def count_live(self, pipeline: str) -> int: ...
 
-    async def step_runs(self, run_id: RunId, first: tuple[int, int], last: tuple[int, int]) -> list[StepRunRow]:
-        """Newest generation of the rows from (step, item) `first` to `last`, both included, in order."""
+    async def step_runs(
+        self, run_id: RunId, first: tuple[int, int], last: tuple[int, int], generation: int = ANY_GENERATION
+    ) -> list[StepRunRow]:
+        """The rows from (step, item) `first` to `last`, both included, in order; of each the newest generation up to
+        `generation`."""
 
-    async def whole_steps(self, run_id: RunId, first: int, last: int) -> list[StepRunRow]:
-        """Newest generation of the rows of the steps `first` to `last`, both included, without those of items."""
+    async def whole_steps(
+        self, run_id: RunId, first: int, last: int, generation: int = ANY_GENERATION
+    ) -> list[StepRunRow]:
+        """As `step_runs`, of the steps `first` to `last`, both included, without those of items."""
 
     async def attempts(self, run_id: RunId, step: int, item: int) -> list[AttemptRow]:
         """Oldest first."""
 
-    async def outputs(self, run_id: RunId, step: int) -> list[tuple[int, bytes]]:
-        """(item, output) of the step's COMPLETED step runs, by item."""
+    async def outputs(self, run_id: RunId, step: int, generation: int = ANY_GENERATION) -> list[tuple[int, bytes]]:
+        """(item, output) of the step's COMPLETED step runs, by item; of each the newest generation up to `generation`
+        counts."""
 
-    async def outputs_size(self, run_id: RunId, step: int) -> int:
+    async def outputs_size(self, run_id: RunId, step: int, generation: int = ANY_GENERATION) -> int:
         """How many bytes `outputs` gives."""
 
     async def find_request(self, scope: str, method: str, request_id: str) -> RequestRow | None: ...

@@ -18,7 +18,7 @@ from penstock_coordinator.core.run.state import StepCounts
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.summary import unpack
 from penstock_coordinator.core.run.view import describe
-from penstock_coordinator.ports import Committed, RunRow
+from penstock_coordinator.ports import ANY_GENERATION, Committed, RunRow
 from penstock_coordinator.runtime.history import run_at
 from penstock_coordinator.runtime.outputs import joined
 from penstock_coordinator.runtime.projection import decode_attempt, decode_failure
@@ -61,6 +61,8 @@ class States(Protocol):
 
     def groups_of(self, step: int) -> Groups | None: ...
 
+    def began_in(self, step: int, item: int = WHOLE) -> int: ...
+
     def item_counts(self, step: int) -> StepCounts | None: ...
 
     def counts(self) -> StepCounts: ...
@@ -90,6 +92,15 @@ class _Source:
     """Of a live run, and of one that is looked at as it was."""
     as_of: int | None = None
     """The instant that a former state is from: what was stored later is not of it."""
+
+    @property
+    def generation(self) -> int:
+        """No row of a later one is of the state."""
+        return ANY_GENERATION if self.run is None else self.run.generation
+
+    def tells_of(self, row: StepRunRow) -> bool:
+        """Whether the row was there already."""
+        return self.as_of is None or row.end_time <= self.as_of
 
 
 class Reader:
@@ -195,9 +206,9 @@ class Reader:
             return []
         first, last = views[0], views[-1]
         if step is None:
-            rows = await self._index.whole_steps(run_id, first.step, last.step)
+            rows = await self._index.whole_steps(run_id, first.step, last.step, source.generation)
         else:
-            rows = await self._index.step_runs(run_id, (step, first.item), (step, last.item))
+            rows = await self._index.step_runs(run_id, (step, first.item), (step, last.item), source.generation)
         stored = {(found.step, found.item): found for found in rows}
         merged = [_merge(source, view, stored.get((view.step, view.item))) for view in views]
         return [await self._with_failure_of_item(run_id, source, view) for view in merged]
@@ -213,8 +224,10 @@ class Reader:
             raise UnknownStepRun from error
         if source.actor is not None:
             await barrier(source.actor)
-        rows = await self._index.step_runs(run_id, (step, item), (step, item))
+        rows = await self._index.step_runs(run_id, (step, item), (step, item), source.generation)
         attempts = await self._index.attempts(run_id, step, item)
+        if source.as_of is not None:
+            attempts = [row for row in attempts if row.end_time <= source.as_of]
         view = _merge(source, view, rows[0] if rows else None)
         view = await self._with_failure_of_item(run_id, source, view)
         if view.child is None and attempts and source.plan.steps[step].line == CHILDREN:
@@ -222,14 +235,15 @@ class Reader:
             view = replace(view, child=child_run_id(run_id, step, item, last.number, last.start_time))
         if view.item_counts is not None and view.state == StepState.COMPLETED:
             view = replace(view, output=await self._joined(run_id, source, step))
-        return view, [decode_attempt(row) for row in attempts if source.as_of is None or row.end_time <= source.as_of]
+        return view, [decode_attempt(row) for row in attempts]
 
     async def _with_failure_of_item(self, run_id: RunId, source: _Source, view: StepRunView) -> StepRunView:
         """A mapped step that failed because of its items tells why the first of them did."""
         if view.item_counts is None or view.state != StepState.FAILED or view.failure is not None:
             return view
         item = (source.states.items_of(view.step) or b"").find(StepState.FAILED)
-        rows = await self._index.step_runs(run_id, (view.step, item), (view.step, item)) if item >= 0 else []
+        key = (view.step, item)
+        rows = await self._index.step_runs(run_id, key, key, source.generation) if item >= 0 else []
         failure = decode_failure(rows[0].failure) if rows else None
         if failure is None:
             return view
@@ -237,9 +251,9 @@ class Reader:
         return replace(view, failure=replace(failure, message=(where + failure.message)[:MAX_FAILURE_MESSAGE]))
 
     async def _joined(self, run_id: RunId, source: _Source, step: int) -> bytes:
-        if await self._index.outputs_size(run_id, step) > MOST_JOINED_BYTES:
+        if await self._index.outputs_size(run_id, step, source.generation) > MOST_JOINED_BYTES:
             raise OutputTooLarge
-        outputs = dict(await self._index.outputs(run_id, step))
+        outputs = dict(await self._index.outputs(run_id, step, source.generation))
         count = len(source.states.items_of(step) or b"")
         parts = [outputs.get(item, b"null") for item in range(count)]
         return joined(source.plan, source.states, step, parts)
@@ -329,7 +343,12 @@ def _step_view(source: _Source, key: tuple[int, int]) -> StepRunView:
 
 def _merge(source: _Source, view: StepRunView, row: StepRunRow | None) -> StepRunView:
     """A row tells more than the state alone, if the step run is at rest."""
-    if row is None or row.state != view.state or (source.as_of is not None and row.end_time > source.as_of):
+    if row is None or not source.tells_of(row):
+        return view
+    if row.generation < source.states.began_in(view.step, view.item):
+        # It has begun again since. Numbers of attempts go on.
+        return replace(view, attempts=max(view.attempts, row.attempts))
+    if row.state != view.state:
         return view
     return replace(
         view,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from penstock_coordinator.adapters.memory.database import FIRST_STATE_AT_REST, KeptRequest, MemoryDatabase
 from penstock_coordinator.adapters.memory.journal import reached
 from penstock_coordinator.ports import (
+    ANY_GENERATION,
     AttemptRow,
     Repeated,
     RequestKey,
@@ -54,31 +55,35 @@ class MemoryRunIndex:
         await reached(self._database)
         return [row for _, row in sorted(self._database.runs.items()) if wanted(row)]
 
-    async def step_runs(self, run_id: RunId, first: tuple[int, int], last: tuple[int, int]) -> list[StepRunRow]:
-        newest = await self._newest(run_id)
+    async def step_runs(
+        self, run_id: RunId, first: tuple[int, int], last: tuple[int, int], generation: int = ANY_GENERATION
+    ) -> list[StepRunRow]:
+        newest = await self._newest(run_id, generation)
         return [newest[key] for key in sorted(newest) if first <= key <= last]
 
-    async def whole_steps(self, run_id: RunId, first: int, last: int) -> list[StepRunRow]:
-        rows = await self.step_runs(run_id, (first, -1), (last, -1))
+    async def whole_steps(
+        self, run_id: RunId, first: int, last: int, generation: int = ANY_GENERATION
+    ) -> list[StepRunRow]:
+        rows = await self.step_runs(run_id, (first, -1), (last, -1), generation)
         return [row for row in rows if row.item == -1]
 
-    async def _newest(self, run_id: RunId) -> dict[tuple[int, int], StepRunRow]:
+    async def _newest(self, run_id: RunId, up_to: int) -> dict[tuple[int, int], StepRunRow]:
         """By (step, item), of the last generation each."""
         await reached(self._database)
         rows = sorted(self._database.step_runs.get(run_id, {}).items())
-        return {(step, item): row for (step, item, _), row in rows}
+        return {(step, item): row for (step, item, generation), row in rows if generation <= up_to}
 
     async def attempts(self, run_id: RunId, step: int, item: int) -> list[AttemptRow]:
         await reached(self._database)
         rows = sorted(self._database.attempts.get(run_id, {}).items())
         return [row for key, row in rows if key[:2] == (step, item)]
 
-    async def outputs(self, run_id: RunId, step: int) -> list[tuple[int, bytes]]:
-        rows = await self.step_runs(run_id, (step, -1 << 31), (step, (1 << 31) - 1))
+    async def outputs(self, run_id: RunId, step: int, generation: int = ANY_GENERATION) -> list[tuple[int, bytes]]:
+        rows = await self.step_runs(run_id, (step, -1 << 31), (step, (1 << 31) - 1), generation)
         return [(row.item, row.output or b"") for row in rows if row.state == _COMPLETED]
 
-    async def outputs_size(self, run_id: RunId, step: int) -> int:
-        return sum(len(output) for _, output in await self.outputs(run_id, step))
+    async def outputs_size(self, run_id: RunId, step: int, generation: int = ANY_GENERATION) -> int:
+        return sum(len(output) for _, output in await self.outputs(run_id, step, generation))
 
     async def find_request(self, scope: str, method: str, request_id: str) -> RequestRow | None:
         await reached(self._database)

@@ -15,6 +15,7 @@ from penstock_coordinator.adapters.postgres.batch import (
 from penstock_coordinator.adapters.postgres.queries import load
 from penstock_coordinator.adapters.postgres.text import storable
 from penstock_coordinator.ports import (
+    ANY_GENERATION,
     AttemptRow,
     Repeated,
     RequestKey,
@@ -66,24 +67,28 @@ class PostgresRunIndex:
         count: int = await self._database.fetch_value(_QUERIES["count_live"], pipeline)
         return count
 
-    async def step_runs(self, run_id: RunId, first: tuple[int, int], last: tuple[int, int]) -> list[StepRunRow]:
-        rows = await self._database.fetch(_QUERIES["step_runs"], run_id, *first, *last)
+    async def step_runs(
+        self, run_id: RunId, first: tuple[int, int], last: tuple[int, int], generation: int = ANY_GENERATION
+    ) -> list[StepRunRow]:
+        rows = await self._database.fetch(_QUERIES["step_runs"], run_id, *first, *last, generation)
         return [StepRunRow(**row) for row in rows]
 
-    async def whole_steps(self, run_id: RunId, first: int, last: int) -> list[StepRunRow]:
-        rows = await self._database.fetch(_QUERIES["whole_steps"], run_id, first, last)
+    async def whole_steps(
+        self, run_id: RunId, first: int, last: int, generation: int = ANY_GENERATION
+    ) -> list[StepRunRow]:
+        rows = await self._database.fetch(_QUERIES["whole_steps"], run_id, first, last, generation)
         return [StepRunRow(**row) for row in rows]
 
     async def attempts(self, run_id: RunId, step: int, item: int) -> list[AttemptRow]:
         rows = await self._database.fetch(_QUERIES["attempts"], run_id, step, item)
         return [AttemptRow(**row) for row in rows]
 
-    async def outputs(self, run_id: RunId, step: int) -> list[tuple[int, bytes]]:
-        rows = await self._database.fetch(_QUERIES["outputs"], run_id, step)
+    async def outputs(self, run_id: RunId, step: int, generation: int = ANY_GENERATION) -> list[tuple[int, bytes]]:
+        rows = await self._database.fetch(_QUERIES["outputs"], run_id, step, generation)
         return [(row["item"], row["output"]) for row in rows]
 
-    async def outputs_size(self, run_id: RunId, step: int) -> int:
-        size: int = await self._database.fetch_value(_QUERIES["outputs_size"], run_id, step)
+    async def outputs_size(self, run_id: RunId, step: int, generation: int = ANY_GENERATION) -> int:
+        size: int = await self._database.fetch_value(_QUERIES["outputs_size"], run_id, step, generation)
         return size
 
     async def find_request(self, scope: str, method: str, request_id: str) -> RequestRow | None:

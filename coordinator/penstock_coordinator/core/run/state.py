@@ -19,6 +19,7 @@ from penstock_coordinator.core.plan.keys import key_or_source
 from penstock_coordinator.core.plan.model import CHILDREN, Concurrency, Json, Plan
 from penstock_coordinator.core.run.events import WHOLE, Failure, WaitReason
 from penstock_coordinator.core.run.mapped import Groups, MapState
+from penstock_coordinator.core.run.openings import Opening, began_in
 from penstock_coordinator.core.run.places import display_name
 from penstock_coordinator.core.run.ready import ReadyQueue
 from penstock_coordinator.core.run.sources import item_value
@@ -164,6 +165,8 @@ class Run:
         """Of a former generation, whose step run stayed as it was."""
         self.stayed = b""
         """Per step: whether it stayed at rest when the generation began. Empty in the first one."""
+        self.openings: list[Opening] = []
+        """What each generation but the first has begun anew."""
         self.spent: dict[tuple[int, int], int] = {}
         """Per step run that is not under way, if another: numbers of attempts used. Otherwise it is 1 of one that is
         COMPLETED or FAILED, and 0."""
@@ -325,13 +328,17 @@ class Run:
         groups = {step: mapped.groups.pack() for step, mapped in self.maps.items() if mapped.groups is not None}
         # A compressed text begins with another byte than a state.
         states = bytes(self.states) if len(self.states) <= _PLAIN_STATES else zlib.compress(self.states)
-        return msgspec.msgpack.encode((states, items, groups))
+        return msgspec.msgpack.encode((states, items, groups, self.openings))
 
     # --- what the rules ask ------------------------------------------------------------------------------------------
 
     @property
     def at_rest(self) -> bool:
         return self.state >= RunState.COMPLETED
+
+    def began_in(self, step: int, item: int = WHOLE) -> int:
+        """The generation in which the step run, as it is now, began."""
+        return began_in(self.openings, step, item)
 
     def attempts_used(self, step: int, item: int) -> int:
         """How many numbers of attempts a step run has used, in all generations."""

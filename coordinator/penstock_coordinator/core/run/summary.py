@@ -8,6 +8,7 @@ import msgspec
 
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.mapped import Groups, PackedGroups
+from penstock_coordinator.core.run.openings import Opening, began_in
 from penstock_coordinator.core.run.state import StepCounts
 from penstock_coordinator.core.run.states import StepState
 
@@ -16,6 +17,7 @@ class _Packed(msgspec.Struct, array_like=True):
     states: bytes
     items: dict[int, bytes]
     groups: dict[int, PackedGroups] = {}
+    openings: tuple[Opening, ...] = ()
 
 
 _COMPRESSED = b"\x10"
@@ -27,8 +29,11 @@ _decode = msgspec.msgpack.Decoder(_Packed).decode
 class Summary:
     """The states of a run's step runs at one moment."""
 
-    def __init__(self, states: bytes, items: dict[int, bytes], groups: dict[int, Groups]) -> None:
+    def __init__(
+        self, states: bytes, items: dict[int, bytes], groups: dict[int, Groups], openings: tuple[Opening, ...] = ()
+    ) -> None:
         self._states = states
+        self._openings = openings
         self._items = items
         self._groups = groups
 
@@ -43,6 +48,10 @@ class Summary:
     def groups_of(self, step: int) -> Groups | None:
         """Of a nested map; None if it was not expanded."""
         return self._groups.get(step)
+
+    def began_in(self, step: int, item: int = WHOLE) -> int:
+        """As `Run.began_in`."""
+        return began_in(self._openings, step, item)
 
     def item_counts(self, step: int) -> StepCounts | None:
         items = self._items.get(step)
@@ -62,7 +71,7 @@ def unpack(packed: bytes) -> Summary:
     states = found.states
     if states[:1] >= _COMPRESSED:
         states = zlib.decompress(states)
-    return Summary(states, items, groups)
+    return Summary(states, items, groups, found.openings)
 
 
 def _count(parts: list[bytes]) -> StepCounts:

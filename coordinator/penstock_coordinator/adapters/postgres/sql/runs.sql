@@ -49,7 +49,7 @@ select count(*) from runs where pipeline = $1 and state < 6
 select distinct on (step, item)
     step, item, generation, state, attempts, output, failure, agent, ready_time, start_time, end_time
 from step_runs
-where run_id = $1 and (step, item) between ($2, $3) and ($4, $5)
+where run_id = $1 and (step, item) between ($2, $3) and ($4, $5) and generation <= $6
 order by step, item, generation desc
 
 -- name: whole_steps
@@ -57,7 +57,7 @@ order by step, item, generation desc
 select distinct on (step)
     step, item, generation, state, attempts, output, failure, agent, ready_time, start_time, end_time
 from step_runs
-where run_id = $1 and step between $2 and $3 and item = -1
+where run_id = $1 and step between $2 and $3 and item = -1 and generation <= $4
 order by step, generation desc
 
 -- name: attempts
@@ -72,7 +72,7 @@ select coalesce(sum(octet_length(output)), 0)::bigint
 from (
     select distinct on (item) item, state, output
     from step_runs
-    where run_id = $1 and step = $2
+    where run_id = $1 and step = $2 and generation <= $3
     order by item, generation desc
 ) as newest
 where state = 5
@@ -83,7 +83,7 @@ select item, output
 from (
     select distinct on (item) item, state, output
     from step_runs
-    where run_id = $1 and step = $2
+    where run_id = $1 and step = $2 and generation <= $3
     order by item, generation desc
 ) as newest
 where state = 5

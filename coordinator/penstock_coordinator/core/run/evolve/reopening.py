@@ -14,6 +14,7 @@ from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import WHOLE, Failure, Range
 from penstock_coordinator.core.run.evolve.counters import note_opened
 from penstock_coordinator.core.run.mapped import MapState
+from penstock_coordinator.core.run.openings import opening
 from penstock_coordinator.core.run.ranges import packed
 from penstock_coordinator.core.run.ready import UNMAPPED
 from penstock_coordinator.core.run.state import Run
@@ -28,6 +29,7 @@ _NOT_AGAIN = Failure("NotRunAgain", "it failed in a former generation and did no
 
 def run_reopened(run: Run, _seq: int, event: e.RunReopened) -> None:
     run.generation = event.generation
+    run.openings.append(opening(event))
     for step, item, count in event.attempts:
         run.spent[step, item] = count
     _tidy_queues(run)
