@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
+import uvloop
 from pydantic import ValidationError
 
 from penstock_agent.executors.worker.children import adopt_orphans
@@ -47,7 +47,7 @@ def main(
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     try:
-        asyncio.run(run_agent(settings))
+        uvloop.run(run_agent(settings))
     except (FolderInUse, OSError) as error:
         click.echo(f"penstock agent: {error}", err=True)
         sys.exit(1)

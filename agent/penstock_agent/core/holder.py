@@ -3,7 +3,7 @@
 Pure: inputs and instants in, effects out; `next_deadline` says when `handle_timer` wants to be called. What must
 always hold:
 
-- nothing starts before its acceptance is written, nor past its lease's deadline;
+- nothing starts before its acceptance is on its way, nor past its lease's deadline;
 - a lease's deadline counts from before the agent sent the message that the coordinator refers to;
 - of a step run the newest token alone is held: an older attempt is killed, its result is forgotten;
 - a result is kept until it is acknowledged, or until the coordinator says that nobody wants it.

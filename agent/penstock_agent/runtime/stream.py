@@ -154,12 +154,26 @@ class Connection:
             await outbox.wait()
             for message, accepted in outbox.drain():
                 message.seq = self._listener.stamp()
-                await call.write(message)
                 if accepted:
-                    self._listener.written(accepted, message.seq)
+                    await self._write_acceptance(call, message, accepted)
+                else:
+                    await call.write(message)
             if outbox.closing:
                 await call.done_writing()
                 return
+
+    async def _write_acceptance(self, call: Call, message: wire.AgentMessage, accepted: list[Handle]) -> None:
+        """What is accepted begins once the message is on its way, before whatever is said of it later. That the
+        library took it is heard of by way of a thread of its own, and says no more of what the coordinator has read."""
+        writing = asyncio.ensure_future(call.write(message))
+        try:
+            await asyncio.sleep(0)  # the write begins
+            if writing.done():
+                writing.result()
+            self._listener.written(accepted, message.seq)
+            await writing
+        finally:
+            writing.cancel()
 
 
 def _tell(*tasks: asyncio.Task[None]) -> None:

@@ -14,7 +14,7 @@ from penstock.errors import PenstockError
 
 # Modules of the extras' packages; one that is missing means that the extra is not installed.
 _COORDINATOR_MODULES = ("asyncpg", "sqlalchemy", "alembic", "aiohttp", "structlog", "re2", "grpc_health")
-_AGENT_MODULES = ("psutil",)
+_AGENT_MODULES = ("psutil", "uvloop")
 
 _PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
