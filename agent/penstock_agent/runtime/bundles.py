@@ -42,6 +42,7 @@ class BundleCache:
         self._in_use = in_use
         self._sizes: OrderedDict[str, int] = OrderedDict()
         """The least recently used one first."""
+        self._paths: dict[str, Path] = {}
         self._fetches: dict[str, asyncio.Task[Path]] = {}
         self._stub: BundleServiceStub | None = None
         self._connected = asyncio.Event()
@@ -61,7 +62,10 @@ class BundleCache:
         if digest not in self._sizes:
             return None
         self._sizes.move_to_end(digest)
-        return self._folder / digest
+        path = self._paths.get(digest)
+        if path is None:
+            path = self._paths[digest] = self._folder / digest
+        return path
 
     async def get(self, digest: str) -> Path:
         """Fetch it if it is not here. Waits while no coordinator is there. Raises `BundleUnavailable`, `BadArchive`."""
@@ -157,6 +161,7 @@ class BundleCache:
                 break
             if digest not in used:
                 del self._sizes[digest]
+                self._paths.pop(digest, None)
                 gone.append(self._folder / digest)
         return gone
 

@@ -105,7 +105,9 @@ class Outbox:
         results, self._results = self._results, []
         now = clock.now()
         for part in in_messages(step_result(lease, now) for lease in results if self._is_held(lease)):
-            yield wire.AgentMessage(results=wire.Results(results=part))
+            message = wire.AgentMessage()
+            message.results.results.extend(part)
+            yield message
         if self._grant_limit is not None:
             limit, self._grant_limit = self._grant_limit, None
             yield wire.AgentMessage(credits=wire.Credits(grant_limit=limit))

@@ -30,6 +30,11 @@ def span(microseconds: int) -> Duration:
     return Duration(seconds=microseconds // 1_000_000, nanos=microseconds % 1_000_000 * 1_000)
 
 
+def _set_span(duration: Duration, microseconds: int) -> None:
+    """Also of nothing: it is said, not left out."""
+    duration.seconds, duration.nanos = microseconds // 1_000_000, microseconds % 1_000_000 * 1_000
+
+
 def microseconds(duration: Duration) -> int:
     return duration.seconds * 1_000_000 + duration.nanos // 1_000
 
@@ -258,24 +263,28 @@ def step_result(lease: Lease, now: int) -> wire.StepResult:
         message = result.body
     else:
         message = _new_result(lease, result.body, result.result_id, result.status)
-    message.age.CopyFrom(span(max(now - result.ended_at, 0)))
+    _set_span(message.age, max(now - result.ended_at, 0))
     return message
 
 
 def _new_result(lease: Lease, body: object, result_id: bytes, status: Status) -> wire.StepResult:
     finished = body if isinstance(body, Finished) else Finished(lease.handle)
     message = wire.StepResult(
-        lease=ref_of(lease),
         attempt=lease.attempt,
         result_id=result_id,
         status=wire.ResultStatus.ValueType(int(status)),
         output=finished.output,
-        run_duration=span(finished.run_time),
-        cpu_duration=span(finished.cpu_time),
         peak_memory_bytes=finished.peak_memory_bytes,
-        metrics=finished.metrics,
-        metadata=finished.metadata,
     )
+    # Messages that are put into others are copied, by way of bytes: this is in place.
+    ref = message.lease
+    (ref.run_id, ref.step, ref.item), ref.token = lease.key, lease.token
+    _set_span(message.run_duration, finished.run_time)
+    _set_span(message.cpu_duration, finished.cpu_time)
+    if finished.metrics:
+        message.metrics.update(finished.metrics)
+    if finished.metadata:
+        message.metadata.update(finished.metadata)
     if finished.exit_code is not None:
         message.exit_code = finished.exit_code
     failure = _failure(lease, status, finished.failure)

@@ -16,7 +16,7 @@ from penstock_coordinator.core.run.places import place_of, spelled_place
 from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.runtime.actor import Actor, Mail
 from penstock_coordinator.runtime.outputs import ListCache, NotCached, cached_item, cached_output, read_output
-from penstock_coordinator.runtime.session import AgentSession, lease_ref, task_spec
+from penstock_coordinator.runtime.session import AgentSession, task_spec
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.fleet.leases import Lease
@@ -128,7 +128,6 @@ class Granter:
         place = place_of(plan, actor.run, step_number, item)
         name = step.name + spelled_place(place)
         grant = wire.LeaseGrant(
-            lease=lease_ref(lease.key, lease.token),
             attempt=lease.attempt,
             display_name=name,
             place=place,
@@ -138,6 +137,9 @@ class Granter:
             parameters=actor.environment_json,
             idempotency_key=f"{run_id_text(run_id)}/{name}",
         )
+        # In place: a message that is put into another one is copied, by way of bytes.
+        ref = grant.lease
+        (ref.run_id, ref.step, ref.item), ref.token = lease.key, lease.token
         if actor.trace_context:
             grant.trace_context.update(actor.trace_context)
         grant.task, new = session.tasks.number(plan, step_number)

@@ -179,9 +179,11 @@ class AgentSession:
     def _granting(self) -> Iterator[wire.CoordinatorMessage]:
         grants, self._grants = self._grants, []
         for part in _parts(grants):
-            yield wire.CoordinatorMessage(
-                lease_grants=wire.LeaseGrants(grants=part, basis_seq=self.basis_seq, ttl=self.lease_ttl)
-            )
+            message = wire.CoordinatorMessage()
+            message.lease_grants.basis_seq = self.basis_seq
+            message.lease_grants.ttl.CopyFrom(self.lease_ttl)
+            message.lease_grants.grants.extend(part)
+            yield message
 
 
 def _parts(grants: list[wire.LeaseGrant]) -> Iterator[list[wire.LeaseGrant]]:

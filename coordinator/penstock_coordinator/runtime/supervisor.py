@@ -69,7 +69,6 @@ from penstock_coordinator.runtime.outcomes import accepted, started_or_taken, un
 from penstock_coordinator.runtime.outputs import OutputCache
 from penstock_coordinator.runtime.plans import PlanCache
 from penstock_coordinator.runtime.recovery import last_boot_ids, rebuild, recover_all
-from penstock_coordinator.runtime.session import lease_ref
 from penstock_coordinator.runtime.views import Overloaded, RunRequest, Stopping, UnknownRun
 
 if TYPE_CHECKING:
@@ -331,14 +330,14 @@ class Supervisor:
         self.fleet.end_lease(key, command.token)
         session = self.fleet.session(command.session)
         if session is not None:
-            session.acknowledge(
-                wire.ResultAck(
-                    lease=lease_ref(key, command.token),
-                    result_id=command.result_id,
-                    status=wire.ResultAckStatus.ValueType(int(command.status)),
-                    reason=command.reason,
-                )
+            ack = wire.ResultAck(
+                result_id=command.result_id,
+                status=wire.ResultAckStatus.ValueType(int(command.status)),
+                reason=command.reason,
             )
+            ref = ack.lease
+            (ref.run_id, ref.step, ref.item), ref.token = key, command.token
+            session.acknowledge(ack)
 
     def _close(self, actor: Actor) -> None:
         """The run is at rest: nobody needs its actor any more. If it is: a new generation may have begun since."""
