@@ -12,6 +12,7 @@ from penstock_coordinator.ports import (
     Committed,
     Fenced,
     NewRun,
+    NotNewest,
     OutOfSequence,
     Record,
     Repeated,
@@ -263,6 +264,79 @@ async def test_a_request_is_found_after_its_record_was_committed(stores: Stores)
 
     assert await stores.runs.find_request("", "StartRun", "found") == request("found", answer=b"this")
     assert await stores.runs.find_request("", "StartRun", "other") is None
+
+
+# --- the newest version ---
+
+
+async def _version(stores: Stores, content: str, now: int = 1) -> int:
+    answer = await stores.pipelines.create_version("etl", content, b"spec", 1, now, None)
+    assert isinstance(answer, tuple)
+    return answer[0].number
+
+
+def _start_of(number: int, name: str) -> Record:
+    new = dataclasses.replace(new_run("etl"), version_number=number, only_if_newest=True)
+    return start(new_run_id(), request=request(name, answer=name.encode()), new=new)
+
+
+async def test_a_run_that_needs_the_newest_version(stores: Stores) -> None:
+    old, new = await _version(stores, "a"), await _version(stores, "b")
+
+    stale, fresh = _start_of(old, "stale"), _start_of(new, "fresh")
+    outcomes = await stores.journal.commit(0, [stale, record(stale.run_id, 3), fresh, record(fresh.run_id, 3)])
+
+    assert outcomes == [NotNewest(), OutOfSequence(), Committed(), Committed()]
+    assert await stores.runs.get(stale.run_id) is None
+    assert await stores.journal.read(stale.run_id) == []
+    assert await stores.runs.find_request("", "StartRun", "stale") is None
+    assert len(await stores.journal.read(fresh.run_id)) == 2
+
+
+async def test_a_deleted_pipeline_has_no_newest_version(stores: Stores) -> None:
+    number = await _version(stores, "a")
+    await stores.pipelines.delete_pipeline("etl", 2, None)
+
+    assert await stores.journal.commit(0, [_start_of(number, "first")]) == [NotNewest()]
+
+    await _version(stores, "a", 3)
+    assert await stores.journal.commit(0, [_start_of(number, "second")]) == [Committed()]
+
+
+async def test_a_repeated_request_comes_before_the_newest_version(stores: Stores) -> None:
+    number = await _version(stores, "a")
+    await stores.journal.commit(0, [_start_of(number, "once")])
+    await _version(stores, "b")
+
+    assert await stores.journal.commit(0, [_start_of(number, "once")]) == [Repeated(same=True, answer=b"once")]
+
+
+async def test_what_needs_the_newest_version_beside_what_ends(stores: Stores) -> None:
+    """All kinds of rows in one batch."""
+    number, live = await _version(stores, "a"), new_run_id()
+    await stores.journal.commit(0, [start(live)])
+    await _version(stores, "b")
+
+    ends = dataclasses.replace(record(live, 3), step_runs=(step_run(0),), change=RunChange(5, end_time=9))
+    outcomes = await stores.journal.commit(0, [ends, _start_of(number, "stale")])
+
+    assert outcomes == [Committed(), NotNewest()]
+    row = await stores.runs.get(live)
+    assert row is not None
+    assert (row.state, row.end_time) == (5, 9)
+
+
+async def test_a_run_that_ends_with_nothing_that_starts_beside_it(stores: Stores) -> None:
+    live = new_run_id()
+    await stores.journal.commit(0, [start(live)])
+
+    ends = dataclasses.replace(record(live, 3), step_runs=(step_run(0),), change=RunChange(5, end_time=9, output=b"1"))
+    assert await stores.journal.commit(0, [ends]) == [Committed()]
+
+    row = await stores.runs.get(live)
+    assert row is not None
+    assert (row.state, row.start_time, row.end_time, row.output) == (5, None, 9, b"1")
+    assert [each.step for each in await stores.runs.whole_steps(live, 0, 9)] == [0]
 
 
 # --- what the store refuses ---

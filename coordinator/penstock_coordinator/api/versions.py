@@ -29,15 +29,33 @@ class VersionFinder:
     def __init__(self, pipelines: PipelineStore) -> None:
         self._pipelines = pipelines
         self._declared: OrderedDict[str, Declared] = OrderedDict()
+        self._newest: OrderedDict[str, VersionRow] = OrderedDict()
+
+    def remembered(self, pipeline: str) -> VersionRow | None:
+        """The version that was the newest when it was last looked for, without its specification. Whoever uses it makes
+        sure that it still is."""
+        return self._newest.get(pipeline)
+
+    def forget(self, pipeline: str) -> None:
+        """What is remembered of the pipeline is not so any more."""
+        self._newest.pop(pipeline, None)
 
     async def find(self, pipeline: str, number: int) -> VersionRow:
         """Without its specification; number 0 is the newest. Raises NOT_FOUND, also of a deleted pipeline."""
         rows = await self._pipelines.list_versions(pipeline, 1, number + 1 if number else None)
         if rows and number in (0, rows[0].number):
+            if not number:
+                self._remember(rows[0])
             return rows[0]
         if number and await self._pipelines.list_versions(pipeline, 1):
             raise unknown_version(pipeline, number)
         raise unknown_pipeline(pipeline, "pipeline")
+
+    def _remember(self, newest: VersionRow) -> None:
+        self._newest[newest.pipeline] = newest
+        self._newest.move_to_end(newest.pipeline)
+        if len(self._newest) > KEPT_VERSIONS:
+            self._newest.popitem(last=False)
 
     async def declared(self, version: VersionRow) -> Declared:
         found = self._declared.get(version.digest)

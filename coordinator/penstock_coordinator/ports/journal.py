@@ -44,6 +44,12 @@ class KeyTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class NotNewest:
+    """The new run's version is not the newest of its pipeline any more, or the pipeline is deleted: nothing of the
+    record is stored. A request that was answered before comes first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unstorable:
     """The store refuses the record for its content, for ever. Nothing of it is stored."""
 
@@ -55,7 +61,7 @@ class OutOfSequence:
     """Another record of the run has that number: the writer's state is not the journal's. Nothing of it is stored."""
 
 
-AppendOutcome: TypeAlias = Committed | Repeated | KeyTaken | Unstorable | OutOfSequence
+AppendOutcome: TypeAlias = Committed | Repeated | KeyTaken | NotNewest | Unstorable | OutOfSequence
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,8 @@ class NewRun:
     summary: bytes | None = None
     origin: Origin = Origin()
     output: bytes | None = None
+    only_if_newest: bool = False
+    """Stored only if the version is still the newest of its pipeline. Needs a request in the record."""
 
 
 @dataclass(frozen=True, slots=True)

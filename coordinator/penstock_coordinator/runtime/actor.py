@@ -31,6 +31,7 @@ from penstock_coordinator.ports import (
     KeyClaim,
     KeyTaken,
     NewRun,
+    NotNewest,
     Origin,
     Record,
     Repeated,
@@ -421,7 +422,7 @@ class Actor:
                 answer.set_result(outcome)
         self.discard()
         self._supervisor.replace_actor(
-            self, turn, isinstance(outcome, Repeated | KeyTaken), isinstance(outcome, Unstorable)
+            self, turn, isinstance(outcome, Repeated | KeyTaken | NotNewest), isinstance(outcome, Unstorable)
         )
 
     def crash(self, error: Exception) -> None:

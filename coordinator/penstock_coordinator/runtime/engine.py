@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.events import Event
     from penstock_coordinator.core.run.places import Shaped
-    from penstock_coordinator.ports import KeyTaken, Repeated, RequestKey, RequestRow, RunId
+    from penstock_coordinator.ports import Repeated, RequestKey, RequestRow, RunId
     from penstock_coordinator.runtime.differing import RunDifference
     from penstock_coordinator.runtime.explaining import RunExplanation
+    from penstock_coordinator.runtime.outcomes import StartAnswer
     from penstock_coordinator.runtime.reopening import Reopened
     from penstock_coordinator.runtime.supervisor import Supervisor
     from penstock_coordinator.runtime.views import AgentView, AttemptView, LiveGlance, RunRequest, RunView, StepRunView
@@ -49,7 +50,7 @@ class Engine:
         self.bulk = BulkJobs(supervisor, self._reopener)
         """Cancels and retries of many runs. Its `run` is for the owner of the engine to run."""
 
-    async def start_runs(self, requests: Sequence[RunRequest]) -> list[RunId | Repeated | KeyTaken]:
+    async def start_runs(self, requests: Sequence[RunRequest]) -> list[StartAnswer]:
         """Durable when it returns, but for those whose answer is no id; in the order of the requests. Raises
         `Overloaded`: then none is accepted."""
         return await self._supervisor.start_runs(requests)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from penstock_coordinator.core.run.events import Failure, Outcome
 from penstock_coordinator.core.run.messages import AttemptEnded
 from penstock_coordinator.core.run.rules.reopening import NotPossible
-from penstock_coordinator.ports import Committed, KeyTaken, Repeated
+from penstock_coordinator.ports import Committed, KeyTaken, NotNewest, Repeated, RunId
 from penstock_coordinator.runtime.views import NotAccepted, Stopping
 
 if TYPE_CHECKING:
-    from penstock_coordinator.ports import AppendOutcome, RunId
+    from penstock_coordinator.ports import AppendOutcome
+
+StartAnswer: TypeAlias = RunId | Repeated | KeyTaken | NotNewest
+"""The run that was started, or why there is none."""
 
 
-def started_or_taken(run_id: RunId, outcome: AppendOutcome | BaseException) -> RunId | Repeated | KeyTaken:
-    return outcome if isinstance(outcome, KeyTaken) else accepted(run_id, outcome)
+def start_answer(run_id: RunId, outcome: AppendOutcome | BaseException) -> StartAnswer:
+    return outcome if isinstance(outcome, KeyTaken | NotNewest) else accepted(run_id, outcome)
 
 
 def accepted(run_id: RunId, outcome: AppendOutcome | BaseException) -> RunId | Repeated:

@@ -48,7 +48,6 @@ from penstock_coordinator.ports import (
     AppendOutcome,
     Clock,
     Ids,
-    KeyTaken,
     NewRun,
     Origin,
     Repeated,
@@ -65,7 +64,7 @@ from penstock_coordinator.runtime.fleet import Fleet
 from penstock_coordinator.runtime.grants import Granter
 from penstock_coordinator.runtime.lane import Lane
 from penstock_coordinator.runtime.limits import Limits
-from penstock_coordinator.runtime.outcomes import accepted, started_or_taken, unstorable_result
+from penstock_coordinator.runtime.outcomes import accepted, start_answer, unstorable_result
 from penstock_coordinator.runtime.outputs import OutputCache
 from penstock_coordinator.runtime.plans import PlanCache
 from penstock_coordinator.runtime.recovery import last_boot_ids, rebuild, recover_all
@@ -76,6 +75,7 @@ if TYPE_CHECKING:
 
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.ports import Origin
+    from penstock_coordinator.runtime.outcomes import StartAnswer
 
 DRAIN_SECONDS = 10.0
 """How long a stop waits for the database; what is not committed then was never acknowledged."""
@@ -146,7 +146,7 @@ class Supervisor:
     def live_runs(self) -> int:
         return len(self._actors)
 
-    async def start_runs(self, requests: Sequence[RunRequest]) -> list[RunId | Repeated | KeyTaken]:
+    async def start_runs(self, requests: Sequence[RunRequest]) -> list[StartAnswer]:
         """Durable when it returns; in the order of the requests.
 
         Raises `Stopping`, and `Overloaded` if there is no room for all of them: then none is accepted.
@@ -154,7 +154,7 @@ class Supervisor:
         self.check_open(len(requests))
         started = [self._start(request) for request in requests]
         outcomes = await asyncio.gather(*(answer for _, answer in started), return_exceptions=True)
-        return [started_or_taken(run_id, outcome) for (run_id, _), outcome in zip(started, outcomes, strict=True)]
+        return [start_answer(run_id, outcome) for (run_id, _), outcome in zip(started, outcomes, strict=True)]
 
     def check_open(self, more: int) -> None:
         if self.stopping:
@@ -201,6 +201,7 @@ class Supervisor:
             owner=self.coordinator_id,
             state=int(RunState.PENDING),
             origin=request.origin,
+            only_if_newest=request.only_if_newest,
         )
         share = self.share_of(request.origin, request.labels)
         run = Run(request.plan, run_id)

@@ -29,6 +29,8 @@ class RunRequest:
     request: RequestKey | None
     origin: Origin = field(default_factory=Origin)
     claim: KeyClaim | None = None
+    only_if_newest: bool = False
+    """The version is the newest that is remembered: nothing is started if it is not that any more. Needs a request."""
 
 
 @dataclass(frozen=True, slots=True)

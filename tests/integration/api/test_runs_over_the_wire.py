@@ -151,6 +151,33 @@ async def test_parameters_are_bound_and_shown(edge: Edge) -> None:
 
 
 @on_both_kinds_of_stores
+async def test_a_start_is_of_the_version_that_is_the_newest_now(edge: Edge) -> None:
+    """Whoever made it: what the coordinator remembers of the pipeline is no more than a guess."""
+
+    async def started(request_id: str) -> run_pb2.Run:
+        request = pb.StartRunRequest(pipeline="p", request_id=request_id)
+        return (await edge.runs.Start(request, timeout=PATIENCE)).run
+
+    await edge.create(CHAIN)
+    first = await started("1")
+    assert [first.version_number, (await started("2")).version_number] == [1, 1]
+    await edge.create(MAPPED)
+    assert [(await started(request_id)).version_number for request_id in ("3", "4", "2")] == [2, 2, 1]
+    await edge.create(spec({"name": "a"}, parameters=[{"name": "n", "type": "PARAMETER_TYPE_INT", "default": 3}]))
+    request = pb.StartRunRequest(pipeline="p", request_id="5", parameters={"n": Value(number_value=4)})
+    run = (await edge.runs.Start(request, timeout=PATIENCE)).run
+    assert (run.version_number, run.parameters["n"].number_value) == (3, 4)
+    for live in (await edge.runs.List(pb.ListRunsRequest())).runs:
+        await edge.runs.Cancel(pb.CancelRunRequest(run_id=live.id, mode=pb.CANCEL_MODE_NOW))
+        await edge.watch(live)
+    await edge.pipelines.Delete(pipelines_pb.DeletePipelineRequest(name="p"))
+    assert (await refused(edge.runs.Start(pb.StartRunRequest(pipeline="p", request_id="6")))).code is (
+        grpc.StatusCode.NOT_FOUND
+    )
+    assert (await started("1")).id == first.id
+
+
+@on_both_kinds_of_stores
 async def test_runs_are_listed_newest_first_by_what_is_asked(edge: Edge) -> None:
     first = await edge.start(CHAIN, labels={"who": "me"})
     second = await edge.start(CHAIN)

@@ -14,6 +14,7 @@ from penstock_coordinator.ports import (
     Fenced,
     KeyTaken,
     NewRun,
+    NotNewest,
     OutOfSequence,
     Record,
     Repeated,
@@ -108,6 +109,8 @@ def _append(database: MemoryDatabase, record: Record, faults: Faults) -> AppendO
         key = record.request.key
         if (kept := database.requests.get((key.scope, key.method, key.id))) is not None:
             return Repeated(same=kept.row.key.digest == key.digest, answer=kept.row.answer)
+    if record.new_run is not None and record.new_run.only_if_newest and not _is_newest(database, record.new_run):
+        return NotNewest()
     if (taken := _taken(database, record)) is not None:
         return taken
     records = database.records.setdefault(record.run_id, {})
@@ -118,6 +121,11 @@ def _append(database: MemoryDatabase, record: Record, faults: Faults) -> AppendO
     records[record.first_seq] = record
     _project(database, record)
     return Committed()
+
+
+def _is_newest(database: MemoryDatabase, new: NewRun) -> bool:
+    kept = database.pipelines.get(new.pipeline)
+    return kept is not None and not kept.deleted and kept.versions[-1].number == new.version_number
 
 
 def _taken(database: MemoryDatabase, record: Record) -> KeyTaken | None:

@@ -90,11 +90,17 @@ def attempt_columns(records: Sequence[Record], gate: Sequence[bytes]) -> tuple[C
 def request_columns(records: Sequence[Record]) -> Columns:
     """By key: two lanes that store the same requests at once wait for each other in one order."""
     rows = sorted(
-        (packed(r.request.key), r.request.key.digest, r.request.answer, r.run_id, r.at)
+        (packed(r.request.key), r.request.key.digest, r.request.answer, r.run_id, r.at, *_newest(r))
         for r in records
         if r.request is not None
     )
-    return _columns(rows, 5)
+    return _columns(rows, 7)
+
+
+def _newest(record: Record) -> tuple[str | None, int | None]:
+    """The pipeline, and the number that must be that of its newest version; nothing if it may be any."""
+    new = record.new_run
+    return (new.pipeline, new.version_number) if new is not None and new.only_if_newest else (None, None)
 
 
 class _RunRows:

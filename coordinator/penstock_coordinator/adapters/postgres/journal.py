@@ -29,6 +29,7 @@ from penstock_coordinator.ports import (
     AppendOutcome,
     Committed,
     Fenced,
+    NotNewest,
     OutOfSequence,
     Record,
     RunId,
@@ -43,11 +44,13 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _QUERIES = load("journal")
-_SIZES = ("commit_events", "commit_steps", "commit_all")
+_SIZES = ("commit_events", "commit_steps", "commit_ends", "commit_starts", "commit_all")
+_WITH_REQUESTS = frozenset({"commit_starts", "commit_all"})
 _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 2.0
 _COMMITTED = Committed()
 _OUT_OF_SEQUENCE = OutOfSequence()
+_NOT_NEWEST = NotNewest()
 
 
 class PostgresJournal:
@@ -278,36 +281,59 @@ class _Writer:
             raise _Refused from error
         if not rows[0][0]:
             raise Fenced(f"epoch {self._fence[2]} of {self._fence[0]} is over")
-        if size != "commit_all":
+        if size not in _WITH_REQUESTS:
             return [_COMMITTED] * len(records)
         return await self._outcomes(records, set(rows[0][1]))
 
     async def _outcomes(self, records: Sequence[Record], accepted: set[bytes]) -> list[AppendOutcome]:
         gates = batches.gates(records)
-        repeated = {gate for gate in gates if gate != batches.NO_GATE} - accepted
-        if not repeated:
+        refused = {gate for gate in gates if gate != batches.NO_GATE} - accepted
+        if not refused:
             return [_COMMITTED] * len(records)
-        found = {row["key"]: row for row in await self._connection.fetch(_QUERIES["requests_of"], list(repeated))}
-        return [_outcome(r, found.get(gate)) for r, gate in zip(records, gates, strict=True)]
+        found = {row["key"]: row for row in await self._connection.fetch(_QUERIES["requests_of"], list(refused))}
+        return [
+            _refused_request(r, found.get(gate)) if gate in refused else _COMMITTED
+            for r, gate in zip(records, gates, strict=True)
+        ]
 
 
-def _outcome(record: Record, repeated: asyncpg.Record | None) -> AppendOutcome:
-    if repeated is None:
-        return _COMMITTED
-    return _OUT_OF_SEQUENCE if record.request is None else repetition(record.request.key, repeated)
+def _refused_request(record: Record, repeated: asyncpg.Record | None) -> AppendOutcome:
+    if record.request is None:
+        return _OUT_OF_SEQUENCE
+    return _NOT_NEWEST if repeated is None else repetition(record.request.key, repeated)
 
 
 def _arguments(records: Sequence[Record]) -> tuple[str, batches.Columns]:
     """The smallest statement that holds the batch, and its arguments after those of the fence."""
     events = batches.event_columns(records)
-    if any(r.request is not None or r.change is not None or r.new_run is not None for r in records):
+    starts = any(r.request is not None or r.new_run is not None for r in records)
+    changes = any(r.change is not None for r in records)
+    steps = any(r.step_runs or r.attempts for r in records)
+    if starts and (changes or steps):
         return "commit_all", [*events, *_all_columns(records)]
-    if any(r.step_runs or r.attempts for r in records):
-        no_gates = [batches.NO_GATE] * len(records)
-        steps, _ = batches.step_columns(records, no_gates)
-        attempts, _ = batches.attempt_columns(records, no_gates)
-        return "commit_steps", [*events, *steps, *attempts]
-    return "commit_events", events
+    if starts:
+        return "commit_starts", [*events, *_start_columns(records)]
+    if changes:
+        return "commit_ends", [*events, *_step_columns(records), *_change_columns(records)]
+    return ("commit_steps", [*events, *_step_columns(records)]) if steps else ("commit_events", events)
+
+
+def _step_columns(records: Sequence[Record]) -> batches.Columns:
+    no_gates = [batches.NO_GATE] * len(records)
+    steps, _ = batches.step_columns(records, no_gates)
+    attempts, _ = batches.attempt_columns(records, no_gates)
+    return [*steps, *attempts]
+
+
+def _change_columns(records: Sequence[Record]) -> batches.Columns:
+    _, changes = batches.run_columns(records, [batches.NO_GATE] * len(records))
+    return changes[:-1]
+
+
+def _start_columns(records: Sequence[Record]) -> batches.Columns:
+    gates = batches.gates(records)
+    new_runs, _ = batches.run_columns(records, gates)
+    return [gates, *batches.request_columns(records), *new_runs]
 
 
 def _all_columns(records: Sequence[Record]) -> batches.Columns:

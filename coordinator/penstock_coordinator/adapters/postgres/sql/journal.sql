@@ -1,4 +1,4 @@
--- The one statement of a commit, in three sizes: what is not in a batch costs nothing.
+-- The one statement of a commit, in five sizes: what is not in a batch costs nothing.
 --
 -- Why it is safe against a newer incarnation: the fence row is read FOR KEY SHARE in the same statement that inserts,
 -- and every insert joins it. A take-over locks the row FOR UPDATE before it raises the epoch. So either the take-over
@@ -8,6 +8,9 @@
 -- A record that came with a request depends on it (`gate`: the request's key, '' for none): if the request was
 -- answered before, the insert into `requests` leaves it out, and the record and those that depend on it are left out
 -- too. The OR keeps the planner from making a join of the IN: a hashed subplan has no bad plan.
+--
+-- A run may be started of what its coordinator remembers as the newest version (`newest`: its number). If another one is
+-- by now, or the pipeline is deleted, the request is not stored, and so nothing of the run.
 
 -- name: commit_events
 with fence as materialized (
@@ -45,13 +48,103 @@ with fence as materialized (
 )
 select count(*) from fence
 
+-- name: commit_ends
+with fence as materialized (
+    select from fences where coordinator_id = $1 and lane = $2 and epoch = $3 for key share
+), events as (
+    insert into run_events (run_id, first_seq, last_seq, at, payload)
+    select e.*
+    from fence, unnest($4::uuid[], $5::int8[], $6::int8[], $7::int8[], $8::bytea[]) as e
+), ended_steps as (
+    insert into step_runs (
+        run_id, step, item, generation, state, attempts, ready_time, start_time, end_time, agent, output, failure
+    )
+    select s.*
+    from fence, unnest(
+        $9::uuid[], $10::int4[], $11::int4[], $12::int4[], $13::int2[], $14::int4[],
+        $15::int8[], $16::int8[], $17::int8[], $18::text[], $19::bytea[], $20::bytea[]
+    ) as s
+), ended_attempts as (
+    insert into attempts (run_id, step, item, number, token, outcome, start_time, end_time, agent, detail)
+    select a.*
+    from fence, unnest(
+        $21::uuid[], $22::int4[], $23::int4[], $24::int4[], $25::int8[], $26::int2[],
+        $27::int8[], $28::int8[], $29::text[], $30::bytea[]
+    ) as a
+), changes as (
+    update runs
+    set
+        state = c.state,
+        reason = coalesce(c.reason, runs.reason),
+        start_time = coalesce(c.start_time, runs.start_time),
+        -- What a former generation ended with is not the run's any more.
+        end_time = case when c.generation is null then coalesce(c.end_time, runs.end_time) else c.end_time end,
+        summary = case when c.generation is null then coalesce(c.summary, runs.summary) else c.summary end,
+        output = case when c.generation is null then coalesce(c.output, runs.output) else c.output end,
+        generation = coalesce(c.generation, runs.generation),
+        version_number = coalesce(c.version_number, runs.version_number),
+        version_digest = coalesce(c.version_digest, runs.version_digest)
+    from fence, unnest(
+        $31::uuid[], $32::int2[], $33::bytea[], $34::int8[], $35::int8[], $36::bytea[], $37::bytea[],
+        $38::int4[], $39::int4[], $40::text[]
+    ) as c (
+        run_id, state, reason, start_time, end_time, summary, output, generation, version_number, version_digest
+    )
+    where runs.run_id = c.run_id
+)
+select count(*) from fence
+
+-- name: commit_starts
+with fence as materialized (
+    select from fences where coordinator_id = $1 and lane = $2 and epoch = $3 for key share
+), accepted as materialized (
+    insert into requests (key, digest, answer, run_id, create_time)
+    select q.key, q.digest, q.answer, q.run_id, q.create_time
+    from fence, unnest($10::bytea[], $11::bytea[], $12::bytea[], $13::uuid[], $14::int8[], $15::text[], $16::int4[])
+        as q (key, digest, answer, run_id, create_time, pipeline, newest)
+    where q.newest is null or q.newest = (
+        select p.latest from pipelines p where p.name = q.pipeline and p.delete_time is null
+    )
+    on conflict do nothing
+    returning key
+), events as (
+    insert into run_events (run_id, first_seq, last_seq, at, payload)
+    select e.run_id, e.first_seq, e.last_seq, e.at, e.payload
+    from fence, unnest($4::uuid[], $5::int8[], $6::int8[], $7::int8[], $8::bytea[], $9::bytea[])
+        as e (run_id, first_seq, last_seq, at, payload, gate)
+    where e.gate = '' or e.gate in (select key from accepted)
+), new_runs as (
+    insert into runs (
+        run_id, pipeline, version_number, version_digest, owner, state, create_time, start_time, end_time,
+        labels, reason, trace_context, parameters, summary, output, parent_run_id, run_key, origin
+    )
+    select
+        r.run_id, r.pipeline, r.version_number, r.version_digest, r.owner, r.state, r.create_time, r.start_time,
+        r.end_time, r.labels::text[], r.reason, r.trace_context, r.parameters, r.summary, r.output, r.parent_run_id,
+        r.run_key, r.origin
+    from fence, unnest(
+        $17::uuid[], $18::text[], $19::int4[], $20::text[], $21::text[], $22::int2[], $23::int8[],
+        $24::int8[], $25::int8[], $26::text[], $27::bytea[], $28::bytea[], $29::bytea[], $30::bytea[],
+        $31::bytea[], $32::uuid[], $33::text[], $34::bytea[], $35::bytea[]
+    ) as r (
+        run_id, pipeline, version_number, version_digest, owner, state, create_time, start_time, end_time,
+        labels, reason, trace_context, parameters, summary, output, parent_run_id, run_key, origin, gate
+    )
+    where r.gate = '' or r.gate in (select key from accepted)
+)
+select count(*), array(select key from accepted) from fence
+
 -- name: commit_all
 with fence as materialized (
     select from fences where coordinator_id = $1 and lane = $2 and epoch = $3 for key share
 ), accepted as materialized (
     insert into requests (key, digest, answer, run_id, create_time)
-    select q.*
-    from fence, unnest($34::bytea[], $35::bytea[], $36::bytea[], $37::uuid[], $38::int8[]) as q
+    select q.key, q.digest, q.answer, q.run_id, q.create_time
+    from fence, unnest($34::bytea[], $35::bytea[], $36::bytea[], $37::uuid[], $38::int8[], $39::text[], $40::int4[])
+        as q (key, digest, answer, run_id, create_time, pipeline, newest)
+    where q.newest is null or q.newest = (
+        select p.latest from pipelines p where p.name = q.pipeline and p.delete_time is null
+    )
     on conflict do nothing
     returning key
 ), events as (
@@ -93,9 +186,9 @@ with fence as materialized (
         r.end_time, r.labels::text[], r.reason, r.trace_context, r.parameters, r.summary, r.output, r.parent_run_id,
         r.run_key, r.origin
     from fence, unnest(
-        $39::uuid[], $40::text[], $41::int4[], $42::text[], $43::text[], $44::int2[], $45::int8[],
-        $46::int8[], $47::int8[], $48::text[], $49::bytea[], $50::bytea[], $51::bytea[], $52::bytea[],
-        $53::bytea[], $54::uuid[], $55::text[], $56::bytea[], $57::bytea[]
+        $41::uuid[], $42::text[], $43::int4[], $44::text[], $45::text[], $46::int2[], $47::int8[],
+        $48::int8[], $49::int8[], $50::text[], $51::bytea[], $52::bytea[], $53::bytea[], $54::bytea[],
+        $55::bytea[], $56::uuid[], $57::text[], $58::bytea[], $59::bytea[]
     ) as r (
         run_id, pipeline, version_number, version_digest, owner, state, create_time, start_time, end_time,
         labels, reason, trace_context, parameters, summary, output, parent_run_id, run_key, origin, gate
@@ -115,8 +208,8 @@ with fence as materialized (
         version_number = coalesce(c.version_number, runs.version_number),
         version_digest = coalesce(c.version_digest, runs.version_digest)
     from fence, unnest(
-        $58::uuid[], $59::int2[], $60::bytea[], $61::int8[], $62::int8[], $63::bytea[], $64::bytea[],
-        $65::int4[], $66::int4[], $67::text[], $68::bytea[]
+        $60::uuid[], $61::int2[], $62::bytea[], $63::int8[], $64::int8[], $65::bytea[], $66::bytea[],
+        $67::int4[], $68::int4[], $69::text[], $70::bytea[]
     ) as c (
         run_id, state, reason, start_time, end_time, summary, output, generation, version_number, version_digest, gate
     )
