@@ -48,8 +48,6 @@ def get_agent(session: Session, agent_id: str) -> None:
         async with session.client() as client:
             agent = await client.get_agent(agent_id)
         _show(session, [agent])
-        labels = ", ".join(f"{name}={value}" for name, value in sorted(agent.labels.items()))
-        session.say(f"labels: {labels or '-'}")
 
     run_async(main)
 
@@ -76,6 +74,7 @@ def _show(session: Session, found: list[agent_admin_service_pb2.Agent]) -> None:
         return
     from penstock.cli.live import state_text
     from penstock.cli.states import agent_state
+    from penstock.cli.table_widths import Column, short_time
     from penstock.cli.tables import print_table, time_text
     from penstock.quantities import format_size
 
@@ -85,6 +84,7 @@ def _show(session: Session, found: list[agent_admin_service_pb2.Agent]) -> None:
             state_text(agent_state(agent.state)),
             f"{agent.leases}/{agent.slots}",
             ", ".join(agent.queues),
+            labels_text(agent),
             f"{agent.resources.cpu:g}",
             format_size(agent.resources.memory_bytes),
             agent.hostname,
@@ -93,5 +93,20 @@ def _show(session: Session, found: list[agent_admin_service_pb2.Agent]) -> None:
         )
         for agent in found
     ]
-    titles = ("AGENT", "STATE", "LEASES", "QUEUES", "CPU", "MEMORY", "HOST", "VERSION", "CONNECTED")
-    print_table(session.console(), titles, rows)
+    columns = (
+        Column("AGENT", folds=20),
+        "STATE",
+        "LEASES",
+        Column("QUEUES", folds=10),
+        Column("LABELS", folds=12, leaves=5),
+        Column("CPU", leaves=3),
+        Column("MEMORY", leaves=4),
+        Column("HOST", folds=12, leaves=2),
+        Column("VERSION", leaves=1),
+        Column("CONNECTED", shorter=short_time, leaves=6),
+    )
+    print_table(session.console(), columns, rows)
+
+
+def labels_text(agent: agent_admin_service_pb2.Agent) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(agent.labels.items()))

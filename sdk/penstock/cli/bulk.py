@@ -159,6 +159,7 @@ def stop_job(session: Session, job_id: str) -> None:
 
 
 def _show(session: Session, jobs: Iterable[bulk_service_pb2.BulkJob]) -> None:
+    from penstock.cli.table_widths import Column, short_time
     from penstock.cli.tables import print_table, time_text
     from penstock.v1 import bulk_service_pb2
 
@@ -171,5 +172,7 @@ def _show(session: Session, jobs: Iterable[bulk_service_pb2.BulkJob]) -> None:
         counts = (job.seen_count, job.done_count, job.unchanged_count, job.failed_count)
         rows.append((job.id, action, state, time_text(job, "create_time"), *map(str, counts)))
     if not session.as_json:
-        heads = ("JOB", "ACTION", "STATE", "CREATED", "SEEN", "DONE", "UNCHANGED", "REFUSED")
-        print_table(session.console(), heads, rows)
+        created = Column("CREATED", shorter=short_time, leaves=1)
+        unchanged = Column("UNCHANGED", leaves=2)
+        columns = ("JOB", "ACTION", "STATE", created, "SEEN", "DONE", unchanged, "REFUSED")
+        print_table(session.console(), columns, rows)

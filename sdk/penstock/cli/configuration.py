@@ -19,8 +19,10 @@ def config(session: Session) -> None:
     if session.as_json:
         emit_json({"configFile": str(config_file()), "settings": [asdict(setting) for setting in shown]})
         return
+    from penstock.cli.table_widths import Column
     from penstock.cli.tables import print_table
 
     rows = [(setting.name, setting.value, setting.source, setting.description) for setting in shown]
-    print_table(session.console(), ("SETTING", "VALUE", "SOURCE", "MEANING"), rows)
+    columns = ("SETTING", Column("VALUE", folds=16), Column("SOURCE", folds=16), Column("MEANING", folds=20, leaves=1))
+    print_table(session.console(), columns, rows)
     click.echo(f"configuration file: {config_file()}")

@@ -84,6 +84,7 @@ async def _list_runs(
     from penstock.cli.live import state_text
     from penstock.cli.running import read_labels
     from penstock.cli.states import run_state
+    from penstock.cli.table_widths import Column, id_end, short_time
     from penstock.cli.tables import counts_text, duration_text, print_table, time_text
     from penstock.v1 import run_pb2
 
@@ -106,10 +107,20 @@ async def _list_runs(
         )
         for run in runs
     ]
-    print_table(session.console(), ("RUN", "PIPELINE", "VERSION", "STATE", "CREATED", "TIME", "STEPS"), rows)
+    columns = (
+        Column("RUN", shorter=id_end),
+        Column("PIPELINE", folds=20),
+        Column("VERSION", leaves=1),
+        "STATE",
+        Column("CREATED", shorter=short_time, leaves=2),
+        "TIME",
+        Column("STEPS", folds=16, leaves=3),
+    )
+    print_table(session.console(), columns, rows)
 
 
 async def _list_pipelines(session: Session, client: Client, limit: int) -> None:
+    from penstock.cli.table_widths import Column, short_time
     from penstock.cli.tables import print_table, time_text
 
     rows = []
@@ -122,7 +133,8 @@ async def _list_pipelines(session: Session, client: Client, limit: int) -> None:
             session.emit(pipeline)
         rows.append((pipeline.name, str(version.number), str(version.step_count), time_text(pipeline, "update_time")))
     if not session.as_json:
-        print_table(session.console(), ("PIPELINE", "VERSION", "STEPS", "UPDATED"), rows)
+        columns = (Column("PIPELINE", folds=20), "VERSION", "STEPS", Column("UPDATED", shorter=short_time))
+        print_table(session.console(), columns, rows)
 
 
 @click.command()
@@ -177,6 +189,7 @@ def _show_run(session: Session, run: run_pb2.Run, steps: list[run_pb2.StepRun]) 
         return
     from penstock.cli.live import state_text
     from penstock.cli.states import run_state, step_state
+    from penstock.cli.table_widths import Column
     from penstock.cli.tables import counts_text, duration_text, print_table, shortened, time_text
 
     console = session.console()
@@ -211,7 +224,15 @@ def _show_run(session: Session, run: run_pb2.Run, steps: list[run_pb2.StepRun]) 
         for step_run in steps
     ]
     console.print()
-    print_table(console, ("STEP", "STATE", "ATTEMPTS", "TIME", "ITEMS", "OUTPUT"), rows)
+    columns = (
+        Column("STEP", folds=30),
+        "STATE",
+        Column("ATTEMPTS", leaves=1),
+        "TIME",
+        Column("ITEMS", folds=14, leaves=3),
+        Column("OUTPUT", folds=20, leaves=2),
+    )
+    print_table(console, columns, rows)
 
 
 def _parent_step(parent: run_pb2.RunParent) -> str:
@@ -239,6 +260,7 @@ def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse) -
     from penstock.cli.attempts import attempt_rows
     from penstock.cli.live import state_text
     from penstock.cli.states import failure_text, step_state
+    from penstock.cli.table_widths import Column
     from penstock.cli.tables import counts_text, duration_text, print_table
 
     console, step_run = session.console(), response.step_run
@@ -261,4 +283,13 @@ def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse) -
     rows = attempt_rows(response)
     if rows:
         console.print()
-        print_table(console, ("ATTEMPT", "OUTCOME", "AGENT", "TIME", "CPU", "MEMORY", "FAILURE"), rows)
+        columns = (
+            "ATTEMPT",
+            "OUTCOME",
+            Column("AGENT", folds=12),
+            "TIME",
+            Column("CPU", leaves=1),
+            Column("MEMORY", leaves=2),
+            Column("FAILURE", folds=20, leaves=3),
+        )
+        print_table(console, columns, rows)

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
-from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
+
+from penstock.cli.table_widths import Column, cell_width, fitting
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -19,26 +20,32 @@ if TYPE_CHECKING:
     from penstock.v1 import run_pb2
 
 MAX_OUTPUT = 60
+MAX_FAILURE = 200
 
 
-def print_table(console: Console, titles: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-    """Aligned columns, cut to the terminal's width; in a pipe each row is one line, however long."""
+def print_table(console: Console, columns: Sequence[str | Column], rows: Iterable[Sequence[str | Text]]) -> None:
+    """Aligned columns. In a pipe each row is one line, however long, with all of its columns.
+
+    In a terminal columns give way as `Column` says, the rest is whole: nothing is cut.
+    """
     cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    known = [Column(column) if isinstance(column, str) else column for column in columns]
     if not console.is_terminal:
-        _print_plain([list(titles), *([cell.plain for cell in row] for row in cells)])
+        _print_plain([[column.title for column in known], *([cell.plain for cell in row] for row in cells)])
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in titles:
-        table.add_column(title, no_wrap=True, overflow="ellipsis")
-    for row in cells:
-        table.add_row(*row)
-    console.print(table)
+    shown = fitting(known, cells, console.width)
+    for each in shown:
+        table.add_column(each.title, width=each.width, no_wrap=False, overflow="fold")
+    for number in range(len(cells)):
+        table.add_row(*(each.cells[number] for each in shown))
+    console.print(table, crop=False)
 
 
 def _print_plain(rows: list[list[str]]) -> None:
-    widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(cell_width(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        padded = [cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
+        padded = [cell + " " * (width - cell_width(cell)) for cell, width in zip(row, widths, strict=True)]
         click.echo("  ".join(padded).rstrip())
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 async def list_versions(session: Session, client: Client, pipeline: str, limit: int) -> None:
     """Newest first."""
+    from penstock.cli.table_widths import Column, short_time
     from penstock.cli.tables import print_table, time_text
 
     if not pipeline:
@@ -27,4 +28,5 @@ async def list_versions(session: Session, client: Client, pipeline: str, limit: 
         name = f"{version.pipeline}@{version.number}"
         rows.append((name, version.digest[:12], str(version.step_count), time_text(version, "create_time")))
     if not session.as_json:
-        print_table(session.console(), ("VERSION", "DIGEST", "STEPS", "CREATED"), rows)
+        columns = (Column("VERSION", folds=20), "DIGEST", "STEPS", Column("CREATED", shorter=short_time))
+        print_table(session.console(), columns, rows)
