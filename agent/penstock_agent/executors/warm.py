@@ -18,6 +18,7 @@ from penstock_agent.core import pool as pools
 from penstock_agent.core.inputs import AttemptsEnded, AttemptsStarted, Input, LeasesUnstarted
 from penstock_agent.core.leases import Ended, Handle, Outcome
 from penstock_agent.executors.channel import STDERR, STDOUT, Failure, Finished, LogLines, Ready, Refused, Task
+from penstock_agent.executors.last_words import last_words
 from penstock_agent.executors.output import OutputSink
 from penstock_agent.executors.processes import kill_tree
 from penstock_agent.executors.worker.capture import LONGEST_LINE
@@ -332,7 +333,9 @@ class WarmExecutor:
     def _unstartable(self, worker_id: pools.WorkerId, handles: list[Handle]) -> None:
         process = self._processes.get(worker_id)
         said = "" if process is None else "\n".join(process.tail) or process.last_words()[1].decode(errors="replace")
-        failure = Failure("Crash", f"no worker process could be started on this agent{_quoted(said)}")
+        failure = Failure(
+            "Crash", f"no worker process could be started on this agent{last_words(said[-LAST_LINES_BYTES:])}"
+        )
         outcomes = [
             Outcome(handle, Ended.FAILED, os.urandom(RESULT_ID_BYTES), 0, Finished(handle, failure=failure))
             for handle in handles
@@ -368,8 +371,5 @@ class WarmExecutor:
 def _crash(process: WorkerProcess) -> Failure:
     code = process.process.returncode
     how = f"was killed by {signal_name(-code)}" if code is not None and code < 0 else f"exited with code {code}"
-    return Failure("Crash", f"the process that ran the step {how}{_quoted(chr(10).join(process.tail))}")
-
-
-def _quoted(said: str) -> str:
-    return f"; its last lines on standard error:\n{said[-LAST_LINES_BYTES:]}" if said.strip() else ""
+    said = last_words("\n".join(process.tail)[-LAST_LINES_BYTES:])
+    return Failure("Crash", f"the process that ran the step {how}{said}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.cli.live import span_text
-from penstock.cli.states import attempt_outcome, failure_text
-from penstock.cli.tables import duration_text, shortened
+from penstock.cli.states import attempt_outcome, failure_line
+from penstock.cli.tables import MAX_FAILURE, duration_text, shortened
 from penstock.quantities import format_size
 from penstock.v1 import run_pb2
 
@@ -41,5 +41,5 @@ def _row(attempt: run_pb2.Attempt) -> Row:
         duration_text(attempt),
         span_text(cpu) if attempt.HasField("cpu_duration") else "",
         format_size(attempt.peak_memory_bytes) if attempt.peak_memory_bytes else "",
-        shortened(failure_text(attempt.failure)),
+        shortened(failure_line(attempt.failure), MAX_FAILURE),
     )

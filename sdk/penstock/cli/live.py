@@ -28,6 +28,12 @@ _NARROW = 100
 _SHOWN_STATES = ("RUNNING", "READY", "WAITING", "FAILED", "SKIPPED", "UPSTREAM_FAILED", "CANCELLED")
 
 
+def tell_wait(console: Console, step: StepProgress, why: str) -> None:
+    """Why a step stays READY: in a pipe a line; in a terminal it is drawn with the step."""
+    if not console.is_terminal:
+        print(f"{step.name} stays READY: {why}", file=console.file, flush=True)
+
+
 async def follow(progress: RunProgress, events: AsyncIterator[run_service_pb2.Event], console: Console) -> RunProgress:
     """Shows every event until they end; `progress` is the state in the end."""
     view = RunView(progress)
@@ -73,8 +79,9 @@ class RunView:
     def _notes(self) -> Iterator[Text]:
         """Below the table, at full width, where a column beside it would be a few letters wide."""
         for step in _most_telling(list(self._progress.steps.values())):
-            if step.failure:
-                yield Text(f"{step.name}: {step.failure}", style="red")
+            note = _note(step)
+            if note:
+                yield Text.assemble(f"{step.name}: ", note, style=note.style)
 
     def _head(self) -> Text:
         progress = self._progress
@@ -99,7 +106,7 @@ class RunView:
                 _items_text(step, _BAR_WIDTH // 2 if narrow else _BAR_WIDTH),
                 self._duration(step),
                 str(step.attempt or ""),
-                *([] if narrow else [Text(step.failure, style="red")]),
+                *([] if narrow else [_note(step)]),
             )
         hidden = len(self._progress.steps) - len(steps)
         if hidden:
@@ -110,6 +117,12 @@ class RunView:
         if step.start_time is None:
             return ""
         return span_text((step.end_time or self._now()) - step.start_time)
+
+
+def _note(step: StepProgress) -> Text:
+    if step.failure:
+        return Text(step.failure, style="red")
+    return Text(f"waits: {step.waits_for}" if step.waits_for else "", style="yellow")
 
 
 def _most_telling(steps: list[StepProgress]) -> list[StepProgress]:

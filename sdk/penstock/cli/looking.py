@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from penstock.cli.items import DEFAULT_LIMIT, ITEM_STATES, show_items
 from penstock.cli.run_ids import find_run
 from penstock.cli.session import Session, command_options, emit_json, message_dict, run_async
 from penstock.cli.versions import list_versions
-from penstock.errors import ParameterError
+from penstock.errors import NotFoundError, ParameterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -142,19 +143,42 @@ async def _list_pipelines(session: Session, client: Client, limit: int) -> None:
 @click.argument("name", metavar="[STEP | NAME]", required=False)
 @click.option("--version", type=click.IntRange(min=1), help="Of a pipeline. Default: the newest.")
 @click.option("--at", "at_event", type=click.IntRange(min=1), help="As the run was after this event (see watch).")
+@click.option("--items", is_flag=True, help="The items of the map STEP, or of STEP[3] in a nested one.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(ITEM_STATES, case_sensitive=False),
+    help="With --items: only those in this state.",
+)
+@click.option("--limit", type=click.IntRange(min=1), default=DEFAULT_LIMIT, help="With --items: at most so many. [100]")
 @command_options
-def get(session: Session, what: str, name: str | None, version: int | None, at_event: int | None) -> None:
+def get(
+    session: Session,
+    what: str,
+    name: str | None,
+    version: int | None,
+    at_event: int | None,
+    items: bool,
+    states: tuple[str, ...],
+    limit: int,
+) -> None:
     """Show a run with its steps, one step run (step or step[3]) with its attempts and output, or a pipeline.
 
     \b
     penstock get RUN
     penstock get RUN STEP
+    penstock get RUN STEP --items --state failed
     penstock get RUN --at 17
     penstock get pipeline NAME
     """
     at = at_event or 0
     if what == "pipeline" and name is None:
         raise click.UsageError("Give the pipeline's name: penstock get pipeline NAME")
+    if items and (what == "pipeline" or name is None):
+        raise click.UsageError("Say of which map: penstock get RUN STEP --items")
+    if states and not items:
+        raise click.UsageError("--state chooses among items: penstock get RUN STEP --items --state failed")
 
     async def main() -> None:
         async with session.client() as client:
@@ -164,12 +188,34 @@ def get(session: Session, what: str, name: str | None, version: int | None, at_e
             run_id = await find_run(client, what)
             if name is None:
                 steps = [step_run async for step_run in client.list_step_runs(run_id, at_event=at)]
-                _show_run(session, await client.get_run(run_id, at_event=at), steps)
+                run = await client.get_run(run_id, at_event=at)
+                _show_run(session, run, steps, {} if at else await _waits(client, steps))
+            elif items:
+                await show_items(session, client, run_id, name, states=states, limit=limit, at_event=at)
             else:
-                step, item = split_step(name)
-                _show_step(session, await client.get_step_run(run_id, step, item, at_event=at))
+                _show_step(session, await _step_run(client, run_id, name, at))
 
     run_async(main)
+
+
+async def _step_run(client: Client, run_id: str, name: str, at: int) -> run_service_pb2.GetStepRunResponse:
+    from penstock.cli.items import what_there_is
+
+    step, item = split_step(name)
+    try:
+        return await client.get_step_run(run_id, step, item, at_event=at)
+    except NotFoundError as error:
+        raise await what_there_is(client, run_id, step, item, error, at) from None
+
+
+async def _waits(client: Client, steps: list[run_pb2.StepRun]) -> dict[str, str]:
+    """Why steps are READY, if some are."""
+    from penstock.cli.unserved import reasons
+    from penstock.v1 import run_pb2
+
+    if not any(step.state == run_pb2.STEP_RUN_STATE_READY or step.item_counts.ready for step in steps):
+        return {}
+    return dict(reasons(await client.explain(steps[0].run_id)))
 
 
 def _show_pipeline(session: Session, response: pipeline_service_pb2.GetPipelineResponse) -> None:
@@ -183,13 +229,14 @@ def _show_pipeline(session: Session, response: pipeline_service_pb2.GetPipelineR
     click.echo(dump(version.spec), nl=False)
 
 
-def _show_run(session: Session, run: run_pb2.Run, steps: list[run_pb2.StepRun]) -> None:
+def _show_run(session: Session, run: run_pb2.Run, steps: list[run_pb2.StepRun], waits: dict[str, str]) -> None:
     if session.as_json:
         emit_json({"run": message_dict(run), "stepRuns": [message_dict(step_run) for step_run in steps]})
         return
     from penstock.cli.live import state_text
+    from penstock.cli.said import said_of
     from penstock.cli.states import run_state, step_state
-    from penstock.cli.table_widths import Column
+    from penstock.cli.table_widths import Column, id_end
     from penstock.cli.tables import counts_text, duration_text, print_table, shortened, time_text
 
     console = session.console()
@@ -219,7 +266,8 @@ def _show_run(session: Session, run: run_pb2.Run, steps: list[run_pb2.StepRun]) 
             str(step_run.attempt_count or ""),
             duration_text(step_run),
             counts_text(step_run.item_counts),
-            shortened(_said_of(step_run)),
+            step_run.child_run_id,
+            said_of(step_run, waits.get(step_run.step, "")),
         )
         for step_run in steps
     ]
@@ -230,6 +278,7 @@ def _show_run(session: Session, run: run_pb2.Run, steps: list[run_pb2.StepRun]) 
         Column("ATTEMPTS", leaves=1),
         "TIME",
         Column("ITEMS", folds=14, leaves=3),
+        Column("RUN", shorter=id_end, leaves=4, optional=True),
         Column("OUTPUT", folds=20, leaves=2),
     )
     print_table(console, columns, rows)
@@ -237,11 +286,6 @@ def _show_run(session: Session, run: run_pb2.Run, steps: list[run_pb2.StepRun]) 
 
 def _parent_step(parent: run_pb2.RunParent) -> str:
     return parent.step + "".join(f"[{at}]" for at in parent.item)
-
-
-def _said_of(step_run: run_pb2.StepRun) -> str:
-    child = f"run {step_run.child_run_id}" if step_run.child_run_id else ""
-    return step_run.output_json or step_run.failure.message or child or step_run.wait_reason
 
 
 def _parameters_text(run: run_pb2.Run) -> str:
@@ -259,6 +303,7 @@ def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse) -
         return
     from penstock.cli.attempts import attempt_rows
     from penstock.cli.live import state_text
+    from penstock.cli.said import failed_attempts
     from penstock.cli.states import failure_text, step_state
     from penstock.cli.table_widths import Column
     from penstock.cli.tables import counts_text, duration_text, print_table
@@ -270,6 +315,7 @@ def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse) -
         ("items", counts_text(step_run.item_counts)),
         ("time", duration_text(step_run)),
         ("agent", step_run.agent_id),
+        ("run", step_run.child_run_id),
         ("failure", failure_text(step_run.failure)),
         ("metrics", ", ".join(f"{name}={value:g}" for name, value in sorted(step_run.metrics.items()))),
         ("metadata", ", ".join(f"{name}={value}" for name, value in sorted(step_run.metadata.items()))),
@@ -293,3 +339,9 @@ def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse) -
             Column("FAILURE", folds=20, leaves=3),
         )
         print_table(console, columns, rows)
+    for heading, failure in failed_attempts(response):
+        console.print(f"\n{heading}:\n{failure}", markup=False)
+    if step_run.item_counts.failed and not session.as_json:
+        click.echo(
+            f"Which items failed: penstock get {step_run.run_id} {step_run.step} --items --state failed", err=True
+        )

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from penstock.cli.states import RUN_AT_REST, STEP_AT_REST, failure_text, run_state, step_state
+from penstock.cli.states import RUN_AT_REST, STEP_AT_REST, failure_line, run_state, step_state
 from penstock.v1 import run_service_pb2
 
 
@@ -19,6 +19,8 @@ class StepProgress:
     attempt: int = 0
     agent: str = ""
     failure: str = ""
+    waits_for: str = ""
+    """Of one that stays READY: why no agent takes it."""
     start_time: float | None = None
     end_time: float | None = None
     item_count: int | None = None
@@ -45,9 +47,14 @@ class StepProgress:
     def start_again(self) -> None:
         """A new generation: nothing of the step has begun."""
         self.item_count = self.start_time = None
-        self.failure = ""
+        self.failure = self.waits_for = ""
         self.items.clear()
         self.counts.clear()
+
+    def forget_failure(self) -> None:
+        """It is COMPLETED, and what failed was tried again; of a map an item that was allowed to fail has failed."""
+        if not self.counts["FAILED"]:
+            self.failure = ""
 
     def expand(self, count: int) -> None:
         self.item_count = count
@@ -76,10 +83,16 @@ class RunProgress:
         self.start_time: float | None = None
         self.now = 0.0
         self.steps = {name: StepProgress(name) for name in steps}
+        self._failed: dict[tuple[str, tuple[int, ...]], None] = {}
 
     @property
     def at_rest(self) -> bool:
         return self.state in RUN_AT_REST
+
+    def first_failed(self) -> str:
+        """The step run that is FAILED for the longest time, "step" or "step[3]", or ""."""
+        step, place = next(iter(self._failed), ("", ()))
+        return step + place_text(place)
 
     def apply(self, event: run_service_pb2.Event) -> list[Change]:
         """Takes one event in; what changed, in order."""
@@ -104,16 +117,26 @@ class RunProgress:
             yield from self._stopping(step, change)
             return
         state = step_state(change.state)
+        self._note_failed(change, state)
         if change.item:
             self._apply_items(step, change, state)
         else:
             self._apply_whole(step, change, state)
         yield Change(self.now, _subject(change), state, _detail(change))
 
+    def _note_failed(self, change: run_service_pb2.StepChange, state: str) -> None:
+        *outer, first = change.item or (0,)
+        for item in range(first, first + max(change.item_count, 1)):
+            key = change.step, (*outer, item) if change.item else ()
+            if state == "FAILED":
+                self._failed.setdefault(key)
+            else:
+                self._failed.pop(key, None)
+
     def _stopping(self, step: StepProgress, change: run_service_pb2.StepChange) -> Iterator[Change]:
         """What ended badly says so again with its new state; why a step run makes place for another is said once."""
         if change.failure.reason == "Displaced":
-            step.failure = _first_line(failure_text(change.failure))
+            step.failure = failure_line(change.failure)
             yield Change(self.now, _subject(change), "DISPLACED", change.failure.message)
 
     def _apply_whole(self, step: StepProgress, change: run_service_pb2.StepChange, state: str) -> None:
@@ -123,25 +146,34 @@ class RunProgress:
         step.attempt = change.attempt or step.attempt
         step.agent = change.agent_id or step.agent
         if change.HasField("failure"):
-            step.failure = _first_line(failure_text(change.failure))
+            step.failure = failure_line(change.failure)
+        if state == "COMPLETED":
+            step.forget_failure()
+        if state != "READY":
+            step.waits_for = ""
         if state == "RUNNING" and step.start_time is None:
             step.start_time = self.now
         step.end_time = self.now if state in STEP_AT_REST else None
 
     def _apply_items(self, step: StepProgress, change: run_service_pb2.StepChange, state: str) -> None:
+        # The item that failed first is the one that the run's reason names: its note stays.
+        if change.HasField("failure") and not step.counts["FAILED"]:
+            step.failure = f"{place_text(change.item)} {failure_line(change.failure)}"
         step.set_items(tuple(change.item), max(change.item_count, 1), state)
-        if change.HasField("failure"):
-            message = _first_line(failure_text(change.failure))
-            step.failure = "".join(f"[{position}]" for position in change.item) + f" {message}"
         if state == "RUNNING":
+            step.waits_for = ""
             step.start_time = self.now if step.start_time is None else step.start_time
             step.state = "RUNNING" if step.state not in STEP_AT_REST else step.state
+
+
+def place_text(place: Iterable[int]) -> str:
+    return "".join(f"[{number}]" for number in place)
 
 
 def _subject(change: run_service_pb2.StepChange) -> str:
     if not change.item:
         return change.step
-    outer = "".join(f"[{place}]" for place in change.item[:-1])
+    outer = place_text(change.item[:-1])
     first, count = change.item[-1], max(change.item_count, 1)
     span = f"[{first}]" if count == 1 else f"[{first}..{first + count - 1}]"
     return f"{change.step}{outer}{span}"
@@ -154,11 +186,7 @@ def _detail(change: run_service_pb2.StepChange) -> str:
     if change.agent_id:
         parts.append(f"on {change.agent_id}")
     if change.HasField("failure"):
-        parts.append(_first_line(failure_text(change.failure)))
+        parts.append(failure_line(change.failure))
     if change.HasField("wait_until"):
         parts.append(f"until {change.wait_until.ToDatetime().isoformat(timespec='milliseconds')}Z")
     return ", ".join(parts)
-
-
-def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0]

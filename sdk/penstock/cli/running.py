@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,7 +24,7 @@ from penstock.errors import ParameterError
 from penstock.quantities import LEAST_WEIGHT, MAX_PRIORITY, MOST_WEIGHT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
     from typing import Any
 
     from penstock.cli.progress import RunProgress
@@ -222,7 +223,8 @@ async def watch_run(
 
     progress = RunProgress(run_id, pipeline, steps)
     try:
-        await _show(session, client, progress, from_event)
+        async with _telling_waits(session, client, progress):
+            await _show(session, client, progress, from_event)
     except asyncio.CancelledError:
         click.echo(
             f"\nThe run goes on. Watch it: penstock watch {run_id}   Cancel it: penstock cancel {run_id}", err=True
@@ -232,27 +234,34 @@ async def watch_run(
     _show_end(session, run)
     code = exit_code(run)
     if code == EXIT_FAILED and not session.as_json:
-        click.echo(f"What failed, with its traceback: {_look_closer(session, progress)}", err=True)
+        from penstock.cli.failed_steps import show_failed
+
+        progress.reason = run.reason
+        command = await show_failed(session, client, progress)
+        click.echo(f"What failed, with its traceback: {command}", err=True)
     return code
 
 
-def _look_closer(session: Session, progress: RunProgress) -> str:
-    """The command that shows the first step that failed; of a mapped step, its first item that did."""
-    import shlex
+@contextlib.asynccontextmanager
+async def _telling_waits(session: Session, client: Client, progress: RunProgress) -> AsyncIterator[None]:
+    """Beside the events, which say nothing of why a step stays READY."""
+    import asyncio
 
-    words = ["penstock", "get", progress.run_id]
-    for step in progress.steps.values():
-        items = [item for item, state in step.items.items() if state == "FAILED"]
-        if items:
-            place = "".join(f"[{position}]" for position in min(items))
-            words.append(f"{step.name}{place}")
-            break
-        if step.state == "FAILED":
-            words.append(step.name)
-            break
-    if session.address:
-        words += ["--address", session.address]
-    return shlex.join(words)
+    from penstock.cli.live import tell_wait
+    from penstock.cli.unserved import tell_waits
+
+    if session.as_json:
+        yield
+        return
+    console = session.console()
+    telling = asyncio.create_task(
+        tell_waits(progress, lambda: client.explain(progress.run_id), lambda step, why: tell_wait(console, step, why))
+    )
+    try:
+        yield
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
 
 
 async def _show(session: Session, client: Client, progress: RunProgress, from_event: int) -> None:

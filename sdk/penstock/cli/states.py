@@ -45,6 +45,11 @@ def attempt_outcome(outcome: run_pb2.AttemptOutcome.ValueType) -> str:
     return run_pb2.AttemptOutcome.Name(outcome).removeprefix("ATTEMPT_OUTCOME_")
 
 
+def failure_line(failure: run_pb2.Failure) -> str:
+    """The first line of `failure_text`."""
+    return failure_text(failure).strip().partition("\n")[0]
+
+
 def failure_text(failure: run_pb2.Failure) -> str:
     """`KeyError: 'missing'`: the class of the exception that user code raised, else the reason; then the message."""
     raised = failure.error_class.rpartition(".")[2] if failure.reason == "UserError" else ""

@@ -25,6 +25,8 @@ class Column:
     """A form of the cells that says less and is whole still."""
     leaves: int = 0
     """1 is left out first, then 2; 0 never is."""
+    optional: bool = False
+    """Without any content it is left out everywhere, also in a pipe."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ def print_table(console: Console, columns: Sequence[str | Column], rows: Iterabl
     """
     cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     known = [Column(column) if isinstance(column, str) else column for column in columns]
+    used = [at for at, column in enumerate(known) if not column.optional or any(row[at].plain for row in cells)]
+    known, cells = [known[at] for at in used], [[row[at] for at in used] for row in cells]
     if not console.is_terminal:
         _print_plain([[column.title for column in known], *([cell.plain for cell in row] for row in cells)])
         return

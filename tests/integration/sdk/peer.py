@@ -58,6 +58,7 @@ class Peer:
     step_runs: dict[str, list[run_pb2.StepRun]] = field(default_factory=dict)
     lines: list[run_service_pb2.LogLine] = field(default_factory=list)
     agents: list[agent_admin_service_pb2.Agent] = field(default_factory=list)
+    explained: list[run_service_pb2.StepExplanation] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
     faults: dict[str, deque[Fault]] = field(default_factory=dict)
     # Streams: each entry ends one stream after so many messages, with UNAVAILABLE or, negative, without error.
@@ -313,6 +314,8 @@ class Runs(run_service_pb2_grpc.RunServiceServicer):
     async def List(self, request: Any, context: Any) -> Any:
         await self.peer.enter("ListRuns", request, context)
         runs = [run for run in reversed(self.peer.runs.values()) if not request.states or run.state in request.states]
+        if request.parent_run_id:
+            runs = [run for run in runs if run.parent.run_id == request.parent_run_id]
         start = int(request.page_token or 0)
         page = runs[start : start + min(request.page_size or 50, self.peer.page_size)]
         end = start + len(page)
@@ -365,7 +368,14 @@ class Runs(run_service_pb2_grpc.RunServiceServicer):
     async def ListStepRuns(self, request: Any, context: Any) -> Any:
         await self.peer.enter("ListStepRuns", request, context)
         await self._find(request.run_id, context)
-        return run_service_pb2.ListStepRunsResponse(step_runs=self.peer.step_runs[request.run_id])
+        found = self.peer.step_runs[request.run_id]
+        if request.step:
+            found = [each for each in found if each.step == request.step and each.item]
+        else:
+            found = [each for each in found if not each.item]
+        return run_service_pb2.ListStepRunsResponse(
+            step_runs=[each for each in found if not request.states or each.state in request.states]
+        )
 
     async def GetStepRun(self, request: Any, context: Any) -> Any:
         await self.peer.enter("GetStepRun", request, context)
@@ -377,7 +387,8 @@ class Runs(run_service_pb2_grpc.RunServiceServicer):
                 attempt.cpu_duration.FromMilliseconds(1_500)
                 attempt.peak_memory_bytes = (64 << 20) + 1_000
                 return run_service_pb2.GetStepRunResponse(step_run=step_run, attempts=[attempt])
-        await abort(context, Fault(grpc.StatusCode.NOT_FOUND, f"there is no step {request.step!r}"))
+        info = error_info("UNKNOWN_STEP_RUN")
+        await abort(context, Fault(grpc.StatusCode.NOT_FOUND, f"there is no step {request.step!r}", (info,)))
         raise AssertionError
 
     async def TailLogs(self, request: Any, context: Any) -> AsyncIterator[Any]:
@@ -404,7 +415,8 @@ class Runs(run_service_pb2_grpc.RunServiceServicer):
         raise NotImplementedError
 
     async def Explain(self, request: Any, context: Any) -> Any:
-        raise NotImplementedError
+        await self.peer.enter("Explain", request, context)
+        return run_service_pb2.ExplainRunResponse(run=self.peer.runs[request.run_id], steps=self.peer.explained)
 
     async def Diff(self, request: Any, context: Any) -> Any:
         raise NotImplementedError

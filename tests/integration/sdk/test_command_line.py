@@ -120,6 +120,58 @@ async def test_the_hint_of_a_failed_run_names_the_item_and_the_address(peer: Pee
     assert result.err == f"What failed, with its traceback: penstock get run-1 'add[3]' --address {peer.address}\n"
 
 
+async def test_the_hint_names_the_step_of_the_reason_and_goes_down_into_the_run_that_it_is(
+    peer: Peer, penstock: CommandLine
+) -> None:
+    for _ in range(2):
+        await penstock.run("run", CHAIN, "-p", "n=7", "-d")
+    peer.step_runs["run-1"][1].child_run_id = "run-2"
+    peer.runs["run-2"].reason = 'step "subtract" failed: ValueError: no'
+    peer.runs["run-2"].parent.run_id, peer.runs["run-2"].parent.step = "run-1", "multiply"
+    peer.events["run-1"] = [
+        wire.event(1, wire.change("add", run_pb2.STEP_RUN_STATE_FAILED)),
+        wire.event(2, wire.change("multiply", run_pb2.STEP_RUN_STATE_FAILED)),
+        wire.event(3, state=run_pb2.RUN_STATE_FAILED, reason='step "multiply" failed: SubPipeline: ...'),
+    ]
+    result = await penstock.run("watch", "run-1")
+    assert result.err == "What failed, with its traceback: penstock get run-2 subtract\n"
+    shown = await penstock.run("get", "run-1")
+    assert [line.split()[-2:] for line in shown.lines() if line.startswith("multiply")] == [["run-2", '"multiply"']]
+    assert (await penstock.run("logs", "run-1")).err == "multiply is a run of chain: penstock logs run-2\n"
+
+
+async def test_items_of_a_map_are_listed_by_state(peer: Peer, penstock: CommandLine) -> None:
+    await penstock.run("run", CHAIN, "-p", "n=7", "-d")
+    steps = peer.step_runs["run-1"]
+    steps[0].item_counts.completed, steps[0].item_counts.failed = 2, 1
+    for number in range(3):
+        state = run_pb2.STEP_RUN_STATE_COMPLETED if number else run_pb2.STEP_RUN_STATE_FAILED
+        item = run_pb2.StepRun(step="add", item=[number], display_name=f"add[{number}]", state=state)
+        if not number:
+            item.failure.reason, item.failure.message = "ExitCode", "exit code 3: oops\nmore"
+        steps.append(item)
+    titles, line = (await penstock.run("get", "run-1", "add", "--items", "--state", "failed")).lines()
+    assert titles.split() == ["ITEM", "STATE", "ATTEMPTS", "TIME", "AGENT", "OUTPUT"]
+    assert line.split() == ["add[0]", "FAILED", "ExitCode:", "exit", "code", "3:", "oops"]
+    limited = await penstock.run("get", "run-1", "add", "--items", "--limit", "1")
+    assert (len(limited.lines()), limited.err) == (2, "2 more: --limit 3 shows all.\n")
+    assert "get run-1 add --items --state failed" in (await penstock.run("get", "run-1", "add")).err
+    absent = await penstock.run("get", "run-1", "add[3000]")
+    assert (absent.code, "no item add[3000]: 'add' has 3 items, the first is add[0]" in absent.err) == (2, True)
+    assert "did you mean 'add'?" in (await penstock.run("get", "run-1", "ad")).err
+    assert "'multiply' has no items" in (await penstock.run("get", "run-1", "multiply", "--items")).err
+
+
+async def test_a_ready_step_says_what_it_waits_for(peer: Peer, penstock: CommandLine) -> None:
+    await penstock.run("run", CHAIN, "-p", "n=7", "-d")
+    waiting = peer.step_runs["run-1"][0]
+    waiting.state, waiting.output_json = run_pb2.STEP_RUN_STATE_READY, ""
+    reason = run_service_pb2.Reason(kind="NoAgent", message="No agent is connected.")
+    peer.explained = [run_service_pb2.StepExplanation(step="add", reasons=[reason])]
+    shown = await penstock.run("get", "run-1")
+    assert [line.endswith("No agent is connected.") for line in shown.lines() if line.startswith("add")] == [True]
+
+
 async def test_a_cancelled_run_has_exit_code_3(peer: Peer, penstock: CommandLine) -> None:
     await penstock.run("run", CHAIN, "-p", "n=7", "-d")
     peer.events["run-1"] = [wire.event(1, state=run_pb2.RUN_STATE_CANCELLED)]
@@ -330,6 +382,13 @@ async def test_logs_go_to_the_stream_that_they_came_from(peer: Peer, penstock: C
     assert (list(request.item), request.tail_lines, request.follow) == ([3], 5, True)
     assert (await penstock.run("logs", "run-1", "b[", "-f")).code == 2
     assert (await penstock.run("logs", "run-1", "--json")).json_lines()[0]["text"] == "out"
+
+
+async def test_logs_tell_attempts_apart(peer: Peer, penstock: CommandLine) -> None:
+    peer.lines = [wire.line("a", 1, "one"), wire.line("a", 1, "two", attempt=2)]
+    assert (await penstock.run("logs", "run-1")).out == "a | one\na (attempt 2) | two\n"
+    one = await penstock.run("logs", "run-1", "a")
+    assert (one.out, one.err) == ("one\ntwo\n", "attempt 2:\n")
 
 
 async def test_cancel(peer: Peer, penstock: CommandLine) -> None:

@@ -91,6 +91,24 @@ def test_a_retry_does_not_count_an_item_twice() -> None:
     assert work.finished_items() == 8
 
 
+def test_the_note_is_of_the_item_that_failed_first() -> None:
+    other = run_pb2.Failure(reason="UserError", message="another")
+    progress = progress_of(*MAPPED, event(8, change("work", "FAILED", item=[2], failure=other)))
+    assert progress.steps["work"].failure == "[8] ValueError: bad part"
+    assert progress.first_failed() == "work[8]"
+    progress.apply(event(9, change("work", "PENDING", item=[8])))
+    assert progress.first_failed() == "work[2]"
+
+
+def test_a_step_that_completed_at_last_has_no_failure() -> None:
+    progress = progress_of(event(1, change("split", "WAITING", failure=BAD_PART)))
+    assert progress.steps["split"].failure == "ValueError: bad part"
+    progress.apply(event(2, change("split", "COMPLETED", attempt=2)))
+    assert progress.steps["split"].failure == ""
+    allowed = progress_of(*MAPPED, event(8, change("work", "COMPLETED")))
+    assert allowed.steps["work"].failure == "[8] ValueError: bad part"
+
+
 def test_a_held_run_says_what_it_waits_for_until_it_has_its_place() -> None:
     held = event(2, run_state="PENDING")
     held.run_reason = 'waits for a place under the key "k", whose limit is 1'

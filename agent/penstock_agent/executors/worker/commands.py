@@ -18,6 +18,7 @@ from resource import struct_rusage
 from typing import TypeVar
 
 from penstock_agent.executors.channel import CommandWork, Failure, Finished, OutputSource, Task
+from penstock_agent.executors.last_words import last_words
 from penstock_agent.executors.worker import children
 from penstock_agent.executors.worker.capture import Capture
 from penstock_agent.executors.worker.json_output import Unserialisable, to_json, too_large
@@ -113,11 +114,10 @@ class CommandRunner:
         return finished
 
     def _failure(self, code: int) -> Failure:
-        said = self._capture.last_error_lines()
-        last_words = f"; its last lines on standard error:\n{said}" if said else ""
+        said = last_words(self._capture.last_error_lines())
         if code < 0:
-            return Failure("Crash", f"the command was killed by {signal_name(-code)}{last_words}")
-        return Failure("ExitCode", f"the command ended with exit code {code}{last_words}")
+            return Failure("Crash", f"the command was killed by {signal_name(-code)}{said}")
+        return Failure("ExitCode", f"the command ended with exit code {code}{said}")
 
     def _take_outputs(self, folder: Path, task: Task, work: CommandWork, finished: Finished) -> None:
         if not work.outputs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 from penstock_agent.executors.channel import Failure
 
@@ -14,6 +14,8 @@ LONGEST_NAME = 500
 MOST_BASES = 16
 
 _OWN_FILES = (str(Path(__file__).parent), "<frozen importlib", "<frozen runpy")
+_OWN_MODULES = frozenset({"penstock.authoring.steps"})
+"""Of the SDK: a decorated function is called through it."""
 
 
 class StepStopped(BaseException):
@@ -59,9 +61,13 @@ def _trace(error: BaseException) -> str:
 
 
 def _user_frames(trace: TracebackType | None) -> TracebackType | None:
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OWN_FILES):
+    while trace is not None and _is_own(trace.tb_frame):
         trace = trace.tb_next
     return trace
+
+
+def _is_own(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(_OWN_FILES) or frame.f_globals.get("__name__") in _OWN_MODULES
 
 
 def _cut(text: str, limit: int) -> str:

@@ -1,0 +1,63 @@
+"""Which command shows what failed: of the step that the run ended for, down through the runs that steps are."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING, NamedTuple
+
+from penstock.cli.looking import split_step
+from penstock.errors import PenstockError
+
+if TYPE_CHECKING:
+    from penstock.cli.progress import RunProgress
+    from penstock.cli.session import Session
+    from penstock.client.client import Client
+
+_DEEPEST = 32
+"""Runs that are gone down through; there are no chains that are longer."""
+_REASON = re.compile(r'step "([^"]+)" failed')
+
+
+class FailedStep(NamedTuple):
+    """`name` is "step" or "step[3]", or "" if it is not known which step failed."""
+
+    run_id: str
+    name: str
+
+
+async def show_failed(session: Session, client: Client, progress: RunProgress) -> str:
+    """The command that shows why the run failed, with the traceback."""
+    found = await _lowest(client, FailedStep(progress.run_id, named_in(progress.reason) or progress.first_failed()))
+    words = ["penstock", "get", found.run_id, *filter(None, [found.name])]
+    if session.address:
+        words += ["--address", session.address]
+    return shlex.join(words)
+
+
+def named_in(reason: str) -> str:
+    """The step run that a run's reason is about."""
+    found = _REASON.match(reason)
+    return found[1] if found else ""
+
+
+async def _lowest(client: Client, found: FailedStep) -> FailedStep:
+    """As far down as can be read."""
+    for _ in range(_DEEPEST):
+        if not found.name:
+            return found
+        try:
+            below = await _below(client, found)
+        except PenstockError:
+            return found
+        if below is None:
+            return found
+        found = below
+    return found
+
+
+async def _below(client: Client, found: FailedStep) -> FailedStep | None:
+    """In the run that the step is; None if it is none."""
+    step, place = split_step(found.name)
+    child_id = (await client.get_step_run(found.run_id, step, place)).step_run.child_run_id
+    return FailedStep(child_id, named_in((await client.get_run(child_id)).reason)) if child_id else None
