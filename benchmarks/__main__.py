@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+
+import uvloop
 
 from benchmarks.alone import ALONE, measure_alone
 from benchmarks.report import Report, comparison, show
@@ -48,7 +49,7 @@ def main() -> None:
     unknown = [name for name in options.workloads if name not in known]
     if unknown:
         parser.error(f"no such workload: {', '.join(unknown)}; there are {', '.join(known)}")
-    asyncio.run(measure(options.workloads or usual, options.repeat, Report(options.results)))
+    uvloop.run(measure(options.workloads or usual, options.repeat, Report(options.results)))
 
 
 if __name__ == "__main__":

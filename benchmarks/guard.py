@@ -6,10 +6,11 @@ once more before it counts.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import uvloop
 
 from benchmarks.contestants import Contestant
 from benchmarks.report import Report, comparison, show
@@ -68,4 +69,4 @@ async def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    sys.exit(uvloop.run(main()))

@@ -62,16 +62,16 @@ class Client(PipelineCalls):
         await super().close()
 
     def _runs(self) -> run_service_pb2_grpc.RunServiceStub:
-        return run_service_pb2_grpc.RunServiceStub(self._open())
+        return self._stub(run_service_pb2_grpc.RunServiceStub)
 
     @property
     def bulk(self) -> BulkJobs:
         """Cancels and retries of many runs."""
-        stub = bulk_service_pb2_grpc.BulkServiceStub(self._open())
+        stub = self._stub(bulk_service_pb2_grpc.BulkServiceStub)
         return BulkJobs(stub, self._call, self._pages)
 
     def _agents(self) -> agent_admin_service_pb2_grpc.AgentAdminServiceStub:
-        return agent_admin_service_pb2_grpc.AgentAdminServiceStub(self._open())
+        return self._stub(agent_admin_service_pb2_grpc.AgentAdminServiceStub)
 
     # Runs
 

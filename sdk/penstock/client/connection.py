@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from penstock.client.calls import Caller
 from penstock.client.channel import announcing, call_metadata, open_channel
@@ -11,6 +11,8 @@ from penstock.settings import load_settings
 
 if TYPE_CHECKING:
     import grpc.aio
+
+S = TypeVar("S")
 
 
 class Connection:
@@ -31,6 +33,8 @@ class Connection:
         self._caller = Caller(settings.address, deadline, retry_for)
         self._metadata = call_metadata(settings.api_key.get_secret_value() if settings.api_key else None)
         self._channel: grpc.aio.Channel | None = None
+        self._stubs: dict[Callable[[grpc.aio.Channel], Any], Any] = {}
+        """Of the channel. To make one costs as much as to send a call."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -41,6 +45,7 @@ class Connection:
     async def close(self) -> None:
         """Ends what is under way. A later call opens a new channel."""
         channel, self._channel = self._channel, None
+        self._stubs.clear()
         if channel is not None:
             await channel.close()
 
@@ -49,6 +54,13 @@ class Connection:
         if self._channel is None:
             self._channel = open_channel(self.address)
         return self._channel
+
+    def _stub(self, kind: Callable[[grpc.aio.Channel], S]) -> S:
+        """The stub of that class, for the channel that is open."""
+        stub: S | None = self._stubs.get(kind)
+        if stub is None:
+            stub = self._stubs[kind] = kind(self._open())
+        return stub
 
     async def _call(self, method: Any, request: Any) -> Any:
         metadata = announcing(self._metadata, request)

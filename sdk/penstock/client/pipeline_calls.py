@@ -28,10 +28,10 @@ class PipelineCalls(Connection):
     """The part of `Client` that is about pipelines."""
 
     def _pipelines(self) -> pipeline_service_pb2_grpc.PipelineServiceStub:
-        return pipeline_service_pb2_grpc.PipelineServiceStub(self._open())
+        return self._stub(pipeline_service_pb2_grpc.PipelineServiceStub)
 
     def _bundles(self) -> bundle_service_pb2_grpc.BundleServiceStub:
-        return bundle_service_pb2_grpc.BundleServiceStub(self._open())
+        return self._stub(bundle_service_pb2_grpc.BundleServiceStub)
 
     async def create_pipeline(
         self, pipeline: Pipeline | pipeline_pb2.PipelineSpec, *, request_id: str | None = None

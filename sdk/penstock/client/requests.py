@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from penstock.authoring.options import require_priority, require_weight
@@ -42,25 +42,21 @@ def start_request(
         priority=None if priority is None else _checked(require_priority, priority, "priority"),
         weight=0.0 if weight is None else _checked(require_weight, weight, "weight"),
         run_key=run_key,
-        run_key_conflict=run_service_pb2.RunKeyConflict.Value(
-            _rule("run_key_conflict", run_key_conflict, run_service_pb2.RunKeyConflict.keys())
-        ),
-        run_key_reuse=run_service_pb2.RunKeyReuse.Value(
-            _rule("run_key_reuse", run_key_reuse, run_service_pb2.RunKeyReuse.keys())
-        ),
+        run_key_conflict=_rule("run_key_conflict", run_key_conflict, run_service_pb2.RunKeyConflict),
+        run_key_reuse=_rule("run_key_reuse", run_key_reuse, run_service_pb2.RunKeyReuse),
     )
 
 
-def _rule(field: str, given: str, known: Sequence[str]) -> str:
-    """The enum value of this short name; of none the first, which says nothing."""
-    prefix = f"{field.upper()}_"
+def _rule(field: str, given: str, rules: Any) -> Any:
+    """The value with this short name in the enum `rules`; of none the first, which says nothing."""
     if not given:
-        return known[0]
+        return 0
+    prefix, known = f"{field.upper()}_", rules.keys()[1:]
     name = prefix + given.upper()
-    if name not in known[1:]:
-        shorts = [each.removeprefix(prefix).lower() for each in known[1:]]
+    if name not in known:
+        shorts = [each.removeprefix(prefix).lower() for each in known]
         raise ParameterError(f"{given!r} is not known", field=field, remedy=f"use {' or '.join(shorts)}")
-    return name
+    return rules.Value(name)
 
 
 def _checked(require: Callable[[Any, str], N], given: Any, field: str) -> N:
