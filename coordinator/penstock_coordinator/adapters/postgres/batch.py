@@ -12,7 +12,7 @@ from penstock_coordinator.ports import Origin, Parent
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from penstock_coordinator.ports import Record, RunId
+    from penstock_coordinator.ports import NewRun, Record, RunId
 
 Columns = list[list[Any]]
 NO_GATE = b""
@@ -90,17 +90,28 @@ def attempt_columns(records: Sequence[Record], gate: Sequence[bytes]) -> tuple[C
 def request_columns(records: Sequence[Record]) -> Columns:
     """By key: two lanes that store the same requests at once wait for each other in one order."""
     rows = sorted(
-        (packed(r.request.key), r.request.key.digest, r.request.answer, r.run_id, r.at, *_newest(r))
+        (packed(r.request.key), r.request.key.digest, r.request.answer, r.run_id, r.at, *newest(r))
         for r in records
         if r.request is not None
     )
     return _columns(rows, 7)
 
 
-def _newest(record: Record) -> tuple[str | None, int | None]:
+def newest(record: Record) -> tuple[str | None, int | None]:
     """The pipeline, and the number that must be that of its newest version; nothing if it may be any."""
     new = record.new_run
     return (new.pipeline, new.version_number) if new is not None and new.only_if_newest else (None, None)
+
+
+def new_run_row(run_id: RunId, new: NewRun) -> list[Any]:
+    """The values of the run's row, in the order of the statements."""
+    return [
+        *(run_id, new.pipeline, new.version_number, new.version_digest, new.owner),
+        *(new.state, new.create_time, new.start_time, new.end_time, array_literal(new.labels)),
+        *(packed_text(new.reason), packed_pairs(new.trace_context), new.parameters, new.summary, new.output),
+        *(None if new.origin.parent is None else new.origin.parent.run_id, new.origin.run_key),
+        packed_origin(new.origin),
+    ]
 
 
 class _RunRows:
@@ -112,13 +123,7 @@ class _RunRows:
 
     def add(self, record: Record, gate: bytes) -> None:
         if (new := record.new_run) is not None:
-            self.new[record.run_id] = [
-                *(record.run_id, new.pipeline, new.version_number, new.version_digest, new.owner),
-                *(new.state, new.create_time, new.start_time, new.end_time, array_literal(new.labels)),
-                *(packed_text(new.reason), packed_pairs(new.trace_context), new.parameters, new.summary, new.output),
-                *(None if new.origin.parent is None else new.origin.parent.run_id, new.origin.run_key),
-                *(packed_origin(new.origin), gate),
-            ]
+            self.new[record.run_id] = [*new_run_row(record.run_id, new), gate]
         if (change := record.change) is None:
             return
         reason = None if change.reason is None else packed_text(change.reason)

@@ -15,12 +15,13 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 
 from penstock_coordinator.adapters.postgres import batch as batches
+from penstock_coordinator.adapters.postgres.alone import values_alone
 from penstock_coordinator.adapters.postgres.connections import close, connect_lane, is_away
 from penstock_coordinator.adapters.postgres.queries import load
 from penstock_coordinator.adapters.postgres.requests import repetition
@@ -42,10 +43,14 @@ if TYPE_CHECKING:
 
     from penstock_coordinator.adapters.postgres.connections import Connection, Database
 
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _QUERIES = load("journal")
-_SIZES = ("commit_events", "commit_steps", "commit_ends", "commit_starts", "commit_all")
-_WITH_REQUESTS = frozenset({"commit_starts", "commit_all"})
+_SIZES = (
+    *("commit_step_alone", "commit_start_alone"),
+    *("commit_events", "commit_steps", "commit_ends", "commit_starts", "commit_all"),
+)
+_WITH_REQUESTS = frozenset({"commit_start_alone", "commit_starts", "commit_all"})
 _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 2.0
 _COMMITTED = Committed()
@@ -138,13 +143,11 @@ class _Lane:
         last: type[Exception] | None = None
         for delay in _delays():
             try:
-                async with self._connected() as connection:
-                    writer = _Writer(connection, self._statements, (self._coordinator_id, self._number, epoch))
-                    if not sent:
-                        sent = True  # from here on the database may have it
-                        outcomes = await writer.write(records)
-                    else:
-                        outcomes = await writer.settle(records)
+                connection = await self._connected()
+                writer = _Writer(connection, self._statements, (self._coordinator_id, self._number, epoch))
+                doing = writer.settle(records) if sent else writer.write(records)
+                sent = True  # from here on the database may have it
+                outcomes = await self._watched(connection, doing)
             except Exception as error:
                 if not is_away(error):
                     raise
@@ -160,15 +163,16 @@ class _Lane:
                 return outcomes
         raise AssertionError("there is always another delay")
 
-    @contextlib.asynccontextmanager
-    async def _connected(self) -> AsyncIterator[Connection]:
-        """The lane's connection, a new one if the last was lost; cut if it does not answer."""
+    async def _connected(self) -> Connection:
+        """The lane's connection, a new one if the last was lost."""
         connection = self._connection
-        if connection is None or connection.is_closed():
-            connection = await self._connect()
+        return await self._connect() if connection is None or connection.is_closed() else connection
+
+    async def _watched(self, connection: Connection, doing: Awaitable[_T]) -> _T:
+        """What is done on the connection, which is cut if it does not answer."""
         watchdog = asyncio.get_running_loop().call_later(self._answer_timeout, connection.terminate)
         try:
-            yield connection
+            return await doing
         except Fenced:
             raise
         except BaseException:
@@ -303,8 +307,10 @@ def _refused_request(record: Record, repeated: asyncpg.Record | None) -> AppendO
     return _NOT_NEWEST if repeated is None else repetition(record.request.key, repeated)
 
 
-def _arguments(records: Sequence[Record]) -> tuple[str, batches.Columns]:
+def _arguments(records: Sequence[Record]) -> tuple[str, list[Any]]:
     """The smallest statement that holds the batch, and its arguments after those of the fence."""
+    if len(records) == 1 and (alone := values_alone(records[0])) is not None:
+        return alone
     events = batches.event_columns(records)
     starts = any(r.request is not None or r.new_run is not None for r in records)
     changes = any(r.change is not None for r in records)

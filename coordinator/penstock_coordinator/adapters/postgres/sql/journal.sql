@@ -1,4 +1,4 @@
--- The one statement of a commit, in five sizes: what is not in a batch costs nothing.
+-- The one statement of a commit, in five sizes, and two more for a record alone: what is not in a batch costs nothing.
 --
 -- Why it is safe against a newer incarnation: the fence row is read FOR KEY SHARE in the same statement that inserts,
 -- and every insert joins it. A take-over locks the row FOR UPDATE before it raises the epoch. So either the take-over
@@ -47,6 +47,57 @@ with fence as materialized (
     ) as a
 )
 select count(*) from fence
+
+-- name: commit_step_alone
+-- Of one record with one step run and one attempt: values instead of arrays cost a third less, in the client and here.
+with fence as materialized (
+    select from fences where coordinator_id = $1 and lane = $2 and epoch = $3 for key share
+), events as (
+    insert into run_events (run_id, first_seq, last_seq, at, payload)
+    select $4::uuid, $5::int8, $6::int8, $7::int8, $8::bytea from fence
+), ended_step as (
+    insert into step_runs (
+        run_id, step, item, generation, state, attempts, ready_time, start_time, end_time, agent, output, failure
+    )
+    select
+        $4::uuid, $9::int4, $10::int4, $11::int4, $12::int2, $13::int4, $14::int8, $15::int8, $16::int8, $17::text,
+        $18::bytea, $19::bytea
+    from fence
+), ended_attempt as (
+    insert into attempts (run_id, step, item, number, token, outcome, start_time, end_time, agent, detail)
+    select
+        $4::uuid, $20::int4, $21::int4, $22::int4, $23::int8, $24::int2, $25::int8, $26::int8, $27::text, $28::bytea
+    from fence
+)
+select count(*) from fence
+
+-- name: commit_start_alone
+-- Of one record with a request and a new run.
+with fence as materialized (
+    select from fences where coordinator_id = $1 and lane = $2 and epoch = $3 for key share
+), accepted as materialized (
+    insert into requests (key, digest, answer, run_id, create_time)
+    select $8::bytea, $9::bytea, $10::bytea, $4::uuid, $7::int8
+    from fence
+    where $12::int4 is null or $12::int4 = (
+        select p.latest from pipelines p where p.name = $11::text and p.delete_time is null
+    )
+    on conflict do nothing
+    returning key
+), events as (
+    insert into run_events (run_id, first_seq, last_seq, at, payload)
+    select $4::uuid, $5::int8, $6::int8, $7::int8, $13::bytea from accepted
+), new_run as (
+    insert into runs (
+        run_id, pipeline, version_number, version_digest, owner, state, create_time, start_time, end_time,
+        labels, reason, trace_context, parameters, summary, output, parent_run_id, run_key, origin
+    )
+    select
+        $4::uuid, $14::text, $15::int4, $16::text, $17::text, $18::int2, $19::int8, $20::int8, $21::int8,
+        $22::text::text[], $23::bytea, $24::bytea, $25::bytea, $26::bytea, $27::bytea, $28::uuid, $29::text, $30::bytea
+    from accepted
+)
+select count(*), array(select key from accepted) from fence
 
 -- name: commit_ends
 with fence as materialized (
