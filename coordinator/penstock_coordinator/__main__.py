@@ -20,8 +20,14 @@ def load_grpc() -> None:
     del os.environ[name]
 
 
+def leave_out_colours() -> None:
+    """structlog loads `rich`, and that pygments, for tracebacks in colour: 8 MB that no coordinator makes use of."""
+    sys.modules["rich"] = None  # type: ignore[assignment]  # the way to say that a module is not there
+
+
 def run() -> None:
     load_grpc()
+    leave_out_colours()
     from penstock_coordinator.main import main
 
     sys.exit(main())

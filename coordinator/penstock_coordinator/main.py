@@ -24,7 +24,7 @@ import asyncpg
 import structlog
 import uvloop
 
-from penstock_coordinator.adapters.postgres.schema import SchemaOutdated, migrate
+from penstock_coordinator.adapters.postgres.schema import CannotMigrate, SchemaOutdated, migrate
 from penstock_coordinator.adapters.postgres.stores import PostgresStores, open_stores
 from penstock_coordinator.adapters.system import SystemClock, SystemIds
 from penstock_coordinator.api.bundle_archive import ArchiveLimits
@@ -32,7 +32,6 @@ from penstock_coordinator.api.health import RECOVERY, Readiness
 from penstock_coordinator.api.server import Backend, CannotListen, CoordinatorServer, EdgeOptions, build_server
 from penstock_coordinator.core.dispatch.fairness import Fairness
 from penstock_coordinator.core.plan.limits import LOWERABLE, RAISABLE, RUN_SETTINGS, Limits, RunLimits, setting_of
-from penstock_coordinator.core.run.events import UnknownEvent
 from penstock_coordinator.logs import configure_logging
 from penstock_coordinator.runtime.engine import Engine
 from penstock_coordinator.runtime.housekeeping import Housekeeping
@@ -92,6 +91,7 @@ class Coordinator:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set, or another incarnation takes over: then raises what tells so."""
+        _let_memory_grow()
         live = await self.supervisor.recover()
         log.info("recovered", live_runs=live, epoch=self.supervisor.epoch)
         self._hub.start()
@@ -192,11 +192,17 @@ def _name(path: Path) -> str:
     return path.read_text().strip()
 
 
+def _let_memory_grow() -> None:
+    """What a recovery makes stays: the collector would look through all of it again and again for nothing."""
+    gc.collect()
+    gc.disable()
+
+
 def _settle_memory() -> None:
     """What is there after the start stays: the collector need not look at it again."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER, 20, 50)
+    gc.enable()
 
 
 def _share_one_arena() -> None:
@@ -229,10 +235,6 @@ async def _serve_as(name: str, settings: Settings, stop: asyncio.Event) -> None:
         await Coordinator(settings, stores, readiness, name, epoch).run(stop)
     except CannotListen as error:
         raise CannotStart(str(error)) from None
-    except UnknownEvent as error:
-        raise CannotStart(
-            f"a live run's journal was written by a newer release ({error}): start that release, or a newer one"
-        ) from None
     finally:
         with contextlib.suppress(OSError, asyncpg.PostgresError):
             await stores.aclose()
@@ -257,6 +259,8 @@ async def update_schema(settings: Settings) -> None:
     """Raises `CannotStart`."""
     try:
         await migrate(settings.database_url.get_secret_value())
+    except CannotMigrate as error:
+        raise CannotStart(f"the database cannot be brought to the schema of this release: {error}") from None
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise _no_database(error) from None
 

@@ -66,6 +66,38 @@ async def test_an_unknown_run_has_no_records(stores: Stores) -> None:
     assert await stores.journal.read(new_run_id()) == []
 
 
+async def test_journals_of_many_runs_come_run_by_run(stores: Stores) -> None:
+    first, other, second = new_run_id(), new_run_id(), new_run_id()
+    await stores.journal.commit(0, [record(second, 1, 2, b"c"), record(first, 1, 1, b"a"), record(other, 1)])
+    await stores.journal.commit(0, [record(first, 2, 5, b"b"), record(second, 3, 3, b"d")])
+
+    found = await stores.journal.read_many([second, first, new_run_id()])
+
+    assert [(run, r.first_seq, r.last_seq, r.payload, r.at) for run, r in found] == [
+        (first, 1, 1, b"a", 1_001),
+        (first, 2, 5, b"b", 1_002),
+        (second, 1, 2, b"c", 1_001),
+        (second, 3, 3, b"d", 1_003),
+    ]
+
+
+async def test_many_journals_in_pages_leave_nothing_out(stores: Stores) -> None:
+    runs = [new_run_id() for _ in range(3)]
+    await stores.journal.commit(0, [record(run, seq) for run in runs for seq in range(1, 6)])
+
+    found = []
+    after = None
+    while page := await stores.journal.read_many(runs, after, 4):
+        found += [(run, r.first_seq) for run, r in page]
+        after = found[-1]
+
+    assert found == [(run, seq) for run in runs for seq in range(1, 6)]
+
+
+async def test_no_runs_have_no_records(stores: Stores) -> None:
+    assert await stores.journal.read_many([]) == []
+
+
 async def test_an_empty_batch_is_nothing(stores: Stores) -> None:
     assert await stores.journal.commit(0, []) == []
 

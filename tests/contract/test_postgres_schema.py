@@ -15,6 +15,7 @@ from tests.contract.records import new_run_id, record, start
 from penstock.dev.postgres_binaries import installed_programs
 from penstock_coordinator.adapters import postgres as adapter
 from penstock_coordinator.adapters.postgres import (
+    CannotMigrate,
     PostgresStores,
     connections,
     migrate,
@@ -22,6 +23,8 @@ from penstock_coordinator.adapters.postgres import (
     partitions,
     queries,
 )
+from penstock_coordinator.adapters.postgres.schema import newest_version
+from penstock_coordinator.adapters.postgres.upgrade import head
 from penstock_coordinator.ports import Committed
 
 SCHEMA = Path(adapter.__file__).parent / "schema.sql"
@@ -48,6 +51,23 @@ async def test_migrating_again_changes_nothing(database_url: str) -> None:
     before = _dump(database_url)
     await migrate(database_url)
     assert _dump(database_url) == before
+
+
+def test_the_newest_version_is_alembics_head() -> None:
+    assert newest_version() == head()
+
+
+async def test_a_failed_migration_says_why_and_shows_no_password(database_url: str) -> None:
+    connection = await connections.connect(database_url, "test")
+    try:
+        await connection.execute("update alembic_version set version_num = '9999'")
+    finally:
+        await connections.close(connection)
+
+    with pytest.raises(CannotMigrate, match="9999") as raised:
+        await migrate(database_url)
+
+    assert database_url.partition("@")[0] not in str(raised.value)
 
 
 @pytest.mark.parametrize("file", QUERY_FILES)

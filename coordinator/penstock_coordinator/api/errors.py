@@ -10,6 +10,7 @@ Texts of exceptions never leave this process: what nobody foresaw is INTERNAL wi
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import quote
@@ -28,6 +29,7 @@ from penstock_coordinator.runtime.views import (
     NotConnected,
     OutputTooLarge,
     Overloaded,
+    SetAside,
     SlowReader,
     Stopping,
     TooManyWatchers,
@@ -201,6 +203,12 @@ _TRANSLATIONS: dict[type[Exception], _Translation] = {
     TooManyWatchers: lambda error: exhausted("TOO_MANY_WATCHERS", str(error), _SECOND),
     NotAccepted: _not_accepted,
     UnknownRun: lambda error: unknown_run(error.field),
+    SetAside: lambda error: failed_precondition(
+        "run_id",
+        "RUN_SET_ASIDE",
+        f"the run {uuid.UUID(bytes=error.run_id)} could not be made again from its journal when the coordinator"
+        " started: the coordinator's log says why, and it is tried again at the next start, perhaps of a newer release",
+    ),
     UnknownStepRun: lambda _: not_found(
         "item", "UNKNOWN_STEP_RUN", "the run has no such step, or the step no such item"
     ),

@@ -86,3 +86,10 @@ class Journal(Protocol):
     async def read(self, run_id: RunId, from_seq: int = 1, limit: int = 1000) -> list[StoredRecord]:
         """Committed records that hold events numbered `from_seq` and later, in order, at most `limit` records.
         Raises `Unavailable`."""
+
+    async def read_many(
+        self, run_ids: Sequence[RunId], after: tuple[RunId, int] | None = None, limit: int = 1000
+    ) -> list[tuple[RunId, StoredRecord]]:
+        """Committed records of all these runs, run by run in the order of their ids and in each in order, at most
+        `limit`: the first ones, or those that follow the record of the run `after[0]` that begins with the number
+        `after[1]`. Raises `Unavailable`."""

@@ -7,6 +7,7 @@ restart: which run a step waits for is in the journal, and whoever is recovered 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import uuid
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ from penstock_coordinator.core.run.messages import (
 from penstock_coordinator.core.run.output import run_output
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import Origin, Parent, Unavailable
-from penstock_coordinator.runtime.views import NotAccepted, RunRequest, Stopping, UnknownRun
+from penstock_coordinator.runtime.views import NotAccepted, RunRequest, SetAside, Stopping, UnknownRun
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -99,7 +100,7 @@ class Children:
         self._report(parent, child.run_id, child.plan.pipeline, run.state, run.reason, output)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(_unless_set_aside(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -276,6 +277,12 @@ class Children:
         now = self._supervisor.clock.now()
         message = ChildRefused(now, command.step, command.item, command.run_id, Failure(SUB_PIPELINE, why))
         self._supervisor.tell(parent_id, message)
+
+
+async def _unless_set_aside(work: Coroutine[object, object, None]) -> None:
+    """Nothing is begun with a run that could not be made again: the next start looks after it."""
+    with contextlib.suppress(SetAside):
+        await work
 
 
 def _opened_again(run: Run) -> bool:

@@ -28,6 +28,7 @@ from penstock_coordinator.runtime.views import (
     LiveGlance,
     OutputTooLarge,
     RunView,
+    SetAside,
     StepRunView,
     Stopping,
     UnknownRun,
@@ -122,7 +123,7 @@ class Reader:
             view = _run_view(actor.run, await self._row(run_id, actor))
             await barrier(actor)
             return view
-        row = await self._row(run_id, None)
+        row = await self._row_at_rest(run_id)
         plan = await self._supervisor.plans.get(row.version_digest)
         return RunView(row, plan, _packed(row).counts(), row.generation)
 
@@ -178,6 +179,11 @@ class Reader:
     async def _past(self, row: RunRow, at_event: int) -> tuple[Run, int]:
         plan = await self._supervisor.plans.get(row.version_digest)
         return await run_at(self._supervisor.stores.journal, row.run_id, plan, at_event)
+
+    async def _row_at_rest(self, run_id: RunId) -> RunRow:
+        if run_id in self._supervisor.set_aside:
+            raise SetAside(run_id)
+        return await self._row(run_id, None)
 
     async def _row(self, run_id: RunId, actor: Actor | None) -> RunRow:
         if actor is not None:
@@ -277,7 +283,7 @@ class Reader:
             return _Source(past.plan, past, run_id, run=past, as_of=at)
         if actor is not None:
             return _Source(actor.plan, actor.run, run_id, actor, actor.run)
-        row = await self._row(run_id, None)
+        row = await self._row_at_rest(run_id)
         plan = await self._supervisor.plans.get(row.version_digest)
         return _Source(plan, _packed(row), run_id)
 

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
+import structlog
+
+from penstock_coordinator.core.run.events import UnknownEvent, decode
 from penstock_coordinator.core.run.evolve import evolve
 from penstock_coordinator.core.run.resume import resume
 from penstock_coordinator.core.run.state import Run
+from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.runtime.watching import read_events
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
     from penstock_coordinator.core.plan.model import Plan
-    from penstock_coordinator.core.run.commands import Command
-    from penstock_coordinator.ports import AgentRegistry, Journal, RunId
+    from penstock_coordinator.ports import AgentRegistry, Journal, RunId, RunRow, StoredRecord
     from penstock_coordinator.runtime.actor import Actor
     from penstock_coordinator.runtime.supervisor import Supervisor
 
 PAGE = 1_000
+"""Records, or agents, of one query."""
+RUNS_AT_ONCE = 500
+"""Runs whose journals one query is about."""
+FOLDED_AT_ONCE = 100
+"""Records; then others on the event loop have their turn: the next page is on its way meanwhile."""
+
+log = structlog.get_logger(__name__)
+
+Page = list[tuple["RunId", "StoredRecord"]]
 
 
 async def rebuild(journal: Journal, run_id: RunId, plan: Plan) -> Run:
@@ -29,22 +44,98 @@ async def rebuild(journal: Journal, run_id: RunId, plan: Plan) -> Run:
 
 
 async def recover_all(supervisor: Supervisor) -> int:
-    """Make an actor of every live run that this coordinator owns, and wait for the agents that hold its leases."""
+    """Make an actor of every live run that this coordinator owns, and wait for the agents that hold its leases. A run
+    that cannot be made again is set aside. Raises `Unavailable`."""
     rows = await supervisor.stores.runs.live_runs(supervisor.coordinator_id)
-    recovered: list[tuple[Actor, list[Command]]] = []
-    for row in rows:
-        plan = await supervisor.plans.get(row.version_digest)
-        run = await rebuild(supervisor.stores.journal, row.run_id, plan)
-        share = supervisor.share_of(row.origin, row.labels)
-        actor = supervisor.add(row.run_id, plan, run, row.parameters, row.trace_context, share)
-        actor.origin = row.origin
-        recovered.append((actor, resume(run)))
+    runs = await _rebuild_all(supervisor, rows)
+    recovered = [
+        (_actor(supervisor, row, runs[row.run_id]), resume(runs[row.run_id])) for row in rows if row.run_id in runs
+    ]
     # Who holds what is known before anything is placed.
     supervisor.limits.restore(actor for actor, _ in recovered)
     for actor, duties in recovered:
         supervisor.adopt(actor, duties)
     await _cancel_given_up(supervisor, [actor for actor, _ in recovered])
-    return len(rows)
+    return len(recovered)
+
+
+def _actor(supervisor: Supervisor, row: RunRow, run: Run) -> Actor:
+    share = supervisor.share_of(row.origin, row.labels)
+    # The same bytes once, not twice.
+    parameters = run.parameters if run.parameters == row.parameters else row.parameters
+    actor = supervisor.add(row.run_id, run.plan, run, parameters, row.trace_context, share)
+    actor.origin = row.origin
+    return actor
+
+
+# --- many journals
+
+
+async def _rebuild_all(supervisor: Supervisor, rows: Sequence[RunRow]) -> dict[RunId, Run]:
+    """The runs as their journals say, but for those that are set aside."""
+    runs: dict[RunId, Run] = {}
+    for row in rows:
+        try:
+            runs[row.run_id] = Run(await supervisor.plans.get(row.version_digest), row.run_id)
+        except Unavailable:
+            raise
+        except Exception as error:
+            _set_aside(supervisor, row.run_id, error)
+    async for page in _ahead(_pages(supervisor.stores.journal, sorted(runs))):
+        for at in range(0, len(page), FOLDED_AT_ONCE):
+            for run_id, record in page[at : at + FOLDED_AT_ONCE]:
+                run = runs.get(run_id)
+                if run is not None and (fault := _fold(run, record)) is not None:
+                    _set_aside(supervisor, run_id, fault)
+                    del runs[run_id]
+            await asyncio.sleep(0)
+    return runs
+
+
+def _fold(run: Run, record: StoredRecord) -> Exception | None:
+    """What is wrong with the record; then the run is of no use."""
+    try:
+        for seq, event in enumerate(decode(record.payload), record.first_seq):
+            evolve(run, seq, event)
+    except Exception as error:
+        # An event of a newer release, or a fault of ours: in one run it must not stop the others.
+        return error
+    return None
+
+
+def _set_aside(supervisor: Supervisor, run_id: RunId, error: Exception) -> None:
+    supervisor.set_aside.add(run_id)
+    log.error("run_set_aside", run=run_id.hex(), exc_info=error)
+
+
+async def _pages(journal: Journal, run_ids: Sequence[RunId]) -> AsyncIterator[Page]:
+    """All records of the runs, whose ids are sorted."""
+    for at in range(0, len(run_ids), RUNS_AT_ONCE):
+        batch = run_ids[at : at + RUNS_AT_ONCE]
+        page = await journal.read_many(batch, None, PAGE)
+        yield page
+        while len(page) == PAGE:
+            run_id, last = page[-1]
+            page = await journal.read_many(batch, (run_id, last.first_seq), PAGE)
+            yield page
+
+
+async def _ahead(pages: AsyncIterator[Page]) -> AsyncIterator[Page]:
+    """The same, each asked for while the one before is worked on."""
+    upcoming = asyncio.ensure_future(_next(pages))
+    try:
+        while (page := await upcoming) is not None:
+            upcoming = asyncio.ensure_future(_next(pages))
+            yield page
+    finally:
+        upcoming.cancel()
+
+
+async def _next(pages: AsyncIterator[Page]) -> Page | None:
+    return await anext(pages, None)
+
+
+# --- what is left to do
 
 
 async def _cancel_given_up(supervisor: Supervisor, recovered: list[Actor]) -> None:
@@ -54,12 +145,16 @@ async def _cancel_given_up(supervisor: Supervisor, recovered: list[Actor]) -> No
         actor.origin.parent.run_id
         for actor in recovered
         if actor.origin.parent is not None and actor.run.generation == 1
-    }
+    } - supervisor.set_aside
     for run_id in above:
         row = None if supervisor.actor(run_id) is not None else await supervisor.stores.runs.get(run_id)
-        if row is not None:
-            plan = await supervisor.plans.get(row.version_digest)
+        if row is None:
+            continue
+        plan = await supervisor.plans.get(row.version_digest)
+        try:
             supervisor.children.cancel_given_up(await rebuild(supervisor.stores.journal, run_id, plan))
+        except UnknownEvent as error:
+            log.warning("run_not_read", run=run_id.hex(), exc_info=error)
 
 
 async def last_boot_ids(agents: AgentRegistry) -> dict[str, str]:

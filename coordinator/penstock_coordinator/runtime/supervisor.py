@@ -68,7 +68,7 @@ from penstock_coordinator.runtime.outcomes import accepted, start_answer, unstor
 from penstock_coordinator.runtime.outputs import OutputCache
 from penstock_coordinator.runtime.plans import PlanCache
 from penstock_coordinator.runtime.recovery import last_boot_ids, rebuild, recover_all
-from penstock_coordinator.runtime.views import Overloaded, RunRequest, Stopping, UnknownRun
+from penstock_coordinator.runtime.views import Overloaded, RunRequest, SetAside, Stopping, UnknownRun
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -131,6 +131,8 @@ class Supervisor:
         self._actors: dict[RunId, Actor] = {}
         self.endings = Endings()
         self._rebuilding: dict[RunId, asyncio.Task[None]] = {}
+        self.set_aside: set[RunId] = set()
+        """Live runs that could not be made again when this coordinator started: they stay as they are."""
         self._granter = Granter(self)
         self.children = Children(self)
         self._deadlines = DeadlineClock(self._tick, clock)
@@ -219,7 +221,7 @@ class Supervisor:
         """What a person wants of a run, read before everything else. Returns when the decision is committed; a run at
         rest is left as it is.
 
-        Raises `UnknownRun`, `Stopping`, `NotAccepted`.
+        Raises `UnknownRun`, `Stopping`, `NotAccepted`, `SetAside`.
         """
         actor = await self.live_actor(run_id)
         if actor is None:
@@ -233,7 +235,7 @@ class Supervisor:
         return taken if isinstance(taken, Repeated) else None
 
     async def at_rest(self, run_id: RunId) -> None:
-        """Returns when the run is at rest, or its coordinator stops."""
+        """Returns when the run is at rest, or its coordinator stops. Raises `SetAside`."""
         await self._rebuilt(run_id)
         if run_id not in self._actors:
             return
@@ -271,6 +273,9 @@ class Supervisor:
         return self._actors.get(run_id)
 
     async def _rebuilt(self, run_id: RunId) -> None:
+        """Waits for a run that is being made again. Raises `SetAside`."""
+        if run_id in self.set_aside:
+            raise SetAside(run_id)
         rebuilding = self._rebuilding.get(run_id)
         if rebuilding is not None:
             await asyncio.wait({rebuilding})
@@ -360,11 +365,11 @@ class Supervisor:
     def deliver(self, run_id: RunId, message: AttemptEnded) -> bool:
         """Hand a result to its run. False if the run is not live here: then it can only be an old one.
 
-        A run that is being made again takes nothing; the agent keeps the result and sends it again.
+        A run that is being made again, or is set aside, takes nothing; the agent keeps the result and sends it again.
         """
         actor = self._actors.get(run_id)
         if actor is None:
-            return run_id in self._rebuilding
+            return run_id in self._rebuilding or run_id in self.set_aside
         actor.post(Mail(message))
         return True
 

@@ -175,5 +175,13 @@ class SlowReader(Exception):
         self.next_seq = next_seq
 
 
+class SetAside(Exception):
+    """The run is live, but could not be made again from its journal when this coordinator started."""
+
+    def __init__(self, run_id: RunId) -> None:
+        super().__init__(run_id.hex())
+        self.run_id = run_id
+
+
 class NotAccepted(Exception):
     """The database refuses the request for its content, or another writer was there first. Nothing was stored."""

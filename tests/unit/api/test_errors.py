@@ -34,6 +34,7 @@ SAMPLES: dict[type[Exception], Exception] = {
     views.NotConnected: views.NotConnected(CANARY),
     views.EventNotYet: views.EventNotYet(7),
     views.SlowReader: views.SlowReader(8),
+    views.SetAside: views.SetAside(bytes(16)),
     views.NotAccepted: views.NotAccepted(CANARY),
     DecodeError: DecodeError(CANARY),
 }
@@ -49,6 +50,7 @@ EXPECTED = {
     views.NotConnected: ("FAILED_PRECONDITION", "NOT_CONNECTED", None),
     views.EventNotYet: ("OUT_OF_RANGE", "EVENT_NOT_YET", None),
     views.SlowReader: ("RESOURCE_EXHAUSTED", "SLOW_READER", 100_000),
+    views.SetAside: ("FAILED_PRECONDITION", "RUN_SET_ASIDE", None),
     views.NotAccepted: ("ABORTED", "NOT_ACCEPTED", None),
     DecodeError: ("INVALID_ARGUMENT", "MALFORMED_MESSAGE", None),
 }

@@ -94,6 +94,18 @@ class MemoryJournal:
         found = [StoredRecord(r.first_seq, r.last_seq, r.payload, r.at) for _, r in kept if r.last_seq >= from_seq]
         return found[:limit]
 
+    async def read_many(
+        self, run_ids: Sequence[RunId], after: tuple[RunId, int] | None = None, limit: int = 1000
+    ) -> list[tuple[RunId, StoredRecord]]:
+        await reached(self._database)
+        kept = [
+            (run_id, record)
+            for run_id in sorted(set(run_ids))
+            for _, record in sorted(self._database.records.get(run_id, {}).items())
+        ]
+        found = [(run, r) for run, r in kept if after is None or (run, r.first_seq) > after]
+        return [(run, StoredRecord(r.first_seq, r.last_seq, r.payload, r.at)) for run, r in found[:limit]]
+
 
 async def reached(database: MemoryDatabase) -> None:
     """Lets others go on first, as a real way to a database does. Raises `Unavailable`."""

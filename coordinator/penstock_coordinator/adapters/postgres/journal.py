@@ -93,6 +93,13 @@ class PostgresJournal:
         rows = await self._database.fetch(_QUERIES["read"], run_id, from_seq, limit)
         return [StoredRecord(row["first_seq"], row["last_seq"], row["payload"], row["at"]) for row in rows]
 
+    async def read_many(
+        self, run_ids: Sequence[RunId], after: tuple[RunId, int] | None = None, limit: int = 1000
+    ) -> list[tuple[RunId, StoredRecord]]:
+        run_id, first_seq = after or (None, None)
+        rows = await self._database.fetch(_QUERIES["read_many"], list(run_ids), run_id, first_seq, limit)
+        return [(run_id, StoredRecord(*record)) for run_id, *record in rows]
+
     async def aclose(self) -> None:
         """Not to be called while a commit is under way."""
         for lane in self._lanes:

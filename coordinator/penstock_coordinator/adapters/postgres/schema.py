@@ -1,83 +1,66 @@
-"""The schema: Alembic migrations, the partitions of the coming months, and the check that both are there."""
+"""The schema: its migrations, the partitions of the coming months, and the check that both are there."""
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import time
+from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import asyncpg
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from penstock_coordinator.adapters.postgres import partitions
 from penstock_coordinator.adapters.postgres.connections import close, connect
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection as SyncConnection
-
     from penstock_coordinator.adapters.postgres.connections import Connection
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
-_LOCK = "select pg_advisory_lock(hashtextextended('penstock migrations', 0))"
+MIGRATIONS = Path(__file__).parent / "migrations"
+_UPGRADE = "penstock_coordinator.adapters.postgres.upgrade"
 
 
 class SchemaOutdated(Exception):
     """The database's schema is not the one that this version works with."""
 
 
+class CannotMigrate(Exception):
+    """The database was left as it was; the text says why."""
+
+
 async def migrate(dsn: str) -> None:
     """Bring the database to the newest schema, and make the partitions of this month and the next ones. Idempotent;
-    several at once wait for each other. Raises what the drivers raise."""
-    lock = await connect(dsn, "penstock migrate", {"statement_timeout": "0"})
+    several at once wait for each other. Raises `CannotMigrate`, and what asyncpg raises."""
+    connection = await connect(dsn, "penstock migrate", {"statement_timeout": "0"})
     try:
-        await lock.execute(_LOCK)
-        await _upgrade(dsn)
-        await partitions.make(lock, time.time_ns() // 1000)
+        if await _version(connection) != newest_version():
+            await _upgrade(dsn)
+        await partitions.make(connection, time.time_ns() // 1000)
     finally:
-        await close(lock)
+        await close(connection)
 
 
 async def _upgrade(dsn: str) -> None:
-    async def connected() -> Connection:
-        return await asyncpg.connect(dsn, server_settings={"application_name": "penstock migrate"})
-
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=connected, poolclass=NullPool)
-    try:
-        async with engine.connect() as connection:
-            await connection.run_sync(_upgrade_on)
-            await connection.commit()
-    finally:
-        await engine.dispose()
-
-
-def _upgrade_on(connection: SyncConnection) -> None:
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", _UPGRADE, stdin=PIPE, stderr=PIPE)
+    _, said = await process.communicate(dsn.encode())
+    if process.returncode:
+        raise CannotMigrate(said.decode(errors="replace").strip() or f"it ended with {process.returncode}")
 
 
 def newest_version() -> str:
-    """The number of the newest migration."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head is not None
-    return head
+    """The number of the newest migration, with which its file begins."""
+    return max(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*_*.py"))
+
+
+async def _version(connection: Connection) -> str | None:
+    """What the database has; None: nothing yet."""
+    table = await connection.fetchval("select to_regclass('alembic_version')")
+    found: str | None = await connection.fetchval("select version_num from alembic_version") if table else None
+    return found
 
 
 async def check_version(connection: Connection) -> None:
     """Raises `SchemaOutdated`."""
-    table = await connection.fetchval("select to_regclass('alembic_version')")
-    found = await connection.fetchval("select version_num from alembic_version") if table else None
+    found = await _version(connection)
     if found != newest_version():
         raise SchemaOutdated(
             f"the database has schema version {found or 'none'}, this release works with {newest_version()}: "

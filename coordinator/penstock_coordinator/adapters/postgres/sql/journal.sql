@@ -293,3 +293,10 @@ where run_id = $1 and last_seq >= $2 and first_seq >= coalesce(
 )
 order by first_seq
 limit $3
+
+-- name: read_many
+select run_id, first_seq, last_seq, payload, at
+from run_events
+where run_id = any($1::uuid[]) and ($2::uuid is null or (run_id, first_seq) > ($2, $3::int8))
+order by run_id, first_seq
+limit $4
