@@ -102,9 +102,8 @@ class Drafts:
 
 class Actor:
     __slots__ = (
-        "_applicants",
         "_supervisor",
-        "_waiting_lines",
+        "_waiting",
         "committed_seq",
         "control",
         "deadline",
@@ -157,17 +156,17 @@ class Actor:
         self.origin = Origin()
         self.new_run = new_run
         """The row that the first record will bring with it."""
-        self.mail: deque[Mail] = deque()
-        self.control: deque[Mail] = deque()
-        self.in_flight: deque[Turn] = deque()
+        self.mail: deque[Mail] | None = None
+        self.control: deque[Mail] | None = None
+        """Both are made when something comes: a run that waits has none, and an empty one has 760 bytes."""
+        self.in_flight: list[Turn] = []
         self.committed_seq = run.seq
         self.watchers: list[Watcher] = []
         self.deadline: int | None = None
         self.scheduled = False
         self.discarded = False
-        self._applicants: dict[int, Applicant] = {}
-        """Of the lines that the run has waited on, by their positions."""
-        self._waiting_lines: set[int] = set()
+        self._waiting = 0
+        """The positions of the lines that the run waits on, as bits: mostly none or one, and a number has no parts."""
         self.limited = False
         """The run needs places under limits on runs."""
         self.gate = supervisor.limits.gate(self)
@@ -181,14 +180,18 @@ class Actor:
 
     @property
     def full(self) -> bool:
-        return len(self.mail) >= MAILBOX_LIMIT
+        return self.mail is not None and len(self.mail) >= MAILBOX_LIMIT
 
     def post(self, mail: Mail) -> None:
+        if self.mail is None:
+            self.mail = deque()
         self.mail.append(mail)
         self.lane.schedule(self)
 
     def post_control(self, mail: Mail) -> None:
         """Read before everything else: cancel must not wait behind ten thousand results."""
+        if self.control is None:
+            self.control = deque()
         self.control.append(mail)
         self.lane.schedule(self)
 
@@ -214,9 +217,13 @@ class Actor:
 
     def _decide_all(self, drafts: Drafts) -> None:
         for _ in range(MESSAGES_PER_TURN):
-            if not self.has_mail:
+            if self.control:
+                self._decide(self.control.popleft(), drafts)
+            elif self.mail:
+                self._decide(self.mail.popleft(), drafts)
+            else:
+                self.mail = self.control = None
                 return
-            self._decide(self.control.popleft() if self.control else self.mail.popleft(), drafts)
 
     def _take_back(self, drafts: Drafts) -> None:
         """The turn failed: nobody is told that it happened, and its room is free."""
@@ -277,29 +284,33 @@ class Actor:
                 drafts.now = drafts.now or self._supervisor.clock.now()
                 offer = SlotsOffered(drafts.now, line, permit.session, permit.agent, permit.count)
                 self._apply(offer, permit, drafts)
-        for line in lines | self._waiting_lines if gate is None else lines | self._waiting_lines | gate.waiting:
+        concerned = lines.union(positions(self._waiting)) if self._waiting else lines
+        for line in concerned if gate is None else concerned | gate.waiting:
             self._wait(line, run.demand(line) if gate is None else self._wait_for_places(gate, line, drafts))
 
     def _wait(self, line: int, demand: int) -> None:
         """So many ready step runs wait in the line from now on."""
-        if demand or line in self._waiting_lines:
-            self._supervisor.dispatcher.set_demand(self._applicant(line), demand, self._supervisor.clock.monotonic())
-            (self._waiting_lines.add if demand else self._waiting_lines.discard)(line)
+        bit = 1 << line
+        if demand:
+            self._waiting |= bit
+        elif self._waiting & bit:
+            self._waiting ^= bit
+        else:
+            return
+        supervisor = self._supervisor
+        supervisor.dispatcher.set_demand(self._applicant(line), demand, supervisor.clock.monotonic())
 
     def _applicant(self, line: int) -> Applicant:
-        applicant = self._applicants.get(line)
-        if applicant is None:
-            plan, share = self.plan, self.share
-            applicant = self._applicants[line] = Applicant(
-                self.run_id,
-                line,
-                plan.lines[line],
-                share.priority + plan.priorities[line],
-                share.weight,
-                share.group,
-                share.group_weight,
-            )
-        return applicant
+        plan, share = self.plan, self.share
+        return Applicant(
+            self.run_id,
+            line,
+            plan.lines[line],
+            share.priority + plan.priorities[line],
+            share.weight,
+            share.group,
+            share.group_weight,
+        )
 
     def _wait_for_places(self, gate: Gate, line: int, drafts: Drafts) -> int:
         """How many step runs of the line wait for agents; the others wait for places, or are displaced."""
@@ -390,7 +401,7 @@ class Actor:
         if not isinstance(outcome, Committed):
             self._fail(turn, outcome)
             return
-        assert self.in_flight.popleft() is turn
+        assert self.in_flight.pop(0) is turn
         first = not self.committed_seq
         self.committed_seq = turn.record.last_seq
         if any(type(event) is RunReopened for _, event in turn.events):
@@ -441,18 +452,27 @@ class Actor:
                 answer.cancel()
         self.in_flight.clear()
         self._supervisor.limits.discarded(self.run_id)
-        for line in list(self._waiting_lines):
+        for line in positions(self._waiting):
             self._wait(line, 0)
         self._bounce()
 
     def _bounce(self) -> None:
-        for mail in (*self.control, *self.mail):
+        for mail in (*(self.control or ()), *(self.mail or ())):
             if mail.permit is not None:
                 self._supervisor.give_back(mail.permit, mail.permit.count)
             if mail.answer is not None and not mail.answer.done():
                 mail.answer.cancel()
-        self.control.clear()
-        self.mail.clear()
+        self.control = self.mail = None
+
+
+def positions(bits: int) -> list[int]:
+    """Those of the bits that are set, in order."""
+    found = []
+    while bits:
+        lowest = bits & -bits
+        found.append(lowest.bit_length() - 1)
+        bits ^= lowest
+    return found
 
 
 def _refuse(mail: Mail, drafts: Drafts) -> None:

@@ -22,6 +22,9 @@ class RunShare:
     """Among the groups."""
 
 
+USUAL = RunShare()
+
+
 @dataclass(frozen=True, slots=True)
 class Fairness:
     """The same for all runs of a coordinator."""
@@ -35,4 +38,6 @@ class Fairness:
 
     def share(self, priority: int, weight: float, labels: Mapping[str, str]) -> RunShare:
         group = labels.get(self.label) if self.label else None
+        if group is None and not priority and weight == 1.0:
+            return USUAL
         return RunShare(priority, weight, group, 1.0 if group is None else self.weights.get(group, 1.0))

@@ -66,8 +66,7 @@ def _of_tier(tier: Tier, entry: Waiting) -> int:
     """By the times at which those of the same priority have their turns."""
     applicant = entry.applicant
     runs = tier.runs_of(applicant.group)
-    flow = list(tier.flow(applicant.run_id).values())
-    before = flow.index(entry)
+    before = tier.flow(applicant.run_id).index(entry)
     own_time = runs.time(applicant.run_id) + before / applicant.weight
     demands = _demands(tier.entries())
     ahead = before

@@ -53,8 +53,8 @@ class Tier:
         self.size = 0
         self.groups: FairOrder[Group] = FairOrder()
         self._runs: dict[Group, FairOrder[bytes]] = {}
-        self._flows: dict[bytes, dict[int, Waiting]] = {}
-        """Per run its entries by position, the next one first."""
+        self._flows: dict[bytes, list[Waiting]] = {}
+        """Per run its entries, the next one first: one for each position of its lines that it waits on, mostly one."""
         self._age: list[tuple[int, int, Waiting]] = []
         """A heap of (since, number, entry); what was served or left since is passed over."""
         self._numbers = 0
@@ -64,9 +64,10 @@ class Tier:
         self.size += 1
         flow = self._flows.get(applicant.run_id)
         if flow is None:
-            flow = self._flows[applicant.run_id] = {}
+            flow = self._flows[applicant.run_id] = [entry]
             self._join(applicant)
-        flow[applicant.position] = entry
+        else:
+            flow.append(entry)
         self.note_since(entry)
 
     def remove(self, entry: Waiting) -> None:
@@ -74,7 +75,7 @@ class Tier:
         self.size -= 1
         entry.demand = 0
         flow = self._flows[applicant.run_id]
-        del flow[applicant.position]
+        flow.remove(entry)
         if flow:
             return
         del self._flows[applicant.run_id]
@@ -94,7 +95,7 @@ class Tier:
     def head(self) -> Waiting:
         """Whose turn it is. There must be one."""
         run_id = self._runs[self.groups.first()].first()
-        return next(iter(self._flows[run_id].values()))
+        return self._flows[run_id][0]
 
     def oldest(self) -> Waiting:
         """Who has waited longest. There must be one."""
@@ -110,7 +111,8 @@ class Tier:
         self._runs[applicant.group].charge(applicant.run_id, count / applicant.weight)
         flow = self._flows[applicant.run_id]
         if len(flow) > 1:
-            flow[applicant.position] = flow.pop(applicant.position)
+            flow.remove(entry)
+            flow.append(entry)
 
     def note_since(self, entry: Waiting) -> None:
         """The entry waits since another instant."""
@@ -122,15 +124,14 @@ class Tier:
             heapq.heapify(self._age)
 
     def entries(self) -> list[Waiting]:
-        return [entry for flow in self._flows.values() for entry in flow.values()]
+        return [entry for flow in self._flows.values() for entry in flow]
 
     def group_weight(self, group: Group) -> float:
         """Of a group that waits."""
-        (entry, *_) = self._flows[self._runs[group].first()].values()
-        return entry.applicant.group_weight
+        return self._flows[self._runs[group].first()][0].applicant.group_weight
 
     def runs_of(self, group: Group) -> FairOrder[bytes]:
         return self._runs[group]
 
-    def flow(self, run_id: bytes) -> dict[int, Waiting]:
+    def flow(self, run_id: bytes) -> list[Waiting]:
         return self._flows[run_id]

@@ -260,7 +260,7 @@ def _check_summary(run: Run) -> None:
 
 def fingerprint(run: Run) -> dict[str, Any]:
     """All that the events made of a run, in a form that two runs can be compared by."""
-    state = {name: value for name, value in vars(run).items() if name not in _DERIVED}
+    state = {name: getattr(run, name) for name in Run.__slots__ if name not in _DERIVED}
     state["frontier"], state["opening"] = list(run.frontier), list(run.opening)
     state["finished_maps"] = list(run.finished_maps)
     state["active"] = {step: _fields(active) for step, active in run.active.items()}

@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import zlib
 from array import array
-from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -33,6 +32,24 @@ _PLAIN_STATES = 64
 """So many are packed as they are."""
 _APART = frozenset({WaitReason.BACKOFF})
 _USUALLY_ONE = frozenset({StepState.COMPLETED, StepState.FAILED})
+
+
+class Nothing(dict[Any, Any]):
+    """No entries, shared by all runs that have none: most have none of most kinds, and an empty dictionary for each of
+    them would be a sixth of a run that waits. Whoever adds the first one gives the run a dictionary of its own."""
+
+    __slots__ = ()
+
+    def __setitem__(self, key: object, value: object) -> None:
+        raise TypeError("nothing is added to what all share")
+
+    def setdefault(self, key: object, default: object = None) -> object:
+        raise TypeError("nothing is added to what all share")
+
+
+NOTHING = Nothing()
+_NONE = [0] * (StepState.ROLLED_BACK + 1)
+"""Of no step runs at all. Shared, never written."""
 _PENDING, _READY, _RUNNING, _WAITING = StepState.PENDING, StepState.READY, StepState.RUNNING, StepState.WAITING
 
 
@@ -129,6 +146,55 @@ class ActiveStep:
 class Run:
     """One execution of a plan. A new one has no events yet: `seq` 0."""
 
+    __slots__ = (
+        "_heard",
+        "_keys",
+        "_parameter_values",
+        "active",
+        "admitted_at",
+        "away",
+        "cancel_deadline",
+        "children",
+        "created_at",
+        "deadline",
+        "earlier_failure",
+        "ended_at",
+        "finished_maps",
+        "first_failure",
+        "frontier",
+        "generation",
+        "given_up",
+        "held",
+        "immediate",
+        "kept",
+        "maps",
+        "open_steps",
+        "open_upstream",
+        "open_work",
+        "opening",
+        "openings",
+        "parameters",
+        "paused",
+        "plan",
+        "queued_timers",
+        "queues",
+        "ready",
+        "reason",
+        "resumed_at",
+        "run_id",
+        "running",
+        "semantics",
+        "seq",
+        "spent",
+        "started_at",
+        "state",
+        "states",
+        "stayed",
+        "tallies",
+        "timers",
+        "verdict",
+    )
+
     def __init__(self, plan: Plan, run_id: bytes = b"") -> None:
         self.plan = plan
         self.run_id = run_id
@@ -167,7 +233,7 @@ class Run:
         """Per step: whether it stayed at rest when the generation began. Empty in the first one."""
         self.openings: list[Opening] = []
         """What each generation but the first has begun anew."""
-        self.spent: dict[tuple[int, int], int] = {}
+        self.spent: dict[tuple[int, int], int] = NOTHING
         """Per step run that is not under way, if another: numbers of attempts used. Otherwise it is 1 of one that is
         COMPLETED or FAILED, and 0."""
 
@@ -179,18 +245,19 @@ class Run:
         its expansion on."""
         self.active: dict[int, ActiveStep] = {}
         """Of steps that are not mapped."""
-        self.maps: dict[int, MapState] = {}
-        self.kept: dict[int, tuple[bytes, ...]] = {}
+        self.maps: dict[int, MapState] = NOTHING
+        self.kept: dict[int, tuple[bytes, ...]] = NOTHING
         """Per step that is not mapped: what conditions and maps need of its output."""
         cleanup = sum(1 for step in steps if step.cleanup)
         self.open_steps = len(steps)
         """Steps that are not at rest; a mapped step counts as one."""
         self.open_work = len(steps) - cleanup
         """Those of them that are no cleanup steps."""
-        self.tallies = ([0] * (StepState.ROLLED_BACK + 1), [0] * (StepState.ROLLED_BACK + 1))
+        self.tallies = ([0] * (StepState.ROLLED_BACK + 1), [0] * (StepState.ROLLED_BACK + 1) if cleanup else _NONE)
         """Step runs by state: of plain steps, of cleanup steps."""
         self.tallies[False][_PENDING] = self.open_work
-        self.tallies[True][_PENDING] = cleanup
+        if cleanup:
+            self.tallies[True][_PENDING] = cleanup
 
         self.ready: dict[int, int] = {}
         """Per line that has any: how many step runs are READY."""
@@ -198,25 +265,24 @@ class Run:
         """Per line: they, in order."""
         self.running = 0
         """Step runs that hold a lease."""
-        self.children: dict[tuple[int, int], bytes] = {}
+        self.children: dict[tuple[int, int], bytes] = NOTHING
         """By step run (step, item) the id of the run that it waits for."""
-        self.given_up: dict[bytes, str] = {}
+        self.given_up: dict[bytes, str] = NOTHING
         """Runs that steps did wait for, and do no more though they may not be at rest; and why."""
         self.away = [0, 0]
         """How many they are: of plain steps, of cleanup steps."""
         self.frontier: dict[int, None] = {}
         """PENDING steps whose trigger rule can be decided, in the order in which that came about."""
-        self.opening: dict[int, None] = {}
+        self.opening: dict[int, None] = NOTHING
         """Mapped steps with items, or groups of them, that can be decided."""
-        self.finished_maps: dict[int, None] = {}
+        self.finished_maps: dict[int, None] = NOTHING
         """Mapped steps that are not at rest though all their items are."""
         self.timers: list[Timer] = []
         self.queued_timers: list[Timer] = []
         """A heap of their own, because queued clocks stand still until agents had time to come back."""
-        self.heard: deque[tuple[int, int, int]] = deque(maxlen=HEARD_RESULTS)
-        """(step, item, token) of the newest results."""
+        self._heard: list[tuple[int, int, int]] = []
         self._parameter_values: Json = None
-        self._keys: dict[Concurrency, str] = {}
+        self._keys: dict[Concurrency, str] = NOTHING
         """Those that expressions give, once somebody asked for them; derived, so no part of the state."""
 
     # --- what a dispatcher asks --------------------------------------------------------------------------------------
@@ -245,7 +311,8 @@ class Run:
             return concurrency.key
         key = self._keys.get(concurrency)
         if key is None:
-            key = self._keys[concurrency] = key_or_source(concurrency, self.parameter_values)
+            key = key_or_source(concurrency, self.parameter_values)
+            self._keys = {**self._keys, concurrency: key}
         return key
 
     def holds_place(self, step: int, item: int) -> bool:
@@ -280,6 +347,15 @@ class Run:
             for active in mapped.active.values():
                 if active.token:
                     yield active
+
+    def hear(self, step: int, item: int, token: int) -> None:
+        """A result came. The newest are remembered."""
+        self._heard.append((step, item, token))
+        if len(self._heard) > HEARD_RESULTS:
+            del self._heard[0]
+
+    def has_heard(self, step: int, item: int, token: int) -> bool:
+        return (step, item, token) in self._heard
 
     # --- what a reader asks ------------------------------------------------------------------------------------------
 

@@ -65,7 +65,7 @@ def attempt_failed(run: Run, _seq: int, event: e.AttemptFailed) -> None:
     active.last_failure = event.failure
     active.token = 0
     if event.reported:
-        run.heard.append((event.step, event.item, event.token))
+        run.hear(event.step, event.item, event.token)
 
 
 def lease_lost(run: Run, _seq: int, event: e.LeaseLost) -> None:

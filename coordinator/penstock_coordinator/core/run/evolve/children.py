@@ -23,6 +23,8 @@ def child_started(run: Run, _seq: int, event: e.ChildStarted) -> None:
     if active.started_at is None:
         active.started_at = event.at
     active.wait = Wait(e.WaitReason.SUB_PIPELINE, None, event.run_id.hex())
+    if not run.children:
+        run.children = {}
     run.children[event.step, item] = event.run_id
     run.away[step.cleanup] += 1
     move(run, step, item, StepState.WAITING)
@@ -36,4 +38,6 @@ def child_ended(run: Run, _seq: int, event: e.ChildEnded) -> None:
         active.failures += 1
         active.last_failure = event.failure
         if not event.reported:
+            if not run.given_up:
+                run.given_up = {}
             run.given_up[event.run_id] = event.failure.message

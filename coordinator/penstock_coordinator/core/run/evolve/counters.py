@@ -29,12 +29,28 @@ def note_spent(run: Run, step: int, item: int, state: StepState, active: ActiveS
     """A step run comes to rest: how many numbers of attempts it has used is kept where it is not the usual count."""
     usual = state is _COMPLETED or state is _FAILED
     if active is None:
-        if usual:
-            run.spent.setdefault((step, item), 0)
+        if usual and (step, item) not in run.spent:
+            spend(run, step, item, 0)
     elif active.attempts != usual:
-        run.spent[step, item] = active.attempts
+        spend(run, step, item, active.attempts)
     elif run.spent:
         run.spent.pop((step, item), None)
+
+
+def keep(run: Run, step: int, item: int, parts: tuple[bytes, ...]) -> None:
+    """What conditions and maps need of an output."""
+    if item != WHOLE:
+        run.maps[step].kept[item] = parts
+        return
+    if not run.kept:
+        run.kept = {}
+    run.kept[step] = parts
+
+
+def spend(run: Run, step: int, item: int, attempts: int) -> None:
+    if not run.spent:
+        run.spent = {}
+    run.spent[step, item] = attempts
 
 
 def move(run: Run, step: Step, item: int, after: StepState) -> None:
@@ -97,6 +113,8 @@ def unready(run: Run, line: int, count: int) -> None:
 def note_opened(run: Run, number: int, mapped: MapState) -> None:
     """The map is one of those with something to decide, or is not any more."""
     if mapped.has_due:
+        if not run.opening:
+            run.opening = {}
         run.opening[number] = None
     else:
         run.opening.pop(number, None)

@@ -68,6 +68,8 @@ def grow(run: Run, step: Step, count: int) -> None:
 def note_finished(run: Run, step: Step, mapped: MapState) -> None:
     """The map comes to rest next if all its items are at rest and there will be no more."""
     if not mapped.remaining and run.states[step.number] == _RUNNING and _is_complete(run, step, mapped):
+        if not run.finished_maps:
+            run.finished_maps = {}
         run.finished_maps[step.number] = None
 
 

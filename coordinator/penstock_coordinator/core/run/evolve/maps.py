@@ -21,7 +21,10 @@ _PENDING, _READY, _RUNNING = StepState.PENDING, StepState.READY, StepState.RUNNI
 def map_expanded(run: Run, _seq: int, event: e.MapExpanded) -> None:
     number, step = event.step, run.plan.steps[event.step]
     run.frontier.pop(number, None)
-    mapped = run.maps[number] = _new_map(run, step, event.count)
+    mapped = _new_map(run, step, event.count)
+    if not run.maps:
+        run.maps = {}
+    run.maps[number] = mapped
     run.states[number] = _RUNNING
     tally = run.tallies[step.cleanup]
     tally[_PENDING] += event.count - 1

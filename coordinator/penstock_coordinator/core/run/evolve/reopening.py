@@ -12,7 +12,7 @@ from heapq import heapify, heappush
 from penstock_coordinator.core.plan.model import Step, TriggerRule
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import WHOLE, Failure, Range
-from penstock_coordinator.core.run.evolve.counters import note_opened
+from penstock_coordinator.core.run.evolve.counters import keep, note_opened, spend
 from penstock_coordinator.core.run.mapped import MapState
 from penstock_coordinator.core.run.openings import opening
 from penstock_coordinator.core.run.ranges import packed
@@ -31,7 +31,7 @@ def run_reopened(run: Run, _seq: int, event: e.RunReopened) -> None:
     run.generation = event.generation
     run.openings.append(opening(event))
     for step, item, count in event.attempts:
-        run.spent[step, item] = count
+        spend(run, step, item, count)
     _tidy_queues(run)
     wholes = list(_positions(event.steps))
     for number in wholes:
@@ -41,8 +41,7 @@ def run_reopened(run: Run, _seq: int, event: e.RunReopened) -> None:
     for number, ranges in event.items:
         _note_due(run, run.plan.steps[number], ranges)
     for step, item, parts in event.kept:
-        kept = run.kept if item == WHOLE else run.maps[step].kept
-        kept[step if item == WHOLE else item] = parts
+        keep(run, step, item, parts)
     _forget_timers(run, set(wholes), dict(event.items))
     _note_earlier_failure(run)
     if run.at_rest:

@@ -6,7 +6,7 @@ from heapq import heappush
 
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import WHOLE
-from penstock_coordinator.core.run.evolve.counters import active_of, begin, move
+from penstock_coordinator.core.run.evolve.counters import active_of, begin, keep, move
 from penstock_coordinator.core.run.evolve.readying import enqueue, queue_items, start_queued_clock
 from penstock_coordinator.core.run.evolve.resting import rest
 from penstock_coordinator.core.run.ready import UNMAPPED
@@ -31,6 +31,8 @@ def steps_readied(run: Run, _seq: int, event: e.StepsReadied) -> None:
                 due = at + step.timeouts.overall
                 heappush(run.timers, Timer(due, TimerKind.OVERALL, number, WHOLE, 0, at))
             start_queued_clock(run, step, WHOLE, 0, at)
+    if not run.frontier:
+        run.frontier.clear()  # lets go of the room that it had
 
 
 def step_again_ready(run: Run, _seq: int, event: e.StepReturned | e.StepWoken) -> None:
@@ -49,10 +51,9 @@ def step_again_ready(run: Run, _seq: int, event: e.StepReturned | e.StepWoken) -
 
 def step_completed(run: Run, _seq: int, event: e.StepCompleted) -> None:
     if event.token:
-        run.heard.append((event.step, event.item, event.token))
+        run.hear(event.step, event.item, event.token)
     if event.kept:
-        kept = run.kept if event.item == WHOLE else run.maps[event.step].kept
-        kept[event.step if event.item == WHOLE else event.item] = event.kept
+        keep(run, event.step, event.item, event.kept)
     rest(run, event.step, event.item, _COMPLETED)
 
 

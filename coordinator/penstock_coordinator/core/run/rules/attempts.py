@@ -41,7 +41,7 @@ def result(run: Run, message: AttemptEnded, ledger: Ledger) -> None:
     """Only the newest token is heard. Every result is answered, when all that it led to is committed."""
     active = run.speaker(message.step, message.item, message.token)
     if active is None:
-        heard = (message.step, message.item, message.token) in run.heard
+        heard = run.has_heard(message.step, message.item, message.token)
         ledger.answer(_answer(message, AckStatus.DUPLICATE if heard else AckStatus.STALE))
         return
     if message.outcome is None:
