@@ -35,7 +35,9 @@ from penstock_coordinator.core.plan.limits import LOWERABLE, RAISABLE, RUN_SETTI
 from penstock_coordinator.logs import configure_logging
 from penstock_coordinator.runtime.engine import Engine
 from penstock_coordinator.runtime.housekeeping import Housekeeping
+from penstock_coordinator.runtime.janitor import Janitor
 from penstock_coordinator.runtime.log_hub import LogHub
+from penstock_coordinator.runtime.retention import Pace, Retention
 from penstock_coordinator.runtime.supervisor import Supervisor, Timing
 from penstock_coordinator.settings import (
     Settings,
@@ -80,9 +82,10 @@ class Coordinator:
         )
         self._hub = LogHub(stores.logs, settings.log_buffer_size, settings.max_attempt_log_size)
         self._housekeeping = Housekeeping(self.supervisor, stores.partitions.run_once)
+        self._janitor = Janitor(self.supervisor, retention(settings), pace(settings))
         engine = Engine(self.supervisor)
         self._bulk = engine.bulk
-        backend = Backend(stores, engine, self.supervisor, self._hub, clock, readiness)
+        backend = Backend(stores, engine, self.supervisor, self._hub, clock, readiness, self._janitor)
         self.server: CoordinatorServer = build_server(backend, edge_options(settings))
 
     def _fail(self, error: BaseException) -> None:
@@ -100,10 +103,11 @@ class Coordinator:
         _settle_memory()
         keeping = asyncio.create_task(self._housekeeping.run(), name="housekeeping")
         bulk = asyncio.create_task(self._bulk.run(), name="bulk-jobs")
+        janitor = asyncio.create_task(self._janitor.run(), name="janitor")
         stopping = asyncio.create_task(stop.wait())
-        ends: set[asyncio.Future[Any]] = {self._failure, stopping, keeping, bulk}
+        ends: set[asyncio.Future[Any]] = {self._failure, stopping, keeping, bulk, janitor}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for task in (keeping, bulk, stopping):
+        for task in (keeping, bulk, janitor, stopping):
             task.cancel()
         await self.server.stop(self.supervisor.stop, self._close_logs)
         if self._failure.done():
@@ -126,6 +130,27 @@ def timing(settings: Settings) -> Timing:
         max_watchers=settings.max_watchers,
         max_watchers_of_run=settings.max_watchers_of_run,
         run_limits=run_limits_of(settings),
+    )
+
+
+def retention(settings: Settings) -> Retention:
+    return Retention(
+        runs=microseconds(settings.run_retention),
+        runs_of_pipeline=settings.runs_kept_per_pipeline,
+        logs=microseconds(settings.log_retention),
+        requests=microseconds(settings.request_retention),
+        bulk_jobs=microseconds(settings.bulk_job_retention),
+        deleted_pipelines=microseconds(settings.deleted_pipeline_retention),
+        unused_bundles=microseconds(settings.unused_bundle_retention),
+        notes=microseconds(settings.removed_run_retention),
+    )
+
+
+def pace(settings: Settings) -> Pace:
+    return Pace(
+        interval=microseconds(settings.janitor_interval),
+        batch=settings.janitor_batch,
+        pause=microseconds(settings.janitor_pause),
     )
 
 

@@ -27,6 +27,8 @@ from penstock_coordinator.core.run.spans import spelled
 PREFIX = "PENSTOCK_"
 _MASK = "********"
 _MICROSECOND = timedelta(microseconds=1)
+_LONGEST = timedelta(days=3_650)
+_SHORTEST_OF_BUNDLES = timedelta(hours=2)
 
 _SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|min|m|h|d)")
 _UNITS = {"ms": 1e3, "s": 1e6, "m": 6e7, "min": 6e7, "h": 3.6e9, "d": 8.64e10}
@@ -86,7 +88,15 @@ def _weights(given: object) -> object:
     return weights
 
 
+def _kept_for(given: timedelta) -> timedelta:
+    if given and given < timedelta(seconds=1):
+        raise ValueError("is shorter than a second: write for example 30d, or 0s to keep for ever")
+    return given
+
+
 Span = Annotated[timedelta, BeforeValidator(_span)]
+KeptFor = Annotated[timedelta, BeforeValidator(_span), AfterValidator(_kept_for)]
+"""0 is for ever."""
 Address = Annotated[str, AfterValidator(_address)]
 
 
@@ -269,6 +279,68 @@ class Settings(BaseSettings):
         default=1_000, ge=1, le=9_000, description="who follow events or logs of one run; 1 to 9,000"
     )
 
+    # The defaults are those of `Retention` and `Pace`: what is kept for how long.
+    run_retention: KeptFor = Field(
+        default=timedelta(days=90),
+        ge=timedelta(0),
+        le=_LONGEST,
+        description="how long a run is kept after its end, with all that is stored of it; 1s to 3650d, 0s: for ever",
+    )
+    runs_kept_per_pipeline: int = Field(
+        default=0, ge=0, le=10_000_000, description="newest runs at rest of each pipeline that are kept; 0: all"
+    )
+    log_retention: KeptFor = Field(
+        default=timedelta(days=30),
+        ge=timedelta(0),
+        le=_LONGEST,
+        description="how long logs are kept after the end of their run; 1s to 3650d, 0s: as long as the run",
+    )
+    request_retention: Span = Field(
+        default=timedelta(days=7),
+        ge=timedelta(seconds=1),
+        le=timedelta(days=90),
+        description="how long a repeated call is answered as the first time; no run goes sooner; 1s to 90d",
+    )
+    bulk_job_retention: KeptFor = Field(
+        default=timedelta(days=30),
+        ge=timedelta(0),
+        le=_LONGEST,
+        description="how long a bulk job is kept after its end; 1s to 3650d, 0s: for ever",
+    )
+    deleted_pipeline_retention: KeptFor = Field(
+        default=timedelta(days=30),
+        ge=timedelta(0),
+        le=_LONGEST,
+        description="how long versions of a deleted pipeline are kept if no run is of it; 1s to 3650d, 0s: for ever",
+    )
+    unused_bundle_retention: KeptFor = Field(
+        default=timedelta(days=7),
+        ge=timedelta(0),
+        le=_LONGEST,
+        description="how long a code bundle that no version names is kept; 2h to 3650d, 0s: for ever",
+    )
+    removed_run_retention: KeptFor = Field(
+        default=timedelta(days=90),
+        ge=timedelta(0),
+        le=_LONGEST,
+        description="how long it is remembered that a run was removed; 1s to 3650d, 0s: for ever",
+    )
+    janitor_interval: KeptFor = Field(
+        default=timedelta(minutes=10),
+        ge=timedelta(0),
+        le=timedelta(days=7),
+        description="between two passes that remove what is old; 1s to 7d, 0s: only when `penstock janitor run` asks",
+    )
+    janitor_batch: int = Field(
+        default=500, ge=10, le=10_000, description="rows that the janitor removes in one transaction; 10 to 10,000"
+    )
+    janitor_pause: Span = Field(
+        default=timedelta(milliseconds=50),
+        ge=timedelta(0),
+        le=timedelta(minutes=1),
+        description="between two transactions of the janitor, and never less than the last one took; 0s to 1m",
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="the least of this process's own log messages that are written"
     )
@@ -292,6 +364,16 @@ class Settings(BaseSettings):
             raise ValueError(
                 "PENSTOCK_MAX_INPUTS_SIZE does not fit into PENSTOCK_MAX_MESSAGE_SIZE with 1MiB to spare: lower the"
                 " first or raise the second"
+            )
+        if timedelta(0) < self.run_retention < self.request_retention:
+            raise ValueError(
+                "PENSTOCK_RUN_RETENTION is shorter than PENSTOCK_REQUEST_RETENTION, for which a repeated start is"
+                " answered with its run: lengthen the first or shorten the second"
+            )
+        if timedelta(0) < self.unused_bundle_retention < _SHORTEST_OF_BUNDLES:
+            raise ValueError(
+                "PENSTOCK_UNUSED_BUNDLE_RETENTION is shorter than 2h, so that a bundle may go between its upload and"
+                " the version that names it: lengthen it, or write 0s to keep all bundles"
             )
         if self.expiry_margin * 100 < self.lease_ttl:
             raise ValueError(

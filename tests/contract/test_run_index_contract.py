@@ -227,20 +227,6 @@ async def test_scopes_and_methods_do_not_run_into_each_other(stores: Stores) -> 
         assert await stores.runs.remember_request(row, 1) is None
 
 
-async def test_requests_are_forgotten_by_age_but_not_while_their_run_lives(stores: Stores) -> None:
-    live, ended = new_run_id(), new_run_id()
-    await _commit(stores, start(live, request=request("live")), start(ended, request=request("ended")))
-    await _commit(stores, dataclasses.replace(record(ended, 3), change=RunChange(COMPLETED)))
-    await stores.runs.remember_request(request("alone"), 1_000)
-    await stores.runs.remember_request(request("young"), 2_000)
-
-    assert await stores.runs.forget_requests(2_000) == 2
-
-    found = [n for n in ("live", "ended", "alone", "young") if await stores.runs.find_request("", "StartRun", n)]
-    assert found == ["live", "young"]
-    assert await stores.runs.forget_requests(2_000) == 0
-
-
 @pytest.mark.parametrize("name", ["nul\0nul", "lone \ud800 surrogate"])
 async def test_nothing_is_found_by_a_name_that_is_no_text(stores: Stores, name: str) -> None:
     await _add_runs(stores, 1)

@@ -43,7 +43,7 @@ class BundleService(BundleServiceServicer):
             raise invalid("digests", f"has {len(request.digests):,} digests, and {MAX_DIGESTS:,} is the limit")
         for number, digest in enumerate(request.digests):
             digest_of(digest, f"digests[{number}]")
-        present = await self._stores.bundles.present(request.digests)
+        present = await self._stores.bundles.present(request.digests, self._clock.now())
         return pb.HasBundlesResponse(present_digests=[digest for digest in request.digests if digest in present])
 
     async def Upload(
@@ -53,7 +53,7 @@ class BundleService(BundleServiceServicer):
         if first is None:
             raise invalid("digest", "is required in the first message")
         self._check_first(first)
-        if await self._stores.bundles.present([first.digest]):
+        if await self._stores.bundles.present([first.digest], self._clock.now()):
             return pb.UploadBundleResponse(digest=first.digest, created=False)
         if self._uploads >= UPLOADS:
             raise exhausted("TOO_MANY_UPLOADS", f"{UPLOADS} uploads are under way: try again soon", _RETRY)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import quote
 
@@ -23,6 +24,7 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 
 from penstock_coordinator.core.plan.naming import quoted
 from penstock_coordinator.ports import Fenced, Unavailable
+from penstock_coordinator.runtime.absent_runs import RemovedRun
 from penstock_coordinator.runtime.views import (
     EventNotYet,
     NotAccepted,
@@ -128,7 +130,13 @@ def request_id_reused(field: str = "request_id") -> CallError:
 
 
 def unknown_run(field: str = "run_id") -> CallError:
-    return not_found(field, "UNKNOWN_RUN", "there is no such run")
+    return not_found(field, "UNKNOWN_RUN", "there is no such run, or it was removed long ago")
+
+
+def removed_run(error: RemovedRun) -> CallError:
+    when = datetime.fromtimestamp(error.removed_at // _SECOND, UTC)
+    message = f"the run was removed on {when:%Y-%m-%d at %H:%M} UTC, when its time to be kept was over"
+    return not_found(error.field, "RUN_REMOVED", message)
 
 
 def _listed(violations: tuple[Violation, ...]) -> str:
@@ -193,6 +201,7 @@ def _too_slow(error: SlowReader) -> CallError:
 
 _TRANSLATIONS: dict[type[Exception], _Translation] = {
     CallError: lambda error: error,
+    RemovedRun: removed_run,
     Unavailable: _away,
     Stopping: _stopping,
     Fenced: _stopping,

@@ -156,7 +156,7 @@ class PipelineService(PipelineServiceServicer):
         return look() if small else await asyncio.to_thread(look)
 
     async def _check_bundle(self, digest: str) -> None:
-        if digest and digest not in await self._stores.bundles.present([digest]):
+        if digest and digest not in await self._stores.bundles.present([digest], self._clock.now()):
             raise failed_precondition(
                 "bundle_digest", "BUNDLE_MISSING", "no such bundle is stored: send it with BundleService.Upload first"
             )

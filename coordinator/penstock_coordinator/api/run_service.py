@@ -13,7 +13,7 @@ from penstock_coordinator.api.encoding import runs as encode
 from penstock_coordinator.api.encoding.differences import run_difference
 from penstock_coordinator.api.encoding.events import EventEncoder
 from penstock_coordinator.api.encoding.explanations import explained
-from penstock_coordinator.api.errors import invalid, unknown_run
+from penstock_coordinator.api.errors import invalid
 from penstock_coordinator.api.fields import (
     count_of,
     event_of,
@@ -95,7 +95,8 @@ class RunService(RunControl):
                         for response in _wait_responses(runs):
                             yield response
                 except UnknownRun as unknown:
-                    raise unknown_run(f"run_ids[{run_ids.index(unknown.run_id)}]") from None
+                    unknown.field = f"run_ids[{run_ids.index(unknown.run_id)}]"
+                    raise
 
     async def Get(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
         view = await self._engine.run(run_id_of(request.run_id), event_of(request.at_event, "at_event"))
@@ -126,17 +127,26 @@ class RunService(RunControl):
         )
 
     async def _tell_parents(self, runs: Sequence[run_pb2.Run], rows: Sequence[RunRow]) -> None:
-        """Of runs that are steps of others: of which. Each of these is looked up once."""
-        known: dict[RunId, tuple[Plan, Shaped]] = {}
+        """Of runs that are steps of others: of which. Each of these is looked up once; of a removed one nothing is
+        known but the id."""
+        known: dict[RunId, tuple[Plan, Shaped] | None] = {}
         for run, row in zip(runs, rows, strict=False):
             parent = row.origin.parent
             if parent is None:
                 continue
             if parent.run_id not in known:
-                plan = (await self._engine.run(parent.run_id)).plan
-                known[parent.run_id] = plan, await self._engine.shape(parent.run_id)
-            plan, shape = known[parent.run_id]
-            encode.lineage(run, plan.steps[parent.step].name, place_of(plan, shape, parent.step, parent.item))
+                known[parent.run_id] = await self._shaped(parent.run_id)
+            above = known[parent.run_id]
+            if above is not None:
+                place = place_of(*above, parent.step, parent.item)
+                encode.lineage(run, above[0].steps[parent.step].name, place)
+
+    async def _shaped(self, run_id: RunId) -> tuple[Plan, Shaped] | None:
+        """None if the run was removed."""
+        try:
+            return (await self._engine.run(run_id)).plan, await self._engine.shape(run_id)
+        except UnknownRun:
+            return None
 
     async def Watch(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
         run_id = run_id_of(request.run_id)

@@ -23,12 +23,14 @@ from penstock.v1 import (
     agent_admin_service_pb2,
     bulk_service_pb2,
     bundle_service_pb2,
+    janitor_service_pb2,
     pipeline_service_pb2,
     run_service_pb2,
 )
 from penstock.v1.agent_admin_service_pb2_grpc import add_AgentAdminServiceServicer_to_server
 from penstock.v1.bulk_service_pb2_grpc import add_BulkServiceServicer_to_server
 from penstock.v1.bundle_service_pb2_grpc import add_BundleServiceServicer_to_server
+from penstock.v1.janitor_service_pb2_grpc import add_JanitorServiceServicer_to_server
 from penstock.v1.pipeline_service_pb2_grpc import add_PipelineServiceServicer_to_server
 from penstock.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from penstock_coordinator.api.agent_admin_service import AgentAdminService
@@ -39,6 +41,7 @@ from penstock_coordinator.api.bundle_service import BundleService
 from penstock_coordinator.api.guard import CallGuard
 from penstock_coordinator.api.health import STOPPING, DatabaseProbe, HealthService, Readiness
 from penstock_coordinator.api.http import SHUTDOWN_SECONDS, http_application
+from penstock_coordinator.api.janitor_service import JanitorService
 from penstock_coordinator.api.log_reader import LogReader
 from penstock_coordinator.api.options import MAX_CALLS, server_options
 from penstock_coordinator.api.pipeline_service import PipelineService
@@ -51,6 +54,7 @@ from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits
 if TYPE_CHECKING:
     from penstock_coordinator.ports import Clock, Stores
     from penstock_coordinator.runtime.engine import Engine
+    from penstock_coordinator.runtime.janitor import Janitor
     from penstock_coordinator.runtime.log_hub import LogHub
     from penstock_coordinator.runtime.supervisor import Supervisor
 
@@ -67,6 +71,7 @@ SERVICES: tuple[str, ...] = tuple(
         (bundle_service_pb2, "BundleService"),
         (agent_admin_service_pb2, "AgentAdminService"),
         (bulk_service_pb2, "BulkService"),
+        (janitor_service_pb2, "JanitorService"),
         (agent_service_pb2, "AgentService"),
     )
 )
@@ -86,6 +91,7 @@ class Backend:
     hub: LogHub
     clock: Clock
     readiness: Readiness
+    janitor: Janitor
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +179,7 @@ def _add_services(server: grpc.aio.Server, backend: Backend, options: EdgeOption
     add_BundleServiceServicer_to_server(BundleService(stores, clock, options.archive_limits), server)
     add_AgentAdminServiceServicer_to_server(AgentAdminService(stores, engine, clock), server)
     add_BulkServiceServicer_to_server(BulkService(engine.bulk, limits), server)
+    add_JanitorServiceServicer_to_server(JanitorService(backend.janitor), server)
     add_AgentServiceServicer_to_server(AgentService(backend.supervisor, engine, backend.hub), server)
 
 

@@ -61,7 +61,8 @@ class VersionFinder:
         found = self._declared.get(version.digest)
         if found is None:
             row = await self._pipelines.version_by_digest(version.digest)
-            assert row is not None, "versions are never removed"
+            if row is None:  # deleted long ago, and removed at this moment
+                raise unknown_pipeline(version.pipeline, "pipeline")
             spec = PipelineSpec.FromString(row.spec)
             found = self._declared[version.digest] = Declared(
                 parameters=tuple(spec.parameters),

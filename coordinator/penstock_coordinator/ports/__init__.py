@@ -18,12 +18,14 @@ from penstock_coordinator.ports.journal import (
     NotNewest,
     OutOfSequence,
     Record,
+    Removed,
     StoredRecord,
     Unstorable,
 )
 from penstock_coordinator.ports.logs import LogChunk, LogFilter, LogLine, LogStore
 from penstock_coordinator.ports.pipelines import PipelineRow, PipelineStore, VersionRow
 from penstock_coordinator.ports.requests import Repeated, RequestKey, RequestRow
+from penstock_coordinator.ports.retention import EndedRuns, OldRows, RetentionStore, RunRows
 from penstock_coordinator.ports.rows import AttemptRow, NewRun, Origin, Parent, RunChange, StepRunRow
 from penstock_coordinator.ports.run_keys import AT_REST, COMPLETED, KeyClaim, Reuse, gives_free
 from penstock_coordinator.ports.runs import ANY_GENERATION, RunFilter, RunIndex, RunRow
@@ -44,6 +46,7 @@ __all__ = [
     "BundleStore",
     "Clock",
     "Committed",
+    "EndedRuns",
     "Fenced",
     "Ids",
     "Incarnations",
@@ -56,21 +59,25 @@ __all__ = [
     "LogStore",
     "NewRun",
     "NotNewest",
+    "OldRows",
     "Origin",
     "OutOfSequence",
     "Parent",
     "PipelineRow",
     "PipelineStore",
     "Record",
+    "Removed",
     "Repeated",
     "RequestKey",
     "RequestRow",
+    "RetentionStore",
     "Reuse",
     "RunChange",
     "RunFilter",
     "RunId",
     "RunIndex",
     "RunRow",
+    "RunRows",
     "StepRunRow",
     "StoredRecord",
     "Stores",

@@ -28,6 +28,11 @@ class Record:
     request: RequestRow | None = None
     claim: KeyClaim | None = None
 
+    @property
+    def reopens(self) -> bool:
+        """It opens a new generation of a run at rest, which may have been removed by now."""
+        return self.change is not None and self.change.generation is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Committed:
@@ -61,7 +66,12 @@ class OutOfSequence:
     """Another record of the run has that number: the writer's state is not the journal's. Nothing of it is stored."""
 
 
-AppendOutcome: TypeAlias = Committed | Repeated | KeyTaken | NotNewest | Unstorable | OutOfSequence
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """The record opens a new generation of a run that was removed. Nothing of it is stored."""
+
+
+AppendOutcome: TypeAlias = Committed | Repeated | KeyTaken | NotNewest | Unstorable | OutOfSequence | Removed
 
 
 @dataclass(frozen=True, slots=True)

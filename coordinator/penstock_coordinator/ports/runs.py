@@ -90,6 +90,3 @@ class RunIndex(Protocol):
 
     async def remember_request(self, request: RequestRow, now: int) -> Repeated | None:
         """Keep a request that comes with no record, once. Repeated if it is there already."""
-
-    async def forget_requests(self, before: int) -> int:
-        """Drop the requests from before the instant whose runs, if any, are at rest; how many."""

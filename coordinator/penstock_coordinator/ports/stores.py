@@ -10,6 +10,7 @@ from penstock_coordinator.ports.bundles import BundleStore
 from penstock_coordinator.ports.journal import Journal
 from penstock_coordinator.ports.logs import LogStore
 from penstock_coordinator.ports.pipelines import PipelineStore
+from penstock_coordinator.ports.retention import RetentionStore
 from penstock_coordinator.ports.runs import RunIndex
 
 
@@ -25,3 +26,4 @@ class Stores:
     incarnations: Incarnations
     logs: LogStore
     bulk_jobs: BulkJobStore
+    retention: RetentionStore

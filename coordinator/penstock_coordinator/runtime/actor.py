@@ -34,6 +34,7 @@ from penstock_coordinator.ports import (
     NotNewest,
     Origin,
     Record,
+    Removed,
     Repeated,
     RequestRow,
     RunId,
@@ -433,7 +434,10 @@ class Actor:
                 answer.set_result(outcome)
         self.discard()
         self._supervisor.replace_actor(
-            self, turn, isinstance(outcome, Repeated | KeyTaken | NotNewest), isinstance(outcome, Unstorable)
+            self,
+            turn,
+            isinstance(outcome, Repeated | KeyTaken | NotNewest | Removed),
+            isinstance(outcome, Unstorable),
         )
 
     def crash(self, error: Exception) -> None:

@@ -6,13 +6,15 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from penstock_coordinator.core.run.events import RunEnded
 from penstock_coordinator.core.run.messages import CancelRun, PauseRun, RerunStep, ResumeRun, RetryRun
+from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.bulk import BulkJobs
 from penstock_coordinator.runtime.differing import difference
 from penstock_coordinator.runtime.explaining import explain_steps
 from penstock_coordinator.runtime.reading import Reader
 from penstock_coordinator.runtime.reopening import Reopener
-from penstock_coordinator.runtime.views import Stopping, UnknownRun
+from penstock_coordinator.runtime.views import Stopping
 from penstock_coordinator.runtime.watching import Seats, follow
 
 if TYPE_CHECKING:
@@ -170,10 +172,14 @@ class Engine:
         """
         actor = self._supervisor.actor(run_id)
         if actor is None and await self._supervisor.stores.runs.get(run_id) is None:
-            raise UnknownRun
+            raise await unknown(self._supervisor.stores, run_id)
+        ended = False
         async with aclosing(follow(actor, self._supervisor.stores.journal, run_id, from_seq)) as followed:
             async for events in followed:
+                ended = type(events[-1][1]) is RunEnded
                 yield events
+        if actor is None and not ended and await self._supervisor.stores.runs.get(run_id) is None:
+            raise await unknown(self._supervisor.stores, run_id)
         if self._supervisor.stopping:
             raise Stopping
 

@@ -16,9 +16,10 @@ from penstock_coordinator.core.run.explain.situations import (
     StepExplanation,
     Unknown,
 )
+from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.history import run_at
 from penstock_coordinator.runtime.reading import barrier
-from penstock_coordinator.runtime.views import UnknownRun, UnknownStepRun
+from penstock_coordinator.runtime.views import UnknownStepRun
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Line, Plan
@@ -105,7 +106,7 @@ async def explain_steps(supervisor: Supervisor, run_id: RunId, step: int | None,
 async def _run_at_rest(supervisor: Supervisor, run_id: RunId) -> Run:
     row = await supervisor.stores.runs.get(run_id)
     if row is None:
-        raise UnknownRun
+        raise await unknown(supervisor.stores, run_id)
     plan = await supervisor.plans.get(row.version_digest)
     run, _ = await run_at(supervisor.stores.journal, run_id, plan, row.last_seq)
     return run

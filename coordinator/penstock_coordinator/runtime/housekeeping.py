@@ -18,12 +18,10 @@ log = structlog.get_logger(__name__)
 
 LEASES_EVERY = 1.0
 TABLES_EVERY = 3_600.0
-REQUESTS_KEPT = 7 * 24 * 3_600 * 1_000_000
-"""Microseconds for which a request id is honoured at least."""
 
 
 class Housekeeping:
-    """Leases that ran out, streams that fell silent; partitions of the months to come, requests that are forgotten."""
+    """Leases that ran out, streams that fell silent; partitions of the months to come."""
 
     def __init__(self, supervisor: Supervisor, make_partitions: Callable[[int], Awaitable[object]]) -> None:
         self._supervisor = supervisor
@@ -45,6 +43,5 @@ class Housekeeping:
         now = self._supervisor.clock.now()
         try:
             await self._make_partitions(now)
-            await self._supervisor.stores.runs.forget_requests(now - REQUESTS_KEPT)
         except Unavailable as error:
             log.warning("housekeeping_postponed", reason=str(error))

@@ -170,6 +170,13 @@ class Limits:
             self._restore_holds(actor)
         self._pass_on()
 
+    def adopt(self, actor: Actor) -> None:
+        """As `readopt`, of a run that may never have been known here."""
+        if self._runs.knows(actor.run_id):
+            self.readopt(actor)
+        else:
+            self.restore([actor])
+
     def _restore_holds(self, actor: Actor) -> None:
         wanted = {Hold(actor.run_id, active.step, active.item): active for active in actor.run.leased()}
         for hold, key in self._steps.held(actor.run_id).items():

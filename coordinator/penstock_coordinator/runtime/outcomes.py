@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from penstock_coordinator.core.run.events import Failure, Outcome
 from penstock_coordinator.core.run.messages import AttemptEnded
 from penstock_coordinator.core.run.rules.reopening import NotPossible
-from penstock_coordinator.ports import Committed, KeyTaken, NotNewest, Repeated, RunId
-from penstock_coordinator.runtime.views import NotAccepted, Stopping
+from penstock_coordinator.ports import Committed, KeyTaken, NotNewest, Removed, Repeated, RunId
+from penstock_coordinator.runtime.views import NotAccepted, Stopping, UnknownRun
 
 if TYPE_CHECKING:
     from penstock_coordinator.ports import AppendOutcome
@@ -29,6 +29,8 @@ def accepted(run_id: RunId, outcome: AppendOutcome | BaseException) -> RunId | R
         return outcome
     if isinstance(outcome, asyncio.CancelledError):
         raise Stopping
+    if isinstance(outcome, Removed):
+        raise UnknownRun(run_id=run_id)
     if isinstance(outcome, NotPossible):
         raise outcome
     raise NotAccepted(str(outcome))

@@ -19,6 +19,7 @@ from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.summary import unpack
 from penstock_coordinator.core.run.view import describe
 from penstock_coordinator.ports import ANY_GENERATION, Committed, RunRow
+from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.history import run_at
 from penstock_coordinator.runtime.outputs import joined
 from penstock_coordinator.runtime.projection import decode_attempt, decode_failure
@@ -31,7 +32,6 @@ from penstock_coordinator.runtime.views import (
     SetAside,
     StepRunView,
     Stopping,
-    UnknownRun,
     UnknownStepRun,
 )
 
@@ -157,8 +157,8 @@ class Reader:
     async def runs_at_rest(self, run_ids: Sequence[RunId]) -> list[RunView]:
         """Those of them that are at rest, in any order. Raises `UnknownRun` with the id of one that is not there."""
         rows = await self._index.get_many(run_ids)
-        if unknown := set(run_ids).difference(row.run_id for row in rows):
-            raise UnknownRun(run_id=unknown.pop())
+        if missing := set(run_ids).difference(row.run_id for row in rows):
+            raise await unknown(self._supervisor.stores, missing.pop())
         views: list[RunView] = []
         for row in rows:
             if RunState(row.state).at_rest:
@@ -190,7 +190,7 @@ class Reader:
             await barrier(actor)
         row = await self._index.get(run_id)
         if row is None:
-            raise UnknownRun
+            raise await unknown(self._supervisor.stores, run_id)
         return row
 
     async def step_runs(

@@ -157,6 +157,25 @@ async def _cancel_given_up(supervisor: Supervisor, recovered: list[Actor]) -> No
             log.warning("run_not_read", run=run_id.hex(), exc_info=error)
 
 
+async def recover_lost(supervisor: Supervisor, run_id: RunId) -> bool:
+    """Make an actor of a live run that has none although all were recovered, while the others go on. False if it needs
+    none after all. Raises `Unavailable`, `UnknownEvent`, `KeyError` of a version that is not there."""
+    row = await supervisor.stores.runs.get(run_id)
+    if row is None:
+        return False
+    plan = await supervisor.plans.get(row.version_digest)
+    run = await rebuild(supervisor.stores.journal, run_id, plan)
+    if run.at_rest or not supervisor.lost(run_id):
+        return False
+    share = supervisor.share_of(row.origin, row.labels)
+    actor = supervisor.add(run_id, plan, run, row.parameters, row.trace_context, share)
+    actor.origin = row.origin
+    supervisor.limits.adopt(actor)
+    supervisor.adopt(actor, [duty for duty in resume(run) if not supervisor.holds(actor, duty)])
+    await _cancel_given_up(supervisor, [actor])
+    return True
+
+
 async def last_boot_ids(agents: AgentRegistry) -> dict[str, str]:
     """The boot id of each agent's last session: tells a restarted agent from one that was cut off."""
     boot_ids: dict[str, str] = {}

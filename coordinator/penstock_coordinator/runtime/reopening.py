@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from penstock_coordinator.core.run.rules.reopening import NotPossible, Reset, reset_for
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.ports import AppendOutcome, KeyClaim, KeyTaken, Repeated, RequestKey, RequestRow
+from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.actor import Mail
 from penstock_coordinator.runtime.outcomes import accepted
 from penstock_coordinator.runtime.recovery import rebuild
 from penstock_coordinator.runtime.supervisor import Supervisor
-from penstock_coordinator.runtime.views import Stopping, UnknownRun
+from penstock_coordinator.runtime.views import Stopping
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.run.messages import ReopenMessage
@@ -76,7 +77,7 @@ class Reopener:
             return await self._ask(actor, message, reset, request, None)
         row = await supervisor.stores.runs.get(run_id)
         if row is None:
-            raise UnknownRun
+            raise await unknown(supervisor.stores, run_id)
         run = await self._folded(row)
         reset = reset_for(run, message)
         actor, message = self._raise(row, run, message)

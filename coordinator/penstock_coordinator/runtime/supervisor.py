@@ -56,6 +56,7 @@ from penstock_coordinator.ports import (
     Stores,
     Unavailable,
 )
+from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.actor import Actor, Mail, Turn
 from penstock_coordinator.runtime.children import Children
 from penstock_coordinator.runtime.deadlines import DeadlineClock
@@ -144,6 +145,10 @@ class Supervisor:
     def actor(self, run_id: RunId) -> Actor | None:
         return self._actors.get(run_id)
 
+    def lost(self, run_id: RunId) -> bool:
+        """Whether nobody looks after the run here: if it is live in the database, something went wrong."""
+        return not self.stopping and run_id not in self._actors and run_id not in self._rebuilding
+
     @property
     def live_runs(self) -> int:
         return len(self._actors)
@@ -226,7 +231,7 @@ class Supervisor:
         actor = await self.live_actor(run_id)
         if actor is None:
             if await self.stores.runs.get(run_id) is None:
-                raise UnknownRun
+                raise await unknown(self.stores, run_id)
             return None
         answer: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
         actor.post_control(Mail(message, answer=answer, request=request))
@@ -447,6 +452,9 @@ class Supervisor:
                 break
             except Unavailable:
                 await asyncio.sleep(0.2)
+            except UnknownRun:  # removed: it was at rest
+                self.give_up(old)
+                return
         else:
             return
         if not run.seq or run.at_rest:
@@ -460,11 +468,11 @@ class Supervisor:
         actor.watchers = old.watchers
         actor.origin = old.origin
         self.limits.readopt(actor)
-        self.adopt(actor, [duty for duty in resume(run) if not self._holds(actor, duty)])
+        self.adopt(actor, [duty for duty in resume(run) if not self.holds(actor, duty)])
         for result in results:
             actor.post(Mail(result))
 
-    def _holds(self, actor: Actor, command: Command) -> bool:
+    def holds(self, actor: Actor, command: Command) -> bool:
         """Whether the duty is to wait for a lease that is known already."""
         if not isinstance(command, AwaitLease):
             return False

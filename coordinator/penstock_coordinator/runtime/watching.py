@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.core.run.events import Event, RunEnded, decode
-from penstock_coordinator.runtime.views import EventNotYet, SlowReader, TooManyWatchers
+from penstock_coordinator.runtime.views import EventNotYet, SlowReader, TooManyWatchers, UnknownRun
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -90,9 +90,12 @@ class Watcher:
 
 
 async def read_events(journal: Journal, run_id: RunId, from_seq: int) -> AsyncIterator[Numbered]:
-    """All committed events from the number on, as they stand in the journal."""
+    """All committed events from the number on, as they stand in the journal. Raises `UnknownRun` if the run is removed
+    meanwhile: its oldest events go first."""
     while True:
         records = await journal.read(run_id, from_seq, READ_RECORDS)
+        if records and records[0].first_seq > from_seq:
+            raise UnknownRun(run_id=run_id)
         for record in records:
             numbered = list(enumerate(decode(record.payload), record.first_seq))
             wanted = [(seq, event) for seq, event in numbered if seq >= from_seq]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from typing import Any
 
 from penstock.authoring.pipelines import Pipeline
@@ -29,6 +29,8 @@ from penstock.v1 import (
     agent_admin_service_pb2,
     agent_admin_service_pb2_grpc,
     bulk_service_pb2_grpc,
+    janitor_service_pb2,
+    janitor_service_pb2_grpc,
     run_pb2,
     run_service_pb2,
     run_service_pb2_grpc,
@@ -431,6 +433,22 @@ class Client(PipelineCalls):
             request.deadline.FromNanoseconds(round(deadline * 10**9))
         response: agent_admin_service_pb2.DrainAgentResponse = await self._call(self._agents().Drain, request)
         return response.agent
+
+    # What is old
+
+    async def run_janitor(
+        self, *, dry_run: bool = False, timeout: float = 3_600.0
+    ) -> janitor_service_pb2.JanitorReport:
+        """Removes what is kept no longer, as the coordinator does by itself now and then, and tells what went. With
+        `dry_run` only counts it. After `timeout` seconds what is left is for the next pass."""
+        stub = janitor_service_pb2_grpc.JanitorServiceStub(self._open())
+        request = janitor_service_pb2.RunJanitorRequest(dry_run=dry_run)
+
+        def attempt(remaining: float) -> Awaitable[janitor_service_pb2.RunJanitorResponse]:
+            call: Awaitable[Any] = stub.Run(request, timeout=remaining, metadata=self._metadata)
+            return call
+
+        return (await self._caller.call(attempt, max(timeout - self._caller.deadline, 0))).report
 
 
 def _ended_badly(run: run_pb2.Run) -> RunFailedError:

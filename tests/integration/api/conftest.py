@@ -30,6 +30,7 @@ from penstock_coordinator.api.health import RECOVERY, Readiness
 from penstock_coordinator.api.server import Backend, CoordinatorServer, EdgeOptions, build_server
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits
 from penstock_coordinator.runtime.engine import Engine
+from penstock_coordinator.runtime.janitor import Janitor
 from penstock_coordinator.runtime.log_hub import LogHub
 from penstock_coordinator.runtime.supervisor import Supervisor, Timing
 
@@ -102,7 +103,7 @@ async def start_edge(
     readiness.clear(RECOVERY)
     hub = LogHub(stores.logs, 1 << 20, 1 << 20)
     hub.start()
-    backend = Backend(stores, Engine(supervisor), supervisor, hub, clock, readiness)
+    backend = Backend(stores, Engine(supervisor), supervisor, hub, clock, readiness, Janitor(supervisor))
     options = EdgeOptions("127.0.0.1:0", "127.0.0.1:0", reflection, ARCHIVE_LIMITS, limits)
     server = build_server(backend, options)
     await server.start()

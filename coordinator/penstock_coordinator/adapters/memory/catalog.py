@@ -45,11 +45,12 @@ class MemoryPipelineStore:
 
     def _add(self, fresh: VersionRow) -> tuple[VersionRow, bool]:
         kept = self._database.pipelines.setdefault(fresh.pipeline, KeptPipeline(fresh.create_time))
-        kept.deleted = False
+        kept.delete_time = None
         for version in kept.versions:
             if version.digest == fresh.digest:
                 return version, False
-        version = dataclasses.replace(fresh, number=len(kept.versions) + 1)
+        kept.latest += 1
+        version = dataclasses.replace(fresh, number=kept.latest)
         kept.versions.append(version)
         return version, True
 
@@ -59,9 +60,9 @@ class MemoryPipelineStore:
 
     async def get_version(self, name: str, number: int) -> VersionRow | None:
         kept = await self._there(name)
-        if kept is None or not 0 <= number <= len(kept.versions):
+        if kept is None:
             return None
-        return kept.versions[number - 1]
+        return next((version for version in kept.versions if version.number == (number or kept.latest)), None)
 
     async def version_by_digest(self, digest: str) -> VersionRow | None:
         await reached(self._database)
@@ -84,7 +85,7 @@ class MemoryPipelineStore:
         if request is not None and (found := repetition(self._database, request)):
             return found.answer == b"1" if found.same else found
         if kept is not None:
-            kept.deleted = True
+            kept.delete_time = now
         if request is not None:
             remember(self._database, RequestRow(request, b"0" if kept is None else b"1"), now)
         return kept is not None
@@ -103,14 +104,18 @@ class MemoryBundleStore:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    async def present(self, digests: Sequence[str]) -> set[str]:
+    async def present(self, digests: Sequence[str], now: int = 0) -> set[str]:
         await reached(self._database)
-        return set(digests) & self._database.bundles.keys()
+        found = set(digests) & self._database.bundles.keys()
+        times = self._database.bundle_times
+        times.update({digest: now for digest in found if times[digest] < now})
+        return found
 
     async def put(self, digest: str, content: bytes, now: int) -> bool:
         await reached(self._database)
         new = digest not in self._database.bundles
         self._database.bundles.setdefault(digest, content)
+        self._database.bundle_times.setdefault(digest, now)
         return new
 
     async def size(self, digest: str) -> int | None:

@@ -39,7 +39,19 @@ class KeptRequest:
 class KeptPipeline:
     create_time: int
     versions: list[VersionRow] = field(default_factory=list)
-    deleted: bool = False
+    latest: int = 0
+    """The greatest number that a version had."""
+    delete_time: int | None = None
+
+    @property
+    def deleted(self) -> bool:
+        return self.delete_time is not None
+
+
+@dataclass(slots=True)
+class RemovedRun:
+    remove_time: int
+    gone: bool = False
 
 
 @dataclass(slots=True)
@@ -60,11 +72,15 @@ class MemoryDatabase:
     """By pipeline and run key."""
     pipelines: dict[str, KeptPipeline] = field(default_factory=dict)
     bundles: dict[str, bytes] = field(default_factory=dict)
+    bundle_times: dict[str, int] = field(default_factory=dict)
+    """When somebody last asked for each."""
     agents: dict[str, AgentRow] = field(default_factory=dict)
     last_session_epoch: int = 0
     logs: dict[RunId, dict[tuple[int, int, int, int], LogChunk]] = field(default_factory=dict)
     """Of each run by (step, item, attempt, first line)."""
     last_position: int = 0
     bulk_jobs: dict[bytes, BulkJobRow] = field(default_factory=dict)
+    removed_runs: dict[RunId, RemovedRun] = field(default_factory=dict)
+    janitor_at_work: bool = False
     there: asyncio.Event = field(default_factory=_set_event)
     """While it is not set the database is away: what is asked is answered with `Unavailable`, and commits wait."""

@@ -17,6 +17,7 @@ from penstock_coordinator.ports import (
     NotNewest,
     OutOfSequence,
     Record,
+    Removed,
     Repeated,
     RunChange,
     RunId,
@@ -125,6 +126,8 @@ def _append(database: MemoryDatabase, record: Record, faults: Faults) -> AppendO
         return NotNewest()
     if (taken := _taken(database, record)) is not None:
         return taken
+    if record.reopens and record.run_id not in database.runs:
+        return Removed()
     records = database.records.setdefault(record.run_id, {})
     if record.first_seq in records:
         return OutOfSequence()
@@ -144,6 +147,8 @@ def _taken(database: MemoryDatabase, record: Record) -> KeyTaken | None:
     claim = record.claim
     holder = None if claim is None else database.run_keys.get((claim.pipeline, claim.run_key))
     if claim is None or holder is None or holder == record.run_id:
+        return None
+    if holder not in database.runs:
         return None
     state = database.runs[holder].state
     return None if gives_free(state, claim.reuse) else KeyTaken(holder, state)

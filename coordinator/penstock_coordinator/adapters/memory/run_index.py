@@ -94,18 +94,6 @@ class MemoryRunIndex:
         await reached(self._database)
         return remember(self._database, request, now)
 
-    async def forget_requests(self, before: int) -> int:
-        await reached(self._database)
-        requests = self._database.requests
-        old = [key for key, kept in requests.items() if kept.create_time < before and not self._lives(kept.run_id)]
-        for key in old:
-            del requests[key]
-        return len(old)
-
-    def _lives(self, run_id: RunId | None) -> bool:
-        row = None if run_id is None else self._database.runs.get(run_id)
-        return row is not None and row.state < FIRST_STATE_AT_REST
-
 
 def _matches(row: RunRow, where: RunFilter) -> bool:
     if where.pipeline and row.pipeline != where.pipeline:

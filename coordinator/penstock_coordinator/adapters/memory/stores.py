@@ -14,6 +14,7 @@ from penstock_coordinator.adapters.memory.catalog import (
 )
 from penstock_coordinator.adapters.memory.faults import Faults
 from penstock_coordinator.adapters.memory.journal import MemoryIncarnations, MemoryJournal
+from penstock_coordinator.adapters.memory.retention import MemoryRetentionStore
 from penstock_coordinator.adapters.memory.run_index import MemoryRunIndex
 from penstock_coordinator.ports import Stores
 
@@ -56,6 +57,7 @@ def memory_stores(
         incarnations=MemoryIncarnations(database, coordinator_id, speak),
         logs=MemoryLogStore(database),
         bulk_jobs=MemoryBulkJobStore(database),
+        retention=MemoryRetentionStore(database),
         faults=faults,
         _memory_journal=journal,
     )

@@ -19,8 +19,10 @@ class PostgresBundleStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def present(self, digests: Sequence[str]) -> set[str]:
+    async def present(self, digests: Sequence[str], now: int = 0) -> set[str]:
         asked = [digest for digest in digests if storable(digest)]
+        if now and asked:
+            await self._database.fetch(_QUERIES["touch"], asked, now)
         return {row["digest"] for row in await self._database.fetch(_QUERIES["present"], asked)}
 
     async def put(self, digest: str, content: bytes, now: int) -> bool:

@@ -111,8 +111,10 @@ async def close(connection: Connection) -> None:
 class Database:
     """The pool. Every method raises `Unavailable` and no error of asyncpg's."""
 
-    def __init__(self, pool: Pool, answer_timeout: float) -> None:
+    def __init__(self, pool: Pool, answer_timeout: float, dsn: str, name: str) -> None:
         self._pool = pool
+        self._dsn = dsn
+        self._name = name
         self._answer_timeout = answer_timeout
 
     @classmethod
@@ -127,7 +129,7 @@ class Database:
             reset=_leave_alone,
             server_settings={**_POOL_SETTINGS, "application_name": name},
         )
-        return cls(pool, answer_timeout)
+        return cls(pool, answer_timeout, dsn, name)
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         async with self.connection() as connection:
@@ -149,7 +151,7 @@ class Database:
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[PooledConnection]:
         """To be used for no longer than the timeout: then it is cut."""
-        with _unavailable():
+        with unavailable():
             connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
             watchdog = asyncio.get_running_loop().call_later(self._answer_timeout, connection.terminate)
             try:
@@ -160,6 +162,16 @@ class Database:
             finally:
                 watchdog.cancel()
                 await self._pool.release(connection)
+
+    @contextlib.asynccontextmanager
+    async def apart(self, purpose: str) -> AsyncIterator[Connection]:
+        """A connection beside the pool, for a lock that is held for long."""
+        with unavailable():
+            connection = await connect(self._dsn, f"{self._name} {purpose}")
+        try:
+            yield connection
+        finally:
+            await close(connection)
 
     async def aclose(self) -> None:
         watchdog = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._pool.terminate)
@@ -172,7 +184,8 @@ class Database:
 
 
 @contextlib.contextmanager
-def _unavailable() -> Iterator[None]:
+def unavailable() -> Iterator[None]:
+    """Whatever asyncpg raises becomes `Unavailable`."""
     try:
         yield
     except _ERRORS as error:

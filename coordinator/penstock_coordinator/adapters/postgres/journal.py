@@ -33,6 +33,7 @@ from penstock_coordinator.ports import (
     NotNewest,
     OutOfSequence,
     Record,
+    Removed,
     RunId,
     StoredRecord,
     Unstorable,
@@ -219,7 +220,7 @@ class _Writer:
 
     async def write(self, records: Sequence[Record]) -> list[AppendOutcome]:
         """Store them for the first time."""
-        if len(batches.parts(records)) == 1 and all(record.claim is None for record in records):
+        if len(batches.parts(records)) == 1 and not any(record.claim or record.reopens for record in records):
             with contextlib.suppress(_Refused):
                 return await self._store(records)
         return await self._write_with_care(records)
@@ -274,6 +275,7 @@ class _Writer:
             if not await self._connection.fetch(_QUERIES["hold_fence"], *self._fence):
                 raise Fenced(f"epoch {self._fence[2]} of {self._fence[0]} is over")
             claims = await Claims.lock(self._connection, records)
+            await careful.hold_runs()
             for part in batches.parts(records):
                 await careful.store(await careful.refuse(part, claims))
                 for position in part:
@@ -371,13 +373,25 @@ class _CarefulWrite:
         self._store = store
         self._records = records
         self._broken: set[RunId] = set()
+        self._removed: set[RunId] = set()
         self.outcomes: list[AppendOutcome] = [_OUT_OF_SEQUENCE] * len(records)
+
+    async def hold_runs(self) -> None:
+        """Runs that are opened again stay until the commit, if they are there. To be called once, after run keys are
+        locked."""
+        reopened = {record.run_id for record in self._records if record.reopens}
+        if reopened:
+            begun = {record.run_id for record in self._records if record.new_run is not None}
+            held = await self._connection.fetch(_QUERIES["hold_runs"], sorted(reopened))
+            self._removed = reopened - begun - {row["run_id"] for row in held}
 
     async def refuse(self, positions: list[int], claims: Claims) -> list[int]:
         """Those of the positions that no run key stands against; the outcomes of the others are noted."""
         rest: list[int] = []
         for position in positions:
             refusal = await claims.refusal(self._records[position])
+            if refusal is None and self._records[position].run_id in self._removed:
+                refusal = Removed()
             if refusal is None:
                 rest.append(position)
             elif self._records[position].run_id not in self._broken:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from penstock_coordinator.adapters.postgres.connections import Database
 
 _QUERIES = load("runs")
-_FORGOTTEN_AT_ONCE = 10_000
 
 
 class PostgresRunIndex:
@@ -102,14 +101,6 @@ class PostgresRunIndex:
                 if found := await requests.find(connection, request.key):
                     return found
         return None
-
-    async def forget_requests(self, before: int) -> int:
-        total = 0
-        while True:
-            count: int = await self._database.fetch_value(requests.QUERIES["forget"], before, _FORGOTTEN_AT_ONCE)
-            total += count
-            if count < _FORGOTTEN_AT_ONCE:
-                return total
 
 
 def _run(row: asyncpg.Record) -> RunRow:

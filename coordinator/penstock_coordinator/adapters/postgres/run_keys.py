@@ -38,8 +38,11 @@ class Claims:
         if not names:
             return cls(connection, {})
         wanted = [pipeline for pipeline, _ in names], [run_key for _, run_key in names]
-        await connection.execute(_QUERIES["occupy"], *wanted)
-        held = {(row[0], row[1]): row[2] for row in await connection.fetch(_QUERIES["lock"], *wanted)}
+        held: dict[_Name, RunId] = {}
+        while len(held) < len(names):
+            # A row that was there for `occupy` may be gone for `lock`: then it is to be made again.
+            await connection.execute(_QUERIES["occupy"], *wanted)
+            held = {(row[0], row[1]): row[2] for row in await connection.fetch(_QUERIES["lock"], *wanted)}
         states = {row[0]: row[1] for row in await connection.fetch(_QUERIES["states"], list(held.values()))}
         found = {name: (run, states[run]) if run in states else None for name, run in held.items()}
         return cls(connection, found)

@@ -100,6 +100,13 @@ CREATE TABLE public.pipelines (
     delete_time bigint,
     latest integer NOT NULL
 );
+CREATE TABLE public.removed_runs (
+    run_id uuid NOT NULL,
+    remove_time bigint NOT NULL,
+    pipeline text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
+    run_key text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
+    gone boolean DEFAULT false NOT NULL
+);
 CREATE TABLE public.requests (
     key bytea NOT NULL,
     digest bytea NOT NULL,
@@ -238,6 +245,8 @@ ALTER TABLE ONLY public.pipeline_versions
     ADD CONSTRAINT pipeline_versions_pkey PRIMARY KEY (pipeline, number);
 ALTER TABLE ONLY public.pipelines
     ADD CONSTRAINT pipelines_pkey PRIMARY KEY (name);
+ALTER TABLE ONLY public.removed_runs
+    ADD CONSTRAINT removed_runs_pkey PRIMARY KEY (run_id);
 ALTER TABLE ONLY public.requests
     ADD CONSTRAINT requests_pkey PRIMARY KEY (key);
 ALTER TABLE ONLY public.run_events
@@ -256,12 +265,16 @@ ALTER TABLE ONLY public.step_runs_default
     ADD CONSTRAINT step_runs_default_pkey PRIMARY KEY (run_id, step, item, generation);
 CREATE INDEX bulk_jobs_live ON public.bulk_jobs USING btree (job_id) WHERE (state = 1);
 CREATE INDEX pipeline_versions_by_digest ON public.pipeline_versions USING btree (digest);
+CREATE INDEX removed_runs_by_time ON public.removed_runs USING btree (remove_time) WHERE gone;
+CREATE INDEX removed_runs_left ON public.removed_runs USING btree (run_id) WHERE (NOT gone);
 CREATE INDEX requests_by_time ON public.requests USING btree (create_time);
 CREATE INDEX runs_by_key ON ONLY public.runs USING btree (pipeline, run_key, run_id) WHERE (run_key <> ''::text);
 CREATE INDEX runs_by_label ON ONLY public.runs USING gin (labels) WHERE (labels <> '{}'::text[]);
 CREATE INDEX runs_default_labels_idx ON public.runs_default USING gin (labels) WHERE (labels <> '{}'::text[]);
 CREATE INDEX runs_live ON ONLY public.runs USING btree (owner, run_id) WHERE (state < 6);
 CREATE INDEX runs_default_owner_run_id_idx ON public.runs_default USING btree (owner, run_id) WHERE (state < 6);
+CREATE INDEX runs_live_of_parent ON ONLY public.runs USING btree (parent_run_id) WHERE ((state < 6) AND (parent_run_id IS NOT NULL));
+CREATE INDEX runs_default_parent_run_id_idx ON public.runs_default USING btree (parent_run_id) WHERE ((state < 6) AND (parent_run_id IS NOT NULL));
 CREATE INDEX runs_of_parent ON ONLY public.runs USING btree (parent_run_id, run_id) WHERE (parent_run_id IS NOT NULL);
 CREATE INDEX runs_default_parent_run_id_run_id_idx ON public.runs_default USING btree (parent_run_id, run_id) WHERE (parent_run_id IS NOT NULL);
 CREATE INDEX runs_live_of_pipeline ON ONLY public.runs USING btree (pipeline) WHERE (state < 6);
@@ -275,6 +288,7 @@ ALTER INDEX public.log_chunks_run_id_step_item_attempt_first_number_key ATTACH P
 ALTER INDEX public.run_events_pkey ATTACH PARTITION public.run_events_default_pkey;
 ALTER INDEX public.runs_by_label ATTACH PARTITION public.runs_default_labels_idx;
 ALTER INDEX public.runs_live ATTACH PARTITION public.runs_default_owner_run_id_idx;
+ALTER INDEX public.runs_live_of_parent ATTACH PARTITION public.runs_default_parent_run_id_idx;
 ALTER INDEX public.runs_of_parent ATTACH PARTITION public.runs_default_parent_run_id_run_id_idx;
 ALTER INDEX public.runs_live_of_pipeline ATTACH PARTITION public.runs_default_pipeline_idx;
 ALTER INDEX public.runs_of_pipeline ATTACH PARTITION public.runs_default_pipeline_run_id_idx;

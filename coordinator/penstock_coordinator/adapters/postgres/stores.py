@@ -14,6 +14,7 @@ from penstock_coordinator.adapters.postgres.journal import PostgresJournal
 from penstock_coordinator.adapters.postgres.log_store import PostgresLogStore
 from penstock_coordinator.adapters.postgres.partitions import PartitionKeeper
 from penstock_coordinator.adapters.postgres.pipeline_store import PostgresPipelineStore
+from penstock_coordinator.adapters.postgres.retention import PostgresRetentionStore
 from penstock_coordinator.adapters.postgres.run_index import PostgresRunIndex
 from penstock_coordinator.adapters.postgres.schema import check_version
 from penstock_coordinator.ports import Stores
@@ -80,6 +81,7 @@ async def open_stores(
         incarnations=PostgresIncarnations(database, coordinator_id, speak),
         logs=PostgresLogStore(database),
         bulk_jobs=PostgresBulkJobStore(database),
+        retention=PostgresRetentionStore(database),
         partitions=PartitionKeeper(database),
         _database=database,
         _postgres_journal=journal,

@@ -111,6 +111,10 @@ class RunLimits:
         for key in list(self._keys.values()):
             self._promote(key)
 
+    def knows(self, run: bytes) -> bool:
+        """Whether it asked for places and has not left."""
+        return run in self._runs
+
     def leave(self, run: bytes) -> None:
         """The run is at rest, or never came to be."""
         entry = self._runs.pop(run, None)

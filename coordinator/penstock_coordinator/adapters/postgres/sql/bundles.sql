@@ -12,3 +12,7 @@ select octet_length(content) from bundles where digest = $1
 
 -- name: read
 select substring(content from $2::int4 for $3::int4) from bundles where digest = $1
+
+-- name: touch
+-- Whoever removes bundles that nobody asks for has them locked: this waits, and then tells that they are gone.
+update bundles set create_time = $2 where digest = any($1::text[]) and create_time < $2 - 3600000000

@@ -272,6 +272,10 @@ select count(*), array(select key from accepted) from fence
 -- For a transaction of several statements: from here to its end no take-over succeeds.
 select from fences where coordinator_id = $1 and lane = $2 and epoch = $3 for key share
 
+-- name: hold_runs
+-- The janitor removes a run's row with a lock of its own: either it is gone here, or it stays.
+select run_id from runs where run_id = any($1::uuid[]) order by run_id for no key update
+
 -- name: await_former
 -- Waits for a transaction of ours whose end we did not hear, which may still hold the row.
 select epoch from fences where coordinator_id = $1 and lane = $2 for update

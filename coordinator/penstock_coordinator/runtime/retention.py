@@ -1,0 +1,106 @@
+"""How long what is at rest is kept, and what a pass of the janitor has to tell.
+
+Spans and instants are microseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+_HOUR = 3_600 * 1_000_000
+_DAY = 24 * _HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Spans of 0, and the number 0, are no bound: what they are of is kept for ever."""
+
+    runs: int = 90 * _DAY
+    """Since a run's end, with all that is stored of it."""
+    runs_of_pipeline: int = 0
+    """So many of the newest runs at rest of each pipeline are kept."""
+    logs: int = 30 * _DAY
+    """Since the run's end."""
+    requests: int = 7 * _DAY
+    """A repeated call is answered for so long. Nothing that a call made goes before: its repetition would be answered
+    with nothing, or make it again. Never 0."""
+    bulk_jobs: int = 30 * _DAY
+    """Since a job's end."""
+    deleted_pipelines: int = 30 * _DAY
+    """Since the deletion of a pipeline, if no run is of it: then its versions go."""
+    unused_bundles: int = 7 * _DAY
+    """Since somebody last asked for a bundle that no version names."""
+    notes: int = 90 * _DAY
+    """Since a run's removal: so long its id is answered with that it was removed."""
+    strays: int = _HOUR
+    """Rows of runs that are not there are left alone if they are younger."""
+
+    def kept_since(self, now: int) -> int | None:
+        """Runs that ended before this instant go by their age."""
+        return now - max(self.runs, self.requests) if self.runs else None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much the janitor asks of the database."""
+
+    interval: int = 600 * 1_000_000
+    """Between two passes; 0: none by itself."""
+    batch: int = 500
+    """Rows that one transaction removes at most."""
+    pause: int = 50_000
+    """Between two transactions, and never less than the last one took."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What one pass removed, or would have; rows of tables, but for runs."""
+
+    dry_run: bool = False
+    start_time: int = 0
+    end_time: int = 0
+    runs: int = 0
+    """Also those below."""
+    events: int = 0
+    """Rows of journals, each the events of one turn."""
+    step_runs: int = 0
+    attempts: int = 0
+    logs: int = 0
+    """Chunks of lines."""
+    run_keys: int = 0
+    requests: int = 0
+    bulk_jobs: int = 0
+    pipelines: int = 0
+    bundles: int = 0
+    notes: int = 0
+    strays: int = 0
+    """Ids of which there were rows and no run."""
+    adopted: int = 0
+    """Live runs that nobody looked after, and that go on now."""
+    unrecoverable: dict[bytes, str] = field(default_factory=dict)
+    """Live runs that cannot go on, and why; the first ones."""
+    live_of_others: dict[str, int] = field(default_factory=dict)
+    """How many live runs each other coordinator has: they go on only when that one runs."""
+
+    COUNTS = (
+        "runs",
+        "events",
+        "step_runs",
+        "attempts",
+        "logs",
+        "run_keys",
+        "requests",
+        "bulk_jobs",
+        "pipelines",
+        "bundles",
+        "notes",
+        "strays",
+        "adopted",
+    )
+
+    def count(self, what: str, number: int) -> None:
+        setattr(self, what, getattr(self, what) + number)
+
+    def counts(self) -> dict[str, int]:
+        """By name, those that are 0 too."""
+        return {name: getattr(self, name) for name in self.COUNTS}
