@@ -50,8 +50,6 @@ class BulkService(BulkServiceServicer):
         cancels = job.action == CANCEL
         if cancels and job.newest_version:
             raise invalid("job.newest_version", "is for retries: leave it out of a cancel")
-        if job.newest_version:
-            raise invalid("job.newest_version", "runs go on with their own versions: leave it out")
         if not cancels and job.cancel_mode:
             raise invalid("job.cancel_mode", "is for cancels: leave it out of a retry")
         return Order(

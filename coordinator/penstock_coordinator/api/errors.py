@@ -37,6 +37,7 @@ from penstock_coordinator.runtime.views import (
     TooManyWatchers,
     UnknownRun,
     UnknownStepRun,
+    UnknownVersion,
 )
 
 if TYPE_CHECKING:
@@ -111,6 +112,20 @@ def invalid_fields(violations: Iterable[Violation], reason: str = "INVALID_REQUE
 def not_found(field: str, reason: str, message: str) -> CallError:
     """What the field names is not there."""
     return CallError(grpc.StatusCode.NOT_FOUND, reason, message, violations=[Violation(field, message)])
+
+
+def unknown_version(name: str, number: int, field: str = "version_number") -> CallError:
+    return not_found(
+        field, "UNKNOWN_VERSION", f"the pipeline {name!r} has no version {number}: ListVersions tells them"
+    )
+
+
+def _no_version(pipeline: str, number: int) -> CallError:
+    """Of a run that is to go on with another version than its own."""
+    if number:
+        return unknown_version(pipeline, number)
+    text = f"the pipeline {pipeline!r} was deleted, and has no newest version: apply it again, or leave this out"
+    return failed_precondition("newest_version", "UNKNOWN_PIPELINE", text)
 
 
 def failed_precondition(field: str, reason: str, message: str) -> CallError:
@@ -221,6 +236,7 @@ _TRANSLATIONS: dict[type[Exception], _Translation] = {
     UnknownStepRun: lambda _: not_found(
         "item", "UNKNOWN_STEP_RUN", "the run has no such step, or the step no such item"
     ),
+    UnknownVersion: lambda error: _no_version(error.pipeline, error.number),
     NotConnected: lambda _: failed_precondition("agent_id", "NOT_CONNECTED", "the agent is not connected"),
     EventNotYet: _not_yet,
     SlowReader: _too_slow,

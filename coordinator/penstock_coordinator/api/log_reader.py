@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from penstock.v1 import run_service_pb2 as pb
 from penstock_coordinator.api.encoding.values import instant, span
 from penstock_coordinator.core.run import events as e
-from penstock_coordinator.core.run.places import FLAT, nests, place_of
+from penstock_coordinator.core.run.places import FLAT, Place, nests, place_of
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.ports import LogChunk, LogFilter
 from penstock_coordinator.runtime.views import SlowReader, Stopping
@@ -173,9 +173,16 @@ def _responses(plan: Plan, shape: Shaped, chunks: list[LogChunk]) -> list[pb.Tai
     return responses
 
 
+def _place(plan: Plan, shape: Shaped, step: int, item: int) -> Place:
+    """Of an item of a former generation that is no more, its number."""
+    if plan.steps[step].depth > 1 and item >= len(shape.items_of(step) or b""):
+        return (item,)
+    return place_of(plan, shape, step, item)
+
+
 def _lines(plan: Plan, shape: Shaped, chunk: LogChunk) -> list[pb.LogLine]:
     name = plan.steps[chunk.step].name
-    item = place_of(plan, shape, chunk.step, chunk.item)
+    item = _place(plan, shape, chunk.step, chunk.item)
     received = instant(chunk.at)
     return [
         pb.LogLine(

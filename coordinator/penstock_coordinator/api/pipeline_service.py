@@ -12,11 +12,18 @@ from penstock.v1.pipeline_pb2 import PipelineSpec
 from penstock.v1.pipeline_service_pb2_grpc import PipelineServiceServicer
 from penstock_coordinator.api.encoding import pipelines as encode
 from penstock_coordinator.api.encoding.differences import version_difference
-from penstock_coordinator.api.errors import Violation, failed_precondition, invalid, invalid_fields, not_found
+from penstock_coordinator.api.errors import (
+    Violation,
+    failed_precondition,
+    invalid,
+    invalid_fields,
+    not_found,
+    unknown_version,
+)
 from penstock_coordinator.api.fields import count_of, name_of
 from penstock_coordinator.api.paging import PageTokens, page_size
 from penstock_coordinator.api.request_ids import first_answer, request_key, same_answer
-from penstock_coordinator.api.versions import unknown_pipeline, unknown_version
+from penstock_coordinator.api.versions import unknown_pipeline
 from penstock_coordinator.core.plan.difference import difference
 from penstock_coordinator.core.plan.digest import digest_of
 from penstock_coordinator.core.plan.limits import Limits

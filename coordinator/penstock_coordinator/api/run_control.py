@@ -10,13 +10,14 @@ from penstock.v1 import run_service_pb2 as pb
 from penstock.v1.run_service_pb2_grpc import RunServiceServicer
 from penstock_coordinator.api.encoding import runs as encode
 from penstock_coordinator.api.errors import CallError, failed_precondition, invalid, not_found, request_id_reused
-from penstock_coordinator.api.fields import name_of, place_in, run_id_of, text_of
+from penstock_coordinator.api.fields import count_of, name_of, place_in, run_id_of, text_of
 from penstock_coordinator.api.request_ids import first_answer, request_key, same_answer
 from penstock_coordinator.core.plan.naming import quoted, suggestion
 from penstock_coordinator.core.run.events import WHOLE
-from penstock_coordinator.core.run.rules.reopening import NotPossible
+from penstock_coordinator.core.run.resets import NotPossible
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import Repeated, RequestRow
+from penstock_coordinator.runtime.renewing import NEWEST
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -81,12 +82,9 @@ class RunControl(RunServiceServicer):
     async def Retry(self, request: pb.RetryRunRequest, context: Context) -> pb.RetryRunResponse:
         run_id = run_id_of(request.run_id)
         reason, by = reason_of(request.reason), requested_by_of(request.requested_by)
-        own = (await self._engine.run(run_id)).row.version_number
-        if request.newest_version or request.version_number not in (0, own):
-            field = "newest_version" if request.newest_version else "version_number"
-            raise invalid(field, f"a run goes on with its own version, {own}: start a new run of another version")
+        version = _version_of(request)
         key = request_key(f"{SERVICE}.Retry", request)
-        done = await _reopened(self._engine.retry_run(run_id, by, reason, key))
+        done = await _reopened(self._engine.retry_run(run_id, by, reason, key, version))
         return pb.RetryRunResponse(run=await self._run(run_id), kept_steps=done.kept, reset_steps=done.reset)
 
     async def RerunStep(self, request: pb.RerunStepRequest, context: Context) -> pb.RerunStepResponse:
@@ -124,6 +122,14 @@ class RunControl(RunServiceServicer):
 
     async def _run(self, run_id: RunId) -> run_pb2.Run:
         return await encoded(await self._engine.run(run_id))
+
+
+def _version_of(request: pb.RetryRunRequest) -> int | None:
+    """None: the run's own."""
+    number = count_of(request.version_number, "version_number")
+    if request.newest_version and number:
+        raise invalid("newest_version", "cannot be asked for together with a version_number: leave one of them out")
+    return NEWEST if request.newest_version else number or None
 
 
 async def encoded(view: RunView) -> run_pb2.Run:

@@ -28,7 +28,7 @@ from penstock_coordinator.api.log_reader import MAX_TAIL_LINES
 from penstock_coordinator.api.paging import PageTokens, page_size
 from penstock_coordinator.api.run_control import RunControl, encoded, step_number
 from penstock_coordinator.api.run_keys import run_key_of
-from penstock_coordinator.core.run.events import WHOLE
+from penstock_coordinator.core.run.events import WHOLE, RunReopened
 from penstock_coordinator.core.run.places import place_of
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import LogFilter, RunFilter
@@ -154,11 +154,14 @@ class RunService(RunControl):
         view = await self._engine.run(run_id)
         if first > view.row.last_seq + 1:
             raise EventNotYet(view.row.last_seq)
-        encoder = EventEncoder(view.plan, reopened=view.generation > 1)
+        # The events that come first are those of the first version.
+        first_version = await self._engine.plan((*view.plan.lineage, view.plan.digest)[0])
+        encoder = EventEncoder(first_version, reopened=view.generation > 1)
         with self._engine.seats.taken(run_id):
             await self._catch_up(encoder, run_id, first)
             async with aclosing(self._watched(run_id, first)) as watched:
                 async for events in watched:
+                    await self._expect_versions(encoder, events)
                     for response in _watch_responses(encoder, events):
                         yield response
 
@@ -171,11 +174,17 @@ class RunService(RunControl):
             return
         async with aclosing(self._watched(run_id, 1)) as watched:
             async for events in watched:
-                for number, event in events:
-                    if number < first:
-                        encoder.skip(event)
+                before = [(number, event) for number, event in events if number < first]
+                await self._expect_versions(encoder, before)
+                for _, event in before:
+                    encoder.skip(event)
                 if not (encoder.pending or encoder.hangs_on_all) or events[-1][0] >= first - 1:
                     return
+
+    async def _expect_versions(self, encoder: EventEncoder, events: list[tuple[int, Event]]) -> None:
+        for _, event in events:
+            if isinstance(event, RunReopened) and event.version_digest != encoder.newest_plan.digest:
+                encoder.expect(await self._engine.plan_onto(encoder.newest_plan, event.version_digest))
 
     # --- step runs
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from penstock.v1.pipeline_pb2 import Parameter, PipelineSpec
-from penstock_coordinator.api.errors import CallError, not_found
+from penstock_coordinator.api.errors import CallError, not_found, unknown_version
 
 if TYPE_CHECKING:
     from penstock_coordinator.ports import PipelineStore, VersionRow
@@ -79,9 +79,3 @@ class VersionFinder:
 
 def unknown_pipeline(name: str, field: str) -> CallError:
     return not_found(field, "UNKNOWN_PIPELINE", f"there is no pipeline {name!r}: List tells those that there are")
-
-
-def unknown_version(name: str, number: int, field: str = "version_number") -> CallError:
-    return not_found(
-        field, "UNKNOWN_VERSION", f"the pipeline {name!r} has no version {number}: ListVersions tells them"
-    )

@@ -70,6 +70,8 @@ class RunChange:
     version_number: int | None = None
     version_digest: str | None = None
     """The run goes on with another version of its pipeline."""
+    parameters: bytes | None = None
+    """With those that the other version has besides."""
 
 
 @dataclass(frozen=True, slots=True)

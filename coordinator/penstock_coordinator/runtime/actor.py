@@ -24,7 +24,7 @@ from penstock_coordinator.core.run.events import (
 )
 from penstock_coordinator.core.run.ledger import Ledger
 from penstock_coordinator.core.run.messages import AttemptEnded, ChildReported, Message, SlotsOffered
-from penstock_coordinator.core.run.rules.reopening import NotPossible
+from penstock_coordinator.core.run.resets import NotPossible
 from penstock_coordinator.ports import (
     AppendOutcome,
     Committed,
@@ -127,6 +127,7 @@ class Actor:
         "scheduled",
         "share",
         "trace_context",
+        "version_number",
         "watchers",
     )
 
@@ -155,6 +156,8 @@ class Actor:
         self.share = share
         self.limits = supervisor.timing.run_limits
         self.origin = Origin()
+        self.version_number: int | None = None
+        """Of a run that is opened again with another version: its number."""
         self.new_run = new_run
         """The row that the first record will bring with it."""
         self.mail: deque[Mail] | None = None
@@ -378,7 +381,7 @@ class Actor:
     def _record(self, drafts: Drafts) -> Record:
         events = drafts.ledger.events
         new_run, self.new_run = self.new_run, None
-        new_row, change = row_changes(self.run, new_run, events, drafts.ledger.output)
+        new_row, change = row_changes(self.run, new_run, events, drafts.ledger.output, self.version_number)
         return Record(
             run_id=self.run_id,
             first_seq=drafts.ledger.first_seq,

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 import structlog
 
+from penstock_coordinator.core.plan.naming import quoted
 from penstock_coordinator.core.run.messages import CancelRun, RetryRun
-from penstock_coordinator.core.run.rules.reopening import NotPossible
+from penstock_coordinator.core.run.resets import NotPossible
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import (
     BulkJobRow,
@@ -30,7 +31,8 @@ from penstock_coordinator.ports import (
     RunRow,
     Unavailable,
 )
-from penstock_coordinator.runtime.views import NotAccepted, Overloaded, Stopping, UnknownRun
+from penstock_coordinator.runtime.renewing import NEWEST
+from penstock_coordinator.runtime.views import NotAccepted, Overloaded, Stopping, UnknownRun, UnknownVersion
 
 if TYPE_CHECKING:
     from penstock_coordinator.runtime.reopening import Reopener
@@ -216,9 +218,12 @@ class BulkJobs:
     async def _retry(self, order: Order, row: RunRow, request: RequestRow) -> Repeated | None:
         message = RetryRun(self._supervisor.clock.now(), order.requested_by, order.reason)
         try:
-            done = await self._reopener.reopen(row.run_id, message, request.key)
+            version = NEWEST if order.newest_version else None
+            done = await self._reopener.reopen(row.run_id, message, request.key, version)
         except NotPossible as refused:
             raise Refused(str(refused)) from None
+        except UnknownVersion:
+            raise Refused(f"the pipeline {quoted(row.pipeline)} was deleted: it has no newest version") from None
         return done if isinstance(done, Repeated) else None
 
 

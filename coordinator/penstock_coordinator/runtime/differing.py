@@ -139,7 +139,13 @@ async def _outputs(reader: Reader, index: RunIndex, view: RunView, step: int) ->
     outputs = await index.outputs(run_id, step)
     # Asked for last: it knows of every item that has an output.
     shape = await reader.shape(run_id)
-    return {place_of(view.plan, shape, step, item): output for item, output in outputs}
+    states = shape.items_of(step) or b""
+    # Rows of former generations may be of items that are no more.
+    return {
+        place_of(view.plan, shape, step, item): output
+        for item, output in outputs
+        if 0 <= item < len(states) and states[item] == StepState.COMPLETED
+    }
 
 
 def _span(begin: int | None, end: int | None) -> int | None:

@@ -77,12 +77,18 @@ class Engine:
         return await self._supervisor.ask(run_id, ResumeRun(self._supervisor.clock.now(), requested_by), request)
 
     async def retry_run(
-        self, run_id: RunId, requested_by: str, reason: str, request: RequestKey | None
+        self,
+        run_id: RunId,
+        requested_by: str,
+        reason: str,
+        request: RequestKey | None,
+        version: int | None = None,
     ) -> Reopened | Repeated:
-        """A new generation of a run at rest. Durable when it returns; Repeated if the request came with other content.
-        Raises `UnknownRun`, `NotPossible`, `Overloaded`."""
+        """A new generation of a run at rest, of the `version` of that number if it is given (0: the newest). Durable
+        when it returns; Repeated if the request came with other content. Raises `UnknownRun`, `UnknownVersion`,
+        `NotPossible`, `Overloaded`."""
         message = RetryRun(self._supervisor.clock.now(), requested_by, reason)
-        return await self._reopener.reopen(run_id, message, request)
+        return await self._reopener.reopen(run_id, message, request, version)
 
     async def rerun_step(
         self, run_id: RunId, step: int, item: int, requested_by: str, reason: str, request: RequestKey | None
@@ -116,6 +122,10 @@ class Engine:
     async def plan(self, digest: str) -> Plan:
         """Raises `KeyError`."""
         return await self._supervisor.plans.get(digest)
+
+    async def plan_onto(self, plan: Plan, digest: str) -> Plan:
+        """Of a version that a run of `plan` went on with. Raises `KeyError`."""
+        return await self._supervisor.plans.onto(plan, digest)
 
     async def started(self, run_id: RunId, request: RunRequest) -> RunView:
         """A run that was just started with the request, as it is."""

@@ -107,8 +107,7 @@ async def _run_at_rest(supervisor: Supervisor, run_id: RunId) -> Run:
     row = await supervisor.stores.runs.get(run_id)
     if row is None:
         raise await unknown(supervisor.stores, run_id)
-    plan = await supervisor.plans.get(row.version_digest)
-    run, _ = await run_at(supervisor.stores.journal, run_id, plan, row.last_seq)
+    run, _ = await run_at(supervisor.stores.journal, supervisor.plans, run_id, row.last_seq)
     return run
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from penstock_coordinator.core.run.events import Failure, Outcome
 from penstock_coordinator.core.run.messages import AttemptEnded
-from penstock_coordinator.core.run.rules.reopening import NotPossible
+from penstock_coordinator.core.run.resets import NotPossible
 from penstock_coordinator.ports import Committed, KeyTaken, NotNewest, Removed, Repeated, RunId
 from penstock_coordinator.runtime.views import NotAccepted, Stopping, UnknownRun
 

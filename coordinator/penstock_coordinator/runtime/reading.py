@@ -16,7 +16,7 @@ from penstock_coordinator.core.run.output import run_output
 from penstock_coordinator.core.run.places import display_name, item_at, place_of
 from penstock_coordinator.core.run.state import StepCounts
 from penstock_coordinator.core.run.states import RunState, StepState
-from penstock_coordinator.core.run.summary import unpack
+from penstock_coordinator.core.run.summary import Summary, unpack
 from penstock_coordinator.core.run.view import describe
 from penstock_coordinator.ports import ANY_GENERATION, Committed, RunRow
 from penstock_coordinator.runtime.absent_runs import unknown
@@ -117,15 +117,15 @@ class Reader:
         if at_event:
             row = await self._row(run_id, self._supervisor.actor(run_id))
             past, _ = await self._past(row, at_event)
-            return _run_view(past, row)
+            return _run_view(past, await self._of_version(row, past.plan.digest))
         actor = self._supervisor.actor(run_id)
         if actor is not None:
             view = _run_view(actor.run, await self._row(run_id, actor))
             await barrier(actor)
             return view
         row = await self._row_at_rest(run_id)
-        plan = await self._supervisor.plans.get(row.version_digest)
-        return RunView(row, plan, _packed(row).counts(), row.generation)
+        states, plan = await self._at_rest(row)
+        return RunView(row, plan, states.counts(), row.generation)
 
     async def started(self, run_id: RunId, request: RunRequest) -> RunView:
         """As `run`, of one that was just started: its row need not be read for what it was started with."""
@@ -162,8 +162,8 @@ class Reader:
         views: list[RunView] = []
         for row in rows:
             if RunState(row.state).at_rest:
-                plan = await self._supervisor.plans.get(row.version_digest)
-                views.append(RunView(row, plan, _packed(row).counts(), row.generation))
+                states, plan = await self._at_rest(row)
+                views.append(RunView(row, plan, states.counts(), row.generation))
         return views
 
     async def live_glance(self, run_id: RunId) -> LiveGlance | None:
@@ -176,9 +176,16 @@ class Reader:
         await barrier(actor)
         return glance
 
+    async def _of_version(self, row: RunRow, digest: str) -> RunRow:
+        """The row as it was when the run was of that version."""
+        if digest == row.version_digest:
+            return row
+        version = await self._supervisor.stores.pipelines.version_by_digest(digest)
+        assert version is not None, "versions are never removed"
+        return replace(row, version_number=version.number, version_digest=digest)
+
     async def _past(self, row: RunRow, at_event: int) -> tuple[Run, int]:
-        plan = await self._supervisor.plans.get(row.version_digest)
-        return await run_at(self._supervisor.stores.journal, row.run_id, plan, at_event)
+        return await run_at(self._supervisor.stores.journal, self._supervisor.plans, row.run_id, at_event)
 
     async def _row_at_rest(self, run_id: RunId) -> RunRow:
         if run_id in self._supervisor.set_aside:
@@ -260,8 +267,10 @@ class Reader:
         if await self._index.outputs_size(run_id, step, source.generation) > MOST_JOINED_BYTES:
             raise OutputTooLarge
         outputs = dict(await self._index.outputs(run_id, step, source.generation))
-        count = len(source.states.items_of(step) or b"")
-        parts = [outputs.get(item, b"null") for item in range(count)]
+        # Of an item that did not complete this time, the output of a former generation may be there.
+        states = source.states.items_of(step) or b""
+        done = (state == StepState.COMPLETED for state in states)
+        parts = [outputs.get(item, b"null") if there else b"null" for item, there in enumerate(done)]
         return joined(source.plan, source.states, step, parts)
 
     async def shape(self, run_id: RunId) -> Shaped:
@@ -282,18 +291,19 @@ class Reader:
             past, at = await self._past(await self._row(run_id, actor), at_event)
             return _Source(past.plan, past, run_id, run=past, as_of=at)
         if actor is not None:
-            return _Source(actor.plan, actor.run, run_id, actor, actor.run)
+            # Of a run that is about to go on with another version the actor has the plan of that one already.
+            return _Source(actor.run.plan, actor.run, run_id, actor, actor.run)
         row = await self._row_at_rest(run_id)
-        plan = await self._supervisor.plans.get(row.version_digest)
-        return _Source(plan, _packed(row), run_id)
+        states, plan = await self._at_rest(row)
+        return _Source(plan, states, run_id)
 
-
-def _packed(row: RunRow) -> States:
-    """The states that went to rest with the run. Raises `Stopping`."""
-    if row.summary is None:
-        # Live, but not here: between a failed append and the actor's return.
-        raise Stopping
-    return unpack(row.summary)
+    async def _at_rest(self, row: RunRow) -> tuple[Summary, Plan]:
+        """The states that went to rest with the run, and what numbers them. Raises `Stopping`."""
+        if row.summary is None:
+            # Live, but not here: between a failed append and the actor's return.
+            raise Stopping
+        states = unpack(row.summary)
+        return states, await self._supervisor.plans.get(row.version_digest, states.lineage)
 
 
 def _run_view(run: Run, row: RunRow) -> RunView:
@@ -303,6 +313,7 @@ def _run_view(run: Run, row: RunRow) -> RunView:
         reason=run.reason,
         start_time=run.started_at,
         end_time=run.ended_at,
+        parameters=run.parameters,
         output=run_output(run) if run.state is RunState.COMPLETED else None,
         last_seq=run.seq,
     )
@@ -313,7 +324,7 @@ def _run_view(run: Run, row: RunRow) -> RunView:
 def _keys(source: _Source, step: int | None, after: tuple[int, int] | None) -> Iterator[tuple[int, int]]:
     if step is None:
         first = 0 if after is None else after[0] + 1
-        yield from ((number, WHOLE) for number in range(first, len(source.plan.steps)))
+        yield from ((step.number, WHOLE) for step in source.plan.steps[first:] if not step.retired)
         return
     first = 0 if after is None else after[1] + 1
     yield from ((step, item) for item in range(first, len(source.states.items_of(step) or b"")))
@@ -355,6 +366,9 @@ def _merge(source: _Source, view: StepRunView, row: StepRunRow | None) -> StepRu
         # It has begun again since. Numbers of attempts go on.
         return replace(view, attempts=max(view.attempts, row.attempts))
     if row.state != view.state:
+        return view
+    if view.item_counts is not None and view.state == StepState.COMPLETED:
+        # It is of a former generation, in which the step was none of items: a map that completes has no row.
         return view
     return replace(
         view,

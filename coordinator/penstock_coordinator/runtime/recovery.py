@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from penstock_coordinator.core.run.events import UnknownEvent, decode
-from penstock_coordinator.core.run.evolve import evolve
 from penstock_coordinator.core.run.resume import resume
-from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.ports import Unavailable
-from penstock_coordinator.runtime.watching import read_events
+from penstock_coordinator.runtime.history import Folding, rebuild
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.core.run.state import Run
     from penstock_coordinator.ports import AgentRegistry, Journal, RunId, RunRow, StoredRecord
     from penstock_coordinator.runtime.actor import Actor
     from penstock_coordinator.runtime.supervisor import Supervisor
@@ -32,15 +30,6 @@ FOLDED_AT_ONCE = 100
 log = structlog.get_logger(__name__)
 
 Page = list[tuple["RunId", "StoredRecord"]]
-
-
-async def rebuild(journal: Journal, run_id: RunId, plan: Plan) -> Run:
-    """The run as its journal says. Raises `Unavailable`, `UnknownEvent`."""
-    run = Run(plan, run_id)
-    async for events in read_events(journal, run_id, 1):
-        for seq, event in events:
-            evolve(run, seq, event)
-    return run
 
 
 async def recover_all(supervisor: Supervisor) -> int:
@@ -73,30 +62,28 @@ def _actor(supervisor: Supervisor, row: RunRow, run: Run) -> Actor:
 
 async def _rebuild_all(supervisor: Supervisor, rows: Sequence[RunRow]) -> dict[RunId, Run]:
     """The runs as their journals say, but for those that are set aside."""
-    runs: dict[RunId, Run] = {}
-    for row in rows:
-        try:
-            runs[row.run_id] = Run(await supervisor.plans.get(row.version_digest), row.run_id)
-        except Unavailable:
-            raise
-        except Exception as error:
-            _set_aside(supervisor, row.run_id, error)
+    runs = {row.run_id: Folding(supervisor.plans, row.run_id) for row in rows}
     async for page in _ahead(_pages(supervisor.stores.journal, sorted(runs))):
         for at in range(0, len(page), FOLDED_AT_ONCE):
             for run_id, record in page[at : at + FOLDED_AT_ONCE]:
-                run = runs.get(run_id)
-                if run is not None and (fault := _fold(run, record)) is not None:
+                folding = runs.get(run_id)
+                if folding is not None and (fault := await _fold(folding, record)) is not None:
                     _set_aside(supervisor, run_id, fault)
                     del runs[run_id]
             await asyncio.sleep(0)
-    return runs
+    for run_id in [run_id for run_id, folding in runs.items() if folding.run is None]:
+        _set_aside(supervisor, run_id, LookupError("the run has no journal"))
+    return {run_id: folding.run for run_id, folding in runs.items() if folding.run is not None}
 
 
-def _fold(run: Run, record: StoredRecord) -> Exception | None:
-    """What is wrong with the record; then the run is of no use."""
+async def _fold(folding: Folding, record: StoredRecord) -> Exception | None:
+    """What is wrong with the record, or with the version that it names; then the run is of no use. Raises
+    `Unavailable`."""
     try:
         for seq, event in enumerate(decode(record.payload), record.first_seq):
-            evolve(run, seq, event)
+            await folding.add(seq, event)
+    except Unavailable:
+        raise
     except Exception as error:
         # An event of a newer release, or a fault of ours: in one run it must not stop the others.
         return error
@@ -150,11 +137,13 @@ async def _cancel_given_up(supervisor: Supervisor, recovered: list[Actor]) -> No
         row = None if supervisor.actor(run_id) is not None else await supervisor.stores.runs.get(run_id)
         if row is None:
             continue
-        plan = await supervisor.plans.get(row.version_digest)
         try:
-            supervisor.children.cancel_given_up(await rebuild(supervisor.stores.journal, run_id, plan))
+            run = await rebuild(supervisor.stores.journal, supervisor.plans, run_id)
         except UnknownEvent as error:
             log.warning("run_not_read", run=run_id.hex(), exc_info=error)
+            continue
+        assert run is not None, "a run's row comes with its first events"
+        supervisor.children.cancel_given_up(run)
 
 
 async def recover_lost(supervisor: Supervisor, run_id: RunId) -> bool:
@@ -163,13 +152,10 @@ async def recover_lost(supervisor: Supervisor, run_id: RunId) -> bool:
     row = await supervisor.stores.runs.get(run_id)
     if row is None:
         return False
-    plan = await supervisor.plans.get(row.version_digest)
-    run = await rebuild(supervisor.stores.journal, run_id, plan)
-    if run.at_rest or not supervisor.lost(run_id):
+    run = await rebuild(supervisor.stores.journal, supervisor.plans, run_id)
+    if run is None or run.at_rest or not supervisor.lost(run_id):
         return False
-    share = supervisor.share_of(row.origin, row.labels)
-    actor = supervisor.add(run_id, plan, run, row.parameters, row.trace_context, share)
-    actor.origin = row.origin
+    actor = _actor(supervisor, row, run)
     supervisor.limits.adopt(actor)
     supervisor.adopt(actor, [duty for duty in resume(run) if not supervisor.holds(actor, duty)])
     await _cancel_given_up(supervisor, [actor])

@@ -8,17 +8,21 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from penstock_coordinator.core.run.rules.reopening import NotPossible, Reset, reset_for
+from penstock_coordinator.core.run.messages import RetryRun
+from penstock_coordinator.core.run.resets import NotPossible, Reset
+from penstock_coordinator.core.run.rules.reopening import plan_after, reset_for
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.ports import AppendOutcome, KeyClaim, KeyTaken, Repeated, RequestKey, RequestRow
 from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.actor import Mail
+from penstock_coordinator.runtime.history import rebuild
 from penstock_coordinator.runtime.outcomes import accepted
-from penstock_coordinator.runtime.recovery import rebuild
+from penstock_coordinator.runtime.renewing import Renewer
 from penstock_coordinator.runtime.supervisor import Supervisor
 from penstock_coordinator.runtime.views import Stopping
 
 if TYPE_CHECKING:
+    from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.messages import ReopenMessage
     from penstock_coordinator.core.run.state import Run
     from penstock_coordinator.ports import RunId, RunRow
@@ -41,19 +45,23 @@ class Reopener:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._busy: dict[RunId, asyncio.Event] = {}
+        stores = supervisor.stores
+        self._renewer = Renewer(stores.pipelines, stores.runs, supervisor.plans)
 
-    async def reopen(self, run_id: RunId, message: ReopenMessage, request: RequestKey | None) -> Reopened | Repeated:
+    async def reopen(
+        self, run_id: RunId, message: ReopenMessage, request: RequestKey | None, version: int | None = None
+    ) -> Reopened | Repeated:
         """Durable when it returns; the same for the same request. Of two that come together one wins. Repeated if the
-        request came before with other content.
+        request came before with other content. A retry may go on with the `version` of that number, or NEWEST.
 
-        Raises `UnknownRun`, `NotPossible`, `Overloaded`, `Stopping`, `NotAccepted`.
+        Raises `UnknownRun`, `UnknownVersion`, `NotPossible`, `Overloaded`, `Stopping`, `NotAccepted`.
         """
         while (busy := self._busy.get(run_id)) is not None:
             await busy.wait()
         done = self._busy[run_id] = asyncio.Event()
         try:
             first = await self._first_answer(request)
-            return first if first is not None else await self._reopen(run_id, message, request)
+            return first if first is not None else await self._reopen(run_id, message, request, version)
         finally:
             del self._busy[run_id]
             done.set()
@@ -66,7 +74,9 @@ class Reopener:
             return None
         return _answered(Repeated(row.key.digest == request.digest, row.answer))
 
-    async def _reopen(self, run_id: RunId, message: ReopenMessage, request: RequestKey | None) -> Reopened | Repeated:
+    async def _reopen(
+        self, run_id: RunId, message: ReopenMessage, request: RequestKey | None, version: int | None
+    ) -> Reopened | Repeated:
         supervisor = self._supervisor
         actor = await supervisor.live_actor(run_id)
         if actor is not None and actor.run.at_rest:
@@ -79,29 +89,43 @@ class Reopener:
         if row is None:
             raise await unknown(supervisor.stores, run_id)
         run = await self._folded(row)
+        number = None
+        if version is not None and isinstance(message, RetryRun):
+            wanted = await self._renewer.version(row.pipeline, version)
+            if wanted.digest != row.version_digest:
+                message, number = await self._renewer.prepared(run, message, wanted), wanted.number
+                self._check_at_rest(run)
         reset = reset_for(run, message)
         actor, message = self._raise(row, run, message)
+        actor.version_number = number
         return await self._ask(actor, message, reset, request, _claim(row))
 
     async def _folded(self, row: RunRow) -> Run:
         """As its journal says. Raises `Stopping` if it is live after all."""
         supervisor = self._supervisor
-        supervisor.check_open(1)
         if row.owner != supervisor.coordinator_id:
             raise NotPossible(f'the run is that of the coordinator "{row.owner}", which alone can open it again')
-        plan = await supervisor.plans.get(row.version_digest)
-        run = await rebuild(supervisor.stores.journal, row.run_id, plan)
-        if not run.at_rest or supervisor.stopping or supervisor.actor(row.run_id) is not None:
-            raise Stopping
+        run = await rebuild(supervisor.stores.journal, supervisor.plans, row.run_id)
+        assert run is not None, "a run's row comes with its first events"
+        self._check_at_rest(run)
         return run
+
+    def _check_at_rest(self, run: Run) -> None:
+        """Raises `Stopping`, `Overloaded`."""
+        supervisor = self._supervisor
+        supervisor.check_open(1)
+        if not run.at_rest or supervisor.actor(run.run_id) is not None:
+            raise Stopping
 
     def _raise(self, row: RunRow, run: Run, message: ReopenMessage) -> tuple[Actor, ReopenMessage]:
         """An actor for the run, which asks for its places under limits on runs as a new one does."""
         supervisor = self._supervisor
         share = supervisor.share_of(row.origin, row.labels)
-        actor = supervisor.add(row.run_id, run.plan, run, row.parameters, row.trace_context, share)
+        parameters = message.parameters if isinstance(message, RetryRun) else b""
+        parameters, plan = parameters or run.parameters, plan_after(run, message)
+        actor = supervisor.add(row.run_id, plan, run, parameters, row.trace_context, share)
         actor.origin = row.origin
-        held, refused = supervisor.limits.ask(actor, row.parameters, message.now)
+        held, refused = supervisor.limits.ask(actor, parameters, message.now)
         if refused:
             supervisor.give_up(actor)
             raise NotPossible(f"{refused}: wait for its end, or cancel it")
@@ -112,7 +136,7 @@ class Reopener:
     ) -> Reopened | Repeated:
         """The mail is posted before anything else can happen to the run."""
         supervisor, run_id = self._supervisor, actor.run_id
-        reopened = Reopened(_kept(actor.run, reset), reset.count)
+        reopened = Reopened(_kept(actor.run, plan_after(actor.run, message), reset), reset.count)
         answer: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
         row = None
         if request is not None:
@@ -137,9 +161,9 @@ def _answered(repeated: Repeated) -> Reopened | Repeated:
     return Reopened(*_COUNTS.unpack(repeated.answer[-_COUNTS.size :])) if repeated.same else repeated
 
 
-def _kept(run: Run, reset: Reset) -> int:
+def _kept(run: Run, plan: Plan, reset: Reset) -> int:
     completed = (number for number, state in enumerate(run.states) if state == StepState.COMPLETED)
-    return sum(1 for number in completed if not reset.touches(number))
+    return sum(1 for number in completed if not reset.touches(number) and not plan.steps[number].retired)
 
 
 def _claim(row: RunRow) -> KeyClaim | None:

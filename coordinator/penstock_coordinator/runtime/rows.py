@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock_coordinator.core.run.events import (
     ChildStarted,
@@ -27,10 +27,14 @@ _ROW_EVENTS = frozenset({RunEnded, RunCancelling, RunPaused, RunResumed, RunReop
 
 
 def row_changes(
-    run: Run, new_run: NewRun | None, events: list[tuple[int, Event]], output: bytes | None
+    run: Run,
+    new_run: NewRun | None,
+    events: list[tuple[int, Event]],
+    output: bytes | None,
+    version_number: int | None = None,
 ) -> tuple[NewRun | None, RunChange | None]:
     """With the first record the row itself, `new_run` as it is now; later only what changed. `output` is what the run
-    gives, if it is known."""
+    gives, if it is known; `version_number` that of the version that a new generation goes on with, if it is another."""
     if new_run is None and not _changed(run, events):
         return None, None
     # A record may hold the end of a generation and the beginning of the next one.
@@ -55,9 +59,19 @@ def row_changes(
             None,
         )
     reopened = any(type(event) is RunReopened for _, event in events)
-    generation = run.generation if reopened else None
-    change = RunChange(int(run.state), run.reason, run.started_at, end_time, summary, output, generation)
-    return None, change
+    change = RunChange(int(run.state), run.reason, run.started_at, end_time, summary, output)
+    return None, replace(change, **_reopened(run, events, version_number)) if reopened else change
+
+
+def _reopened(run: Run, events: list[tuple[int, Event]], version_number: int | None) -> dict[str, Any]:
+    """What a new generation changes of the row besides."""
+    renewed = any(type(event) is RunReopened and event.parameters for _, event in events)
+    return {
+        "generation": run.generation,
+        "version_number": version_number,
+        "version_digest": None if version_number is None else run.plan.digest,
+        "parameters": run.parameters if renewed else None,
+    }
 
 
 def _changed(run: Run, events: list[tuple[int, Event]]) -> bool:

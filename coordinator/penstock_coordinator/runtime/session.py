@@ -52,11 +52,11 @@ class TaskTable:
     """Numbers for tasks, so that what does not change from attempt to attempt is sent once per session."""
 
     def __init__(self) -> None:
-        self._numbers: OrderedDict[tuple[str, int], int] = OrderedDict()
+        self._numbers: OrderedDict[tuple[str, tuple[str, ...], int], int] = OrderedDict()
 
     def number(self, plan: Plan, step: int) -> tuple[int, bool]:
         """The task's number, and whether the agent must be told what it means."""
-        key = (plan.digest, step)
+        key = (plan.digest, plan.lineage, step)
         number = self._numbers.get(key)
         if number is not None:
             self._numbers.move_to_end(key)

@@ -63,12 +63,13 @@ from penstock_coordinator.runtime.deadlines import DeadlineClock
 from penstock_coordinator.runtime.endings import Endings, Waiter
 from penstock_coordinator.runtime.fleet import Fleet
 from penstock_coordinator.runtime.grants import Granter
+from penstock_coordinator.runtime.history import rebuild
 from penstock_coordinator.runtime.lane import Lane
 from penstock_coordinator.runtime.limits import Limits
 from penstock_coordinator.runtime.outcomes import accepted, start_answer, unstorable_result
 from penstock_coordinator.runtime.outputs import OutputCache
 from penstock_coordinator.runtime.plans import PlanCache
-from penstock_coordinator.runtime.recovery import last_boot_ids, rebuild, recover_all
+from penstock_coordinator.runtime.recovery import last_boot_ids, recover_all
 from penstock_coordinator.runtime.views import Overloaded, RunRequest, SetAside, Stopping, UnknownRun
 
 if TYPE_CHECKING:
@@ -448,7 +449,7 @@ class Supervisor:
     async def _rebuild(self, old: Actor, results: list[AttemptEnded]) -> None:
         while not self.stopping:
             try:
-                run = await rebuild(self.stores.journal, old.run_id, old.plan)
+                run = await rebuild(self.stores.journal, self.plans, old.run_id)
                 break
             except Unavailable:
                 await asyncio.sleep(0.2)
@@ -457,14 +458,14 @@ class Supervisor:
                 return
         else:
             return
-        if not run.seq or run.at_rest:
-            if run.at_rest:
+        if run is None or run.at_rest:
+            if run is not None:
                 old.run = run
                 self.children.ended(old)
                 self.children.cancel_given_up(run)
             self.give_up(old)
             return
-        actor = self.add(old.run_id, old.plan, run, old.parameters_json, old.trace_context, old.share)
+        actor = self.add(old.run_id, run.plan, run, run.parameters, old.trace_context, old.share)
         actor.watchers = old.watchers
         actor.origin = old.origin
         self.limits.readopt(actor)

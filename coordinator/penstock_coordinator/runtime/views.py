@@ -126,6 +126,15 @@ class UnknownStepRun(Exception):
     """The run has no such step, or the step no such item (yet)."""
 
 
+class UnknownVersion(Exception):
+    """The pipeline has no version of that number; with 0, it was deleted."""
+
+    def __init__(self, pipeline: str, number: int) -> None:
+        super().__init__(pipeline, number)
+        self.pipeline = pipeline
+        self.number = number
+
+
 class NotConnected(Exception):
     """The agent has no stream to this coordinator."""
 

@@ -76,10 +76,14 @@ def cancel_many(session: Session, chosen: dict[str, Any], now: bool, dry_run: bo
 
 
 @bulk.command("retry")
+@click.option("--newest-version", is_flag=True, help="Each with the newest version of its pipeline.")
 @selecting
 @command_options
-def retry_many(session: Session, chosen: dict[str, Any], dry_run: bool, yes: bool, wait: bool) -> None:
+def retry_many(
+    session: Session, chosen: dict[str, Any], newest_version: bool, dry_run: bool, yes: bool, wait: bool
+) -> None:
     """Retry the runs that ended FAILED or CANCELLED and that the options choose; without options all of them."""
+    chosen = {**chosen, "newest_version": newest_version}
     _make(session, "retry", chosen, dry_run=dry_run, yes=yes, wait=wait)
 
 

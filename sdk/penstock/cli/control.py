@@ -42,15 +42,24 @@ def resume(session: Session, run_id: str) -> None:
 
 @click.command()
 @click.argument("run_id", metavar="RUN")
+@click.option("--newest-version", is_flag=True, help="Go on with the newest version of the pipeline.")
+@click.option("--version", type=click.IntRange(min=1), help="Go on with this version. Default: the run's own.")
 @click.option("--reason", default="", help="Kept with the run.")
 @command_options
-def retry(session: Session, run_id: str, reason: str) -> None:
-    """Let what failed or was cancelled run again, with all that it kept from running. What is COMPLETED stays."""
+def retry(session: Session, run_id: str, newest_version: bool, version: int | None, reason: str) -> None:
+    """Let what failed or was cancelled run again, with all that it kept from running. What is COMPLETED stays; with
+    another version of the pipeline, if its code, its inputs and all before it did not change."""
+    if newest_version and version is not None:
+        raise click.UsageError("--newest-version and --version N exclude each other: give one of them")
 
     async def main() -> None:
         async with session.client() as client:
-            done = await client.retry(await find_run(client, run_id), reason=reason)
-            _show_again(session, done, f"{_steps(done.reset_steps)} run again, {done.kept_steps} stay COMPLETED")
+            run = await find_run(client, run_id)
+            done = await client.retry(run, version_number=version or 0, newest_version=newest_version, reason=reason)
+            what = f"{_steps(done.reset_steps)} run again, {done.kept_steps} stay COMPLETED"
+            if newest_version or version is not None:
+                what += f", with version {done.run.version_number}"
+            _show_again(session, done, what)
 
     run_async(main)
 

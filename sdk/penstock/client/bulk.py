@@ -56,13 +56,16 @@ class BulkJobs:
         labels: Mapping[str, str] | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
+        newest_version: bool = False,
         reason: str = "",
         dry_run: bool = False,
         request_id: str | None = None,
     ) -> bulk_service_pb2.BulkJob:
-        """Retries the runs that are FAILED or CANCELLED and that the filters find. With `dry_run` only counts them."""
+        """Retries the runs that are FAILED or CANCELLED and that the filters find, each with its own version of its
+        pipeline or with the newest one. With `dry_run` only counts them."""
         job = bulk_service_pb2.BulkJob(
             action=bulk_service_pb2.BULK_ACTION_RETRY,
+            newest_version=newest_version,
             selection=_selection(pipeline, states, labels, created_after, created_before),
             reason=reason,
         )

@@ -283,12 +283,23 @@ class Client(PipelineCalls):
         return response.run
 
     async def retry(
-        self, run_id: str, *, reason: str = "", requested_by: str | None = None, request_id: str | None = None
+        self,
+        run_id: str,
+        *,
+        version_number: int = 0,
+        newest_version: bool = False,
+        reason: str = "",
+        requested_by: str | None = None,
+        request_id: str | None = None,
     ) -> run_service_pb2.RetryRunResponse:
         """A new generation of a run at rest: what failed or was cancelled, and what that kept from running, runs again;
-        what is COMPLETED stays. Raises `FailedPreconditionError` if the run is not at rest, or nothing is to run."""
+        what is COMPLETED stays. With another version of the pipeline it stays if its code, its inputs and all before it
+        did not change. Raises `FailedPreconditionError` if the run is not at rest, if nothing is to run, or if the
+        run's parameters do not fit that version."""
         request = run_service_pb2.RetryRunRequest(
             run_id=run_id,
+            version_number=version_number,
+            newest_version=newest_version,
             reason=reason,
             requested_by=caller_name() if requested_by is None else requested_by,
             request_id=request_id or new_request_id(),

@@ -288,9 +288,10 @@ class SyncRunHandle:
     def resume(self) -> run_pb2.Run:
         return self._client.resume(self.id)
 
-    def retry(self, *, reason: str = "") -> run_pb2.Run:
+    def retry(self, *, version_number: int = 0, newest_version: bool = False, reason: str = "") -> run_pb2.Run:
         """What did not come to a good end runs again. See `Client.retry`."""
-        return self._client.retry(self.id, reason=reason).run
+        done = self._client.retry(self.id, version_number=version_number, newest_version=newest_version, reason=reason)
+        return done.run
 
     def rerun(self, step: str, item: Place = None, *, reason: str = "") -> run_pb2.Run:
         """A step runs again with everything that comes after it. See `Client.rerun`."""

@@ -143,7 +143,7 @@ class BulkJob(_message.Message):
     cancel_mode: _run_service_pb2.CancelMode.ValueType
     """Of a cancel."""
     newest_version: _builtins.bool
-    """Of a retry: with the newest version of each pipeline. INVALID_ARGUMENT in this release."""
+    """Of a retry: with the newest version of each pipeline."""
     reason: _builtins.str
     requested_by: _builtins.str
     state: Global___BulkJobState.ValueType

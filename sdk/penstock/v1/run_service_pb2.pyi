@@ -804,11 +804,13 @@ class RetryRunRequest(_message.Message):
     run_id: _builtins.str
     """REQUIRED."""
     version_number: _builtins.int
-    """Go on with another version of the pipeline. Steps that are COMPLETED stay so if their code, their inputs and all
-    that these come from did not change. 0: the run's own; with `newest_version` the newest. Another than the run's
-    own is INVALID_ARGUMENT in this release.
+    """Go on with another version of the run's pipeline, also an older one. What is COMPLETED stays so if its code, its
+    inputs and all that these come from did not change; all else runs again, and a COMPLETED run may be retried.
+    FAILED_PRECONDITION if the parameters of the run do not fit that version. 0: the run's own; not together with
+    `newest_version`.
     """
     newest_version: _builtins.bool
+    """With the newest version, which may be the run's own."""
     reason: _builtins.str
     requested_by: _builtins.str
     request_id: _builtins.str

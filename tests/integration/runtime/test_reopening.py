@@ -9,7 +9,7 @@ import pytest
 from tests.integration.runtime.test_runs import spec, states
 
 from penstock_coordinator.core.run.events import WHOLE, RunEnded, RunReopened
-from penstock_coordinator.core.run.rules.reopening import NotPossible
+from penstock_coordinator.core.run.resets import NotPossible
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.ports import KeyClaim, Origin, Repeated, RequestKey
 from penstock_coordinator.runtime.reopening import Reopened

@@ -30,9 +30,8 @@ from penstock_coordinator.core.plan.model import Plan, Retry, Timeouts, TriggerR
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.commands import Command
 from penstock_coordinator.core.run.events import WHOLE, Charge, Failure, Outcome
-from penstock_coordinator.core.run.evolve import evolve
 from penstock_coordinator.core.run.explain import explain, explain_open, explain_run
-from penstock_coordinator.core.run.ledger import TURN_LIMIT
+from penstock_coordinator.core.run.ledger import TURN_LIMIT, Ledger
 from penstock_coordinator.core.run.messages import (
     AdmitRun,
     AttemptEnded,
@@ -79,6 +78,7 @@ class Script:
         self._lines = [line.rstrip() for line in text.splitlines()]
         plan, limit, limits = _parse_plan(self._lines)
         self._driver = Driver(plan, limit, limits)
+        self._versions = _parse_versions(self._lines)
         self._out: list[str] = []
         self._situation = StagedSituation()
 
@@ -114,6 +114,8 @@ class Script:
             return
         if verb == "start":
             ledger = self._driver.send(self._start(rest))
+        elif verb == "renew":
+            ledger = self._renew(rest)
         else:
             ledger = self._driver.send(self._message(verb, rest))
         self._print([event for _, event in ledger.events], ledger.commands)
@@ -130,6 +132,13 @@ class Script:
             held=_held(options),
             refused=options.get("refused", ""),
         )
+
+    def _renew(self, rest: list[str]) -> Ledger:
+        """`renew VERSION [WHO] [WHY] [held=KEY:LIMIT]`: a retry with another version."""
+        words = [word for word in rest if "=" not in word]
+        options = dict(word.split("=", 1) for word in rest if "=" in word)
+        plan = _version(words[0], self._versions[words[0]], self._driver.run.plan)
+        return self._driver.renew(plan, *_who_and_why(words[1:]), held=_held(options))
 
     def _explain(self, name: str) -> None:
         """Reasons, as sentences; of the run and of all that is not at rest, if no step is named."""
@@ -153,10 +162,7 @@ class Script:
 
     def _again(self) -> Run:
         """The run as a restarted coordinator folds it."""
-        run = Run(self._driver.run.plan, self._driver.run.run_id)
-        for seq, event in enumerate(self._driver.events, 1):
-            evolve(run, seq, event)
-        return run
+        return self._driver.again()
 
     def _message(self, verb: str, rest: list[str]) -> Message:
         words = [word for word in rest if "=" not in word]
@@ -279,6 +285,11 @@ class Script:
         run = self._driver.run
         if name in _HIDDEN or value in (None, "", b"", ()):
             return ""
+        if name == "version_digest":
+            return "" if value == FIRST_VERSION or not isinstance(thing, e.RunReopened) else f"version={value}"
+        if name == "kept" and isinstance(thing, e.RunReopened):
+            texts = (f"{run.plan.steps[step].name}{_at(item)}:{_texts(parts)}" for step, item, parts in value)
+            return "kept=" + ",".join(texts)
         if name == "run_id":
             return f"run={value.hex()[-4:]}"
         if name == "step":
@@ -311,7 +322,8 @@ def _who_and_why(words: list[str]) -> tuple[str, str]:
     return words[0] if words else "", " ".join(words[1:])
 
 
-_HIDDEN = {"at", "item", "version_digest", "semantics", "result_id", "session"}
+FIRST_VERSION = "0" * 64
+_HIDDEN = {"at", "item", "semantics", "result_id", "session"}
 
 
 class _Mapped(NamedTuple):
@@ -329,13 +341,17 @@ def _spell_range(run: Run, thing: Any, first: int, stop: int) -> str:
     return run.display_name(first) if stop == first + 1 else f"{run.display_name(first)}..{run.display_name(stop - 1)}"
 
 
+def _texts(parts: tuple[bytes, ...]) -> str:
+    return ",".join(part.decode() for part in parts)
+
+
 def _spell_value(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return (name if value else "") if name != "reported" and name != "ready" else ("" if value else f"not-{name}")
     if isinstance(value, Failure):
         return f"{value.reason}({value.message})" if value.message else value.reason
     if name == "kept":
-        return "kept=" + ",".join(part.decode() for part in value)
+        return "kept=" + _texts(value)
     if isinstance(value, bytes):
         return value.decode()
     if name == "grace":
@@ -349,10 +365,11 @@ def _spell_value(name: str, value: Any) -> str:
 
 
 def _parse_plan(lines: list[str]) -> tuple[Plan, int, RunLimits]:
+    end = next((at for at, line in enumerate(lines) if line.startswith("version ")), len(lines))
     nodes: list[Node] = []
     settings: dict[str, Any] = {}
     limit, limits = TURN_LIMIT, DEFAULT_RUN_LIMITS
-    for line in lines:
+    for line in lines[:end]:
         words = shlex.split(line, posix=False) if line.startswith(("plan", "step ")) else []
         if words[:1] == ["plan"]:
             options = _options(words[1:])
@@ -366,13 +383,37 @@ def _parse_plan(lines: list[str]) -> tuple[Plan, int, RunLimits]:
     return build(nodes, **settings), limit, limits
 
 
+def _parse_versions(lines: list[str]) -> dict[str, list[list[str]]]:
+    """Below a line `version NAME [SETTINGS]` are its steps. By name the words of all these lines."""
+    found: dict[str, list[list[str]]] = {}
+    block: list[list[str]] | None = None
+    for line in lines:
+        words = shlex.split(line, posix=False) if line.startswith(("version ", "step ")) else []
+        if words[:1] == ["version"]:
+            block = found[words[1]] = []
+        if words and block is not None:
+            block.append(words)
+    return found
+
+
+def _version(name: str, lines: list[list[str]], former: Plan) -> Plan:
+    """The version for a run of `former`."""
+    (_, _, *settings), *steps = lines
+    names = [step.name for step in former.steps]
+    names += [words[1] for words in steps if words[1] not in names]
+    numbers = {name: number for number, name in enumerate(names)}
+    nodes = [_parse_node(words[1], _options(words[2:]), numbers) for words in steps]
+    chosen = {name: _SETTINGS[name](value) for name, value in _options(settings).items()}
+    return build(nodes, **chosen, digest=name, onto=former)
+
+
 def _options(words: list[str]) -> dict[str, str]:
     return {name: value.strip("'") for name, _, value in (word.partition("=") for word in words)}
 
 
 def _parse_node(name: str, options: dict[str, str], numbers: dict[str, int]) -> Node:
     known = {"after", "rule", "when", "map", "retry", "backoff", "jitter", "on", "never", "queued", "overall", "queue"}
-    assert options.keys() <= known | {"allow_failure", "cleanup", "parallel", "zip", "child"}, options
+    assert options.keys() <= known | {"allow_failure", "cleanup", "parallel", "zip", "child", "code"}, options
     retry = Retry(
         max_attempts=int(options.get("retry", "1")),
         initial_backoff=_span(options.get("backoff", "1s")),
@@ -394,6 +435,7 @@ def _parse_node(name: str, options: dict[str, str], numbers: dict[str, int]) -> 
         allow_failure="allow_failure" in options,
         cleanup="cleanup" in options,
         child=options.get("child", ""),
+        code=options.get("code", "1"),
     )
 
 

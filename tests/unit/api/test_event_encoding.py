@@ -127,7 +127,9 @@ TABLE: list[tuple[e.Event, dict[str, Any]]] = [
         {"runState": "RUN_STATE_PAUSED", "runReason": "dinner", "requestedBy": "ann"},
     ),
     (
-        e.RunReopened(AT, 2, e.Reopening.RETRY, "", None, ((0, 1),), ((3, ((0, 1),)),), (), (), "ann", "again"),
+        e.RunReopened(
+            AT, 2, e.Reopening.RETRY, PLAN.digest, None, ((0, 1),), ((3, ((0, 1),)),), (), (), "ann", "again"
+        ),
         {
             "generation": 2,
             "requestedBy": "ann",

@@ -58,6 +58,8 @@ class Auditor:
     """All runs that steps have been."""
     deadline: int | None = None
     generation: int = 1
+    next_plan: Plan | None = None
+    """Of the version that the next generation may go on with."""
 
     former: dict[tuple[int, int], int] = field(default_factory=dict)
     """Attempts of items that are gone, should they come again."""
@@ -388,20 +390,24 @@ class Auditor:
         counts = {(step, item): count for step, item, count in event.attempts}
         keys = {(step, item) for step, ranges in event.items for item in _each(ranges)}
         wholes = set(_each(event.steps))
-        keys |= {key for key in self.lives if key[0] in wholes}
+        renewed = self.next_plan if event.version_digest != self.plan.digest else None
+        left = set() if renewed is None else {step.number for step in renewed.steps if step.retired}
+        keys |= {key for key in self.lives if key[0] in wholes | left}
         assert not keys & self.holders
         for key in sorted(keys):
             life = self.lives.pop(key, Life())
             assert life.state.at_rest or life.state is S.PENDING
-            assert event.kind is e.Reopening.RERUN or life.state is not S.COMPLETED or self._may_go(key[0], event)
+            if event.kind is e.Reopening.RETRY and renewed is None:
+                assert life.state is not S.COMPLETED or self._may_go(key[0], event)
             assert counts.get(key, 0) == life.number, key
-            if key[0] not in wholes or key[1] == WHOLE:
+            if key[0] not in left and (key[0] not in wholes or key[1] == WHOLE):
                 self.lives[key] = Life(number=life.number, former=life.number)
             elif life.number:
                 self.former[key] = life.number
-        for number in wholes:
+        for number in wholes | left:
             self.counts.pop(number, None)
             self.groups.pop(number, None)
+        self.plan = renewed or self.plan
         self.generation, self.held = event.generation, False
         if self.ended is not None:
             self.ended, self.cancelling, self.deadline, self.paused_at = None, None, event.deadline, None

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from tests.unit.run.auditor import Auditor
 from tests.unit.run.transitions import Observations, Watcher
 
 from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.plan.model import Plan
+from penstock_coordinator.core.plan.values import InvalidJson, keep
 from penstock_coordinator.core.run.commands import AcknowledgeResult, Command, ContinueRun, GrantLeases
 from penstock_coordinator.core.run.deadlines import next_deadline
 from penstock_coordinator.core.run.decide import decide
-from penstock_coordinator.core.run.events import Event, RunReopened, decode, encode
+from penstock_coordinator.core.run.events import Event, Failure, RunReopened, StepCompleted, decode, encode
 from penstock_coordinator.core.run.evolve import evolve
 from penstock_coordinator.core.run.invariants import check_invariants, fingerprint
 from penstock_coordinator.core.run.ledger import TURN_LIMIT, Ledger
-from penstock_coordinator.core.run.messages import CancelRun, Continue, Message, RerunStep, RetryRun, StartRun
+from penstock_coordinator.core.run.messages import (
+    AttemptEnded,
+    CancelRun,
+    ChildReported,
+    Continue,
+    Message,
+    RerunStep,
+    RetryRun,
+    StartRun,
+)
+from penstock_coordinator.core.run.renewing import parts_wanted
+from penstock_coordinator.core.run.resets import NotPossible
 from penstock_coordinator.core.run.resume import resume
+from penstock_coordinator.core.run.rules.reopening import reset_for
 from penstock_coordinator.core.run.state import Run
-from penstock_coordinator.core.run.states import StepState
+from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.summary import Summary, unpack
 
 
@@ -34,6 +50,10 @@ class Driver:
         self.now = 0
         self.commands: list[Command] = []
         """Of all turns; whoever carries them out takes them."""
+        self.outputs: dict[tuple[int, int], bytes] = {}
+        """What step runs gave, by step and item."""
+        self.versions: list[Plan] = [plan]
+        """In the order in which the run was of them."""
         self.continues = 0
         """ContinueRun commands that were not followed yet."""
         self._limit = limit
@@ -50,12 +70,65 @@ class Driver:
         ledger = Ledger(self.run, watcher.note, self._limit, self._limits)
         decide(self.run, message, ledger)
         watcher.finish(message, ledger)
+        if isinstance(message, AttemptEnded | ChildReported):
+            self._note_output(message, ledger)
         assert [number for number, _ in ledger.events] == list(range(seq + 1, self.run.seq + 1))
         assert (ledger.first_seq, ledger.last_seq) == (seq + 1, self.run.seq)
         assert isinstance(message, CancelRun | RetryRun | RerunStep) or verdict in (None, self.run.verdict)
         self._commit(ledger)
         self._check(ledger)
         return ledger
+
+    def renew(
+        self, plan: Plan, requested_by: str = "", reason: str = "", held: tuple[str, int] | None = None
+    ) -> Ledger:
+        """A retry with another version, which is compiled onto that of the run."""
+        for run in (self.run, self.folded):
+            run.plans = {plan.digest: plan}
+        message = RetryRun(self.now, requested_by, reason, held, version=plan.digest)
+        try:
+            message = replace(message, kept=tuple(self._kept(plan, message)))
+        except InvalidJson as error:
+            ledger = Ledger(self.run)
+            ledger.refusal = str(error)
+            return ledger
+        self.auditor.next_plan = plan
+        ledger = self.send(message)
+        if not ledger.refusal:
+            self.versions.append(plan)
+        return ledger
+
+    def end_child(self, step: int, item: int, run_id: bytes, *, failed: bool) -> Ledger:
+        """The run that a step run waits for comes to its end."""
+        if failed:
+            failure = Failure("SubPipeline")
+            return self.send(ChildReported(self.now, step, item, run_id, RunState.FAILED, failure=failure))
+        return self.send(ChildReported(self.now, step, item, run_id, RunState.COMPLETED, b"1"))
+
+    def _kept(self, plan: Plan, message: RetryRun) -> Iterator[tuple[int, int, tuple[bytes, ...]]]:
+        if not self.run.at_rest:
+            return
+        try:
+            reset = reset_for(self.run, message)
+        except NotPossible:
+            return
+        for step, items in parts_wanted(self.run, plan, reset):
+            for item in items:
+                yield step, item, keep(plan.steps[step], self.outputs[step, item])
+
+    def _note_output(self, message: AttemptEnded | ChildReported, ledger: Ledger) -> None:
+        if any(isinstance(event, StepCompleted) for _, event in ledger.events):
+            self.outputs[message.step, message.item] = message.output or b"null"
+
+    def again(self) -> Run:
+        """The run as a restarted coordinator folds it."""
+        first, *later = self.versions
+        run = Run(first, self.run.run_id)
+        for seq, event in enumerate((event for payload in self.journal for event in decode(payload)), 1):
+            if isinstance(event, RunReopened) and event.version_digest != run.plan.digest:
+                run.plans = {event.version_digest: later.pop(0)}
+            evolve(run, seq, event)
+        return run
 
     def drain(self) -> None:
         """Follow the ContinueRun commands."""
@@ -65,19 +138,13 @@ class Driver:
 
     def restart(self) -> None:
         """The coordinator is lost before it carried out what was decided last, and recovers the run."""
-        self.run = self._fold()
+        self.run = self.again()
         self.commands = resume(self.run)
         self.continues = sum(isinstance(command, ContinueRun) for command in self.commands)
         assert fingerprint(self.run) == fingerprint(self.folded)
         assert next_deadline(self.run) == next_deadline(self.folded)
         assert self.continues or not self.run.unfinished
-        self.folded = self._fold()
-
-    def _fold(self) -> Run:
-        run = Run(self.run.plan, self.run.run_id)
-        for seq, event in enumerate((event for payload in self.journal for event in decode(payload)), 1):
-            evolve(run, seq, event)
-        return run
+        self.folded = self.again()
 
     def tokens(self) -> list[tuple[int, int, int]]:
         """(step, item, token) of every lease."""
@@ -111,7 +178,7 @@ class Driver:
     def _check_rest(self) -> None:
         """Nothing leaves rest, but by a new generation."""
         after = unpack(self.run.pack())
-        for number in range(len(self.run.plan.steps)):
+        for number in self.run.plan.numbers.values():
             _stays(self._before.state_of(number), after.state_of(number))
             for item, state in enumerate(self._before.items_of(number) or b""):
                 _stays(StepState(state), after.state_of(number, item))

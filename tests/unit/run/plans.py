@@ -52,6 +52,9 @@ class Node:
     concurrency: Concurrency | None = None
     child: str = ""
     """The pipeline that the step is a run of."""
+    code: str = "1"
+    """The digest of its code."""
+    retired: bool = False
 
 
 def build(
@@ -63,10 +66,13 @@ def build(
     stop_grace: int = 10 * SECOND,
     concurrency: Concurrency | None = None,
     max_active_runs: int = 0,
+    digest: str = "0" * 64,
+    onto: Plan | None = None,
     outputs: Sequence[str] = (),
 ) -> Plan:
-    """`outputs` are the steps whose outputs the run gives, by their names."""
-    nodes = list(nodes)
+    """`onto`: as another version, for runs of that plan. `outputs` are the steps whose outputs the run gives, by their
+    names."""
+    nodes = list(nodes) if onto is None else numbered_on(nodes, onto)
     numbers = {node.name: number for number, node in enumerate(nodes)}
     upstream = [_upstream(node, nodes, numbers) for node in nodes]
     maps = [_map(node, nodes, numbers) for node in nodes]
@@ -80,12 +86,12 @@ def build(
     for over in maps:
         if over is not None and over.form is MapForm.NESTED:
             lengths[over.followed or 0].add(over.path)
-    lines = list(dict.fromkeys((node.queue, node.concurrency) for node in nodes))
+    lines = list(dict.fromkeys((node.queue, node.concurrency) for node in nodes if not node.retired))
     steps = tuple(
         Step(
             number=number,
             name=node.name,
-            action=PipelineAction(node.child) if node.child else FunctionAction("tests", node.name),
+            action=PipelineAction(node.child) if node.child else FunctionAction("tests", node.name, node.code),
             upstream=upstream[number],
             downstream=downstream[number],
             rule=node.rule or (TriggerRule.ALL_DONE if node.cleanup else TriggerRule.ALL_SUCCESS),
@@ -94,7 +100,7 @@ def build(
             inputs=(),
             retry=node.retry,
             timeouts=node.timeouts,
-            line=CHILDREN if node.child else lines.index((node.queue, node.concurrency)),
+            line=CHILDREN if node.child or node.retired else lines.index((node.queue, node.concurrency)),
             env=(),
             allow_failure=node.allow_failure,
             cleanup=node.cleanup,
@@ -105,17 +111,18 @@ def build(
             followers=followers[number],
             joiners=joiners_of(downstream[number], followers[number]),
             concurrency=node.concurrency,
+            retired=node.retired,
         )
         for number, node in enumerate(nodes)
     )
     return Plan(
-        digest="0" * 64,
+        digest=digest,
         pipeline="tests",
         bundle_digest="",
         steps=steps,
         lines=tuple(Line(queue) for queue, _ in lines),
         priorities=(0,) * len(lines),
-        numbers=numbers,
+        numbers={name: number for name, number in numbers.items() if not nodes[number].retired},
         timeout=timeout,
         max_parallel=max_parallel,
         fail_fast=fail_fast,
@@ -125,7 +132,15 @@ def build(
         max_active_runs=max_active_runs,
         outputs=tuple((name, FromStep(numbers[name], ())) for name in outputs),
         limited={at: found for at, (_, found) in enumerate(lines) if found is not None},
+        lineage=() if onto is None else (*onto.lineage, onto.digest),
     )
+
+
+def numbered_on(nodes: Iterable[Node], former: Plan) -> list[Node]:
+    """As a version for a run of `former` numbers its steps."""
+    left = {node.name: node for node in nodes}
+    slots = [left.pop(step.name, Node(step.name, retired=True)) for step in former.steps]
+    return [*slots, *left.values()]
 
 
 def _map(node: Node, nodes: list[Node], numbers: dict[str, int]) -> StepMap | None:

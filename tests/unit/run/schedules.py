@@ -4,6 +4,7 @@ is due next, which tokens are old."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 
 from tests.unit.run.driver import Driver
@@ -15,6 +16,8 @@ from penstock_coordinator.core.plan.model import MapSource, Plan, Retry, StepMap
 from penstock_coordinator.core.run.commands import AcknowledgeResult, AckStatus
 from penstock_coordinator.core.run.deadlines import next_deadline
 from penstock_coordinator.core.run.events import WHOLE, AttemptFailed, Charge, Failure, Outcome
+from penstock_coordinator.core.run.invariants import fingerprint
+from penstock_coordinator.core.run.ledger import Ledger
 from penstock_coordinator.core.run.messages import (
     AdmitRun,
     AttemptEnded,
@@ -41,17 +44,49 @@ from penstock_coordinator.core.run.states import RunState
 PARAMETERS = b'{"three": [1, 2, 3], "none": [], "word": "x"}'
 
 
-def random_plan(random: Random) -> Plan:
-    count = random.randint(1, 9)
+def random_nodes(random: Random) -> list[Node]:
     nodes: list[Node] = []
-    for number in range(count):
+    for number in range(random.randint(1, 9)):
         nodes.append(_random_node(random, f"s{number}", nodes))
+    return nodes
+
+
+def random_plan(random: Random, nodes: list[Node], digest: str = "0" * 64, onto: Plan | None = None) -> Plan:
     return build(
         nodes,
         timeout=random.choice([None, None, None, 40 * SECOND]),
         max_parallel=random.choice([0, 0, 1, 2]),
         fail_fast=random.random() < 0.2,
+        digest=digest,
+        onto=onto,
     )
+
+
+def changed_nodes(random: Random, nodes: list[Node]) -> list[Node]:
+    """Another version: steps with other code, steps that are quite different, and steps that are gone or new."""
+    found: list[Node] = []
+    for node in nodes:
+        chance = random.random()
+        if chance < 0.1:
+            continue
+        if chance < 0.25 or not _fits(node, found):
+            found.append(_random_node(random, node.name, found))
+        else:
+            found.append(replace(node, code=node.code + "+" if chance < 0.45 else node.code))
+    names = {node.name for node in nodes}
+    for number in range(random.choice([0, 0, 1, 2])):
+        name = random.choice([f"s{number}", f"n{number}"])
+        if name not in names:
+            found.append(_random_node(random, name, found))
+    return found or [Node("s0")]
+
+
+def _fits(node: Node, before: list[Node]) -> bool:
+    """Whether all that it names is there."""
+    there = {each.name: each for each in before if node.cleanup or not each.cleanup}
+    over = node.over if isinstance(node.over, str) else ""
+    named = {*node.after, *(node.when.steps if node.when is not None else ()), *([_named(over)] if over else ())}
+    return named <= there.keys() and not (over.startswith("nested:") and there[_named(over)].over is None)
 
 
 def _random_node(random: Random, name: str, before: list[Node]) -> Node:
@@ -115,7 +150,9 @@ class Schedule:
 
     def __init__(self, random: Random) -> None:
         self.random = random
-        self.driver = Driver(random_plan(random), limit=random.choice([1, 3, 2_000]))
+        self.nodes = random_nodes(random)
+        self.driver = Driver(random_plan(random, self.nodes), limit=random.choice([1, 3, 2_000]))
+        self.versions = 1
         self.below = RunsBelow()
         self.old: list[tuple[int, int, int]] = []
         """Leases that were granted at some time."""
@@ -157,7 +194,10 @@ class Schedule:
         """A retry, or a rerun of anything. Whether there is a new generation."""
         before = self.run.generation
         held = ("k", 2) if self.random.random() < 0.2 and self.run.at_rest else None
-        ledger = self.driver.send(RetryRun(self.driver.now, "ann", held=held))
+        if self.random.random() < 0.4:
+            ledger = self.renew(held)
+        else:
+            ledger = self.driver.send(RetryRun(self.driver.now, "ann", held=held))
         assert bool(ledger.refusal) != (self.run.generation > before)
         if ledger.refusal and self.run.at_rest:
             self.rerun()
@@ -166,9 +206,21 @@ class Schedule:
             self.driver.send(AdmitRun(self.driver.now))
         return self.run.generation > before
 
+    def renew(self, held: tuple[str, int] | None) -> Ledger:
+        """A retry with another version; sometimes with one that the run was of before."""
+        former = self.nodes
+        nodes = changed_nodes(self.random, former) if self.random.random() < 0.8 else former
+        self.versions += 1
+        plan = random_plan(self.random, nodes, f"{self.versions}", self.run.plan)
+        ledger = self.driver.renew(plan, "ann", held=held)
+        if not ledger.refusal:
+            self.nodes = nodes
+            assert fingerprint(self.driver.again()) == fingerprint(self.run)
+        return ledger
+
     def rerun(self) -> None:
         """Of any step or item, also while the run is under way."""
-        number = self.random.randrange(len(self.run.plan.steps))
+        number = self.random.choice(list(self.run.plan.numbers.values()))
         items = self.run.items_of(number)
         item = self.random.randrange(len(items)) if items and self.random.random() < 0.6 else WHOLE
         before = self.run.generation

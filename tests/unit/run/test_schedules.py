@@ -26,7 +26,7 @@ def test_seeded_schedules(block: int) -> None:
             raise AssertionError(f"seed {seed}") from error
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.randoms(use_true_random=False))
 def test_found_schedules(random: Random) -> None:
     """Hypothesis looks for short ones."""

@@ -11,7 +11,7 @@ from penstock_coordinator.core.run.duties import commands
 from penstock_coordinator.core.run.events import WHOLE, Event
 from penstock_coordinator.core.run.ledger import Ledger
 from penstock_coordinator.core.run.messages import Message
-from penstock_coordinator.core.run.state import Run
+from penstock_coordinator.core.run.state import RETIRED, Run
 from penstock_coordinator.core.run.states import StepState
 
 NOTHING = "-"
@@ -95,12 +95,12 @@ class _Standing:
         self._items = {number: bytes(mapped.states) for number, mapped in run.maps.items()}
 
     def changes(self, run: Run, event: Event) -> Iterator[tuple[Subject, str, str]]:
-        """Of what changed, and of what the event names."""
+        """Of what changed, and of what the event names. Steps that only one of two versions has changed nothing."""
         named = getattr(event, "step", None), getattr(event, "item", WHOLE)
         if run.state is not self._run or not _is_about_steps(event):
             yield Subject.RUN, self._run.name, run.state.name
-        for number, (was, now) in enumerate(zip(self._steps, run.states, strict=True)):
-            if was != now or named == (number, WHOLE):
+        for number, (was, now) in enumerate(zip(self._steps, run.states, strict=False)):
+            if RETIRED not in (was, now) and (was != now or named == (number, WHOLE)):
                 subject = Subject.STEP if run.plan.steps[number].map is None else Subject.MAP
                 yield subject, StepState(was).name, StepState(now).name
         for number in self._items.keys() | run.maps.keys():

@@ -131,11 +131,11 @@ class _RunRows:
         if record.run_id in self.new:
             _merge(self.new[record.run_id], (5, 10, 7, 8, 13, 14), values)
             return
-        row = self.changed.setdefault(record.run_id, [record.run_id, *[None] * 9, gate])
+        row = self.changed.setdefault(record.run_id, [record.run_id, *[None] * 10, gate])
         if change.generation is not None:
             row[4:7] = None, None, None
-        more = (change.generation, change.version_number, change.version_digest)
-        _merge(row, (1, 2, 3, 4, 5, 6, 7, 8, 9), (*values, *more))
+        more = (change.generation, change.version_number, change.version_digest, change.parameters)
+        _merge(row, (1, 2, 3, 4, 5, 6, 7, 8, 9, 10), (*values, *more))
 
 
 def _merge(row: list[Any], places: tuple[int, ...], values: tuple[Any, ...]) -> None:
@@ -150,7 +150,7 @@ def run_columns(records: Sequence[Record], gate: Sequence[bytes]) -> tuple[Colum
     for record, its_gate in zip(records, gate, strict=True):
         if record.new_run is not None or record.change is not None:
             rows.add(record, its_gate)
-    return _columns(list(rows.new.values()), 19), _columns(list(rows.changed.values()), 11)
+    return _columns(list(rows.new.values()), 19), _columns(list(rows.changed.values()), 12)
 
 
 def _columns(rows: Sequence[Sequence[Any]], width: int) -> Columns:

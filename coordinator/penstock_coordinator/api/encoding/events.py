@@ -6,6 +6,7 @@ same turn. Their changes therefore have no state; the failure is said with them,
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, assert_never
 
@@ -31,8 +32,10 @@ class EventEncoder:
     event: `skip` those that nobody asked for. If it `hangs_on_all`, it must see them all."""
 
     def __init__(self, plan: Plan, *, reopened: bool = False) -> None:
-        """`reopened`: the run has had more than one generation."""
+        """`plan` is that of the first event; others are to be expected. `reopened`: the run has had more than one
+        generation."""
         self._plan = plan
+        self._coming: deque[Plan] = deque()
         self._at_rest = False
         self._pending = True
         """The run has not had its first lease, nor been cancelled before it."""
@@ -42,6 +45,15 @@ class EventEncoder:
         """Whether places, or states, hang on all that was before."""
         self._groups: dict[int, Groups] = {}
         self._counts: dict[int, int] = {}
+
+    @property
+    def newest_plan(self) -> Plan:
+        """The last one that it knows of."""
+        return self._coming[-1] if self._coming else self._plan
+
+    def expect(self, plan: Plan) -> None:
+        """An event comes by which the run goes on with another version."""
+        self._coming.append(plan)
 
     @property
     def pending(self) -> bool:
@@ -55,6 +67,7 @@ class EventEncoder:
         return self._groups.get(step)
 
     def skip(self, event: e.Event) -> None:
+        self._renew(event)
         if isinstance(event, e.ItemsAdded):
             self._added(event)
         self._begin(event)
@@ -68,6 +81,10 @@ class EventEncoder:
             self._pending, self._at_rest = self._pending or self._at_rest, False
             self._forget_groups(event)
 
+    def _renew(self, event: e.Event) -> None:
+        if isinstance(event, e.RunReopened) and event.version_digest != self._plan.digest:
+            self._plan = self._coming.popleft()
+
     def _forget_groups(self, event: e.RunReopened) -> None:
         for first, stop in event.steps:
             for step in range(first, stop):
@@ -75,6 +92,7 @@ class EventEncoder:
                 self._counts.pop(step, None)
 
     def encode(self, number: int, event: e.Event) -> WireEvent:
+        self._renew(event)
         state, reason = self._run_change(event)
         if isinstance(event, e.ItemsAdded):
             self._added(event)

@@ -57,7 +57,15 @@ _M = TypeVar("_M", bound=Message)
 
 def compile_plan(spec: pb.PipelineSpec, digest: str) -> Plan:
     """The plan of the version with that digest. The specification has been validated."""
-    return _Compiler(spec, digest).plan()
+    return _Compiler(digest, spec, list(spec.steps)).plan()
+
+
+def compile_onto(former: Plan, spec: pb.PipelineSpec, digest: str) -> Plan:
+    """The plan of another version for a run of `former`: steps of the same name keep their numbers, new ones are
+    numbered on, and those that the version does not have are retired."""
+    steps = {step.name: step for step in spec.steps}
+    slots = [steps.pop(old.name, old) for old in former.steps]
+    return _Compiler(digest, spec, [*slots, *steps.values()], (*former.lineage, former.digest)).plan()
 
 
 def microseconds(span: Duration) -> int:
@@ -66,10 +74,15 @@ def microseconds(span: Duration) -> int:
 
 
 class _Compiler:
-    def __init__(self, spec: pb.PipelineSpec, digest: str) -> None:
-        self._spec = spec
+    def __init__(
+        self, digest: str, spec: pb.PipelineSpec, slots: list[pb.StepSpec | Step], lineage: tuple[str, ...] = ()
+    ) -> None:
+        """`slots` are the steps in the order of their numbers, former ones where the specification has none."""
         self._digest = digest
-        self._numbers = {step.name: number for number, step in enumerate(spec.steps)}
+        self._spec = spec
+        self._slots = slots
+        self._lineage = lineage
+        self._numbers = {slot.name: number for number, slot in enumerate(slots) if not isinstance(slot, Step)}
         self._lines: dict[tuple[Line, int, Concurrency | None], int] = {}
         self._known: dict[Hashable, Hashable] = {}
         self._read: dict[tuple[object, bytes], object] = {}
@@ -77,13 +90,15 @@ class _Compiler:
 
     def plan(self) -> Plan:
         spec = self._spec
-        nodes = [self._node(step) for step in spec.steps]
+        nodes = [_NO_NODE if isinstance(slot, Step) else self._node(slot) for slot in self._slots]
         graph = _Graph(nodes)
         outputs = self._outputs()
         kept = _kept(nodes, graph.depths, self._numbers, [source for _, source in outputs])
         steps = tuple(
-            self._step(number, step, nodes[number], graph, kept.get(number, _Kept()))
-            for number, step in enumerate(spec.steps)
+            _retired(slot)
+            if isinstance(slot, Step)
+            else self._step(number, slot, nodes[number], graph, kept.get(number, _Kept()))
+            for number, slot in enumerate(self._slots)
         )
         return Plan(
             digest=self._digest,
@@ -102,6 +117,7 @@ class _Compiler:
             max_active_runs=spec.max_active_runs,
             outputs=outputs,
             limited={at: found for (_, _, found), at in self._lines.items() if found is not None},
+            lineage=self._lineage,
         )
 
     def _same(self, value: _T) -> _T:
@@ -163,8 +179,9 @@ class _Compiler:
         return StepMap((source,), form=form, max_parallel=spec.max_parallel)
 
     def _follows(self, spec: pb.MapSpec) -> bool:
-        mapped = self._spec.steps[self._numbers[spec.step.step]].HasField("map")
-        return mapped and not spec.step.path and not spec.joined
+        followed = self._slots[self._numbers[spec.step.step]]
+        assert not isinstance(followed, Step)
+        return followed.HasField("map") and not spec.step.path and not spec.joined
 
     def _list(self, source: pb.MapSpec | pb.MapList) -> MapSource:
         match source.WhichOneof("over"):
@@ -239,6 +256,9 @@ class _Node:
     upstream: tuple[int, ...]
     joined: frozenset[int]
     """Those of the upstream that are named elsewhere than in the map."""
+
+
+_NO_NODE = _Node((), None, None, (), frozenset())
 
 
 class _Graph:
@@ -347,13 +367,36 @@ def _resources(spec: pb.Resources) -> tuple[tuple[str, float], ...]:
     return tuple(sorted((name, amount) for name, amount in amounts.items() if amount))
 
 
+def _retired(step: Step) -> Step:
+    """Nothing but what names it."""
+    return Step(
+        number=step.number,
+        name=step.name,
+        action=step.action,
+        upstream=(),
+        downstream=(),
+        rule=TriggerRule.ALL_SUCCESS,
+        condition=None,
+        map=None,
+        inputs=(),
+        retry=Retry(),
+        timeouts=Timeouts(),
+        line=CHILDREN,
+        env=(),
+        allow_failure=False,
+        cleanup=False,
+        kept_paths=(),
+        retired=True,
+    )
+
+
 def _is_pipeline(step: pb.StepSpec) -> bool:
     return step.WhichOneof("action") == "pipeline"
 
 
 def _action(step: pb.StepSpec) -> Action:
     if step.WhichOneof("action") == "function":
-        return FunctionAction(step.function.module, step.function.qualname)
+        return FunctionAction(step.function.module, step.function.qualname, step.function.code_digest)
     if _is_pipeline(step):
         return PipelineAction(step.pipeline.name, step.pipeline.version_number)
     command = step.command

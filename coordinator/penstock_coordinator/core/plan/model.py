@@ -170,6 +170,8 @@ class StepMap:
 class FunctionAction:
     module: str
     qualname: str
+    code_digest: str = ""
+    """Of all code that the function can reach; empty: the bundle's digest stands for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,9 @@ class Step:
     """Those of `downstream` that go along with its items, and open when it is expanded."""
     joiners: tuple[int, ...] = ()
     """The others of `downstream`: they wait until it is at rest as a whole."""
+    retired: bool = False
+    """The version has no such step, but an earlier one of the run had it: its number and its name are kept for what is
+    stored of it. It has no edges, and no state."""
 
     @property
     def followed(self) -> int | None:
@@ -258,7 +263,7 @@ class Plan:
     priorities: tuple[int, ...]
     """Of the steps at each position of `lines`; added to the run's."""
     numbers: dict[str, int]
-    """Step numbers by name."""
+    """Step numbers by name, without those of retired steps."""
     timeout: int | None
     max_parallel: int
     """0: no limit."""
@@ -274,3 +279,6 @@ class Plan:
     """The concurrency of steps by their position in `lines`, where there is one."""
     outputs: tuple[tuple[str, FromStep], ...] = ()
     """What the output of a run is made of: the members of an object, or a part alone with no name. Empty: null."""
+    lineage: tuple[str, ...] = ()
+    """The digests of the versions that the run was of before this one, oldest first: they gave the steps their
+    numbers."""

@@ -322,9 +322,12 @@ class RunReopened(msgspec.Struct, frozen=True, array_like=True, tag=24):
     attempts: tuple[tuple[int, int, int], ...]
     """(step, item, count): so many numbers of attempts were used already by what is reset; where missing, none."""
     kept: tuple[tuple[int, int, tuple[bytes, ...]], ...]
-    """(step, item, parts): what the run keeps from now on of outputs that stay, where that is more than before."""
+    """(step, item, parts): what the run keeps from now on of outputs that stay, where another version needs other
+    parts of them."""
     requested_by: str
     reason: str
+    parameters: bytes = b""
+    """With those that another version has besides; empty: they are as they were."""
 
 
 class RunHeld(msgspec.Struct, frozen=True, array_like=True, tag=25):

@@ -9,10 +9,11 @@ from typing import Any
 from penstock_coordinator.core.plan.model import Step
 from penstock_coordinator.core.run.deadlines import next_deadline, standing_timers
 from penstock_coordinator.core.run.events import WHOLE, WaitReason
+from penstock_coordinator.core.run.evolve.maps import watchers_of
 from penstock_coordinator.core.run.item_queue import ItemQueue
 from penstock_coordinator.core.run.mapped import UNDECIDED, Groups, MapState, Places
 from penstock_coordinator.core.run.places import item_at, place_of
-from penstock_coordinator.core.run.state import ActiveStep, Run
+from penstock_coordinator.core.run.state import RETIRED, ActiveStep, Run
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.summary import unpack
 from penstock_coordinator.core.run.tallies import decide_rule
@@ -32,11 +33,17 @@ def check_invariants(run: Run) -> None:
         _check_frontier(run)
     _check_rest(run)
     _check_summary(run)
+    _check_retired(run)
+
+
+def standing_steps(run: Run) -> list[Step]:
+    """Those that the run's version has."""
+    return [step for step in run.plan.steps if not step.retired]
 
 
 def step_runs(run: Run) -> Iterator[tuple[Step, int, StepState]]:
     """All step runs as they are counted: the items of a step that is expanded, else the step."""
-    for step in run.plan.steps:
+    for step in standing_steps(run):
         mapped = run.maps.get(step.number)
         if mapped is None:
             yield step, WHOLE, run.state_of(step.number)
@@ -51,7 +58,7 @@ def _check_counters(run: Run) -> None:
         for state in StepState:
             assert run.tallies[cleanup][state] == found[cleanup, state], (cleanup, state)
     assert sum(run.counts()) == sum(found.values())
-    at_rest = [run.state_of(step.number).at_rest for step in run.plan.steps]
+    at_rest = [step.retired or run.state_of(step.number).at_rest for step in run.plan.steps]
     assert run.open_steps == at_rest.count(False)
     assert run.open_work == sum(1 for step in run.plan.steps if not step.cleanup and not at_rest[step.number])
     for step in run.plan.steps:
@@ -215,13 +222,14 @@ def _seen(run: Run, number: int) -> list[int]:
 
 def _check_order(run: Run) -> None:
     """Nothing was decided before its rule could be; since what the rule rests on is at rest, it still says the same.
-    But for what was decided in a former generation."""
-    for step in run.plan.steps:
+    But for what was decided in a former generation: steps that stayed, and maps that stayed expanded."""
+    for step in standing_steps(run):
         state = run.state_of(step.number)
         if state in (StepState.PENDING, StepState.CANCELLED) or (run.stayed and run.stayed[step.number]):
             continue
         assert _decidable(run, step), f"{step.name} did not wait for its upstream"
-        if state is not StepState.SKIPPED and (step.number not in run.maps or step.followed is None):
+        expanded = step.number in run.maps
+        if state is not StepState.SKIPPED and not (expanded and (run.stayed or step.followed is not None)):
             expected = state if state is StepState.UPSTREAM_FAILED else StepState.READY
             assert decide_rule(run, step) is expected, step.name
 
@@ -229,7 +237,7 @@ def _check_order(run: Run) -> None:
 def _check_frontier(run: Run) -> None:
     expected = {
         step.number
-        for step in run.plan.steps
+        for step in standing_steps(run)
         if run.state_of(step.number) is StepState.PENDING and _decidable(run, step)
     }
     assert set(run.frontier) == expected
@@ -258,6 +266,25 @@ def _check_summary(run: Run) -> None:
         assert place_of(run.plan, summary, step.number, item) == place_of(run.plan, run, step.number, item)
 
 
+def _check_retired(run: Run) -> None:
+    """Nothing is left of what the run's version does not have; all else is there."""
+    assert len(run.states) == len(run.plan.steps)
+    for step in run.plan.steps:
+        assert step.retired == (run.states[step.number] == RETIRED)
+        if step.retired:
+            assert step.number not in run.maps.keys() | run.kept.keys() | run.active.keys()
+            assert run.plan.numbers.get(step.name) is None
+    for number, mapped in run.maps.items():
+        step = run.plan.steps[number]
+        assert step.map is not None
+        assert mapped.watchers == watchers_of(run.plan, step)
+        parts = len(step.kept_paths) + len(step.kept_lengths)
+        assert all(len(kept) == parts for kept in mapped.kept.values())
+    for number, kept in run.kept.items():
+        step = run.plan.steps[number]
+        assert len(kept) == len(step.kept_paths) + len(step.kept_lengths)
+
+
 def fingerprint(run: Run) -> dict[str, Any]:
     """All that the events made of a run, in a form that two runs can be compared by."""
     state = {name: getattr(run, name) for name in Run.__slots__ if name not in _DERIVED}
@@ -270,7 +297,7 @@ def fingerprint(run: Run) -> dict[str, Any]:
     return state
 
 
-_DERIVED = {"plan", "queued_timers", "_parameter_values", "_keys"}
+_DERIVED = {"plan", "plans", "queued_timers", "_parameter_values", "_keys"}
 
 
 def _fields(thing: Any) -> dict[str, Any]:

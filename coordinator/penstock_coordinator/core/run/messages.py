@@ -208,6 +208,12 @@ class RetryRun:
     reason: str = ""
     held: tuple[str, int] | None = None
     """As in StartRun."""
+    version: str = ""
+    """The digest of the version to go on with, one of `Run.plans`; empty: the run's own."""
+    parameters: bytes = b""
+    """As in StartRun, of that version; empty: as they are."""
+    kept: tuple[tuple[int, int, tuple[bytes, ...]], ...] = ()
+    """(step, item, parts) of the outputs that stay and of which that version needs other parts (`parts_wanted`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,8 @@ def gathered(plan: Plan, shaped: Shaped, step: int, items: list[_T], join: Calla
 def _nested(plan: Plan, step: int) -> list[int]:
     """The nested maps whose groups give the step its places, innermost first."""
     found: list[int] = []
+    if plan.steps[step].shape < 0:
+        return found
     shape = plan.steps[plan.steps[step].shape]
     while shape.followed is not None:
         found.append(shape.number)

@@ -28,6 +28,9 @@ from penstock_coordinator.core.run.timers import Timer
 HEARD_RESULTS = 256
 """How many of the newest results are remembered by token, to tell a repetition from a stale one."""
 
+RETIRED = 255
+"""In place of the state of a step that the run's version does not have: at rest, and no state that is counted."""
+
 _PLAIN_STATES = 64
 """So many are packed as they are."""
 _APART = frozenset({WaitReason.BACKOFF})
@@ -176,6 +179,7 @@ class Run:
         "parameters",
         "paused",
         "plan",
+        "plans",
         "queued_timers",
         "queues",
         "ready",
@@ -197,6 +201,9 @@ class Run:
 
     def __init__(self, plan: Plan, run_id: bytes = b"") -> None:
         self.plan = plan
+        self.plans: dict[str, Plan] = NOTHING
+        """By digest, the versions that a new generation may go on with, compiled onto `plan`. Whoever decides or folds
+        such a generation puts it here before."""
         self.run_id = run_id
         """The ids of the runs that its steps are follow from it."""
         self.seq = 0
@@ -230,7 +237,7 @@ class Run:
         self.earlier_failure: tuple[int, int, Failure] | None = None
         """Of a former generation, whose step run stayed as it was."""
         self.stayed = b""
-        """Per step: whether it stayed at rest when the generation began. Empty in the first one."""
+        """Per step: whether it stayed at rest when the generation began, or is retired. Empty in the first one."""
         self.openings: list[Opening] = []
         """What each generation but the first has begun anew."""
         self.spent: dict[tuple[int, int], int] = NOTHING
@@ -398,13 +405,19 @@ class Run:
         values: dict[str, Json] = self._parameter_values
         return values
 
+    def set_parameters(self, parameters: bytes) -> None:
+        """For another version of the pipeline, which has more of them."""
+        self.parameters = parameters
+        self._parameter_values = None
+        self._keys.clear()
+
     def pack(self) -> bytes:
         """The states of all step runs in a few bytes, for `summary.unpack`."""
         items = {step: zlib.compress(mapped.states) for step, mapped in self.maps.items()}
         groups = {step: mapped.groups.pack() for step, mapped in self.maps.items() if mapped.groups is not None}
         # A compressed text begins with another byte than a state.
         states = bytes(self.states) if len(self.states) <= _PLAIN_STATES else zlib.compress(self.states)
-        return msgspec.msgpack.encode((states, items, groups, self.openings))
+        return msgspec.msgpack.encode((states, items, groups, self.openings, self.plan.lineage))
 
     # --- what the rules ask ------------------------------------------------------------------------------------------
 
@@ -426,7 +439,7 @@ class Run:
             return found
         if item == WHOLE and self.plan.steps[step].map is not None:
             return 0
-        return int(self.state_of(step, item) in _USUALLY_ONE)
+        return int((self.states[step] if item == WHOLE else self.maps[step].states[item]) in _USUALLY_ONE)
 
     @property
     def left_cancelled(self) -> bool:

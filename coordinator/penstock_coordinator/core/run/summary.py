@@ -18,10 +18,11 @@ class _Packed(msgspec.Struct, array_like=True):
     items: dict[int, bytes]
     groups: dict[int, PackedGroups] = {}
     openings: tuple[Opening, ...] = ()
+    lineage: tuple[str, ...] = ()
 
 
-_COMPRESSED = b"\x10"
-"""What begins with no less is compressed: it is no state."""
+_COMPRESSED = b"\x78"
+"""What begins so is compressed, as all that `zlib.compress` makes: it is neither a state nor RETIRED."""
 
 _decode = msgspec.msgpack.Decoder(_Packed).decode
 
@@ -30,12 +31,19 @@ class Summary:
     """The states of a run's step runs at one moment."""
 
     def __init__(
-        self, states: bytes, items: dict[int, bytes], groups: dict[int, Groups], openings: tuple[Opening, ...] = ()
+        self,
+        states: bytes,
+        items: dict[int, bytes],
+        groups: dict[int, Groups],
+        openings: tuple[Opening, ...] = (),
+        lineage: tuple[str, ...] = (),
     ) -> None:
         self._states = states
         self._openings = openings
         self._items = items
         self._groups = groups
+        self.lineage = lineage
+        """As in `Plan`: what the numbers of the steps hang on."""
 
     def state_of(self, step: int, item: int = WHOLE) -> StepState:
         """Raises `LookupError` for an item that is not there."""
@@ -69,9 +77,9 @@ def unpack(packed: bytes) -> Summary:
     items = {step: zlib.decompress(states) for step, states in found.items.items()}
     groups = {step: Groups.unpack(packed) for step, packed in found.groups.items()}
     states = found.states
-    if states[:1] >= _COMPRESSED:
+    if states[:1] == _COMPRESSED:
         states = zlib.decompress(states)
-    return Summary(states, items, groups, found.openings)
+    return Summary(states, items, groups, found.openings, found.lineage)
 
 
 def _count(parts: list[bytes]) -> StepCounts:

@@ -134,12 +134,14 @@ with fence as materialized (
         output = case when c.generation is null then coalesce(c.output, runs.output) else c.output end,
         generation = coalesce(c.generation, runs.generation),
         version_number = coalesce(c.version_number, runs.version_number),
-        version_digest = coalesce(c.version_digest, runs.version_digest)
+        version_digest = coalesce(c.version_digest, runs.version_digest),
+        parameters = coalesce(c.parameters, runs.parameters)
     from fence, unnest(
         $31::uuid[], $32::int2[], $33::bytea[], $34::int8[], $35::int8[], $36::bytea[], $37::bytea[],
-        $38::int4[], $39::int4[], $40::text[]
+        $38::int4[], $39::int4[], $40::text[], $41::bytea[]
     ) as c (
-        run_id, state, reason, start_time, end_time, summary, output, generation, version_number, version_digest
+        run_id, state, reason, start_time, end_time, summary, output, generation, version_number, version_digest,
+        parameters
     )
     where runs.run_id = c.run_id
 )
@@ -257,12 +259,14 @@ with fence as materialized (
         output = case when c.generation is null then coalesce(c.output, runs.output) else c.output end,
         generation = coalesce(c.generation, runs.generation),
         version_number = coalesce(c.version_number, runs.version_number),
-        version_digest = coalesce(c.version_digest, runs.version_digest)
+        version_digest = coalesce(c.version_digest, runs.version_digest),
+        parameters = coalesce(c.parameters, runs.parameters)
     from fence, unnest(
         $60::uuid[], $61::int2[], $62::bytea[], $63::int8[], $64::int8[], $65::bytea[], $66::bytea[],
-        $67::int4[], $68::int4[], $69::text[], $70::bytea[]
+        $67::int4[], $68::int4[], $69::text[], $70::bytea[], $71::bytea[]
     ) as c (
-        run_id, state, reason, start_time, end_time, summary, output, generation, version_number, version_digest, gate
+        run_id, state, reason, start_time, end_time, summary, output, generation, version_number, version_digest,
+        parameters, gate
     )
     where runs.run_id = c.run_id and (c.gate = '' or c.gate in (select key from accepted))
 )

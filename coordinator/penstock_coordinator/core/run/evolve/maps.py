@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 
-from penstock_coordinator.core.plan.model import MapForm, Step
+from penstock_coordinator.core.plan.model import MapForm, Plan, Step
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.evolve.counters import leave, note_opened
 from penstock_coordinator.core.run.evolve.following import catch_up, grow, note_finished, open_followers
@@ -42,8 +42,7 @@ def map_expanded(run: Run, _seq: int, event: e.MapExpanded) -> None:
 def _new_map(run: Run, step: Step, count: int) -> MapState:
     over = step.map
     assert over is not None
-    watchers = tuple(number for number in step.joiners if may_fire_early(run.plan.steps[number]))
-    mapped = MapState(count, _PENDING, watchers)
+    mapped = MapState(count, _PENDING, watchers_of(run.plan, step))
     if over.max_parallel:
         mapped.places = Places(over.max_parallel, count)
     if over.form is MapForm.EACH:
@@ -52,6 +51,11 @@ def _new_map(run: Run, step: Step, count: int) -> MapState:
         assert over.followed is not None
         mapped.groups = Groups(run.maps[over.followed].count)
     return mapped
+
+
+def watchers_of(plan: Plan, step: Step) -> tuple[int, ...]:
+    """Those that look at single items of the step."""
+    return tuple(number for number in step.joiners if may_fire_early(plan.steps[number]))
 
 
 def items_added(run: Run, _seq: int, event: e.ItemsAdded) -> None:

@@ -13,6 +13,7 @@ from penstock_coordinator.core.plan.model import Step, TriggerRule
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import WHOLE, Failure, Range
 from penstock_coordinator.core.run.evolve.counters import keep, note_opened, spend
+from penstock_coordinator.core.run.evolve.renewing import go_on_with
 from penstock_coordinator.core.run.mapped import MapState
 from penstock_coordinator.core.run.openings import opening
 from penstock_coordinator.core.run.ranges import packed
@@ -33,6 +34,10 @@ def run_reopened(run: Run, _seq: int, event: e.RunReopened) -> None:
     for step, item, count in event.attempts:
         spend(run, step, item, count)
     _tidy_queues(run)
+    if event.version_digest != run.plan.digest:
+        go_on_with(run, run.plans[event.version_digest])
+    if event.parameters:
+        run.set_parameters(event.parameters)
     wholes = list(_positions(event.steps))
     for number in wholes:
         _reset_step(run, number)
@@ -200,9 +205,11 @@ def _count_again(run: Run) -> None:
     run.open_steps = run.stayed.count(0)
     run.open_work = sum(1 for step in steps if not step.cleanup and not run.stayed[step.number])
     run.open_upstream = array("I", [_open_upstream(run, step) for step in steps])
-    for tally in run.tallies:
-        tally[:] = [0] * len(tally)
+    # New ones: those of a version without cleanup steps share theirs.
+    run.tallies = ([0] * len(run.tallies[False]), [0] * len(run.tallies[False]))
     for step in steps:
+        if step.retired:
+            continue
         tally, mapped = run.tallies[step.cleanup], run.maps.get(step.number)
         if mapped is None:
             tally[states[step.number]] += 1

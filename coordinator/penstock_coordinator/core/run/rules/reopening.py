@@ -10,42 +10,27 @@ before it. Any other map is reset as a whole and gets a new list.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 from penstock_coordinator.core.plan.model import Plan, Step
 from penstock_coordinator.core.run.events import WHOLE, Reopening, RunHeld, RunReopened
 from penstock_coordinator.core.run.ledger import Ledger
-from penstock_coordinator.core.run.mapped import WITH_ITEMS
 from penstock_coordinator.core.run.messages import ReopenMessage, RetryRun
 from penstock_coordinator.core.run.ranges import packed
+from penstock_coordinator.core.run.renewing import retry_with
+from penstock_coordinator.core.run.resets import (
+    AGAIN,
+    NotPossible,
+    Reset,
+    ended_badly,
+    in_order,
+    lost_its_list,
+    reset_cleanup,
+    stays_expanded,
+)
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState, StepState
 
-_AGAIN = frozenset({StepState.FAILED, StepState.CANCELLED, StepState.UPSTREAM_FAILED})
 _PENDING, _SKIPPED = StepState.PENDING, StepState.SKIPPED
-_QUIET_GROUPS = WITH_ITEMS | {StepState.SKIPPED}
-
-
-class NotPossible(Exception):
-    """It cannot be done to the run as it is; the text says why, and the remedy."""
-
-
-@dataclass(slots=True)
-class Reset:
-    """What is to run again."""
-
-    steps: set[int] = field(default_factory=set)
-    """As wholes."""
-    items: dict[int, Sequence[int]] = field(default_factory=dict)
-    """Single items of maps that stay expanded, ascending."""
-
-    def touches(self, step: int) -> bool:
-        return step in self.steps or step in self.items
-
-    @property
-    def count(self) -> int:
-        """A mapped step counts as one."""
-        return len(self.steps) + len(self.items)
 
 
 def reopen(run: Run, message: ReopenMessage, ledger: Ledger) -> None:
@@ -54,37 +39,49 @@ def reopen(run: Run, message: ReopenMessage, ledger: Ledger) -> None:
     except NotPossible as refused:
         ledger.refusal = str(refused)
         return
+    plan = plan_after(run, message)
+    renewed = isinstance(message, RetryRun) and plan is not run.plan
     ledger.emit(
         RunReopened(
             at=message.now,
             generation=run.generation + 1,
             kind=Reopening.RETRY if isinstance(message, RetryRun) else Reopening.RERUN,
-            version_digest=run.plan.digest,
-            deadline=_deadline(run, message),
+            version_digest=plan.digest,
+            deadline=_deadline(run, plan, message),
             steps=packed(sorted(reset.steps)),
             items=tuple((step, packed(items)) for step, items in sorted(reset.items.items())),
-            attempts=tuple(_attempts(run, reset)),
-            kept=(),
+            attempts=tuple(_attempts(run, plan, reset)),
+            kept=message.kept if isinstance(message, RetryRun) and renewed else (),
             requested_by=message.requested_by,
             reason=message.reason,
+            parameters=message.parameters if isinstance(message, RetryRun) and renewed else b"",
         )
     )
-    if message.held is not None:
+    # A run of which nothing is left to do, since its version does without what failed, needs no place: it ends now.
+    if message.held is not None and run.open_steps:
         ledger.emit(RunHeld(message.now, *message.held))
 
 
-def _deadline(run: Run, message: ReopenMessage) -> int | None:
+def plan_after(run: Run, message: ReopenMessage) -> Plan:
+    """What the new generation goes on with."""
+    version = message.version if isinstance(message, RetryRun) else ""
+    return run.plans[version] if version not in ("", run.plan.digest) else run.plan
+
+
+def _deadline(run: Run, plan: Plan, message: ReopenMessage) -> int | None:
     if not run.at_rest:
         return run.deadline
-    timeout = run.plan.timeout
+    timeout = plan.timeout
     return None if timeout is None or message.held is not None else message.now + timeout
 
 
-def _attempts(run: Run, reset: Reset) -> Iterator[tuple[int, int, int]]:
+def _attempts(run: Run, plan: Plan, reset: Reset) -> Iterator[tuple[int, int, int]]:
+    """Also of what is left behind: a later version may have it again."""
     former: dict[int, set[int]] = {}
     for step, item in run.spent:
         former.setdefault(step, set()).add(item)
-    for number in sorted(reset.steps):
+    left = {step.number for step in plan.steps if step.retired and not run.plan.steps[step.number].retired}
+    for number in sorted(each for each in reset.steps | left if each < len(run.states)):
         yield from _used(run, number, [WHOLE])
         mapped = run.maps.get(number)
         there = set() if mapped is None else set(range(mapped.count))
@@ -105,60 +102,43 @@ def _used(run: Run, number: int, items: Sequence[int]) -> Iterator[tuple[int, in
 def reset_for(run: Run, message: ReopenMessage) -> Reset:
     """What the message would reset now. Raises `NotPossible`."""
     if isinstance(message, RetryRun):
-        return _retry(run)
+        return _retry(run, plan_after(run, message))
     return _rerun(run, message.step, message.item)
-
-
-def _in_order(plan: Plan) -> Iterator[Step]:
-    """Every step after its upstream."""
-    missing = [len(step.upstream) for step in plan.steps]
-    found = [step for step in plan.steps if not step.upstream]
-    for step in found:
-        yield step
-        for number in step.downstream:
-            missing[number] -= 1
-            if not missing[number]:
-                found.append(plan.steps[number])
 
 
 # --- retry
 
 
-def _retry(run: Run) -> Reset:
+def _retry(run: Run, plan: Plan) -> Reset:
     if not run.at_rest:
         raise NotPossible(f"the run is {run.state.name}: only a run at rest can be retried; wait, or cancel it first")
+    if plan is not run.plan:
+        return retry_with(run, plan)
     reset = Reset()
-    for step in _in_order(run.plan):
+    for step in in_order(run.plan):
         if not step.cleanup:
             _retry_step(run, step, reset)
     if not reset.count and not _only_end_is_bad(run):
         raise NotPossible(
             f"the run is {run.state.name} and nothing in it failed or was cancelled: rerun a step instead"
         )
-    _reset_cleanup(run, reset)
+    reset_cleanup(run.plan, reset)
     return reset
 
 
 def _only_end_is_bad(run: Run) -> bool:
     """Whether the cancel came when there was nothing left to be stopped, or nothing failed but cleanup steps."""
     return run.state is RunState.CANCELLED or any(
-        step.cleanup and _ended_badly(run, step.number) for step in run.plan.steps
+        step.cleanup and ended_badly(run, step.number) for step in run.plan.steps
     )
-
-
-def _reset_cleanup(run: Run, reset: Reset) -> None:
-    for step in run.plan.steps:
-        if step.cleanup:
-            reset.items.pop(step.number, None)
-            reset.steps.add(step.number)
 
 
 def _retry_step(run: Run, step: Step, reset: Reset) -> None:
     number, state = step.number, run.states[step.number]
     expanded = number in run.maps
-    if expanded and _lost_its_list(run, step, reset):
+    if expanded and lost_its_list(run, step, reset):
         reset.steps.add(number)
-    elif _ended_badly(run, number) or (state == _SKIPPED and any(reset.touches(each) for each in step.upstream)):
+    elif ended_badly(run, number) or (state == _SKIPPED and any(reset.touches(each) for each in step.upstream)):
         items = _items_again(run, step, reset) if expanded else []
         if items:
             reset.items[number] = items
@@ -166,45 +146,16 @@ def _retry_step(run: Run, step: Step, reset: Reset) -> None:
             reset.steps.add(number)
 
 
-def _ended_badly(run: Run, number: int) -> bool:
-    """Also a map that is COMPLETED or SKIPPED because what failed in it was allowed to."""
-    mapped = run.maps.get(number)
-    if run.states[number] in _AGAIN or mapped is None:
-        return run.states[number] in _AGAIN
-    groups = mapped.groups is not None and not _AGAIN.isdisjoint(mapped.groups.states)
-    return groups or any(mapped.tally[state] for state in _AGAIN)
-
-
-def _lost_its_list(run: Run, step: Step, reset: Reset) -> bool:
-    """Its items were those of items, or of lists, that are made anew."""
-    if step.followed is None:
-        return False
-    return step.followed in reset.steps or (run.maps[step.number].groups is not None and reset.touches(step.followed))
-
-
 def _items_again(run: Run, step: Step, reset: Reset) -> list[int]:
     """The items to be reset if the map can stay expanded; none if it cannot."""
-    if not _stays_expanded(run, step, reset):
+    if not stays_expanded(run, run.plan, step, reset):
         return []
     along = set(() if step.followed is None else reset.items.get(step.followed, ()))
     return [
         item
         for item, state in enumerate(run.maps[step.number].states)
-        if state in _AGAIN or (state == _SKIPPED and item in along)
+        if state in AGAIN or (state == _SKIPPED and item in along)
     ]
-
-
-def _stays_expanded(run: Run, step: Step, reset: Reset) -> bool:
-    # One that names the step elsewhere too waits for the whole of it.
-    follows = step.followed is not None and step.number in run.plan.steps[step.followed].followers
-    others = [number for number in step.upstream if number != step.followed or not follows]
-    if any(reset.touches(number) or not run.state_of(number).at_rest for number in others):
-        return False
-    mapped = run.maps[step.number]
-    if mapped.groups is not None:
-        whole = all(state in _QUIET_GROUPS for state in mapped.groups.states)
-        return whole and step.followed is not None and not reset.touches(step.followed)
-    return step.followed is None or run.maps[step.followed].count == mapped.count
 
 
 # --- rerun
@@ -216,17 +167,17 @@ def _rerun(run: Run, number: int, item: int) -> Reset:
     if item == WHOLE:
         reset.steps.add(number)
     else:
-        if not _stays_expanded(run, target, reset):
+        if not stays_expanded(run, run.plan, target, reset):
             raise NotPossible(
                 f'no single item of "{target.name}" can run again, because what it is mapped over is incomplete or is'
                 " being made anew: rerun the whole step"
             )
         reset.items[number] = (item,)
-    for step in _in_order(run.plan):
+    for step in in_order(run.plan):
         if step.number != number and any(reset.touches(each) for each in step.upstream):
             _rerun_after(run, step, reset)
     if not target.cleanup:
-        _reset_cleanup(run, reset)
+        reset_cleanup(run.plan, reset)
     _check_quiet(run, reset)
     reset.steps = {step for step in reset.steps if run.states[step] != _PENDING}
     return reset
@@ -252,7 +203,7 @@ def _rerun_after(run: Run, step: Step, reset: Reset) -> None:
         and followed in reset.items
         and step.number in run.maps
         and run.maps[step.number].groups is None
-        and _stays_expanded(run, step, reset)
+        and stays_expanded(run, run.plan, step, reset)
     ):
         reset.items[step.number] = reset.items[followed]
     else:
