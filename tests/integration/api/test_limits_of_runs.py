@@ -115,7 +115,7 @@ async def test_the_output_of_a_run(small: Edge) -> None:
     assert (run.state, len(run.output_json)) == (COMPLETED, 40)
     run = await ended(small, made, text(41))
     assert (run.state, run.output_json) == (FAILED, "")
-    assert "OutputTooLarge: the output of the run has 41 bytes, past the limit of 40" in run.reason
+    assert "OutputTooLarge: the output of the run has more than 40 bytes" in run.reason
     assert "write large values to files or a store" in run.reason
     assert "PENSTOCK_MAX_RUN_OUTPUT_SIZE" in run.reason
     (step_run,) = (await small.runs.ListStepRuns(pb.ListStepRunsRequest(run_id=run.id), timeout=PATIENCE)).step_runs

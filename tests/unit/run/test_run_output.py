@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from tests.unit.run.driver import Driver
 from penstock_coordinator.core.plan.compile import compile_plan
 from penstock_coordinator.core.run.events import Outcome
 from penstock_coordinator.core.run.messages import AttemptEnded, SlotsOffered
-from penstock_coordinator.core.run.output import output_fault, run_output
+from penstock_coordinator.core.run.output import OutputTooLarge, run_output
 from penstock_coordinator.core.run.states import RunState
 
 
@@ -28,7 +29,7 @@ def driver(said: dict[str, Any], **step: Any) -> Driver:
 def end(made: Driver, *outputs: bytes | None) -> None:
     """What each attempt gives, in the order of the items; None: it fails."""
     for line in made.run.demanded_lines():
-        made.send(SlotsOffered(0, line, 1, "agent", 9))
+        made.send(SlotsOffered(0, line, 1, "agent", len(outputs)))
     for (step, item, token), output in zip(made.tokens(), outputs, strict=True):
         outcome = Outcome.FAILED if output is None else None
         made.send(AttemptEnded(0, step, item, token, b"", 1, outcome, output or b""))
@@ -64,7 +65,7 @@ def test_a_pipeline_that_says_nothing_gives_nothing() -> None:
     made = driver({}, **FUNCTION)
     end(made, b"3")
     assert run_output(made.run) is None
-    assert output_fault(run_output(made.run), 0) == ""
+    assert run_output(made.run, 0) is None
 
 
 def test_a_step_that_did_not_complete_gives_null() -> None:
@@ -80,10 +81,34 @@ def test_a_mapped_step_gives_the_list_of_its_items() -> None:
     assert json.loads(run_output(made.run) or b"") == ["x", None, 5]
 
 
-def test_the_fault_names_size_limit_and_remedy() -> None:
-    made = driver(WHOLE, **FUNCTION)
+def test_parts_of_a_mapped_step() -> None:
+    paths = {"second": ["1", "x"], "none": ["7"], "failed": ["2", "x"], "no_position": ["x"]}
+    said = {"outputs": {name: {"step": "a", "path": path} for name, path in paths.items()}}
+    made = driver(said, **FUNCTION, map={"values": [1, 2, 3]}, allowFailure=True)
+    end(made, b'{"x": 1}', b'{"x": 2}', None)
+    given = run_output(made.run)
+    assert json.loads(given or b"") == {"second": 2, "none": None, "failed": None, "no_position": None}
+    assert run_output(made.folded) == given
+
+
+@pytest.mark.parametrize(("said", "size"), [(WHOLE, 8), ({"outputs": {"x": {"step": "a"}, "y": {"step": "a"}}}, 27)])
+def test_the_fault_names_limit_and_remedy(said: dict[str, Any], size: int) -> None:
+    made = driver(said, **FUNCTION)
     end(made, b'"123456"')
-    assert output_fault(run_output(made.run), 8) == ""
-    fault = output_fault(run_output(made.run), 7)
-    assert fault.startswith("OutputTooLarge: the output of the run has 8 bytes, past the limit of 7:")
-    assert "PENSTOCK_MAX_RUN_OUTPUT_SIZE" in fault
+    assert len(run_output(made.run, size) or b"") == size
+    with pytest.raises(OutputTooLarge, match=f"^OutputTooLarge: .* more than {size - 1} bytes.*MAX_RUN_OUTPUT_SIZE"):
+        run_output(made.run, size - 1)
+
+
+def test_what_is_too_large_is_not_made() -> None:
+    """10 MB would be, of a map whose items gave the same object."""
+    made = driver(WHOLE, **FUNCTION, map={"values": list(range(100))})
+    end(made, *[b'"%s"' % (b"x" * 100_000)] * 100)
+    assert made.run.state is RunState.FAILED
+    assert made.run.reason.startswith("OutputTooLarge")
+    tracemalloc.start()
+    with pytest.raises(OutputTooLarge):
+        run_output(made.run, 1 << 20)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 << 20

@@ -21,9 +21,14 @@ def output_of(run: Run, step: int) -> Json:
     node = run.plan.steps[step]
     mapped = run.maps.get(step)
     if mapped is not None:
-        outputs = [_rebuilt(node, mapped.kept.get(item)) for item in range(mapped.count)]
+        outputs = [item_output(run, step, item) for item in range(mapped.count)]
         return gathered(run.plan, run, step, outputs, list, None)
     return _rebuilt(node, run.kept.get(step))
+
+
+def item_output(run: Run, step: int, item: int) -> Json:
+    """As `output_of`, of one item of an expanded step."""
+    return _rebuilt(run.plan.steps[step], run.maps[step].kept.get(item))
 
 
 def _rebuilt(step: Step, kept: tuple[bytes, ...] | None) -> Json:

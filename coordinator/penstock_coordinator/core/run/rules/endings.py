@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstock_coordinator.core.run.events import Failure, RunEnded
 from penstock_coordinator.core.run.ledger import Ledger
-from penstock_coordinator.core.run.output import output_fault, run_output
+from penstock_coordinator.core.run.output import OutputTooLarge, run_output
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState
 
@@ -21,9 +21,12 @@ def end(run: Run, now: int, ledger: Ledger) -> None:
     elif run.left_cancelled:
         ledger.emit(RunEnded(now, RunState.CANCELLED, "steps that were cancelled before did not run again"))
     else:
-        ledger.output = run_output(run)
-        fault = output_fault(ledger.output, ledger.limits.output_bytes)
-        ledger.emit(RunEnded(now, RunState.FAILED if fault else RunState.COMPLETED, fault))
+        try:
+            ledger.output = run_output(run, ledger.limits.output_bytes)
+        except OutputTooLarge as fault:
+            ledger.emit(RunEnded(now, RunState.FAILED, str(fault)))
+        else:
+            ledger.emit(RunEnded(now, RunState.COMPLETED, ""))
 
 
 def failure_reason(run: Run) -> str:
