@@ -76,6 +76,10 @@ class _Surroundings:
         child = self._supervisor.actor(run_id)
         return "" if child is None else child.run.state.name
 
+    def child_key(self, run_id: bytes) -> KeySituation | None:
+        child = self._supervisor.actor(run_id)
+        return None if child is None else self._supervisor.limits.situation_of_run(child)
+
     def run_key(self) -> KeySituation | None:
         return self._supervisor.limits.situation_of_run(self._actor)
 

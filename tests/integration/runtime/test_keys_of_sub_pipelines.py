@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
 from tests.integration.runtime.test_runs import spec
+from tests.waiting import until
 
 from penstock.v1.pipeline_pb2 import PipelineSpec
 from penstock_coordinator.core.run.states import RunState
@@ -104,6 +107,43 @@ async def test_who_waits_is_told_for_whom_and_a_restart_changes_nothing(world: W
     await back.connect(credits=1_000)
     await all_one_by_one(back, ITEMS)
     assert (await again.ended(first)).row.state == RunState.COMPLETED
+
+
+async def test_two_that_wait_for_each_other_are_told_who_holds_what(world: World) -> None:
+    coordinator = await world.coordinator()
+    await ready(coordinator)
+    keys = {"one": "two", "two": "one"}
+    tops: dict[str, RunId] = {}
+    for key in keys:
+        await coordinator.create(spec({"name": "work"}, name=f"leaf-{key}", concurrency={"key": key, "limit": 1}))
+    for key, other in keys.items():
+        child = {"name": "child", "dependsOn": ["work"], "pipeline": {"name": f"leaf-{other}"}}
+        steps = [{"name": "work", "command": {"argv": ["true"]}}, child]
+        tops[key] = await coordinator.start(above("top", "", steps=steps, concurrency={"key": key, "limit": 1}))
+    agent = coordinator.agents[0]
+    for grant in [await agent.grant(), await agent.grant()]:
+        await agent.acked(await agent.succeed(grant))
+    for key, other in keys.items():
+        await until(functools.partial(rows_below, world, tops[key]))
+        (explained,) = (await coordinator.engine.explain(tops[key], 1, -1)).steps
+        (reason,) = explained.reasons
+        holder = str(uuid.UUID(bytes=tops[other]))
+        assert reason.details["held"] == {
+            "key": other,
+            "limit": 1,
+            "ahead": 0,
+            "holders": [{"run_id": holder, "step": ""}],
+        }
+        assert f'under the key "{other}", whose limit is 1 and which run {holder} holds' in reason.message
+    await coordinator.engine.cancel_run(tops["one"], True, "enough", None)
+    assert (await coordinator.ended(tops["one"])).row.state == RunState.CANCELLED
+    (grant,) = [await agent.grant()]
+    await agent.succeed(grant)
+    assert (await coordinator.ended(tops["two"])).row.state == RunState.COMPLETED
+
+
+async def rows_below(world: World, parent: RunId) -> list[RunRow]:
+    return below(world, parent)
 
 
 async def test_a_run_that_recurs_may_have_one_run_at_a_time(world: World) -> None:

@@ -37,6 +37,9 @@ class StagedSituation:
     def step_key(self, _position: int) -> KeySituation | None:
         return self.of_step
 
+    def child_key(self, _run_id: bytes) -> None:
+        """A script knows of no other run."""
+
     def child_state(self, _run_id: bytes) -> str:
         return "RUNNING"
 

@@ -74,6 +74,9 @@ class Outside(Protocol):
     def child_state(self, run_id: bytes) -> str:
         """The state of the run that a step run waits for; empty: not known."""
 
+    def child_key(self, run_id: bytes) -> KeySituation | None:
+        """The limit that keeps the run that a step run waits for from beginning."""
+
     def run_key(self) -> KeySituation | None:
         """The limit that keeps the run from beginning."""
 
@@ -93,6 +96,9 @@ class Unknown:
 
     def child_state(self, _run_id: bytes) -> str:
         return ""
+
+    def child_key(self, _run_id: bytes) -> KeySituation | None:
+        return None
 
     def run_key(self) -> KeySituation | None:
         return None

@@ -17,6 +17,8 @@ from penstock_coordinator.core.run.explain.situations import (
 from penstock_coordinator.core.run.explain.words import (
     about,
     limit_reason,
+    place_details,
+    place_text,
     value_text,
 )
 from penstock_coordinator.core.run.places import same_group
@@ -203,6 +205,10 @@ def _sub_pipeline(step: Step, active: ActiveStep, outside: Outside) -> Reason:
     is_so = f", which is {state}" if state else ""
     text = f'It waits for the run {run_id} of "{pipeline}"{is_so} (attempt {active.attempts}).'
     details: dict[str, Json] = {"run_id": run_id, "pipeline": pipeline, "state": state, "attempt": active.attempts}
+    held = outside.child_key(child)
+    if held is not None:
+        text += f" That run has not begun: it waits {place_text(held)}."
+        details["held"] = place_details(held)
     return Reason("SubPipeline", text, details)
 
 

@@ -39,12 +39,21 @@ def value_text(value: Json) -> str:
 
 
 def limit_reason(kind: str, begin: str, found: KeySituation) -> Reason:
+    return Reason(kind, f"{begin} {place_text(found)}.", place_details(found))
+
+
+def place_text(found: KeySituation) -> str:
+    """What is waited for, and who has it."""
     holders = [f"run {h.run_id}" + (f' step "{h.step}"' if h.step else "") for h in found.holders]
-    text = f'{begin} for a place under the key "{found.key}", whose limit is {found.limit}'
+    text = f'for a place under the key "{found.key}", whose limit is {found.limit}'
     if holders:
         text += f" and which {listed(holders)} {'holds' if len(holders) == 1 else 'hold'}"
     if found.ahead:
         text += f"; {found.ahead} others come first"
+    return text
+
+
+def place_details(found: KeySituation) -> dict[str, Json]:
     details: dict[str, Json] = {"key": found.key, "limit": found.limit, "ahead": found.ahead}
     details["holders"] = [{"run_id": h.run_id, "step": h.step} for h in found.holders]
-    return Reason(kind, text + ".", details)
+    return details
