@@ -117,6 +117,7 @@ class Setup(msgspec.Struct):
     control: int
     out: int
     err: int
+    unsaid: int
     work_dir: str
     bundle_dir: str
     log_lines: int

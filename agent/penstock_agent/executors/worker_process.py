@@ -29,6 +29,7 @@ from penstock_agent.executors.channel import (
     Task,
 )
 from penstock_agent.executors.processes import MARK
+from penstock_agent.executors.worker import unsaid
 from penstock_agent.executors.worker.capture import TAIL_LINES
 from penstock_agent.executors.worker.stopping import HANDLE
 
@@ -78,6 +79,8 @@ class WorkerProcess:
             os.set_blocking(reader, False)
         for side in (self._tasks, self.results, self.logs):
             side.setblocking(False)
+        self._unsaid = os.memfd_create("penstock-unsaid")
+        os.ftruncate(self._unsaid, unsaid.SIZE)
         setup = Setup(
             tasks=self._queue.fileno(),
             results=results.fileno(),
@@ -85,6 +88,7 @@ class WorkerProcess:
             control=control,
             out=self.out,
             err=self.err,
+            unsaid=self._unsaid,
             work_dir=str(self._folder / "work"),
             bundle_dir=equipment.bundle_dir,
             log_lines=equipment.log_lines,
@@ -111,7 +115,7 @@ class WorkerProcess:
             stderr=err,
             cwd=self._folder,
             env={**equipment.env, MARK: equipment.mark},
-            pass_fds=(setup.tasks, setup.results, setup.logs, setup.control, setup.out, setup.err),
+            pass_fds=(setup.tasks, setup.results, setup.logs, setup.control, setup.out, setup.err, setup.unsaid),
             start_new_session=True,
         )
 
@@ -184,8 +188,10 @@ class WorkerProcess:
         return self._numbered[1] if self._numbered[0] == handle else 0
 
     def last_words(self) -> tuple[bytes, bytes]:
-        """What a dead worker, and nobody else, left in its pipes: the end of standard output and of standard error."""
-        return _drain(self.out), _drain(self.err)
+        """What a dead worker, and nobody else, had not passed on: the end of standard output and of standard error.
+        What it did pass on was read before."""
+        out, err = unsaid.left_in(self._unsaid, *self._numbered)
+        return (out + _drain(self.out))[-LAST_WORDS:], (err + _drain(self.err))[-LAST_WORDS:]
 
     def relieve(self) -> int:
         """Throws away what stands in a pipe that was nearly full already at the last call: so many bytes.
@@ -220,7 +226,7 @@ class WorkerProcess:
         """When it is dead."""
         for side in (self._tasks, self._queue, self.results, self.logs):
             side.close()
-        for fd in (self._control, self.out, self.err, self.exited):
+        for fd in (self._control, self.out, self.err, self.exited, self._unsaid):
             os.close(fd)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import signal
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.integration.agent.processes import gone, is_alive, written
 from penstock.agent.v1 import agent_service_pb2 as wire
 
 STEPS = '''
-import asyncio, dataclasses, datetime, os, pathlib, signal, subprocess, sys, time
+import array, asyncio, dataclasses, datetime, fcntl, os, pathlib, signal, subprocess, sys, termios, time
 
 def add(a, b):
     return a + b
@@ -53,6 +54,14 @@ def abort():
     print("last words on stderr", file=sys.stderr)
     sys.stdout.flush()
     os.abort()
+
+def taken(text):
+    sys.stderr.write(text)
+    sys.stderr.flush()
+    waiting = array.array("i", [1])
+    while waiting[0]:
+        fcntl.ioctl(2, termios.FIONREAD, waiting)
+    os._exit(7)
 
 def vanish():
     os._exit(7)
@@ -235,6 +244,27 @@ async def test_failures_are_told_apart_and_hurt_nothing_else(
     assert output(await coordinator.run(coordinator.function(digest, "steps:add"), inputs={"a": 1, "b": 1})) == 2
     await coordinator.logged("last words on stdout")
     assert not coordinator.returned
+
+
+def has_logged(coordinator: Coordinator, count: int) -> bool:
+    return len(coordinator.logs) >= count
+
+
+@pytest.mark.parametrize("text", ["half a line", "a line\n", "lines\n" * 40 + "and half of one"])
+async def test_last_words_that_were_taken_out_of_the_pipe_are_not_lost(
+    coordinator: Coordinator, agents: Agents, digest: str, text: str
+) -> None:
+    """The process dies at once when its own thread has read them, whether that has passed them on or not."""
+    await agents.start(slots=1)
+    lines = text.splitlines()
+    for time in range(1, 6):
+        total = time * len(lines)
+        result = await coordinator.run(coordinator.function(digest, "steps:taken"), inputs={"text": text})
+        assert result.error.message.endswith("its last lines on standard error:\n" + "\n".join(lines[-20:]))
+        await coordinator.until(functools.partial(has_logged, coordinator, total))
+        records = [record for _, record in coordinator.logs[total - len(lines) :]]
+        assert [record.text for record in records] == lines
+        assert [record.number for record in records] == list(range(1, len(lines) + 1))
 
 
 async def test_a_crash_fails_the_running_attempt_alone(coordinator: Coordinator, agents: Agents, digest: str) -> None:

@@ -24,9 +24,9 @@ from dataclasses import dataclass, field
 import msgspec
 
 from penstock_agent.executors.channel import STDERR, STDOUT, SYSTEM, LogLines, frame
+from penstock_agent.executors.worker.unsaid import PIECE, Unsaid
 
 LONGEST_LINE = 16 * 1024
-PIECE = 256 * 1024
 TAIL_LINES = 20
 TAIL_BYTES = 8 * 1024
 DISCARD_PAUSE = 0.001
@@ -43,7 +43,10 @@ class _Source:
 class Capture:
     """`lines` and `size` (bytes) are the quota of one attempt."""
 
-    def __init__(self, out: int, err: int, control: int, logs: socket.socket, lines: int, size: int) -> None:
+    def __init__(
+        self, out: int, err: int, control: int, logs: socket.socket, unsaid: Unsaid, lines: int, size: int
+    ) -> None:
+        self._unsaid = unsaid
         self._sources = (_Source(out, STDOUT), _Source(err, STDERR))
         self._control = control
         self._logs = logs
@@ -82,7 +85,7 @@ class Capture:
                 while self._read(source):
                     pass
                 self._cut_lines(source, last=True)
-            self._ship()
+            self._say()
 
     def add_system_line(self, text: str) -> None:
         """A word of the agent's own between the lines of the attempt."""
@@ -124,11 +127,11 @@ class Capture:
                 for source in self._sources:
                     if self._read(source):
                         self._cut_lines(source, last=False)
-                self._ship()
+                self._say()
 
     def _read(self, source: _Source) -> bool:
         try:
-            data = os.read(source.fd, PIECE)
+            data = self._unsaid.read(source.number - STDOUT, source.fd)
         except BlockingIOError:
             return False
         if source.number == STDOUT and self._kept is not None:
@@ -138,10 +141,13 @@ class Capture:
                 self._tail.extend(
                     line.decode(errors="replace") for line in data[-TAIL_BYTES:].splitlines()[-TAIL_LINES:]
                 )
+            source.rest.clear()
+            self._settle()
             return True
         source.rest += data
         if len(source.rest) >= PIECE:
             self._cut_lines(source, last=False)
+            self._say()
         return True
 
     def _cut_lines(self, source: _Source, *, last: bool) -> None:
@@ -177,6 +183,19 @@ class Capture:
         self._pending.append((self._number, source, offset, text))
         if len(self._pending) >= 500:
             self._ship()
+
+    def _say(self) -> None:
+        """Passes on all that was read, but for lines that have no end yet."""
+        self._unsaid.say(self._handle, self._number, self._rests())
+        self._ship()
+        self._settle()
+
+    def _settle(self) -> None:
+        self._unsaid.settle(self._rests())
+
+    def _rests(self) -> tuple[int, int]:
+        out, err = self._sources
+        return len(out.rest), len(err.rest)
 
     def _ship(self) -> None:
         """Blocks while the agent takes no lines: so does the step that prints them."""

@@ -29,6 +29,7 @@ from penstock_agent.executors.worker.failures import StepStopped, failure_of
 from penstock_agent.executors.worker.functions import FunctionRunner
 from penstock_agent.executors.worker.stopping import StopSwitch
 from penstock_agent.executors.worker.surroundings import Surroundings, empty_folder, restore_signals
+from penstock_agent.executors.worker.unsaid import Unsaid
 
 _FILE_PACKET = b"@"
 """Begins a packet that names the file which holds the task. No array of MessagePack begins so."""
@@ -42,7 +43,8 @@ class Worker:
         self._decoder = msgspec.msgpack.Decoder(Task)
         self._switch = StopSwitch(setup.control)
         logs = socket.socket(fileno=setup.logs)
-        self._capture = Capture(setup.out, setup.err, setup.control, logs, setup.log_lines, setup.log_bytes)
+        unsaid = Unsaid(setup.unsaid)
+        self._capture = Capture(setup.out, setup.err, setup.control, logs, unsaid, setup.log_lines, setup.log_bytes)
         self._functions = FunctionRunner(setup.bundle_dir, Surroundings(setup.work_dir), self._capture, self._switch)
         self._commands = CommandRunner(setup.work_dir, self._capture, self._switch)
 
@@ -81,7 +83,7 @@ def _read_packet(packet: bytes) -> bytes:
 
 def _prepare(setup: Setup) -> None:
     """Before user code is seen: folder, import path, descriptors that children must not inherit."""
-    for fd in (setup.tasks, setup.results, setup.logs, setup.control, setup.out, setup.err):
+    for fd in (setup.tasks, setup.results, setup.logs, setup.control, setup.out, setup.err, setup.unsaid):
         os.set_inheritable(fd, False)
     empty_folder(setup.work_dir)
     os.chdir(setup.work_dir)
