@@ -259,16 +259,7 @@ def _stale(result: wire.StepResult) -> wire.ResultAck:
 
 def _attempt_ended(result: wire.StepResult, session: int, now: int, supervisor: Supervisor) -> AttemptEnded:
     lease = result.lease
-    report = AttemptReport(
-        run_duration=_span(result.run_duration),
-        cpu_duration=_span(result.cpu_duration),
-        peak_memory_bytes=max(result.peak_memory_bytes, 0),
-        exit_code=result.exit_code if result.HasField("exit_code") else None,
-        metrics=tuple(result.metrics.items()),
-        metadata=tuple(result.metadata.items()),
-        traceback=result.error.traceback,
-        error_bases=tuple(result.error.error_bases),
-    )
+    report = _report(result)
     if result.status == wire.RESULT_STATUS_OK:
         problem = _output_problem(result.output, supervisor.timing.max_output_bytes)
         if problem is None:
@@ -293,6 +284,22 @@ def _attempt_ended(result: wire.StepResult, session: int, now: int, supervisor: 
         error_bases=report.error_bases,
         jitter=supervisor.ids.jitter(),
         report=report,
+    )
+
+
+def _report(result: wire.StepResult) -> AttemptReport:
+    # Most attempts have neither of these, and to look into what is not there costs as much as all the rest.
+    metrics, metadata = result.metrics, result.metadata
+    failed = result.HasField("error")
+    return AttemptReport(
+        run_duration=_span(result.run_duration),
+        cpu_duration=_span(result.cpu_duration),
+        peak_memory_bytes=max(result.peak_memory_bytes, 0),
+        exit_code=result.exit_code if result.HasField("exit_code") else None,
+        metrics=tuple(metrics.items()) if metrics else (),
+        metadata=tuple(metadata.items()) if metadata else (),
+        traceback=result.error.traceback if failed else "",
+        error_bases=tuple(result.error.error_bases) if failed else (),
     )
 
 

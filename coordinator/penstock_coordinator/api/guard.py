@@ -32,6 +32,8 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
     def __init__(self, sizes: RequestSizes | None = None) -> None:
         self._sizes = sizes or RequestSizes()
+        self._unary: dict[str, Handler] = {}
+        """Guarded once: a call with one request and one answer leaves nothing behind."""
 
     async def intercept_service(
         self,
@@ -39,11 +41,16 @@ class CallGuard(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
         method, metadata = handler_call_details.method, handler_call_details.invocation_metadata
-        handler = await continuation(handler_call_details)
-        if handler is None:  # No such method. gRPC itself answers UNIMPLEMENTED.
-            return None
+        guarded = self._unary.get(method)
+        if guarded is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:  # No such method. gRPC itself answers UNIMPLEMENTED.
+                return None
+            guarded = _guarded(handler, method, self._sizes)
+            if not (handler.request_streaming or handler.response_streaming):
+                self._unary[method] = guarded
         refusal = self._sizes.announced(method, metadata or ())
-        return _guarded(handler, method, self._sizes) if refusal is None else _refusing(refusal)
+        return guarded if refusal is None else _refusing(refusal)
 
 
 def _refusing(error: CallError) -> Handler:

@@ -387,7 +387,7 @@ class Supervisor:
 
     def pump_offers(self) -> None:
         """Offer free room to those who wait, once the current callback is done."""
-        if not self._pump_scheduled:
+        if not self._pump_scheduled and self.dispatcher.anybody_waits:
             self._pump_scheduled = True
             asyncio.get_running_loop().call_soon(self._offer)
 

@@ -66,6 +66,9 @@ class CommandRunner:
         finished.stopped = self._stopped and finished.failure is not None
         return finished
 
+    def clean_up(self) -> None:
+        """`run` has done it."""
+
     def _stop(self) -> None:
         """Called by the signal handler."""
         self._stopped = True

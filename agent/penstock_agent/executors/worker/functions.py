@@ -64,8 +64,11 @@ class FunctionRunner:
         step_runtime.leave()
         _flush()
         self._capture.end()
-        self._surroundings.leave()
         return finished
+
+    def clean_up(self) -> None:
+        """To be called after each `run`, when its end is told: nobody waits for it but the next attempt."""
+        self._surroundings.leave()
 
     def _attempt(self, task: Task, work: FunctionWork) -> Finished:
         reason = "ModuleImport"

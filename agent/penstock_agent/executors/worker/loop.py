@@ -67,6 +67,7 @@ class Worker:
             finished = Finished(task.handle, failure=failure_of(stop, "Cancelled"), stopped=True)
         restore_signals(self._switch.handler)
         self._say(finished)
+        runner.clean_up()
 
     def _say(self, message: FromWorker) -> None:
         self._results.sendall(frame(self._encoder.encode(message)))

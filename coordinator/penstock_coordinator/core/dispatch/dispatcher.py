@@ -137,6 +137,11 @@ class Dispatcher:
                 given[key] = offer if before is None else _together(before, offer)
         return list(given.values())
 
+    @property
+    def anybody_waits(self) -> bool:
+        """Else `offers` has nothing to give: room that is free is found by whoever reserves some."""
+        return bool(self._waited)
+
     # --- what explains
 
     def waiting(self, line: Line) -> int:
