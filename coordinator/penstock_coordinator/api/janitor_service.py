@@ -38,10 +38,7 @@ def _encoded(report: Report) -> pb.JanitorReport:
         dry_run=report.dry_run,
         start_time=instant(report.start_time),
         end_time=instant(report.end_time),
-        unrecoverable=[
-            pb.UnrecoverableRun(run_id=run_id_text(run_id), reason=reason)
-            for run_id, reason in report.unrecoverable.items()
-        ],
+        unrecoverable_run_ids=[run_id_text(run_id) for run_id in report.unrecoverable],
         live_of_others=report.live_of_others,
         **report.counts(),
     )

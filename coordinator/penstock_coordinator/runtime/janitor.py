@@ -118,16 +118,11 @@ class Janitor:
         return sum(1 for row in rows if row.summary is None and self._supervisor.lost(row.run_id))
 
     async def _adopt(self, run_id: RunId, report: Report) -> None:
-        try:
-            if await recover_lost(self._supervisor, run_id):
-                report.adopted += 1
-                log.warning("run_adopted", run=run_id.hex())
-        except Unavailable:
-            raise
-        except Exception as error:
-            log.exception("run_unrecoverable", run=run_id.hex())
-            if len(report.unrecoverable) < MOST_UNRECOVERABLE:
-                report.unrecoverable[run_id] = type(error).__name__
+        if await recover_lost(self._supervisor, run_id):
+            report.adopted += 1
+            log.warning("run_adopted", run=run_id.hex())
+        elif run_id in self._supervisor.set_aside and len(report.unrecoverable) < MOST_UNRECOVERABLE:
+            report.unrecoverable.append(run_id)
 
 
 def _tell(report: Report) -> None:

@@ -148,7 +148,18 @@ async def _cancel_given_up(supervisor: Supervisor, recovered: list[Actor]) -> No
 
 async def recover_lost(supervisor: Supervisor, run_id: RunId) -> bool:
     """Make an actor of a live run that has none although all were recovered, while the others go on. False if it needs
-    none after all. Raises `Unavailable`, `UnknownEvent`, `KeyError` of a version that is not there."""
+    none after all, or is set aside: it cannot be made again. Raises `Unavailable`."""
+    try:
+        return await _recover_lost(supervisor, run_id)
+    except Unavailable:
+        raise
+    except Exception as error:
+        if run_id not in supervisor.set_aside:
+            _set_aside(supervisor, run_id, error)
+        return False
+
+
+async def _recover_lost(supervisor: Supervisor, run_id: RunId) -> bool:
     row = await supervisor.stores.runs.get(run_id)
     if row is None:
         return False
@@ -156,6 +167,7 @@ async def recover_lost(supervisor: Supervisor, run_id: RunId) -> bool:
     if run is None or run.at_rest or not supervisor.lost(run_id):
         return False
     actor = _actor(supervisor, row, run)
+    supervisor.set_aside.discard(run_id)
     supervisor.limits.adopt(actor)
     supervisor.adopt(actor, [duty for duty in resume(run) if not supervisor.holds(actor, duty)])
     await _cancel_given_up(supervisor, [actor])

@@ -106,7 +106,8 @@ class Reopener:
         if row.owner != supervisor.coordinator_id:
             raise NotPossible(f'the run is that of the coordinator "{row.owner}", which alone can open it again')
         run = await rebuild(supervisor.stores.journal, supervisor.plans, row.run_id)
-        assert run is not None, "a run's row comes with its first events"
+        if run is None:  # removed since its row was read
+            raise await unknown(supervisor.stores, row.run_id)
         self._check_at_rest(run)
         return run
 

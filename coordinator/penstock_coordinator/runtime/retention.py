@@ -77,8 +77,8 @@ class Report:
     """Ids of which there were rows and no run."""
     adopted: int = 0
     """Live runs that nobody looked after, and that go on now."""
-    unrecoverable: dict[bytes, str] = field(default_factory=dict)
-    """Live runs that cannot go on, and why; the first ones."""
+    unrecoverable: list[bytes] = field(default_factory=list)
+    """Live runs that cannot be made again from their journals and stay set aside; the first ones."""
     live_of_others: dict[str, int] = field(default_factory=dict)
     """How many live runs each other coordinator has: they go on only when that one runs."""
 

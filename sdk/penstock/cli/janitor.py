@@ -61,7 +61,7 @@ def _show(session: Session, report: janitor_service_pb2.JanitorReport) -> None:
     if report.adopted:
         found = "would go on" if report.dry_run else "go on"
         session.say(f"{report.adopted:,} live runs that nobody looked after {found}")
-    for run in report.unrecoverable:
-        session.say(f"the live run {run.run_id} cannot go on ({run.reason}): the coordinator's log tells more")
+    for run_id in report.unrecoverable_run_ids:
+        session.say(f"the live run {run_id} is set aside: it cannot be read, and the coordinator's log tells why")
     for coordinator, count in sorted(report.live_of_others.items()):
         session.say(f"{count:,} live runs are those of {coordinator}: they go on when it is started on its data folder")

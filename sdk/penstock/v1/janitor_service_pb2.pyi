@@ -101,7 +101,7 @@ class JanitorReport(_message.Message):
     NOTES_FIELD_NUMBER: _builtins.int
     STRAYS_FIELD_NUMBER: _builtins.int
     ADOPTED_FIELD_NUMBER: _builtins.int
-    UNRECOVERABLE_FIELD_NUMBER: _builtins.int
+    UNRECOVERABLE_RUN_IDS_FIELD_NUMBER: _builtins.int
     LIVE_OF_OTHERS_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
     runs: _builtins.int
@@ -128,8 +128,10 @@ class JanitorReport(_message.Message):
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
-    def unrecoverable(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnrecoverableRun]:
-        """Live runs that cannot go on; at most 100. The coordinator's log tells more."""
+    def unrecoverable_run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Live runs that are set aside: they cannot be made again from their journals. At most 100 are named; the
+        coordinator's log tells why.
+        """
 
     @_builtins.property
     def live_of_others(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
@@ -154,36 +156,13 @@ class JanitorReport(_message.Message):
         notes: _builtins.int = ...,
         strays: _builtins.int = ...,
         adopted: _builtins.int = ...,
-        unrecoverable: _abc.Iterable[Global___UnrecoverableRun] | None = ...,
+        unrecoverable_run_ids: _abc.Iterable[_builtins.str] | None = ...,
         live_of_others: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "attempts", b"attempts", "bulk_jobs", b"bulk_jobs", "bundles", b"bundles", "dry_run", b"dry_run", "end_time", b"end_time", "events", b"events", "live_of_others", b"live_of_others", "logs", b"logs", "notes", b"notes", "pipelines", b"pipelines", "requests", b"requests", "run_keys", b"run_keys", "runs", b"runs", "start_time", b"start_time", "step_runs", b"step_runs", "strays", b"strays", "unrecoverable", b"unrecoverable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "attempts", b"attempts", "bulk_jobs", b"bulk_jobs", "bundles", b"bundles", "dry_run", b"dry_run", "end_time", b"end_time", "events", b"events", "live_of_others", b"live_of_others", "logs", b"logs", "notes", b"notes", "pipelines", b"pipelines", "requests", b"requests", "run_keys", b"run_keys", "runs", b"runs", "start_time", b"start_time", "step_runs", b"step_runs", "strays", b"strays", "unrecoverable_run_ids", b"unrecoverable_run_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JanitorReport: _TypeAlias = JanitorReport  # noqa: Y015
-
-@_typing.final
-class UnrecoverableRun(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    RUN_ID_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
-    run_id: _builtins.str
-    reason: _builtins.str
-    """The kind of error."""
-    def __init__(
-        self,
-        *,
-        run_id: _builtins.str = ...,
-        reason: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "run_id", b"run_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___UnrecoverableRun: _TypeAlias = UnrecoverableRun  # noqa: Y015

@@ -21,7 +21,7 @@ from penstock_coordinator.runtime.absent_runs import RemovedRun
 from penstock_coordinator.runtime.janitor import Busy, Janitor
 from penstock_coordinator.runtime.reopening import Reopener
 from penstock_coordinator.runtime.retention import Pace, Report, Retention
-from penstock_coordinator.runtime.views import UnknownRun
+from penstock_coordinator.runtime.views import SetAside, UnknownRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -378,10 +378,18 @@ async def test_a_live_run_that_cannot_go_on_is_told_and_the_others_are_looked_af
     for run_id in (broken, sound):
         coordinator.supervisor._actors.pop(run_id).discard()
     records = world.database.records[broken]
+    readable = records[1]
     records[1] = dataclasses.replace(records[1], payload=b"\xc1")
     report = await janitor(coordinator).run_once()
-    assert (report.adopted, list(report.unrecoverable)) == (1, [broken])
-    await coordinator.engine.cancel_run(sound, True, "", None)
+    assert (report.adopted, report.unrecoverable) == (1, [broken])
+    with pytest.raises(SetAside):
+        await coordinator.engine.run(broken)
+    records[1] = readable
+    report = await janitor(coordinator).run_once()
+    assert (report.adopted, report.unrecoverable) == (1, [])
+    for run_id in (broken, sound):
+        await coordinator.engine.cancel_run(run_id, True, "", None)
+        assert (await coordinator.ended(run_id)).row.state == RunState.CANCELLED
 
 
 async def test_live_runs_of_another_coordinator_are_told_and_left_alone(world: World) -> None:
