@@ -23,7 +23,7 @@ def run() -> None:
     load_grpc()
     from penstock_agent.main import main
 
-    main()
+    main(prog_name="penstock agent")
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def _settings_error(error: ValidationError) -> SettingsError:
     name = ".".join(str(part) for part in problem["loc"])
     known = ", ".join(ClientSettings.model_fields)
     remedy = "write host:port, for example 127.0.0.1:7400" if name == "address" else f"known settings: {known}"
-    return SettingsError(problem["msg"], field=name, remedy=remedy)
+    return SettingsError(problem["msg"].removeprefix("Value error, "), field=name, remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ def agents(context: click.Context, session: Session) -> None:
     """List, show or drain agents. Without a sub-command: list."""
     if context.invoked_subcommand is None:
         context.invoke(list_agents, address=session.address, as_json=session.as_json)
-    elif session.address is not None or session.as_json:
+    elif context.params["address"] is not None or session.as_json:
         raise click.UsageError(
             f"Give options after the sub-command: penstock agents {context.invoked_subcommand} --json"
         )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from penstock.cli.looking import STATES
+from penstock.cli.moments import read_moment
+from penstock.cli.remedies import known_pipeline
 from penstock.cli.session import Session, command_options, run_async
 
 if TYPE_CHECKING:
@@ -34,8 +35,17 @@ def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Only these states.",
         ),
         click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Only runs with this label."),
-        click.option("--after", "created_after", type=click.DateTime(), help="Created at this time (UTC) or later."),
-        click.option("--before", "created_before", type=click.DateTime(), help="Created before this time (UTC)."),
+        click.option(
+            "--after",
+            "created_after",
+            metavar="MOMENT",
+            callback=read_moment,
+            help="Created at this time (UTC) or later.",
+        ),
+        click.option(
+            "--before", "created_before", metavar="MOMENT", callback=read_moment, help="Created before this time (UTC)."
+        ),
+        click.option("--all", "everything", is_flag=True, help="All runs: in the place of options that choose some."),
         click.option("--reason", default="", help="For people."),
         click.option("--dry-run", is_flag=True, help="Only count the runs."),
         click.option("--yes", "-y", is_flag=True, help="Do not ask."),
@@ -51,10 +61,14 @@ def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
             "pipeline": kwargs.pop("pipeline"),
             "states": [run_pb2.RunState.Value(f"RUN_STATE_{state.upper()}") for state in kwargs.pop("states")],
             "labels": read_labels(kwargs.pop("labels")),
-            "created_after": _utc(kwargs.pop("created_after")),
-            "created_before": _utc(kwargs.pop("created_before")),
-            "reason": kwargs.pop("reason"),
+            "created_after": kwargs.pop("created_after"),
+            "created_before": kwargs.pop("created_before"),
         }
+        if kwargs.pop("everything") == any(chosen.values()):
+            raise click.UsageError(
+                "Choose runs (--pipeline, --state, --label, --after, --before), or take --all of them."
+            )
+        chosen["reason"] = kwargs.pop("reason")
         return command(*args, chosen=chosen, **kwargs)
 
     for option in reversed(options):
@@ -62,16 +76,12 @@ def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def _utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.replace(tzinfo=UTC)
-
-
 @bulk.command("cancel")
 @click.option("--now", is_flag=True, help="Kill at once, run no cleanup steps.")
 @selecting
 @command_options
 def cancel_many(session: Session, chosen: dict[str, Any], now: bool, dry_run: bool, yes: bool, wait: bool) -> None:
-    """Cancel the live runs that the options choose; without options all of them."""
+    """Cancel the live runs that the options choose."""
     _make(session, "cancel", {**chosen, "now": now}, dry_run=dry_run, yes=yes, wait=wait)
 
 
@@ -82,7 +92,7 @@ def cancel_many(session: Session, chosen: dict[str, Any], now: bool, dry_run: bo
 def retry_many(
     session: Session, chosen: dict[str, Any], newest_version: bool, dry_run: bool, yes: bool, wait: bool
 ) -> None:
-    """Retry the runs that ended FAILED or CANCELLED and that the options choose; without options all of them."""
+    """Retry the runs that ended FAILED or CANCELLED and that the options choose."""
     chosen = {**chosen, "newest_version": newest_version}
     _make(session, "retry", chosen, dry_run=dry_run, yes=yes, wait=wait)
 
@@ -90,12 +100,14 @@ def retry_many(
 def _make(session: Session, action: str, chosen: dict[str, Any], *, dry_run: bool, yes: bool, wait: bool) -> None:
     async def main() -> None:
         async with session.client() as client:
-            if dry_run or not yes:
-                counted = await _create(client, action, {**chosen, "dry_run": True})
-                if dry_run:
-                    _say_count(session, action, counted)
-                    return
-                click.confirm(f"{action} {counted.seen_count} runs?", abort=True, err=True)
+            counted = await _create(client, action, {**chosen, "dry_run": True})
+            if not counted.seen_count and chosen["pipeline"]:
+                await known_pipeline(client, chosen["pipeline"])
+            if dry_run or not counted.seen_count:
+                _say_count(session, action, counted)
+                return
+            if not yes:
+                click.confirm(f"{action} {_runs(counted.seen_count)}?", abort=True, err=True)
             job = await _create(client, action, chosen)
             if wait:
                 job = await client.bulk.wait(job.id)
@@ -107,7 +119,14 @@ def _make(session: Session, action: str, chosen: dict[str, Any], *, dry_run: boo
 def _say_count(session: Session, action: str, counted: bulk_service_pb2.BulkJob) -> None:
     if session.as_json:
         session.emit(counted)
-    session.say(f"{counted.seen_count} runs would be asked to {action}")
+    if counted.seen_count:
+        session.say(f"{_runs(counted.seen_count)} would be asked to {action}")
+    else:
+        session.say(f"There is no run to {action}.")
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 async def _create(client: Client, action: str, chosen: dict[str, Any]) -> bulk_service_pb2.BulkJob:

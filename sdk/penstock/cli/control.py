@@ -56,7 +56,7 @@ def retry(session: Session, run_id: str, newest_version: bool, version: int | No
         async with session.client() as client:
             run = await find_run(client, run_id)
             done = await client.retry(run, version_number=version or 0, newest_version=newest_version, reason=reason)
-            what = f"{_steps(done.reset_steps)} run again, {done.kept_steps} stay COMPLETED"
+            what = f"{_again(done.reset_steps)}, {_kept(done)}"
             if newest_version or version is not None:
                 what += f", with version {done.run.version_number}"
             _show_again(session, done, what)
@@ -77,7 +77,7 @@ def rerun(session: Session, run_id: str, step: str, reason: str) -> None:
         async with session.client() as client:
             name, place = split_step(step)
             done = await client.rerun(await find_run(client, run_id), name, place, reason=reason)
-            _show_again(session, done, f"{_steps(done.reset_steps)} run again")
+            _show_again(session, done, _again(done.reset_steps))
 
     run_async(main)
 
@@ -91,8 +91,16 @@ def _show_again(
     session.say(f"Watch it: penstock watch {done.run.id}")
 
 
-def _steps(count: int) -> str:
-    return "1 step" if count == 1 else f"{count} steps"
+def _again(steps: int) -> str:
+    return "1 step runs again" if steps == 1 else f"{steps} steps run again"
+
+
+def _kept(done: run_service_pb2.RetryRunResponse) -> str:
+    """Of a map that runs again the items that are COMPLETED stay: they are counted too."""
+    kept = max(done.run.step_counts.completed, done.kept_steps)
+    if kept == done.kept_steps:
+        return "1 step stays COMPLETED" if kept == 1 else f"{kept} steps stay COMPLETED"
+    return f"{kept} step runs stay COMPLETED" if kept != 1 else "1 step run stays COMPLETED"
 
 
 def _show(session: Session, run: run_pb2.Run) -> None:

@@ -70,6 +70,8 @@ def load_pipeline(target: str, name: str | None = None, arguments: Mapping[str, 
     given = arguments or {}
     file, chosen = _split(target)
     name = chosen or name
+    if file.is_dir():
+        raise LoadError("this is a folder", field=str(file), remedy="name a .py or .yaml file in it")
     if not file.is_file():
         raise LoadError("there is no such file", field=str(file), remedy="give a .py or .yaml file")
     if file.suffix in YAML_SUFFIXES:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from penstock.cli.items import DEFAULT_LIMIT, ITEM_STATES, show_items
+from penstock.cli.remedies import known_pipeline
 from penstock.cli.run_ids import find_run
 from penstock.cli.session import Session, command_options, emit_json, message_dict, run_async
 from penstock.cli.versions import list_versions
@@ -92,6 +93,9 @@ async def _list_runs(
     wanted = [run_pb2.RunState.Value(f"RUN_STATE_{state.upper()}") for state in states]
     found = client.list_runs(states=wanted, labels=read_labels(labels), limit=limit, **where)
     runs = [run async for run in found]
+    if not runs and where["pipeline"]:
+        # One that is not there is an error, and no empty list.
+        await known_pipeline(client, where["pipeline"])
     if session.as_json:
         for run in runs:
             session.emit(run)
@@ -189,11 +193,13 @@ def get(
             if name is None:
                 steps = [step_run async for step_run in client.list_step_runs(run_id, at_event=at)]
                 run = await client.get_run(run_id, at_event=at)
-                _show_run(session, run, steps, {} if at else await _waits(client, steps))
+                moment = await _moment(client, run_id, at)
+                _show_run(session, run, steps, {} if at else await _waits(client, steps), moment)
             elif items:
                 await show_items(session, client, run_id, name, states=states, limit=limit, at_event=at)
             else:
-                _show_step(session, await _step_run(client, run_id, name, at))
+                response = await _step_run(client, run_id, name, at)
+                _show_step(session, response, await _moment(client, run_id, at))
 
     run_async(main)
 
@@ -218,6 +224,15 @@ async def _waits(client: Client, steps: list[run_pb2.StepRun]) -> dict[str, str]
     return dict(reasons(await client.explain(steps[0].run_id)))
 
 
+async def _moment(client: Client, run_id: str, at: int) -> float | None:
+    """When the event was, in seconds since the epoch; None without one."""
+    if not at:
+        return None
+    async for event in client.watch(run_id, at):
+        return event.time.ToNanoseconds() / 10**9
+    return None
+
+
 def _show_pipeline(session: Session, response: pipeline_service_pb2.GetPipelineResponse) -> None:
     if session.as_json:
         session.emit(response)
@@ -229,7 +244,9 @@ def _show_pipeline(session: Session, response: pipeline_service_pb2.GetPipelineR
     click.echo(dump(version.spec), nl=False)
 
 
-def _show_run(session: Session, run: run_pb2.Run, steps: list[run_pb2.StepRun], waits: dict[str, str]) -> None:
+def _show_run(
+    session: Session, run: run_pb2.Run, steps: list[run_pb2.StepRun], waits: dict[str, str], moment: float | None
+) -> None:
     if session.as_json:
         emit_json({"run": message_dict(run), "stepRuns": [message_dict(step_run) for step_run in steps]})
         return
@@ -253,7 +270,7 @@ def _show_run(session: Session, run: run_pb2.Run, steps: list[run_pb2.StepRun], 
         ("waits for", f'a place under the key "{run.held_by_key}"' if run.held_by_key else ""),
         ("parent", f"{run.parent.run_id} {_parent_step(run.parent)}" if run.HasField("parent") else ""),
         ("created", time_text(run, "create_time")),
-        ("time", duration_text(run)),
+        ("time", duration_text(run, moment)),
         ("output", shortened(run.output_json, 200)),
     ]
     for fact, value in facts:
@@ -264,7 +281,7 @@ def _show_run(session: Session, run: run_pb2.Run, steps: list[run_pb2.StepRun], 
             step_run.display_name or step_run.step,
             state_text(step_state(step_run.state)),
             str(step_run.attempt_count or ""),
-            duration_text(step_run),
+            duration_text(step_run, moment),
             counts_text(step_run.item_counts),
             step_run.child_run_id,
             said_of(step_run, waits.get(step_run.step, "")),
@@ -297,7 +314,7 @@ def _parameters_text(run: run_pb2.Run) -> str:
     return json.dumps(values, ensure_ascii=False) if values else ""
 
 
-def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse) -> None:
+def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse, moment: float | None) -> None:
     if session.as_json:
         session.emit(response)
         return
@@ -313,7 +330,7 @@ def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse) -
         ("step", step_run.display_name or step_run.step),
         ("state", state_text(step_state(step_run.state))),
         ("items", counts_text(step_run.item_counts)),
-        ("time", duration_text(step_run)),
+        ("time", duration_text(step_run, moment)),
         ("agent", step_run.agent_id),
         ("run", step_run.child_run_id),
         ("failure", failure_text(step_run.failure)),

@@ -110,12 +110,19 @@ def _unavailable(name: str, error: ModuleNotFoundError) -> click.Command:
 
 @click.command(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="penstock", message="penstock %(version)s")
-def cli() -> None:
+@click.option("--address", metavar="HOST:PORT", help="The coordinator; may also stand behind the command.")
+@click.pass_context
+def cli(context: click.Context, address: str | None) -> None:
     """Durable pipelines: define them in Python or YAML, run them on agents.
 
     Settings come from options, PENSTOCK_ADDRESS and PENSTOCK_API_KEY, and the configuration file
     (`penstock config` shows them). PENSTOCK_DEBUG=1 shows the trace of an error.
     """
+    if address is not None and context.invoked_subcommand in ("dev", "server", "agent"):
+        raise click.UsageError(
+            f"--address is no option of all commands: see penstock {context.invoked_subcommand} --help"
+        )
+    context.obj = address
 
 
 def main() -> NoReturn:
@@ -150,15 +157,15 @@ def _show(error: PenstockError) -> None:
         traceback.print_exception(error)
     if isinstance(error, LoadError) and error.user_traceback:
         click.echo(error.user_traceback.rstrip(), err=True)
-    click.echo(f"penstock: {_kind(error)}: {_one_line(error)}", err=True)
-
-
-def _kind(error: PenstockError) -> str:
-    """In words of people: what a code of the API means for whoever typed the command."""
-    if isinstance(error, ServiceError):
-        return _CODES.get(error.code, error.code.lower().replace("_", " "))
-    return type(error).__name__.removesuffix("Error")
+    click.echo(f"penstock: {_one_line(error)}", err=True)
 
 
 def _one_line(error: PenstockError) -> str:
-    return " ".join(str(error).split())
+    """In words of people: what a code of the API means for whoever typed the command."""
+    text = str(error)
+    if isinstance(error, ServiceError):
+        from penstock.cli.remedies import in_words_of_commands
+
+        code = _CODES.get(error.code, error.code.lower().replace("_", " "))
+        text = f"{code}: {in_words_of_commands(error) or text}"
+    return " ".join(text.split())

@@ -97,12 +97,17 @@ def cancel(session: Session, run_id: str, now: bool, reason: str) -> None:
     """Cancel a run. Answered when the decision is kept, not when the last step has stopped."""
 
     async def main() -> None:
-        from penstock.cli.states import run_state
+        from penstock.cli.states import RUN_AT_REST, run_state
 
         async with session.client() as client:
-            run = await client.cancel(await find_run(client, run_id), now=now, reason=reason)
+            found = await find_run(client, run_id)
+            before = run_state((await client.get_run(found)).state)
+            run = await client.cancel(found, now=now, reason=reason)
         if session.as_json:
             emit_json(message_dict(run))
-        session.say(f"run {run.id} {run_state(run.state)}")
+        elif before in RUN_AT_REST:
+            session.say(f"run {run.id} is already {before}: nothing to cancel")
+        else:
+            session.say(f"run {run.id} {run_state(run.state)}")
 
     run_async(main)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from penstock.cli.remedies import better_pipeline
 from penstock.cli.run_ids import find_run
 from penstock.cli.session import (
     EXIT_CANCELLED,
@@ -20,7 +21,7 @@ from penstock.cli.session import (
     file_options,
     run_async,
 )
-from penstock.errors import ParameterError
+from penstock.errors import NotFoundError, ParameterError
 from penstock.quantities import LEAST_WEIGHT, MAX_PRIORITY, MOST_WEIGHT
 
 if TYPE_CHECKING:
@@ -135,7 +136,10 @@ def start(
 
     async def main() -> int:
         async with session.client() as client:
-            found = (await client.get_pipeline(name, version or 0)).version
+            try:
+                found = (await client.get_pipeline(name, version or 0)).version
+            except NotFoundError as error:
+                raise await better_pipeline(client, name, error) from None
             values = read_parameters(found.spec, params, params_file)
             return await _start(session, client, found.spec, values, found.number, asked, detach)
 

@@ -70,13 +70,19 @@ def command_options(function: F) -> F:
 
     @functools.wraps(function)
     def wrapper(address: str | None, as_json: bool, **arguments: Any) -> Any:
-        return function(Session(address, as_json), **arguments)
+        return function(Session(address or _address_before(), as_json), **arguments)
 
     with_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of text, one value per line.")
     with_address = click.option(
         "--address", metavar="HOST:PORT", help="The coordinator. Default: PENSTOCK_ADDRESS, then 127.0.0.1:7400."
     )
     return with_json(with_address(wrapper))  # type: ignore[return-value]  # click keeps the function's type
+
+
+def _address_before() -> str | None:
+    """Given before the command: `penstock --address X list`."""
+    found: str | None = click.get_current_context().find_root().obj
+    return found
 
 
 def file_options(function: F) -> F:

@@ -59,15 +59,16 @@ def time_text(message: Message, field: str) -> str:
     return stamp.ToDatetime().isoformat(sep=" ", timespec="seconds") + "Z"
 
 
-def duration_text(message: run_pb2.Run | run_pb2.StepRun | run_pb2.Attempt) -> str:
-    """From the start to the end, or to now."""
+def duration_text(message: run_pb2.Run | run_pb2.StepRun | run_pb2.Attempt, until: float | None = None) -> str:
+    """From the start to the end, or to `until` (seconds since the epoch), or to now."""
     from penstock.cli.live import span_text
 
     if not message.HasField("start_time"):
         return ""
     start = message.start_time.ToNanoseconds() / 10**9
-    end = message.end_time.ToNanoseconds() / 10**9 if message.HasField("end_time") else _now()
-    return span_text(end - start)
+    if message.HasField("end_time"):
+        return span_text(message.end_time.ToNanoseconds() / 10**9 - start)
+    return span_text((_now() if until is None else until) - start)
 
 
 def _now() -> float:

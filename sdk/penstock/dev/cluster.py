@@ -217,9 +217,12 @@ class DevCluster:
         folder.mkdir(parents=True, exist_ok=True)
         options = {"--address": self.address, "--id": name, "--slots": self.slots, "--data-dir": folder}
         options["--drain-timeout"] = DRAIN_SECONDS - 5
-        return self._new_child(name, ["penstock_agent", *(str(part) for pair in options.items() for part in pair)], {})
+        command = ["penstock_agent", *(str(part) for pair in options.items() for part in pair)]
+        return self._new_child(name, command, {}, may_leave=True)
 
-    def _new_child(self, name: str, command: list[str], environment: Mapping[str, str]) -> Child:
+    def _new_child(
+        self, name: str, command: list[str], environment: Mapping[str, str], *, may_leave: bool = False
+    ) -> Child:
         return Child(
             name,
             command,
@@ -227,6 +230,7 @@ class DevCluster:
             log=ChildLog(self.folder.log_file(name)),
             inherited=self.folder.lock,
             say=self._heard,
+            may_leave=may_leave,
         )
 
     def _heard(self, line: str) -> None:

@@ -37,7 +37,9 @@ class Child:
         inherited: int,
         say: Callable[[str], None],
         restarts: Restarts | None = None,
+        may_leave: bool = False,
     ) -> None:
+        """`may_leave`: if it ends by itself with exit code 0 it is not started again, but by `start`."""
         self.name = name
         self.log = log
         self.restarts = 0
@@ -47,6 +49,7 @@ class Child:
         self._inherited = inherited
         self._say = say
         self._restarts = restarts or Restarts()
+        self._may_leave = may_leave
         self._process: Process | None = None
         self._leash: int | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -61,6 +64,11 @@ class Child:
     def has_ended(self) -> bool:
         """It was started, and ended by itself."""
         return self._process is not None and (self.restarts > 0 or not self.pid)
+
+    @property
+    def is_kept(self) -> bool:
+        """It would be started again if it ended."""
+        return self._keeper is not None and not self._keeper.done()
 
     async def start(self) -> None:
         """Nothing happens if it runs."""
@@ -115,6 +123,10 @@ class Child:
             started = time.monotonic()
             code = await self.ended()
             expected, self._expected_end = self._expected_end, False
+            if self._may_leave and code == 0 and not expected:
+                self._keeper = None
+                self._say(f"{self.name} was drained and stays away until the next start")
+                return
             backoff = self._restarts.backoff(time.monotonic() - started, expected=expected)
             if backoff is None:
                 self.failure.set_result(ChildFailedError(f"{self.name} {_how(code)}, once more: it is given up"))

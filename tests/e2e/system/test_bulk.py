@@ -37,6 +37,15 @@ def test_the_runs_of_a_label_are_cancelled_and_others_are_not(system: DevSystem,
     assert json.loads(system.penstock("get", other, "--json").stdout)["run"]["state"] == "RUN_STATE_PENDING"
     system.penstock("cancel", other, "--now")
 
+    again = system.penstock("bulk", "cancel", *chosen, "--yes")
+    assert (again.returncode, again.stdout) == (0, "There is no run to cancel.\n")
+    nowhere = system.penstock("bulk", "retry", "--pipeline", "crwd", "--yes")
+    assert (nowhere.returncode, "did you mean 'crowd'?" in nowhere.stderr) == (2, True)
+    everything = system.penstock("bulk", "cancel", "--yes")
+    assert (everything.returncode, "or take --all of them" in everything.stderr) == (2, True)
+    late = system.penstock("bulk", "cancel", "--after", "soon")
+    assert (late.returncode, "90m or 2d (ago)" in late.stderr) == (2, True)
+    assert system.penstock("cancel", other).stdout == f"run {other} is already CANCELLED: nothing to cancel\n"
     wrong = system.penstock("bulk", "cancel", "--state", "COMPLETED", "--yes")
     assert (wrong.returncode, "RUN_STATE_COMPLETED cannot be cancelled" in wrong.stderr) == (2, True)
     unknown = system.penstock("bulk", "get", "00000000-0000-0000-0000-000000000000")

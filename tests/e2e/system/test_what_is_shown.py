@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
 from tests.e2e.system.conftest import until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.e2e.system.conftest import DevSystem
@@ -34,6 +36,15 @@ NOWHERE = """
 name: shown-nowhere
 steps:
   far: {command: 'true', queue: shown-elsewhere}
+"""
+GATED = """
+name: shown-gated
+steps:
+  list: {{command: {{shell: 'echo "[0, 1, 2]"', outputs: {{all: {{stdout: true, format: json}}}}}}}}
+  parts:
+    command: '[ $PENSTOCK_INPUT_N != 1 ] || [ -e {gate} ] || {{ echo closed >&2; exit 4; }}'
+    map: "${{steps.list.output.all}}"
+    inputs: {{n: "${{item}}"}}
 """
 
 
@@ -76,3 +87,30 @@ def test_a_step_that_nobody_can_run_says_so(system: DevSystem, tmp_path: Path) -
         until(lambda: 'does not serve the queue "shown-elsewhere"' in system.penstock("get", run_id).stdout, 30.0)
         client.cancel(run_id)
         client.wait(run_id, 30.0)
+
+
+def test_a_failure_is_shown_as_it_was_after_the_run_was_retried(system: DevSystem, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    said = system.penstock("run", write(tmp_path, GATED.format(gate=gate)), "--json")
+    run_id = json.loads(said.stdout.splitlines()[-1])["id"]
+    failed = next(json.loads(line)["number"] for line in said.stdout.splitlines() if "STEP_RUN_STATE_FAILED" in line)
+    gate.touch()
+    again = system.penstock("retry", run_id)
+    assert "generation 2: 1 step runs again, 3 step runs stay COMPLETED" in again.stdout
+    assert system.penstock("watch", run_id).returncode == 0
+    then = system.penstock("get", run_id, "parts[1]", "--at", failed).stdout
+    assert "state      FAILED" in then
+    assert "failure    ExitCode: the command ended with exit code 4: closed" in then
+    row = next(line for line in system.penstock("get", run_id, "--at", failed).stdout.splitlines() if "parts" in line)
+    assert "2 completed, 1 failed" in row
+    now = system.penstock("get", run_id, "parts", "--items", "--state", "failed").stdout
+    assert len(now.splitlines()) == 1
+
+
+def test_a_drained_agent_of_dev_stays_away(own_system: Callable[..., DevSystem]) -> None:
+    system = own_system("--agents", "2")
+    assert system.penstock("agents", "drain", "agent-2").returncode == 0
+    until(lambda: any("agent-2 was drained and stays away" in line for line in system.said), 30.0)
+    until(lambda: "CONNECTED" not in system.penstock("agents", "get", "agent-2").stdout.splitlines()[1], 30.0)
+    assert "agent-2" not in system.state["pids"]
+    assert "CONNECTED" in system.penstock("agents", "get", "agent-1").stdout.splitlines()[1]

@@ -6,8 +6,9 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from tests.processes import is_alive
@@ -41,7 +42,9 @@ async def main():
 asyncio.run(main())
 """
 
-Make = Callable[[str], Awaitable[Child]]
+
+class Make(Protocol):
+    def __call__(self, source: str, *, may_leave: bool = False) -> Awaitable[Child]: ...
 
 
 @pytest.fixture
@@ -50,7 +53,7 @@ async def make_child(tmp_path: Path) -> AsyncIterator[Make]:
     log = ChildLog(tmp_path / "child.log")
     inherited = log.open()
 
-    async def make(source: str) -> Child:
+    async def make(source: str, *, may_leave: bool = False) -> Child:
         (tmp_path / "penstock_test_child.py").write_text(source)
         child = Child(
             "child",
@@ -60,6 +63,7 @@ async def make_child(tmp_path: Path) -> AsyncIterator[Make]:
             inherited=inherited,
             say=lambda _line: None,
             restarts=Restarts(first_backoff=0.01),
+            may_leave=may_leave,
         )
         children.append(child)
         await child.start()
@@ -98,6 +102,24 @@ async def test_child_that_ends_again_and_again_is_given_up_with_its_last_words(m
     assert "the setting is wrong" in child.last_words()
     assert child.restarts == MAX_QUICK_ENDS
     assert child.pid == 0
+
+
+async def test_child_that_leaves_is_started_again_only_when_it_is_asked_to(make_child: Make) -> None:
+    child = await make_child("print('up', flush=True)\n", may_leave=True)
+    assert await asyncio.wait_for(child.ended(), 30) == 0
+
+    async def is_let_go() -> bool:
+        return not child.is_kept
+
+    await until(is_let_go)
+    assert (child.pid, child.restarts, child.failure.done()) == (0, 0, False)
+    await child.start()
+    assert child.is_kept
+
+
+async def test_child_that_crashes_has_not_left(make_child: Make) -> None:
+    child = await make_child(BROKEN, may_leave=True)
+    assert "exit code 3" in str(await asyncio.wait_for(child.failure, 30))
 
 
 async def test_stop_asks_first(make_child: Make) -> None:

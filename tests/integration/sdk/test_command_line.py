@@ -195,9 +195,7 @@ async def test_ctrl_c_stops_the_watching_only(peer: Peer, penstock: CommandLine)
 async def test_a_wrong_argument_is_one_clean_line(peer: Peer, penstock: CommandLine) -> None:
     result = await penstock.run("run", CHAIN, "-p", "n=three")
     assert result.code == 2
-    assert result.err == (
-        "penstock: Parameter: n: 'three' does not fit the type int (give a whole number, for example 3)\n"
-    )
+    assert result.err == ("penstock: n: 'three' does not fit the type int (give a whole number, for example 3)\n")
     assert not peer.runs
 
 
@@ -216,7 +214,7 @@ async def test_a_module_that_does_not_import_shows_the_users_frames(penstock: Co
     assert "broken.py" in result.err
     assert "line 2, in helper" in result.err
     assert "importlib" not in result.err
-    assert result.err.splitlines()[-1].startswith("penstock: Load: ")
+    assert result.err.splitlines()[-1].startswith("penstock: ")
     assert "install 'no_such_package'" in result.err
 
 
@@ -297,7 +295,7 @@ async def test_a_run_is_named_by_a_part_of_its_id(
     watched = await penstock.run("watch", "--", part)
     assert watched.lines()[-1] == f"run {IDS[place]} COMPLETED"
     cancelled = await penstock.run("cancel", "--", part)
-    assert cancelled.out == f"run {IDS[place]} CANCELLED\n"
+    assert cancelled.out == f"run {IDS[place]} is already COMPLETED: nothing to cancel\n"
     await penstock.run("logs", "--", part)
     assert three_runs.called("TailLogs")[-1].run_id == IDS[place]
 
@@ -438,11 +436,44 @@ async def test_config_names_sources_and_masks_the_key(penstock: CommandLine, tmp
     assert "adress" in wrong.err
 
 
+async def test_an_unknown_pipeline_is_told_in_commands(peer: Peer, penstock: CommandLine, tmp_path: Path) -> None:
+    await penstock.run("apply", CHAIN)
+    assert "there is no pipeline 'chian' (did you mean 'chain'?)" in (await penstock.run("start", "chian")).err
+    (tmp_path / "block.yaml").write_text("")
+    assert "`penstock apply block.yaml` creates it" in (await penstock.run("start", "block")).err
+    empty = await penstock.run("list", "--pipeline", "chian")
+    assert (empty.code, "did you mean 'chain'?" in empty.err) == (2, True)
+
+
+async def test_the_address_may_stand_before_the_command(peer: Peer, penstock: CommandLine) -> None:
+    result = await penstock.run("--address", peer.address, "list", "pipelines", PENSTOCK_ADDRESS="127.0.0.1:1")
+    assert result.code == 0, result.err
+    agents = await penstock.run("--address", peer.address, "agents", "list", PENSTOCK_ADDRESS="127.0.0.1:1")
+    assert agents.code == 0, agents.err
+    assert (await penstock.run("--address", peer.address, "dev")).code == 2
+
+
+async def test_a_folder_is_no_pipeline_file(penstock: CommandLine) -> None:
+    assert (await penstock.run("run", ".")).err == "penstock: .: this is a folder (name a .py or .yaml file in it)\n"
+
+
+async def test_time_at_an_event_goes_on_to_the_event(peer: Peer, penstock: CommandLine) -> None:
+    await penstock.run("run", CHAIN, "-p", "n=1", "-d")
+    peer.events["run-1"][6].time.FromSeconds(wire.BASE_TIME + 61)
+    peer.step_runs["run-1"][2].ClearField("end_time")
+    shown = await penstock.run("get", "run-1", "--at", "7")
+    assert "time       1 m 01 s" in shown.lines()
+    assert shown.lines()[-1].split()[:6] == ["subtract", "COMPLETED", "1", "1", "m", "01"]
+    step = await penstock.run("get", "run-1", "subtract", "--at", "7")
+    assert "time       1 m 01 s" in step.lines()
+
+
 async def test_a_wrong_address_is_a_setting_error(penstock: CommandLine) -> None:
     result = await penstock.run("list", "--address", "http://x:1/")
     assert result.code == 2
     assert "address" in result.err
     assert "host:port" in result.err
+    assert "Value error" not in result.err
 
 
 async def test_unknown_commands_and_options_are_usage_errors(penstock: CommandLine) -> None:
