@@ -216,12 +216,13 @@ async def _step_run(client: Client, run_id: str, name: str, at: int) -> run_serv
 
 async def _waits(client: Client, steps: list[run_pb2.StepRun]) -> dict[str, str]:
     """Why steps are READY, if some are."""
-    from penstock.cli.unserved import reasons
+    from penstock.cli.unserved import in_short, reasons
     from penstock.v1 import run_pb2
 
     if not any(step.state == run_pb2.STEP_RUN_STATE_READY or step.item_counts.ready for step in steps):
         return {}
-    return dict(reasons(await client.explain(steps[0].run_id)))
+    explained = await client.explain(steps[0].run_id)
+    return {step: in_short(why) for step, why in reasons(explained)}
 
 
 async def _moment(client: Client, run_id: str, at: int) -> float | None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 PAUSE = 3.0
 """A step that is READY at the begin and at the end of it is asked about."""
 _TOLD = frozenset({"NoAgent", "AgentsBusy", "AgentsDraining", "Concurrency", "Recovering"})
+_NEEDS = "It needs an agent that "
 
 Explain = Callable[[], Awaitable["run_service_pb2.ExplainRunResponse"]]
 Tell = Callable[["StepProgress", str], None]
@@ -51,6 +52,12 @@ async def _tell(progress: RunProgress, explain: Explain, tell: Tell, names: set[
         if step is not None and name in names and is_stuck(step) and step.waits_for != why:
             step.waits_for = why
             tell(step, why)
+
+
+def in_short(why: str) -> str:
+    """Without what each agent lacks: what is needed says it all."""
+    _, needs, needed = why.rpartition(_NEEDS)
+    return f"No agent can run it: it needs one that {needed}" if needs else why
 
 
 def reasons(explained: run_service_pb2.ExplainRunResponse) -> Iterable[tuple[str, str]]:

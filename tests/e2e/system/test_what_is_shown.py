@@ -84,7 +84,10 @@ def test_a_step_that_nobody_can_run_says_so(system: DevSystem, tmp_path: Path) -
     assert system.penstock("apply", write(tmp_path, NOWHERE)).returncode == 0
     with system.client() as client:
         run_id = client.start("shown-nowhere").id
-        until(lambda: 'does not serve the queue "shown-elsewhere"' in system.penstock("get", run_id).stdout, 30.0)
+        until(
+            lambda: 'it needs one that serves the queue "shown-elsewhere"' in system.penstock("get", run_id).stdout,
+            30.0,
+        )
         client.cancel(run_id)
         client.wait(run_id, 30.0)
 

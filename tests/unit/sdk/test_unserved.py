@@ -9,7 +9,7 @@ from contextlib import suppress
 from tests.unit.sdk.test_live_view import change, drawn, event, progress_of
 
 from penstock.cli.progress import RunProgress, StepProgress
-from penstock.cli.unserved import tell_waits
+from penstock.cli.unserved import in_short, tell_waits
 from penstock.errors import UnavailableError
 from penstock.v1 import run_service_pb2
 
@@ -59,6 +59,11 @@ async def test_what_stays_ready_is_told_once() -> None:
     text = " ".join(drawn(progress).split())
     assert f"work READY waits: {WHY[:20]}" in text
     assert f"work: waits: {WHY}" in " ".join(drawn(progress, width=80).split())
+
+
+def test_in_a_table_it_is_said_what_is_needed() -> None:
+    assert in_short(WHY) == 'No agent can run it: it needs one that serves the queue "special".'
+    assert in_short("All are busy.") == "All are busy."
 
 
 async def test_what_was_ready_for_a_moment_is_not_asked_about() -> None:
