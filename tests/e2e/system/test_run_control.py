@@ -56,7 +56,7 @@ def test_a_retry_keeps_what_is_done(system: DevSystem, tmp_path: Path) -> None:
     (tmp_path / "mended").touch()
     said = system.penstock("retry", run_id, "--reason", "mended")
     assert said.returncode == 0
-    assert "generation 2: 3 steps run again, 1 stay COMPLETED" in said.stdout
+    assert "generation 2: 3 steps run again, 1 step stays COMPLETED" in said.stdout
     assert system.penstock("watch", run_id).returncode == 0
     assert ledger(tmp_path) == ["first", "second", "tidy", "second", "third", "tidy"]
     run, states = shown(system, run_id)
