@@ -13,10 +13,10 @@ def broken() -> None:
 
 def test_the_frames_that_call_a_step_are_not_shown() -> None:
     own: dict[str, object] = {"__name__": "penstock.authoring.steps"}
-    exec(compile(STEPS, "authoring.py", "exec"), own)  # noqa: S102  # a module of that name, with one function
+    exec(compile(STEPS, "authoring.py", "exec"), own)  # a module of that name, with one function
     namespace: dict[str, object] = {"__name__": "penstock.authoring.steps", "call": own["call"], "step": broken}
     try:
-        exec(compile("call(step)", "worker.py", "exec"), namespace)  # noqa: S102
+        exec(compile("call(step)", "worker.py", "exec"), namespace)
     except ValueError as error:
         trace = failure_of(error.with_traceback(error.__traceback__.tb_next), "UserError").traceback  # type: ignore[union-attr]  # raised
     assert "in broken" in trace
