@@ -29,7 +29,7 @@ def in_words_of_commands(error: ServiceError) -> str | None:
         return _key_taken(error)
     if no_run := _NO_RUN_ID.fullmatch(error.message):
         return f"{no_run['what']} (`penstock list` shows runs)"
-    remedy = error.remedy or _COMMANDS.get(error.reason)
+    remedy = "" if error.remedy else _COMMANDS.get(error.reason)
     what = _WHAT.fullmatch(error.message)
     return f"{what['what']} ({remedy})" if what and remedy else None
 

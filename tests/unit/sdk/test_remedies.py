@@ -40,6 +40,11 @@ def test_remedies_name_commands(reason: str, message: str, text: str | None) -> 
     assert in_words_of_commands(ServiceError(message, reason=reason)) == text
 
 
+def test_a_remedy_of_the_command_line_itself_is_left_alone() -> None:
+    error = ServiceError("there is no item a[9]: 'a' has 3", reason="UNKNOWN_RUN", remedy="list them")
+    assert in_words_of_commands(error) is None
+
+
 @pytest.mark.parametrize(("state", "word"), [("RUNNING", "--use-existing"), ("COMPLETED", "--run-key-reuse")])
 def test_a_run_key_that_is_taken_names_the_options(state: str, word: str) -> None:
     error = ServiceError("the run key ...", reason="RUN_KEY_TAKEN", metadata={"run_id": "r-1", "state": state})
