@@ -95,7 +95,7 @@ def test_what_did_not_change_does_not_run_again(system: DevSystem, tmp_path: Pat
     said = system.penstock("retry", run_id, "--newest-version", "--reason", "mended")
     assert said.returncode == 0, said.stderr
     version = int(before["versionNumber"]) + 1
-    assert f"generation 2: 3 steps run again, 2 stay COMPLETED, with version {version}" in said.stdout
+    assert f"generation 2: 3 steps run again, 2 steps stay COMPLETED, with version {version}" in said.stdout
     assert system.penstock("watch", run_id).returncode == 0
     assert ledger(tmp_path)[3:] == ["three", "four of 102", "five of 103"]
     found = shown(system, run_id)
@@ -109,7 +109,7 @@ def test_all_that_comes_after_a_change_runs_again(system: DevSystem, tmp_path: P
     run_id = failed(system, tmp_path)
     assert system.penstock("apply", write(tmp_path, MENDED, two=10)).returncode == 0
     said = system.penstock("retry", run_id, "--newest-version")
-    assert "4 steps run again, 1 stay COMPLETED" in said.stdout
+    assert "4 steps run again, 1 step stays COMPLETED" in said.stdout
     assert system.penstock("watch", run_id).returncode == 0
     assert ledger(tmp_path)[3:] == ["two", "three", "four of 111", "five of 112"]
 
