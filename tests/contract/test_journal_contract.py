@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-
+import msgspec
 import pytest
 from tests.contract.backends import Backend, open_speaking
 from tests.contract.records import attempt, new_run, new_run_id, record, request, start, step_run
@@ -105,7 +104,7 @@ async def test_an_empty_batch_is_nothing(stores: Stores) -> None:
 async def test_five_hundred_records_of_many_runs_in_one_batch(stores: Stores) -> None:
     runs = [new_run_id() for _ in range(100)]
     batch = [
-        dataclasses.replace(record(run, seq, payload=run), step_runs=(step_run(seq),), attempts=(attempt(seq),))
+        msgspec.structs.replace(record(run, seq, payload=run), step_runs=(step_run(seq),), attempts=(attempt(seq),))
         for seq in range(1, 6)
         for run in runs
     ]
@@ -208,7 +207,7 @@ async def test_a_number_that_comes_twice_in_one_batch(stores: Stores) -> None:
 async def test_the_rows_of_a_record_out_of_sequence_are_not_stored(stores: Stores) -> None:
     run = new_run_id()
     await stores.journal.commit(0, [start(run, last_seq=1)])
-    late = dataclasses.replace(
+    late = msgspec.structs.replace(
         record(run, 1),
         change=RunChange(6, "gone"),
         step_runs=(step_run(1),),
@@ -279,8 +278,8 @@ async def test_a_request_that_comes_twice_in_one_batch(stores: Stores) -> None:
 
 async def test_a_repeated_request_in_the_middle_of_a_runs_records(stores: Stores) -> None:
     run = new_run_id()
-    cancel = dataclasses.replace(record(run, 5), request=request("cancel"), change=RunChange(4))
-    again = dataclasses.replace(record(run, 7), request=request("cancel"), change=RunChange(8))
+    cancel = msgspec.structs.replace(record(run, 5), request=request("cancel"), change=RunChange(4))
+    again = msgspec.structs.replace(record(run, 7), request=request("cancel"), change=RunChange(8))
     await stores.journal.commit(0, [start(run), record(run, 3), record(run, 4), cancel])
 
     outcomes = await stores.journal.commit(0, [record(run, 6), again, record(run, 8)])
@@ -308,7 +307,7 @@ async def _version(stores: Stores, content: str, now: int = 1) -> int:
 
 
 def _start_of(number: int, name: str) -> Record:
-    new = dataclasses.replace(new_run("etl"), version_number=number, only_if_newest=True)
+    new = msgspec.structs.replace(new_run("etl"), version_number=number, only_if_newest=True)
     return start(new_run_id(), request=request(name, answer=name.encode()), new=new)
 
 
@@ -349,7 +348,7 @@ async def test_what_needs_the_newest_version_beside_what_ends(stores: Stores) ->
     await stores.journal.commit(0, [start(live)])
     await _version(stores, "b")
 
-    ends = dataclasses.replace(record(live, 3), step_runs=(step_run(0),), change=RunChange(5, end_time=9))
+    ends = msgspec.structs.replace(record(live, 3), step_runs=(step_run(0),), change=RunChange(5, end_time=9))
     outcomes = await stores.journal.commit(0, [ends, _start_of(number, "stale")])
 
     assert outcomes == [Committed(), NotNewest()]
@@ -362,7 +361,9 @@ async def test_a_run_that_ends_with_nothing_that_starts_beside_it(stores: Stores
     live = new_run_id()
     await stores.journal.commit(0, [start(live)])
 
-    ends = dataclasses.replace(record(live, 3), step_runs=(step_run(0),), change=RunChange(5, end_time=9, output=b"1"))
+    ends = msgspec.structs.replace(
+        record(live, 3), step_runs=(step_run(0),), change=RunChange(5, end_time=9, output=b"1")
+    )
     assert await stores.journal.commit(0, [ends]) == [Committed()]
 
     row = await stores.runs.get(live)
@@ -378,7 +379,7 @@ async def test_a_run_that_ends_with_nothing_that_starts_beside_it(stores: Stores
 async def test_an_unstorable_record_is_found_wherever_it_is(stores: Stores, position: int) -> None:
     runs = [new_run_id() for _ in range(10)]
     batch = [record(run, 1) for run in runs]
-    batch[position] = dataclasses.replace(batch[position], last_seq=TOO_LARGE)
+    batch[position] = msgspec.structs.replace(batch[position], last_seq=TOO_LARGE)
     batch.append(record(runs[position], 2))
 
     outcomes = await stores.journal.commit(0, batch)
@@ -398,7 +399,7 @@ async def test_several_kinds_of_refusals_in_one_batch(stores: Stores) -> None:
         0,
         [
             record(fine, 1),
-            dataclasses.replace(record(unstorable, 1), last_seq=TOO_LARGE),
+            msgspec.structs.replace(record(unstorable, 1), last_seq=TOO_LARGE),
             record(taken, 1),
             start(repeated, request=request("r0")),
             record(fine, 2),
@@ -422,8 +423,8 @@ def _with_everything(text: str) -> Record:
     """Text of users wherever a record can hold it."""
     packed = text.encode("utf-8", "surrogatepass")
     new = NewRun("etl", 1, "d", packed, (), ((text, text),), 1, "c1", 1, text, None, None, packed)
-    rows = (step_run(1, output=packed), dataclasses.replace(step_run(2), failure=packed))
-    attempts = (dataclasses.replace(attempt(1), detail=packed),)
+    rows = (step_run(1, output=packed), msgspec.structs.replace(step_run(2), failure=packed))
+    attempts = (msgspec.structs.replace(attempt(1), detail=packed),)
     row = request(text, answer=packed, digest=packed)
     return Record(new_run_id(), 1, 1, packed, 1, new_run=new, step_runs=rows, attempts=attempts, request=row)
 
@@ -432,7 +433,7 @@ def _with_everything(text: str) -> Record:
 async def test_what_users_wrote_comes_back_as_it_was(stores: Stores, text: str) -> None:
     packed = text.encode("utf-8", "surrogatepass")
     written = _with_everything(text)
-    change = dataclasses.replace(record(written.run_id, 2), change=RunChange(6, text + text, summary=packed * 2))
+    change = msgspec.structs.replace(record(written.run_id, 2), change=RunChange(6, text + text, summary=packed * 2))
 
     assert await stores.journal.commit(0, [written]) == [Committed()]
     assert await stores.journal.commit(0, [change]) == [Committed()]
@@ -455,8 +456,8 @@ async def test_a_name_that_is_no_text_is_unstorable(stores: Stores, place: str, 
         "owner": start(run, new=new_run(owner=text)),
         "label key": start(run, new=new_run(labels=((text, "v"),))),
         "label value": start(run, new=new_run(labels=(("k", text),))),
-        "step agent": dataclasses.replace(record(run, 1), step_runs=(step_run(1, agent=text),)),
-        "attempt agent": dataclasses.replace(record(run, 1), attempts=(attempt(1, agent=text),)),
+        "step agent": msgspec.structs.replace(record(run, 1), step_runs=(step_run(1, agent=text),)),
+        "attempt agent": msgspec.structs.replace(record(run, 1), attempts=(attempt(1, agent=text),)),
     }[place]
 
     outcomes = await stores.journal.commit(0, [start(fine), refused])
@@ -474,8 +475,8 @@ async def test_changes_of_one_run_in_one_batch_add_up(stores: Stores) -> None:
     run = new_run_id()
     batch = [
         start(run),
-        dataclasses.replace(record(run, 3), change=RunChange(2, "under way", start_time=5)),
-        dataclasses.replace(record(run, 4), change=RunChange(6, end_time=9, summary=b"sum")),
+        msgspec.structs.replace(record(run, 3), change=RunChange(2, "under way", start_time=5)),
+        msgspec.structs.replace(record(run, 4), change=RunChange(6, end_time=9, summary=b"sum")),
     ]
 
     await stores.journal.commit(0, batch)
@@ -489,9 +490,9 @@ async def test_changes_of_one_run_in_one_batch_add_up(stores: Stores) -> None:
 async def test_changes_leave_what_they_do_not_name(stores: Stores) -> None:
     run = new_run_id()
     await stores.journal.commit(0, [start(run)])
-    first = dataclasses.replace(record(run, 3), change=RunChange(2, "why", start_time=5))
-    second = dataclasses.replace(record(run, 4), change=RunChange(4))
-    third = dataclasses.replace(record(run, 5), change=RunChange(7, "because", end_time=8))
+    first = msgspec.structs.replace(record(run, 3), change=RunChange(2, "why", start_time=5))
+    second = msgspec.structs.replace(record(run, 4), change=RunChange(4))
+    third = msgspec.structs.replace(record(run, 5), change=RunChange(7, "because", end_time=8))
 
     await stores.journal.commit(0, [first, second])
     await stores.journal.commit(0, [third])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import msgspec
 import pytest
 from tests.contract.records import attempt, new_run, new_run_id, record, request, start, step_run
 from tests.tcp_proxy import TcpProxy
@@ -87,7 +87,7 @@ async def _lane_waits(direct: asyncpg.Connection[asyncpg.Record]) -> int:
 
 BATCHES: dict[str, Callable[[RunId], Record]] = {
     "events": lambda run: record(run, 1),
-    "steps": lambda run: dataclasses.replace(record(run, 1), step_runs=(step_run(1),), attempts=(attempt(1),)),
+    "steps": lambda run: msgspec.structs.replace(record(run, 1), step_runs=(step_run(1),), attempts=(attempt(1),)),
     "everything": lambda run: start(run, request=request()),
 }
 """One for each size of the statement."""
@@ -192,7 +192,7 @@ async def test_a_lost_answer_to_a_batch_with_refusals_tells_of_each_record(datab
         batch = [
             record(fine, 1),
             record(taken, 1, payload=b"other"),
-            dataclasses.replace(record(unstorable, 1), last_seq=1 << 63),
+            msgspec.structs.replace(record(unstorable, 1), last_seq=1 << 63),
             start(new_run_id(), request=request("r0", answer=b"second")),
             record(fine, 2),
         ]
@@ -228,8 +228,8 @@ async def test_a_lost_answer_to_starts_with_run_keys_tells_of_each(database_url:
 
 
 def _keyed(run: RunId, run_key: str) -> Record:
-    new = dataclasses.replace(new_run(), origin=Origin(run_key=run_key))
-    return dataclasses.replace(start(run, new=new), claim=KeyClaim(new.pipeline, run_key))
+    new = msgspec.structs.replace(new_run(), origin=Origin(run_key=run_key))
+    return msgspec.structs.replace(start(run, new=new), claim=KeyClaim(new.pipeline, run_key))
 
 
 async def test_the_backend_is_killed_in_the_middle_of_a_commit(database_url: str) -> None:
@@ -381,7 +381,7 @@ async def _commit_for_ever(stores: PostgresStores, lane: int, acknowledged: list
     run, seq = new_run_id(), 0
     while True:
         batch = [
-            dataclasses.replace(record(run, seq + i), step_runs=(step_run(seq + i),), attempts=(attempt(seq + i),))
+            msgspec.structs.replace(record(run, seq + i), step_runs=(step_run(seq + i),), attempts=(attempt(seq + i),))
             for i in range(1, 6)
         ]
         seq += 5

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 
+import msgspec
 import pytest
 from tests.contract.backends import Backend, open_speaking
 from tests.contract.records import attempt, new_run, new_run_id, record, request, start, step_run
@@ -54,12 +54,12 @@ async def add_run(
     """A run with so many events more, step runs, attempts and chunks of logs; live if it has no end."""
     run_id = new_run_id()
     origin = Origin(parent=None if parent is None else Parent(parent, 0, -1), run_key=key)
-    new = dataclasses.replace(new_run(pipeline), origin=origin)
+    new = msgspec.structs.replace(new_run(pipeline), origin=origin)
     claim = KeyClaim(pipeline, key, Reuse.REJECT) if key else None
-    await commit(stores, dataclasses.replace(start(run_id, new=new), claim=claim))
+    await commit(stores, msgspec.structs.replace(start(run_id, new=new), claim=claim))
     for number in range(rows):
         steps = (step_run(number),), (attempt(number),)
-        await commit(stores, dataclasses.replace(record(run_id, 3 + number), step_runs=steps[0], attempts=steps[1]))
+        await commit(stores, msgspec.structs.replace(record(run_id, 3 + number), step_runs=steps[0], attempts=steps[1]))
         await stores.logs.append_logs([chunk(run_id, number)])
     if ended_at is not None:
         await commit(stores, ending(run_id, 3 + rows, ended_at))
@@ -71,11 +71,13 @@ def chunk(run_id: RunId, step: int) -> LogChunk:
 
 
 def ending(run_id: RunId, seq: int, ended_at: int = LONG_AGO) -> Record:
-    return dataclasses.replace(record(run_id, seq), change=RunChange(COMPLETED, end_time=ended_at, summary=b"packed"))
+    return msgspec.structs.replace(
+        record(run_id, seq), change=RunChange(COMPLETED, end_time=ended_at, summary=b"packed")
+    )
 
 
 def reopening(run_id: RunId, seq: int) -> Record:
-    return dataclasses.replace(record(run_id, seq), change=RunChange(RUNNING, generation=2))
+    return msgspec.structs.replace(record(run_id, seq), change=RunChange(RUNNING, generation=2))
 
 
 async def ended(stores: Stores, which: EndedRuns = EVER) -> list[RunId]:
@@ -213,7 +215,7 @@ async def test_a_run_that_is_opened_at_this_moment_is_either_removed_or_opened(s
 
 async def test_the_run_key_of_a_removed_run_is_free(stores: Stores) -> None:
     run_id = await add_run(stores, key="daily")
-    again = dataclasses.replace(start(new_run_id()), claim=KeyClaim("etl", "daily", Reuse.REJECT))
+    again = msgspec.structs.replace(start(new_run_id()), claim=KeyClaim("etl", "daily", Reuse.REJECT))
     assert await stores.journal.commit(0, [again]) == [KeyTaken(run_id, COMPLETED)]
     await stores.retention.remove_runs([run_id], EVER, NOW)
     assert await stores.retention.free_run_keys([run_id]) == 1
@@ -226,9 +228,9 @@ async def test_a_run_key_is_free_as_soon_as_its_run_is_gone_and_is_not_taken_fro
     await stores.retention.remove_runs([run_id], EVER, NOW)
     heir = new_run_id()
     claim = KeyClaim("etl", "daily", Reuse.REJECT)
-    await commit(stores, dataclasses.replace(start(heir), claim=claim))
+    await commit(stores, msgspec.structs.replace(start(heir), claim=claim))
     assert await stores.retention.free_run_keys([run_id]) == 0
-    late = dataclasses.replace(start(new_run_id()), claim=claim)
+    late = msgspec.structs.replace(start(new_run_id()), claim=claim)
     assert await stores.journal.commit(0, [late]) == [KeyTaken(heir, 1)]
 
 
@@ -237,9 +239,9 @@ async def test_a_key_that_is_freed_while_it_is_claimed_is_somebodys(stores: Stor
         run_id = await add_run(stores, key=f"k{number}")
         await stores.retention.remove_runs([run_id], EVER, NOW)
         claim = KeyClaim("etl", f"k{number}", Reuse.REJECT)
-        heir = dataclasses.replace(start(new_run_id()), claim=claim)
+        heir = msgspec.structs.replace(start(new_run_id()), claim=claim)
         await asyncio.gather(stores.journal.commit(0, [heir]), stores.retention.free_run_keys([run_id]))
-        late = dataclasses.replace(start(new_run_id()), claim=claim)
+        late = msgspec.structs.replace(start(new_run_id()), claim=claim)
         assert await stores.journal.commit(0, [late]) == [KeyTaken(heir.run_id, 1)]
 
 
@@ -283,9 +285,9 @@ async def orphan(stores: Stores, rows: RunRows, run_id: RunId) -> None:
         case RunRows.EVENTS:
             await commit(stores, bare)
         case RunRows.STEP_RUNS:
-            await commit(stores, dataclasses.replace(bare, step_runs=(step_run(0),)))
+            await commit(stores, msgspec.structs.replace(bare, step_runs=(step_run(0),)))
         case RunRows.ATTEMPTS:
-            await commit(stores, dataclasses.replace(bare, attempts=(attempt(0),)))
+            await commit(stores, msgspec.structs.replace(bare, attempts=(attempt(0),)))
         case RunRows.LOGS:
             await stores.logs.append_logs([chunk(run_id, 0)])
 

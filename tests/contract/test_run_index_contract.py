@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import msgspec
 import pytest
 from tests.contract.records import attempt, new_run, new_run_id, record, request, start, step_run
 
@@ -35,7 +36,7 @@ async def _commit(stores: Stores, *records: Record) -> None:
 
 async def _add_runs(stores: Stores, count: int, **fields: Any) -> list[RunId]:
     runs = [new_run_id() for _ in range(count)]
-    await _commit(stores, *(start(run, new=dataclasses.replace(new_run(), **fields)) for run in runs))
+    await _commit(stores, *(start(run, new=msgspec.structs.replace(new_run(), **fields)) for run in runs))
     return runs
 
 
@@ -74,7 +75,7 @@ async def test_a_run_comes_back_as_it_was_written(stores: Stores) -> None:
 
 async def test_a_run_may_be_at_rest_from_its_first_record(stores: Stores) -> None:
     run = new_run_id()
-    new = dataclasses.replace(
+    new = msgspec.structs.replace(
         new_run(state=FAILED), reason="BadParameters", start_time=3, end_time=4, summary=b"packed"
     )
     await _commit(stores, start(run, new=new))
@@ -129,7 +130,7 @@ async def test_live_runs_are_the_owners_that_are_not_at_rest_oldest_first(stores
     await _add_runs(stores, 1, owner="c2")
     ended = await _add_runs(stores, 1)
     second = await _add_runs(stores, 1)
-    await _commit(stores, dataclasses.replace(record(ended[0], 3), change=RunChange(COMPLETED)))
+    await _commit(stores, msgspec.structs.replace(record(ended[0], 3), change=RunChange(COMPLETED)))
 
     assert [row.run_id for row in await stores.runs.live_runs("c1")] == first + second
     assert await stores.runs.live_runs("c3") == []
@@ -138,7 +139,7 @@ async def test_live_runs_are_the_owners_that_are_not_at_rest_oldest_first(stores
 async def test_live_runs_of_a_pipeline_are_counted(stores: Stores) -> None:
     runs = await _add_runs(stores, 3)
     await _add_runs(stores, 1, pipeline="other")
-    await _commit(stores, dataclasses.replace(record(runs[0], 3), change=RunChange(COMPLETED)))
+    await _commit(stores, msgspec.structs.replace(record(runs[0], 3), change=RunChange(COMPLETED)))
 
     assert await stores.runs.count_live("etl") == 2
     assert await stores.runs.count_live("none") == 0
@@ -148,7 +149,7 @@ async def test_live_runs_of_a_pipeline_are_counted(stores: Stores) -> None:
 
 
 async def _add_steps(stores: Stores, run: RunId, seq: int, *rows: StepRunRow) -> None:
-    await _commit(stores, dataclasses.replace(record(run, seq), step_runs=rows))
+    await _commit(stores, msgspec.structs.replace(record(run, seq), step_runs=rows))
 
 
 async def test_step_runs_are_read_by_range_in_order(stores: Stores) -> None:
@@ -193,7 +194,7 @@ async def test_outputs_are_those_of_completed_step_runs_by_item(stores: Stores) 
 async def test_attempts_are_read_oldest_first(stores: Stores) -> None:
     run = new_run_id()
     rows: tuple[AttemptRow, ...] = tuple(attempt(1, number=number, token=10 + number) for number in (2, 1, 10))
-    await _commit(stores, dataclasses.replace(record(run, 1), attempts=(*rows, attempt(1, 0), attempt(2))))
+    await _commit(stores, msgspec.structs.replace(record(run, 1), attempts=(*rows, attempt(1, 0), attempt(2))))
 
     assert [row.number for row in await stores.runs.attempts(run, 1, -1)] == [1, 2, 10]
     assert await stores.runs.attempts(run, 1, 0) == [attempt(1, 0)]
@@ -269,9 +270,9 @@ async def test_lists_are_filtered_by_parent_and_key(stores: Stores) -> None:
 async def test_a_new_generation_takes_the_former_end_out_of_the_row(stores: Stores) -> None:
     (run,) = await _add_runs(stores, 1)
     ended = RunChange(FAILED, "broken", 5, 6, b"packed", output=b"1")
-    await _commit(stores, dataclasses.replace(record(run, 3), change=ended))
+    await _commit(stores, msgspec.structs.replace(record(run, 3), change=ended))
     opened = RunChange(2, "", generation=2, version_number=9, version_digest="sha256:new")
-    await _commit(stores, dataclasses.replace(record(run, 4), change=opened))
+    await _commit(stores, msgspec.structs.replace(record(run, 4), change=opened))
 
     row = await stores.runs.get(run)
     assert row is not None
@@ -284,9 +285,9 @@ async def test_an_end_and_a_new_generation_may_come_in_one_commit(stores: Stores
     (run,) = await _add_runs(stores, 1)
     await _commit(
         stores,
-        dataclasses.replace(record(run, 3), change=RunChange(FAILED, "broken", 5, 6, b"packed")),
-        dataclasses.replace(record(run, 4), change=RunChange(2, "", generation=2)),
-        dataclasses.replace(record(run, 5), change=RunChange(COMPLETED, "", None, 8, b"again", output=b"[]")),
+        msgspec.structs.replace(record(run, 3), change=RunChange(FAILED, "broken", 5, 6, b"packed")),
+        msgspec.structs.replace(record(run, 4), change=RunChange(2, "", generation=2)),
+        msgspec.structs.replace(record(run, 5), change=RunChange(COMPLETED, "", None, 8, b"again", output=b"[]")),
     )
 
     row = await stores.runs.get(run)
@@ -297,8 +298,8 @@ async def test_an_end_and_a_new_generation_may_come_in_one_commit(stores: Stores
 async def test_whole_steps_come_without_the_rows_of_items(stores: Stores) -> None:
     (run,) = await _add_runs(stores, 1)
     rows = (step_run(0), step_run(1, 0), step_run(1, 1), step_run(1, state=7), step_run(2), step_run(3))
-    await _commit(stores, dataclasses.replace(record(run, 3), step_runs=rows))
-    await _commit(stores, dataclasses.replace(record(run, 4), step_runs=(step_run(1, generation=2),)))
+    await _commit(stores, msgspec.structs.replace(record(run, 3), step_runs=rows))
+    await _commit(stores, msgspec.structs.replace(record(run, 4), step_runs=(step_run(1, generation=2),)))
 
     found = await stores.runs.whole_steps(run, 0, 2)
     assert [(row.step, row.item, row.generation) for row in found] == [(0, -1, 1), (1, -1, 2), (2, -1, 1)]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 
+import msgspec
 import pytest
 from tests.contract.backends import Backend, open_speaking
 from tests.contract.records import new_run, new_run_id, record, request, start
@@ -33,12 +33,12 @@ PENDING, COMPLETED, FAILED = 1, 6, 7
 def keyed(
     run_id: RunId, run_key: str = "k", *, reuse: Reuse = Reuse.ALLOW, asked: RequestRow | None = None, owner: str = "c1"
 ) -> Record:
-    new = dataclasses.replace(new_run(owner=owner), origin=Origin(run_key=run_key))
-    return dataclasses.replace(start(run_id, request=asked, new=new), claim=KeyClaim(new.pipeline, run_key, reuse))
+    new = msgspec.structs.replace(new_run(owner=owner), origin=Origin(run_key=run_key))
+    return msgspec.structs.replace(start(run_id, request=asked, new=new), claim=KeyClaim(new.pipeline, run_key, reuse))
 
 
 def ended(run_id: RunId, state: int) -> Record:
-    return dataclasses.replace(record(run_id, 3), change=RunChange(state, end_time=9))
+    return msgspec.structs.replace(record(run_id, 3), change=RunChange(state, end_time=9))
 
 
 async def commit(stores: Stores, *records: Record) -> list[AppendOutcome]:
@@ -108,7 +108,7 @@ async def test_a_run_at_rest_may_give_its_key_free(stores: Stores, state: int, r
 async def test_a_run_that_has_the_key_claims_it_again(stores: Stores) -> None:
     first = new_run_id()
     await commit(stores, keyed(first), ended(first, FAILED))
-    again = dataclasses.replace(record(first, 4), claim=KeyClaim("etl", "k", Reuse.REJECT))
+    again = msgspec.structs.replace(record(first, 4), claim=KeyClaim("etl", "k", Reuse.REJECT))
     assert await commit(stores, again) == [Committed()]
 
 

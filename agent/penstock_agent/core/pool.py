@@ -268,6 +268,14 @@ class Pool:
         worker = self._at.get(handle)
         return None if worker is None else worker.id
 
+    def work_ahead(self, worker_id: WorkerId) -> float:
+        """For how long a worker has attempts to run, as far as can be told; µs."""
+        worker = self.workers.get(worker_id)
+        pace = None if worker is None else self._pace.get(worker.kind)
+        if worker is None or pace is None or pace.mean is None:
+            return 0.0
+        return len(worker.queue) * pace.mean
+
     @property
     def waiting(self) -> list[Handle]:
         return list(self._waiting)

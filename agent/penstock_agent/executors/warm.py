@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 RESULT_ID_BYTES = 16
 LAST_LINES_BYTES = 4096
 RELIEF_INTERVAL = 1.0
+LISTENING_PAUSE = 2_000
+"""µs. So long nobody hears what a worker says that has work for twice as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,12 +219,24 @@ class WarmExecutor:
         finished = [each for each in said if isinstance(each, Finished) and each.handle in self._jobs]
         if finished:
             self._take_results(process, finished)
+            if self.pool.work_ahead(process.id) >= 2 * LISTENING_PAUSE:
+                self._pause_listening(process)
         refused = [each.handle for each in said if isinstance(each, Refused)]
         if refused:
             self._do(self.pool.refused(self._clock(), process.id, refused))
         if any(isinstance(each, Ready) for each in said):
             self._do(self.pool.ready(self._clock(), process.id))
         return bool(said)
+
+    def _pause_listening(self, process: WorkerProcess) -> None:
+        """A worker with a long queue of short steps says much at once, not a word at a time: each word would cost this
+        process, and the coordinator, as much as the step did."""
+        self._loop.remove_reader(process.results.fileno())
+        self._loop.call_later(LISTENING_PAUSE / 1e6, self._listen_again, process)
+
+    def _listen_again(self, process: WorkerProcess) -> None:
+        if self._processes.get(process.id) is process:
+            self._loop.add_reader(process.results.fileno(), self._read_results, process)
 
     def _take_results(self, process: WorkerProcess, finished: list[Finished]) -> None:
         chance = os.urandom(RESULT_ID_BYTES * len(finished))

@@ -248,7 +248,7 @@ class Agent:
             case do.Accept():
                 outbox.accept(effect.leases)
             case do.SendResults():
-                outbox.send_results(effect.leases)
+                outbox.send_results(effect.leases, len(self._holder.book.unacked.leases))
             case do.SendCredits():
                 outbox.raise_credits(effect.grant_limit)
             case do.Reject():

@@ -16,6 +16,10 @@ from penstock_agent.runtime.wire import (
     step_result,
 )
 
+MANY_RESULTS = 64
+"""The coordinator acknowledges within 20 ms: so many wait if thousands come in a second, and never of a chain."""
+GATHER_SECONDS = 0.002
+
 
 class Outbox:
     """Of one stream. Its size is bounded by what the agent holds."""
@@ -31,6 +35,7 @@ class Outbox:
         self._grant_limit: int | None = None
         self._heartbeat: Callable[[], Iterator[wire.AgentMessage]] | None = None
         self._last: wire.AgentMessage | None = None
+        self._gathering: asyncio.TimerHandle | None = None
         self.closing = False
 
     def say(self, message: wire.AgentMessage) -> None:
@@ -50,8 +55,16 @@ class Outbox:
         self._returned += leases
         self._wake.set()
 
-    def send_results(self, leases: list[Lease]) -> None:
+    def send_results(self, leases: list[Lease], unacknowledged: int) -> None:
+        """While many wait for their acknowledgements, more come in a moment: one message takes them all."""
         self._results += leases
+        if unacknowledged < MANY_RESULTS:
+            self._wake.set()
+        elif self._gathering is None:
+            self._gathering = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = None
         self._wake.set()
 
     def raise_credits(self, grant_limit: int) -> None:

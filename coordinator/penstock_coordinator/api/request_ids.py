@@ -31,15 +31,22 @@ def request_key(method: str, request: Message, field: str = "request_id") -> Req
     The digest is of the deterministic serialisation without the id.
     """
     request_id: str = request.request_id  # type: ignore[attr-defined]  # every mutating request has it
-    if not request_id:
-        return None
-    check_request_id(request_id, field)
+    return key_of(method, request_id, content_of(request), field) if request_id else None
+
+
+def content_of(request: Message) -> bytes:
+    """The deterministic serialisation without the id."""
+    request_id: str = request.request_id  # type: ignore[attr-defined]  # every mutating request has it
     request.ClearField("request_id")
     try:
-        digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+        return request.SerializeToString(deterministic=True)
     finally:
         request.request_id = request_id  # type: ignore[attr-defined]
-    return RequestKey(scope="", method=method, id=request_id, digest=digest)
+
+
+def key_of(method: str, request_id: str, content: bytes, field: str = "request_id") -> RequestKey:
+    check_request_id(request_id, field)
+    return RequestKey(scope="", method=method, id=request_id, digest=hashlib.sha256(content).digest())
 
 
 async def first_answer(runs: RunIndex, key: RequestKey | None, field: str = "request_id") -> bytes | None:

@@ -8,9 +8,11 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from msgspec.structs import replace
+
 from penstock_coordinator.api.errors import CallError, Violation, invalid, invalid_fields
 from penstock_coordinator.api.fields import count_of, labels_of, name_of, priority_of, trace_context_of, weight_of
-from penstock_coordinator.api.request_ids import first_answer, request_key, same_answer
+from penstock_coordinator.api.request_ids import content_of, first_answer, key_of, same_answer
 from penstock_coordinator.api.run_keys import claim_of, key_taken, uses_existing
 from penstock_coordinator.core.plan.keys import InvalidKey, check_keys, has_expressions
 from penstock_coordinator.core.plan.parameters import InvalidParameters, bind
@@ -44,6 +46,15 @@ class Started(NamedTuple):
     """What it was started with, if it was by this call."""
 
 
+class _Known(NamedTuple):
+    """What one call has looked up and checked so far."""
+
+    versions: dict[tuple[str, int], VersionRow]
+    """By pipeline and wanted number."""
+    requests: dict[bytes, RunRequest]
+    """By their content without the id: what differs in nothing else is not checked again."""
+
+
 _Settle: TypeAlias = "Callable[[pb.StartRunRequest, RunRequest, StartAnswer], Awaitable[Started]]"
 
 
@@ -69,7 +80,7 @@ class RunStarter:
         return await self._start(request, None)
 
     async def _start(self, request: pb.StartRunRequest, remembered: VersionRow | None) -> Started:
-        prepared = await self._prepare(request, {}, remembered)
+        prepared = await self._prepare(request, _Known({}, {}), remembered)
         if isinstance(prepared, Started):
             return prepared
         (answer,) = await self._engine.start_runs([prepared])
@@ -89,10 +100,10 @@ class RunStarter:
         if not 1 <= len(requests) <= MAX_RUNS:
             raise invalid("requests", f"must be between 1 and {MAX_RUNS:,}, and there are {len(requests):,}")
         batch = _Batch(requests)
-        found: dict[tuple[str, int], VersionRow] = {}
+        known = _Known({}, {})
         for number, request in enumerate(requests):
             try:
-                batch.add(await self._prepare(request, found))
+                batch.add(await self._prepare(request, known))
             except CallError as error:
                 raise error.within(f"requests[{number}]") from None
             if number % BREATH == 0:
@@ -117,22 +128,24 @@ class RunStarter:
         return Started(answer.run_id, existing=True) if repeated is None else _first(same_answer(repeated))
 
     async def _prepare(
-        self,
-        request: pb.StartRunRequest,
-        found: dict[tuple[str, int], VersionRow],
-        remembered: VersionRow | None = None,
+        self, request: pb.StartRunRequest, known: _Known, remembered: VersionRow | None = None
     ) -> RunRequest | Started:
-        """The run to be started, or the one that the same request started before. `found` keeps versions that were
-        looked up in this call; what is `remembered` is not looked up."""
-        key = request_key(START, request)
+        """The run to be started, or the one that the same request started before. What is `remembered` is not looked
+        up."""
+        content = content_of(request)
+        key = key_of(START, request.request_id, content) if request.request_id else None
+        alike = known.requests.get(content)
+        if alike is not None:
+            return replace(alike, request=key)
         try:
-            return await self._bound(request, key, found, remembered)
+            bound = known.requests[content] = await self._bound(request, key, known.versions, remembered)
         except CallError:
             # What was accepted once stays accepted, whatever has become of the pipeline.
             answer = await first_answer(self._runs, key)
             if answer is None:
                 raise
             return _first(answer)
+        return bound
 
     async def _bound(
         self,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
+
+import msgspec
 
 from penstock_coordinator.ports.common import RunId
 from penstock_coordinator.ports.requests import Repeated, RequestRow
@@ -12,8 +13,7 @@ from penstock_coordinator.ports.rows import AttemptRow, NewRun, RunChange, StepR
 from penstock_coordinator.ports.run_keys import KeyClaim
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One append to the journal of one run, with the rows that go with it: all or nothing."""
 
     run_id: RunId
@@ -34,13 +34,11 @@ class Record:
         return self.change is not None and self.change.generation is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(msgspec.Struct, frozen=True, gc=False):
     """The record is durable."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeyTaken:
+class KeyTaken(msgspec.Struct, frozen=True, gc=False):
     """Another run has the run key: nothing of the record is stored. A request that was answered before comes first."""
 
     run_id: RunId
@@ -48,34 +46,29 @@ class KeyTaken:
     """Of that run, when the record was refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotNewest:
+class NotNewest(msgspec.Struct, frozen=True, gc=False):
     """The new run's version is not the newest of its pipeline any more, or the pipeline is deleted: nothing of the
     record is stored. A request that was answered before comes first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unstorable:
+class Unstorable(msgspec.Struct, frozen=True, gc=False):
     """The store refuses the record for its content, for ever. Nothing of it is stored."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class OutOfSequence:
+class OutOfSequence(msgspec.Struct, frozen=True, gc=False):
     """Another record of the run has that number: the writer's state is not the journal's. Nothing of it is stored."""
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
+class Removed(msgspec.Struct, frozen=True, gc=False):
     """The record opens a new generation of a run that was removed. Nothing of it is stored."""
 
 
 AppendOutcome: TypeAlias = Committed | Repeated | KeyTaken | NotNewest | Unstorable | OutOfSequence | Removed
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRecord:
+class StoredRecord(msgspec.Struct, frozen=True, gc=False):
     first_seq: int
     last_seq: int
     payload: bytes

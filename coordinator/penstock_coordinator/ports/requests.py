@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class RequestKey:
+class RequestKey(msgspec.Struct, frozen=True, gc=False):
     """Names a mutating call, so that its repetition answers the same."""
 
     scope: str
@@ -17,14 +16,12 @@ class RequestKey:
     """Of the call's content."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestRow:
+class RequestRow(msgspec.Struct, frozen=True, gc=False):
     key: RequestKey
     answer: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Repeated:
+class Repeated(msgspec.Struct, frozen=True, gc=False):
     """The record's request was answered before: nothing of the record is stored. `same` tells whether the content was
     the same; `answer` is the first call's."""
 

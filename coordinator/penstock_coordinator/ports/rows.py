@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from penstock_coordinator.ports.common import RunId
 
 
-@dataclass(frozen=True, slots=True)
-class Parent:
+class Parent(msgspec.Struct, frozen=True, gc=False):
     """The step run that a run is the sub-pipeline of."""
 
     run_id: RunId
@@ -16,8 +15,7 @@ class Parent:
     item: int
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True, gc=False):
     """How a run was asked for, beyond its pipeline and its parameters. Never changes."""
 
     priority: int = 0
@@ -28,8 +26,7 @@ class Origin:
     """How many runs are above it."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewRun:
+class NewRun(msgspec.Struct, frozen=True, gc=False):
     """The row that a run's first record brings with it."""
 
     pipeline: str
@@ -52,8 +49,7 @@ class NewRun:
     """Stored only if the version is still the newest of its pipeline. Needs a request in the record."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunChange:
+class RunChange(msgspec.Struct, frozen=True, gc=False):
     """What a record changes of the run's row; not in the record that brings the row. None: as it was."""
 
     state: int
@@ -74,8 +70,7 @@ class RunChange:
     """With those that the other version has besides."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepRunRow:
+class StepRunRow(msgspec.Struct, frozen=True, gc=False):
     """A step run at rest that had an attempt, or that failed. Written once per generation."""
 
     step: int
@@ -92,8 +87,7 @@ class StepRunRow:
     end_time: int
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptRow:
+class AttemptRow(msgspec.Struct, frozen=True, gc=False):
     """An attempt that ended."""
 
     step: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+import msgspec
 
 
 class Reuse(enum.IntEnum):
@@ -16,8 +17,7 @@ class Reuse(enum.IntEnum):
     REJECT = 3
 
 
-@dataclass(frozen=True, slots=True)
-class KeyClaim:
+class KeyClaim(msgspec.Struct, frozen=True, gc=False):
     """The record's run is to be the newest of its run key. Nothing of the record is stored if another run has the key
     that is live, or whose rest does not give it free. A run that has the key already keeps it."""
 

@@ -9,8 +9,10 @@ discarded and made again from the journal: there is no undo.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from penstock_coordinator.core.dispatch.tiers import Applicant
 from penstock_coordinator.core.run.decide import decide
@@ -44,13 +46,12 @@ from penstock_coordinator.runtime.projection import Projection
 from penstock_coordinator.runtime.rows import row_changes
 
 if TYPE_CHECKING:
-    import asyncio
-
     from penstock_coordinator.core.dispatch.dispatcher import Permit
     from penstock_coordinator.core.dispatch.fairness import RunShare
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.commands import Command
     from penstock_coordinator.core.run.state import Run
+    from penstock_coordinator.runtime.answers import Answer
     from penstock_coordinator.runtime.lane import Lane
     from penstock_coordinator.runtime.limits import Gate
     from penstock_coordinator.runtime.supervisor import Supervisor
@@ -66,7 +67,7 @@ class Mail(NamedTuple):
     message: Message
     permit: Permit | None = None
     """The room that a SlotsOffered is about."""
-    answer: asyncio.Future[AppendOutcome] | None = None
+    answer: Answer | None = None
     """Told when the turn is committed, or was not."""
     request: RequestRow | None = None
     claim: KeyClaim | None = None
@@ -84,21 +85,25 @@ class Turn:
     used: list[tuple[Permit, int]]
     """Room that the leases of this turn took."""
     results: list[AttemptEnded]
-    answers: list[asyncio.Future[AppendOutcome]]
+    answers: list[Answer]
+    reopened: bool
+    """A new generation began in it."""
 
 
-@dataclass(slots=True, eq=False)
 class Drafts:
     """What a turn gathers."""
 
-    ledger: Ledger
-    projection: Projection
-    used: list[tuple[Permit, int]] = field(default_factory=list)
-    results: list[AttemptEnded] = field(default_factory=list)
-    answers: list[asyncio.Future[AppendOutcome]] = field(default_factory=list)
-    request: RequestRow | None = None
-    claim: KeyClaim | None = None
-    now: int = 0
+    __slots__ = ("answers", "claim", "ledger", "now", "projection", "request", "results", "used")
+
+    def __init__(self, ledger: Ledger, projection: Projection) -> None:
+        self.ledger = ledger
+        self.projection = projection
+        self.used: list[tuple[Permit, int]] = []
+        self.results: list[AttemptEnded] = []
+        self.answers: list[Answer] = []
+        self.request: RequestRow | None = None
+        self.claim: KeyClaim | None = None
+        self.now = 0
 
 
 class Actor:
@@ -211,7 +216,8 @@ class Actor:
         try:
             self._decide_all(drafts)
             self._place(drafts)
-            self._forget_outputs(drafts.ledger.events)
+            if projection.reopened:
+                self._forget_outputs(drafts.ledger.events)
             self._keep_outputs(projection)
             self._supervisor.watch_deadline(self)
             return self._finish(drafts)
@@ -240,7 +246,7 @@ class Actor:
     def _decide(self, mail: Mail, drafts: Drafts) -> None:
         message = mail.message
         if self.gate is not None and type(message) is SlotsOffered:
-            message = replace(message, count=self.gate.room(message.line, message.count))
+            message = msgspec.structs.replace(message, count=self.gate.room(message.line, message.count))
         drafts.now = message.now
         if mail.answer is not None:
             drafts.answers.append(mail.answer)
@@ -257,8 +263,9 @@ class Actor:
 
     def _apply(self, message: Message, permit: Permit | None, drafts: Drafts) -> None:
         """Decide one message; what it leaves of an offered room is free again."""
-        drafts.projection.message = message if type(message) is AttemptEnded else None
-        drafts.projection.child_output = message.output if type(message) is ChildReported else b""
+        projection = drafts.projection
+        projection.message = message if type(message) is AttemptEnded else None
+        projection.child_output = message.output if type(message) is ChildReported else b""
         before = len(drafts.ledger.events)
         try:
             decide(self.run, message, drafts.ledger)
@@ -282,6 +289,8 @@ class Actor:
         run = self.run
         lines = set(run.demanded_lines())
         gate = self.gate
+        if not lines and not self._waiting and gate is None:
+            return
         for line in lines:
             want = run.demand(line) if gate is None else gate.room(line, run.demand(line))
             for permit in self._supervisor.dispatcher.reserve(self.plan.lines[line], want):
@@ -355,19 +364,20 @@ class Actor:
             return None
         record = self._record(drafts)
         turn = Turn(
-            actor=self,
-            record=record,
-            size=len(record.payload) + sum(len(row.output or b"") + 64 for row in record.step_runs),
-            events=ledger.events,
-            commands=ledger.commands,
-            used=drafts.used,
-            results=drafts.results,
-            answers=drafts.answers,
+            self,
+            record,
+            _size(record),
+            ledger.events,
+            ledger.commands,
+            drafts.used,
+            drafts.results,
+            drafts.answers,
+            drafts.projection.reopened,
         )
         self.in_flight.append(turn)
         return turn
 
-    def _answer_without_record(self, commands: list[Command], answers: list[asyncio.Future[AppendOutcome]]) -> None:
+    def _answer_without_record(self, commands: list[Command], answers: list[Answer]) -> None:
         """An answer may rest on what an earlier turn decided: it waits for that turn's commit."""
         if self.in_flight:
             self.in_flight[-1].commands.extend(commands)
@@ -408,7 +418,7 @@ class Actor:
         assert self.in_flight.pop(0) is turn
         first = not self.committed_seq
         self.committed_seq = turn.record.last_seq
-        if any(type(event) is RunReopened for _, event in turn.events):
+        if turn.reopened:
             first = True
         if self.limited or self.gate is not None:
             self._settle_places(turn, first)
@@ -480,6 +490,13 @@ def positions(bits: int) -> list[int]:
         found.append(lowest.bit_length() - 1)
         bits ^= lowest
     return found
+
+
+def _size(record: Record) -> int:
+    size = len(record.payload)
+    for row in record.step_runs:
+        size += len(row.output or b"") + 64
+    return size
 
 
 def _refuse(mail: Mail, drafts: Drafts) -> None:

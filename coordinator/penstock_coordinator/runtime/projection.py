@@ -6,7 +6,8 @@ MessagePack in one column each: user data is never text to the database.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -20,6 +21,7 @@ from penstock_coordinator.core.run.events import (
     ItemsAdded,
     LeaseLost,
     Outcome,
+    RunReopened,
     StepCancelled,
     StepCompleted,
     StepFailed,
@@ -88,7 +90,7 @@ def _view(detail: FailureDetail) -> FailureView:
 class Projection:
     """Collects the rows of one turn. `note` is told each event before the run evolves by it."""
 
-    __slots__ = ("_run", "attempts", "child_output", "message", "outputs", "step_runs")
+    __slots__ = ("_run", "attempts", "child_output", "message", "outputs", "reopened", "step_runs")
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -100,47 +102,49 @@ class Projection:
         self.attempts: list[AttemptRow] = []
         self.outputs: list[tuple[int, int, bytes]] = []
         """(step, item, JSON) of steps that completed."""
+        self.reopened = False
+        """A new generation began."""
 
     def note(self, seq: int, event: Event) -> None:
         """Keep what the event ends."""
-        match event:
-            case StepCompleted():
-                self._completed(event)
-            case ChildEnded():
-                if event.state is not RunState.COMPLETED:
-                    outcome = Outcome.CANCELLED if event.state is RunState.CANCELLED else Outcome.FAILED
-                    self._attempt(event, int(outcome), event.failure)
-            case AttemptFailed():
-                self._attempt(event, int(event.outcome), event.failure)
-            case LeaseLost():
-                if event.charge is not Charge.NOBODY:
-                    self._attempt(event, int(Outcome.LOST), Failure("AgentLost", event.cause))
-            case StepFailed():
-                self._failed(event)
-            case ItemsAdded():
-                self._added(event)
-            case StepCancelled():
-                self._cancelled(event)
+        keep = _KEEPERS.get(type(event))
+        if keep is not None:
+            keep(self, event)
 
-    def _completed(self, event: StepCompleted) -> None:
+    def note_completed(self, event: StepCompleted) -> None:
         output = (self.child_output if self.message is None else self.message.output) or b"null"
         self.outputs.append((event.step, event.item, output))
         detail = self._attempt(event, COMPLETED, None)
         self._rest(event, detail, StepState.COMPLETED, output, None)
 
-    def _failed(self, event: StepFailed) -> None:
+    def note_child_ended(self, event: ChildEnded) -> None:
+        if event.state is not RunState.COMPLETED:
+            outcome = Outcome.CANCELLED if event.state is RunState.CANCELLED else Outcome.FAILED
+            self._attempt(event, int(outcome), event.failure)
+
+    def note_attempt_failed(self, event: AttemptFailed) -> None:
+        self._attempt(event, int(event.outcome), event.failure)
+
+    def note_lost(self, event: LeaseLost) -> None:
+        if event.charge is not Charge.NOBODY:
+            self._attempt(event, int(Outcome.LOST), Failure("AgentLost", event.cause))
+
+    def note_reopened(self, _event: RunReopened) -> None:
+        self.reopened = True
+
+    def note_failed(self, event: StepFailed) -> None:
         detail = describe(self._run, event.step, event.item)
         if detail.token:
             self._attempt_row(event, detail, int(Outcome.TIMED_OUT), event.failure)
         self._rest(event, detail, StepState.FAILED, None, event.failure)
 
-    def _added(self, event: ItemsAdded) -> None:
+    def note_added(self, event: ItemsAdded) -> None:
         """A group without items has no row; the step as a whole tells why the first of them failed."""
         groups = self._run.groups_of(event.step)
         if event.failure is not None and groups is not None and StepState.FAILED not in groups.states:
-            self._failed(StepFailed(event.at, event.step, WHOLE, event.failure))
+            self.note_failed(StepFailed(event.at, event.step, WHOLE, event.failure))
 
-    def _cancelled(self, event: StepCancelled) -> None:
+    def note_cancelled(self, event: StepCancelled) -> None:
         detail = describe(self._run, event.step, event.item)
         if detail.token:
             self._attempt_row(event, detail, int(Outcome.CANCELLED), None)
@@ -205,6 +209,18 @@ class Projection:
         if message is not None and (message.step, message.item) == (event.step, event.item):
             return message
         return None
+
+
+_KEEPERS: dict[type, Callable[[Projection, Any], None]] = {
+    StepCompleted: Projection.note_completed,
+    ChildEnded: Projection.note_child_ended,
+    AttemptFailed: Projection.note_attempt_failed,
+    LeaseLost: Projection.note_lost,
+    StepFailed: Projection.note_failed,
+    ItemsAdded: Projection.note_added,
+    StepCancelled: Projection.note_cancelled,
+    RunReopened: Projection.note_reopened,
+}
 
 
 def _detail(failure: Failure, ended: AttemptEnded | None) -> FailureDetail:

@@ -74,7 +74,7 @@ async def barrier(actor: Actor) -> None:
     if not actor.in_flight:
         return
     answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-    actor.in_flight[-1].answers.append(answer)  # type: ignore[arg-type]  # told an AppendOutcome, which is an object
+    actor.in_flight[-1].answers.append(answer)
     (outcome,) = await asyncio.gather(answer, return_exceptions=True)
     if not isinstance(outcome, Committed):
         raise Stopping

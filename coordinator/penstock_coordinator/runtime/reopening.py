@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import struct
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from penstock_coordinator.core.run.messages import RetryRun
 from penstock_coordinator.core.run.resets import NotPossible, Reset

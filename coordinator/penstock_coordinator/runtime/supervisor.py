@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -21,6 +21,7 @@ from penstock_coordinator.core.run.commands import (
     AwaitLease,
     CallBackLease,
     CancelChild,
+    ChildCommand,
     CloseRun,
     Command,
     ContinueRun,
@@ -58,6 +59,7 @@ from penstock_coordinator.ports import (
 )
 from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.actor import Actor, Mail, Turn
+from penstock_coordinator.runtime.answers import Answer, Answers
 from penstock_coordinator.runtime.children import Children
 from penstock_coordinator.runtime.deadlines import DeadlineClock
 from penstock_coordinator.runtime.endings import Endings, Waiter
@@ -137,6 +139,7 @@ class Supervisor:
         """Live runs that could not be made again when this coordinator started: they stay as they are."""
         self._granter = Granter(self)
         self.children = Children(self)
+        self._duties = self._duty_table()
         self._deadlines = DeadlineClock(self._tick, clock)
         self._began_at = clock.now()
         self._pump_scheduled = False
@@ -160,9 +163,10 @@ class Supervisor:
         Raises `Stopping`, and `Overloaded` if there is no room for all of them: then none is accepted.
         """
         self.check_open(len(requests))
-        started = [self._start(request) for request in requests]
-        outcomes = await asyncio.gather(*(answer for _, answer in started), return_exceptions=True)
-        return [start_answer(run_id, outcome) for (run_id, _), outcome in zip(started, outcomes, strict=True)]
+        answers = Answers(len(requests))
+        run_ids = [self._start(request, answers.part(number)) for number, request in enumerate(requests)]
+        outcomes = await answers.all()
+        return [start_answer(run_id, outcome) for run_id, outcome in zip(run_ids, outcomes, strict=True)]
 
     def check_open(self, more: int) -> None:
         if self.stopping:
@@ -181,7 +185,8 @@ class Supervisor:
         returns. Raises `Stopping`, `NotAccepted`."""
         if self.stopping:
             raise Stopping
-        _, answer = self._start(request, run_id)
+        answer: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
+        self._start(request, answer, run_id)
         (outcome,) = await asyncio.gather(answer, return_exceptions=True)
         accepted(run_id, outcome)
 
@@ -195,7 +200,7 @@ class Supervisor:
         if actor is not None:
             actor.post(Mail(message))
 
-    def _start(self, request: RunRequest, run_id: RunId = b"") -> tuple[RunId, asyncio.Future[AppendOutcome]]:
+    def _start(self, request: RunRequest, answer: Answer, run_id: RunId = b"") -> RunId:
         run_id = run_id or self.ids.run_id()
         now = self.clock.now()
         new_run = NewRun(
@@ -216,12 +221,11 @@ class Supervisor:
         actor = self.add(run_id, request.plan, run, request.parameters, request.trace_context, share, new_run)
         actor.origin = request.origin
         held, refused = self.limits.ask(actor, request.parameters, now)
-        answer: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
         row = None if request.request is None else RequestRow(request.request, run_id)
         actor.post(
             Mail(StartRun(now, request.parameters, held, refused), answer=answer, request=row, claim=request.claim)
         )
-        return run_id, answer
+        return run_id
 
     async def ask(self, run_id: RunId, message: ControlMessage, request: RequestRow | None) -> Repeated | None:
         """What a person wants of a run, read before everything else. Returns when the decision is committed; a run at
@@ -317,25 +321,29 @@ class Supervisor:
     def execute(self, actor: Actor, commands: list[Command]) -> None:
         """Do what committed events ask for. Each duty is idempotent."""
         for command in commands:
-            match command:
-                case GrantLeases():
-                    self._granter.grant(actor, command)
-                case AcknowledgeResult():
-                    self._acknowledge(actor, command)
-                case StopAttempt():
-                    self.fleet.stop(actor.run_id, command)
-                case CallBackLease():
-                    self.fleet.call_back(actor.run_id, command)
-                case StartChild() | CancelChild() | PauseChild() | ResumeChild():
-                    self.children.execute(actor.run_id, command)
-                case ContinueRun():
-                    actor.post(Mail(Continue(self.clock.now())))
-                case CloseRun():
-                    self._close(actor)
-                case AwaitLease():
-                    self.fleet.await_lease(actor, command, self._boot_ids.get(command.agent, ""))
-                case _:
-                    assert_never(command)
+            self._duties[type(command)](actor, command)
+
+    def _duty_table(self) -> dict[type[Command], Callable[[Actor, Any], None]]:
+        """What is done for each kind of command."""
+
+        def steer(actor: Actor, command: ChildCommand) -> None:
+            self.children.execute(actor.run_id, command)
+
+        return {
+            GrantLeases: self._granter.grant,
+            AcknowledgeResult: self._acknowledge,
+            StopAttempt: lambda actor, command: self.fleet.stop(actor.run_id, command),
+            CallBackLease: lambda actor, command: self.fleet.call_back(actor.run_id, command),
+            StartChild: steer,
+            CancelChild: steer,
+            PauseChild: steer,
+            ResumeChild: steer,
+            ContinueRun: lambda actor, _: actor.post(Mail(Continue(self.clock.now()))),
+            CloseRun: lambda actor, _: self._close(actor),
+            AwaitLease: lambda actor, command: self.fleet.await_lease(
+                actor, command, self._boot_ids.get(command.agent, "")
+            ),
+        }
 
     def _acknowledge(self, actor: Actor, command: AcknowledgeResult) -> None:
         key = (actor.run_id, command.step, command.item)
@@ -406,7 +414,11 @@ class Supervisor:
 
     def watch_deadline(self, actor: Actor) -> None:
         """The run may have another next deadline than before."""
-        self._deadlines.watch(actor, next_deadline(actor.run, self.queued_open_at(actor.run)))
+        run = actor.run
+        if run.timers or run.queued_timers:
+            self._deadlines.watch(actor, next_deadline(run, self.queued_open_at(run)))
+        elif actor.deadline is not None:
+            self._deadlines.forget(actor)
 
     def _tick(self, actor: Actor) -> None:
         actor.post_control(Mail(ClockTick(self.clock.now(), self.queued_open_at(actor.run))))

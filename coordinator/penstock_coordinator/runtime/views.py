@@ -5,8 +5,10 @@ Instants are microseconds since 1970 (UTC), spans microseconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from penstock_coordinator.ports import Origin, RunId
 
@@ -17,8 +19,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.ports import AgentRow, KeyClaim, RequestKey, RunRow, VersionRow
 
 
-@dataclass(frozen=True, slots=True)
-class RunRequest:
+class RunRequest(msgspec.Struct, frozen=True, gc=False):
     """A run to be started; parameters are bound already."""
 
     plan: Plan
@@ -27,7 +28,7 @@ class RunRequest:
     labels: tuple[tuple[str, str], ...]
     trace_context: tuple[tuple[str, str], ...]
     request: RequestKey | None
-    origin: Origin = field(default_factory=Origin)
+    origin: Origin = Origin()
     claim: KeyClaim | None = None
     only_if_newest: bool = False
     """The version is the newest that is remembered: nothing is started if it is not that any more. Needs a request."""

@@ -122,3 +122,11 @@ def test_a_full_worker_is_fed_again_when_it_has_ended_something() -> None:
     assert pool.overfed(NOW, 1, [2, 3]) == []
     assert pool.waiting == [2, 3]
     assert pool.finished(NOW, 1, [(1, 100)]) == [pools.Feed(1, [2, 3]), pools.Begun([2])]
+
+
+def test_work_ahead_is_told_by_the_pace_of_the_kind() -> None:
+    pool, _ = warmed()
+    assert pool.work_ahead(1) == 0
+    pool.add(NOW, [(number, "a") for number in range(50)])
+    assert pool.work_ahead(1) == 50 * 100
+    assert pool.work_ahead(99) == 0

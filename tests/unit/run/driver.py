@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
+from msgspec.structs import replace
 from tests.unit.run.auditor import Auditor
 from tests.unit.run.transitions import Observations, Watcher
 

@@ -50,6 +50,15 @@ GIVEN: list[tuple[dict[str, Any], bytes, Any]] = [
 ]
 
 
+@pytest.mark.parametrize(
+    "output", [b"41", b"-7", b"0", b" 5", b"-0", b"1e3", b'"a b"', b'"\\u00e9"', '"é"'.encode(), b"true"]
+)
+def test_a_value_that_is_given_whole_is_written_in_one_way(output: bytes) -> None:
+    made = driver(WHOLE, **FUNCTION)
+    end(made, output)
+    assert run_output(made.run) == json.dumps(json.loads(output), separators=(",", ":")).encode()
+
+
 @pytest.mark.parametrize(("said", "output", "expected"), GIVEN)
 def test_what_a_run_gives(said: dict[str, Any], output: bytes, expected: Any) -> None:
     made = driver(said, **FUNCTION)

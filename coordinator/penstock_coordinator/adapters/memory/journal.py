@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from penstock_coordinator.adapters.memory.database import KeptRequest, MemoryDatabase
 from penstock_coordinator.adapters.memory.faults import CommitUnknown, Faults
 from penstock_coordinator.ports import (
@@ -226,7 +228,7 @@ def _new_row(run_id: RunId, new: NewRun) -> RunRow:
 
 
 def _changed(row: RunRow, change: RunChange) -> RunRow:
-    fields = (field.name for field in dataclasses.fields(change))
+    fields = (field.name for field in msgspec.structs.fields(change))
     given = {name: value for name in fields if (value := getattr(change, name)) is not None}
     if change.generation is not None:
         row = dataclasses.replace(row, end_time=None, summary=None, output=None)

@@ -14,8 +14,9 @@ the meantime, so each place is given away once.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from penstock_coordinator.core.dispatch.fairness import Fairness
 from penstock_coordinator.core.dispatch.lines import LineQueue
@@ -35,8 +36,7 @@ MANY_LINES = 1_000
 """From so many lines on, those that nobody waits on are forgotten: they are made again when they are asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(msgspec.Struct, frozen=True, gc=False):
     """The right of one run to place up to `count` leases of the line on the session."""
 
     session: int
@@ -45,8 +45,7 @@ class Permit:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(msgspec.Struct, frozen=True, gc=False):
     """A permit for a run that waited."""
 
     run_id: bytes

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 if TYPE_CHECKING:
     from penstock_coordinator.core.dispatch.tiers import Group
 
 
-@dataclass(frozen=True, slots=True)
-class RunShare:
+class RunShare(msgspec.Struct, frozen=True, gc=False):
     """How a run stands among those who wait for the same agents."""
 
     priority: int = 0

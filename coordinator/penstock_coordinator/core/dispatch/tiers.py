@@ -6,6 +6,8 @@ import heapq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from penstock_coordinator.core.dispatch.fair import FairOrder
 
 if TYPE_CHECKING:
@@ -15,8 +17,7 @@ Group = str | None
 """The value of the label that runs are shared out by; None: of the runs without it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Applicant:
+class Applicant(msgspec.Struct, frozen=True, gc=False):
     """What waits as one: the ready step runs of a run at one position of its plan's lines."""
 
     run_id: bytes

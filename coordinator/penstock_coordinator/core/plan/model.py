@@ -9,6 +9,7 @@ Spans of time are whole microseconds, so that arithmetic on them is exact and th
 from __future__ import annotations
 
 import enum
+from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -69,6 +70,14 @@ class Line:
     labels: tuple[tuple[str, str], ...] = ()
     resources: tuple[tuple[str, float], ...] = ()
     environment: str = ""
+    _hash: int = field(init=False, compare=False, repr=False)
+    """Made once: every placing of a step looks its line up several times."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.queue, self.labels, self.resources, self.environment)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 class Policy(enum.IntEnum):
@@ -282,3 +291,18 @@ class Plan:
     lineage: tuple[str, ...] = ()
     """The digests of the versions that the run was of before this one, oldest first: they gave the steps their
     numbers."""
+    upstream_counts: array[int] = field(init=False, compare=False, repr=False)
+    """Of each step: what its runs begin with, made once."""
+    entries: tuple[int, ...] = field(init=False, compare=False, repr=False)
+    """The steps that can be decided when a run begins."""
+    cleanup_count: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        counts = array("I", [len(step.upstream) for step in self.steps])
+        object.__setattr__(self, "upstream_counts", counts)
+        object.__setattr__(self, "entries", tuple(step.number for step in self.steps if _is_entry(step)))
+        object.__setattr__(self, "cleanup_count", sum(1 for step in self.steps if step.cleanup))
+
+
+def _is_entry(step: Step) -> bool:
+    return step.rule is TriggerRule.ALWAYS if step.upstream else not step.cleanup

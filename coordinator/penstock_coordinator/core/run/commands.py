@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from penstock_coordinator.core.run.states import RunState
 
@@ -18,8 +19,7 @@ class AckStatus(enum.IntEnum):
     REJECTED = 4
 
 
-@dataclass(frozen=True, slots=True)
-class GrantLeases:
+class GrantLeases(msgspec.Struct, frozen=True, gc=False):
     """Send these attempts to the session, (step, item, attempt) each."""
 
     session: int
@@ -28,8 +28,7 @@ class GrantLeases:
     leases: tuple[tuple[int, int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AcknowledgeResult:
+class AcknowledgeResult(msgspec.Struct, frozen=True, gc=False):
     session: int
     step: int
     item: int
@@ -39,8 +38,7 @@ class AcknowledgeResult:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class StopAttempt:
+class StopAttempt(msgspec.Struct, frozen=True, gc=False):
     """Stop what runs under this token; grace 0 kills at once."""
 
     agent: str
@@ -53,8 +51,7 @@ class StopAttempt:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class CallBackLease:
+class CallBackLease(msgspec.Struct, frozen=True, gc=False):
     """Ask the agent to hand the lease back if no user code has started under it."""
 
     session: int
@@ -63,8 +60,7 @@ class CallBackLease:
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitLease:
+class AwaitLease(msgspec.Struct, frozen=True, gc=False):
     """After a recovery: this lease was granted before, its agent may come back with it."""
 
     agent: str
@@ -75,8 +71,7 @@ class AwaitLease:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class StartChild:
+class StartChild(msgspec.Struct, frozen=True, gc=False):
     """The run that the step run waits for is to exist: it is there already, or it is started. Its end is reported; so
     it is if it is at rest."""
 
@@ -85,33 +80,28 @@ class StartChild:
     run_id: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class CancelChild:
+class CancelChild(msgspec.Struct, frozen=True, gc=False):
     run_id: bytes
     immediate: bool
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class PauseChild:
+class PauseChild(msgspec.Struct, frozen=True, gc=False):
     run_id: bytes
     reason: str
     since: int
     """When the run above was paused."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResumeChild:
+class ResumeChild(msgspec.Struct, frozen=True, gc=False):
     run_id: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ContinueRun:
+class ContinueRun(msgspec.Struct, frozen=True, gc=False):
     """Mail `Continue` to the run itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class CloseRun:
+class CloseRun(msgspec.Struct, frozen=True, gc=False):
     """The run is at rest: its actor may leave memory."""
 
     state: RunState

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+import msgspec
 
 from penstock_coordinator.core.run.events import Charge, Failure, Outcome
 from penstock_coordinator.core.run.states import RunState
 
 
-@dataclass(frozen=True, slots=True)
-class StartRun:
+class StartRun(msgspec.Struct, frozen=True, gc=False):
     """The run begins: its first message."""
 
     now: int
@@ -25,15 +25,13 @@ class StartRun:
     """Why the run is cancelled before anything of it starts."""
 
 
-@dataclass(frozen=True, slots=True)
-class AdmitRun:
+class AdmitRun(msgspec.Struct, frozen=True, gc=False):
     """The run has its place under the limits on runs."""
 
     now: int
 
 
-@dataclass(frozen=True, slots=True)
-class DisplaceStep:
+class DisplaceStep(msgspec.Struct, frozen=True, gc=False):
     """A step run that holds a lease is to make place for another."""
 
     now: int
@@ -43,8 +41,7 @@ class DisplaceStep:
     by: str
 
 
-@dataclass(frozen=True, slots=True)
-class DisplaceReady:
+class DisplaceReady(msgspec.Struct, frozen=True, gc=False):
     """There is no place for the step runs that are READY at the position, and they are not to wait for one."""
 
     now: int
@@ -53,8 +50,7 @@ class DisplaceReady:
     by: str
 
 
-@dataclass(frozen=True, slots=True)
-class SlotsOffered:
+class SlotsOffered(msgspec.Struct, frozen=True, gc=False):
     """Room for up to `count` attempts of one line, reserved on a session for this run alone."""
 
     now: int
@@ -65,8 +61,7 @@ class SlotsOffered:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptReport:
+class AttemptReport(msgspec.Struct, frozen=True, gc=False):
     """What an attempt used and said of itself: for its row, not for any decision. Spans in microseconds."""
 
     run_duration: int = 0
@@ -79,8 +74,7 @@ class AttemptReport:
     error_bases: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnded:
+class AttemptEnded(msgspec.Struct, frozen=True, gc=False):
     """A result. `outcome` None is success; `output` is then JSON (empty: null)."""
 
     now: int
@@ -97,11 +91,10 @@ class AttemptEnded:
     """Class names with and without their modules, for the choice of errors that are retried."""
     jitter: float = 0.0
     """In [0, 1)."""
-    report: AttemptReport = field(default_factory=AttemptReport)
+    report: AttemptReport = AttemptReport()
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseGone:
+class LeaseGone(msgspec.Struct, frozen=True, gc=False):
     """The session or its clock says that a lease ended without a result: expired, rejected, returned, agent lost."""
 
     now: int
@@ -113,8 +106,7 @@ class LeaseGone:
     jitter: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class InputsUnresolved:
+class InputsUnresolved(msgspec.Struct, frozen=True, gc=False):
     """The inputs of a lease cannot be made, for good: the step fails without another attempt."""
 
     now: int
@@ -124,8 +116,7 @@ class InputsUnresolved:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class CancelRun:
+class CancelRun(msgspec.Struct, frozen=True, gc=False):
     """A person stops the run, or the run above does; politely, or at once if `immediate`."""
 
     now: int
@@ -134,8 +125,7 @@ class CancelRun:
     requested_by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PauseRun:
+class PauseRun(msgspec.Struct, frozen=True, gc=False):
     """A person holds the run, or the run above does: nothing more is to start."""
 
     now: int
@@ -145,8 +135,7 @@ class PauseRun:
     """When the run that this one is a step of was paused, if that is why. None: a person asks."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResumeRun:
+class ResumeRun(msgspec.Struct, frozen=True, gc=False):
     """The run that is paused goes on."""
 
     now: int
@@ -155,8 +144,7 @@ class ResumeRun:
     """The run that this one is a step of goes on."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClockTick:
+class ClockTick(msgspec.Struct, frozen=True, gc=False):
     """A deadline may have come. Queued clocks stand still until `queued_open_at` (agents need time to come back after
     the coordinator's start)."""
 
@@ -164,15 +152,13 @@ class ClockTick:
     queued_open_at: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Continue:
+class Continue(msgspec.Struct, frozen=True, gc=False):
     """The rest of what one turn was not allowed to do."""
 
     now: int
 
 
-@dataclass(frozen=True, slots=True)
-class ChildReported:
+class ChildReported(msgspec.Struct, frozen=True, gc=False):
     """The run that a step run waits for is at rest."""
 
     now: int
@@ -187,8 +173,7 @@ class ChildReported:
     """In [0, 1)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChildRefused:
+class ChildRefused(msgspec.Struct, frozen=True, gc=False):
     """The run that a step run waits for cannot be started, and no other could: the step fails without another
     attempt."""
 
@@ -199,8 +184,7 @@ class ChildRefused:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class RetryRun:
+class RetryRun(msgspec.Struct, frozen=True, gc=False):
     """A run at rest opens a new generation: what did not come to a good end runs again."""
 
     now: int
@@ -216,8 +200,7 @@ class RetryRun:
     """(step, item, parts) of the outputs that stay and of which that version needs other parts (`parts_wanted`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class RerunStep:
+class RerunStep(msgspec.Struct, frozen=True, gc=False):
     """A step at rest, or one item of it, runs again with everything that comes after it."""
 
     now: int

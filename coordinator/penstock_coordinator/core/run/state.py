@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import zlib
-from array import array
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -247,7 +246,7 @@ class Run:
         steps = plan.steps
         self.states = bytearray((_PENDING,)) * len(steps)
         """Of steps; a mapped step is RUNNING from its expansion until its items are at rest."""
-        self.open_upstream = array("I", [len(step.upstream) for step in steps])
+        self.open_upstream = plan.upstream_counts[:]
         """Per step: how many of its upstream are not at rest. One whose items it goes along with does not count from
         its expansion on."""
         self.active: dict[int, ActiveStep] = {}
@@ -255,7 +254,7 @@ class Run:
         self.maps: dict[int, MapState] = NOTHING
         self.kept: dict[int, tuple[bytes, ...]] = NOTHING
         """Per step that is not mapped: what conditions and maps need of its output."""
-        cleanup = sum(1 for step in steps if step.cleanup)
+        cleanup = plan.cleanup_count
         self.open_steps = len(steps)
         """Steps that are not at rest; a mapped step counts as one."""
         self.open_work = len(steps) - cleanup

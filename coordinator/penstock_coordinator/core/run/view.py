@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from penstock_coordinator.core.run.events import WHOLE, Failure
 from penstock_coordinator.core.run.state import Run, Wait
 from penstock_coordinator.core.run.states import StepState
 
 
-@dataclass(frozen=True, slots=True)
-class StepRunDetail:
+class StepRunDetail(msgspec.Struct, frozen=True, gc=False):
     """What a run knows of a step run. Of one at rest, and of one that was not READY yet, that is its state alone."""
 
     state: StepState

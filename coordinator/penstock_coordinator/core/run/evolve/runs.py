@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from heapq import heappush
 
-from penstock_coordinator.core.plan.model import TriggerRule
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.evolve.control import unpause
 from penstock_coordinator.core.run.evolve.following import close_doomed
@@ -22,9 +21,8 @@ def run_started(run: Run, _seq: int, event: e.RunStarted) -> None:
     run.admitted_at = event.at
     if event.deadline is not None:
         heappush(run.timers, Timer(event.deadline, TimerKind.RUN))
-    for step in run.plan.steps:
-        if (not step.upstream and not step.cleanup) or (step.upstream and step.rule is TriggerRule.ALWAYS):
-            run.frontier[step.number] = None
+    for number in run.plan.entries:
+        run.frontier[number] = None
     if not run.open_work:
         release_cleanup(run)
 

@@ -1,0 +1,49 @@
+"""When what an agent has to say is written."""
+
+from __future__ import annotations
+
+import asyncio
+
+from penstock_agent.core.leases import Lease, Result, Status
+from penstock_agent.executors.channel import Finished
+from penstock_agent.runtime.outbox import MANY_RESULTS, Outbox
+
+PATIENCE = 5.0
+
+
+def ended(number: int) -> Lease:
+    lease = Lease(number, (b"r" * 16, number, -1), 1, 1, 0, None, 0, None)
+    lease.result = Result(bytes(16), Status.OK, 0, Finished(number))
+    return lease
+
+
+async def test_few_results_are_written_at_once() -> None:
+    outbox = Outbox(lambda lease: True)
+    outbox.send_results([ended(1)], 1)
+    waiting = asyncio.ensure_future(outbox.wait())
+    await asyncio.sleep(0)
+    assert waiting.done()
+
+
+async def test_many_results_are_gathered_into_one_message() -> None:
+    outbox = Outbox(lambda lease: True)
+    outbox.send_results([ended(1)], MANY_RESULTS)
+    waiting = asyncio.ensure_future(outbox.wait())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+
+    outbox.send_results([ended(2)], MANY_RESULTS + 1)
+    await asyncio.wait_for(waiting, PATIENCE)
+    ((message, accepted),) = outbox.drain()
+    assert not accepted
+    assert [result.lease.step for result in message.results.results] == [1, 2]
+
+
+async def test_what_else_is_said_takes_gathered_results_along() -> None:
+    outbox = Outbox(lambda lease: True)
+    outbox.send_results([ended(1)], MANY_RESULTS)
+    outbox.raise_credits(7)
+    waiting = asyncio.ensure_future(outbox.wait())
+    await asyncio.sleep(0)
+    assert waiting.done()
+    assert [message.WhichOneof("body") for message, _ in outbox.drain()] == ["results", "credits"]

@@ -1,0 +1,43 @@
+"""Many answers that one caller waits for."""
+
+from __future__ import annotations
+
+import asyncio
+
+from penstock_coordinator.ports import Committed, OutOfSequence
+from penstock_coordinator.runtime.answers import Answers
+
+
+async def test_all_come_in_their_order_once_the_last_is_told() -> None:
+    answers = Answers(3)
+    waiting = asyncio.ensure_future(answers.all())
+    refusal = ValueError("no")
+    answers.part(2).set_result(OutOfSequence())
+    answers.part(0).set_exception(refusal)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+
+    answers.part(1).set_result(Committed())
+    assert await waiting == [refusal, Committed(), OutOfSequence()]
+
+
+async def test_one_that_is_cancelled_is_told_as_such_and_one_that_was_told_stays() -> None:
+    answers = Answers(2)
+    told, lost = answers.part(0), answers.part(1)
+    told.set_result(Committed())
+    for part in (told, lost):
+        part.cancel()
+        assert part.done()
+
+    first, second = await answers.all()
+    assert first == Committed()
+    assert isinstance(second, asyncio.CancelledError)
+
+
+async def test_nobody_minds_a_caller_that_has_gone() -> None:
+    answers = Answers(1)
+    waiting = asyncio.ensure_future(answers.all())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    answers.part(0).set_result(Committed())
