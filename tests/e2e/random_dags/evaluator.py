@@ -158,13 +158,13 @@ class _Stepping:
             return self._whole(self._some_again(*former))
         outcome = HOLDS if self._followed else self._ruled_as_whole()
         if outcome != HOLDS:
-            return Part(outcome)
+            return self._not_run((), outcome)
         if step.when is not None and not reads_item(step.when) and self._may_hold():
             try:
                 if not holds(step.when, self._all.scene(steps_read(step.when), None)):
-                    return Part("SKIPPED")
+                    return self._not_run((), "SKIPPED")
             except ConditionFails:
-                return Part("FAILED", reason="Condition")
+                return self._not_run((), "FAILED", "Condition")
         return self._attempted((), None) if step.map is None else self._mapped(step.map)
 
     # --- the trigger rule
@@ -233,7 +233,7 @@ class _Stepping:
         if other.group:
             return Part("COMPLETED" if outcome == HOLDS else outcome, parts=other.parts, group=True)
         if self._step.map.kind == "follow":
-            return self._item(place, other.value) if outcome == HOLDS else Part(outcome)
+            return self._item(place, other.value) if outcome == HOLDS else self._not_run(place, outcome)
         return self._nested(place, other.value) if outcome == HOLDS else Part(outcome, group=True)
 
     def _nested(self, place: Place, output: Json) -> Part:
@@ -295,9 +295,9 @@ class _Stepping:
         if when is not None and reads_item(when):
             try:
                 if not holds(when, self._all.scene(steps_read(when), value)):
-                    return Part("SKIPPED")
+                    return self._not_run(place, "SKIPPED")
             except ConditionFails:
-                return Part("FAILED", reason="Condition")
+                return self._not_run(place, "FAILED", "Condition")
         return self._attempted(place, value)
 
     def _attempted(self, place: Place, item: Json) -> Part:
@@ -307,7 +307,7 @@ class _Stepping:
         except NoSuchPart:
             if isinstance(action, str):
                 return Part("FAILED", reason="SubPipeline", attempts=self._attempts(place, 1))
-            return Part("FAILED", reason="Input", attempts=self._attempts(place, 0))
+            return self._not_run(place, "FAILED", "Input")
         if isinstance(action, str):
             child = self._all.child(action, inputs)
             ended = self._retried(place, lambda attempt: "ok" if child.state == "COMPLETED" else "child")
@@ -329,6 +329,10 @@ class _Stepping:
             if count == retry.max_attempts or filtered or not names.isdisjoint(retry.never_retry_on):
                 return "FAILED", self._attempts(place, count), _REASONS.get(outcome, "UserError")
         raise AssertionError("there is at least one attempt")
+
+    def _not_run(self, place: Place, state: str, reason: str = "") -> Part:
+        """Attempts of a former generation are told still."""
+        return Part(state, reason=reason, attempts=self._attempts(place, 0))
 
     def _attempts(self, place: Place, count: int) -> int | None:
         """In a later generation the items of nested maps have their numbers in another order."""
