@@ -150,3 +150,19 @@ async def test_a_key_is_kept_after_a_crash(backend: Backend) -> None:
     await commit(await open_speaking(backend), keyed(first))
     again = await open_speaking(backend)
     assert await commit(again, keyed(second)) == [KeyTaken(first, PENDING)]
+
+
+async def test_who_has_the_keys(stores: Stores) -> None:
+    first, second = new_run_id(), new_run_id()
+    assert await stores.runs.key_holders([("etl", "k")]) == {}
+    await commit(stores, keyed(first, "k"), keyed(second, "other"), ended(second, FAILED))
+    names = [("etl", "k"), ("etl", "other"), ("etl", "none"), ("else", "k"), ("etl", "nul\0nul")]
+    assert await stores.runs.key_holders(names) == {names[0]: (first, PENDING), names[1]: (second, FAILED)}
+
+
+async def test_which_requests_were_answered(stores: Stores) -> None:
+    known, changed, fresh = request("r").key, request("r", digest=b"else").key, request("other").key
+    await commit(stores, start(new_run_id(), request=request("r")))
+    found = await stores.runs.find_requests([fresh, changed, known])
+    assert found == [None, Repeated(False, b"answer"), Repeated(True, b"answer")]
+    assert await stores.runs.find_requests([]) == []

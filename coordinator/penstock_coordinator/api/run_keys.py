@@ -43,9 +43,21 @@ def claim_of(request: pb.StartRunRequest) -> KeyClaim | None:
     return KeyClaim(request.pipeline, run_key_of(request.run_key), Reuse(request.run_key_reuse or Reuse.ALLOW))
 
 
-def uses_existing(request: pb.StartRunRequest, taken: KeyTaken) -> bool:
-    """Whether the run that has the key is the answer."""
-    return request.run_key_conflict == pb.RUN_KEY_CONFLICT_USE_EXISTING and not RunState(taken.state).at_rest
+def uses_existing(request: pb.StartRunRequest, taken: KeyTaken | None = None) -> bool:
+    """Whether the run that has the key is the answer; without one, whether a live one would be."""
+    live = taken is None or not RunState(taken.state).at_rest
+    return request.run_key_conflict == pb.RUN_KEY_CONFLICT_USE_EXISTING and live
+
+
+def key_twice(request: pb.StartRunRequest, first: int) -> CallError:
+    """Another request of the same call, at this position, is to have the key."""
+    message = (
+        f"the run key {quoted(request.run_key)} is that of requests[{first}] too: choose another key, or ask for"
+        " RUN_KEY_CONFLICT_USE_EXISTING"
+    )
+    return CallError(
+        grpc.StatusCode.ALREADY_EXISTS, "RUN_KEY_TAKEN", message, violations=[Violation("run_key", message)]
+    )
 
 
 def key_taken(request: pb.StartRunRequest, taken: KeyTaken) -> CallError:

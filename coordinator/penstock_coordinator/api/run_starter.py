@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
@@ -14,12 +13,15 @@ from penstock_coordinator.api.errors import CallError, Violation, invalid, inval
 from penstock_coordinator.api.fields import count_of, labels_of, name_of, priority_of, trace_context_of, weight_of
 from penstock_coordinator.api.request_ids import content_of, first_answer, key_of, same_answer
 from penstock_coordinator.api.run_keys import claim_of, key_taken, uses_existing
+from penstock_coordinator.api.start_batch import EXISTING, StartBatch, Started, first_start
 from penstock_coordinator.core.plan.keys import InvalidKey, check_keys, has_expressions
 from penstock_coordinator.core.plan.parameters import InvalidParameters, bind
 from penstock_coordinator.ports import KeyTaken, NotNewest, Origin, Repeated, RequestRow, RunId
 from penstock_coordinator.runtime.views import RunRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from penstock.v1 import run_service_pb2 as pb
     from penstock_coordinator.api.versions import Declared, VersionFinder
     from penstock_coordinator.core.plan.limits import Limits
@@ -28,22 +30,11 @@ if TYPE_CHECKING:
     from penstock_coordinator.runtime.engine import Engine
     from penstock_coordinator.runtime.outcomes import StartAnswer
 
-RUN_ID_BYTES = 16
-_EXISTING = b"\x01"
-"""Behind the run's id in the answer of a request that started none: another had started the run."""
 START = "RunService.Start"
 """Also of the parts of StartMany: a request id means the same run in both."""
 MAX_RUNS = 1_000
 BREATH = 50
 """After so many requests others get their turn."""
-
-
-class Started(NamedTuple):
-    run_id: RunId
-    existing: bool = False
-    """No run was started: this one was there."""
-    request: RunRequest | None = None
-    """What it was started with, if it was by this call."""
 
 
 class _Known(NamedTuple):
@@ -53,9 +44,6 @@ class _Known(NamedTuple):
     """By pipeline and wanted number."""
     requests: dict[bytes, RunRequest]
     """By their content without the id: what differs in nothing else is not checked again."""
-
-
-_Settle: TypeAlias = "Callable[[pb.StartRunRequest, RunRequest, StartAnswer], Awaitable[Started]]"
 
 
 class _Outdated(Exception):
@@ -83,7 +71,11 @@ class RunStarter:
         prepared = await self._prepare(request, _Known({}, {}), remembered)
         if isinstance(prepared, Started):
             return prepared
-        (answer,) = await self._engine.start_runs([prepared])
+        if prepared.claim is None:
+            (answer,) = await self._engine.start_runs([prepared])
+        else:
+            async with self._engine.hold_run_keys([prepared.claim]):
+                (answer,) = await self._engine.start_runs([prepared])
         if isinstance(answer, NotNewest):
             raise _Outdated
         return await self._started(request, prepared, answer)
@@ -96,10 +88,11 @@ class RunStarter:
         return self._versions.remembered(request.pipeline)
 
     async def start_many(self, requests: Sequence[pb.StartRunRequest]) -> list[RunId]:
-        """In their order. Equal requests with the same request id are one run."""
+        """In their order. Equal requests with the same request id are one run. If one of them is refused, no run was
+        started."""
         if not 1 <= len(requests) <= MAX_RUNS:
             raise invalid("requests", f"must be between 1 and {MAX_RUNS:,}, and there are {len(requests):,}")
-        batch = _Batch(requests)
+        batch = StartBatch(requests)
         known = _Known({}, {})
         for number, request in enumerate(requests):
             try:
@@ -108,24 +101,30 @@ class RunStarter:
                 raise error.within(f"requests[{number}]") from None
             if number % BREATH == 0:
                 await asyncio.sleep(0)
-        answers = await self._engine.start_runs(batch.new) if batch.new else []
-        return await batch.started(answers, self._started)
+        async with self._engine.hold_run_keys(batch.claims):
+            await batch.look(self._runs)
+            answers = await self._engine.start_runs(batch.new) if batch.new else []
+            return await batch.started(answers, self._started, self._exists)
 
     async def _started(self, request: pb.StartRunRequest, prepared: RunRequest, answer: StartAnswer) -> Started:
         """The run that the request is answered with. Raises if its key is taken."""
         if isinstance(answer, bytes):
             return Started(answer, request=prepared)
         if isinstance(answer, Repeated):
-            return _first(same_answer(answer))
+            return first_start(same_answer(answer))
         assert isinstance(answer, KeyTaken), "a version that was looked for is not doubted"
         if not uses_existing(request, answer):
             raise key_taken(request, answer)
+        return await self._exists(prepared, answer.run_id)
+
+    async def _exists(self, prepared: RunRequest, run_id: RunId) -> Started:
+        """The run that is there already is the answer."""
         if prepared.request is None:
-            return Started(answer.run_id, existing=True)
+            return Started(run_id, existing=True)
         # The same request means this run for ever, also when its key is free again.
-        row = RequestRow(prepared.request, answer.run_id + _EXISTING)
+        row = RequestRow(prepared.request, run_id + EXISTING)
         repeated = await self._runs.remember_request(row, self._clock.now())
-        return Started(answer.run_id, existing=True) if repeated is None else _first(same_answer(repeated))
+        return Started(run_id, existing=True) if repeated is None else first_start(same_answer(repeated))
 
     async def _prepare(
         self, request: pb.StartRunRequest, known: _Known, remembered: VersionRow | None = None
@@ -144,7 +143,7 @@ class RunStarter:
             answer = await first_answer(self._runs, key)
             if answer is None:
                 raise
-            return _first(answer)
+            return first_start(answer)
         return bound
 
     async def _bound(
@@ -201,49 +200,3 @@ def _origin(request: pb.StartRunRequest, declared: Declared, limits: Limits) -> 
         weight=weight_of(request.weight, "weight", limits) or declared.weight,
         run_key=request.run_key,
     )
-
-
-class _Batch:
-    """The runs that one call asks for: those to be started, and those that are there already."""
-
-    def __init__(self, requests: Sequence[pb.StartRunRequest]) -> None:
-        self.new: list[RunRequest] = []
-        self._requests = requests
-        self._places: list[int | Started] = []
-        """For each request the position in `new`, or the run that it started before."""
-        self._known: dict[str, int] = {}
-        """Positions in `new` by request id."""
-
-    def add(self, prepared: RunRequest | Started) -> None:
-        """Raises if another request of the call has the same id and other content."""
-        if isinstance(prepared, Started):
-            self._places.append(prepared)
-            return
-        key = prepared.request
-        place = None if key is None else self._known.get(key.id)
-        if place is None:
-            place = len(self.new)
-            self.new.append(prepared)
-            if key is not None:
-                self._known[key.id] = place
-        elif self.new[place].request != key:
-            raise invalid("request_id", "comes twice in this call, with other content: choose a new id for each run")
-        self._places.append(place)
-
-    async def started(self, answers: Sequence[StartAnswer], settle: _Settle) -> list[RunId]:
-        """The run of each request."""
-        run_ids = []
-        for number, place in enumerate(self._places):
-            try:
-                if isinstance(place, Started):
-                    run_ids.append(place.run_id)
-                else:
-                    run_ids.append((await settle(self._requests[number], self.new[place], answers[place])).run_id)
-            except CallError as error:
-                raise error.within(f"requests[{number}]") from None
-        return run_ids
-
-
-def _first(answer: bytes) -> Started:
-    """What the same request was answered before."""
-    return Started(answer[:RUN_ID_BYTES], existing=answer[RUN_ID_BYTES:] == _EXISTING)

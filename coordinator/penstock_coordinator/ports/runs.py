@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from penstock_coordinator.ports.common import RunId
-from penstock_coordinator.ports.requests import Repeated, RequestRow
+from penstock_coordinator.ports.requests import Repeated, RequestKey, RequestRow
 from penstock_coordinator.ports.rows import AttemptRow, Origin, StepRunRow
 
 ANY_GENERATION = (1 << 31) - 1
@@ -87,6 +87,12 @@ class RunIndex(Protocol):
         """How many bytes `outputs` gives."""
 
     async def find_request(self, scope: str, method: str, request_id: str) -> RequestRow | None: ...
+
+    async def find_requests(self, keys: Sequence[RequestKey]) -> list[Repeated | None]:
+        """Of each, in order, what it was answered before; None if it is new."""
+
+    async def key_holders(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[RunId, int]]:
+        """By (pipeline, run key) the newest run of it, and its state; only of those that have one."""
 
     async def remember_request(self, request: RequestRow, now: int) -> Repeated | None:
         """Keep a request that comes with no record, once. Repeated if it is there already."""

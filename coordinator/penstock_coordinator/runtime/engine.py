@@ -18,12 +18,13 @@ from penstock_coordinator.runtime.views import Stopping
 from penstock_coordinator.runtime.watching import Seats, follow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.events import Event
     from penstock_coordinator.core.run.places import Shaped
-    from penstock_coordinator.ports import Repeated, RequestKey, RequestRow, RunId
+    from penstock_coordinator.ports import KeyClaim, Repeated, RequestKey, RequestRow, RunId
     from penstock_coordinator.runtime.differing import RunDifference
     from penstock_coordinator.runtime.explaining import RunExplanation
     from penstock_coordinator.runtime.outcomes import StartAnswer
@@ -56,6 +57,10 @@ class Engine:
         """Durable when it returns, but for those whose answer is no id; in the order of the requests. Raises
         `Overloaded`: then none is accepted."""
         return await self._supervisor.start_runs(requests)
+
+    def hold_run_keys(self, claims: Iterable[KeyClaim]) -> AbstractAsyncContextManager[None]:
+        """For whoever starts runs that claim them: nobody else's claim is decided meanwhile."""
+        return self._supervisor.key_turns.hold(claims)
 
     async def cancel_run(
         self, run_id: RunId, immediate: bool, reason: str, request: RequestRow | None, requested_by: str = ""

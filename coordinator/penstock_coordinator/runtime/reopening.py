@@ -90,17 +90,19 @@ class Reopener:
         row = await supervisor.stores.runs.get(run_id)
         if row is None:
             raise await unknown(supervisor.stores, run_id)
-        run = await self._folded(row)
-        number = None
-        if version is not None and isinstance(message, RetryRun):
-            wanted = await self._renewer.version(row.pipeline, version)
-            if wanted.digest != row.version_digest:
-                message, number = await self._renewer.prepared(run, message, wanted), wanted.number
-                self._check_at_rest(run)
-        reset = reset_for(run, message)
-        actor, message = self._raise(row, run, message)
-        actor.version_number = number
-        return await self._ask(actor, message, reset, request, _claim(row))
+        claim = _claim(row)
+        async with supervisor.key_turns.hold([claim] if claim else []):
+            run = await self._folded(row)
+            number = None
+            if version is not None and isinstance(message, RetryRun):
+                wanted = await self._renewer.version(row.pipeline, version)
+                if wanted.digest != row.version_digest:
+                    message, number = await self._renewer.prepared(run, message, wanted), wanted.number
+                    self._check_at_rest(run)
+            reset = reset_for(run, message)
+            actor, message = self._raise(row, run, message)
+            actor.version_number = number
+            return await self._ask(actor, message, reset, request, claim)
 
     async def _folded(self, row: RunRow) -> Run:
         """As its journal says. Raises `Stopping` if it is live after all."""

@@ -72,6 +72,7 @@ from penstock_coordinator.runtime.outcomes import accepted, start_answer, unstor
 from penstock_coordinator.runtime.outputs import OutputCache
 from penstock_coordinator.runtime.plans import PlanCache
 from penstock_coordinator.runtime.recovery import last_boot_ids, recover_all
+from penstock_coordinator.runtime.run_keys import KeyTurns
 from penstock_coordinator.runtime.views import Overloaded, RunRequest, SetAside, Stopping, UnknownRun
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ class Supervisor:
         self._rebuilding: dict[RunId, asyncio.Task[None]] = {}
         self.set_aside: set[RunId] = set()
         """Live runs that could not be made again when this coordinator started: they stay as they are."""
+        self.key_turns = KeyTurns()
         self._granter = Granter(self)
         self.children = Children(self)
         self._duties = self._duty_table()

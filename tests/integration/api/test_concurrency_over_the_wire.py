@@ -110,6 +110,53 @@ async def test_start_many_honours_run_keys(edge: Edge) -> None:
     assert "requests[1].run_key" in error.violations
 
 
+async def _refused_batch(edge: Edge, requests: list[pb.StartRunRequest]) -> list[str]:
+    """The fields of the refusal; nothing was started."""
+    before = await edge.runs.List(pb.ListRunsRequest(), timeout=PATIENCE)
+    error = await refused(edge.runs.StartMany(pb.StartManyRunsRequest(requests=requests), timeout=PATIENCE))
+    assert error.code is grpc.StatusCode.ALREADY_EXISTS
+    assert await edge.runs.List(pb.ListRunsRequest(), timeout=PATIENCE) == before
+    return list(error.violations)
+
+
+@on_both_kinds_of_stores
+@pytest.mark.parametrize("keys", [["", "k", "k", ""], ["", "held", ""]])
+async def test_of_a_refused_batch_nothing_is_started(edge: Edge, keys: list[str]) -> None:
+    await edge.create()
+    await _start(edge, run_key="held")
+    requests = [pb.StartRunRequest(pipeline="p", run_key=key) for key in keys]
+    assert await _refused_batch(edge, requests) == [f"requests[{len(keys) - 2}].run_key"]
+
+
+@on_both_kinds_of_stores
+async def test_of_a_batch_with_a_request_id_of_another_nothing_is_started(edge: Edge) -> None:
+    await edge.create()
+    await _start(edge, request_id="one")
+    requests = [pb.StartRunRequest(pipeline="p"), pb.StartRunRequest(pipeline="p", request_id="one", run_key="k")]
+    assert await _refused_batch(edge, requests) == ["requests[1].request_id"]
+
+
+@on_both_kinds_of_stores
+async def test_a_repeated_batch_is_answered_as_the_first_time(edge: Edge) -> None:
+    await edge.create()
+    fields = [{"run_key": "k"}, {"run_key": "k", "run_key_conflict": USE}, {}]
+    requests = [pb.StartRunRequest(pipeline="p", request_id=f"r{n}", **each) for n, each in enumerate(fields)]
+    asked = pb.StartManyRunsRequest(requests=requests)
+    first = await edge.runs.StartMany(asked, timeout=PATIENCE)
+    assert first.run_ids[0] == first.run_ids[1] != first.run_ids[2]
+    assert await edge.runs.StartMany(asked, timeout=PATIENCE) == first
+
+
+async def test_of_two_batches_at_once_one_is_started(edge: Edge) -> None:
+    await edge.create()
+    keys = [f"k{number}" for number in range(20)]
+    batches = [[pb.StartRunRequest(pipeline="p", run_key=key) for key in order] for order in (keys, keys[::-1])]
+    calls = (edge.runs.StartMany(pb.StartManyRunsRequest(requests=each), timeout=PATIENCE) for each in batches)
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [isinstance(answer, grpc.aio.AioRpcError) for answer in answers].count(True) == 1
+    assert len((await edge.runs.List(pb.ListRunsRequest(page_size=100), timeout=PATIENCE)).runs) == 20
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [

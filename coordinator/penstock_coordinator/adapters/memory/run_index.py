@@ -90,6 +90,15 @@ class MemoryRunIndex:
         kept = self._database.requests.get((scope, method, request_id))
         return None if kept is None else kept.row
 
+    async def find_requests(self, keys: Sequence[RequestKey]) -> list[Repeated | None]:
+        await reached(self._database)
+        return [repetition(self._database, key) for key in keys]
+
+    async def key_holders(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[RunId, int]]:
+        await reached(self._database)
+        held = {name: run_id for name in names if (run_id := self._database.run_keys.get(name)) is not None}
+        return {name: (run_id, self._database.runs[run_id].state) for name, run_id in held.items()}
+
     async def remember_request(self, request: RequestRow, now: int) -> Repeated | None:
         await reached(self._database)
         return remember(self._database, request, now)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.adapters.postgres.connections import Database
 
 _QUERIES = load("runs")
+_RUN_KEYS = load("run_keys")
 
 
 class PostgresRunIndex:
@@ -93,6 +94,21 @@ class PostgresRunIndex:
     async def find_request(self, scope: str, method: str, request_id: str) -> RequestRow | None:
         row = await self._database.fetch_row(requests.QUERIES["find"], requests.packed_key(scope, method, request_id))
         return None if row is None else RequestRow(RequestKey(scope, method, request_id, row["digest"]), row["answer"])
+
+    async def find_requests(self, keys: Sequence[RequestKey]) -> list[Repeated | None]:
+        packed = [requests.packed(key) for key in keys]
+        rows = await self._database.fetch(requests.QUERIES["find_many"], packed)
+        found = {row["key"]: row for row in rows}
+        return [
+            requests.repetition(key, found[name]) if name in found else None
+            for key, name in zip(keys, packed, strict=True)
+        ]
+
+    async def key_holders(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[RunId, int]]:
+        known = [name for name in names if storable(*name)]
+        columns = [pipeline for pipeline, _ in known], [run_key for _, run_key in known]
+        rows = await self._database.fetch(_RUN_KEYS["holders"], *columns)
+        return {(row["pipeline"], row["run_key"]): (row["run_id"], row["state"]) for row in rows}
 
     async def remember_request(self, request: RequestRow, now: int) -> Repeated | None:
         async with self._database.connection() as connection:

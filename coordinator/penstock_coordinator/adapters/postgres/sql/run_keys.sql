@@ -28,3 +28,10 @@ on conflict (pipeline, run_key) do update set run_id = excluded.run_id
 delete from run_keys as k
 using unnest($1::text[], $2::text[]) as c (pipeline, run_key)
 where k.pipeline = c.pipeline and k.run_key = c.run_key
+
+-- name: holders
+select k.pipeline, k.run_key, k.run_id, runs.state
+from run_keys as k
+join unnest($1::text[], $2::text[]) as wanted (pipeline, run_key)
+    on k.pipeline = wanted.pipeline and k.run_key = wanted.run_key
+join runs on runs.run_id = k.run_id
