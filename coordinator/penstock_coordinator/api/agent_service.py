@@ -52,5 +52,8 @@ class LiveHere:
             return False
         return True
 
+    def kept_number(self, key: LeaseKey, token: int) -> int:
+        return self._supervisor.kept_number(*key, token)
+
     def lease(self, key: LeaseKey) -> Lease | None:
         return self._supervisor.fleet.leases.find(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from penstock.agent.v1 import agent_service_pb2 as wire
@@ -32,6 +33,9 @@ class LiveRuns(Protocol):
     def has_step_run(self, run_id: RunId, step: int, item: int) -> bool | None:
         """None: the run is not live here."""
 
+    def kept_number(self, key: LeaseKey, token: int) -> int:
+        """Under which the item's lines are kept. Raises `LookupError` for one that never was."""
+
     def lease(self, key: LeaseKey) -> Lease | None: ...
 
 
@@ -57,9 +61,16 @@ class LogIntake:
                 except CallError as error:
                     raise error.within(f"batches[{number}]") from None
                 if await self._is_from(agent, batch.lease.token, chunk):
-                    accepted += await self._hub.put(chunk)
+                    accepted += await self._keep(chunk, batch.lease.token)
         await self._hub.flush()
         return accepted
+
+    async def _keep(self, chunk: LogChunk, token: int) -> int:
+        try:
+            item = self._live.kept_number((chunk.run_id, chunk.step, chunk.item), token)
+        except LookupError:
+            return 0
+        return await self._hub.put(chunk if item == chunk.item else replace(chunk, item=item))
 
     async def _is_from(self, agent: str, token: int, chunk: LogChunk) -> bool:
         key = (chunk.run_id, chunk.step, chunk.item)

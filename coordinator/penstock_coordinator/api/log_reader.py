@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from penstock.v1 import run_service_pb2 as pb
 from penstock_coordinator.api.encoding.values import instant, span
 from penstock_coordinator.core.run import events as e
-from penstock_coordinator.core.run.places import FLAT, Place, nests, place_of
+from penstock_coordinator.core.run.numbering import Place, kept_number, kept_place
+from penstock_coordinator.core.run.places import FLAT, nests, place_of
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.ports import LogChunk, LogFilter
 from penstock_coordinator.runtime.views import SlowReader, Stopping
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 READ_CHUNKS = 100
 RESPONSE_BYTES = 1 << 20
 MAX_TAIL_LINES = 10_000
+NO_ITEM = -2
+"""Nothing is kept under it."""
 LATE_SECONDS = 1.0
 """Lines come by a stream of their own and may be behind the result: so long nothing must come before a follower is let
 go."""
@@ -47,9 +50,9 @@ class LogReader:
         with self._hub.follow(run_id) as fresh:
             position = 0
             if tail_lines:
-                chunks = await self._newest(run_id, where, tail_lines)
-                position = chunks[-1].position if chunks else 0
                 shape = await self._shape(run_id, plan)
+                chunks = await self._newest(run_id, _kept(shape, where), tail_lines)
+                position = chunks[-1].position if chunks else 0
                 for response in _responses(plan, shape, _last_lines(chunks, tail_lines)):
                     yield response
             resting = asyncio.create_task(self._rest(run_id, where)) if follow else None
@@ -57,7 +60,7 @@ class LogReader:
                 while True:
                     fresh.clear()
                     shape = await self._shape(run_id, plan)
-                    async for chunk in self._read(run_id, where, position):
+                    async for chunk in self._read(run_id, _kept(shape, where), position):
                         position = chunk.position
                         for response in _responses(plan, shape, [chunk]):
                             yield response
@@ -174,10 +177,23 @@ def _responses(plan: Plan, shape: Shaped, chunks: list[LogChunk]) -> list[pb.Tai
 
 
 def _place(plan: Plan, shape: Shaped, step: int, item: int) -> Place:
-    """Of an item of a former generation that is no more, its number."""
+    """Of a kept number; of an item of a former generation that is no more, its number."""
+    place = kept_place(shape.numberings, step, item)
+    if place is not None:
+        return place
     if plan.steps[step].depth > 1 and item >= len(shape.items_of(step) or b""):
         return (item,)
     return place_of(plan, shape, step, item)
+
+
+def _kept(shape: Shaped, where: LogFilter) -> LogFilter:
+    """The filter in the numbers of the store. An item that is gone has no lines now."""
+    if where.step is None or where.item is None or not shape.numberings:
+        return where
+    try:
+        return replace(where, item=kept_number(shape.numberings, where.step, where.item))
+    except LookupError:
+        return replace(where, item=NO_ITEM)
 
 
 def _lines(plan: Plan, shape: Shaped, chunk: LogChunk) -> list[pb.LogLine]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.core.plan.values import dump, parse
+from penstock_coordinator.core.run.numbering import Place
 from penstock_coordinator.core.run.places import place_of, spelled_place
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.runtime.views import UnknownRun
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from penstock_coordinator.core.plan.model import Json
-    from penstock_coordinator.core.run.places import Place
+    from penstock_coordinator.core.run.numbering import Place
     from penstock_coordinator.ports import RunId, RunIndex
     from penstock_coordinator.runtime.reading import Reader
     from penstock_coordinator.runtime.views import RunView, StepRunView

@@ -173,7 +173,7 @@ class Projection:
         self.attempts.append(
             AttemptRow(
                 step=event.step,
-                item=event.item,
+                item=self._run.kept_number(event.step, event.item),
                 number=detail.attempts,
                 token=detail.token,
                 outcome=outcome,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from penstock_coordinator.core.plan.model import CHILDREN
 from penstock_coordinator.core.run.child_ids import child_run_id
+from penstock_coordinator.core.run.numbering import kept_number
 from penstock_coordinator.core.run.output import run_output
 from penstock_coordinator.core.run.places import display_name, item_at, place_of
 from penstock_coordinator.core.run.state import StepCounts
@@ -36,10 +37,11 @@ from penstock_coordinator.runtime.views import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.mapped import Groups
+    from penstock_coordinator.core.run.numbering import Numbering
     from penstock_coordinator.core.run.places import Shaped
     from penstock_coordinator.core.run.state import Run
     from penstock_coordinator.ports import RunId, RunIndex, StepRunRow
@@ -63,6 +65,9 @@ class States(Protocol):
     def groups_of(self, step: int) -> Groups | None: ...
 
     def began_in(self, step: int, item: int = WHOLE) -> int: ...
+
+    @property
+    def numberings(self) -> Mapping[int, Numbering]: ...
 
     def item_counts(self, step: int) -> StepCounts | None: ...
 
@@ -238,11 +243,15 @@ class Reader:
         if source.actor is not None:
             await barrier(source.actor)
         rows = await self._index.step_runs(run_id, (step, item), (step, item), source.generation)
-        attempts = await self._index.attempts(run_id, step, item)
+        kept = kept_number(source.states.numberings, step, item)
+        attempts = await self._index.attempts(run_id, step, kept)
         if source.as_of is not None:
             attempts = [row for row in attempts if row.end_time <= source.as_of]
         view = _merge(source, view, rows[0] if rows else None)
         view = await self._with_failure_of_item(run_id, source, view)
+        if attempts and attempts[-1].number > view.attempts:
+            # It came to rest without one in its newest generation.
+            view = replace(view, attempts=attempts[-1].number)
         if view.child is None and attempts and source.plan.steps[step].line == CHILDREN:
             last = attempts[-1]
             view = replace(view, child=child_run_id(run_id, step, item, last.number, last.start_time))
@@ -364,6 +373,8 @@ def _merge(source: _Source, view: StepRunView, row: StepRunRow | None) -> StepRu
         return view
     if row.generation < source.states.began_in(view.step, view.item):
         # It has begun again since. Numbers of attempts go on.
+        if view.item != WHOLE and view.step in source.states.numberings:
+            return view  # the row may be of another place
         return replace(view, attempts=max(view.attempts, row.attempts))
     if row.state != view.state:
         return view

@@ -42,6 +42,7 @@ from penstock_coordinator.core.run.messages import (
     SlotsOffered,
     StartRun,
 )
+from penstock_coordinator.core.run.numbering import kept_number
 from penstock_coordinator.core.run.resume import resume
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState
@@ -84,6 +85,8 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 10.0
 """How long a stop waits for the database; what is not committed then was never acknowledged."""
+
+LATE_RUNS = 100
 
 log = structlog.get_logger(__name__)
 
@@ -135,6 +138,8 @@ class Supervisor:
         self._lanes = [Lane(index, stores.journal, self._fenced) for index in range(lanes)]
         self._actors: dict[RunId, Actor] = {}
         self.endings = Endings()
+        self._renumbered: dict[RunId, Run] = {}
+        """Runs at rest whose last lines may come late, and whose items have other numbers than their lines."""
         self._rebuilding: dict[RunId, asyncio.Task[None]] = {}
         self.set_aside: set[RunId] = set()
         """Live runs that could not be made again when this coordinator started: they stay as they are."""
@@ -154,6 +159,12 @@ class Supervisor:
     def lost(self, run_id: RunId) -> bool:
         """Whether nobody looks after the run here: if it is live in the database, something went wrong."""
         return not self.stopping and run_id not in self._actors and run_id not in self._rebuilding
+
+    def kept_number(self, run_id: RunId, step: int, item: int, token: int) -> int:
+        """The number under which the lines of the item that had the token are kept. Raises `LookupError`."""
+        actor = self._actors.get(run_id)
+        run = self._renumbered.get(run_id) if actor is None else actor.run
+        return item if run is None else kept_number(run.numberings, step, item, token)
 
     @property
     def live_runs(self) -> int:
@@ -372,6 +383,10 @@ class Supervisor:
         self._deadlines.forget(actor)
         self.limits.ended(actor.run_id)
         self.children.ended(actor)
+        if actor.run.numberings:
+            self._renumbered[actor.run_id] = actor.run
+            if len(self._renumbered) > LATE_RUNS:
+                del self._renumbered[next(iter(self._renumbered))]
         for watcher in actor.watchers:
             watcher.close()
         self.endings.ended(actor.run_id)

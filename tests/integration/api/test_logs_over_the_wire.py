@@ -247,3 +247,31 @@ async def test_a_follower_is_told_when_the_coordinator_stops(edge: Edge) -> None
     await edge.backend.supervisor.stop()
     for waiting in (following, watching):
         assert (await waiting).code is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_lines_stay_with_their_places_when_lists_come_in_another_order(edge: Edge) -> None:
+    agent = await edge.agent()
+    nested = spec(
+        {"name": "a", "map": {"values": [1, 2]}},
+        {"name": "b", "map": {"step": {"step": "a"}, "nested": {}}},
+    )
+    run = await edge.start(nested)
+    for generation, order in enumerate(([0, 1], [1, 0]), 1):
+        first = {next(iter(grant.place)): grant for grant in [await agent.grant(), await agent.grant()]}
+        later = []
+        for item in order:
+            await agent.succeed(first[item], b"[7]")
+            later.append(await agent.grant())
+        for grant in later:
+            assert await push(edge, batch(grant, f"{grant.display_name} {generation}")) == 1
+            await agent.succeed(grant)
+        await edge.watch(run)
+        if generation == 1:
+            request = pb.RerunStepRequest(run_id=run.id, step="a")
+            await edge.runs.RerunStep(request, timeout=PATIENCE)
+    for owner in (0, 1):
+        lines = await tail(edge, run, step="b", item=[owner, 0])
+        assert texts(lines) == [f"b[{owner}][0] 1", f"b[{owner}][0] 2"]
+        assert [line.attempt for line in lines] == [1, 2]
+    everything = await tail(edge, run, step="b")
+    assert all(line.text.startswith(f"b[{line.item[0]}][0] ") for line in everything)

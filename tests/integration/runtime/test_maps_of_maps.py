@@ -216,3 +216,48 @@ async def test_a_cancel_leaves_no_item_behind(world: World) -> None:
     assert (view.counts.cancelled, view.counts.completed) == (len(["a[1]", "b", "b", "c", "c", "j"]), 1)
     views = await coordinator.engine.step_runs(run_id, None, frozenset(), None, 10)
     assert {view.state for view in views} == {StepState.CANCELLED}
+
+
+TWICE = spec(
+    A,
+    {"name": "b", "map": {"step": {"step": "a"}, "nested": {}}, "inputs": ITEM},
+    {"name": "c", "map": {"step": {"step": "b"}}, "inputs": ITEM},
+)
+
+
+async def _play_in_order(agent: ScriptedAgent, items: list[int], attempts: int) -> None:
+    """The items of `a` end in this order."""
+    first = await granted(agent, 2)
+    for item in items:
+        await agent.acked(await agent.succeed(first[f"a[{item}]"], b"[7]"))
+    for _ in range(4):
+        grant = await agent.grant()
+        assert grant.attempt == attempts, grant.display_name
+        await agent.acked(await agent.succeed(grant, json.dumps(f"{grant.display_name} {attempts}").encode()))
+
+
+async def test_attempts_stay_with_their_places_when_lists_come_in_another_order(world: World) -> None:
+    coordinator = await world.coordinator()
+    agent = coordinator.agent(slots=16)
+    await agent.connect(credits=1000)
+    run_id = await coordinator.start(TWICE)
+    times: dict[tuple[int, int], list[int]] = {}
+    for generation, order in enumerate(([0, 1], [1, 0], [0, 1]), 1):
+        if generation > 1:
+            await coordinator.engine.rerun_step(run_id, 0, -1, "", "", None)
+        await _play_in_order(agent, order, generation)
+        assert (await coordinator.ended(run_id)).row.state == RunState.COMPLETED
+        for step in (1, 2):
+            for owner in (0, 1):
+                item = await coordinator.engine.item_at(run_id, step, (owner, 0))
+                view, attempts = await coordinator.engine.step_run(run_id, step, item)
+                assert (view.place, view.attempts) == ((owner, 0), generation)
+                assert [each.number for each in attempts] == list(range(1, generation + 1))
+                before = times.setdefault((step, owner), [])
+                assert [each.end_time for each in attempts[:-1]] == before
+                before.append(attempts[-1].end_time)
+        if generation == 2:
+            await coordinator.kill()
+            coordinator = await world.coordinator()
+            agent = coordinator.agent(slots=16)
+            await agent.connect(credits=1000)

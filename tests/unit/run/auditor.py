@@ -10,6 +10,7 @@ from functools import singledispatchmethod
 from penstock_coordinator.core.plan.model import MapForm, PipelineAction, Plan
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import WHOLE, Charge, Event
+from penstock_coordinator.core.run.numbering import Place
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.core.run.states import StepState as S
 
@@ -61,12 +62,27 @@ class Auditor:
     next_plan: Plan | None = None
     """Of the version that the next generation may go on with."""
 
-    former: dict[tuple[int, int], int] = field(default_factory=dict)
-    """Attempts of items that are gone, should they come again."""
+    former: dict[tuple[int, Place], int] = field(default_factory=dict)
+    """Attempts of items that are gone, should their places come again."""
+    places: dict[int, list[Place]] = field(default_factory=dict)
+    """Of the items of nested maps."""
+    begun: set[tuple[int, Place, int]] = field(default_factory=set)
+    """Steps, places and numbers of all attempts."""
+
+    def place(self, step: int, item: int) -> Place:
+        if item == WHOLE:
+            return ()
+        places = self.places.get(self.plan.steps[step].shape)
+        return (item,) if places is None else places[item]
+
+    def _begin(self, step: int, item: int, number: int) -> None:
+        attempt = (step, self.place(step, item), number)
+        assert attempt not in self.begun
+        self.begun.add(attempt)
 
     def life(self, step: int, item: int) -> Life:
         if (step, item) not in self.lives:
-            count = self.former.pop((step, item), 0)
+            count = self.former.pop((step, self.place(step, item)), 0)
             self.lives[step, item] = Life(number=count, former=count)
         return self.lives[step, item]
 
@@ -174,6 +190,9 @@ class Auditor:
         assert not event.count or event.state in (S.READY, S.PENDING)
         first = self.counts.get(event.step, 0)
         self.counts[event.step] = first + event.count
+        owner, places = self.place(step.followed, event.owner), self.places.setdefault(event.step, [])
+        for position in range(event.count):
+            places.append((*owner, position))
         groups = self.groups.setdefault(event.step, {})
         assert event.owner not in groups
         if event.state is not S.PENDING and (event.state is not S.READY or not event.count):
@@ -235,6 +254,7 @@ class Auditor:
             assert not self.doomed(step)
             assert not life.displaced
             life.state, life.number, life.token = S.RUNNING, number, seq
+            self._begin(step, item, number)
             self.holders.add((step, item))
         assert not self.plan.max_parallel or len(self.holders) <= self.plan.max_parallel
 
@@ -248,6 +268,7 @@ class Auditor:
         assert not self.doomed(event.step)
         assert event.run_id not in self.children
         self.children.add(event.run_id)
+        self._begin(event.step, event.item, event.attempt)
         life.state, life.number, life.child = S.WAITING, event.attempt, event.run_id
 
     @_read.register
@@ -285,7 +306,9 @@ class Auditor:
     def _(self, event: e.LeaseLost, seq: int) -> None:
         life = self._release(event.step, event.item, event.token)
         life.losses += event.charge is Charge.INFRASTRUCTURE
-        life.number -= event.charge is Charge.NOBODY
+        if event.charge is Charge.NOBODY:
+            self.begun.remove((event.step, self.place(event.step, event.item), life.number))
+            life.number -= 1
 
     @_read.register
     def _(self, event: e.StepWaiting, seq: int) -> None:
@@ -394,17 +417,28 @@ class Auditor:
         left = set() if renewed is None else {step.number for step in renewed.steps if step.retired}
         keys |= {key for key in self.lives if key[0] in wholes | left}
         assert not keys & self.holders
+        used: dict[int, list[int]] = {}
+        for (step, place), count in self.former.items():
+            if step in wholes | left and place:
+                used.setdefault(step, []).append(count)
         for key in sorted(keys):
             life = self.lives.pop(key, Life())
             assert life.state.at_rest or life.state is S.PENDING
             if event.kind is e.Reopening.RETRY and renewed is None:
                 assert life.state is not S.COMPLETED or self._may_go(key[0], event)
-            assert counts.get(key, 0) == life.number, key
+            if key[1] == WHOLE:
+                assert counts.get(key, 0) == life.number, key
+            elif life.number:
+                used.setdefault(key[0], []).append(life.number)
             if key[0] not in left and (key[0] not in wholes or key[1] == WHOLE):
                 self.lives[key] = Life(number=life.number, former=life.number)
             elif life.number:
-                self.former[key] = life.number
+                self.former[key[0], self.place(*key)] = life.number
+        for step in {key[0] for key in keys} | {step for step, item in counts if item != WHOLE}:
+            told = sorted(count for (number, item), count in counts.items() if number == step and item != WHOLE)
+            assert told == sorted(used.get(step, [])), step
         for number in wholes | left:
+            self.places.pop(number, None)
             self.counts.pop(number, None)
             self.groups.pop(number, None)
         self.plan = renewed or self.plan

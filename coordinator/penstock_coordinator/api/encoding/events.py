@@ -7,7 +7,7 @@ same turn. Their changes therefore have no state; the failure is said with them,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, assert_never
 
 from penstock.v1 import run_pb2
@@ -23,6 +23,7 @@ from penstock_coordinator.core.run.states import RunState, StepState
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.core.run.numbering import Numbering
 
 _Ended = e.AttemptFailed | e.LeaseLost | e.ChildEnded
 
@@ -65,6 +66,11 @@ class EventEncoder:
     def groups_of(self, step: int) -> Groups | None:
         """As `Run.groups_of`, of what has been seen."""
         return self._groups.get(step)
+
+    @property
+    def numberings(self) -> Mapping[int, Numbering]:
+        """Not needed for events."""
+        return {}
 
     def skip(self, event: e.Event) -> None:
         self._renew(event)

@@ -7,15 +7,13 @@ another one item by item has the places of that one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from penstock_coordinator.core.plan.model import Plan
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.mapped import Groups
-
-Place: TypeAlias = tuple[int, ...]
-"""Outermost first; () is the step as a whole."""
+from penstock_coordinator.core.run.numbering import Numbering, Place
 
 _T = TypeVar("_T")
 
@@ -28,6 +26,10 @@ class Shaped(Protocol):
     def groups_of(self, step: int) -> Groups | None:
         """Of a nested map that is expanded."""
 
+    @property
+    def numberings(self) -> Mapping[int, Numbering]:
+        """Of mapped steps that were reset."""
+
 
 class _Flat:
     """No map is nested."""
@@ -37,6 +39,10 @@ class _Flat:
 
     def groups_of(self, _step: int) -> None:
         return None
+
+    @property
+    def numberings(self) -> Mapping[int, Numbering]:
+        return {}
 
 
 FLAT = _Flat()

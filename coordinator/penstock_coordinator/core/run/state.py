@@ -17,6 +17,7 @@ from penstock_coordinator.core.plan.keys import key_or_source
 from penstock_coordinator.core.plan.model import CHILDREN, Concurrency, Json, Plan
 from penstock_coordinator.core.run.events import WHOLE, Failure, WaitReason
 from penstock_coordinator.core.run.mapped import Groups, MapState
+from penstock_coordinator.core.run.numbering import Numbering, kept_number
 from penstock_coordinator.core.run.openings import Opening, began_in
 from penstock_coordinator.core.run.places import display_name
 from penstock_coordinator.core.run.ready import ReadyQueue
@@ -170,6 +171,7 @@ class Run:
         "immediate",
         "kept",
         "maps",
+        "numberings",
         "open_steps",
         "open_upstream",
         "open_work",
@@ -240,8 +242,12 @@ class Run:
         self.openings: list[Opening] = []
         """What each generation but the first has begun anew."""
         self.spent: dict[tuple[int, int], int] = NOTHING
-        """Per step run that is not under way, if another: numbers of attempts used. Otherwise it is 1 of one that is
+        """Per step run that is not under way, if another: numbers of attempts used; of items by their kept numbers.
+        Otherwise it is 1 of one that is
         COMPLETED or FAILED, and 0."""
+
+        self.numberings: dict[int, Numbering] = NOTHING
+        """Of mapped steps that were reset."""
 
         steps = plan.steps
         self.states = bytearray((_PENDING,)) * len(steps)
@@ -416,7 +422,8 @@ class Run:
         groups = {step: mapped.groups.pack() for step, mapped in self.maps.items() if mapped.groups is not None}
         # A compressed text begins with another byte than a state.
         states = bytes(self.states) if len(self.states) <= _PLAIN_STATES else zlib.compress(self.states)
-        return msgspec.msgpack.encode((states, items, groups, self.openings, self.plan.lineage))
+        numberings = {step: numbering.pack() for step, numbering in self.numberings.items()}
+        return msgspec.msgpack.encode((states, items, groups, self.openings, self.plan.lineage, numberings))
 
     # --- what the rules ask ------------------------------------------------------------------------------------------
 
@@ -433,12 +440,20 @@ class Run:
         active = self.active_step(step, item)
         if active is not None:
             return active.attempts
-        found = self.spent.get((step, item))
+        found = self.spent.get((step, self.kept_number(step, item)))
         if found is not None:
             return found
         if item == WHOLE and self.plan.steps[step].map is not None:
             return 0
         return int((self.states[step] if item == WHOLE else self.maps[step].states[item]) in _USUALLY_ONE)
+
+    def kept_number(self, step: int, item: int) -> int:
+        """The number under which the attempts and lines of an item are kept."""
+        return kept_number(self.numberings, step, item)
+
+    def spent_before(self, step: int, item: int) -> int:
+        """How many numbers of attempts a step run that is not under way has used before it began (again)."""
+        return self.spent.get((step, self.kept_number(step, item)), 0) if self.spent else 0
 
     @property
     def left_cancelled(self) -> bool:

@@ -8,6 +8,7 @@ import msgspec
 
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.mapped import Groups, PackedGroups
+from penstock_coordinator.core.run.numbering import Numbering
 from penstock_coordinator.core.run.openings import Opening, began_in
 from penstock_coordinator.core.run.state import StepCounts
 from penstock_coordinator.core.run.states import StepState
@@ -19,6 +20,7 @@ class _Packed(msgspec.Struct, array_like=True):
     groups: dict[int, PackedGroups] = {}
     openings: tuple[Opening, ...] = ()
     lineage: tuple[str, ...] = ()
+    numberings: dict[int, bytes] = {}
 
 
 _COMPRESSED = b"\x78"
@@ -37,7 +39,9 @@ class Summary:
         groups: dict[int, Groups],
         openings: tuple[Opening, ...] = (),
         lineage: tuple[str, ...] = (),
+        numberings: dict[int, Numbering] | None = None,
     ) -> None:
+        self.numberings = numberings or {}
         self._states = states
         self._openings = openings
         self._items = items
@@ -79,7 +83,8 @@ def unpack(packed: bytes) -> Summary:
     states = found.states
     if states[:1] == _COMPRESSED:
         states = zlib.decompress(states)
-    return Summary(states, items, groups, found.openings, found.lineage)
+    numberings = {step: Numbering.unpack(packed) for step, packed in found.numberings.items()}
+    return Summary(states, items, groups, found.openings, found.lineage, numberings)
 
 
 def _count(parts: list[bytes]) -> StepCounts:

@@ -52,6 +52,6 @@ def describe(run: Run, step: int, item: int = WHOLE) -> StepRunDetail:
         )
     if item != WHOLE and state is StepState.READY:
         ready_at = run.maps[step].first_ready_at(item)
-        return StepRunDetail(state, run.spent.get((step, item), 0), first_ready_at=ready_at, ready_at=ready_at)
+        return StepRunDetail(state, run.spent_before(step, item), first_ready_at=ready_at, ready_at=ready_at)
     # What a step had before it became a map says nothing of its items.
-    return StepRunDetail(state, 0 if item == WHOLE and step in run.maps else run.spent.get((step, item), 0))
+    return StepRunDetail(state, 0 if item == WHOLE and step in run.maps else run.spent_before(step, item))

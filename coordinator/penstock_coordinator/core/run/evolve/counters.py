@@ -21,13 +21,15 @@ def begin(run: Run, step: int, item: int, ready_at: int) -> ActiveStep:
     """A step run gets under way. Numbers of attempts go on where a former generation left them."""
     active = ActiveStep(step, item, ready_at)
     if run.spent:
-        active.attempts = run.spent.get((step, item), 0)
+        active.attempts = run.spent_before(step, item)
     return active
 
 
 def note_spent(run: Run, step: int, item: int, state: StepState, active: ActiveStep | None) -> None:
     """A step run comes to rest: how many numbers of attempts it has used is kept where it is not the usual count."""
     usual = state is _COMPLETED or state is _FAILED
+    if run.numberings:
+        item = run.kept_number(step, item)
     if active is None:
         if usual and (step, item) not in run.spent:
             spend(run, step, item, 0)

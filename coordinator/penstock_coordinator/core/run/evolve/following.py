@@ -7,6 +7,7 @@ import re
 from penstock_coordinator.core.plan.model import Step
 from penstock_coordinator.core.run.evolve.counters import note_opened
 from penstock_coordinator.core.run.mapped import MapState
+from penstock_coordinator.core.run.places import place_of
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState
 
@@ -54,6 +55,7 @@ def grow(run: Run, step: Step, count: int) -> None:
         node = growing.pop()
         mapped = run.maps[node.number]
         mapped.grow(count)
+        number_items(run, node.number, mapped.count - count, mapped.count)
         run.tallies[node.cleanup][_PENDING] += count
         for number in node.followers:
             other = run.maps.get(number)
@@ -63,6 +65,13 @@ def grow(run: Run, step: Step, count: int) -> None:
                 growing.append(run.plan.steps[number])
             else:
                 other.groups.grow(count)
+
+
+def number_items(run: Run, number: int, first: int, stop: int) -> None:
+    """What was kept of the places of these items before the step was reset is theirs again."""
+    numbering = run.numberings.get(number)
+    if numbering is not None:
+        numbering.add(place_of(run.plan, run, number, item) for item in range(first, stop))
 
 
 def note_finished(run: Run, step: Step, mapped: MapState) -> None:

@@ -7,7 +7,7 @@ from array import array
 from penstock_coordinator.core.plan.model import MapForm, Plan, Step
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.evolve.counters import leave, note_opened
-from penstock_coordinator.core.run.evolve.following import catch_up, grow, note_finished, open_followers
+from penstock_coordinator.core.run.evolve.following import catch_up, grow, note_finished, number_items, open_followers
 from penstock_coordinator.core.run.evolve.readying import ready_items
 from penstock_coordinator.core.run.evolve.resting import items_rested, settle
 from penstock_coordinator.core.run.mapped import Groups, MapState, Places
@@ -26,6 +26,7 @@ def map_expanded(run: Run, _seq: int, event: e.MapExpanded) -> None:
         run.maps = {}
     run.maps[number] = mapped
     run.states[number] = _RUNNING
+    number_items(run, number, 0, event.count)
     tally = run.tallies[step.cleanup]
     tally[_PENDING] += event.count - 1
     if step.followed is not None:

@@ -9,13 +9,15 @@ from array import array
 from collections.abc import Iterable
 from heapq import heapify, heappush
 
-from penstock_coordinator.core.plan.model import Step, TriggerRule
+from penstock_coordinator.core.plan.model import Plan, Step, TriggerRule
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import WHOLE, Failure, Range
 from penstock_coordinator.core.run.evolve.counters import keep, note_opened, spend
 from penstock_coordinator.core.run.evolve.renewing import go_on_with
 from penstock_coordinator.core.run.mapped import MapState
+from penstock_coordinator.core.run.numbering import Numbering
 from penstock_coordinator.core.run.openings import opening
+from penstock_coordinator.core.run.places import place_of
 from penstock_coordinator.core.run.ranges import packed
 from penstock_coordinator.core.run.ready import UNMAPPED
 from penstock_coordinator.core.run.state import Run
@@ -28,17 +30,19 @@ _FAILED = frozenset({StepState.FAILED})
 _NOT_AGAIN = Failure("NotRunAgain", "it failed in a former generation and did not run again")
 
 
-def run_reopened(run: Run, _seq: int, event: e.RunReopened) -> None:
+def run_reopened(run: Run, seq: int, event: e.RunReopened) -> None:
     run.generation = event.generation
     run.openings.append(opening(event))
     for step, item, count in event.attempts:
         spend(run, step, item, count)
     _tidy_queues(run)
-    if event.version_digest != run.plan.digest:
-        go_on_with(run, run.plans[event.version_digest])
+    wholes = list(_positions(event.steps))
+    plan = run.plan if event.version_digest == run.plan.digest else run.plans[event.version_digest]
+    _keep_numbers(run, wholes, plan, seq)
+    if plan is not run.plan:
+        go_on_with(run, plan)
     if event.parameters:
         run.set_parameters(event.parameters)
-    wholes = list(_positions(event.steps))
     for number in wholes:
         _reset_step(run, number)
     for number, ranges in event.items:
@@ -84,6 +88,17 @@ def _tidy_queues(run: Run) -> None:
 
 
 # --- what is reset
+
+
+def _keep_numbers(run: Run, wholes: list[int], plan: Plan, seq: int) -> None:
+    """Maps may have other numbers for their items: what is kept of them stays with their places."""
+    retired = [number for number in run.maps if plan.steps[number].retired]
+    for number in {*wholes, *retired} & run.maps.keys():
+        if number in run.numberings:
+            run.numberings[number].begin_anew(seq)
+        elif plan is not run.plan or run.plan.steps[number].depth > 1:
+            places = [place_of(run.plan, run, number, item) for item in range(run.maps[number].count)]
+            run.numberings = {**run.numberings, number: Numbering(places, seq)}
 
 
 def _reset_step(run: Run, number: int) -> None:

@@ -33,7 +33,7 @@ def start(run: Run, now: int, ledger: Ledger) -> None:
     for step, item in run.queues[CHILDREN].head(max(ledger.room, 0)):
         ledger.room -= 1
         active = run.active_step(step, item)
-        attempt = (run.spent.get((step, item), 0) if active is None else active.attempts) + 1
+        attempt = (run.spent_before(step, item) if active is None else active.attempts) + 1
         ledger.emit(ChildStarted(now, step, item, attempt, child_run_id(run.run_id, step, item, attempt, now)))
 
 

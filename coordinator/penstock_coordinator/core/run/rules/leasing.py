@@ -19,4 +19,4 @@ def place(run: Run, offer: SlotsOffered, ledger: Ledger) -> None:
 
 def _next_attempt(run: Run, step: int, item: int) -> int:
     active = run.active[step] if item == WHOLE else run.maps[step].active.get(item)
-    return (run.spent.get((step, item), 0) if active is None else active.attempts) + 1
+    return (run.spent_before(step, item) if active is None else active.attempts) + 1

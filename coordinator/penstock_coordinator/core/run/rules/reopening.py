@@ -84,10 +84,11 @@ def _attempts(run: Run, plan: Plan, reset: Reset) -> Iterator[tuple[int, int, in
     for number in sorted(each for each in reset.steps | left if each < len(run.states)):
         yield from _used(run, number, [WHOLE])
         mapped = run.maps.get(number)
-        there = set() if mapped is None else set(range(mapped.count))
-        for item in sorted(former.get(number, set()) - there - {WHOLE}):
+        there = range(0 if mapped is None else mapped.count)
+        kept = {run.kept_number(number, item) for item in there}
+        for item in sorted(former.get(number, set()) - kept - {WHOLE}):
             yield number, item, run.spent[number, item]
-        yield from _used(run, number, sorted(there))
+        yield from _used(run, number, there)
     for number, items in sorted(reset.items.items()):
         yield from _used(run, number, items)
 
@@ -96,7 +97,7 @@ def _used(run: Run, number: int, items: Sequence[int]) -> Iterator[tuple[int, in
     for item in items:
         count = run.attempts_used(number, item)
         if count:
-            yield number, item, count
+            yield number, run.kept_number(number, item), count
 
 
 def reset_for(run: Run, message: ReopenMessage) -> Reset:
