@@ -15,6 +15,7 @@ from penstock_agent.executors.worker.children import adopt_orphans
 from penstock_agent.runtime import own_log
 from penstock_agent.runtime.agent import run_agent
 from penstock_agent.runtime.data_folder import FolderInUse
+from penstock_agent.runtime.stream import IdInUse
 from penstock_agent.settings import AgentSettings
 
 USAGE_ERROR = 2
@@ -48,7 +49,7 @@ def main(
     gc.set_threshold(10_000, 20, 20)
     try:
         uvloop.run(run_agent(settings))
-    except (FolderInUse, OSError) as error:
+    except (FolderInUse, IdInUse, OSError) as error:
         click.echo(f"penstock agent: {error}", err=True)
         sys.exit(1)
 

@@ -370,7 +370,7 @@ def _restored(each: Spooled, now: int) -> Restored:
 
 
 async def run_agent(settings: AgentSettings) -> None:
-    """Raises `FolderInUse`, `OSError`."""
+    """Raises `FolderInUse`, `IdInUse`, `OSError`."""
     folder = DataFolder(Path(settings.data_dir))
     try:
         await Agent(settings, folder).run()

@@ -42,7 +42,14 @@ FIRST_BACKOFF, MOST_BACKOFF = 0.1, 5.0
 WELCOME_WITHIN = 10.0
 LAST_WORD_WITHIN = 2.0
 
+REFUSED_WITHIN = 20.0
+"""An agent that was started again is taken for its own twin until the coordinator has missed the former process."""
+
 Call: TypeAlias = "grpc.aio.StreamStreamCall[wire.AgentMessage, wire.CoordinatorMessage]"
+
+
+class IdInUse(Exception):
+    """Another agent with the same id is connected; the text is the coordinator's, with the remedy."""
 
 
 class Listener(Protocol):
@@ -76,8 +83,11 @@ class Connection:
         self._wait: float | None = None
         self._outbox: Outbox | None = None
         self._leaving = asyncio.Event()
+        self._refused_at: float | None = None
+        """Since then the coordinator has said of each stream that the agent's id is in use."""
 
     async def run(self) -> None:
+        """Raises `IdInUse` if the coordinator goes on to refuse the agent for it."""
         while not self._leaving.is_set():
             address, self._next_address = self._next_address or self._home, None
             opened_at = asyncio.get_running_loop().time()
@@ -126,6 +136,7 @@ class Connection:
             await channel.close()
 
     async def _talk(self, call: Call, outbox: Outbox) -> None:
+        """Raises `IdInUse`."""
         loop = asyncio.get_running_loop()
         reader = loop.create_task(self._read(call))
         writer = loop.create_task(self._write(call, outbox))
@@ -138,6 +149,16 @@ class Connection:
             call.cancel()
             await asyncio.wait({reader, writer})
         _tell(reader, writer)
+        self._check_refused(reader)
+
+    def _check_refused(self, reader: asyncio.Task[None]) -> None:
+        error = None if reader.cancelled() else reader.exception()
+        if not isinstance(error, grpc.aio.AioRpcError) or error.code() is not grpc.StatusCode.ALREADY_EXISTS:
+            return
+        now = asyncio.get_running_loop().time()
+        self._refused_at = now if self._refused_at is None else self._refused_at
+        if now - self._refused_at > REFUSED_WITHIN:
+            raise IdInUse(error.details())
 
     async def _read(self, call: Call) -> None:
         too_late = asyncio.get_running_loop().call_later(WELCOME_WITHIN, call.cancel)
@@ -146,6 +167,7 @@ class Connection:
                 assert isinstance(message, wire.CoordinatorMessage)
                 if self._listener.stream_says(message):
                     too_late.cancel()
+                    self._refused_at = None
         finally:
             too_late.cancel()
 

@@ -22,7 +22,7 @@ from penstock_coordinator.core.run.commands import AckStatus
 from penstock_coordinator.core.run.events import Failure, Outcome
 from penstock_coordinator.core.run.messages import AttemptEnded, AttemptReport
 from penstock_coordinator.ports import Unavailable
-from penstock_coordinator.runtime.fleet import Superseded, UnsupportedProtocol
+from penstock_coordinator.runtime.fleet import IdInUse, Superseded, UnsupportedProtocol
 from penstock_coordinator.runtime.session import AgentSession, microseconds
 
 if TYPE_CHECKING:
@@ -133,6 +133,8 @@ class AgentStream:
             return  # what guards all calls has seen it, and answers
         except UnsupportedProtocol as error:
             self._refuse(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        except IdInUse as error:
+            self._refuse(grpc.StatusCode.ALREADY_EXISTS, str(error))
         except Superseded:
             self._refuse(grpc.StatusCode.ABORTED, "a newer session of this agent is open")
         except Unavailable:

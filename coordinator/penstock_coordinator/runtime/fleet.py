@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PROTOCOL_VERSION = 1
 CONNECTED, DRAINING, LOST = 1, 2, 3
 """States of penstock.v1.AgentState."""
+HEARTBEAT_WINDOW = 1.5
+"""Within so many heartbeat intervals something is heard of an agent that lives, with all that is added by chance."""
 MISSED_BEATS = 3
 """So many heartbeats late, a stream counts as dead; its leases live on until their ttl."""
 
@@ -44,6 +46,10 @@ class UnsupportedProtocol(Exception):
 
 class Superseded(Exception):
     """A newer session of the same agent was opened in the meantime."""
+
+
+class IdInUse(Exception):
+    """Another process with the agent's id is connected, and was heard of lately."""
 
 
 class Fleet:
@@ -65,14 +71,17 @@ class Fleet:
     async def open(self, hello: wire.Hello, basis_seq: int) -> AgentSession:
         """Commit the session, settle what the agent holds, and make its Welcome.
 
-        Raises `UnsupportedProtocol`, `Superseded`, `Unavailable`.
+        Raises `UnsupportedProtocol`, `IdInUse`, `Superseded`, `Unavailable`.
         """
         if PROTOCOL_VERSION not in hello.protocol_versions:
             raise UnsupportedProtocol(f"this coordinator speaks version {PROTOCOL_VERSION} of the agent protocol")
+        self._check_alone(hello)
         row = _agent_row(hello, self._supervisor.clock.now())
         epoch = await self._supervisor.stores.agents.open_session(row)
         if any(other.holder.agent == hello.agent_id and other.epoch > epoch for other in self.sessions()):
             raise Superseded(hello.agent_id)
+        self._check_alone(hello)
+        alive = self._twin(hello) is not None
         self._supersede(hello.agent_id)
         holder = self.leases.add_holder(
             Holder(hello.agent_id, epoch, hello.boot_id, self._supervisor.clock.monotonic())
@@ -80,10 +89,30 @@ class Fleet:
         session = AgentSession(holder, _capacity(hello, epoch), self._welcome(epoch, basis_seq))
         self._sessions[epoch] = session
         self._rows[epoch] = replace(row, session_epoch=epoch)
-        self._reunite(session, hello)
+        self._reunite(session, hello, Charge.STARTED if alive else Charge.INFRASTRUCTURE)
         self._supervisor.dispatcher.add_session(session.capacity)
         self._supervisor.pump_offers()
         return session
+
+    def _check_alone(self, hello: wire.Hello) -> None:
+        """An agent that was started again is another process too: the end of its former stream tells, or that nothing
+        is heard on it."""
+        twin = self._twin(hello)
+        window = self._timing.heartbeat_interval * HEARTBEAT_WINDOW
+        if twin is None or twin.holder.heard_at < self._supervisor.clock.monotonic() - window:
+            return
+        host = self._rows[twin.epoch].hostname
+        raise IdInUse(
+            f'another agent with the id "{hello.agent_id}" is connected, from {host or "a host without a name"}: give'
+            " each agent an id and a data folder of its own (--id or PENSTOCK_AGENT_ID, --data-dir), or end the other one"
+        )
+
+    def _twin(self, hello: wire.Hello) -> AgentSession | None:
+        """The session of another process with the same id."""
+        for session in self.sessions():
+            if session.holder.agent == hello.agent_id and session.holder.boot_id != hello.boot_id:
+                return session
+        return None
 
     def _supersede(self, agent: str) -> None:
         """At most one session of an agent lives: the newest."""
@@ -108,7 +137,8 @@ class Fleet:
             stop_grace=span(timing.stop_grace),
         )
 
-    def _reunite(self, session: AgentSession, hello: wire.Hello) -> None:
+    def _reunite(self, session: AgentSession, hello: wire.Hello, charge: Charge) -> None:
+        """`charge`: who pays for attempts of a former process. Not their budget of losses, if that process may live."""
         reunion = reunite(self.leases, session.holder, _held(hello.held_leases))
         for lease in reunion.continued:
             session.capacity.adopt(lease.line)
@@ -129,7 +159,7 @@ class Fleet:
         for lease in reunion.continued:
             if lease.stop is not None:
                 session.cancel(lease)
-        self._report_lost(reunion.lost)
+        self._report_lost(reunion.lost, charge)
 
     # --- a session speaks
 
@@ -298,9 +328,9 @@ class Fleet:
             if session.holder.heard_at < limit:
                 session.close("silent")
 
-    def _report_lost(self, lost: list[Lost]) -> None:
+    def _report_lost(self, lost: list[Lost], charge: Charge = Charge.INFRASTRUCTURE) -> None:
         for loss in lost:
-            self._tell(loss.lease, loss.cause, Charge.INFRASTRUCTURE if loss.accepted else Charge.NOBODY)
+            self._tell(loss.lease, loss.cause, charge if loss.accepted else Charge.NOBODY)
 
     def _tell(self, lease: Lease, cause: str, charge: Charge) -> None:
         run_id, step, item = lease.key

@@ -46,23 +46,35 @@ class ScriptedAgent:
         self._reader: asyncio.Task[None] | None = None
 
     async def connect(self, *, credits: int | None = None) -> wire.Welcome:
-        await self.say(
-            hello=wire.Hello(
-                protocol_versions=[1],
-                agent_id=self.agent_id,
-                boot_id=self.boot_id,
-                queues=self.queues,
-                labels=self.labels,
-                resources=self.resources,
-                slots=self.slots,
-                held_leases=self.held,
-            )
-        )
+        await self.say(hello=self._hello())
         self._reader = asyncio.create_task(self._read())
         await self.until(lambda: self.welcome is not None)
         assert self.welcome is not None
         await self.say(credits=wire.Credits(grant_limit=self.slots if credits is None else credits))
         return self.welcome
+
+    async def refused(self) -> tuple[grpc.StatusCode, str]:
+        """How the stream of a Hello ends that is not welcome."""
+        await self.say(hello=self._hello())
+        self._reader = asyncio.create_task(self._read())
+        async with asyncio.timeout(PATIENCE):
+            await self.ended.wait()
+            code, details = await self._call.code(), await self._call.details()
+        assert self.welcome is None
+        await self._channel.close()
+        return code, details or ""
+
+    def _hello(self) -> wire.Hello:
+        return wire.Hello(
+            protocol_versions=[1],
+            agent_id=self.agent_id,
+            boot_id=self.boot_id,
+            queues=self.queues,
+            labels=self.labels,
+            resources=self.resources,
+            slots=self.slots,
+            held_leases=self.held,
+        )
 
     async def say(self, **body: object) -> None:
         await self._call.write(wire.AgentMessage(seq=next(self._seq), **body))  # type: ignore[arg-type]  # one of its bodies

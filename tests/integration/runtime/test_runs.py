@@ -6,13 +6,15 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 from google.protobuf import json_format
+from tests.waiting import until
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.v1.pipeline_pb2 import PipelineSpec
 from penstock_coordinator.core.run.decide import decide
-from penstock_coordinator.core.run.events import StepsLeased
+from penstock_coordinator.core.run.events import Charge, LeaseLost, StepsLeased
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.ports import Fenced, RequestKey
 from penstock_coordinator.runtime import actor as actor_module
@@ -370,6 +372,52 @@ async def test_a_second_stream_of_an_agent_supersedes_the_first(world: World) ->
     await agent.until(lambda: bool(agent.goaways))
     assert agent.goaways[0].reason == "superseded"
     assert list(coordinator.engine.agents()) == ["agent-1"]
+
+
+async def test_a_twin_is_refused_while_the_first_agent_lives(world: World) -> None:
+    coordinator = await world.coordinator()
+    agent = coordinator.agent()
+    await agent.connect(credits=10)
+    run_id = await coordinator.start(spec({"name": "a"}))
+    grant = await agent.grant()
+    code, details = await coordinator.agent(boot_id="boot-2").refused()
+    assert code is grpc.StatusCode.ALREADY_EXISTS
+    assert "PENSTOCK_AGENT_ID" in details
+    assert not agent.goaways
+    await agent.acked(await agent.succeed(grant))
+    assert (await coordinator.ended(run_id)).row.state == RunState.COMPLETED
+
+
+async def _none_is_connected(coordinator: Coordinator) -> bool:
+    return not coordinator.engine.agents()
+
+
+async def test_an_agent_that_is_started_again_comes_back_at_once(world: World) -> None:
+    coordinator = await world.coordinator()
+    agent = coordinator.agent()
+    await agent.connect()
+    await agent.vanish()
+    await until(lambda: _none_is_connected(coordinator))
+    await coordinator.agent(boot_id="boot-2").connect()
+
+
+async def test_a_silent_twin_makes_room_and_its_attempts_pay_no_loss(world: World) -> None:
+    coordinator = await world.coordinator()
+    agent = coordinator.agent()
+    await agent.connect(credits=10)
+    run_id = await coordinator.start(spec({"name": "a"}))
+    await agent.grant()
+    await agent.beat()
+    (session,) = coordinator.supervisor.fleet.sessions()
+    session.holder.heard_at -= 8_000_000
+    again = coordinator.agent(boot_id="boot-2")
+    await again.connect(credits=10)
+    second = await again.grant()
+    assert second.attempt == 2
+    await again.acked(await again.succeed(second))
+    await coordinator.ended(run_id)
+    events = [event async for page in coordinator.engine.watch(run_id, 1) for _, event in page]
+    assert [event.charge for event in events if isinstance(event, LeaseLost)] == [Charge.STARTED]
 
 
 async def test_a_watcher_sees_every_event_once_and_in_order(world: World) -> None:
