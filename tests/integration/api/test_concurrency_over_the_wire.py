@@ -139,7 +139,7 @@ async def test_of_a_batch_with_a_request_id_of_another_nothing_is_started(edge: 
 @on_both_kinds_of_stores
 async def test_a_repeated_batch_is_answered_as_the_first_time(edge: Edge) -> None:
     await edge.create()
-    fields = [{"run_key": "k"}, {"run_key": "k", "run_key_conflict": USE}, {}]
+    fields: list[dict[str, Any]] = [{"run_key": "k"}, {"run_key": "k", "run_key_conflict": USE}, {}]
     requests = [pb.StartRunRequest(pipeline="p", request_id=f"r{n}", **each) for n, each in enumerate(fields)]
     asked = pb.StartManyRunsRequest(requests=requests)
     first = await edge.runs.StartMany(asked, timeout=PATIENCE)
