@@ -104,7 +104,8 @@ class Fleet:
         host = self._rows[twin.epoch].hostname
         raise IdInUse(
             f'another agent with the id "{hello.agent_id}" is connected, from {host or "a host without a name"}: give'
-            " each agent an id and a data folder of its own (--id or PENSTOCK_AGENT_ID, --data-dir), or end the other one"
+            " each agent an id and a data folder of its own (--id or PENSTOCK_AGENT_ID, --data-dir), or end the"
+            " other one"
         )
 
     def _twin(self, hello: wire.Hello) -> AgentSession | None:

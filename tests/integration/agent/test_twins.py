@@ -17,7 +17,7 @@ class Refusing(rpc.AgentServiceServicer):
     async def Connect(self, request_iterator: object, context: Any) -> None:  # type: ignore[override]  # read/write style
         await context.abort(grpc.StatusCode.ALREADY_EXISTS, "give each agent an id of its own (--id)")
 
-    async def PushLogs(self, request_iterator: object, context: Any) -> Any:  # type: ignore[override]  # not used here
+    async def PushLogs(self, request_iterator: object, context: Any) -> Any:
         raise NotImplementedError
 
 
