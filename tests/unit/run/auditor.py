@@ -435,7 +435,7 @@ class Auditor:
             elif life.number:
                 self.former[key[0], self.place(*key)] = life.number
         for step in {key[0] for key in keys} | {step for step, item in counts if item != WHOLE}:
-            told = sorted(count for (number, item), count in counts.items() if number == step and item != WHOLE)
+            told = sorted(count for (at, item), count in counts.items() if at == step and item != WHOLE and count)
             assert told == sorted(used.get(step, [])), step
         for number in wholes | left:
             self.places.pop(number, None)
