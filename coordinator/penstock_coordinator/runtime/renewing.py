@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Value
+from msgspec.structs import replace
 
 from penstock.v1.pipeline_pb2 import Parameter, PipelineSpec
 from penstock_coordinator.core.plan.keys import InvalidKey, check_keys, has_expressions

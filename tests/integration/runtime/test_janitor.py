@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from google.protobuf import json_format
 from tests.integration.runtime.test_runs import spec
@@ -379,7 +380,7 @@ async def test_a_live_run_that_cannot_go_on_is_told_and_the_others_are_looked_af
         coordinator.supervisor._actors.pop(run_id).discard()
     records = world.database.records[broken]
     readable = records[1]
-    records[1] = dataclasses.replace(records[1], payload=b"\xc1")
+    records[1] = msgspec.structs.replace(records[1], payload=b"\xc1")
     report = await janitor(coordinator).run_once()
     assert (report.adopted, report.unrecoverable) == (1, [broken])
     with pytest.raises(SetAside):

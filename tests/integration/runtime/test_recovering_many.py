@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from tests.integration.runtime.test_runs import spec
 
@@ -24,7 +24,7 @@ def _spoil(world: World, run_id: RunId) -> None:
     """As if a newer release had written it."""
     records = world.database.records[run_id]
     last = max(records)
-    records[last] = dataclasses.replace(records[last], payload=b"\xff")
+    records[last] = msgspec.structs.replace(records[last], payload=b"\xff")
 
 
 @pytest.fixture
