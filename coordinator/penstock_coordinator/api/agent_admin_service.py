@@ -73,9 +73,12 @@ class AgentAdminService(AgentAdminServiceServicer):
 
 def _agent_id(text: str) -> str:
     if not text or len(text) > MAX_AGENT_ID or not text.isprintable():
-        raise invalid("agent_id", f"is required: 1 to {MAX_AGENT_ID} printable characters, as List gives it")
+        raise invalid(
+            "agent_id", f"is required: 1 to {MAX_AGENT_ID} printable characters, as `penstock agents` (List) gives it"
+        )
     return text
 
 
 def _unknown() -> CallError:
-    return not_found("agent_id", "UNKNOWN_AGENT", "no agent of that id was ever connected: List tells those that were")
+    remedy = "`penstock agents` (List) names those that were"
+    return not_found("agent_id", "UNKNOWN_AGENT", f"no agent of that id was ever connected: {remedy}")

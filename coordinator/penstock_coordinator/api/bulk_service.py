@@ -119,9 +119,11 @@ def _id_of(text: str) -> bytes:
     try:
         parsed = uuid.UUID(text)
     except ValueError:
-        raise invalid("id", "is required: the id of a job, as Create and List give it") from None
+        raise invalid("id", "is required: the id of a job, as `penstock bulk list` (List) and Create give it") from None
     return parsed.bytes
 
 
 def _unknown() -> CallError:
-    return not_found("id", "UNKNOWN_BULK_JOB", "there is no such job: List tells those that there are")
+    return not_found(
+        "id", "UNKNOWN_BULK_JOB", "there is no such job: `penstock bulk list` (List) names those that there are"
+    )

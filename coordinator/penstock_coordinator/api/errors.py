@@ -115,9 +115,8 @@ def not_found(field: str, reason: str, message: str) -> CallError:
 
 
 def unknown_version(name: str, number: int, field: str = "version_number") -> CallError:
-    return not_found(
-        field, "UNKNOWN_VERSION", f"the pipeline {name!r} has no version {number}: ListVersions tells them"
-    )
+    remedy = f"`penstock list versions --pipeline {name}` (ListVersions) names those that there are"
+    return not_found(field, "UNKNOWN_VERSION", f"the pipeline {quoted(name)} has no version {number}: {remedy}")
 
 
 def _no_version(pipeline: str, number: int) -> CallError:

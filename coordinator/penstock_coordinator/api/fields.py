@@ -33,9 +33,9 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 def run_id_of(text: str, field: str = "run_id") -> RunId:
     """The 16 bytes of a UUID in its usual form."""
     if not text:
-        raise invalid(field, "is required: the id of a run, as Start and List give it")
+        raise invalid(field, "is required: the id of a run, as `penstock list` (List) and Start give it")
     if not _RUN_ID.fullmatch(text):
-        raise invalid(field, f"{shown(text)} is no run id: copy it from the answer of Start or List")
+        raise invalid(field, f"{shown(text)} is no run id: `penstock list` (List) shows the ids of runs")
     return bytes.fromhex(text.replace("-", ""))
 
 

@@ -64,7 +64,10 @@ def key_taken(request: pb.StartRunRequest, taken: KeyTaken) -> CallError:
     run_id, state = run_id_text(taken.run_id), RunState(taken.state)
     what = f"the run key {quoted(request.run_key)} is that of the run {run_id}, which is {state.name}"
     if not state.at_rest:
-        remedy = "wait for its end or cancel it, ask for RUN_KEY_CONFLICT_USE_EXISTING, or choose another key"
+        remedy = (
+            "wait for its end or cancel it, take that run with `--use-existing` (RUN_KEY_CONFLICT_USE_EXISTING), "
+            "or choose another key"
+        )
     else:
         remedy = f"choose another key, or ask for {_weaker(request, state)}"
     message = f"{what}: {remedy}"
@@ -80,5 +83,5 @@ def key_taken(request: pb.StartRunRequest, taken: KeyTaken) -> CallError:
 def _weaker(request: pb.StartRunRequest, state: RunState) -> str:
     """The rule of reuse under which the key would be free."""
     if request.run_key_reuse == pb.RUN_KEY_REUSE_REJECT and state is not RunState.COMPLETED:
-        return "RUN_KEY_REUSE_AFTER_FAILURE"
-    return "RUN_KEY_REUSE_ALLOW"
+        return "`--run-key-reuse after_failure` (RUN_KEY_REUSE_AFTER_FAILURE)"
+    return "`--run-key-reuse allow` (RUN_KEY_REUSE_ALLOW)"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from penstock.v1.pipeline_pb2 import Parameter, PipelineSpec
 from penstock_coordinator.api.errors import CallError, not_found, unknown_version
+from penstock_coordinator.core.plan.naming import quoted
 
 if TYPE_CHECKING:
     from penstock_coordinator.ports import PipelineStore, VersionRow
@@ -78,4 +79,5 @@ class VersionFinder:
 
 
 def unknown_pipeline(name: str, field: str) -> CallError:
-    return not_found(field, "UNKNOWN_PIPELINE", f"there is no pipeline {name!r}: List tells those that there are")
+    remedy = "`penstock list pipelines` (List) names those that there are"
+    return not_found(field, "UNKNOWN_PIPELINE", f"there is no pipeline {quoted(name)}: {remedy}")
