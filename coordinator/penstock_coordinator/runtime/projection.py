@@ -26,6 +26,7 @@ from penstock_coordinator.core.run.events import (
     StepCompleted,
     StepFailed,
 )
+from penstock_coordinator.core.run.losses import lost_in_words
 from penstock_coordinator.core.run.messages import AttemptEnded, AttemptReport
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.view import describe
@@ -127,7 +128,7 @@ class Projection:
 
     def note_lost(self, event: LeaseLost) -> None:
         if event.charge is not Charge.NOBODY:
-            self._attempt(event, int(Outcome.LOST), Failure("AgentLost", event.cause))
+            self._attempt(event, int(Outcome.LOST), Failure("AgentLost", lost_in_words(event.cause)))
 
     def note_reopened(self, _event: RunReopened) -> None:
         self.reopened = True

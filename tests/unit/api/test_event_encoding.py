@@ -113,7 +113,17 @@ TABLE: list[tuple[e.Event, dict[str, Any]]] = [
     (e.LeaseLost(AT, 0, WHOLE, 7, "rejected", e.Charge.NOBODY), {"steps": [{"step": "a"}]}),
     (
         e.LeaseLost(AT, 0, WHOLE, 7, "lease_expired", e.Charge.INFRASTRUCTURE),
-        {"steps": [{"step": "a", "failure": {"reason": "AgentLost", "message": "lease_expired"}}]},
+        {
+            "steps": [
+                {
+                    "step": "a",
+                    "failure": {
+                        "reason": "AgentLost",
+                        "message": "the agent was not heard of for longer than its lease",
+                    },
+                }
+            ]
+        },
     ),
     (e.StepReturned(AT, 3, 1), {"steps": [{"step": "m", "item": ["1"], "state": "STEP_RUN_STATE_READY"}]}),
     (e.StepCancelled(AT, 0, WHOLE), {"steps": [{"step": "a", "state": "STEP_RUN_STATE_CANCELLED"}]}),

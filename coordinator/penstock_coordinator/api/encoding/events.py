@@ -17,6 +17,7 @@ from penstock_coordinator.api.encoding.runs import failure
 from penstock_coordinator.api.encoding.values import instant
 from penstock_coordinator.api.fields import run_id_text
 from penstock_coordinator.core.run import events as e
+from penstock_coordinator.core.run.losses import lost_in_words
 from penstock_coordinator.core.run.mapped import Groups
 from penstock_coordinator.core.run.places import nests, place_of, same_group
 from penstock_coordinator.core.run.states import RunState, StepState
@@ -193,7 +194,7 @@ class EventEncoder:
                 why = e.Failure("Displaced", e.displaced_by(event))
                 return (self._change(event.step, event.item, None, why),)
             case e.LeaseLost():
-                lost = None if event.charge is e.Charge.NOBODY else e.Failure("AgentLost", event.cause)
+                lost = None if event.charge is e.Charge.NOBODY else e.Failure("AgentLost", lost_in_words(event.cause))
                 return (self._ended(event, lost),)
             case _:
                 assert_never(event)

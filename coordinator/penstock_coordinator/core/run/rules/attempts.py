@@ -22,6 +22,7 @@ from penstock_coordinator.core.run.events import (
     WaitReason,
 )
 from penstock_coordinator.core.run.ledger import Ledger
+from penstock_coordinator.core.run.losses import lost_in_words
 from penstock_coordinator.core.run.messages import AttemptEnded, InputsUnresolved, LeaseGone
 from penstock_coordinator.core.run.retrying import backoff, is_retried
 from penstock_coordinator.core.run.state import ActiveStep, Run
@@ -123,7 +124,8 @@ def _lost(run: Run, now: int, active: ActiveStep, cause: str, charge: Charge, le
     if stopping(run, active):
         stopped(run, active, now, ledger)
     elif active.losses >= MAX_LOSSES:
-        what = f"{active.losses} agents were lost while they ran this step, the last of them {active.agent}: {cause}"
+        what = f"{active.losses} agents were lost while they ran this step, the last of them {active.agent}"
+        what += f": {lost_in_words(cause)}"
         ledger.emit(StepFailed(now, number, item, Failure("AgentLost", what)))
     else:
         ledger.emit(StepReturned(now, number, item))
