@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.core.dispatch.standing import mismatch
@@ -16,9 +16,11 @@ from penstock_coordinator.core.run.explain.situations import (
     StepExplanation,
     Unknown,
 )
+from penstock_coordinator.core.run.explain.words import one_line
+from penstock_coordinator.core.run.states import StepState
 from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.history import run_at
-from penstock_coordinator.runtime.reading import barrier
+from penstock_coordinator.runtime.reading import Reader, barrier
 from penstock_coordinator.runtime.views import UnknownStepRun
 
 if TYPE_CHECKING:
@@ -101,10 +103,25 @@ async def explain_steps(supervisor: Supervisor, run_id: RunId, step: int | None,
     actor = supervisor.actor(run_id)
     if actor is None:
         run = await _run_at_rest(supervisor, run_id)
-        return _explained(run, Unknown(supervisor.clock.now()), step, item)
-    explanation = _explained(actor.run, _Surroundings(supervisor, actor), step, item)
-    await barrier(actor)
+        explanation = _explained(run, Unknown(supervisor.clock.now()), step, item)
+    else:
+        explanation = _explained(actor.run, _Surroundings(supervisor, actor), step, item)
+        await barrier(actor)
+    if step is not None and explanation.steps[0].state is StepState.FAILED:
+        explanation.steps[0] = await _with_failure(supervisor, run_id, explanation.steps[0])
     return explanation
+
+
+async def _with_failure(supervisor: Supervisor, run_id: RunId, found: StepExplanation) -> StepExplanation:
+    """The run itself does not keep why its step runs failed."""
+    view, _ = await Reader(supervisor).step_run(run_id, found.step, found.item)
+    if view.failure is None:
+        return found
+    why = view.failure.error_class or view.failure.reason
+    why += f": {one_line(view.failure.message)}" if view.failure.message else ""
+    details = {"state": found.state.name, "failure": view.failure.reason, "message": view.failure.message}
+    failed = Reason("AtRest", f"It is FAILED: {why.removesuffix('.')}.", details)
+    return replace(found, reasons=[failed, *found.reasons[1:]])
 
 
 async def _run_at_rest(supervisor: Supervisor, run_id: RunId) -> Run:

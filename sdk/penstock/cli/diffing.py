@@ -106,6 +106,9 @@ def _show_versions(console: Console, pipeline: str, found: pipeline_service_pb2.
     from penstock.v1 import difference_pb2
 
     console.print(f"{pipeline}: version {found.number} -> version {found.other_number}", markup=False)
+    if not found.steps and [change.path for change in found.changes] == ["bundle_digest"]:
+        text = "No step is different, and no function's code changed: only other files of the bundle did."
+        console.print(text, soft_wrap=True)
     _show_changes(console, found.changes, "")
     for each in found.steps:
         match each.kind:

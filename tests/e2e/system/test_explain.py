@@ -32,7 +32,7 @@ def test_the_command_line_tells_in_sentences(system: DevSystem, tmp_path: Path) 
         said = system.penstock("explain", run_id)
         assert said.returncode == 0, said.stderr
         assert "far is READY." in said.stdout
-        assert 'does not serve the queue "elsewhere"' in said.stdout
+        assert 'do not serve the queue "elsewhere"' in said.stdout
         assert 'It needs an agent that serves the queue "elsewhere".' in said.stdout
         assert 'It waits for "far", which is READY.' in said.stdout
         maybe = system.penstock("explain", run_id, "maybe").stdout

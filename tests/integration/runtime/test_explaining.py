@@ -52,7 +52,7 @@ async def test_a_busy_agent_is_named_and_who_runs_is_running(world: World) -> No
     await agent.grant()
     assert [kind for kind, _ in await reasons(coordinator, run_id, 0)] == ["Running"]
     ((kind, message),) = await reasons(coordinator, run_id, 1)
-    assert (kind, "a1 (1 under way, 1 slots)" in message) == ("AgentsBusy", True)
+    assert (kind, "a1 (1 under way, 1 slot)" in message) == ("AgentsBusy", True)
 
 
 async def test_a_run_at_rest_tells_how_its_steps_came_to_it(world: World) -> None:
@@ -78,3 +78,18 @@ async def test_what_is_not_there_is_said_to_be_so(world: World) -> None:
         await explain_steps(coordinator.supervisor, run_id, 0, 3)
     with pytest.raises(UnknownRun):
         await explain_steps(coordinator.supervisor, bytes(16), 0, WHOLE)
+
+
+async def test_a_step_run_that_failed_tells_why(world: World) -> None:
+    coordinator = await world.coordinator()
+    agent = coordinator.agent("a1")
+    await agent.connect(credits=4)
+    run_id = await coordinator.start(spec({"name": "a"}, {"name": "m", "map": {"values": [1]}}))
+    for _ in range(2):
+        await agent.fail(await agent.grant(), "Odd")
+    await coordinator.ended(run_id)
+    ((kind, message),) = await reasons(coordinator, run_id)
+    assert (kind, message.startswith("It is FAILED: ")) == ("AtRest", True)
+    (_, whole), (_, counts) = await reasons(coordinator, run_id, 1)
+    assert "m[0]" in whole
+    assert counts == "Its 1 item: 1 FAILED."

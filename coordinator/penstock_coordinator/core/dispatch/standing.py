@@ -40,7 +40,7 @@ def mismatch(capacity: Capacity, line: Line) -> tuple[Lack, ...]:
     for name, amount in line.resources:
         has = capacity.resources.get(name, 0.0)
         if has < amount:
-            lacks.append(Lack("resource", name, f"{amount:g}", f"{has:g}"))
+            lacks.append(Lack("resource", name, f"{amount:.15g}", f"{has:.15g}"))
     if line.environment:
         lacks.append(Lack("environment", line.environment, line.environment))
     return tuple(lacks)

@@ -12,8 +12,12 @@ from penstock_coordinator.core.run.explain.situations import (
 )
 from penstock_coordinator.core.run.explain.words import (
     NAMED,
+    NAMED_AGENTS,
+    agents_listed,
+    amount,
     conjoined,
-    listed,
+    counted,
+    quantity,
 )
 
 ABOUT_TO_BE_LEASED = "An agent has room: it is about to be leased."
@@ -30,9 +34,8 @@ def line_reasons(line: Line, situation: LineSituation) -> Iterator[Reason]:
         yield _none_serves(line, agents)
     elif not ready:
         names = [agent.agent for agent in serving]
-        yield Reason(
-            "AgentsDraining", f"The agents that could run it are draining: {listed(names)}.", {"agents": names}
-        )
+        who = "The only agent that could run it is" if len(names) == 1 else "The agents that could run it are"
+        yield Reason("AgentsDraining", f"{who} draining: {agents_listed(names)}.", {"agents": names})
     elif all(agent.full for agent in ready):
         yield _all_busy(ready, situation)
     else:
@@ -41,9 +44,7 @@ def line_reasons(line: Line, situation: LineSituation) -> Iterator[Reason]:
 
 def _none_serves(line: Line, agents: tuple[AgentSituation, ...]) -> Reason:
     closest = sorted(agents, key=lambda agent: len(agent.lacks))[:NAMED]
-    texts = [f"{agent.agent} {_lacks(agent.lacks)}" for agent in closest]
-    more = f", and {len(agents) - NAMED} more" if len(agents) > NAMED else ""
-    text = f"{_none_of(len(agents))} can run it: {'; '.join(texts)}{more}. {_needed(line)}"
+    text = f"{_none_of(len(agents))} run it: {_all_that_lack(agents)}. {_needed(line)}"
     lacking = [
         {
             "agent": agent.agent,
@@ -55,19 +56,35 @@ def _none_serves(line: Line, agents: tuple[AgentSituation, ...]) -> Reason:
 
 
 def _none_of(count: int) -> str:
-    return f"None of the {count} connected agents" if count > 1 else "The only connected agent is not one that"
+    return f"None of the {count} connected agents can" if count > 1 else "The only connected agent cannot"
 
 
-def _lacks(lacks: tuple[Lack, ...]) -> str:
+def _all_that_lack(agents: tuple[AgentSituation, ...]) -> str:
+    """Those that lack the same together, those that lack least first."""
+    alike: dict[tuple[Lack, ...], list[str]] = {}
+    for agent in sorted(agents, key=lambda agent: len(agent.lacks)):
+        alike.setdefault(agent.lacks, []).append(agent.agent)
+    told = list(alike.items())[:NAMED_AGENTS]
+    named = NAMED_AGENTS // len(told)
+    texts = [f"{agents_listed(names, named)} {_lacks(lacks, several=len(names) > 1)}" for lacks, names in told]
+    rest = len(agents) - sum(len(names) for _, names in told)
+    if rest:
+        texts.append(f"{counted(rest, 'other')} {'lacks' if rest == 1 else 'lack'} other things")
+    return "; ".join(texts)
+
+
+def _lacks(lacks: tuple[Lack, ...], *, several: bool) -> str:
+    have, do = ("have", "do") if several else ("has", "does")
     texts = []
     for lack in lacks:
         if lack.what == "queue":
-            texts.append(f'does not serve the queue "{lack.name}"')
+            texts.append(f'{do} not serve the queue "{lack.name}"')
         elif lack.what == "label":
-            has = f"has {lack.name}={lack.has}" if lack.has else f"has no label {lack.name}"
+            has = f"{have} {lack.name}={lack.has}" if lack.has else f"{have} no label {lack.name}"
             texts.append(f"{has}, not {lack.name}={lack.wanted}")
         elif lack.what == "resource":
-            texts.append(f"has {lack.has or '0'} of {lack.name}, not {lack.wanted}")
+            has, wanted = amount(lack.name, float(lack.has or 0)), quantity(lack.name, float(lack.wanted))
+            texts.append(f"{have} {has}, not {wanted}")
         else:
             texts.append(f"cannot make its {lack.what}")
     return " and ".join(texts)
@@ -79,7 +96,7 @@ def _needed(line: Line) -> str:
     if line.labels:
         parts.append("has the label " + " and ".join(f"{key}={value}" for key, value in line.labels))
     if line.resources:
-        parts.append("has " + " and ".join(f"{amount:g} of {name}" for name, amount in line.resources))
+        parts.append("has " + " and ".join(amount(name, number) for name, number in line.resources))
     return f"It needs an agent that {conjoined(parts)}."
 
 
@@ -88,10 +105,12 @@ def _line_details(line: Line) -> dict[str, Json]:
 
 
 def _all_busy(agents: list[AgentSituation], situation: LineSituation) -> Reason:
-    names = [f"{agent.agent} ({agent.leases} under way, {agent.slots} slots)" for agent in agents]
-    text = f"All agents that can run it are busy: {listed(names)}"
+    names = [f"{agent.agent} ({agent.leases} under way, {counted(agent.slots, 'slot')})" for agent in agents]
+    who = "The only agent that can run it is" if len(names) == 1 else "All agents that can run it are"
+    text = f"{who} busy: {agents_listed(names)}"
     if situation.ahead:
-        text += f"; {situation.ahead} places are waited for by others who come first"
+        waited_for = f"{counted(situation.ahead, 'place')} {'is' if situation.ahead == 1 else 'are'} waited for"
+        text += f"; {waited_for} by others who come first"
     details: dict[str, Json] = {
         "ahead": situation.ahead,
         "priority": situation.priority,

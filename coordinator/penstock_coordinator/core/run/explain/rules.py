@@ -13,6 +13,7 @@ from penstock_coordinator.core.run.explain.situations import (
 )
 from penstock_coordinator.core.run.explain.words import (
     NAMED,
+    counted,
     listed,
     value_text,
 )
@@ -43,14 +44,14 @@ def pending(run: Run, step: Step, item: int) -> Iterator[Reason]:
     if step.cleanup and not step.upstream:
         yield Reason(
             "CleanupWaits",
-            f"It is a cleanup step: it waits until all else is at rest, which is {_steps(run.open_work)} yet.",
+            f"It is a cleanup step: it waits until all else is at rest, which is {counted(run.open_work, 'step')} yet.",
             {"open_steps": run.open_work},
         )
     open_steps = [number for number in step.upstream if _is_waited_for(run, step, number)]
     for number in open_steps[:NAMED]:
         yield _upstream(run, number)
     if len(open_steps) > NAMED:
-        text = f"It waits for {len(open_steps) - NAMED} more upstream steps."
+        text = f"It waits for {counted(len(open_steps) - NAMED, 'more upstream step')}."
         yield Reason("Upstream", text, {"more": len(open_steps) - NAMED})
     if open_steps:
         details = {"rule": step.rule.name.lower()}
@@ -84,10 +85,6 @@ def followed_item(run: Run, step: Step, item: int) -> tuple[int, int] | None:
     if item == WHOLE or step.followed is None or run.maps[step.number].groups is not None:
         return None
     return step.followed, item
-
-
-def _steps(count: int) -> str:
-    return "1 step" if count == 1 else f"{count} steps"
 
 
 def _upstream(run: Run, number: int) -> Reason:

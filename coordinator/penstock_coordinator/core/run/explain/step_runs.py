@@ -16,10 +16,11 @@ from penstock_coordinator.core.run.explain.situations import (
 )
 from penstock_coordinator.core.run.explain.words import (
     about,
+    counted,
     limit_reason,
+    one_line,
     place_details,
     place_text,
-    value_text,
 )
 from penstock_coordinator.core.run.places import same_group
 from penstock_coordinator.core.run.spans import spelled
@@ -88,8 +89,10 @@ def explain(run: Run, step: int, item: int, outside: Outside) -> StepExplanation
     node = run.plan.steps[step]
     if state.at_rest:
         reasons = list(at_rest(run, node, item, state))
+        if item == WHOLE and step in run.maps:
+            reasons.append(_whole_map(run, node, "AtRest"))
     elif item == WHOLE and step in run.maps:
-        reasons = [_whole_map(run, node)]
+        reasons = [_whole_map(run, node, "Running")]
     else:
         reasons = list(_holds(run, node, item, state, outside))
     return StepExplanation(step, item, state, reasons)
@@ -115,7 +118,7 @@ def _holds(run: Run, step: Step, item: int, state: StepState, outside: Outside) 
 def explain_run(run: Run, outside: Outside) -> list[Reason]:
     """Why the run as a whole does not go on; empty if nothing holds it."""
     if run.at_rest:
-        why = f": {run.reason}" if run.reason else ""
+        why = f": {one_line(run.reason)}" if run.reason else ""
         return [Reason("AtRest", f"The run is {run.state.name}{why}.", {"state": run.state.name})]
     return list(_run_holds(run, outside))
 
@@ -132,7 +135,7 @@ def _run_holds(run: Run, outside: Outside) -> Iterator[Reason]:
 
 def _paused(paused: Paused, outside: Outside) -> Reason:
     by = f" by {paused.requested_by}" if paused.requested_by else ""
-    why = f" ({paused.reason})" if paused.reason else ""
+    why = f" ({one_line(paused.reason)})" if paused.reason else ""
     text = f"The run was paused{by} {about(outside.now - paused.at)} ago{why}: nothing starts before it is resumed."
     details: dict[str, Json] = {"requested_by": paused.requested_by, "reason": paused.reason, "since_us": paused.at}
     return Reason("RunPaused", text, details)
@@ -141,7 +144,7 @@ def _paused(paused: Paused, outside: Outside) -> Reason:
 def _cancelling(run: Run, outside: Outside) -> Reason:
     left = max(run.cancel_deadline - outside.now, 0)
     how = "at once" if run.immediate else "politely; cleanup steps still run"
-    text = f"The run is being stopped {how} ({run.reason}). It ends in at most {about(left)}."
+    text = f"The run is being stopped {how} ({one_line(run.reason)}). It ends in at most {about(left)}."
     return Reason("RunCancelling", text, {"reason": run.reason, "immediate": run.immediate})
 
 
@@ -154,6 +157,9 @@ def _ready(run: Run, step: Step, item: int, outside: Outside) -> Iterator[Reason
     if places is not None and places.holds(item):
         text = f"The map's max_parallel is {places.limit}, and so many of its items are under way."
         yield Reason("MapParallel", text, {"limit": places.limit, "running": places.taken})
+        key = None if step.line == CHILDREN else outside.step_key(step.line)
+        if key is not None:
+            yield limit_reason("Concurrency", "It waits", key)
         yield from _queued(run, step, item, outside)
         return
     if step.line == CHILDREN:
@@ -161,7 +167,8 @@ def _ready(run: Run, step: Step, item: int, outside: Outside) -> Iterator[Reason
     key = outside.step_key(step.line)
     held = run.paused is not None or key is not None or bool(plan.max_parallel and run.running >= plan.max_parallel)
     if plan.max_parallel and run.running >= plan.max_parallel:
-        text = f"The run's max_parallel is {plan.max_parallel}, and {run.running} of its step runs are under way."
+        are = f"{counted(run.running, 'step run')} of it {'is' if run.running == 1 else 'are'} under way"
+        text = f"The run's max_parallel is {plan.max_parallel}, and {are}."
         yield Reason("MaxParallel", text, {"limit": plan.max_parallel, "running": run.running})
     if key is not None:
         yield limit_reason("Concurrency", "It waits", key)
@@ -220,7 +227,7 @@ def _backoff(step: Step, active: ActiveStep, outside: Outside) -> Reason:
     if active.last_failure is not None:
         why = active.last_failure
         text += f"; attempt {active.attempts} failed: {why.error_class or why.reason}"
-        text += f": {value_text(why.message)[1:-1]}" if why.message else ""
+        text += f": {one_line(why.message)}" if why.message else ""
     return Reason("Backoff", text + ".", details)
 
 
@@ -235,13 +242,14 @@ def _running(run: Run, step: Step, item: int, outside: Outside) -> Iterator[Reas
     yield Reason("Running", text + ".", {"agent": active.agent, "attempt": active.attempts, "for_us": span})
 
 
-def _whole_map(run: Run, step: Step) -> Reason:
+def _whole_map(run: Run, step: Step, kind: str) -> Reason:
     counts = run.item_counts(step.number)
     assert counts is not None
     texts = [f"{count} {name.upper()}" for name, count in counts._asdict().items() if count]
-    text = f"Its {run.maps[step.number].count} items: {', '.join(texts) or 'none'}."
+    text = f"Its {counted(run.maps[step.number].count, 'item')}: {', '.join(texts) or 'none'}."
     groups = run.maps[step.number].groups
     if groups is not None and groups.undecided and step.followed is not None:
         followed = run.plan.steps[step.followed].name
-        text += f' Of the items of "{followed}" {groups.undecided} have not given their lists yet.'
-    return Reason("Running", text, {name: count for name, count in counts._asdict().items() if count})
+        have = "1 has not given its list" if groups.undecided == 1 else f"{groups.undecided} have not given their lists"
+        text += f' Of the items of "{followed}" {have} yet.'
+    return Reason(kind, text, {name: count for name, count in counts._asdict().items() if count})
