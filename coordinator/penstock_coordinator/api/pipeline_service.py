@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,7 +28,9 @@ from penstock_coordinator.api.versions import unknown_pipeline
 from penstock_coordinator.core.plan.difference import difference
 from penstock_coordinator.core.plan.digest import digest_of
 from penstock_coordinator.core.plan.limits import Limits
+from penstock_coordinator.core.plan.naming import quoted
 from penstock_coordinator.core.plan.validate import oversize, problems
+from penstock_coordinator.core.plan.validation.report import Problem
 from penstock_coordinator.ports import Repeated
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ _T = TypeVar("_T")
 
 SMALL_SPEC_STEPS, SMALL_SPEC_BYTES = 100, 64 << 10
 """Larger ones are looked at in a thread: it may take seconds, and heartbeats must be answered meanwhile."""
+_OF_STEP = re.compile(r"steps\[(\d+)\]\.(?!name$)")
 CREATE, DELETE = "PipelineService.Create", "PipelineService.Delete"
 
 
@@ -181,7 +185,8 @@ class PipelineService(PipelineServiceServicer):
                 if version:
                     what = f"there is no version {version} of the pipeline {name!r}"
                 field = f"steps[{number}].pipeline.{'version_number' if version else 'name'}"
-                raise failed_precondition(field, "UNKNOWN_PIPELINE", f"{what}: apply it first")
+                problem = Problem(field, f"{what}: apply it first")
+                raise failed_precondition(field, "UNKNOWN_PIPELINE", _with_step(spec, problem))
             known.add(wanted)
 
     async def _pipeline(self, name: str) -> PipelineRow:
@@ -220,7 +225,7 @@ def _problems(spec: PipelineSpec, limits: Limits) -> list[Violation]:
     large = oversize(spec, limits)
     if large:
         return [Violation(each.field, each.description) for each in large]
-    found = [Violation(each.field, each.description) for each in problems(spec, limits)]
+    found = [Violation(each.field, _with_step(spec, each)) for each in problems(spec, limits)]
     known = PipelineSpec()
     known.CopyFrom(spec)
     known.DiscardUnknownFields()
@@ -228,3 +233,11 @@ def _problems(spec: PipelineSpec, limits: Limits) -> list[Violation]:
         text = "the specification has fields that this release does not know: use a coordinator as new as the client"
         found.append(Violation("", text))
     return found
+
+
+def _with_step(spec: PipelineSpec, problem: Problem) -> str:
+    """The description with the name of the step that the path counts to: in YAML steps are told apart by names."""
+    place = _OF_STEP.match(problem.field)
+    name = spec.steps[int(place[1])].name if place else ""
+    named = bool(name) and quoted(name) not in problem.description
+    return f"in the step {quoted(name)}: {problem.description}" if named else problem.description

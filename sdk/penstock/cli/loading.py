@@ -19,9 +19,10 @@ from penstock.authoring.preparing import PreparedPipeline, called_first, prepare
 from penstock.authoring.templates import Template
 from penstock.bundle.archive import Bundle, build_bundle
 from penstock.bundle.layout import Layout, layout_of
+from penstock.cli.functions import check_functions
 from penstock.cli.stages import check_stages
 from penstock.code_digest import BundleCode, set_code_digests
-from penstock.errors import LoadError, ParameterError, PenstockError, YamlError
+from penstock.errors import LoadError, ParameterError, PenstockError, ServiceError, YamlError
 from penstock.names import nearest
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _PACKAGE = Path(penstock.__file__).parent
 _MAIN_REMEDY = 'a file must import without starting anything: keep that under `if __name__ == "__main__":`'
+_OF_THE_DEFINITION = ("INVALID_ARGUMENT", "FAILED_PRECONDITION")
 YAML_SUFFIXES = frozenset({".yaml", ".yml"})
 
 
@@ -110,10 +112,22 @@ def _load_yaml(file: Path, name: str | None, arguments: Mapping[str, str]) -> Lo
         )
     with _in_file(file):
         check_stages(document, folder)
+        check_functions(document, folder)
     bundle = build_bundle(folder)
     document.spec.bundle_digest = bundle.digest
     set_code_digests(document.spec, BundleCode(Layout(folder).import_roots(), bundle.digest))
     return LoadedPipeline(document.spec, bundle)
+
+
+@contextmanager
+def refused_of(target: str) -> Iterator[None]:
+    """The coordinator knows no files: what it does not accept is said of the file that it was read from."""
+    try:
+        yield
+    except ServiceError as error:
+        if error.code in _OF_THE_DEFINITION:
+            error.location = error.location or target
+        raise
 
 
 @contextmanager

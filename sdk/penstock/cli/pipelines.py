@@ -21,14 +21,16 @@ def apply(session: Session, target: str, chosen: str | None, settings: tuple[str
 
     The same content again is the same version. Those that a pipeline calls are created before it.
     """
-    from penstock.cli.loading import load_all
+    from penstock.cli.loading import load_all, refused_of
     from penstock.cli.params import read_settings
 
     prepared = load_all(target, chosen, read_settings(settings))
 
     async def main() -> None:
         async with session.client() as client:
-            for version in await client.create_prepared(prepared):
+            with refused_of(target):
+                versions = await client.create_prepared(prepared)
+            for version in versions:
                 _show_version(session, version)
 
     run_async(main)
@@ -46,7 +48,7 @@ def _show_version(session: Session, version: pipeline_pb2.PipelineVersion) -> No
 def validate(session: Session, target: str, chosen: str | None, settings: tuple[str, ...]) -> None:
     """Check the pipeline of a .py or .yaml file as `apply` does, and store nothing.
 
-    Exit code 2 if there are problems, one line each.
+    Exit code 2 if there are problems, one line each: the file, the field, what is wrong.
     """
     from penstock.cli.loading import load_pipeline
     from penstock.cli.params import read_settings
@@ -64,7 +66,7 @@ def validate(session: Session, target: str, chosen: str | None, settings: tuple[
         if session.as_json:
             emit_json({"problems": [{"field": field, "description": text} for field, text in problems]})
         for field, text in problems:
-            session.say(f"{field}: {text}")
+            session.say(f"{click.format_filename(target)}: {f'{field}: ' if field else ''}{text}")
         if not problems:
             session.say(f"{loaded.spec.name} is valid")
         return EXIT_USAGE if problems else 0

@@ -92,7 +92,7 @@ def run(
     The exit code is 0 when the run is COMPLETED, 1 when it FAILED, 2 when it could not be started, and 3 when
     it was CANCELLED. Ctrl-C stops the watching with code 130; the run goes on.
     """
-    from penstock.cli.loading import load_pipeline
+    from penstock.cli.loading import load_pipeline, refused_of
     from penstock.cli.params import read_parameters, read_settings
 
     asked = Asked(labels, request_id, priority, weight, run_key, use_existing, run_key_reuse)
@@ -102,7 +102,8 @@ def run(
 
     async def main() -> int:
         async with session.client() as client:
-            version = (await client.create_prepared(loaded.prepared()))[-1]
+            with refused_of(target):
+                version = (await client.create_prepared(loaded.prepared()))[-1]
             return await _start(session, client, loaded.spec, values, version.number, asked, detach)
 
     run_async(main)

@@ -257,7 +257,9 @@ async def test_refusals_of_the_coordinator_are_one_line(peer: Peer, penstock: Co
     peer.fail("Create", Fault(grpc.StatusCode.INVALID_ARGUMENT, "the specification does not hold", details))
     result = await penstock.run("apply", CHAIN)
     assert result.code == 2
-    assert result.err == ("penstock: not accepted: the specification does not hold; steps[0].when: unknown name 'x'\n")
+    assert result.err == (
+        f"penstock: not accepted: {CHAIN}: the specification does not hold; steps[0].when: unknown name 'x'\n"
+    )
 
 
 async def test_what_the_message_says_is_not_said_again(peer: Peer, penstock: CommandLine) -> None:
@@ -364,7 +366,8 @@ async def test_validate_lists_every_problem(peer: Peer, penstock: CommandLine) -
     assert (await penstock.run("validate", CHAIN)).out == "chain is valid\n"
     peer.problems = [("steps[0].name", "too long"), ("steps[1].when", "unknown")]
     result = await penstock.run("validate", CHAIN)
-    assert (result.code, result.lines()) == (2, ["steps[0].name: too long", "steps[1].when: unknown"])
+    assert result.code == 2
+    assert result.lines() == [f"{CHAIN}: steps[0].name: too long", f"{CHAIN}: steps[1].when: unknown"]
     as_json = await penstock.run("validate", CHAIN, "--json")
     assert as_json.json_lines()[0]["problems"][0] == {"field": "steps[0].name", "description": "too long"}
 

@@ -98,4 +98,4 @@ def test_limits_on_concurrency(tmp_path: Path) -> None:
     written, drawn = (load_pipeline(str(tmp_path / f"warehouse.{kind}"), None, {}).spec for kind in ("yaml", "py"))
     assert written.concurrency == drawn.concurrency
     assert written.steps[1].concurrency == drawn.steps[0].concurrency
-    assert load_pipeline(str(tmp_path / "nightly.yaml"), None, {}).spec.max_active_runs == 3
+    assert load_pipeline(str(tmp_path / "batch.yaml"), None, {}).spec.max_active_runs == 3
