@@ -6,11 +6,11 @@ import pytest
 
 from penstock.v1 import pipeline_pb2
 from penstock.v1 import run_service_pb2 as pb
-from penstock_coordinator.api.errors import CallError
+from penstock_coordinator.api.errors import CallError, unknown_version
 from penstock_coordinator.api.fields import run_id_of
 from penstock_coordinator.api.pipeline_service import _problems
 from penstock_coordinator.api.run_keys import key_taken
-from penstock_coordinator.api.versions import unknown_pipeline, unknown_version
+from penstock_coordinator.api.versions import unknown_pipeline
 from penstock_coordinator.core.plan.limits import Limits
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import KeyTaken
