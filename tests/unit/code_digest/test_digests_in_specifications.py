@@ -24,7 +24,13 @@ def two(x: int) -> int:
 def flow() -> None:
     two(one())
 """
-YAML = "name: flow\nsteps:\n  one: {function: 'flows:one'}\n  two: {function: 'flows:two'}\n  three: {command: [x]}\n"
+YAML = """
+name: flow
+steps:
+  one: {function: 'flows:one'}
+  two: {function: 'flows:two', inputs: {x: "${steps.one.output}"}}
+  three: {command: [x]}
+"""
 
 
 def digests(target: Path) -> dict[str, str]:
