@@ -67,6 +67,12 @@ class _Expansion:
             self._keep_place((key,), (key,))
             if key == "steps":
                 result[key] = self._steps(value)
+                if value and not result[key]:
+                    raise self.source.error(
+                        "nothing is left after the expansion of the template",
+                        (key,),
+                        "give the lists of for_each an item, or let an `if:` hold",
+                    )
             elif key == "template":
                 raise self.source.error("a template cannot say what it was made from", (key,), "leave it out")
             elif key != SECTION:

@@ -301,6 +301,13 @@ def test_a_text_does_not_break_out_of_a_condition(value: str) -> None:
     assert one("command: [x]\nwhen: size(params.x) > $[v]", v=3)[0].when == "size(params.x) > 3"
 
 
+@pytest.mark.parametrize("member", ["for_each: {n: []}", "if: '$[none]'"])
+def test_a_template_of_which_nothing_is_left(member: str) -> None:
+    text = f"name: p\nstructure: {{none: {{type: bool, default: false}}}}\nsteps:\n  a: {{command: [x], {member}}}\n"
+    with pytest.raises(PenstockError, match=r"steps: nothing is left after the expansion .*for_each"):
+        load_document(text)
+
+
 def test_the_characters_themselves() -> None:
     step = one("command: [x, '$$[v]', '$[v]$$[']\ninputs: {t: '$$[v] $${x}'}", v="1")[0]
     assert list(step.command.argv) == ["x", "$[v]", "1$["]

@@ -24,6 +24,9 @@ def check_span(report: Report, field: str, span: Duration, shortest: int, longes
     if not -_SECOND < span.nanos < _SECOND:
         report.add(field, f"{span.nanos} nanos is no part of a second: use 0 to 999,999,999")
         return
+    if span.seconds * span.nanos < 0:
+        report.add(field, f"{span.seconds} seconds and {span.nanos} nanos have different signs: give both the same")
+        return
     nanoseconds = span.seconds * _SECOND + span.nanos
     if nanoseconds < 0:
         report.add(field, f"{_span(nanoseconds)} is negative: use a span of at least {_span(shortest * 1_000)}")
