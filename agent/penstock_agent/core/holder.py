@@ -526,6 +526,11 @@ class Holder:
         for lease in list(self.book.held.values()):
             self._stop(now, lease, Ending.HANDED_BACK, self._drain_reason, lease.stop_grace)
 
+    @property
+    def disk_full(self) -> bool:
+        """Less disk is free than the floor: no work is taken."""
+        return self._disk_full
+
     def _disk_measured(self, now: int, measured: said.DiskMeasured) -> None:
         self._disk_full = measured.free_bytes < self._disk_floor
 

@@ -273,7 +273,18 @@ class Agent:
             self._spool.add(lease.result.result_id, lease.result.ended_at, message.SerializeToString())
 
     def _measure_disk(self) -> None:
-        self.post(said.DiskMeasured(host.condition(self._folder.path).disk_free_bytes))
+        free, before = host.condition(self._folder.path).disk_free_bytes, self._holder.disk_full
+        self.post(said.DiskMeasured(free))
+        low = free < self._settings.disk_floor_bytes
+        if low and not before:
+            log.warning(
+                "no work is taken: %s has %d MiB free, and %d MiB is the floor (PENSTOCK_AGENT_DISK_FLOOR_BYTES)",
+                self._folder.path,
+                free >> 20,
+                self._settings.disk_floor_bytes >> 20,
+            )
+        elif before and not low:
+            log.info("work is taken again: %d MiB of disk are free", free >> 20)
 
     # --- the stream
 
@@ -346,6 +357,7 @@ class Agent:
                 parts=len(parts) if len(parts) > 1 else 0,
                 load=condition.load,
                 disk_free_bytes=condition.disk_free_bytes,
+                disk_low=self._holder.disk_full,
                 memory_free_bytes=condition.memory_free_bytes,
                 spool_depth=self._spool.depth,
                 loop_lag=span(self._lag.take()),

@@ -93,6 +93,7 @@ def _situation(session: AgentSession, line: Line) -> AgentSituation:
         lacks=mismatch(capacity, line),
         draining=session.draining or not capacity.open,
         full=not capacity.room(line),
+        disk_low=session.disk_low,
         leases=capacity.leases,
         slots=capacity.slots,
     )

@@ -204,6 +204,7 @@ class Fleet:
             self._tell(lease, cause, charge)
 
     def heartbeat(self, session: AgentSession, beat: wire.Heartbeat) -> None:
+        session.disk_low = beat.disk_low
         complete = beat.part + 1 >= beat.parts
         revoked, lost = session.roll.call(self.leases, session.holder, _held(beat.leases), beat.echo, complete=complete)
         for lease in session.holder.leases.values():

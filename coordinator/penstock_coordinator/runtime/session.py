@@ -80,6 +80,8 @@ class AgentSession:
         self.basis_seq = welcome.basis_seq
         """The newest message of the agent that was processed."""
         self.lease_ttl = welcome.lease_ttl
+        self.disk_low = False
+        """By its last heartbeat it takes no work for lack of disk."""
         self.draining = False
         self.said_goodbye = False
         self._seq = 0

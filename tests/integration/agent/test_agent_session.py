@@ -331,3 +331,17 @@ async def test_a_newer_token_replaces_the_attempt(
     assert result.status == wire.RESULT_STATUS_OK
     assert not is_alive(pid)
     assert [each.lease.token for each in coordinator.results] == [new.lease.token]
+
+
+async def test_an_agent_that_is_low_on_disk_says_so(
+    coordinator: Coordinator, agents: Agents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_AGENT_DISK_FLOOR_BYTES", str(1 << 60))
+    process = await agents.start()
+    (session,) = coordinator.sessions
+    await coordinator.until(lambda: any(word.heartbeat.disk_low for word in session.heard))
+    assert session.grant_limit == 0
+    assert process.stderr is not None
+    async with asyncio.timeout(20):
+        while b"PENSTOCK_AGENT_DISK_FLOOR_BYTES" not in await process.stderr.readline():
+            pass

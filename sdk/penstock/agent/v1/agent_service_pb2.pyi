@@ -553,6 +553,7 @@ class Heartbeat(_message.Message):
     LOOP_LAG_FIELD_NUMBER: _builtins.int
     ECHO_FIELD_NUMBER: _builtins.int
     MEAN_STEP_DURATION_FIELD_NUMBER: _builtins.int
+    DISK_LOW_FIELD_NUMBER: _builtins.int
     part: _builtins.int
     """Set if the list is cut into several heartbeats: this is part `part` of `parts`."""
     parts: _builtins.int
@@ -563,6 +564,8 @@ class Heartbeat(_message.Message):
     spool_depth: _builtins.int
     echo: _builtins.int
     """Answers HeartbeatAck.echo of the last one: shows that both loops live."""
+    disk_low: _builtins.bool
+    """The disk has less free space than the agent's floor: it takes no work."""
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldLease]:
         """The full list of what the agent holds; the coordinator answers what it does not renew."""
@@ -588,10 +591,11 @@ class Heartbeat(_message.Message):
         loop_lag: _duration_pb2.Duration | None = ...,
         echo: _builtins.int = ...,
         mean_step_duration: _duration_pb2.Duration | None = ...,
+        disk_low: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["loop_lag", b"loop_lag", "mean_step_duration", b"mean_step_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_free_bytes", b"disk_free_bytes", "echo", b"echo", "leases", b"leases", "load", b"load", "loop_lag", b"loop_lag", "mean_step_duration", b"mean_step_duration", "memory_free_bytes", b"memory_free_bytes", "part", b"part", "parts", b"parts", "spool_depth", b"spool_depth"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_free_bytes", b"disk_free_bytes", "disk_low", b"disk_low", "echo", b"echo", "leases", b"leases", "load", b"load", "loop_lag", b"loop_lag", "mean_step_duration", b"mean_step_duration", "memory_free_bytes", b"memory_free_bytes", "part", b"part", "parts", b"parts", "spool_depth", b"spool_depth"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -36,6 +36,14 @@ def line_reasons(line: Line, situation: LineSituation) -> Iterator[Reason]:
         names = [agent.agent for agent in serving]
         who = "The only agent that could run it is" if len(names) == 1 else "The agents that could run it are"
         yield Reason("AgentsDraining", f"{who} draining: {agents_listed(names)}.", {"agents": names})
+    elif all(agent.disk_low for agent in ready):
+        names = [agent.agent for agent in ready]
+        yield Reason(
+            "AgentsLowOnDisk",
+            f"The agents that could run it have less free disk than their floor, and take no work: {agents_listed(names)}."
+            " Make room in their data folders, or lower PENSTOCK_AGENT_DISK_FLOOR_BYTES.",
+            {"agents": names},
+        )
     elif all(agent.full for agent in ready):
         yield _all_busy(ready, situation)
     else:
@@ -105,7 +113,11 @@ def _line_details(line: Line) -> dict[str, Json]:
 
 
 def _all_busy(agents: list[AgentSituation], situation: LineSituation) -> Reason:
-    names = [f"{agent.agent} ({agent.leases} under way, {counted(agent.slots, 'slot')})" for agent in agents]
+    names = [
+        f"{agent.agent} ({agent.leases} under way, {counted(agent.slots, 'slot')}"
+        f"{', low on disk' if agent.disk_low else ''})"
+        for agent in agents
+    ]
     who = "The only agent that can run it is" if len(names) == 1 else "All agents that can run it are"
     text = f"{who} busy: {agents_listed(names)}"
     if situation.ahead:
