@@ -40,7 +40,8 @@ def line_reasons(line: Line, situation: LineSituation) -> Iterator[Reason]:
         names = [agent.agent for agent in ready]
         yield Reason(
             "AgentsLowOnDisk",
-            f"The agents that could run it have less free disk than their floor, and take no work: {agents_listed(names)}."
+            "The agents that could run it have less free disk than their floor, and take no work:"
+            f" {agents_listed(names)}."
             " Make room in their data folders, or lower PENSTOCK_AGENT_DISK_FLOOR_BYTES.",
             {"agents": names},
         )

@@ -24,10 +24,10 @@ class AgentSituation:
     """Empty: it serves the line."""
     draining: bool = False
     full: bool = False
-    disk_low: bool = False
-    """It takes no work, because less disk is free than its floor."""
     leases: int = 0
     slots: int = 0
+    disk_low: bool = False
+    """It takes no work, because less disk is free than its floor."""
 
 
 @dataclass(frozen=True, slots=True)
