@@ -81,6 +81,11 @@ class Progress(msgspec.Struct, array_like=True):
     unchanged: int = 0
     failed: int = 0
     refusals: list[Refusal] = []
+    page: list[RunId] = []
+    """What is being worked on. Kept before anything is done to it: what was changed may not be of the selection any
+    more when another coordinator goes on."""
+    after: RunId = b""
+    """The cursor once that is done; empty if it is the last page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +182,27 @@ class BulkJobs:
         return bool(live)
 
     async def _advance(self, job: BulkJob) -> None:
-        rows, cursor = await self._page(job.order, job.row.cursor, job.row.create_time, PAGE)
-        outcomes = await asyncio.gather(*(self._do(job, row) for row in rows))
         progress = job.progress
+        again = bool(progress.page)
+        rows = await self._begun(progress.page) if again else await self._begin(job)
+        outcomes = await asyncio.gather(*(self._do(job, row, again=again) for row in rows))
         progress.seen += len(rows)
         for row, outcome in zip(rows, outcomes, strict=True):
             _count(progress, row, outcome)
-        ended = self._supervisor.clock.now() if cursor is None else None
+        cursor, ended = progress.after, None if progress.after else self._supervisor.clock.now()
+        progress.page, progress.after = [], b""
         await self._store.advance(job.row, cursor or job.row.cursor, _encode(progress), ended)
+
+    async def _begin(self, job: BulkJob) -> list[RunRow]:
+        """The next page, which is kept before it is answered."""
+        rows, cursor = await self._page(job.order, job.row.cursor, job.row.create_time, PAGE)
+        job.progress.page, job.progress.after = [row.run_id for row in rows], cursor or b""
+        kept = not rows or await self._store.advance(job.row, job.row.cursor, _encode(job.progress), None)
+        return rows if kept else []
+
+    async def _begun(self, page: list[RunId]) -> list[RunRow]:
+        found = [await self._supervisor.stores.runs.get(run_id) for run_id in page]
+        return [row for row in found if row is not None]
 
     async def _page(
         self, order: Order, cursor: RunId, created_before: int, limit: int
@@ -198,9 +216,11 @@ class BulkJobs:
         too_old = bool(rows) and chosen.created_after is not None and rows[-1].create_time < chosen.created_after
         return inside, None if len(rows) < limit or too_old else rows[-1].run_id
 
-    async def _do(self, job: BulkJob, row: RunRow) -> str | bool:
-        """Whether the run was changed, or why not."""
+    async def _do(self, job: BulkJob, row: RunRow, *, again: bool = False) -> str | bool:
+        """Whether the run was changed, or why not. `again`: it may have been changed by this job before."""
         key = RequestKey("bulk", "BulkService", f"{job.row.job_id.hex()}:{row.run_id.hex()}", _digest(job))
+        if again and job.order.action == CANCEL and RunState(row.state).at_rest:
+            return True
         try:
             repeated = await self._actions[job.order.action](job.order, row, RequestRow(key, row.run_id))
         except Refused as refused:

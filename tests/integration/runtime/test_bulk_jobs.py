@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
 from tests.integration.runtime.test_runs import spec
 
 from penstock_coordinator.core.run.states import RunState
@@ -54,6 +55,30 @@ async def test_a_job_goes_on_where_the_one_before_was_killed(world: World) -> No
     assert done is not None
     assert (done.row.state, done.progress.seen, done.progress.done) == (BulkState.COMPLETED, RUNS, RUNS)
     assert await states(second, runs) == {RunState.CANCELLED}
+
+
+@pytest.mark.parametrize("action", [CANCEL, RETRY])
+async def test_what_was_done_before_a_kill_is_counted_once(world: World, action: int) -> None:
+    """A run that was cancelled, or retried, is not of the selection any more when the next coordinator looks."""
+    first = await world.coordinator()
+    await start_many(first, 3)
+    if action == RETRY:
+        await made(first.engine.bulk)
+        while await first.engine.bulk.run_once():
+            pass
+    jobs = first.engine.bulk
+    job = await jobs.create(Order(action, Selection(), immediate=True), None)
+    assert isinstance(job, BulkJob)
+    rows = await jobs._begin(job)
+    assert [await jobs._do(job, row) for row in rows[:2]] == [True] * 2
+    await first.kill()
+
+    jobs = (await world.coordinator()).engine.bulk
+    while await jobs.run_once():
+        pass
+    done = await jobs.get(job.row.job_id)
+    assert done is not None
+    assert (done.progress.seen, done.progress.done, done.progress.failed) == (3, 3, 0)
 
 
 async def test_a_page_that_is_done_twice_counts_once_in_each_run(world: World) -> None:
