@@ -294,7 +294,7 @@ def test_modules_of_a_bundle_import_as_an_agent_does_it(tmp_path: Path) -> None:
     bundle = build_bundle(layout.root, layout.script_folders([root / "scripts" / "flow.py"]))
     unpacked = tmp_path / "unpacked"
     with members(bundle) as opened:
-        opened.extractall(unpacked, filter="data")
+        opened.extractall(unpacked)
     program = (
         f"import sys, importlib; sys.path[:0] = [{str(unpacked)!r}, {str(unpacked / 'src')!r}]\n"
         "print(importlib.import_module('scripts.flow').VALUE)"
