@@ -21,7 +21,7 @@ def test_a_hostile_archive_is_refused_with_a_reason(name: str) -> None:
     begun = time.monotonic()
     with pytest.raises(HostileArchive) as caught:
         check_archive(packed, LIMITS)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     message = str(caught.value)
     assert 10 < len(message) < 400
     assert message.isprintable()

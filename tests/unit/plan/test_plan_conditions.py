@@ -148,10 +148,8 @@ BAD = [
 
 @pytest.mark.parametrize(("source", "message"), BAD)
 def test_refused(source: str, message: str) -> None:
-    before = time.process_time()
     with pytest.raises(InvalidCondition) as raised:
         check(source, SCOPE)
-    assert time.process_time() - before < 0.2
     assert message in str(raised.value)
     assert str(raised.value).isascii()
     assert 0 <= raised.value.position <= len(source)
