@@ -9,7 +9,8 @@ from __future__ import annotations
 from penstock_coordinator.ports.agents import AgentRegistry, AgentRow, Incarnations
 from penstock_coordinator.ports.bulk_jobs import BulkJobRow, BulkJobStore, BulkState
 from penstock_coordinator.ports.bundles import BundleStore
-from penstock_coordinator.ports.common import Fenced, RunId, Unavailable
+from penstock_coordinator.ports.common import Busy, Fenced, RunId, Unavailable
+from penstock_coordinator.ports.dependencies import Dependency, DependencyState, ShareUse
 from penstock_coordinator.ports.journal import (
     AppendOutcome,
     Committed,
@@ -44,8 +45,11 @@ __all__ = [
     "BulkJobStore",
     "BulkState",
     "BundleStore",
+    "Busy",
     "Clock",
     "Committed",
+    "Dependency",
+    "DependencyState",
     "EndedRuns",
     "Fenced",
     "Ids",
@@ -78,6 +82,7 @@ __all__ = [
     "RunIndex",
     "RunRow",
     "RunRows",
+    "ShareUse",
     "StepRunRow",
     "StoredRecord",
     "Stores",

@@ -10,6 +10,13 @@ RunId: TypeAlias = bytes
 class Unavailable(Exception):
     """The dependency is away; nothing is known to have happened. Try again later."""
 
+    retry_after: int | None = None
+    """Microseconds until it may be worth while, if that is known."""
+
+
+class Busy(Unavailable):
+    """The dependency is there, and all that it has for such calls is in use. Nothing was asked of it."""
+
 
 class Fenced(Exception):
     """A newer incarnation speaks for this coordinator id: nothing of the batch is stored. Stop."""

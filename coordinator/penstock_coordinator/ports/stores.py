@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from penstock_coordinator.ports.agents import AgentRegistry, Incarnations
 from penstock_coordinator.ports.bulk_jobs import BulkJobStore
 from penstock_coordinator.ports.bundles import BundleStore
+from penstock_coordinator.ports.dependencies import Dependency
 from penstock_coordinator.ports.journal import Journal
 from penstock_coordinator.ports.logs import LogStore
 from penstock_coordinator.ports.pipelines import PipelineStore
@@ -27,3 +28,7 @@ class Stores:
     logs: LogStore
     bulk_jobs: BulkJobStore
     retention: RetentionStore
+
+    def dependencies(self) -> list[Dependency]:
+        """How what they need fares. Nothing of what is kept in memory is ever away."""
+        return []

@@ -17,8 +17,9 @@ _QUERIES = load("bulk_jobs")
 
 
 class PostgresBulkJobStore:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, reads: Database | None = None) -> None:
         self._database = database
+        self._reads = reads or database
 
     async def create(self, job: BulkJobRow, request: RequestKey | None) -> Repeated | None:
         values = (job.job_id, int(job.state), job.create_time, job.end_time, job.cursor, job.order, job.progress)
@@ -37,7 +38,7 @@ class PostgresBulkJobStore:
         return None if row is None else _job(row)
 
     async def list_jobs(self, limit: int, before: bytes | None = None) -> list[BulkJobRow]:
-        return [_job(row) for row in await self._database.fetch(_QUERIES["list"], before, limit)]
+        return [_job(row) for row in await self._reads.fetch(_QUERIES["list"], before, limit)]
 
     async def live(self) -> list[BulkJobRow]:
         return [_job(row) for row in await self._database.fetch(_QUERIES["live"])]

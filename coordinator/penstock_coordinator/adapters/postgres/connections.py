@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 
-from penstock_coordinator.ports import Unavailable
+from penstock_coordinator.adapters.postgres.breaker import Breaker
+from penstock_coordinator.adapters.postgres.bulkhead import Bulkhead
+from penstock_coordinator.ports import Dependency, Unavailable
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -69,6 +71,14 @@ def is_away(error: BaseException) -> bool:
     return isinstance(error, asyncpg.InternalClientError | OSError)
 
 
+def is_fault(error: BaseException) -> bool:
+    """It says that the server is in trouble, and not only this statement with others, or its plan."""
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        return is_away(error) and state[:2] not in {"40", "42", "55"} and state != asyncpg.QueryCanceledError.sqlstate
+    return is_away(error)
+
+
 async def connect(dsn: str, name: str, settings: dict[str, str] | None = None) -> Connection:
     """A connection that speaks run ids as 16 bytes. Raises what asyncpg raises."""
     connection: Connection = await asyncpg.connect(
@@ -111,7 +121,17 @@ async def close(connection: Connection) -> None:
 class Database:
     """The pool. Every method raises `Unavailable` and no error of asyncpg's."""
 
-    def __init__(self, pool: Pool, answer_timeout: float, dsn: str, name: str) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        answer_timeout: float,
+        dsn: str,
+        name: str,
+        breaker: Breaker,
+        bulkhead: Bulkhead | None = None,
+    ) -> None:
+        self._breaker = breaker
+        self._bulkhead = bulkhead
         self._pool = pool
         self._dsn = dsn
         self._name = name
@@ -129,7 +149,11 @@ class Database:
             reset=_leave_alone,
             server_settings={**_POOL_SETTINGS, "application_name": name},
         )
-        return cls(pool, answer_timeout, dsn, name)
+        return cls(pool, answer_timeout, dsn, name, Breaker("PostgreSQL"))
+
+    def share(self, bulkhead: Bulkhead) -> Database:
+        """The same pool for calls that have only that share of it."""
+        return Database(self._pool, self._answer_timeout, self._dsn, self._name, self._breaker, bulkhead)
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         async with self.connection() as connection:
@@ -150,7 +174,37 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[PooledConnection]:
-        """To be used for no longer than the timeout: then it is cut."""
+        """To be used for no longer than the timeout: then it is cut. Raises `Refused` and `Busy` at once or soon."""
+        self._breaker.check()
+        async with contextlib.nullcontext() if self._bulkhead is None else self._bulkhead.place():
+            with self._watched():
+                async with self._acquired() as connection:
+                    yield connection
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """The breaker hears how it went."""
+        era = self._breaker.enter()
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            self._breaker.gave_up(era)
+            raise
+        except Unavailable as error:
+            cause = error.__cause__
+            if cause is None or is_fault(cause):
+                self._breaker.failed(era, type(cause or error).__name__)
+            else:
+                self._breaker.succeeded(era)
+            raise
+        except BaseException:
+            # It answered: what was made of the answer is another matter.
+            self._breaker.succeeded(era)
+            raise
+        self._breaker.succeeded(era)
+
+    @contextlib.asynccontextmanager
+    async def _acquired(self) -> AsyncIterator[PooledConnection]:
         with unavailable():
             connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
             watchdog = asyncio.get_running_loop().call_later(self._answer_timeout, connection.terminate)
@@ -172,6 +226,17 @@ class Database:
             yield connection
         finally:
             await close(connection)
+
+    def dependency(self, *shares: Bulkhead) -> Dependency:
+        breaker = self._breaker
+        return Dependency(
+            "postgresql",
+            breaker.state,
+            breaker.failures,
+            int(breaker.retry_in * 1e6),
+            breaker.reason,
+            tuple(share.use for share in shares),
+        )
 
     async def aclose(self) -> None:
         watchdog = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._pool.terminate)

@@ -73,9 +73,11 @@ class PostgresJournal:
         lanes: int,
         answer_timeout: float,
         on_availability: Callable[[bool], None] | None = None,
+        reads: Database | None = None,
     ) -> None:
         self.epoch = 0
         self._database = database
+        self._reads = reads or database
         self._on_availability = on_availability
         self._away: set[int] = set()
         self._lanes = [_Lane(dsn, coordinator_id, number, answer_timeout, self._note_lane) for number in range(lanes)]
@@ -91,7 +93,7 @@ class PostgresJournal:
         return await self._lanes[lane].commit(records, self.epoch) if records else []
 
     async def read(self, run_id: RunId, from_seq: int = 1, limit: int = 1000) -> list[StoredRecord]:
-        rows = await self._database.fetch(_QUERIES["read"], run_id, from_seq, limit)
+        rows = await self._reads.fetch(_QUERIES["read"], run_id, from_seq, limit)
         return [StoredRecord(row["first_seq"], row["last_seq"], row["payload"], row["at"]) for row in rows]
 
     async def read_many(

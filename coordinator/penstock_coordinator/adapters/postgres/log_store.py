@@ -30,8 +30,9 @@ _decode = msgspec.msgpack.Decoder(list[tuple[int, int, int, bytes]]).decode
 
 
 class PostgresLogStore:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, reads: Database | None = None) -> None:
         self._database = database
+        self._reads = reads or database
 
     async def append_logs(self, chunks: Sequence[LogChunk]) -> None:
         kept = [chunk for chunk in chunks if chunk.lines]
@@ -51,12 +52,12 @@ class PostgresLogStore:
 
     async def read_logs(self, run_id: RunId, where: LogFilter, after: int = 0, limit: int = 100) -> list[LogChunk]:
         arguments = (run_id, after, where.step, where.item, where.attempt, limit)
-        rows = await self._database.fetch(_QUERIES["read"], *arguments)
+        rows = await self._reads.fetch(_QUERIES["read"], *arguments)
         return [_chunk(run_id, row) for row in rows]
 
     async def last_logs(self, run_id: RunId, where: LogFilter, limit: int) -> list[LogChunk]:
         arguments = (run_id, where.step, where.item, where.attempt, limit)
-        rows = await self._database.fetch(_QUERIES["last"], *arguments)
+        rows = await self._reads.fetch(_QUERIES["last"], *arguments)
         return [_chunk(run_id, row) for row in reversed(rows)]
 
 

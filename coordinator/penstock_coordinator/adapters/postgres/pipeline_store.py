@@ -26,8 +26,9 @@ class _Overtaken(Exception):
 
 
 class PostgresPipelineStore:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, reads: Database | None = None) -> None:
         self._database = database
+        self._reads = reads or database
 
     async def create_version(
         self, pipeline: str, digest: str, spec: bytes, step_count: int, now: int, request: RequestKey | None
@@ -61,13 +62,13 @@ class PostgresPipelineStore:
     async def list_pipelines(self, limit: int, after: str = "") -> list[PipelineRow]:
         if not storable(after):
             return []
-        rows = await self._database.fetch(_QUERIES["list_pipelines"], after, limit)
+        rows = await self._reads.fetch(_QUERIES["list_pipelines"], after, limit)
         return [_pipeline(row) for row in rows]
 
     async def list_versions(self, name: str, limit: int, before: int | None = None) -> list[VersionRow]:
         if not storable(name):
             return []
-        rows = await self._database.fetch(_QUERIES["list_versions"], name, before, limit)
+        rows = await self._reads.fetch(_QUERIES["list_versions"], name, before, limit)
         return [_version(row) for row in rows]
 
     async def delete_pipeline(self, name: str, now: int, request: RequestKey | None) -> bool | Repeated:

@@ -38,8 +38,9 @@ _RUN_KEYS = load("run_keys")
 
 
 class PostgresRunIndex:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, reads: Database | None = None) -> None:
         self._database = database
+        self._reads = reads or database
 
     async def get(self, run_id: RunId) -> RunRow | None:
         row = await self._database.fetch_row(_QUERIES["get"], run_id)
@@ -54,7 +55,7 @@ class PostgresRunIndex:
             return []
         states, key = list(where.states) or None, where.run_key or None
         arguments = (before, where.pipeline or None, states, terms or None, where.parent, key, where.top_level, limit)
-        return [_run(row) for row in await self._database.fetch(_QUERIES["list"], *arguments)]
+        return [_run(row) for row in await self._reads.fetch(_QUERIES["list"], *arguments)]
 
     async def live_runs(self, owner: str) -> list[RunRow]:
         if not storable(owner):
@@ -70,17 +71,17 @@ class PostgresRunIndex:
     async def step_runs(
         self, run_id: RunId, first: tuple[int, int], last: tuple[int, int], generation: int = ANY_GENERATION
     ) -> list[StepRunRow]:
-        rows = await self._database.fetch(_QUERIES["step_runs"], run_id, *first, *last, generation)
+        rows = await self._reads.fetch(_QUERIES["step_runs"], run_id, *first, *last, generation)
         return [StepRunRow(**row) for row in rows]
 
     async def whole_steps(
         self, run_id: RunId, first: int, last: int, generation: int = ANY_GENERATION
     ) -> list[StepRunRow]:
-        rows = await self._database.fetch(_QUERIES["whole_steps"], run_id, first, last, generation)
+        rows = await self._reads.fetch(_QUERIES["whole_steps"], run_id, first, last, generation)
         return [StepRunRow(**row) for row in rows]
 
     async def attempts(self, run_id: RunId, step: int, item: int) -> list[AttemptRow]:
-        rows = await self._database.fetch(_QUERIES["attempts"], run_id, step, item)
+        rows = await self._reads.fetch(_QUERIES["attempts"], run_id, step, item)
         return [AttemptRow(**row) for row in rows]
 
     async def outputs(self, run_id: RunId, step: int, generation: int = ANY_GENERATION) -> list[tuple[int, bytes]]:

@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING
 
 from penstock_coordinator.adapters.postgres.agent_registry import PostgresAgentRegistry
 from penstock_coordinator.adapters.postgres.bulk_job_store import PostgresBulkJobStore
+from penstock_coordinator.adapters.postgres.bulkhead import Bulkhead
 from penstock_coordinator.adapters.postgres.bundle_store import PostgresBundleStore
-from penstock_coordinator.adapters.postgres.connections import ANSWER_SECONDS, Database, close, connect
+from penstock_coordinator.adapters.postgres.connections import (
+    ACQUIRE_SECONDS,
+    ANSWER_SECONDS,
+    Database,
+    close,
+    connect,
+)
 from penstock_coordinator.adapters.postgres.incarnations import PostgresIncarnations
 from penstock_coordinator.adapters.postgres.journal import PostgresJournal
 from penstock_coordinator.adapters.postgres.log_store import PostgresLogStore
@@ -17,12 +24,23 @@ from penstock_coordinator.adapters.postgres.pipeline_store import PostgresPipeli
 from penstock_coordinator.adapters.postgres.retention import PostgresRetentionStore
 from penstock_coordinator.adapters.postgres.run_index import PostgresRunIndex
 from penstock_coordinator.adapters.postgres.schema import check_version
-from penstock_coordinator.ports import Stores
+from penstock_coordinator.ports import Dependency, DependencyState, Stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 POOL_SIZE = 8
+
+
+class Shares:
+    """Of the pool: what people look at and what is done in the background may take so much of it; the rest is always
+    free for what runs and agents need, and for health."""
+
+    def __init__(self, pool_size: int) -> None:
+        self.reads = Bulkhead("reading", max(pool_size // 2, 1), ACQUIRE_SECONDS)
+        self.background = (
+            Bulkhead("background work", max(pool_size // 4, 1), ACQUIRE_SECONDS) if pool_size > 2 else self.reads
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +51,14 @@ class PostgresStores(Stores):
     """A periodic service that the coordinator has to run."""
     _database: Database
     _postgres_journal: PostgresJournal
+    _shares: Shares
+
+    def dependencies(self) -> list[Dependency]:
+        """The pool, and the connections of the lanes."""
+        state = DependencyState.CLOSED if self.available else DependencyState.HALF_OPEN
+        reason = "" if self.available else "commits wait for the database"
+        shares = (self._shares.reads, self._shares.background)
+        return [self._database.dependency(*shares), Dependency("journal", state, reason=reason)]
 
     @property
     def available(self) -> bool:
@@ -67,22 +93,25 @@ async def open_stores(
     finally:
         await close(probe)
     database = await Database.open(dsn, f"penstock {coordinator_id}", pool_size, answer_timeout)
-    journal = PostgresJournal(dsn, database, coordinator_id, lanes, answer_timeout, on_availability)
+    shares = Shares(pool_size)
+    reads, background = database.share(shares.reads), database.share(shares.background)
+    journal = PostgresJournal(dsn, database, coordinator_id, lanes, answer_timeout, on_availability, reads)
 
     def speak(epoch: int) -> None:
         journal.epoch = epoch
 
     return PostgresStores(
         journal=journal,
-        runs=PostgresRunIndex(database),
-        pipelines=PostgresPipelineStore(database),
+        runs=PostgresRunIndex(database, reads),
+        pipelines=PostgresPipelineStore(database, reads),
         bundles=PostgresBundleStore(database),
         agents=PostgresAgentRegistry(database),
         incarnations=PostgresIncarnations(database, coordinator_id, speak),
-        logs=PostgresLogStore(database),
-        bulk_jobs=PostgresBulkJobStore(database),
-        retention=PostgresRetentionStore(database),
-        partitions=PartitionKeeper(database),
+        logs=PostgresLogStore(database, reads),
+        bulk_jobs=PostgresBulkJobStore(database, reads),
+        retention=PostgresRetentionStore(background),
+        partitions=PartitionKeeper(background),
         _database=database,
         _postgres_journal=journal,
+        _shares=shares,
     )

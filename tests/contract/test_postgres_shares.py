@@ -1,0 +1,112 @@
+"""The pool when PostgreSQL is away, and when one kind of calls has all that it may have."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+from tests.contract.records import new_run_id
+from tests.tcp_proxy import TcpProxy
+from tests.waiting import until
+
+from penstock_coordinator.adapters.postgres import PostgresStores, open_stores
+from penstock_coordinator.adapters.postgres.breaker import FAILURES, Refused
+from penstock_coordinator.ports import DependencyState, RunFilter, Unavailable
+
+
+@contextlib.asynccontextmanager
+async def _behind_proxy(dsn: str) -> AsyncIterator[tuple[PostgresStores, TcpProxy]]:
+    parts = urlsplit(dsn)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    async with TcpProxy(parts.hostname, parts.port) as proxy:
+        netloc = f"{parts.username}:{parts.password}@127.0.0.1:{proxy.port}"
+        moved = urlunsplit(parts._replace(netloc=netloc))
+        stores = await open_stores(moved, coordinator_id="c1", lanes=1, pool_size=4, answer_timeout=0.3)
+        try:
+            yield stores, proxy
+        finally:
+            await stores.aclose()
+
+
+def _state(stores: PostgresStores) -> DependencyState:
+    pool, journal = stores.dependencies()
+    assert (pool.name, journal.name) == ("postgresql", "journal")
+    return pool.state
+
+
+async def test_a_server_that_hangs_is_asked_a_few_times_then_not_at_all_and_again_when_it_is_back(
+    database_url: str,
+) -> None:
+    async with _behind_proxy(database_url) as (stores, proxy):
+        assert await stores.runs.get(new_run_id()) is None
+        proxy.swallow_requests()
+        for _ in range(FAILURES):
+            with pytest.raises(Unavailable):
+                await stores.runs.get(new_run_id())
+        assert _state(stores) is DependencyState.OPEN
+
+        began = time.monotonic()
+        refused = 0
+        for _ in range(100):
+            with contextlib.suppress(Refused):
+                await asyncio.wait_for(stores.runs.get(new_run_id()), 10)
+                continue
+            refused += 1
+        assert refused == 100
+        assert time.monotonic() - began < 0.2, "nobody waits for what is known to fail"
+
+        proxy.heal()
+
+        async def answered() -> bool:
+            with contextlib.suppress(Unavailable):
+                await stores.runs.get(new_run_id())
+                return True
+            return False
+
+        await until(answered, deadline=20)
+        assert _state(stores) is DependencyState.CLOSED
+
+
+async def test_lists_that_hang_leave_connections_to_what_runs_need(database_url: str) -> None:
+    stores = await open_stores(database_url, coordinator_id="c1", lanes=1, pool_size=4)
+    blocker = await asyncpg.connect(database_url)
+    try:
+        transaction = blocker.transaction()
+        await transaction.start()
+        await blocker.execute("lock table runs in access exclusive mode")
+        lists = [asyncio.create_task(stores.runs.list_runs(RunFilter(), 10)) for _ in range(20)]
+
+        async def all_queue() -> bool:
+            return _reading(stores) == (2, 18)
+
+        await until(all_queue)
+        # Of the four connections two are left: the table of bundles is not locked.
+        assert await asyncio.wait_for(stores.bundles.present(["b" * 64]), 5) == set()
+        await transaction.rollback()
+        assert await asyncio.gather(*lists) == [[]] * 20
+        assert _reading(stores) == (0, 0)
+    finally:
+        await blocker.close()
+        await stores.aclose()
+
+
+def _reading(stores: PostgresStores) -> tuple[int, int]:
+    reading = stores.dependencies()[0].shares[0]
+    return reading.in_use, reading.waiting
+
+
+async def test_a_statement_that_is_refused_for_what_is_in_it_is_no_failure_of_the_server(database_url: str) -> None:
+    stores = await open_stores(database_url, coordinator_id="c1", lanes=1, pool_size=4)
+    try:
+        for _ in range(2 * FAILURES):
+            with pytest.raises(Unavailable):
+                await stores._database.fetch("select 1 / 0")
+        assert _state(stores) is DependencyState.CLOSED
+    finally:
+        await stores.aclose()
