@@ -26,18 +26,20 @@ import uvloop
 
 from penstock_coordinator.adapters.postgres.schema import CannotMigrate, SchemaOutdated, migrate
 from penstock_coordinator.adapters.postgres.stores import PostgresStores, open_stores
-from penstock_coordinator.adapters.system import SystemClock, SystemIds
+from penstock_coordinator.adapters.system import SystemClock, SystemIds, memory_there_is, resident_bytes
 from penstock_coordinator.api.bundle_archive import ArchiveLimits
 from penstock_coordinator.api.health import RECOVERY, Readiness
 from penstock_coordinator.api.server import Backend, CannotListen, CoordinatorServer, EdgeOptions, build_server
 from penstock_coordinator.core.dispatch.fairness import Fairness
 from penstock_coordinator.core.plan.limits import LOWERABLE, RAISABLE, RUN_SETTINGS, Limits, RunLimits, setting_of
 from penstock_coordinator.logs import configure_logging
+from penstock_coordinator.runtime.admission import Bounds
 from penstock_coordinator.runtime.engine import Engine
 from penstock_coordinator.runtime.housekeeping import Housekeeping
 from penstock_coordinator.runtime.janitor import Janitor
 from penstock_coordinator.runtime.log_hub import LogHub
 from penstock_coordinator.runtime.retention import Pace, Retention
+from penstock_coordinator.runtime.strain import StrainGauge
 from penstock_coordinator.runtime.supervisor import Supervisor, Timing
 from penstock_coordinator.settings import (
     Settings,
@@ -83,6 +85,7 @@ class Coordinator:
         self._hub = LogHub(stores.logs, settings.log_buffer_size, settings.max_attempt_log_size)
         self._housekeeping = Housekeeping(self.supervisor, stores.partitions.run_once)
         self._janitor = Janitor(self.supervisor, retention(settings), pace(settings))
+        self._gauge = StrainGauge(self.supervisor, resident_bytes, _trim_memory)
         engine = Engine(self.supervisor)
         self._bulk = engine.bulk
         backend = Backend(stores, engine, self.supervisor, self._hub, clock, readiness, self._janitor)
@@ -104,10 +107,11 @@ class Coordinator:
         keeping = asyncio.create_task(self._housekeeping.run(), name="housekeeping")
         bulk = asyncio.create_task(self._bulk.run(), name="bulk-jobs")
         janitor = asyncio.create_task(self._janitor.run(), name="janitor")
+        gauge = asyncio.create_task(self._gauge.run(), name="strain")
         stopping = asyncio.create_task(stop.wait())
-        ends: set[asyncio.Future[Any]] = {self._failure, stopping, keeping, bulk, janitor}
+        ends: set[asyncio.Future[Any]] = {self._failure, stopping, keeping, bulk, janitor, gauge}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for task in (keeping, bulk, janitor, stopping):
+        for task in (keeping, bulk, janitor, gauge, stopping):
             task.cancel()
         await self.server.stop(self.supervisor.stop, self._close_logs)
         if self._failure.done():
@@ -127,9 +131,20 @@ def timing(settings: Settings) -> Timing:
         max_output_bytes=settings.max_output_size,
         output_cache_bytes=settings.output_cache_size,
         max_live_runs=settings.max_live_runs,
+        admission=bounds(settings),
+        commit_patience=microseconds(settings.commit_patience),
         max_watchers=settings.max_watchers,
         max_watchers_of_run=settings.max_watchers_of_run,
         run_limits=run_limits_of(settings),
+    )
+
+
+def bounds(settings: Settings) -> Bounds:
+    return Bounds(
+        backlog=settings.max_backlog,
+        lag=microseconds(settings.max_loop_lag),
+        commit=microseconds(settings.max_commit_lag),
+        memory=settings.max_memory or memory_there_is() * 3 // 4,
     )
 
 
@@ -228,8 +243,12 @@ def _settle_memory() -> None:
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER, 20, 50)
     gc.enable()
+    _trim_memory()  # What the start needed for a while: 4 MB.
+
+
+def _trim_memory() -> None:
+    """What is free goes back to the system. Other allocators do without."""
     with contextlib.suppress(OSError, AttributeError):
-        # What the start needed for a while goes back to the system: 4 MB. Other allocators do without.
         ctypes.CDLL(None).malloc_trim(0)
 
 

@@ -138,6 +138,36 @@ class Settings(BaseSettings):
     max_live_runs: int = Field(
         default=100_000, ge=1, le=10_000_000, description="runs not at rest; past it a start is RESOURCE_EXHAUSTED"
     )
+    max_backlog: int = Field(
+        default=100_000,
+        ge=1,
+        le=10_000_000,
+        description="runs that wait to begin; the last tenth is for priorities above 0, those below 0 get half",
+    )
+    max_loop_lag: Span = Field(
+        default=timedelta(milliseconds=500),
+        ge=timedelta(milliseconds=50),
+        le=timedelta(minutes=1),
+        description="of the coordinator behind what is due; past it new work is refused",
+    )
+    max_commit_lag: Span = Field(
+        default=timedelta(seconds=2),
+        ge=timedelta(milliseconds=100),
+        le=timedelta(minutes=5),
+        description="of one commit; past it new work is refused",
+    )
+    max_memory: ByteSize = Field(
+        default=_bytes(0, 1),
+        ge=0,
+        le=64 * 1024 * _GIB,
+        description="of the coordinator; near it new work is refused; 0: three quarters of what there is",
+    )
+    commit_patience: Span = Field(
+        default=timedelta(seconds=5),
+        ge=timedelta(milliseconds=100),
+        le=timedelta(minutes=10),
+        description="how long a caller waits for the database to confirm before it hears UNAVAILABLE",
+    )
     max_output_size: ByteSize = Field(
         default=_bytes(256, _KIB), ge=_KIB, le=_MIB // 2, description="of one step's output; 1KiB to 512KiB"
     )

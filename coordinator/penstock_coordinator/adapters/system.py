@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import time
+from pathlib import Path
 
 import uuid_utils
+
+_STATM = Path("/proc/self/statm")
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class SystemClock:
@@ -16,6 +23,29 @@ class SystemClock:
 
     def monotonic(self) -> int:
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000
+
+
+def resident_bytes() -> int:
+    """Of this process. 0 where the system does not tell."""
+    try:
+        return int(_STATM.read_text().split()[1]) * _PAGE
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def memory_there_is() -> int:
+    """Bytes: of the machine, or of the group of processes that this one is in, if that is less. 0: nobody tells."""
+    found = [number for path in _LIMITS if (number := _number_in(path))]
+    with contextlib.suppress(OSError, ValueError):
+        found.append(os.sysconf("SC_PHYS_PAGES") * _PAGE)
+    return min(found, default=0)
+
+
+def _number_in(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # not there, or "max"
+        return 0
 
 
 class SystemIds:

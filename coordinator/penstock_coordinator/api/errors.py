@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # the package has no stubs
 
 from penstock_coordinator.core.plan.naming import quoted
-from penstock_coordinator.ports import Fenced, Unavailable
+from penstock_coordinator.ports import Crowded, Fenced, Unavailable
 from penstock_coordinator.runtime.absent_runs import RemovedRun
 from penstock_coordinator.runtime.views import (
     EventNotYet,
@@ -35,6 +35,7 @@ from penstock_coordinator.runtime.views import (
     SlowReader,
     Stopping,
     TooManyWatchers,
+    Undecided,
     UnknownRun,
     UnknownStepRun,
     UnknownVersion,
@@ -164,11 +165,26 @@ def _listed(violations: tuple[Violation, ...]) -> str:
 _Translation: TypeAlias = Callable[[Any], CallError]
 
 
-def _away(_error: Unavailable) -> CallError:
+def _away(error: Unavailable) -> CallError:
     return CallError(
         grpc.StatusCode.UNAVAILABLE,
         "DATABASE_UNAVAILABLE",
         "the coordinator cannot reach its database: try again soon",
+        retry_after=error.retry_after or _SECOND,
+    )
+
+
+def _crowded(error: Crowded) -> CallError:
+    message = "the connections to the database that there are for such calls are all in use: try again soon"
+    return exhausted("DATABASE_BUSY", message, error.retry_after or _SECOND)
+
+
+def _undecided(error: Undecided) -> CallError:
+    return CallError(
+        grpc.StatusCode.UNAVAILABLE,
+        "OUTCOME_UNKNOWN",
+        f"the database has not confirmed it for {error.seconds:g} s, and it may still be done: repeat the call with the"
+        " same request id, which does it once",
         retry_after=_SECOND,
     )
 
@@ -183,7 +199,13 @@ def _stopping(_error: Stopping | Fenced) -> CallError:
 
 
 def _overloaded(error: Overloaded) -> CallError:
-    return exhausted("OVERLOADED", f"nothing was accepted: {error.what}", error.retry_after)
+    return CallError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "OVERLOADED",
+        f"nothing was accepted: {error.what}",
+        metadata={"short": error.cause} if error.cause else {},
+        retry_after=error.retry_after,
+    )
 
 
 def _not_accepted(_error: NotAccepted) -> CallError:
@@ -220,6 +242,8 @@ _TRANSLATIONS: dict[type[Exception], _Translation] = {
     Stopping: _stopping,
     Fenced: _stopping,
     Overloaded: _overloaded,
+    Crowded: _crowded,
+    Undecided: _undecided,
     OutputTooLarge: lambda _: exhausted(
         "OUTPUT_TOO_LARGE", "the output is too large for one message: get the items one by one"
     ),

@@ -17,6 +17,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from penstock_coordinator.api.errors import CallError, WireStatus, internal, translate, wire_status
+from penstock_coordinator.api.shedding import Shedder
 from penstock_coordinator.api.sizes import RequestSizes
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ log = structlog.get_logger(__name__)
 class CallGuard(grpc.aio.ServerInterceptor):
     """Must be the first of the server's interceptors."""
 
-    def __init__(self, sizes: RequestSizes | None = None) -> None:
+    def __init__(self, sizes: RequestSizes | None = None, shedder: Shedder | None = None) -> None:
         self._sizes = sizes or RequestSizes()
+        self._shedder = shedder
         self._unary: dict[str, Handler] = {}
         """Guarded once: a call with one request and one answer leaves nothing behind."""
 
@@ -46,10 +48,12 @@ class CallGuard(grpc.aio.ServerInterceptor):
             handler = await continuation(handler_call_details)
             if handler is None:  # No such method. gRPC itself answers UNIMPLEMENTED.
                 return None
-            guarded = _guarded(handler, method, self._sizes)
+            guarded = _guarded(handler, method, self._sizes, self._shedder)
             if not (handler.request_streaming or handler.response_streaming):
                 self._unary[method] = guarded
         refusal = self._sizes.announced(method, metadata or ())
+        if refusal is None and self._shedder is not None:
+            refusal = self._shedder.before(method)
         return guarded if refusal is None else _refusing(refusal)
 
 
@@ -63,8 +67,8 @@ def _refusing(error: CallError) -> Handler:
     return grpc.stream_unary_rpc_method_handler(refuse, None, None)
 
 
-def _guarded(handler: Handler, method: str, sizes: RequestSizes) -> Handler:
-    call = _Call(method, handler, sizes)
+def _guarded(handler: Handler, method: str, sizes: RequestSizes, shedder: Shedder | None) -> Handler:
+    call = _Call(method, handler, sizes, shedder)
     # Of a stream each message is decoded where the handler reads it, so that its errors come up through the handler.
     match handler.request_streaming, handler.response_streaming:
         case False, False:
@@ -82,10 +86,11 @@ def _guarded(handler: Handler, method: str, sizes: RequestSizes) -> Handler:
 class _Call:
     """One call on its way through a handler."""
 
-    def __init__(self, method: str, handler: Handler, sizes: RequestSizes) -> None:
+    def __init__(self, method: str, handler: Handler, sizes: RequestSizes, shedder: Shedder | None) -> None:
         self._method = method
         self._handler = handler
         self._sizes = sizes
+        self._shedder = shedder
         # The one of the four that is there. The types are those of synchronous servers.
         self._behaviour: Behaviour = next(
             cast("Behaviour", found)
@@ -125,6 +130,8 @@ class _Call:
 
     def _decoded(self, data: bytes) -> Any:
         self._sizes.check(self._method, data)
+        if self._shedder is not None:
+            self._shedder.check(self._method, data)
         return self._decode(data)
 
     def decode_streamed(self, data: bytes) -> Any:

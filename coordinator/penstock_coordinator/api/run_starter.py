@@ -61,6 +61,7 @@ class RunStarter:
     async def start(self, request: pb.StartRunRequest) -> Started:
         """Durable when it returns."""
         remembered = self._remembered(request)
+        self._engine.check_room(self._priority(request, remembered))
         if remembered is not None:
             with contextlib.suppress(CallError, _Outdated):
                 return await self._start(request, remembered)
@@ -80,6 +81,13 @@ class RunStarter:
             raise _Outdated
         return await self._started(request, prepared, answer)
 
+    def _priority(self, request: pb.StartRunRequest, remembered: VersionRow | None) -> int:
+        """As far as it is known without a question to the database; else the highest."""
+        if request.HasField("priority"):
+            return request.priority
+        declared = None if remembered is None else self._versions.known(remembered)
+        return 1 if declared is None else declared.priority
+
     def _remembered(self, request: pb.StartRunRequest) -> VersionRow | None:
         """The version that is probably the newest, if that is what is asked for, and its commit can tell. It saves a
         question to the database, which takes a fifth of a start."""
@@ -92,6 +100,7 @@ class RunStarter:
         started."""
         if not 1 <= len(requests) <= MAX_RUNS:
             raise invalid("requests", f"must be between 1 and {MAX_RUNS:,}, and there are {len(requests):,}")
+        self._engine.check_room(min(self._priority(each, None) for each in requests), len(requests))
         batch = StartBatch(requests)
         known = _Known({}, {})
         for number, request in enumerate(requests):

@@ -47,6 +47,7 @@ from penstock_coordinator.api.options import MAX_CALLS, server_options
 from penstock_coordinator.api.pipeline_service import PipelineService
 from penstock_coordinator.api.run_service import RunService
 from penstock_coordinator.api.run_starter import RunStarter
+from penstock_coordinator.api.shedding import Shedder
 from penstock_coordinator.api.sizes import RequestSizes
 from penstock_coordinator.api.versions import VersionFinder
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits
@@ -157,7 +158,7 @@ class CoordinatorServer:
 def build_server(backend: Backend, options: EdgeOptions) -> CoordinatorServer:
     """All public services, the agents' service, health, and reflection if it is wanted."""
     server = grpc.aio.server(
-        interceptors=[CallGuard(RequestSizes(options.limits))],
+        interceptors=[CallGuard(RequestSizes(options.limits), Shedder(backend.supervisor.admission))],
         options=server_options(options.limits.message_bytes),
         maximum_concurrent_rpcs=MAX_CALLS,
         compression=grpc.Compression.NoCompression,

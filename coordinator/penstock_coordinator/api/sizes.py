@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import grpc
+from google.protobuf.descriptor import Descriptor
 
 from penstock.v1 import pipeline_service_pb2 as pipelines_pb
 from penstock_coordinator.api.errors import CallError, Violation, invalid_fields
@@ -26,6 +27,7 @@ _SPEC_FIELDS = {
     if "spec" in method.input_type.fields_by_name
 }
 _MOST_FIELDS = 16
+_MOST_SCANNED = 64
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _FIXED = {_FIXED64: 8, _FIXED32: 4}
 
@@ -83,6 +85,30 @@ def field_bytes(message: bytes, number: int) -> int | None:
             at += size
             if tag >> 3 == number:
                 found += size
+    except (IndexError, KeyError):
+        return None
+    return None
+
+
+def field_number(message: Descriptor, name: str) -> int:
+    return message.fields_by_name[name].number
+
+
+def field_varint(message: bytes, number: int) -> int | None:
+    """The last value of the field of that number, an integer of 32 or 64 bits, in a serialised message. None if it is
+    not there, or that cannot be told at once."""
+    at, found = 0, None
+    try:
+        for _ in range(_MOST_SCANNED):
+            if at == len(message):
+                return found
+            tag, at = _varint(message, at)
+            if tag >> 3 == number and tag & 7 == _VARINT:
+                value, at = _varint(message, at)
+                found = value - (1 << 64) if value >> 63 else value
+                continue
+            size, at = _value(message, at, tag & 7)
+            at += size
     except (IndexError, KeyError):
         return None
     return None

@@ -58,6 +58,10 @@ class VersionFinder:
         if len(self._newest) > KEPT_VERSIONS:
             self._newest.popitem(last=False)
 
+    def known(self, version: VersionRow) -> Declared | None:
+        """What it declares, if that was asked for not long ago."""
+        return self._declared.get(version.digest)
+
     async def declared(self, version: VersionRow) -> Declared:
         found = self._declared.get(version.digest)
         if found is None:

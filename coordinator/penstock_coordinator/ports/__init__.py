@@ -9,7 +9,7 @@ from __future__ import annotations
 from penstock_coordinator.ports.agents import AgentRegistry, AgentRow, Incarnations
 from penstock_coordinator.ports.bulk_jobs import BulkJobRow, BulkJobStore, BulkState
 from penstock_coordinator.ports.bundles import BundleStore
-from penstock_coordinator.ports.common import Busy, Fenced, RunId, Unavailable
+from penstock_coordinator.ports.common import Crowded, Fenced, RunId, Unavailable
 from penstock_coordinator.ports.dependencies import Dependency, DependencyState, ShareUse
 from penstock_coordinator.ports.journal import (
     AppendOutcome,
@@ -45,9 +45,9 @@ __all__ = [
     "BulkJobStore",
     "BulkState",
     "BundleStore",
-    "Busy",
     "Clock",
     "Committed",
+    "Crowded",
     "Dependency",
     "DependencyState",
     "EndedRuns",

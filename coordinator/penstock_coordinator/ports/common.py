@@ -14,7 +14,7 @@ class Unavailable(Exception):
     """Microseconds until it may be worth while, if that is known."""
 
 
-class Busy(Unavailable):
+class Crowded(Unavailable):
     """The dependency is there, and all that it has for such calls is in use. Nothing was asked of it."""
 
 

@@ -132,6 +132,7 @@ class Actor:
         "scheduled",
         "share",
         "trace_context",
+        "unbegun",
         "version_number",
         "watchers",
     )
@@ -176,6 +177,8 @@ class Actor:
         self.discarded = False
         self._waiting = 0
         """The positions of the lines that the run waits on, as bits: mostly none or one, and a number has no parts."""
+        self.unbegun = False
+        """The run counts as one that waits to begin."""
         self.limited = False
         """The run needs places under limits on runs."""
         self.gate = supervisor.limits.gate(self)
@@ -420,6 +423,8 @@ class Actor:
         self.committed_seq = turn.record.last_seq
         if turn.reopened:
             first = True
+        if self.unbegun and self.run.started_at is not None and not self.run.at_rest:
+            self._supervisor.begun(self)
         if self.limited or self.gate is not None:
             self._settle_places(turn, first)
         for watcher in self.watchers:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from penstock_coordinator.runtime.views import Undecided
+
 if TYPE_CHECKING:
     from penstock_coordinator.ports import AppendOutcome
 
@@ -32,10 +34,19 @@ class Answers:
     def part(self, position: int) -> Answer:
         return _Part(self, position)
 
-    async def all(self) -> list[AppendOutcome | BaseException]:
-        """In the order of their positions; a `CancelledError` where nothing is known of what was asked for."""
-        await self._all
+    async def all(self, patience: float) -> list[AppendOutcome | BaseException]:
+        """In the order of their positions; a `CancelledError` where nothing is known of what was asked for. Raises
+        `Undecided` after so many seconds."""
+        timer = asyncio.get_running_loop().call_later(patience, self._lose_patience, patience)
+        try:
+            await self._all
+        finally:
+            timer.cancel()
         return [outcome for outcome in self.outcomes if outcome is not None]
+
+    def _lose_patience(self, seconds: float) -> None:
+        if not self._all.done():
+            self._all.set_exception(Undecided(seconds))
 
     def tell(self, position: int, outcome: AppendOutcome | BaseException) -> None:
         self.outcomes[position] = outcome

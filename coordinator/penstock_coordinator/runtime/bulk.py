@@ -118,7 +118,10 @@ class BulkJobs:
     # --- what is asked for
 
     async def create(self, order: Order, request: RequestKey | None) -> BulkJob | Repeated:
-        """Durable when it returns; only runs from before it are touched."""
+        """Durable when it returns; only runs from before it are touched. Raises `Overloaded` for a retry; cancels make
+        room."""
+        if order.action == RETRY:
+            self._supervisor.check_open(1)
         now = self._supervisor.clock.now()
         row = BulkJobRow(
             job_id=self._supervisor.ids.run_id(),

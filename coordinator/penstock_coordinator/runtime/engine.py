@@ -58,6 +58,11 @@ class Engine:
         `Overloaded`: then none is accepted."""
         return await self._supervisor.start_runs(requests)
 
+    def check_room(self, lowest_priority: int, count: int = 1) -> None:
+        """Whether so many runs would be accepted now: for callers who have much to do before they ask for them. Raises
+        `Overloaded`, `Unavailable`, `Stopping`."""
+        self._supervisor.check_open(count, lowest_priority)
+
     def hold_run_keys(self, claims: Iterable[KeyClaim]) -> AbstractAsyncContextManager[None]:
         """For whoever starts runs that claim them: nobody else's claim is decided meanwhile."""
         return self._supervisor.key_turns.hold(claims)

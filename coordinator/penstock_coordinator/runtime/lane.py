@@ -35,6 +35,8 @@ class Lane:
         self._runnable: deque[Actor] = deque()
         self._pumping = False
         self._pending: deque[Turn] = deque()
+        self._oldest = 0.0
+        """When the batch that is being committed was decided, at the latest; 0: there is none."""
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -83,6 +85,16 @@ class Lane:
         """Commits are so far behind that nothing new should be accepted."""
         return len(self._pending) >= PENDING_LIMIT
 
+    @property
+    def fill(self) -> float:
+        """How full it is: 1 is `full`."""
+        return len(self._pending) / PENDING_LIMIT
+
+    @property
+    def waiting(self) -> float:
+        """Seconds that the batch under way has waited for its commit."""
+        return self._loop.time() - self._oldest if self._oldest else 0.0
+
     # --- commits
 
     async def _commit_for_ever(self) -> None:
@@ -103,7 +115,9 @@ class Lane:
 
     async def _commit(self, turns: list[Turn]) -> None:
         records: list[Record] = [turn.record for turn in turns]
+        self._oldest = self._loop.time()
         outcomes = await self._journal.commit(self.index, records)
+        self._oldest = 0.0
         for turn, outcome in zip(turns, outcomes, strict=True):
             turn.actor.settle(turn, outcome)
 

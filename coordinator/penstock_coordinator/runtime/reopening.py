@@ -14,9 +14,10 @@ from penstock_coordinator.core.run.messages import RetryRun
 from penstock_coordinator.core.run.resets import NotPossible, Reset
 from penstock_coordinator.core.run.rules.reopening import plan_after, reset_for
 from penstock_coordinator.core.run.states import RunState, StepState
-from penstock_coordinator.ports import AppendOutcome, KeyClaim, KeyTaken, Repeated, RequestKey, RequestRow
+from penstock_coordinator.ports import KeyClaim, KeyTaken, Repeated, RequestKey, RequestRow
 from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.actor import Mail
+from penstock_coordinator.runtime.answers import Answers
 from penstock_coordinator.runtime.history import rebuild
 from penstock_coordinator.runtime.outcomes import accepted
 from penstock_coordinator.runtime.renewing import Renewer
@@ -56,7 +57,7 @@ class Reopener:
         """Durable when it returns; the same for the same request. Of two that come together one wins. Repeated if the
         request came before with other content. A retry may go on with the `version` of that number, or NEWEST.
 
-        Raises `UnknownRun`, `UnknownVersion`, `NotPossible`, `Overloaded`, `Stopping`, `NotAccepted`.
+        Raises `UnknownRun`, `UnknownVersion`, `NotPossible`, `Overloaded`, `Stopping`, `NotAccepted`, `Undecided`.
         """
         while (busy := self._busy.get(run_id)) is not None:
             await busy.wait()
@@ -116,7 +117,7 @@ class Reopener:
         return run
 
     def _check_at_rest(self, run: Run) -> None:
-        """Raises `Stopping`, `Overloaded`."""
+        """Raises `Stopping`, `Overloaded`, `Unavailable`."""
         supervisor = self._supervisor
         supervisor.check_open(1)
         if not run.at_rest or supervisor.actor(run.run_id) is not None:
@@ -142,12 +143,12 @@ class Reopener:
         """The mail is posted before anything else can happen to the run."""
         supervisor, run_id = self._supervisor, actor.run_id
         reopened = Reopened(_kept(actor.run, plan_after(actor.run, message), reset), reset.count)
-        answer: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
+        answers = Answers(1)
         row = None
         if request is not None:
             row = RequestRow(request, run_id + _COUNTS.pack(reopened.kept, reopened.reset))
-        actor.post_control(Mail(message, answer=answer, request=row, claim=claim))
-        (outcome,) = await asyncio.gather(answer, return_exceptions=True)
+        actor.post_control(Mail(message, answer=answers.part(0), request=row, claim=claim))
+        (outcome,) = await answers.all(supervisor.patience)
         if isinstance(outcome, KeyTaken):
             raise NotPossible(
                 f"its run key is that of the run {uuid.UUID(bytes=outcome.run_id)} now, which is"

@@ -60,6 +60,7 @@ from penstock_coordinator.ports import (
 )
 from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.actor import Actor, Mail, Turn
+from penstock_coordinator.runtime.admission import DEFAULT_BOUNDS, Admission, Bounds
 from penstock_coordinator.runtime.answers import Answer, Answers
 from penstock_coordinator.runtime.children import Children
 from penstock_coordinator.runtime.deadlines import DeadlineClock
@@ -103,6 +104,9 @@ class Timing:
     max_output_bytes: int = 256 * 1024
     output_cache_bytes: int = 256 * 1024 * 1024
     max_live_runs: int = 100_000
+    admission: Bounds = DEFAULT_BOUNDS
+    commit_patience: int = 5_000_000
+    """How long a caller waits for the database to confirm."""
     max_watchers: int = 5_000
     max_watchers_of_run: int = 1_000
     run_limits: RunLimits = DEFAULT_RUN_LIMITS
@@ -133,6 +137,9 @@ class Supervisor:
         self.plans = PlanCache(stores.pipelines)
         self.fleet = Fleet(self, timing)
         self.limits = Limits(self)
+        self.admission = Admission(timing.admission, clock.monotonic)
+        self.patience = timing.commit_patience / 1e6
+        """Seconds that a caller waits for a commit."""
         self.stopping = False
         self._on_fatal = on_fatal
         self._lanes = [Lane(index, stores.journal, self._fenced) for index in range(lanes)]
@@ -173,25 +180,30 @@ class Supervisor:
     async def start_runs(self, requests: Sequence[RunRequest]) -> list[StartAnswer]:
         """Durable when it returns; in the order of the requests.
 
-        Raises `Stopping`, and `Overloaded` if there is no room for all of them: then none is accepted.
+        Raises `Stopping`, and `Overloaded` or `Unavailable` if there is no room for all of them, or nothing can be
+        committed now: then none is accepted. `Undecided` if the commit takes too long.
         """
-        self.check_open(len(requests))
+        self.check_open(len(requests), min(request.origin.priority for request in requests))
         answers = Answers(len(requests))
         run_ids = [self._start(request, answers.part(number)) for number, request in enumerate(requests)]
-        outcomes = await answers.all()
+        outcomes = await answers.all(self.patience)
         return [start_answer(run_id, outcome) for run_id, outcome in zip(run_ids, outcomes, strict=True)]
 
-    def check_open(self, more: int) -> None:
+    def check_open(self, more: int, lowest_priority: int = 0) -> None:
+        """Whether so many more runs are let in, the least of them with that priority."""
         if self.stopping:
             raise Stopping
+        self.admission.check_runs(lowest_priority, more)
         if len(self._actors) + more > self.timing.max_live_runs:
             raise Overloaded(
                 f"{len(self._actors):,} runs are live, {more:,} more are asked for, and the limit is"
                 f" {self.timing.max_live_runs:,}: wait until some are at rest, or have the operator raise"
-                " PENSTOCK_MAX_LIVE_RUNS"
+                " PENSTOCK_MAX_LIVE_RUNS",
+                self.admission.spread(1e6),
+                "live runs",
             )
         if any(lane.full for lane in self._lanes):
-            raise Overloaded("more is being written than the database takes")
+            raise Overloaded("more is being written than the database takes", self.admission.spread(1e6), "commits")
 
     async def start_child(self, run_id: RunId, request: RunRequest) -> None:
         """A run that is a step of another one: whoever has accepted that one has accepted this. Durable when it
@@ -244,16 +256,16 @@ class Supervisor:
         """What a person wants of a run, read before everything else. Returns when the decision is committed; a run at
         rest is left as it is.
 
-        Raises `UnknownRun`, `Stopping`, `NotAccepted`, `SetAside`.
+        Raises `UnknownRun`, `Stopping`, `NotAccepted`, `SetAside`, `Undecided`.
         """
         actor = await self.live_actor(run_id)
         if actor is None:
             if await self.stores.runs.get(run_id) is None:
                 raise await unknown(self.stores, run_id)
             return None
-        answer: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
-        actor.post_control(Mail(message, answer=answer, request=request))
-        (outcome,) = await asyncio.gather(answer, return_exceptions=True)
+        answers = Answers(1)
+        actor.post_control(Mail(message, answer=answers.part(0), request=request))
+        (outcome,) = await answers.all(self.patience)
         taken = accepted(run_id, outcome)
         return taken if isinstance(taken, Repeated) else None
 
@@ -317,7 +329,20 @@ class Supervisor:
         lane = self._lanes[int.from_bytes(run_id[-4:], "big") % len(self._lanes)]
         actor = Actor(self, lane, run_id, plan, run, parameters, trace_context, share, new_run)
         self._actors[run_id] = actor
+        if run.started_at is None or run.at_rest:
+            actor.unbegun = True
+            self.admission.waits()
         return actor
+
+    def begun(self, actor: Actor) -> None:
+        """The run does not wait to begin any more: something of it has, or it is not looked after any longer."""
+        if actor.unbegun:
+            actor.unbegun = False
+            self.admission.begun()
+
+    @property
+    def lanes(self) -> list[Lane]:
+        return self._lanes
 
     def share_of(self, origin: Origin, labels: Sequence[tuple[str, str]]) -> RunShare:
         """How a run stands among others that wait for the same agents."""
@@ -380,6 +405,7 @@ class Supervisor:
     def give_up(self, actor: Actor) -> None:
         """The run is at rest, or nothing will be decided about it."""
         self._actors.pop(actor.run_id, None)
+        self.begun(actor)
         self._deadlines.forget(actor)
         self.limits.ended(actor.run_id)
         self.children.ended(actor)
@@ -452,6 +478,7 @@ class Supervisor:
     def replace_actor(self, actor: Actor, turn: Turn, repeated: bool, unstorable: bool) -> None:
         """The actor's state is not the journal's any more: make it again. A run that was never stored just goes."""
         self._actors.pop(actor.run_id, None)
+        self.begun(actor)
         self._deadlines.forget(actor)
         if turn.record.new_run is not None:
             self.limits.ended(actor.run_id)
@@ -467,6 +494,7 @@ class Supervisor:
         """A rule raised. The message that did it is dropped; whoever sent it will come again."""
         log.error("turn_failed", run=actor.run_id.hex(), exc_info=error)
         self._actors.pop(actor.run_id, None)
+        self.begun(actor)
         self._deadlines.forget(actor)
         self._rebuild_soon(actor, [])
 

@@ -149,12 +149,24 @@ class OutputTooLarge(Exception):
 
 
 class Overloaded(Exception):
-    """A bounded queue is full. Nothing was accepted; it may be tried again after `retry_after` microseconds."""
+    """A bounded queue is full. Nothing was accepted; it may be tried again after `retry_after` microseconds, if not
+    None."""
 
-    def __init__(self, what: str, retry_after: int = 1_000_000) -> None:
+    def __init__(self, what: str, retry_after: int | None = 1_000_000, cause: str = "") -> None:
         super().__init__(what)
         self.what = what
         self.retry_after = retry_after
+        self.cause = cause
+        """What is short, in one word."""
+
+
+class Undecided(Exception):
+    """The database has not said within a bounded time whether it took what was decided. It may still be committed:
+    who repeats the request under the same id is told."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
 
 
 class TooManyWatchers(Exception):

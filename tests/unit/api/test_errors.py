@@ -24,9 +24,11 @@ PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))
 CANARY = "select 1 from postgresql://user:SECRETPW@host/db"
 SAMPLES: dict[type[Exception], Exception] = {
     ports.Unavailable: ports.Unavailable(CANARY),
+    ports.Crowded: ports.Crowded(CANARY),
     ports.Fenced: ports.Fenced(CANARY),
     views.Stopping: views.Stopping(CANARY),
     views.Overloaded: views.Overloaded("too many", 1_500_000),
+    views.Undecided: views.Undecided(5.0),
     views.TooManyWatchers: views.TooManyWatchers("the run", 2, 2, "PENSTOCK_MAX_WATCHERS_OF_RUN"),
     views.OutputTooLarge: views.OutputTooLarge(CANARY),
     views.UnknownRun: views.UnknownRun(CANARY),
@@ -41,9 +43,11 @@ SAMPLES: dict[type[Exception], Exception] = {
 }
 EXPECTED = {
     ports.Unavailable: ("UNAVAILABLE", "DATABASE_UNAVAILABLE", 1_000_000),
+    ports.Crowded: ("RESOURCE_EXHAUSTED", "DATABASE_BUSY", 1_000_000),
     ports.Fenced: ("UNAVAILABLE", "STOPPING", 1_000_000),
     views.Stopping: ("UNAVAILABLE", "STOPPING", 1_000_000),
     views.Overloaded: ("RESOURCE_EXHAUSTED", "OVERLOADED", 1_500_000),
+    views.Undecided: ("UNAVAILABLE", "OUTCOME_UNKNOWN", 1_000_000),
     views.TooManyWatchers: ("RESOURCE_EXHAUSTED", "TOO_MANY_WATCHERS", 1_000_000),
     views.OutputTooLarge: ("RESOURCE_EXHAUSTED", "OUTPUT_TOO_LARGE", None),
     views.UnknownRun: ("NOT_FOUND", "UNKNOWN_RUN", None),

@@ -19,6 +19,8 @@ WIRE = "tests/integration/api/test_limits_over_the_wire.py"
 RUNS = "tests/integration/api/test_limits_of_runs.py"
 BUNDLES = "tests/integration/api/test_bundles_over_the_wire.py"
 COMMANDS = "tests/integration/agent/test_agent_commands.py"
+OVERLOAD = "tests/integration/api/test_overload_over_the_wire.py"
+STRAIN = "tests/integration/runtime/test_strain.py"
 TESTS = {
     **{setting_of(limit): (PIPELINES, "test_at_a_limit_and_past_it") for limit in (*RAISABLE, *LOWERABLE)},
     "max_spec_size": (WIRE, "test_a_specification"),
@@ -29,6 +31,10 @@ TESTS = {
     "max_name_length": (RUNS, "test_the_length_of_names"),
     "max_map_levels": (RUNS, "test_the_levels_of_maps"),
     "max_live_runs": (WIRE, "test_live_runs_are_started_all_or_none"),
+    "max_backlog": (OVERLOAD, "test_runs_that_wait_to_begin_are_bounded"),
+    "max_loop_lag": (STRAIN, "test_a_loop_that_is_late_again_and_again"),
+    "max_commit_lag": (STRAIN, "test_a_commit_that_takes_long"),
+    "max_memory": (STRAIN, "test_memory_near_its_bound"),
     "max_watchers": (WIRE, "test_watchers_of_a_run_and_in_all"),
     "max_watchers_of_run": (WIRE, "test_watchers_of_a_run_and_in_all"),
     "max_output_size": (RUNS, "test_the_output_of_a_step"),

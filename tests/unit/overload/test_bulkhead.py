@@ -8,7 +8,7 @@ import contextlib
 import pytest
 
 from penstock_coordinator.adapters.postgres.bulkhead import Bulkhead
-from penstock_coordinator.ports import Busy
+from penstock_coordinator.ports import Crowded
 
 
 async def test_so_many_go_at_once_and_the_rest_wait_for_their_turn() -> None:
@@ -36,9 +36,9 @@ async def test_whoever_waits_too_long_or_is_one_too_many_is_told_to_come_back() 
     async with bulkhead.place():
         waiting = asyncio.create_task(_use(bulkhead))
         await asyncio.sleep(0)
-        with pytest.raises(Busy, match="1 calls wait for them already"):
+        with pytest.raises(Crowded, match="1 calls wait for them already"):
             await _use(bulkhead)
-        with pytest.raises(Busy, match=r"none was free for 0\.05 s") as late:
+        with pytest.raises(Crowded, match=r"none was free for 0\.05 s") as late:
             await waiting
     assert late.value.retry_after == 10_000
     await _use(bulkhead)

@@ -16,7 +16,7 @@ from penstock_coordinator.adapters.memory.faults import Faults
 from penstock_coordinator.adapters.memory.journal import MemoryIncarnations, MemoryJournal
 from penstock_coordinator.adapters.memory.retention import MemoryRetentionStore
 from penstock_coordinator.adapters.memory.run_index import MemoryRunIndex
-from penstock_coordinator.ports import Stores
+from penstock_coordinator.ports import Dependency, DependencyState, Stores
 
 if TYPE_CHECKING:
     from penstock_coordinator.adapters.memory.database import MemoryDatabase
@@ -33,6 +33,10 @@ class MemoryStores(Stores):
     def available(self) -> bool:
         """False while a commit waits for the database."""
         return self._memory_journal.available
+
+    def dependencies(self) -> list[Dependency]:
+        state = DependencyState.CLOSED if self.available else DependencyState.HALF_OPEN
+        return [Dependency("journal", state, reason="" if self.available else "commits wait for the database")]
 
     async def aclose(self) -> None:
         """There is nothing to close."""

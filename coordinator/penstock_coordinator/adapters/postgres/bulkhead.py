@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from penstock_coordinator.ports import Busy, ShareUse
+from penstock_coordinator.ports import Crowded, ShareUse
 
 MOST_WAITING = 200
 """Calls that wait for the share; one more is refused at once."""
@@ -29,7 +29,7 @@ class Bulkhead:
 
     @contextlib.asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """Raises `Busy`."""
+        """Raises `Crowded`."""
         await self._take()
         self._in_use += 1
         try:
@@ -53,7 +53,7 @@ class Bulkhead:
         finally:
             self._waiting -= 1
 
-    def _refusal(self, problem: str) -> Busy:
-        error = Busy(f"the {self._limit} connections for {self._name} are in use, and {problem}")
+    def _refusal(self, problem: str) -> Crowded:
+        error = Crowded(f"the {self._limit} connections for {self._name} are in use, and {problem}")
         error.retry_after = int(self._patience / 5 * 1e6)
         return error

@@ -174,7 +174,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[PooledConnection]:
-        """To be used for no longer than the timeout: then it is cut. Raises `Refused` and `Busy` at once or soon."""
+        """To be used for no longer than the timeout: then it is cut. Raises `Refused` and `Crowded` at once or soon."""
         self._breaker.check()
         async with contextlib.nullcontext() if self._bulkhead is None else self._bulkhead.place():
             with self._watched():

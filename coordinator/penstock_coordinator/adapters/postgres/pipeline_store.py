@@ -68,7 +68,7 @@ class PostgresPipelineStore:
     async def list_versions(self, name: str, limit: int, before: int | None = None) -> list[VersionRow]:
         if not storable(name):
             return []
-        rows = await self._reads.fetch(_QUERIES["list_versions"], name, before, limit)
+        rows = await self._database.fetch(_QUERIES["list_versions"], name, before, limit)
         return [_version(row) for row in rows]
 
     async def delete_pipeline(self, name: str, now: int, request: RequestKey | None) -> bool | Repeated:

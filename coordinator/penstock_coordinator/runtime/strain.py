@@ -1,0 +1,86 @@
+"""Measures how the process fares, ten times a second, for those who decide what to accept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+import structlog
+
+from penstock_coordinator.ports import DependencyState
+from penstock_coordinator.runtime.admission import HIGH_SHARE, Strain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock_coordinator.runtime.supervisor import Supervisor
+
+log = structlog.get_logger(__name__)
+
+EVERY = 0.1
+"""Seconds."""
+LAGS = 5
+"""One long turn is no overload: of so many looks in a row the least counts."""
+LOOKS_PER_TRIM = 50
+
+
+class StrainGauge:
+    """`resident` tells the bytes of memory that the process has, `trim` gives back what it can to the system."""
+
+    def __init__(self, supervisor: Supervisor, resident: Callable[[], int], trim: Callable[[], object]) -> None:
+        self._supervisor = supervisor
+        self._resident = resident
+        self._trim = trim
+        self._lags: deque[float] = deque([0.0], maxlen=LAGS)
+        self._over_memory = 0
+        self._strained = ""
+
+    async def run(self) -> None:
+        """For ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + EVERY
+            await asyncio.sleep(EVERY)
+            self.look(max(loop.time() - due, 0.0))
+
+    def look(self, lag: float) -> None:
+        """What is due came so many seconds late."""
+        admission = self._supervisor.admission
+        self._lags.append(lag)
+        admission.measure(
+            Strain(min(self._lags) * 1e6 / admission.bounds.lag, self._commits(), self._memory()), self._away()
+        )
+        self._tell(admission.strain)
+
+    def _commits(self) -> float:
+        bound = self._supervisor.admission.bounds.commit
+        return max(max(lane.fill, lane.waiting * 1e6 / bound) for lane in self._supervisor.lanes)
+
+    def _memory(self) -> float:
+        """The first half of what may be used is no strain."""
+        bound = self._supervisor.admission.bounds.memory
+        if not bound:
+            return 0.0
+        strain = max(2 * self._resident() / bound - 1, 0.0)
+        self._over_memory = self._over_memory + 1 if strain >= HIGH_SHARE else 0
+        if self._over_memory % LOOKS_PER_TRIM == 1:
+            # What was freed may still be the process's: without this it might refuse for ever.
+            self._trim()
+        return strain
+
+    def _away(self) -> str:
+        for each in self._supervisor.stores.dependencies():
+            if each.name == "journal" and each.state is not DependencyState.CLOSED:
+                return each.reason
+        return ""
+
+    def _tell(self, strain: Strain) -> None:
+        """The operator, when it begins and when it is over."""
+        worst, cause = strain.worst
+        if worst >= HIGH_SHARE and not self._strained:
+            self._strained = cause
+            log.warning("overloaded", short=cause, lag=strain.lag, commits=strain.commits, memory=strain.memory)
+        elif worst < HIGH_SHARE / 2 and self._strained:
+            log.info("overload_over", short=self._strained)
+            self._strained = ""
