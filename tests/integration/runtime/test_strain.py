@@ -73,15 +73,16 @@ async def test_commits_that_wait_for_the_database_are_told_as_such(world: World)
     coordinator = await world.coordinator()
     supervisor, faults = coordinator.supervisor, coordinator.stores.faults
     gauge = StrainGauge(supervisor, lambda: 0, lambda: None)
-    faults.failures.extend([FailBefore()] * 3)
-    starting = asyncio.create_task(coordinator.start(ONE_STEP))
+    faults.failures.append(FailBefore())
+    told: list[str] = []
 
-    async def away() -> bool:
+    def look(_records: object) -> None:
         gauge.look(0.0)
-        return bool(supervisor.admission.away)
+        told.append(supervisor.admission.away)
 
-    assert await until(away)
-    await starting
+    faults.on_attempt = look
+    await coordinator.start(ONE_STEP)
+    assert told == ["", "commits wait for the database"]
     gauge.look(0.0)
     assert not supervisor.admission.away
 
