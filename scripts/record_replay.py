@@ -10,6 +10,7 @@ tests/replay/streams/<release>. Recordings are never made again with a later bui
 from __future__ import annotations
 
 import argparse
+import asyncio
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,9 @@ sys.path.insert(0, str(ROOT))
 
 from tests.replay.chronicles import JOURNALS, load  # noqa: E402
 from tests.replay.features import features_of  # noqa: E402
+from tests.replay.stories import STORIES as SESSIONS  # noqa: E402
+from tests.replay.stories import record  # noqa: E402
+from tests.replay.tapes import STREAMS, save  # noqa: E402
 
 STORIES = "tests/integration/runtime"
 UNFIT = ("test_janitor.py", "test_recovering_many.py")
@@ -55,7 +59,8 @@ def _is_small(path: Path) -> bool:
 def _chosen(found: dict[Path, frozenset[str]]) -> list[Path]:
     """Few that show every feature often enough: each time the one that shows most of what is missing by its size."""
     missing = {
-        feature: min(OFTEN, sum(feature in shown for shown in found.values())) for feature in set().union(*found.values())
+        feature: min(OFTEN, sum(feature in shown for shown in found.values()))
+        for feature in set().union(*found.values())
     }
     chosen: list[Path] = []
     while any(missing.values()):
@@ -69,12 +74,25 @@ def _chosen(found: dict[Path, frozenset[str]]) -> list[Path]:
     return chosen
 
 
+async def record_streams(release: str) -> None:
+    folder = STREAMS / release
+    folder.mkdir(parents=True)
+    with tempfile.TemporaryDirectory() as data:
+        for story in SESSIONS:
+            tape = await record(story, release, Path(data))
+            save(tape, folder)
+            print(f"{tape.story}: {len(tape.lines)} lines")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["journals"])
+    parser.add_argument("what", choices=["journals", "streams"])
     parser.add_argument("release", help="the name of the folder, such as 0.2.0")
     chosen = parser.parse_args()
-    record_journals(chosen.release)
+    if chosen.what == "journals":
+        record_journals(chosen.release)
+    else:
+        asyncio.run(record_streams(chosen.release))
 
 
 if __name__ == "__main__":

@@ -212,7 +212,9 @@ def _step(run: Run, step: int) -> dict[str, Any]:
     found = {"name": run.plan.steps[step].name, **_step_run(run, step, -1)}
     items = run.items_of(step)
     if items is not None:
-        found["items"] = [{"place": run.display_name(step, item), **_step_run(run, step, item)} for item in range(len(items))]
+        found["items"] = [
+            {"place": run.display_name(step, item), **_step_run(run, step, item)} for item in range(len(items))
+        ]
     return found
 
 

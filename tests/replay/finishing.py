@@ -17,6 +17,7 @@ from penstock_coordinator.runtime.history import rebuild
 if TYPE_CHECKING:
     from tests.integration.runtime.conftest import Coordinator
 
+    from penstock_coordinator.adapters.memory.database import MemoryDatabase
     from penstock_coordinator.core.run.state import Run
 
 CREDITS = 10_000
@@ -24,27 +25,28 @@ PATIENCE = 5_000_000
 """Microseconds that a wait may take yet."""
 
 
-async def finish(coordinator: Coordinator) -> dict[bytes, RunState]:
+async def finish(coordinator: Coordinator, database: MemoryDatabase) -> dict[bytes, RunState]:
     """What holds leases comes back with them; all that is paused is resumed; every attempt ends well; a run in which
     something would wait for long is cancelled. The states that the runs come to rest in."""
-    rows = {row.run_id: row for row in coordinator.stores.journal._database.runs.values()}
     runs = [actor.run for actor in coordinator.supervisor._actors.values()]
     held = _held(runs)
     async with contextlib.AsyncExitStack() as stack:
         for agent in held or {"agent-1": []}:
-            await stack.enter_async_context(_working(coordinator, agent, held.get(agent, []), runs))
+            known = database.agents.get(agent)
+            boot_id = known.boot_id if known is not None else "boot-1"
+            await stack.enter_async_context(_working(coordinator, boot_id, agent, held.get(agent, []), runs))
         for run in runs:
             if run.paused is not None and not run.paused.from_above:
                 await coordinator.engine.resume_run(run.run_id, "somebody", None)
             if _waits_long(run, coordinator.supervisor.clock.now()):
                 await coordinator.engine.cancel_run(run.run_id, False, "it would take too long", None)
-        for run_id in rows:
+        for run_id in list(database.runs):
             await coordinator.ended(run_id)
     ended = {}
-    for run_id in coordinator.stores.journal._database.runs:
-        run = await rebuild(coordinator.stores.journal, coordinator.supervisor.plans, run_id)
-        assert run is not None
-        ended[run_id] = run.state
+    for run_id in database.runs:
+        found = await rebuild(coordinator.stores.journal, coordinator.supervisor.plans, run_id)
+        assert found is not None
+        ended[run_id] = found.state
     return ended
 
 
@@ -65,10 +67,9 @@ def _held(runs: list[Run]) -> dict[str, list[wire.HeldLease]]:
 
 @contextlib.asynccontextmanager
 async def _working(
-    coordinator: Coordinator, agent_id: str, held: list[wire.HeldLease], runs: list[Run]
+    coordinator: Coordinator, boot_id: str, agent_id: str, held: list[wire.HeldLease], runs: list[Run]
 ) -> AsyncIterator[None]:
-    known = coordinator.stores.journal._database.agents.get(agent_id)
-    agent = coordinator.agent(agent_id, slots=100, boot_id=known.boot_id if known is not None else "boot-1")
+    agent = coordinator.agent(agent_id, slots=100, boot_id=boot_id)
     agent.held = held
     lines = [line for run in runs for line in run.plan.lines]
     agent.queues = sorted({line.queue for line in lines} | {"default"})

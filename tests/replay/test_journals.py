@@ -35,7 +35,7 @@ async def old_world() -> AsyncIterator[World]:
 
 
 def test_every_kind_of_event_is_there() -> None:
-    kinds = {kind for kind in typing.get_args(Event) if msgspec.inspect.type_info(kind).tag <= LAST_RECORDED_TAG}  # type: ignore[union-attr,operator]
+    kinds = {kind for kind in typing.get_args(Event) if kind.__struct_config__.tag <= LAST_RECORDED_TAG}
     found: set[type] = set()
     for path in CHRONICLES:
         chronicle = load(path)
@@ -75,7 +75,9 @@ def check_summary(kept: KeptRun, run: Run) -> None:
             continue
         assert summary.state_of(number) is run.state_of(number)
         items = run.items_of(number)
-        assert [StepState(item) for item in summary.items_of(number) or b""] == [StepState(item) for item in items or b""]
+        assert [StepState(item) for item in summary.items_of(number) or b""] == [
+            StepState(item) for item in items or b""
+        ]
 
 
 @pytest.mark.parametrize("path", CHRONICLES, ids=name_of)
@@ -83,5 +85,5 @@ async def test_what_was_under_way_goes_on(path: Path, old_world: World) -> None:
     old_world.database = database_of(load(path))
     coordinator = await old_world.coordinator()
     assert not coordinator.supervisor.set_aside
-    ended = await finish(coordinator)
+    ended = await finish(coordinator, old_world.database)
     assert all(state.name in ("COMPLETED", "FAILED", "CANCELLED") for state in ended.values())

@@ -98,7 +98,10 @@ RETRIED = {"retry": {"maxAttempts": 3, "initialBackoff": "0.020s"}}
 
 async def test_an_attempt_waits_for_its_turn_after_a_failure(world: World) -> None:
     made = pipeline({"name": "a", **RETRIED}, {"name": "b", **after("a")})
-    assert await outcome(world, made, {"a": ["fail", "timeout", "1"]}) == (RunState.COMPLETED, [StepState.COMPLETED] * 2)
+    assert await outcome(world, made, {"a": ["fail", "timeout", "1"]}) == (
+        RunState.COMPLETED,
+        [StepState.COMPLETED] * 2,
+    )
 
 
 async def test_the_last_attempt_decides(world: World) -> None:
