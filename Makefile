@@ -1,6 +1,8 @@
 # Penstock's commands. Every one does the set-up that it needs, in .venv, and does it once.
 
 PYTEST_OPTIONS ?=
+# Processes that share the tests: those of one file stay together, and share its systems.
+TEST_PROCESSES ?= 2
 BENCH_OPTIONS ?=
 PEERS ?=
 SETUP_SOURCES := pyproject.toml constraints.txt scripts/setup.sh
@@ -35,7 +37,7 @@ demo: .venv/.ready-run ## Run a real ETL on two agents and show its result.
 	@$(BIN)/python -m examples.etl.demo
 
 test: .venv/.ready-dev ## Run all tests (PYTEST_OPTIONS="-k chain" runs some).
-	@$(BIN)/python -m pytest -q $(PYTEST_OPTIONS)
+	@$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) $(PYTEST_OPTIONS)
 
 check: .venv/.ready-dev ## Check format, style, types, layers, protos and generated code.
 	@scripts/check.sh

@@ -17,6 +17,8 @@ from penstock.v1 import run_pb2
 from penstock.wire_values import to_value
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock.client.sync import SyncClient
 
 DAGS = sorted((Path(__file__).parents[2] / "cases" / "dags").glob("*.json"))
@@ -25,7 +27,7 @@ BYTES_SCALE, MOST_BYTES = 0.05, 256 << 10
 
 
 @pytest.mark.parametrize("path", DAGS, ids=[path.stem for path in DAGS])
-def test_a_graph(client: SyncClient, tmp_path: Path, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_graph(client: SyncClient, tmp_path: Path, path: Path, say: Callable[[str], None]) -> None:
     graph = json.loads(path.read_text())
     ledger = tmp_path / "ledger"
     bundle = build_bundle(SCRIPTED)
@@ -40,8 +42,7 @@ def test_a_graph(client: SyncClient, tmp_path: Path, path: Path, capsys: pytest.
     executions = read_ledger(ledger)
     check_once(graph, executions)
     check_order(graph, executions)
-    with capsys.disabled():
-        print(f"\n{graph['name']}: {len(graph['steps'])} steps in {seconds:.2f} s")
+    say(f"{graph['name']}: {len(graph['steps'])} steps in {seconds:.2f} s")
 
 
 def specification(graph: dict[str, Any], ledger: str, bundle_digest: str) -> pb.PipelineSpec:

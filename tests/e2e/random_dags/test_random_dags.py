@@ -16,6 +16,8 @@ from tests.e2e.system.conftest import system
 from penstock.client.client import Client
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.e2e.system.conftest import DevSystem
 
 __all__ = ["system"]
@@ -26,13 +28,12 @@ SECONDS_PER_DAG = 2
 
 
 @pytest.mark.timeout(120 + SECONDS_PER_DAG * COUNT)
-async def test_random_dags_end_as_predicted(system: DevSystem, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_random_dags_end_as_predicted(system: DevSystem, say: Callable[[str], None]) -> None:
     began = time.monotonic()
     async with Client(system.address) as client:
         campaign = Campaign(client)
         await campaign.run(range(FIRST_SEED, FIRST_SEED + COUNT))
-    with capsys.disabled():
-        print(f"\nrandom pipelines: {campaign.summary()} in {time.monotonic() - began:.1f} s")
+    say(f"random pipelines: {campaign.summary()} in {time.monotonic() - began:.1f} s")
     assert not campaign.failures, report(campaign)
 
 
