@@ -1,0 +1,551 @@
+"""A coordinator of the simulation: a process with the real actors, rules, limits and dispatcher, and a thin shell.
+
+The shell is synchronous: what the coordinator's own shell leaves to its event loop is planned on the timeline.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from penstock.testing.children import SimulatedChildren
+from penstock.testing.fleet import SimulatedFleet, Stream
+from penstock.testing.journal import LaneWriter, Store, StoredRun
+from penstock.testing.timeline import MILLISECOND, SECOND, PartyClock, Process
+from penstock_coordinator.core.dispatch.dispatcher import Dispatcher
+from penstock_coordinator.core.dispatch.fairness import USUAL
+from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
+from penstock_coordinator.core.run.commands import (
+    AcknowledgeResult,
+    AwaitLease,
+    CallBackLease,
+    CancelChild,
+    CloseRun,
+    Command,
+    ContinueRun,
+    GrantLeases,
+    PauseChild,
+    ResumeChild,
+    StartChild,
+    StopAttempt,
+)
+from penstock_coordinator.core.run.deadlines import next_deadline
+from penstock_coordinator.core.run.events import decode
+from penstock_coordinator.core.run.evolve import evolve
+from penstock_coordinator.core.run.messages import (
+    AttemptEnded,
+    ChildRefused,
+    ChildReported,
+    ClockTick,
+    Continue,
+    ControlMessage,
+    ReopenMessage,
+    SlotsOffered,
+    StartRun,
+)
+from penstock_coordinator.core.run.resume import resume
+from penstock_coordinator.core.run.state import Run
+from penstock_coordinator.core.run.states import RunState
+from penstock_coordinator.ports import (
+    AppendOutcome,
+    Committed,
+    KeyTaken,
+    NewRun,
+    NotNewest,
+    Origin,
+    Removed,
+    Repeated,
+    RequestRow,
+    RunId,
+)
+from penstock_coordinator.runtime.actor import Actor, Mail, Turn
+from penstock_coordinator.runtime.limits import Limits
+
+if TYPE_CHECKING:
+    from penstock.testing.invariants import Invariants
+    from penstock.testing.network import End, Link
+    from penstock.testing.timeline import Timeline
+    from penstock_coordinator.core.dispatch.dispatcher import Permit
+    from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.runtime.lane import Lane
+    from penstock_coordinator.runtime.supervisor import Supervisor
+
+PERIOD = SECOND
+LONGEST_TIMER = 60 * SECOND
+RETRY_READ = 200 * MILLISECOND
+MAX_RECORDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """As the coordinator's own; spans in microseconds."""
+
+    heartbeat_interval: int = 5 * SECOND
+    lease_ttl: int = 30 * SECOND
+    expiry_margin: int = 5 * SECOND
+    result_resend_interval: int = 5 * SECOND
+    run_limits: RunLimits = DEFAULT_RUN_LIMITS
+
+
+class Told:
+    """One who waits for the fate of what they asked for; told once."""
+
+    __slots__ = ("_done", "_tell")
+
+    def __init__(self, tell: Callable[[AppendOutcome | Exception | None], None]) -> None:
+        self._tell = tell
+        self._done = False
+
+    def done(self) -> bool:
+        return self._done
+
+    def set_result(self, outcome: AppendOutcome, /) -> None:
+        self._done = True
+        self._tell(outcome)
+
+    def set_exception(self, error: Exception, /) -> None:
+        self._done = True
+        self._tell(error)
+
+    def cancel(self) -> object:
+        """Nothing is known of what was asked for."""
+        if not self._done:
+            self._done = True
+            self._tell(None)
+        return True
+
+
+class Outputs:
+    """Nobody's inputs are made here: what steps gave is not kept a second time."""
+
+    def put(self, key: object, output: bytes) -> None:
+        pass
+
+    def forget(self, key: object) -> None:
+        pass
+
+
+class SimulatedLane:
+    """Runs turns, and commits what they decided, in order, one batch at a time."""
+
+    def __init__(self, coordinator: Coordinator, writer: LaneWriter) -> None:
+        self._coordinator = coordinator
+        self._writer = writer
+        self._runnable: deque[Actor] = deque()
+        self._pumping = False
+        self._pending: deque[Turn] = deque()
+        self._committing: list[Turn] = []
+
+    def schedule(self, actor: Actor) -> None:
+        if actor.scheduled:
+            return
+        actor.scheduled = True
+        self._runnable.append(actor)
+        self._coordinator.mailed += 1
+        if not self._pumping:
+            self._pumping = True
+            self._coordinator.after(0, self._pump)
+
+    def _pump(self) -> None:
+        self._pumping = False
+        for _ in range(len(self._runnable)):
+            actor = self._runnable.popleft()
+            actor.scheduled = False
+            turn = actor.turn()
+            self._coordinator.invariants.turn_ends(actor, turn)
+            if turn is not None:
+                self._pending.append(turn)
+            if actor.has_mail:
+                self.schedule(actor)
+        self._commit()
+
+    def _commit(self) -> None:
+        if self._committing:
+            return
+        batch: list[Turn] = []
+        while self._pending and len(batch) < MAX_RECORDS:
+            turn = self._pending.popleft()
+            if not turn.actor.discarded:
+                batch.append(turn)
+        if batch:
+            self._committing = batch
+            records = [turn.record for turn in batch]
+            self._writer.commit(records, self._committed, self._coordinator.fenced)
+
+    def _committed(self, outcomes: list[AppendOutcome]) -> None:
+        batch, self._committing = self._committing, []
+        for turn, outcome in zip(batch, outcomes, strict=True):
+            turn.actor.settle(turn, outcome)
+        self._commit()
+
+
+class Coordinator(Process):
+    """One incarnation."""
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        name: str,
+        store: Store,
+        clock: PartyClock,
+        timing: Timing,
+        plan_of: Callable[[str, Plan | None], Plan],
+        invariants: Invariants,
+    ) -> None:
+        super().__init__(timeline, name)
+        self.store = store
+        self.clock = clock
+        self.timing = timing
+        self.invariants = invariants
+        self.plan_of = plan_of
+        self.epoch = 0
+        self.mailed = 0
+        """How often there was work for a run."""
+        self.serving = False
+        self.dispatcher = Dispatcher()
+        self.outputs = Outputs()
+        self.fleet = SimulatedFleet(self)
+        self.limits = Limits(cast("Supervisor", self))
+        self.children = SimulatedChildren(self)
+        self.boot_ids: dict[str, str] = {}
+        self.streams: list[Stream] = []
+        self.actors: dict[RunId, Actor] = {}
+        self._rebuilding: set[RunId] = set()
+        self._pump_scheduled = False
+        self._began_at = clock.now()
+        self._lane: SimulatedLane | None = None
+
+    # --- its life
+
+    def begin(self) -> None:
+        self.note("boots")
+        self.read_store(self._take_over)
+
+    def _take_over(self) -> None:
+        self.epoch = self.store.next_epoch()
+        self.invariants.takes_over(self)
+        self._lane = SimulatedLane(self, LaneWriter(self, self.store, self.epoch))
+        self.read_store(self._recover)
+
+    def _recover(self) -> None:
+        self.boot_ids = dict(self.store.boot_ids)
+        live = [(run_id, row) for run_id, row in self.store.runs.items() if not RunState(row.state).at_rest]
+        recovered = [self._raise(run_id, row, self.rebuild(run_id)) for run_id, row in live]
+        self.limits.restore(recovered)
+        for actor in recovered:
+            self.invariants.recovers(self, actor)
+            self._adopt(actor, resume(actor.run))
+        self._cancel_given_up(recovered)
+        self.note("serves", self.epoch, len(recovered))
+        self.serving = True
+        self.after(PERIOD, self._periodic)
+
+    def _cancel_given_up(self, recovered: list[Actor]) -> None:
+        """A run at rest owes nothing but this: that the runs which it did not wait for are told."""
+        for actor in recovered:
+            parent = actor.origin.parent
+            if parent is None or actor.run.generation > 1 or parent.run_id in self.actors:
+                continue
+            self.children.cancel_given_up(self.rebuild(parent.run_id))
+
+    def crash(self) -> None:
+        self.note("crashes")
+        self.alive = False
+        self.serving = False
+        for stream in self.streams:
+            if stream.link is not None and stream.end is not None and stream.end.open:
+                stream.link.vanish(stream.end)
+        for actor in self.actors.values():
+            for mail in (*(actor.control or ()), *(actor.mail or ())):
+                if mail.answer is not None:
+                    mail.answer.cancel()
+            for turn in actor.in_flight:
+                for answer in turn.answers:
+                    answer.cancel()
+
+    def fenced(self) -> None:
+        """Another incarnation writes: this one ends."""
+        self.note("fenced", self.epoch)
+        self.invariants.steps_down(self)
+        self.crash()
+
+    def _periodic(self) -> None:
+        self.fleet.expire()
+        self.fleet.close_silent()
+        self.invariants.look_around(self)
+        self.after(PERIOD, self._periodic)
+
+    def read_store(self, action: Callable[[], None]) -> None:
+        """Once the database answers."""
+        self.after(300 + int(self.timeline.random.random() * MILLISECOND), self._read_store, action)
+
+    def _read_store(self, action: Callable[[], None]) -> None:
+        if self.store.away:
+            self.after(RETRY_READ, self.read_store, action)
+        else:
+            action()
+
+    # --- streams
+
+    def accept(self, end: End, link: Link, stream: Stream) -> None:
+        stream.link, stream.end = link, end
+        self.streams = [each for each in self.streams if each.end is not None and each.end.open]
+        self.streams.append(stream)
+
+    # --- runs
+
+    def actor(self, run_id: RunId) -> Actor | None:
+        return self.actors.get(run_id)
+
+    def rebuild(self, run_id: RunId) -> Run:
+        """As its journal says."""
+        row = self.store.runs[run_id]
+        run: Run | None = None
+        seq = 0
+        for record in row.records:
+            for event in decode(record.payload):
+                seq += 1
+                if run is None:
+                    run = Run(self.plan_of(row.row.version_digest, None), run_id)
+                digest = getattr(event, "version_digest", None)
+                if digest is not None and digest != run.plan.digest:
+                    run.plans = {digest: self.plan_of(digest, run.plan)}
+                evolve(run, seq, event)
+        assert run is not None
+        return run
+
+    def _raise(self, run_id: RunId, row: StoredRun, run: Run) -> Actor:
+        actor = self._add(run_id, run.plan, run, row.parameters)
+        actor.origin = row.row.origin
+        return actor
+
+    def _add(self, run_id: RunId, plan: Plan, run: Run, parameters: bytes, new_run: NewRun | None = None) -> Actor:
+        lane = cast("Lane", self._lane)
+        actor = Actor(cast("Supervisor", self), lane, run_id, plan, run, parameters, (), USUAL, new_run)
+        self.actors[run_id] = actor
+        return actor
+
+    def start_run(
+        self,
+        run_id: RunId,
+        plan: Plan,
+        parameters: bytes,
+        request: RequestRow | None,
+        answer: Told,
+        origin: Origin | None = None,
+    ) -> None:
+        now = self.clock.now()
+        row = NewRun(
+            pipeline=plan.pipeline,
+            version_number=1,
+            version_digest=plan.digest,
+            parameters=parameters,
+            labels=(),
+            trace_context=(),
+            create_time=now,
+            owner="c",
+            state=int(RunState.PENDING),
+            origin=origin or Origin(),
+        )
+        actor = self._add(run_id, plan, Run(plan, run_id), parameters, row)
+        actor.origin = row.origin
+        held, refused = self.limits.ask(actor, parameters, now)
+        actor.post(Mail(StartRun(now, parameters, held, refused), answer=answer, request=request))
+
+    def control(self, run_id: RunId, message: ControlMessage, answer: Told) -> None:
+        """What a person wants of a run; a run at rest is left as it is."""
+        actor = self.actors.get(run_id)
+        if actor is not None:
+            actor.post_control(Mail(message, answer=answer))
+        elif run_id in self._rebuilding or run_id not in self.store.runs:
+            answer.cancel()
+        else:
+            answer.set_result(Committed())
+
+    def reopen(self, run_id: RunId, message: ReopenMessage, answer: Told) -> None:
+        """A new generation of a run at rest, or a step of a run that is under way."""
+        actor = self.actors.get(run_id)
+        if actor is not None:
+            if actor.run.at_rest:
+                answer.cancel()  # its end is being committed
+            else:
+                actor.post_control(Mail(message, answer=answer))
+            return
+        row = self.store.runs.get(run_id)
+        if row is None or run_id in self._rebuilding:
+            answer.cancel()
+            return
+        actor = self._raise(run_id, row, self.rebuild(run_id))
+        held, refused = self.limits.ask(actor, row.parameters, message.now)
+        if refused:
+            self.give_up(actor)
+            answer.cancel()
+            return
+        actor.post_control(Mail(msgspec.structs.replace(message, held=held), answer=Told(lambda outcome: self._reopened(actor, outcome, answer))))
+
+    def _reopened(self, actor: Actor, outcome: AppendOutcome | Exception | None, answer: Told) -> None:
+        if isinstance(outcome, Exception):
+            # Nothing came of it: the run is at rest as it was.
+            self.give_up(actor)
+            answer.set_exception(outcome)
+        elif outcome is None:
+            answer.cancel()
+        else:
+            answer.set_result(outcome)
+
+    def _adopt(self, actor: Actor, duties: list[Command]) -> None:
+        self.execute(actor, sorted(duties, key=lambda duty: not isinstance(duty, AwaitLease)))
+        self.watch_deadline(actor)
+        actor.lane.schedule(actor)
+
+    def tell(self, run_id: RunId, message: ChildReported | ChildRefused) -> None:
+        actor = self.actors.get(run_id)
+        if actor is not None:
+            actor.post(Mail(message))
+
+    def deliver(self, run_id: RunId, message: AttemptEnded) -> bool:
+        actor = self.actors.get(run_id)
+        if actor is None:
+            return run_id in self._rebuilding
+        actor.post(Mail(message))
+        return True
+
+    # --- commands
+
+    def execute(self, actor: Actor, commands: list[Command]) -> None:
+        for command in commands:
+            _DUTIES[type(command)](self, actor, command)
+
+    def _acknowledge(self, actor: Actor, command: AcknowledgeResult) -> None:
+        key = (actor.run_id, command.step, command.item)
+        self.fleet.end_lease(key, command.token)
+        session = self.fleet.session(command.session)
+        if session is not None:
+            session.acknowledge(key, command.token, command.result_id, int(command.status))
+
+    def _continue(self, actor: Actor, _: Command) -> None:
+        actor.post(Mail(Continue(self.clock.now())))
+
+    def _grant(self, actor: Actor, command: GrantLeases) -> None:
+        self.fleet.grant(actor, command)
+
+    def _stop(self, actor: Actor, command: StopAttempt) -> None:
+        self.fleet.stop(actor, command)
+
+    def _call_back(self, actor: Actor, command: CallBackLease) -> None:
+        self.fleet.call_back(actor, command)
+
+    def _await(self, actor: Actor, command: AwaitLease) -> None:
+        self.fleet.await_lease(actor, command)
+
+    def _steer(self, actor: Actor, command: StartChild | CancelChild | PauseChild | ResumeChild) -> None:
+        self.children.execute(actor.run_id, command)
+
+    def _close(self, actor: Actor, _: Command) -> None:
+        if actor.run.at_rest:
+            self.give_up(actor)
+
+    def give_up(self, actor: Actor) -> None:
+        self.actors.pop(actor.run_id, None)
+        actor.deadline = None
+        self.limits.ended(actor.run_id)
+        self.children.ended(actor)
+
+    # --- room
+
+    def give_back(self, permit: Permit, count: int) -> None:
+        self.dispatcher.give_back(permit, count)
+        self.pump_offers()
+
+    def pump_offers(self) -> None:
+        if not self._pump_scheduled and self.dispatcher.anybody_waits:
+            self._pump_scheduled = True
+            self.after(0, self._offer)
+
+    def _offer(self) -> None:
+        self._pump_scheduled = False
+        for offer in self.dispatcher.offers(self.clock.monotonic()):
+            actor = self.actors.get(offer.run_id)
+            permit = offer.permit
+            if actor is None:
+                self.give_back(permit, permit.count)
+                continue
+            message = SlotsOffered(self.clock.now(), offer.position, permit.session, permit.agent, permit.count)
+            actor.post(Mail(message, permit=permit))
+
+    # --- deadlines
+
+    def watch_deadline(self, actor: Actor) -> None:
+        run = actor.run
+        due = next_deadline(run, self.queued_open_at(run)) if run.timers or run.queued_timers else None
+        if due != actor.deadline:
+            actor.deadline = due
+            if due is not None:
+                self._arm(actor, due)
+
+    def _arm(self, actor: Actor, due: int) -> None:
+        delay = min(max(0, due - self.clock.now()), LONGEST_TIMER)
+        self.after(self.clock.true_span(delay), self._due, actor, due)
+
+    def _due(self, actor: Actor, due: int) -> None:
+        if actor.deadline != due or actor.discarded:
+            return
+        if self.clock.now() < due:
+            self._arm(actor, due)
+            return
+        actor.deadline = None
+        actor.post_control(Mail(ClockTick(self.clock.now(), self.queued_open_at(actor.run))))
+
+    def queued_open_at(self, run: Run) -> int:
+        if run.created_at is None or run.created_at >= self._began_at:
+            return 0
+        return self._began_at + self.timing.lease_ttl + self.timing.expiry_margin
+
+    # --- failed appends
+
+    def replace_actor(self, actor: Actor, turn: Turn, repeated: bool, unstorable: bool) -> None:
+        self.actors.pop(actor.run_id, None)
+        actor.deadline = None
+        if turn.record.new_run is not None:
+            self.limits.ended(actor.run_id)
+            return
+        self._rebuilding.add(actor.run_id)
+        self.read_store(lambda: self._rebuilt(actor))
+
+    def _rebuilt(self, old: Actor) -> None:
+        self._rebuilding.discard(old.run_id)
+        run = self.rebuild(old.run_id)
+        if run.at_rest:
+            old.run = run
+            self.children.ended(old)
+            self.children.cancel_given_up(run)
+            self.give_up(old)
+            return
+        actor = self._raise(old.run_id, self.store.runs[old.run_id], run)
+        self.limits.readopt(actor)
+        self._adopt(actor, [duty for duty in resume(run) if not self._holds(actor, duty)])
+
+    def _holds(self, actor: Actor, command: Command) -> bool:
+        if not isinstance(command, AwaitLease):
+            return False
+        lease = self.fleet.leases.find((actor.run_id, command.step, command.item))
+        return lease is not None and lease.token == command.token
+
+
+_DUTIES: dict[type, Callable[[Coordinator, Actor, Any], None]] = {
+    GrantLeases: Coordinator._grant,
+    AcknowledgeResult: Coordinator._acknowledge,
+    StopAttempt: Coordinator._stop,
+    CallBackLease: Coordinator._call_back,
+    StartChild: Coordinator._steer,
+    CancelChild: Coordinator._steer,
+    PauseChild: Coordinator._steer,
+    ResumeChild: Coordinator._steer,
+    ContinueRun: Coordinator._continue,
+    CloseRun: Coordinator._close,
+    AwaitLease: Coordinator._await,
+}

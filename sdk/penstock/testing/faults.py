@@ -1,0 +1,117 @@
+"""Faults: what can go wrong, when, and for whom. A schedule's faults are drawn before it begins, so that each of them
+can be left out to see whether the rest is enough."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from penstock.testing.timeline import MILLISECOND, SECOND
+
+
+class FaultKind(enum.Enum):
+    """What can go wrong. The names are those that `simulate(faults=...)` takes."""
+
+    AGENT_CRASH = "agent_crash"
+    """kill -9 of an agent, which is started again after a while."""
+    AGENT_CRASH_AT_RESULT = "agent_crash_at_result"
+    """The same, between the end of an attempt and the first word about it."""
+    AGENT_CRASH_AT_SYNC = "agent_crash_at_sync"
+    """The same, between the sync of its spool and whatever follows."""
+    AGENT_FREEZE = "agent_freeze"
+    """An agent's process stands still; what it has started goes on."""
+    AGENT_DRAIN = "agent_drain"
+    """An agent is told to end, and another one is started in its place."""
+    DISK_FULL = "disk_full"
+    """An agent's disk takes nothing for a while."""
+    STREAM_BREAK = "stream_break"
+    """A stream breaks and loses what was on its way."""
+    STREAM_GHOST = "stream_ghost"
+    """The same, but what the agent had said still arrives, perhaps after its next stream was opened."""
+    STREAM_DELAY = "stream_delay"
+    """What an agent says and hears takes seconds for a while."""
+    PARTITION = "partition"
+    """An agent is cut off for a while, in one direction or both."""
+    COORDINATOR_CRASH = "coordinator_crash"
+    """kill -9 of the coordinator, which is started again after a while."""
+    COORDINATOR_CRASH_AT_COMMIT = "coordinator_crash_at_commit"
+    """The same, when a commit is durable and its answer has not come."""
+    COORDINATOR_FREEZE = "coordinator_freeze"
+    """The coordinator stands still for a while."""
+    COORDINATOR_REPLACED = "coordinator_replaced"
+    """It stands still, another one takes its place, and then it goes on."""
+    DATABASE_AWAY = "database_away"
+    """Nobody reaches the database for a while."""
+    COMMIT_UNKNOWN = "commit_unknown"
+    """Commits are applied, and the connection breaks before the answer."""
+    COMMIT_LATE = "commit_late"
+    """The connection breaks, and what was sent is applied a little later."""
+    COMMIT_SLOW = "commit_slow"
+    """Commits take up to seconds for a while."""
+    CLOCK_JUMP = "clock_jump"
+    """The coordinator's wall clock is set forward or back."""
+    CANCEL = "cancel"
+    """Somebody cancels a run."""
+    PAUSE = "pause"
+    """Somebody pauses a run, and resumes it after a while."""
+    RETRY = "retry"
+    """Somebody retries a run that is at rest, or reruns a step."""
+    DRAIN_ORDER = "drain_order"
+    """Somebody drains an agent by way of the coordinator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    at: int
+    """True microseconds since the beginning."""
+    kind: FaultKind
+    target: int = 0
+    """The agent or the run, by its place."""
+    span: int = 0
+    chance: float = 0.0
+    """For what else is left open."""
+
+    def __str__(self) -> str:
+        span = f" for {self.span / SECOND:.2f} s" if self.span else ""
+        return f"{self.at / SECOND:8.3f} s  {self.kind.value} of {self.target}{span}"
+
+
+PEOPLE = frozenset({FaultKind.CANCEL, FaultKind.PAUSE, FaultKind.RETRY, FaultKind.DRAIN_ORDER})
+"""No faults, but what people do at any moment."""
+OF_RUNS = frozenset({FaultKind.CANCEL, FaultKind.PAUSE, FaultKind.RETRY})
+_SPANS = {
+    FaultKind.AGENT_CRASH: (0.05, 30.0),
+    FaultKind.AGENT_CRASH_AT_RESULT: (0.05, 20.0),
+    FaultKind.AGENT_CRASH_AT_SYNC: (0.05, 20.0),
+    FaultKind.AGENT_FREEZE: (0.1, 60.0),
+    FaultKind.DISK_FULL: (0.1, 20.0),
+    FaultKind.STREAM_DELAY: (0.5, 10.0),
+    FaultKind.PARTITION: (0.1, 60.0),
+    FaultKind.COORDINATOR_CRASH: (0.05, 20.0),
+    FaultKind.COORDINATOR_CRASH_AT_COMMIT: (0.05, 20.0),
+    FaultKind.COORDINATOR_FREEZE: (0.1, 30.0),
+    FaultKind.COORDINATOR_REPLACED: (0.1, 30.0),
+    FaultKind.DATABASE_AWAY: (0.1, 20.0),
+    FaultKind.COMMIT_SLOW: (0.1, 10.0),
+    FaultKind.CLOCK_JUMP: (0.5, 90_000.0),
+    FaultKind.PAUSE: (0.05, 20.0),
+}
+"""Seconds, from and to; short ones are more frequent."""
+
+
+def draw_faults(
+    random: Random, agents: int, runs: int, kinds: Sequence[FaultKind], least: int, most: int, chaos: int
+) -> tuple[Fault, ...]:
+    """So many faults of these kinds within the first `chaos` microseconds. Half of them come early, when most of the
+    work is under way."""
+    faults = []
+    for _ in range(random.randint(least, most)):
+        kind = random.choice(kinds)
+        at = int(random.random() ** 2 * chaos)
+        shortest, longest = _SPANS.get(kind, (0.0, 0.0))
+        span = int(shortest * (longest / shortest) ** random.random() * SECOND) if shortest else 0
+        target = random.randrange(runs if kind in OF_RUNS else agents)
+        faults.append(Fault(at, kind, target, span // MILLISECOND * MILLISECOND, round(random.random(), 4)))
+    return tuple(sorted(faults, key=lambda fault: fault.at))

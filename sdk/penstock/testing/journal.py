@@ -1,0 +1,240 @@
+"""The journal as a model: transactions that are applied as a whole or not at all, and a connection that may fail
+before, after or in the middle, and does not say which.
+
+`Store` is the database. `LaneWriter` is what a coordinator makes of it: one commit at a time, each with its fate
+known when it is told, as the port `Journal` promises it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from penstock.testing.timeline import MILLISECOND, SECOND, Process
+from penstock_coordinator.core.run.events import Event, decode
+from penstock_coordinator.ports import (
+    AppendOutcome,
+    Committed,
+    Fenced,
+    NewRun,
+    OutOfSequence,
+    Record,
+    Repeated,
+    RequestRow,
+    RunId,
+)
+
+if TYPE_CHECKING:
+    from penstock.testing.timeline import Timeline
+
+_COMMITTED = Committed()
+
+
+@dataclass(slots=True)
+class StoredRun:
+    row: NewRun
+    digest: str
+    parameters: bytes
+    state: int
+    records: list[Record] = field(default_factory=list)
+    last_seq: int = 0
+    output: bytes | None = None
+    reason: str = ""
+    outputs: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    """What step runs gave, of each the newest."""
+
+
+class Store:
+    """What is durable, and who may write."""
+
+    def __init__(self, timeline: Timeline, witness: Callable[[int, Record, list[Event]], None]) -> None:
+        self.timeline = timeline
+        self.runs: dict[RunId, StoredRun] = {}
+        self.requests: dict[tuple[str, str], RequestRow] = {}
+        self.epoch = 0
+        self.sessions = 0
+        self.boot_ids: dict[str, str] = {}
+        self.away = False
+        """Nobody can connect."""
+        self.slowness = 0
+        """So much longer a commit may take."""
+        self.unknown = 0
+        """Of so many commits to come the answer is lost, once they are applied."""
+        self.late = 0
+        """Of so many commits to come the connection breaks before they are applied, and they are applied later."""
+        self.after_apply: Callable[[], None] | None = None
+        """What happens between the next commit and its answer."""
+        self._witness = witness
+
+    def next_epoch(self) -> int:
+        """A take-over: from now on nobody of an older epoch writes."""
+        self.epoch += 1
+        return self.epoch
+
+    def open_session(self, agent: str, boot_id: str) -> int:
+        self.sessions += 1
+        self.boot_ids[agent] = boot_id
+        return self.sessions
+
+    def transact(self, epoch: int, records: Sequence[Record]) -> list[AppendOutcome]:
+        """All in one transaction. Raises `Fenced`; then nothing of it is stored."""
+        if epoch != self.epoch:
+            raise Fenced(f"epoch {epoch} is over")
+        refused: set[RunId] = set()
+        outcomes: list[AppendOutcome] = []
+        for record in records:
+            outcome = OutOfSequence() if record.run_id in refused else self._append(epoch, record)
+            if not isinstance(outcome, Committed):
+                refused.add(record.run_id)
+            outcomes.append(outcome)
+        return outcomes
+
+    def _append(self, epoch: int, record: Record) -> AppendOutcome:
+        if record.request is not None:
+            key = (record.request.key.method, record.request.key.id)
+            before = self.requests.get(key)
+            if before is not None:
+                return Repeated(before.key.digest == record.request.key.digest, before.answer)
+        run = self.runs.get(record.run_id)
+        if record.first_seq != (1 if run is None else run.last_seq + 1) or (run is None) != (record.new_run is not None):
+            return OutOfSequence()
+        if run is None:
+            assert record.new_run is not None
+            new = record.new_run
+            run = self.runs[record.run_id] = StoredRun(new, new.version_digest, new.parameters, new.state)
+            run.output, run.reason = new.output, new.reason
+        if record.request is not None:
+            self.requests[key] = record.request
+        self._note(run, record)
+        self._witness(epoch, record, list(decode(record.payload)))
+        return _COMMITTED
+
+    @staticmethod
+    def _note(run: StoredRun, record: Record) -> None:
+        run.records.append(record)
+        run.last_seq = record.last_seq
+        change = record.change
+        if change is not None:
+            run.state = change.state
+            run.digest = change.version_digest or run.digest
+            run.parameters = change.parameters or run.parameters
+            run.reason = run.reason if change.reason is None else change.reason
+            run.output = change.output
+        for row in record.step_runs:
+            if row.output is not None:
+                run.outputs[row.step, row.item] = row.output
+
+    def holds(self, record: Record) -> bool:
+        """Whether the very record is there."""
+        run = self.runs.get(record.run_id)
+        if run is None:
+            return False
+        return any(
+            each.first_seq == record.first_seq and each.last_seq == record.last_seq and each.payload == record.payload
+            for each in reversed(run.records)
+            if each.first_seq >= record.first_seq
+        )
+
+
+class LaneWriter:
+    """The commits of one lane of one coordinator, one at a time."""
+
+    def __init__(self, process: Process, store: Store, epoch: int) -> None:
+        self._process = process
+        self._store = store
+        self._epoch = epoch
+
+    def commit(
+        self, records: Sequence[Record], told: Callable[[list[AppendOutcome]], None], fenced: Callable[[], None]
+    ) -> None:
+        """`told` or `fenced` is called when the fate of all is known."""
+        _Commit(self._process, self._store, self._epoch, records, told, fenced).send()
+
+
+class _Commit:
+    """A batch, from the first attempt until its fate is known."""
+
+    __slots__ = ("_epoch", "_fenced", "_process", "_records", "_sent", "_store", "_told")
+
+    def __init__(
+        self,
+        process: Process,
+        store: Store,
+        epoch: int,
+        records: Sequence[Record],
+        told: Callable[[list[AppendOutcome]], None],
+        fenced: Callable[[], None],
+    ) -> None:
+        self._process = process
+        self._store = store
+        self._epoch = epoch
+        self._records = records
+        self._told = told
+        self._fenced = fenced
+        self._sent = False
+        """The database may have it."""
+
+    def send(self) -> None:
+        store = self._store
+        chance = store.timeline.random.random()
+        way = 200 + int(chance * MILLISECOND) + int(chance * store.slowness)
+        # The database works on whatever becomes of the coordinator.
+        store.timeline.after(way, self._arrive, way)
+
+    def _arrive(self, way: int) -> None:
+        store = self._store
+        if store.away:
+            self._lost()
+            return
+        if store.late:
+            store.late -= 1
+            store.timeline.after(int(store.timeline.random.random() * SECOND), self._apply_late)
+            self._sent = True
+            self._lost()
+            return
+        again, self._sent = self._sent, True
+        try:
+            outcomes = self._settle() if again else store.transact(self._epoch, self._records)
+        except Fenced:
+            self._process.after(way, self._fenced)
+            return
+        self._between(outcomes, way)
+
+    def _settle(self) -> list[AppendOutcome]:
+        """What was sent before is looked for: a batch is there as a whole or not at all, but for what is refused, and
+        is again."""
+        stored = [self._store.holds(record) for record in self._records]
+        rest = [record for record, there in zip(self._records, stored, strict=True) if not there]
+        try:
+            others = iter(self._store.transact(self._epoch, rest))
+        except Fenced:
+            if not any(stored):
+                raise
+            others = iter([OutOfSequence()] * len(rest))
+        return [_COMMITTED if there else next(others) for there in stored]
+
+    def _between(self, outcomes: list[AppendOutcome], way: int) -> None:
+        """It is durable, and nobody knows."""
+        store = self._store
+        after, store.after_apply = store.after_apply, None
+        if after is not None:
+            after()
+        if store.unknown:
+            store.unknown -= 1
+            self._lost()
+        else:
+            self._answer(outcomes, way)
+
+    def _apply_late(self) -> None:
+        """The statement of a connection that is no more: the primary key keeps it from being applied twice."""
+        if self._store.epoch == self._epoch and not any(self._store.holds(record) for record in self._records):
+            self._store.transact(self._epoch, self._records)
+
+    def _lost(self) -> None:
+        """The connection breaks: the same again, on a new one, after a while."""
+        self._process.note("commit_unknown" if self._sent else "database_away")
+        self._process.after(int((0.2 + self._store.timeline.random.random()) * SECOND), self.send)
+
+    def _answer(self, outcomes: list[AppendOutcome], way: int) -> None:
+        self._process.after(way, self._told, outcomes)

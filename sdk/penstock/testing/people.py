@@ -1,0 +1,125 @@
+"""Those who start runs and steer them. They ask again until they are answered, with the same request id."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.testing.coordinator import Told
+from penstock.testing.faults import Fault, FaultKind
+from penstock.testing.invariants import Violation
+from penstock.testing.timeline import MILLISECOND, SECOND
+from penstock_coordinator.core.run.events import WHOLE
+from penstock_coordinator.core.run.messages import CancelRun, PauseRun, RerunStep, ResumeRun, RetryRun
+from penstock_coordinator.core.run.states import RunState
+from penstock_coordinator.ports import Committed, Repeated, RequestKey, RequestRow
+
+if TYPE_CHECKING:
+    from penstock.testing.simulation import Simulation
+    from penstock_coordinator.ports import AppendOutcome, RunId
+
+ASK_AGAIN = 1 * SECOND
+PATIENCE = 5 * SECOND
+"""An answer that has not come by then is not waited for any longer: the same is asked again."""
+
+
+class People:
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._asked = 0
+        self.run_ids: dict[int, RunId] = {}
+        """What was answered to the start of each run, by its place in the scenario."""
+
+    @property
+    def all_answered(self) -> bool:
+        return len(self.run_ids) == len(self._simulation.scenario.runs)
+
+    # --- starts
+
+    def start(self, place: int) -> None:
+        """Until an answer comes. A run id is drawn for every attempt; the request's id stays."""
+        simulation = self._simulation
+        if place in self.run_ids:
+            return
+        coordinator = simulation.coordinator
+        simulation.timeline.after(PATIENCE, self.start, place)
+        if coordinator is None or not coordinator.serving or coordinator.frozen:
+            return
+        self._asked += 1
+        run_id = (1000 * (place + 1) + self._asked).to_bytes(16, "big")
+        run = simulation.scenario.runs[place]
+        key = RequestKey("", "StartRun", f"start {place}", b"%d" % place)
+        coordinator.start_run(
+            run_id, run.plan, run.parameters, RequestRow(key, run_id), Told(lambda told: self._started(place, run_id, told))
+        )
+
+    def _started(self, place: int, run_id: RunId, told: AppendOutcome | Exception | None) -> None:
+        if isinstance(told, Committed):
+            self._answered(place, run_id)
+        elif isinstance(told, Repeated):
+            self._answered(place, told.answer)
+        elif place not in self.run_ids:
+            self._simulation.timeline.after(ASK_AGAIN, self.start, place)
+
+    def _answered(self, place: int, run_id: RunId) -> None:
+        """2, 7: what was answered is in the journal; the same request is the same run."""
+        if run_id not in self._simulation.store.runs:
+            raise Violation("answered_after_commit", f"the start of run {place} is answered, and it is not stored")
+        before = self.run_ids.setdefault(place, run_id)
+        if before != run_id:
+            raise Violation("same_request_same_run", f"request {place} is answered with two runs")
+
+    # --- what else people do
+
+    def act(self, fault: Fault) -> None:
+        run_id = self.run_ids.get(fault.target)
+        coordinator = self._simulation.coordinator
+        if run_id is None or coordinator is None or not coordinator.serving or coordinator.frozen:
+            return
+        now = coordinator.clock.now()
+        match fault.kind:
+            case FaultKind.CANCEL:
+                coordinator.control(run_id, CancelRun(now, fault.chance < 0.3, "enough", "ann"), Told(_ignore))
+            case FaultKind.PAUSE:
+                coordinator.control(run_id, PauseRun(now, "ann", "dinner"), Told(_ignore))
+                self._simulation.timeline.after(fault.span, self.resume, run_id)
+            case FaultKind.RETRY:
+                self._retry(run_id, fault)
+
+    def resume(self, run_id: RunId) -> None:
+        coordinator = self._simulation.coordinator
+        if coordinator is None or not coordinator.serving or coordinator.frozen:
+            return
+        coordinator.control(run_id, ResumeRun(coordinator.clock.now(), "bob"), Told(_ignore))
+
+    def _retry(self, run_id: RunId, fault: Fault) -> None:
+        coordinator = self._simulation.coordinator
+        assert coordinator is not None
+        now = coordinator.clock.now()
+        if fault.chance < 0.5:
+            coordinator.reopen(run_id, RetryRun(now, "ann"), Told(_ignore))
+            return
+        plan = coordinator.plan_of(self._simulation.store.runs[run_id].digest, None)
+        step = int(fault.chance * 1_000) % len(plan.steps)
+        coordinator.reopen(run_id, RerunStep(now, step, WHOLE, "bob"), Told(_ignore))
+
+    # --- the end
+
+    def heal(self) -> None:
+        """What was asked for without an answer is asked for again; what is paused goes on."""
+        simulation = self._simulation
+        for place in range(len(simulation.scenario.runs)):
+            if place not in self.run_ids:
+                simulation.timeline.after(ASK_AGAIN, self.start, place)
+        simulation.timeline.after(ASK_AGAIN, self._resume_all)
+
+    def _resume_all(self) -> None:
+        """Until nothing is paused by a person."""
+        simulation = self._simulation
+        for run_id, row in list(simulation.store.runs.items()):
+            if row.state == RunState.PAUSED and row.row.origin.parent is None:
+                self.resume(run_id)
+        simulation.timeline.after(ASK_AGAIN + 200 * MILLISECOND, self._resume_all)
+
+
+def _ignore(_: AppendOutcome | Exception | None) -> None:
+    """Whoever asked looks at the run, not at the answer."""

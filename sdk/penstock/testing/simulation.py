@@ -1,0 +1,425 @@
+"""One schedule: agents, coordinators, people and a database on one timeline; first chaos, then everything is mended and
+all that was accepted must come to its end."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from penstock.testing.agents import AgentProcess, AgentSpec, Machine
+from penstock.testing.coordinator import Coordinator, Timing, Told
+from penstock.testing.executions import Behave
+from penstock.testing.faults import OF_RUNS, Fault, FaultKind
+from penstock.testing.fleet import Stream
+from penstock.testing.invariants import Invariants, Violation
+from penstock.testing.journal import Store
+from penstock.testing.network import End, Link, Weather
+from penstock.testing.people import People
+from penstock.testing.timeline import MILLISECOND, SECOND, PartyClock, Timeline
+from penstock_coordinator.core.run.states import RunState
+
+if TYPE_CHECKING:
+    from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.ports import RunId
+
+MOST_STEPS = 60_000
+"""Things that happen in a schedule; more mean that it turns in circles."""
+LOOK = 500 * MILLISECOND
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """A run that somebody starts."""
+
+    plan: Plan
+    parameters: bytes = b"{}"
+    at: int = 0
+    """True microseconds since the beginning."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """All of a schedule but the chance in it, which is the seed's."""
+
+    seed: int
+    agents: tuple[AgentSpec, ...]
+    runs: tuple[RunSpec, ...]
+    faults: tuple[Fault, ...]
+    behave: Behave
+    plans: Mapping[str, Plan] = field(default_factory=dict)
+    """By pipeline, of those that steps are runs of."""
+    timing: Timing = field(default_factory=Timing)
+    chaos: int = 20 * SECOND
+    """When everything is mended."""
+    patience: int = 900 * SECOND
+    """How long after that all runs may take to come to their ends."""
+    coordinator_rate: float = 1.0
+
+
+@dataclass
+class Outcome:
+    """How a schedule went."""
+
+    scenario: Scenario
+    states: dict[int, RunState]
+    """Of the runs that were accepted, by their place in the scenario."""
+    faults: Counter[str]
+    """Those that happened, by kind."""
+    events: dict[str, int]
+    executions: int
+    steps: int
+    ended_at: int
+    trace: list[tuple[Any, ...]]
+    violation: Violation | None = None
+
+    @property
+    def trace_hash(self) -> str:
+        """The same for the same seed, in every process."""
+        return hashlib.blake2b(repr(self.trace).encode(), digest_size=16).hexdigest()
+
+
+class Simulation:
+    def __init__(self, scenario: Scenario, watch: Callable[[Invariants], None] | None = None) -> None:
+        self.scenario = scenario
+        self.timeline = Timeline(scenario.seed)
+        self.invariants = Invariants(self.timeline, scenario.timing, self.plan_of)
+        self.invariants.agents = self.processes  # type: ignore[method-assign] # only the simulation knows who lives
+        if watch is not None:
+            watch(self.invariants)
+        self.store = Store(self.timeline, self.invariants.appended)
+        self.invariants.store = self.store
+        self._plans = {run.plan.digest: run.plan for run in scenario.runs}
+        self._plans |= {plan.digest: plan for plan in scenario.plans.values()}
+        self.clock = PartyClock(self.timeline, scenario.coordinator_rate)
+        self.machines = [
+            Machine(self.timeline, spec, scenario.behave, self.invariants, self._connect) for spec in scenario.agents
+        ]
+        self.incarnations = 0
+        self.coordinators: list[Coordinator] = []
+        """Those that live; the newest is the last."""
+        self.people = People(self)
+        self.happened: Counter[str] = Counter()
+        self.healed = False
+
+    def plan_of(self, name: str, former: Plan | None) -> Plan:
+        """By digest, or by the pipeline's name. Raises `KeyError`."""
+        found = self._plans.get(name)
+        return self.scenario.plans[name] if found is None else found
+
+    def processes(self) -> list[AgentProcess]:
+        return [machine.process for machine in self.machines if machine.process is not None]
+
+    @property
+    def coordinator(self) -> Coordinator | None:
+        """The newest that lives."""
+        living = [each for each in self.coordinators if each.alive]
+        return living[-1] if living else None
+
+    # --- the schedule
+
+    def play(self) -> Outcome:
+        """Raises nothing: a broken promise is in the outcome."""
+        violation: Violation | None = None
+        try:
+            self._begin()
+            self._go_on_until(self.scenario.chaos)
+            self._heal()
+            self._come_to_rest()
+        except Violation as found:
+            violation = found
+        except Exception as error:
+            # A fault of a core's own: nothing that it decides from here on means anything.
+            violation = Violation("raises_nothing", f"{type(error).__name__}: {error}")
+            violation.__cause__ = error
+        return self._outcome(violation)
+
+    def _outcome(self, violation: Violation | None) -> Outcome:
+        states = {}
+        for place, run_id in self.people.run_ids.items():
+            row = self.store.runs.get(run_id)
+            if row is not None:
+                states[place] = RunState(row.state)
+        return Outcome(
+            self.scenario,
+            states,
+            self.happened,
+            self.invariants.events,
+            self.invariants.executions,
+            self.timeline.steps,
+            self.timeline.now,
+            self.timeline.trace,
+            violation,
+        )
+
+    def _begin(self) -> None:
+        self.start_coordinator()
+        for machine in self.machines:
+            machine.boot()
+        for place, run in enumerate(self.scenario.runs):
+            self.timeline.at(run.at, self.people.start, place)
+        for fault in self.scenario.faults:
+            self.timeline.at(fault.at, self._strike, fault)
+
+    def _go_on_until(self, instant: int) -> None:
+        timeline = self.timeline
+        timeline.at(instant, self._nothing)
+        while timeline.now < instant:
+            timeline.step()
+            if timeline.steps > MOST_STEPS:
+                raise Violation("comes_to_rest", f"{MOST_STEPS} things have happened, and it goes on")
+
+    @staticmethod
+    def _nothing() -> None:
+        """A moment to look around."""
+
+    def _come_to_rest(self) -> None:
+        """3, I3: once everything is mended, every accepted run comes to its end, and nothing is left over."""
+        deadline = self.timeline.now + self.scenario.patience
+        while not self._at_rest():
+            if self.timeline.now > deadline:
+                raise Violation("comes_to_rest", f"not at rest: {self._unfinished()}")
+            self._go_on_until(self.timeline.now + LOOK)
+        settled = self.timeline.now + 60 * SECOND
+        while (left := self._left_over()) and self.timeline.now < settled:
+            self._go_on_until(self.timeline.now + LOOK)
+        if left:
+            raise Violation("nothing_leaks", left)
+        for shadow in self.invariants.shadows.values():
+            self.invariants.bookkeeping_is_right(shadow.run)
+
+    def _at_rest(self) -> bool:
+        return self.people.all_answered and all(RunState(row.state).at_rest for row in self.store.runs.values())
+
+    def _unfinished(self) -> str:
+        live = [
+            f"run {int.from_bytes(run_id, 'big')} is {RunState(row.state).name}"
+            for run_id, row in self.store.runs.items()
+            if not RunState(row.state).at_rest
+        ]
+        return ", ".join(live) or "somebody has no answer"
+
+    def _left_over(self) -> str:
+        """What should not be there any more, once all runs are at rest; empty: nothing."""
+        coordinator = self.coordinator
+        if coordinator is None or not coordinator.serving:
+            return "the coordinator is not back"
+        if coordinator.actors:
+            return f"{len(coordinator.actors)} actors live"
+        if len(coordinator.fleet.leases):
+            return f"{len(coordinator.fleet.leases)} leases are counted"
+        for session in coordinator.fleet.sessions.values():
+            capacity = session.capacity
+            if capacity.leases or capacity.permits or any(abs(used) > 1e-6 for used in capacity.used.values()):
+                return f"slots of {capacity.agent} are taken: {capacity.leases} leases, {capacity.permits} permits"
+        for process in self.processes():
+            if process.holder.book.all or process.executor.running:
+                return f"{process.name} holds {len(process.holder.book.all)} leases"
+            if process.machine.disk.durable or process.spool.live:
+                return f"the spool of {process.name} is not empty"
+            session = process.holder.session
+            if session is None or session.grants_seen >= session.limit_sent:
+                return f"{process.name} asks for no work"
+        return ""
+
+    # --- parties
+
+    def start_coordinator(self) -> None:
+        self.incarnations += 1
+        coordinator = Coordinator(
+            self.timeline,
+            f"coordinator-{self.incarnations}",
+            self.store,
+            self.clock,
+            self.scenario.timing,
+            self.plan_of,
+            self.invariants,
+        )
+        self.coordinators = [each for each in self.coordinators if each.alive]
+        self.coordinators.append(coordinator)
+        coordinator.begin()
+
+    def _connect(self, process: AgentProcess, end: End, weather: Weather) -> Link | None:
+        """To the coordinator that listens; sometimes an older one that does not know yet that it is over."""
+        if weather.cut:
+            return None
+        listening = [each for each in self.coordinators if each.alive and each.serving]
+        if not listening:
+            return None
+        older = len(listening) > 1 and self.timeline.random.random() < 0.3
+        coordinator = listening[0] if older else listening[-1]
+        stream = Stream(coordinator)
+        other = End(coordinator, stream.hear, stream.ended)
+        link = Link(self.timeline, weather, end, other)
+        coordinator.accept(other, link, stream)
+        return link
+
+    # --- faults
+
+    def _strike(self, fault: Fault) -> None:
+        if self.healed:
+            return
+        self.timeline.note("fault", fault.kind.value, fault.target, fault.span)
+        self.happened[fault.kind.value] += 1
+        if fault.kind in OF_RUNS:
+            self.people.act(fault)
+        else:
+            _STRIKES[fault.kind](self, fault)
+
+    def _machine(self, fault: Fault) -> Machine:
+        return self.machines[fault.target % len(self.machines)]
+
+    def _agent_crash(self, fault: Fault) -> None:
+        machine = self._machine(fault)
+        machine.crash()
+        self.timeline.after(fault.span, machine.boot)
+
+    def _agent_crash_at_result(self, fault: Fault) -> None:
+        self._machine(fault).on_result = lambda: self._agent_crash(fault)
+
+    def _agent_crash_at_sync(self, fault: Fault) -> None:
+        self._machine(fault).disk.breaks_after = lambda: self._agent_crash(fault)
+
+    def _agent_freeze(self, fault: Fault) -> None:
+        process = self._machine(fault).process
+        if process is not None:
+            process.freeze_all(fault.span)
+
+    def _agent_drain(self, fault: Fault) -> None:
+        process = self._machine(fault).process
+        if process is not None and not process.holder.draining:
+            process.drain(int((0.1 + 10 * fault.chance) * SECOND))
+
+    def _disk_full(self, fault: Fault) -> None:
+        disk = self._machine(fault).disk
+        disk.full = True
+        self.timeline.after(fault.span, setattr, disk, "full", False)
+
+    def _link(self, fault: Fault) -> Link | None:
+        process = self._machine(fault).process
+        return None if process is None else process.link
+
+    def _stream_break(self, fault: Fault) -> None:
+        link = self._link(fault)
+        if link is not None:
+            link.snap()
+
+    def _stream_ghost(self, fault: Fault) -> None:
+        link = self._link(fault)
+        if link is not None:
+            link.ghosts = True
+            link.snap()
+
+    def _stream_delay(self, fault: Fault) -> None:
+        weather = self._machine(fault).weather
+        weather.delay = int(fault.chance * 4 * SECOND)
+        self.timeline.after(fault.span, setattr, weather, "delay", 2 * MILLISECOND)
+
+    def _partition(self, fault: Fault) -> None:
+        weather = self._machine(fault).weather
+        weather.out_cut = fault.chance < 0.7
+        weather.in_cut = fault.chance > 0.3
+        self.timeline.after(fault.span, self._mend, self._machine(fault))
+
+    @staticmethod
+    def _mend(machine: Machine) -> None:
+        machine.weather.out_cut = machine.weather.in_cut = False
+
+    def _coordinator_crash(self, fault: Fault) -> None:
+        coordinator = self.coordinator
+        if coordinator is not None:
+            coordinator.crash()
+        self.timeline.after(fault.span, self._start_if_none)
+
+    def _start_if_none(self) -> None:
+        if self.coordinator is None:
+            self.start_coordinator()
+
+    def _coordinator_crash_at_commit(self, fault: Fault) -> None:
+        self.store.after_apply = lambda: self._coordinator_crash(fault)
+
+    def _coordinator_freeze(self, fault: Fault) -> None:
+        coordinator = self.coordinator
+        if coordinator is not None:
+            coordinator.freeze(fault.span)
+
+    def _coordinator_replaced(self, fault: Fault) -> None:
+        coordinator = self.coordinator
+        if coordinator is not None:
+            coordinator.freeze(fault.span)
+            self.timeline.after(int(fault.chance * fault.span), self.start_coordinator)
+
+    def _database_away(self, fault: Fault) -> None:
+        self.store.away = True
+        self.timeline.after(fault.span, setattr, self.store, "away", False)
+
+    def _commit_unknown(self, fault: Fault) -> None:
+        self.store.unknown += 1 + int(fault.chance * 3)
+
+    def _commit_late(self, fault: Fault) -> None:
+        self.store.late += 1 + int(fault.chance * 2)
+
+    def _commit_slow(self, fault: Fault) -> None:
+        self.store.slowness = int(fault.chance * 3 * SECOND)
+        self.timeline.after(fault.span, setattr, self.store, "slowness", 0)
+
+    def _clock_jump(self, fault: Fault) -> None:
+        self.clock.wall_offset += fault.span if fault.chance < 0.5 else -fault.span
+
+    def _drain_order(self, fault: Fault) -> None:
+        coordinator = self.coordinator
+        if coordinator is not None:
+            coordinator.fleet.order_drain(self._machine(fault).spec.name, int(fault.chance * 10 * SECOND))
+
+    # --- healing
+
+    def _heal(self) -> None:
+        """Everything is mended; from now on nothing goes wrong."""
+        self.healed = True
+        self.timeline.note("fault", "all is mended")
+        store = self.store
+        store.away, store.unknown, store.late, store.slowness, store.after_apply = False, 0, 0, 0, None
+        for coordinator in self.coordinators:
+            coordinator.frozen_until = min(coordinator.frozen_until, self.timeline.now)
+        self._start_if_none()
+        for machine in self.machines:
+            self._heal_machine(machine)
+        self.people.heal()
+
+    def _heal_machine(self, machine: Machine) -> None:
+        machine.weather.delay = 2 * MILLISECOND
+        self._mend(machine)
+        machine.disk.full = False
+        machine.on_result = machine.disk.breaks_after = None
+        if machine.process is not None:
+            machine.process.frozen_until = min(machine.process.frozen_until, self.timeline.now)
+        machine.boot()
+        machine.replace_when_drained = True
+        if machine.drained:
+            machine.replace()
+
+
+_STRIKES: dict[FaultKind, Callable[[Simulation, Fault], None]] = {
+    FaultKind.AGENT_CRASH: Simulation._agent_crash,
+    FaultKind.AGENT_CRASH_AT_RESULT: Simulation._agent_crash_at_result,
+    FaultKind.AGENT_CRASH_AT_SYNC: Simulation._agent_crash_at_sync,
+    FaultKind.AGENT_FREEZE: Simulation._agent_freeze,
+    FaultKind.AGENT_DRAIN: Simulation._agent_drain,
+    FaultKind.DISK_FULL: Simulation._disk_full,
+    FaultKind.STREAM_BREAK: Simulation._stream_break,
+    FaultKind.STREAM_GHOST: Simulation._stream_ghost,
+    FaultKind.STREAM_DELAY: Simulation._stream_delay,
+    FaultKind.PARTITION: Simulation._partition,
+    FaultKind.COORDINATOR_CRASH: Simulation._coordinator_crash,
+    FaultKind.COORDINATOR_CRASH_AT_COMMIT: Simulation._coordinator_crash_at_commit,
+    FaultKind.COORDINATOR_FREEZE: Simulation._coordinator_freeze,
+    FaultKind.COORDINATOR_REPLACED: Simulation._coordinator_replaced,
+    FaultKind.DATABASE_AWAY: Simulation._database_away,
+    FaultKind.COMMIT_UNKNOWN: Simulation._commit_unknown,
+    FaultKind.COMMIT_LATE: Simulation._commit_late,
+    FaultKind.COMMIT_SLOW: Simulation._commit_slow,
+    FaultKind.CLOCK_JUMP: Simulation._clock_jump,
+    FaultKind.DRAIN_ORDER: Simulation._drain_order,
+}

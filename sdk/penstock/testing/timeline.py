@@ -1,0 +1,103 @@
+"""Simulated time: one heap of what is to happen, one source of chance, and a clock of its own for every party."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from random import Random
+from typing import Any, TypeAlias
+
+Action: TypeAlias = Callable[..., None]
+
+SECOND = 1_000_000
+MILLISECOND = 1_000
+
+
+class Timeline:
+    """What is to happen, in the order of true time; what is due at the same instant happens in the order in which it
+    was planned. Instants are true microseconds, which no party of the simulation can see."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)  # noqa: S311 - chance that can be had again is the point
+        self.now = 0
+        self.steps = 0
+        self._heap: list[tuple[int, int, Action, tuple[Any, ...]]] = []
+        self._count = 0
+        self.trace: list[tuple[Any, ...]] = []
+        """(instant, who, what, details...), of plain values only: its text is the same in every process."""
+
+    def at(self, instant: int, action: Action, *arguments: Any) -> None:
+        self._count += 1
+        heappush(self._heap, (instant, self._count, action, arguments))
+
+    def after(self, span: int, action: Action, *arguments: Any) -> None:
+        self.at(self.now + span, action, *arguments)
+
+    def step(self) -> bool:
+        """The next thing happens. False if there is none."""
+        if not self._heap:
+            return False
+        instant, _, action, arguments = heappop(self._heap)
+        self.now = instant
+        self.steps += 1
+        action(*arguments)
+        return True
+
+    def note(self, who: str, what: str, *details: Any) -> None:
+        self.trace.append((self.now, who, what, *details))
+
+
+class PartyClock:
+    """A party's own clocks: one that never goes back, and the wall clock, which may jump. Both run at the party's own
+    rate, and begin anywhere."""
+
+    def __init__(self, timeline: Timeline, rate: float = 1.0, began: int = 1_000 * SECOND, wall: int = 0) -> None:
+        self._timeline = timeline
+        self._rate = rate
+        self._began = began
+        self.wall_offset = wall
+        """What people set forward or back."""
+
+    def monotonic(self) -> int:
+        return self._began + int(self._timeline.now * self._rate)
+
+    def now(self) -> int:
+        """The wall clock, microseconds since 1970."""
+        return 1_750_000_000 * SECOND + self.wall_offset + int(self._timeline.now * self._rate)
+
+    def true_span(self, span: int) -> int:
+        """True time until so much has passed on this clock; never too short."""
+        return max(0, int(span / self._rate) + 1)
+
+
+class Process:
+    """Something that lives on the timeline, can be frozen, and ends for good."""
+
+    def __init__(self, timeline: Timeline, name: str) -> None:
+        self.timeline = timeline
+        self.name = name
+        self.alive = True
+        self.frozen_until = 0
+
+    @property
+    def frozen(self) -> bool:
+        return self.frozen_until > self.timeline.now
+
+    def freeze(self, span: int) -> None:
+        """Nothing of it happens until then; what was to happen waits, in its order."""
+        self.frozen_until = max(self.frozen_until, self.timeline.now + span)
+
+    def after(self, span: int, action: Action, *arguments: Any) -> None:
+        """Unless the process has ended by then."""
+        self.timeline.at(self.timeline.now + span, self._run, action, arguments)
+
+    def _run(self, action: Action, arguments: tuple[Any, ...]) -> None:
+        if not self.alive:
+            return
+        if self.frozen_until > self.timeline.now:
+            self.timeline.at(self.frozen_until, self._run, action, arguments)
+            return
+        action(*arguments)
+
+    def note(self, what: str, *details: Any) -> None:
+        self.timeline.trace.append((self.timeline.now, self.name, what, *details))

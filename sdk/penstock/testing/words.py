@@ -1,0 +1,141 @@
+"""What agents and coordinators say to each other, as the protocol has it, without its bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from penstock_agent.core.leases import Grant, LeaseKey, Status
+
+Ref: TypeAlias = "tuple[LeaseKey, int]"
+"""(step run, token)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    agent: str
+    boot_id: str
+    slots: int
+    queues: frozenset[str]
+    highest_coordinator_epoch: int
+    held: list[tuple[LeaseKey, int, bool]]
+    """(step run, token, whether it is finished)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Credits:
+    grant_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    leases: list[Ref]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    leases: list[tuple[LeaseKey, int, str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    held: list[tuple[LeaseKey, int, bool]]
+    echo: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    key: LeaseKey
+    token: int
+    result_id: bytes
+    status: Status
+    output: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    results: list[Result]
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    leases: list[tuple[LeaseKey, int, bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Draining:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    pass
+
+
+AgentWord: TypeAlias = (
+    Hello | Credits | Accepted | Rejected | Heartbeat | Results | Returned | Draining | Goodbye
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    session: int
+    coordinator_epoch: int
+    heartbeat_interval: int
+    lease_ttl: int
+    resend_interval: int
+    basis_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    verdicts: list[tuple[LeaseKey, int, int, int]]
+    """(step run, token, verdict, ttl)"""
+    basis_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    grants: list[Grant]
+    basis_seq: int
+    ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatAck:
+    basis_seq: int
+    ttl: int
+    revoked: list[Ref]
+    echo: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acks:
+    acks: list[tuple[LeaseKey, int, bytes, int]]
+    """(step run, token, result id, status)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancels:
+    leases: list[tuple[LeaseKey, int, str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Returns:
+    leases: list[Ref]
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    deadline: int
+
+
+@dataclass(frozen=True, slots=True)
+class Goaway:
+    reason: str
+
+
+CoordinatorWord: TypeAlias = (
+    Welcome | Verdicts | Grants | HeartbeatAck | Acks | Cancels | Returns | Drain | Goaway
+)
