@@ -344,6 +344,7 @@ class Agent:
             held_leases=[held_lease(held) for held in self._holder.snapshot(clock.now())],
             agent_version=identity.version,
             hostname=identity.hostname,
+            stream=0 if self._holder.session is None else self._holder.session.stream,
         )
 
     def _heartbeat(self) -> Iterator[wire.AgentMessage]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.dispatch.capacity import Capacity
 from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable, Lost, Stop
-from penstock_coordinator.core.fleet.session import Held, Verdict, reunite
+from penstock_coordinator.core.fleet.session import Held, Verdict, is_outdated, reunite
 from penstock_coordinator.core.run.events import Charge, Failure
 from penstock_coordinator.core.run.messages import InputsUnresolved, LeaseGone
 from penstock_coordinator.ports import AgentRow
@@ -78,13 +78,16 @@ class Fleet:
         self._check_alone(hello)
         row = _agent_row(hello, self._supervisor.clock.now())
         epoch = await self._supervisor.stores.agents.open_session(row)
-        if any(other.holder.agent == hello.agent_id and other.epoch > epoch for other in self.sessions()):
+        newer = any(other.holder.agent == hello.agent_id and other.epoch > epoch for other in self.sessions())
+        if newer or is_outdated(self.leases, hello.agent_id, hello.boot_id, hello.stream):
             raise Superseded(hello.agent_id)
         self._check_alone(hello)
         alive = self._twin(hello) is not None
         self._supersede(hello.agent_id)
         holder = self.leases.add_holder(
-            Holder(hello.agent_id, epoch, hello.boot_id, self._supervisor.clock.monotonic())
+            Holder(
+                hello.agent_id, epoch, hello.boot_id, self._supervisor.clock.monotonic(), stream=hello.stream
+            )
         )
         session = AgentSession(holder, _capacity(hello, epoch), self._welcome(epoch, basis_seq))
         self._sessions[epoch] = session
@@ -316,7 +319,8 @@ class Fleet:
             if session is not None:
                 session.close("silent")
                 self._detach(session)
-            lost = [Lost(lease, "lease_expired", lease.accepted) for lease in list(holder.leases.values())]
+            leases = list(holder.leases.values())
+            lost = [Lost(lease, "lease_expired", lease.accepted, lease.sent) for lease in leases]
             for loss in lost:
                 self.leases.end(loss.lease.key, loss.lease.token)
             self.leases.remove_holder(holder.session)
@@ -332,7 +336,8 @@ class Fleet:
 
     def _report_lost(self, lost: list[Lost], charge: Charge = Charge.INFRASTRUCTURE) -> None:
         for loss in lost:
-            self._tell(loss.lease, loss.cause, charge if loss.accepted else Charge.NOBODY)
+            unaccepted = Charge.STARTED if loss.unsure else Charge.NOBODY
+            self._tell(loss.lease, loss.cause, charge if loss.accepted else unaccepted)
 
     def _tell(self, lease: Lease, cause: str, charge: Charge) -> None:
         run_id, step, item = lease.key

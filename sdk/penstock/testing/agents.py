@@ -366,7 +366,7 @@ class AgentProcess(Process):
             self.boot_id,
             spec.slots,
             frozenset(spec.queues),
-            self.holder.highest_coordinator_epoch,
+            self._stream,
             self._held(),
         )
 

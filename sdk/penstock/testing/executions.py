@@ -105,7 +105,7 @@ class Executor:
         if self.process.alive:
             run_time = timeline.now - execution.began
             output = execution.behaviour.output if ended is Ended.OK else b""
-            self.process._run(self._hear, (handle, ended, run_time, output))
+            self.process.run(self._hear, handle, ended, run_time, output)
 
     def _hear(self, handle: Handle, ended: Ended, run_time: int, output: bytes) -> None:
         self.running.pop(handle, None)

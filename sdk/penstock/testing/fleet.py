@@ -13,7 +13,7 @@ from penstock.testing.timeline import MILLISECOND
 from penstock_agent.core.leases import Grant
 from penstock_coordinator.core.dispatch.capacity import Capacity
 from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable, Lost, Stop
-from penstock_coordinator.core.fleet.session import Held, Roll, Verdict, reunite
+from penstock_coordinator.core.fleet.session import Held, Roll, Verdict, is_outdated, reunite
 from penstock_coordinator.core.run.events import Charge, Failure, Outcome
 from penstock_coordinator.core.run.messages import AttemptEnded, LeaseGone
 from penstock_coordinator.runtime.actor import Mail
@@ -201,12 +201,14 @@ class SimulatedFleet:
     def _enter(self, stream: Stream, hello: words.Hello, epoch: int) -> None:
         coordinator = self._coordinator
         newer = any(other.holder.agent == hello.agent and other.epoch > epoch for other in self.sessions.values())
-        if newer or not self._alone(hello):
+        outdated = is_outdated(self.leases, hello.agent, hello.boot_id, hello.stream)
+        if newer or outdated or not self._alone(hello):
             stream.refuse()
             return
         alive = self._twin(hello) is not None
         self._supersede(hello.agent)
-        holder = self.leases.add_holder(Holder(hello.agent, epoch, hello.boot_id, coordinator.clock.monotonic()))
+        now = coordinator.clock.monotonic()
+        holder = self.leases.add_holder(Holder(hello.agent, epoch, hello.boot_id, now, stream=hello.stream))
         capacity = Capacity(epoch, hello.agent, hello.queues, {}, {}, hello.slots)
         assert stream.link is not None
         assert stream.end is not None
@@ -469,7 +471,8 @@ class SimulatedFleet:
             if session is not None:
                 session.close("silent")
                 self._detach(session)
-            lost = [Lost(lease, "lease_expired", lease.accepted) for lease in list(holder.leases.values())]
+            leases = list(holder.leases.values())
+            lost = [Lost(lease, "lease_expired", lease.accepted, lease.sent) for lease in leases]
             for loss in lost:
                 self._coordinator.invariants.lease_expires(self._coordinator, loss.lease)
                 self.leases.end(loss.lease.key, loss.lease.token)
@@ -486,7 +489,8 @@ class SimulatedFleet:
 
     def _report_lost(self, lost: list[Lost], charge: Charge = Charge.INFRASTRUCTURE) -> None:
         for loss in lost:
-            self._tell(loss.lease, loss.cause, charge if loss.accepted else Charge.NOBODY)
+            unaccepted = Charge.STARTED if loss.unsure else Charge.NOBODY
+            self._tell(loss.lease, loss.cause, charge if loss.accepted else unaccepted)
 
     def _tell(self, lease: Lease, cause: str, charge: Charge) -> None:
         run_id, step, item = lease.key

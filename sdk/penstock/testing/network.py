@@ -8,7 +8,7 @@ there while the coordinator has not heard of the break, be it after the agent's 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from penstock.testing.timeline import MILLISECOND, SECOND, Process
@@ -27,10 +27,24 @@ class Weather:
     """Nothing of the agent arrives."""
     in_cut: bool = False
     """Nothing arrives at the agent."""
+    held: list[tuple[Link, End, Any]] = field(default_factory=list)
+    """What would have arrived, in its order: it is sent again and again, and arrives when the way is mended, if the
+    stream has not been given up by then."""
+    partitions: int = 0
 
     @property
     def cut(self) -> bool:
         return self.out_cut or self.in_cut
+
+    def mend(self) -> None:
+        self.out_cut = self.in_cut = False
+        held, self.held = self.held, []
+        for link, end, message in held:
+            link.carry(end, message)
+
+
+_END = object()
+"""The last that arrives, if a stream is closed as it should be."""
 
 
 class End:
@@ -61,13 +75,13 @@ class Link:
         self.ghosts = False
 
     def to_coordinator(self, message: Any) -> None:
-        self._carry(self.coordinator, message, self.weather.out_cut)
+        self.carry(self.coordinator, message)
 
     def to_agent(self, message: Any) -> None:
-        self._carry(self.agent, message, self.weather.in_cut)
+        self.carry(self.agent, message)
 
-    def _carry(self, end: End, message: Any, cut: bool) -> None:
-        if self.broken or cut:
+    def carry(self, end: End, message: Any) -> None:
+        if self.broken:
             return
         arrival = self.timeline.now + 50 + int(self.timeline.random.random() * self.weather.delay)
         # A stream keeps its order.
@@ -77,12 +91,21 @@ class Link:
     def _arrive(self, end: End, message: Any) -> None:
         if not end.open or (self.broken and not (self.ghosts and end is self.coordinator)):
             return
-        # What is read later than it arrived, because the reader is frozen, is read in the same order.
-        end.process._run(self._read, (end, message))
+        weather = self.weather
+        if weather.in_cut if end is self.agent else weather.out_cut:
+            weather.held.append((self, end, message))
+        else:
+            # What is read later than it arrived, because the reader is frozen, is read in the same order.
+            end.process.run(self._read, end, message)
 
     @staticmethod
     def _read(end: End, message: Any) -> None:
-        if end.open:
+        if not end.open:
+            return
+        if message is _END:
+            end.open = False
+            end.hears_end()
+        else:
             end.hears(message)
 
     # --- its end
@@ -92,12 +115,7 @@ class Link:
         if not closer.open:
             return
         closer.open = False
-        other = self.coordinator if closer is self.agent else self.agent
-        if self.broken or (self.weather.in_cut if other is self.agent else self.weather.out_cut):
-            return
-        arrival = max(self.timeline.now + 60, other.last_arrival + 1)
-        other.last_arrival = arrival
-        self.timeline.at(arrival, self._ended, other)
+        self.carry(self.coordinator if closer is self.agent else self.agent, _END)
 
     def snap(self) -> None:
         """It breaks: what is on its way is lost; each end hears of it in its own time."""
@@ -119,10 +137,4 @@ class Link:
             self.timeline.after(int(self.timeline.random.random() * 30 * MILLISECOND), self._ended, other)
 
     def _ended(self, end: End) -> None:
-        end.process._run(self._hear_end, (end,))
-
-    @staticmethod
-    def _hear_end(end: End) -> None:
-        if end.open:
-            end.open = False
-            end.hears_end()
+        end.process.run(self._read, end, _END)

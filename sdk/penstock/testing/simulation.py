@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MOST_STEPS = 60_000
 """Things that happen in a schedule; more mean that it turns in circles."""
+KEEPALIVE = 15 * SECOND
 LOOK = 500 * MILLISECOND
 
 
@@ -237,7 +238,7 @@ class Simulation:
             self.plan_of,
             self.invariants,
         )
-        self.coordinators = [each for each in self.coordinators if each.alive]
+        self.coordinators = [each for each in self.coordinators if each.alive or each is self.coordinators[-1]]
         self.coordinators.append(coordinator)
         coordinator.begin()
 
@@ -321,11 +322,18 @@ class Simulation:
         weather = self._machine(fault).weather
         weather.out_cut = fault.chance < 0.7
         weather.in_cut = fault.chance > 0.3
-        self.timeline.after(fault.span, self._mend, self._machine(fault))
+        weather.partitions += 1
+        self.timeline.after(fault.span, weather.mend)
+        link = self._link(fault)
+        if link is not None:
+            patience = KEEPALIVE // 2 + int(self.timeline.random.random() * KEEPALIVE // 2)
+            self.timeline.after(patience, self._give_up, link, weather.partitions)
 
     @staticmethod
-    def _mend(machine: Machine) -> None:
-        machine.weather.out_cut = machine.weather.in_cut = False
+    def _give_up(link: Link, partition: int) -> None:
+        """The transport has had no answer for so long, at both ends."""
+        if link.weather.cut and link.weather.partitions == partition:
+            link.snap()
 
     def _coordinator_crash(self, fault: Fault) -> None:
         coordinator = self.coordinator
@@ -334,7 +342,8 @@ class Simulation:
         self.timeline.after(fault.span, self._start_if_none)
 
     def _start_if_none(self) -> None:
-        if self.coordinator is None:
+        """Whoever looks after it starts another one when the newest has ended."""
+        if not self.coordinators[-1].alive:
             self.start_coordinator()
 
     def _coordinator_crash_at_commit(self, fault: Fault) -> None:
@@ -383,14 +392,18 @@ class Simulation:
         store.away, store.unknown, store.late, store.slowness, store.after_apply = False, 0, 0, 0, None
         for coordinator in self.coordinators:
             coordinator.frozen_until = min(coordinator.frozen_until, self.timeline.now)
-        self._start_if_none()
+        self._watch_over()
         for machine in self.machines:
             self._heal_machine(machine)
         self.people.heal()
 
+    def _watch_over(self) -> None:
+        self._start_if_none()
+        self.timeline.after(SECOND, self._watch_over)
+
     def _heal_machine(self, machine: Machine) -> None:
         machine.weather.delay = 2 * MILLISECOND
-        self._mend(machine)
+        machine.weather.mend()
         machine.disk.full = False
         machine.on_result = machine.disk.breaks_after = None
         if machine.process is not None:

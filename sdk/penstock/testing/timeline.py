@@ -89,13 +89,14 @@ class Process:
 
     def after(self, span: int, action: Action, *arguments: Any) -> None:
         """Unless the process has ended by then."""
-        self.timeline.at(self.timeline.now + span, self._run, action, arguments)
+        self.timeline.at(self.timeline.now + span, self.run, action, *arguments)
 
-    def _run(self, action: Action, arguments: tuple[Any, ...]) -> None:
+    def run(self, action: Action, *arguments: Any) -> None:
+        """Now, or when the process goes on; never if it has ended."""
         if not self.alive:
             return
         if self.frozen_until > self.timeline.now:
-            self.timeline.at(self.frozen_until, self._run, action, arguments)
+            self.timeline.at(self.frozen_until, self.run, action, *arguments)
             return
         action(*arguments)
 

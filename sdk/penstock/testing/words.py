@@ -18,7 +18,7 @@ class Hello:
     boot_id: str
     slots: int
     queues: frozenset[str]
-    highest_coordinator_epoch: int
+    stream: int
     held: list[tuple[LeaseKey, int, bool]]
     """(step run, token, whether it is finished)"""
 

@@ -54,6 +54,8 @@ class Holder:
     heard_at: int
     """When its last message was processed, monotonic microseconds."""
     connected: bool = True
+    stream: int = 0
+    """Its number within the agent's process; 0: not known."""
     leases: dict[LeaseKey, Lease] = field(default_factory=dict)
 
 
@@ -64,6 +66,9 @@ class Lost:
     lease: Lease
     cause: str
     accepted: bool
+    """User code may have started, and the agent's end is charged."""
+    unsure: bool = False
+    """The agent may have started user code: whether it accepted the lease may have been lost on the way."""
 
 
 class LeaseTable:

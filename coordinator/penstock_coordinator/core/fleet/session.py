@@ -43,11 +43,18 @@ class Reunion:
     lost: list[Lost]
 
 
+def is_outdated(leases: LeaseTable, agent: str, boot_id: str, stream: int) -> bool:
+    """Whether this `Hello` is older than one of the same process that was heard: a coordinator that stood still may
+    read them in any order. Its snapshot says nothing of what was granted since."""
+    return any(holder.boot_id == boot_id and holder.stream > stream > 0 for holder in leases.holders_of(agent))
+
+
 def reunite(leases: LeaseTable, holder: Holder, snapshot: Iterable[Held]) -> Reunion:
     """The agent is back with a new session, `holder`, and names what it holds.
 
     The snapshot is complete: what older sessions of the agent held and it does not name is certainly not running. It
-    is lost by a crash if the agent's process is another one (then it may have run), else the grant never arrived.
+    is lost by a crash if the agent's process is another one (then it may have run, also if its acceptance never came),
+    else the grant never arrived.
     """
     older = [old for old in leases.holders_of(holder.agent) if old is not holder]
     verdicts: list[tuple[Held, Verdict]] = []
@@ -64,10 +71,16 @@ def reunite(leases: LeaseTable, holder: Holder, snapshot: Iterable[Held]) -> Reu
     for old in older:
         for lease in list(old.leases.values()):
             leases.end(lease.key, lease.token)
-            crashed = lease.accepted and old.boot_id != holder.boot_id
-            lost.append(Lost(lease, "agent_restarted" if crashed else "grant_not_received", crashed))
+            lost.append(_lost(lease, crashed=old.boot_id != holder.boot_id))
         leases.remove_holder(old.session)
     return Reunion(verdicts, continued, lost)
+
+
+def _lost(lease: Lease, *, crashed: bool) -> Lost:
+    if crashed:
+        return Lost(lease, "agent_restarted" if lease.accepted else "grant_not_received", lease.accepted, lease.sent)
+    # It was accepted, and is not held: the word that handed it back was lost.
+    return Lost(lease, "returned" if lease.accepted else "grant_not_received", accepted=False, unsure=lease.accepted)
 
 
 def _verdict(held: Held, *, known: bool) -> Verdict:

@@ -22,10 +22,13 @@ from penstock_coordinator.core.run.upstream import fires_early, standing
 _LIVE = (StepState.READY, StepState.RUNNING, StepState.WAITING)
 
 
-def check_invariants(run: Run) -> None:
-    """Raises AssertionError, with what does not hold."""
+def check_invariants(run: Run, *, clock_is_steady: bool = True) -> None:
+    """Raises AssertionError, with what does not hold. `clock_is_steady`: the wall clock was never set back, so that
+    instants are in the order of the events."""
     _check_counters(run)
     _check_active(run)
+    if clock_is_steady:
+        _check_instants(run)
     _check_queues(run)
     _check_maps(run)
     if run.seq:
@@ -103,9 +106,16 @@ def _check_children(run: Run) -> None:
 def _check_budgets(step: Step, active: ActiveStep) -> None:
     assert 0 <= active.failures <= max(step.retry.max_attempts - 1, 0), step.name
     assert active.failures + active.losses + (active.token > 0) <= active.attempts, step.name
-    assert active.first_ready_at <= active.ready_at
-    if active.leased_at is not None and active.started_at is not None:
-        assert active.first_ready_at <= active.started_at <= active.leased_at
+
+
+def _check_instants(run: Run) -> None:
+    for step, item, _ in step_runs(run):
+        active = run.active_step(step.number, item)
+        if active is None:
+            continue
+        assert active.first_ready_at <= active.ready_at
+        if active.leased_at is not None and active.started_at is not None:
+            assert active.first_ready_at <= active.started_at <= active.leased_at
 
 
 def _check_queues(run: Run) -> None:

@@ -360,6 +360,7 @@ class Hello(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
     HOSTNAME_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """REQUIRED. Stable over restarts."""
     boot_id: _builtins.str
@@ -371,6 +372,10 @@ class Hello(_message.Message):
     slots: _builtins.int
     agent_version: _builtins.str
     hostname: _builtins.str
+    stream: _builtins.int
+    """The number of this stream within the agent's process, from 1 on. Of two Hellos of one process the greater number is
+    the newer one, in whatever order they are read. 0: the agent does not say.
+    """
     @_builtins.property
     def protocol_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """REQUIRED. All versions of this protocol that the agent speaks; the coordinator chooses the greatest that it
@@ -409,10 +414,11 @@ class Hello(_message.Message):
         features: _abc.Iterable[_builtins.str] | None = ...,
         agent_version: _builtins.str = ...,
         hostname: _builtins.str = ...,
+        stream: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "boot_id", b"boot_id", "features", b"features", "held_leases", b"held_leases", "highest_coordinator_epoch_seen", b"highest_coordinator_epoch_seen", "hostname", b"hostname", "labels", b"labels", "last_session_epoch", b"last_session_epoch", "protocol_versions", b"protocol_versions", "queues", b"queues", "resources", b"resources", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "boot_id", b"boot_id", "features", b"features", "held_leases", b"held_leases", "highest_coordinator_epoch_seen", b"highest_coordinator_epoch_seen", "hostname", b"hostname", "labels", b"labels", "last_session_epoch", b"last_session_epoch", "protocol_versions", b"protocol_versions", "queues", b"queues", "resources", b"resources", "slots", b"slots", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
