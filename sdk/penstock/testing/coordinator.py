@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.runtime.supervisor import Supervisor
 
 PERIOD = SECOND
+FENCE_EVERY = 5 * SECOND
 LONGEST_TIMER = 60 * SECOND
 RETRY_READ = 200 * MILLISECOND
 MAX_RECORDS = 20
@@ -243,6 +244,7 @@ class Coordinator(Process):
         self.note("serves", self.epoch, len(recovered))
         self.serving = True
         self.after(PERIOD, self._periodic)
+        self._look_at_fence()
 
     def _cancel_given_up(self, recovered: list[Actor]) -> None:
         """A run at rest owes nothing but this: that the runs which it did not wait for are told."""
@@ -278,6 +280,13 @@ class Coordinator(Process):
         self.fleet.close_silent()
         self.invariants.look_around(self)
         self.after(PERIOD, self._periodic)
+
+    def _look_at_fence(self) -> None:
+        """An incarnation that has nothing to write would never learn that it is over."""
+        if self.epoch != self.store.epoch:
+            self.fenced()
+        else:
+            self.after(FENCE_EVERY, self.read_store, self._look_at_fence)
 
     def read_store(self, action: Callable[[], None]) -> None:
         """Once the database answers."""
