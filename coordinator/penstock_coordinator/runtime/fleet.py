@@ -20,6 +20,7 @@ from penstock_coordinator.runtime.views import AgentView, NotConnected
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from penstock_coordinator.core.plan.model import Line
     from penstock_coordinator.core.run.commands import AwaitLease, CallBackLease, StopAttempt
     from penstock_coordinator.ports import RunId
     from penstock_coordinator.runtime.supervisor import Supervisor, Timing
@@ -262,6 +263,16 @@ class Fleet:
 
     # --- leases
 
+    def add_lease(self, holder: Holder, key: LeaseKey, token: int, attempt: int, line: Line) -> Lease:
+        """A grant. An older lease of the step run, which was given up without a result, ends with it."""
+        old = self.leases.find(key)
+        if old is not None:
+            self.leases.end(key, old.token)
+        lease = self.leases.add(holder, key, token, attempt, line)
+        if old is not None:
+            self._freed(old)
+        return lease
+
     def end_lease(self, key: LeaseKey, token: int) -> Lease | None:
         """The lease is over; its room is free. None if another token speaks."""
         lease = self.leases.end(key, token)
@@ -309,7 +320,7 @@ class Fleet:
             holder = self.leases.add_holder(Holder(command.agent, command.session, boot_id, now, connected=False))
         line = actor.plan.lines[actor.plan.steps[command.step].line]
         key = (actor.run_id, command.step, command.item)
-        lease = self.leases.add(holder, key, command.token, command.attempt, line)
+        lease = self.add_lease(holder, key, command.token, command.attempt, line)
         lease.sent = lease.accepted = True
 
     def expire(self) -> None:

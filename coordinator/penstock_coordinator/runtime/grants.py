@@ -45,7 +45,7 @@ class Granter:
             return
         for step, item, attempt in command.leases:
             line = actor.plan.lines[actor.plan.steps[step].line]
-            lease = self._supervisor.fleet.leases.add(
+            lease = self._supervisor.fleet.add_lease(
                 session.holder, (actor.run_id, step, item), command.token, attempt, line
             )
             self._send(actor, session, lease)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from penstock.testing.coordinator import Coordinator
     from penstock.testing.network import End, Link
+    from penstock_coordinator.core.plan.model import Line
     from penstock_coordinator.core.run.commands import AwaitLease, CallBackLease, GrantLeases, StopAttempt
     from penstock_coordinator.runtime.actor import Actor
 
@@ -407,7 +408,7 @@ class SimulatedFleet:
         for number, item, attempt in command.leases:
             step = actor.plan.steps[number]
             key = (actor.run_id, number, item)
-            lease = self.leases.add(session.holder, key, command.token, attempt, actor.plan.lines[step.line])
+            lease = self._add_lease(session.holder, key, command.token, attempt, actor.plan.lines[step.line])
             self._deliver(session, lease, step.timeouts.attempt, actor.plan.stop_grace)
 
     @staticmethod
@@ -416,6 +417,15 @@ class SimulatedFleet:
         lease.due_ack = session.roll.acks + 1
         number = session.capacity.grant()
         session.grant(Grant(number, lease.key, lease.token, lease.attempt, timeout, stop_grace, None))
+
+    def _add_lease(self, holder: Holder, key: LeaseKey, token: int, attempt: int, line: Line) -> Lease:
+        old = self.leases.find(key)
+        if old is not None:
+            self.leases.end(key, old.token)
+        lease = self.leases.add(holder, key, token, attempt, line)
+        if old is not None:
+            self._freed(old)
+        return lease
 
     def end_lease(self, key: LeaseKey, token: int) -> Lease | None:
         lease = self.leases.end(key, token)
@@ -462,7 +472,7 @@ class SimulatedFleet:
             holder = self.leases.add_holder(Holder(command.agent, command.session, boot_id, now, connected=False))
         line = actor.plan.lines[actor.plan.steps[command.step].line]
         key = (actor.run_id, command.step, command.item)
-        lease = self.leases.add(holder, key, command.token, command.attempt, line)
+        lease = self._add_lease(holder, key, command.token, command.attempt, line)
         lease.sent = lease.accepted = True
 
     def expire(self) -> None:

@@ -104,6 +104,7 @@ class Simulation:
         self.people = People(self)
         self.happened: Counter[str] = Counter()
         self.healed = False
+        self._latest_wall = 0
 
     def plan_of(self, name: str, former: Plan | None) -> Plan:
         """By digest, or by the pipeline's name. Raises `KeyError`."""
@@ -376,6 +377,7 @@ class Simulation:
 
     def _clock_jump(self, fault: Fault) -> None:
         self.clock.wall_offset += fault.span if fault.chance < 0.5 else -fault.span
+        self._latest_wall = max(self._latest_wall, self.clock.wall_offset)
 
     def _drain_order(self, fault: Fault) -> None:
         coordinator = self.coordinator
@@ -391,7 +393,9 @@ class Simulation:
         store = self.store
         store.away, store.unknown, store.late, store.slowness, store.after_apply = False, 0, 0, 0, None
         for coordinator in self.coordinators:
-            coordinator.frozen_until = min(coordinator.frozen_until, self.timeline.now)
+            coordinator.thaw()
+        # Set right, to a time that is not before any that it showed.
+        self.clock.wall_offset = max(self.clock.wall_offset, self._latest_wall)
         self._watch_over()
         for machine in self.machines:
             self._heal_machine(machine)
@@ -407,7 +411,7 @@ class Simulation:
         machine.disk.full = False
         machine.on_result = machine.disk.breaks_after = None
         if machine.process is not None:
-            machine.process.frozen_until = min(machine.process.frozen_until, self.timeline.now)
+            machine.process.thaw()
         machine.boot()
         machine.replace_when_drained = True
         if machine.drained:

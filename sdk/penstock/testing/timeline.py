@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 from random import Random
@@ -77,15 +78,29 @@ class Process:
         self.timeline = timeline
         self.name = name
         self.alive = True
-        self.frozen_until = 0
+        self._frozen_until = 0
+        self._waiting: deque[tuple[Action, tuple[Any, ...]]] = deque()
+        """What was to happen while it was frozen."""
 
     @property
     def frozen(self) -> bool:
-        return self.frozen_until > self.timeline.now
+        return self._frozen_until > self.timeline.now
 
     def freeze(self, span: int) -> None:
         """Nothing of it happens until then; what was to happen waits, in its order."""
-        self.frozen_until = max(self.frozen_until, self.timeline.now + span)
+        self._frozen_until = max(self._frozen_until, self.timeline.now + span)
+        self.timeline.at(self._frozen_until, self._thaw)
+
+    def thaw(self) -> None:
+        """It goes on now."""
+        self._frozen_until = self.timeline.now
+        self._thaw()
+
+    def _thaw(self) -> None:
+        waiting = self._waiting
+        while waiting and self.alive and self._frozen_until <= self.timeline.now:
+            action, arguments = waiting.popleft()
+            action(*arguments)
 
     def after(self, span: int, action: Action, *arguments: Any) -> None:
         """Unless the process has ended by then."""
@@ -95,10 +110,10 @@ class Process:
         """Now, or when the process goes on; never if it has ended."""
         if not self.alive:
             return
-        if self.frozen_until > self.timeline.now:
-            self.timeline.at(self.frozen_until, self.run, action, *arguments)
-            return
-        action(*arguments)
+        if self._waiting or self._frozen_until > self.timeline.now:
+            self._waiting.append((action, arguments))
+        else:
+            action(*arguments)
 
     def note(self, what: str, *details: Any) -> None:
         self.timeline.trace.append((self.timeline.now, self.name, what, *details))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable
-from penstock_coordinator.core.fleet.session import Held, Roll, Verdict, reunite
+from penstock_coordinator.core.fleet.session import Held, Roll, Verdict, is_outdated, reunite
 from penstock_coordinator.core.plan.model import Line
 
 LINE = Line("default")
@@ -49,14 +49,15 @@ def test_a_finished_one_is_asked_for_its_result() -> None:
     assert [verdict for _, verdict in reunion.verdicts] == [Verdict.SEND_RESULT]
 
 
-def test_an_old_token_is_aborted_or_dropped() -> None:
+def test_an_old_attempt_is_aborted_and_its_result_still_asked_for() -> None:
+    """The run alone can tell what became of it: that its end is committed is not known here."""
     leases = table()
     other = leases.add_holder(Holder("b", 1, "boot", 0))
     granted(leases, other, 0, 9)
     new = leases.add_holder(Holder("a", 2, "boot", 10))
     snapshot = [Held(key(0), 7, finished=False), Held(key(1), 3, finished=True)]
     reunion = reunite(leases, new, snapshot)
-    assert [verdict for _, verdict in reunion.verdicts] == [Verdict.ABORT, Verdict.DROP_RESULT]
+    assert [verdict for _, verdict in reunion.verdicts] == [Verdict.ABORT, Verdict.SEND_RESULT]
     kept = leases.find(key(0))
     assert kept is not None
     assert kept.holder is other
@@ -71,16 +72,45 @@ def test_an_accepted_lease_that_a_restarted_agent_does_not_name_was_lost_by_a_cr
     lost = {loss.lease.key: loss for loss in reunite(leases, new, []).lost}
     assert lost[key(0)].accepted
     assert not lost[key(1)].accepted
+    assert lost[key(1)].unsure, "its acceptance may have been lost with the agent"
     assert len(leases) == 0
+
+
+def test_a_grant_that_was_never_sent_cannot_have_started() -> None:
+    leases = table()
+    old = leases.add_holder(Holder("a", 1, "boot-1", 0))
+    leases.add(old, key(0), 7, 1, LINE)
+    (loss,) = reunite(leases, leases.add_holder(Holder("a", 2, "boot-2", 10)), []).lost
+    assert not loss.accepted
+    assert not loss.unsure
+
+
+def test_what_was_accepted_and_is_not_held_any_more_was_handed_back_by_a_word_that_was_lost() -> None:
+    leases = table()
+    old = leases.add_holder(Holder("a", 1, "boot", 0))
+    granted(leases, old, 0, 7)
+    (loss,) = reunite(leases, leases.add_holder(Holder("a", 2, "boot", 10)), []).lost
+    assert (loss.cause, loss.accepted, loss.unsure) == ("returned", False, True)
+
+
+def test_a_hello_that_is_read_after_a_newer_one_of_the_same_process_is_outdated() -> None:
+    leases = table()
+    leases.add_holder(Holder("a", 2, "boot", 0, stream=5))
+    assert is_outdated(leases, "a", "boot", 4)
+    assert not is_outdated(leases, "a", "boot", 6)
+    assert not is_outdated(leases, "a", "another boot", 1)
+    assert not is_outdated(leases, "a", "boot", 0), "an agent that does not say"
+    assert not is_outdated(leases, "b", "boot", 4)
 
 
 def test_a_grant_that_the_same_process_does_not_name_never_arrived() -> None:
     leases = table()
     old = leases.add_holder(Holder("a", 1, "boot", 0))
-    granted(leases, old, 0, 7)
+    granted(leases, old, 0, 7, accepted=False)
     new = leases.add_holder(Holder("a", 2, "boot", 10))
     (loss,) = reunite(leases, new, []).lost
     assert not loss.accepted
+    assert not loss.unsure
 
 
 def running(step: int, token: int) -> Held:

@@ -104,11 +104,9 @@ class LeaseTable:
         return self._leases.get(key)
 
     def add(self, holder: Holder, key: LeaseKey, token: int, attempt: int, line: Line) -> Lease:
-        """A grant. A lease of an older token of the same step run is dropped without a word: it cannot speak."""
-        old = self._leases.get(key)
-        if old is not None:
-            assert old.token < token
-            old.holder.leases.pop(key, None)
+        """A grant. A lease of an older token of the same step run is to be ended before: it cannot speak any more, and
+        its room is free."""
+        assert key not in self._leases, "two leases of one step run"
         lease = self._leases[key] = holder.leases[key] = Lease(key, token, attempt, line, holder)
         return lease
 

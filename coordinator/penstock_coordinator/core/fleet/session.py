@@ -84,9 +84,11 @@ def _lost(lease: Lease, *, crashed: bool) -> Lost:
 
 
 def _verdict(held: Held, *, known: bool) -> Verdict:
-    if known:
-        return Verdict.SEND_RESULT if held.finished else Verdict.CONTINUE
-    return Verdict.DROP_RESULT if held.finished else Verdict.ABORT
+    """A result is always asked for: that the lease is not known any more says nothing of what is in the journal, and
+    the run alone can tell. What is acknowledged as stale is dropped then."""
+    if held.finished:
+        return Verdict.SEND_RESULT
+    return Verdict.CONTINUE if known else Verdict.ABORT
 
 
 @dataclass(slots=True)
