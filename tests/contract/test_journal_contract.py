@@ -164,6 +164,18 @@ async def test_another_coordinators_incarnation_changes_nothing(backend: Backend
     assert await first.journal.commit(0, [record(new_run_id(), 1)]) == [Committed()]
 
 
+async def test_an_incarnation_is_told_that_a_newer_one_was_made(backend: Backend) -> None:
+    former, other = await backend.open("c1"), await backend.open("c1")
+    epoch = await former.incarnations.incarnate("c1", 2)
+    await other.incarnations.incarnate("c2", 1)
+    assert await former.incarnations.is_current("c1", epoch)
+
+    newer = await other.incarnations.incarnate("c1", 1)
+
+    assert not await former.incarnations.is_current("c1", epoch)
+    assert await other.incarnations.is_current("c1", newer)
+
+
 async def test_epochs_only_grow(backend: Backend) -> None:
     stores = await backend.open("c1")
     other = await backend.open("c2")

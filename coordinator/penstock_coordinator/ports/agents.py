@@ -41,3 +41,6 @@ class Incarnations(Protocol):
     async def incarnate(self, coordinator_id: str, lanes: int) -> int:
         """A new epoch of this coordinator, greater than every epoch of every coordinator before. Locks all fence rows
         of the id first, so that no append of the former incarnation is accepted from here on."""
+
+    async def is_current(self, coordinator_id: str, epoch: int) -> bool:
+        """Whether no newer incarnation of the coordinator was made since. Raises `Unavailable`."""

@@ -86,9 +86,7 @@ class Fleet:
         alive = self._twin(hello) is not None
         self._supersede(hello.agent_id)
         holder = self.leases.add_holder(
-            Holder(
-                hello.agent_id, epoch, hello.boot_id, self._supervisor.clock.monotonic(), stream=hello.stream
-            )
+            Holder(hello.agent_id, epoch, hello.boot_id, self._supervisor.clock.monotonic(), stream=hello.stream)
         )
         session = AgentSession(holder, _capacity(hello, epoch), self._welcome(epoch, basis_seq))
         self._sessions[epoch] = session

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LEASES_EVERY = 1.0
+FENCE_EVERY = 5.0
 TABLES_EVERY = 3_600.0
 
 
 class Housekeeping:
-    """Leases that ran out, streams that fell silent; partitions of the months to come."""
+    """Leases that ran out, streams that fell silent; whether another incarnation has taken over; partitions of the
+    months to come."""
 
     def __init__(self, supervisor: Supervisor, make_partitions: Callable[[int], Awaitable[object]]) -> None:
         self._supervisor = supervisor
@@ -29,6 +31,18 @@ class Housekeeping:
 
     async def run(self) -> None:
         """For ever."""
+        await asyncio.gather(self._keep_house(), self._watch_fence())
+
+    async def _watch_fence(self) -> None:
+        """Apart from the rest: a database that is away may keep it waiting."""
+        while not self._supervisor.stopping:
+            try:
+                await self._supervisor.look_at_fence()
+            except Unavailable as error:
+                log.debug("fence_not_seen", reason=str(error))
+            await asyncio.sleep(FENCE_EVERY)
+
+    async def _keep_house(self) -> None:
         loop = asyncio.get_running_loop()
         tables_at = loop.time()
         while True:

@@ -49,6 +49,7 @@ from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import (
     AppendOutcome,
     Clock,
+    Fenced,
     Ids,
     NewRun,
     Origin,
@@ -548,6 +549,12 @@ class Supervisor:
         """Once in a while: leases that ran out, streams that fell silent."""
         self.fleet.expire()
         self.fleet.close_silent()
+
+    async def look_at_fence(self) -> None:
+        """Step down if a newer incarnation was made. Appends would tell, but one that has nothing to write would keep
+        its agents from the newer one for ever. Raises `Unavailable`."""
+        if not await self.stores.incarnations.is_current(self.coordinator_id, self.epoch):
+            self._fenced(Fenced(f"epoch {self.epoch} of {self.coordinator_id} is over"))
 
     def _fenced(self, error: BaseException) -> None:
         """A lane cannot go on: another incarnation writes for this coordinator, or the journal broke."""

@@ -207,10 +207,9 @@ class AgentProcess(Process):
 
     def _perform(self, effects: list[do.Effect]) -> None:
         for effect in effects:
-            kind = type(effect)
-            if kind is do.Start:
-                self.executor.start(effect.leases)  # type: ignore[union-attr] # it is the kind that was asked for
-            elif kind in _SAID:
+            if isinstance(effect, do.Start):
+                self.executor.start(effect.leases)
+            elif type(effect) in _SAID:
                 if self.link is not None:
                     self._say(effect)
             else:
@@ -448,5 +447,3 @@ def _to_keep(lease: Lease) -> Restored:
 def _restored(kept: Restored, now: int) -> Restored:
     ended_at = min(kept.ended_at, now)
     return Restored(kept.key, kept.token, kept.attempt, kept.result_id, kept.status, ended_at, kept.body)
-
-

@@ -1,4 +1,4 @@
-"""Runs that are steps of other runs, as the coordinator keeps them: started, steered with the run above, reported to it.
+"""Runs that are steps of other runs, as the coordinator keeps them: started, steered, reported to the run above.
 
 Nothing is remembered over a restart: which run a step waits for is in the journal, and who is recovered first asks.
 """

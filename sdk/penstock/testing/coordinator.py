@@ -53,12 +53,8 @@ from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import (
     AppendOutcome,
     Committed,
-    KeyTaken,
     NewRun,
-    NotNewest,
     Origin,
-    Removed,
-    Repeated,
     RequestRow,
     RunId,
 )
@@ -394,7 +390,12 @@ class Coordinator(Process):
             self.give_up(actor)
             answer.cancel()
             return
-        actor.post_control(Mail(msgspec.structs.replace(message, held=held), answer=Told(lambda outcome: self._reopened(actor, outcome, answer))))
+        actor.post_control(
+            Mail(
+                msgspec.structs.replace(message, held=held),
+                answer=Told(lambda outcome: self._reopened(actor, outcome, answer)),
+            )
+        )
 
     def _reopened(self, actor: Actor, outcome: AppendOutcome | Exception | None, answer: Told) -> None:
         if isinstance(outcome, Exception):
@@ -429,32 +430,32 @@ class Coordinator(Process):
         for command in commands:
             _DUTIES[type(command)](self, actor, command)
 
-    def _acknowledge(self, actor: Actor, command: AcknowledgeResult) -> None:
+    def acknowledge(self, actor: Actor, command: AcknowledgeResult) -> None:
         key = (actor.run_id, command.step, command.item)
         self.fleet.end_lease(key, command.token)
         session = self.fleet.session(command.session)
         if session is not None:
             session.acknowledge(key, command.token, command.result_id, int(command.status))
 
-    def _continue(self, actor: Actor, _: Command) -> None:
+    def go_on(self, actor: Actor, _: Command) -> None:
         actor.post(Mail(Continue(self.clock.now())))
 
-    def _grant(self, actor: Actor, command: GrantLeases) -> None:
+    def grant(self, actor: Actor, command: GrantLeases) -> None:
         self.fleet.grant(actor, command)
 
-    def _stop(self, actor: Actor, command: StopAttempt) -> None:
+    def stop(self, actor: Actor, command: StopAttempt) -> None:
         self.fleet.stop(actor, command)
 
-    def _call_back(self, actor: Actor, command: CallBackLease) -> None:
+    def call_back(self, actor: Actor, command: CallBackLease) -> None:
         self.fleet.call_back(actor, command)
 
-    def _await(self, actor: Actor, command: AwaitLease) -> None:
+    def await_lease(self, actor: Actor, command: AwaitLease) -> None:
         self.fleet.await_lease(actor, command)
 
-    def _steer(self, actor: Actor, command: StartChild | CancelChild | PauseChild | ResumeChild) -> None:
+    def steer(self, actor: Actor, command: StartChild | CancelChild | PauseChild | ResumeChild) -> None:
         self.children.execute(actor.run_id, command)
 
-    def _close(self, actor: Actor, _: Command) -> None:
+    def close(self, actor: Actor, _: Command) -> None:
         if actor.run.at_rest:
             self.give_up(actor)
 
@@ -546,15 +547,15 @@ class Coordinator(Process):
 
 
 _DUTIES: dict[type, Callable[[Coordinator, Actor, Any], None]] = {
-    GrantLeases: Coordinator._grant,
-    AcknowledgeResult: Coordinator._acknowledge,
-    StopAttempt: Coordinator._stop,
-    CallBackLease: Coordinator._call_back,
-    StartChild: Coordinator._steer,
-    CancelChild: Coordinator._steer,
-    PauseChild: Coordinator._steer,
-    ResumeChild: Coordinator._steer,
-    ContinueRun: Coordinator._continue,
-    CloseRun: Coordinator._close,
-    AwaitLease: Coordinator._await,
+    GrantLeases: Coordinator.grant,
+    AcknowledgeResult: Coordinator.acknowledge,
+    StopAttempt: Coordinator.stop,
+    CallBackLease: Coordinator.call_back,
+    StartChild: Coordinator.steer,
+    CancelChild: Coordinator.steer,
+    PauseChild: Coordinator.steer,
+    ResumeChild: Coordinator.steer,
+    ContinueRun: Coordinator.go_on,
+    CloseRun: Coordinator.close,
+    AwaitLease: Coordinator.await_lease,
 }

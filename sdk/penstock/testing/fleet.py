@@ -354,6 +354,7 @@ class SimulatedFleet:
             session.roll.next_ack(),
         )
         session.send(ack)
+        self._coordinator.invariants.heartbeat_heard(before, self._coordinator.mailed, len(lost))
         for loss in lost:
             self._freed(loss.lease)
         self._report_lost(lost)
@@ -405,11 +406,11 @@ class SimulatedFleet:
             for step, item, _ in command.leases:
                 actor.post(Mail(LeaseGone(now, step, item, command.token, "session_gone", Charge.NOBODY)))
             return
-        for number, item, attempt in command.leases:
-            step = actor.plan.steps[number]
-            key = (actor.run_id, number, item)
-            lease = self._add_lease(session.holder, key, command.token, attempt, actor.plan.lines[step.line])
-            self._deliver(session, lease, step.timeouts.attempt, actor.plan.stop_grace)
+        for number, place, attempt in command.leases:
+            leased = actor.plan.steps[number]
+            key = (actor.run_id, number, place)
+            lease = self._add_lease(session.holder, key, command.token, attempt, actor.plan.lines[leased.line])
+            self._deliver(session, lease, leased.timeouts.attempt, actor.plan.stop_grace)
 
     @staticmethod
     def _deliver(session: Session, lease: Lease, timeout: int | None, stop_grace: int) -> None:

@@ -136,7 +136,9 @@ class Invariants:
             evolve(run, seq, event)
             name = type(event).__name__
             self.events[name] = self.events.get(name, 0) + 1
-            self.timeline.note("journal", name, record.run_id, seq, getattr(event, "step", -1), getattr(event, "item", -1))
+            self.timeline.note(
+                "journal", name, record.run_id, seq, getattr(event, "step", -1), getattr(event, "item", -1)
+            )
 
     def one_writer(self, epoch: int, record: Record) -> None:
         """4: of one owner alone are appends to a run accepted, and they follow each other without a gap."""
@@ -155,7 +157,7 @@ class Invariants:
         if reader is not None:
             reader(self, shadow, seq, event)
 
-    def _leased(self, shadow: Shadow, seq: int, event: e.StepsLeased) -> None:
+    def read_leased(self, shadow: Shadow, seq: int, event: e.StepsLeased) -> None:
         run = shadow.run
         self.paused_runs_start_nothing(run)
         for step, item, attempt in event.leases:
@@ -168,12 +170,12 @@ class Invariants:
             story.token = seq
             self.leases[key, seq] = Granted(attempt, run.generation, event.agent)
 
-    def _child_started(self, shadow: Shadow, seq: int, event: e.ChildStarted) -> None:
+    def read_child_started(self, shadow: Shadow, seq: int, event: e.ChildStarted) -> None:
         self.paused_runs_start_nothing(shadow.run)
         self.cancelled_runs_start_nothing(shadow.run, event.step)
         self.rest_is_rest((shadow.run.run_id, event.step, event.item), shadow.story(event.step, event.item))
 
-    def _completed(self, shadow: Shadow, seq: int, event: e.StepCompleted) -> None:
+    def read_completed(self, shadow: Shadow, seq: int, event: e.StepCompleted) -> None:
         story = shadow.story(event.step, event.item)
         key = (shadow.run.run_id, event.step, event.item)
         self.completes_once(key, story)
@@ -182,7 +184,7 @@ class Invariants:
             self._end_lease(key, event.token, "StepCompleted")
         story.completed = story.at_rest = True
 
-    def _failed_attempt(self, shadow: Shadow, seq: int, event: e.AttemptFailed) -> None:
+    def read_failed_attempt(self, shadow: Shadow, seq: int, event: e.AttemptFailed) -> None:
         story = shadow.story(event.step, event.item)
         key = (shadow.run.run_id, event.step, event.item)
         self.newest_token_speaks(key, story, event.token)
@@ -190,7 +192,7 @@ class Invariants:
         story.failures += 1
         self.budgets_hold(shadow.run, key, story)
 
-    def _lost_lease(self, shadow: Shadow, seq: int, event: e.LeaseLost) -> None:
+    def read_lost_lease(self, shadow: Shadow, seq: int, event: e.LeaseLost) -> None:
         story = shadow.story(event.step, event.item)
         key = (shadow.run.run_id, event.step, event.item)
         self.newest_token_speaks(key, story, event.token)
@@ -200,19 +202,19 @@ class Invariants:
         story.losses += event.charge is e.Charge.INFRASTRUCTURE
         self.budgets_hold(shadow.run, key, story)
 
-    def _step_over(self, shadow: Shadow, seq: int, event: e.StepFailed | e.StepCancelled) -> None:
+    def read_step_over(self, shadow: Shadow, seq: int, event: e.StepFailed | e.StepCancelled) -> None:
         story = shadow.story(event.step, event.item)
         key = (shadow.run.run_id, event.step, event.item)
         self.rest_is_rest(key, story)
         self._end_lease(key, story.token, type(event).__name__, given_up=True)
         story.at_rest = True
 
-    def _readied(self, shadow: Shadow, seq: int, event: e.StepsReadied) -> None:
+    def read_readied(self, shadow: Shadow, seq: int, event: e.StepsReadied) -> None:
         for first, stop in event.ranges:
             for step in range(first, stop):
                 self.starts_in_order(shadow.run, step)
 
-    def _reopened(self, shadow: Shadow, seq: int, event: e.RunReopened) -> None:
+    def read_reopened(self, shadow: Shadow, seq: int, event: e.RunReopened) -> None:
         shadow.ended = False
         # What is reset begins a new story; its tokens go on.
         whole = {step for first, stop in event.steps for step in range(first, stop)}
@@ -221,7 +223,7 @@ class Invariants:
             if step in whole or (step, item) in items:
                 shadow.stories[step, item] = Story(token=story.token)
 
-    def _run_ended(self, shadow: Shadow, seq: int, event: e.RunEnded) -> None:
+    def read_run_ended(self, shadow: Shadow, seq: int, event: e.RunEnded) -> None:
         shadow.ended = True
         shadow.ended_at = self.timeline.now
 
@@ -352,7 +354,9 @@ class Invariants:
         """2, I11: no result is acknowledged before its fate is in the journal."""
         granted = self.leases.get((key, token))
         if granted is not None and not granted.ended:
-            _broken("acknowledged_after_commit", f"{_spelled(key)}: token {token} is acknowledged ({status}) while it lives")
+            _broken(
+                "acknowledged_after_commit", f"{_spelled(key)}: token {token} is acknowledged ({status}) while it lives"
+            )
 
     def within_credit(self, session: Session) -> None:
         """I7: never more grants than the agent has asked for."""
@@ -398,9 +402,12 @@ class Invariants:
             _broken("replays", "the journal folds to another state than the actor's")
 
     def heartbeat_heard(self, before: int, after: int, lost: int) -> None:
-        """I17: a heartbeat writes nothing, unless it says that a lease is not held."""
-        if after > before and not lost:
-            _broken("heartbeats_write_nothing", "a heartbeat made work for a run")
+        self.heartbeats_write_nothing(after - before, lost)
+
+    def heartbeats_write_nothing(self, mailed: int, lost: int) -> None:
+        """I17: a heartbeat makes no work for a run, unless it says that a lease is not held."""
+        if mailed and not lost:
+            _broken("heartbeats_write_nothing", f"a heartbeat made work for {mailed} runs")
 
     def look_around(self, coordinator: Coordinator) -> None:
         """Once in a while: what grows, and what should have ended."""
@@ -485,7 +492,9 @@ class Invariants:
         """I5: an agent forgets a result only once the journal says what became of the attempt."""
         granted = self.leases.get((lease.key, lease.token))
         if granted is not None and not granted.ended:
-            _broken("results_are_kept", f"{_spelled(lease.key)}: {agent.name} forgets the result of token {lease.token}")
+            _broken(
+                "results_are_kept", f"{_spelled(lease.key)}: {agent.name} forgets the result of token {lease.token}"
+            )
 
     def agent_says(self, agent: AgentProcess, word: words.AgentWord) -> None:
         """Results carry the newest token that the agent holds of their step run."""
@@ -560,14 +569,14 @@ def _holds(rule: TriggerRule, states: list[S]) -> bool:
 
 
 _READERS: dict[type, Callable[[Invariants, Shadow, int, Any], None]] = {
-    e.StepsLeased: Invariants._leased,
-    e.ChildStarted: Invariants._child_started,
-    e.StepCompleted: Invariants._completed,
-    e.AttemptFailed: Invariants._failed_attempt,
-    e.LeaseLost: Invariants._lost_lease,
-    e.StepFailed: Invariants._step_over,
-    e.StepCancelled: Invariants._step_over,
-    e.StepsReadied: Invariants._readied,
-    e.RunReopened: Invariants._reopened,
-    e.RunEnded: Invariants._run_ended,
+    e.StepsLeased: Invariants.read_leased,
+    e.ChildStarted: Invariants.read_child_started,
+    e.StepCompleted: Invariants.read_completed,
+    e.AttemptFailed: Invariants.read_failed_attempt,
+    e.LeaseLost: Invariants.read_lost_lease,
+    e.StepFailed: Invariants.read_step_over,
+    e.StepCancelled: Invariants.read_step_over,
+    e.StepsReadied: Invariants.read_readied,
+    e.RunReopened: Invariants.read_reopened,
+    e.RunEnded: Invariants.read_run_ended,
 }

@@ -97,7 +97,9 @@ class Store:
             if before is not None:
                 return Repeated(before.key.digest == record.request.key.digest, before.answer)
         run = self.runs.get(record.run_id)
-        if record.first_seq != (1 if run is None else run.last_seq + 1) or (run is None) != (record.new_run is not None):
+        if record.first_seq != (1 if run is None else run.last_seq + 1) or (run is None) != (
+            record.new_run is not None
+        ):
             return OutOfSequence()
         if run is None:
             assert record.new_run is not None

@@ -48,9 +48,8 @@ class People:
         run_id = (1000 * (place + 1) + self._asked).to_bytes(16, "big")
         run = simulation.scenario.runs[place]
         key = RequestKey("", "StartRun", f"start {place}", b"%d" % place)
-        coordinator.start_run(
-            run_id, run.plan, run.parameters, RequestRow(key, run_id), Told(lambda told: self._started(place, run_id, told))
-        )
+        answer = Told(lambda told: self._started(place, run_id, told))
+        coordinator.start_run(run_id, run.plan, run.parameters, RequestRow(key, run_id), answer)
 
     def _started(self, place: int, run_id: RunId, told: AppendOutcome | Exception | None) -> None:
         if isinstance(told, Committed):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from penstock.testing.agents import AgentProcess, AgentSpec, Machine
-from penstock.testing.coordinator import Coordinator, Timing, Told
+from penstock.testing.coordinator import Coordinator, Timing
 from penstock.testing.executions import Behave
 from penstock.testing.faults import OF_RUNS, Fault, FaultKind
 from penstock.testing.fleet import Stream
@@ -23,7 +23,6 @@ from penstock_coordinator.core.run.states import RunState
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
-    from penstock_coordinator.ports import RunId
 
 MOST_STEPS = 60_000
 """Things that happen in a schedule; more mean that it turns in circles."""
@@ -221,8 +220,8 @@ class Simulation:
                 return f"{process.name} holds {len(process.holder.book.all)} leases"
             if process.machine.disk.durable or process.spool.live:
                 return f"the spool of {process.name} is not empty"
-            session = process.holder.session
-            if session is None or session.grants_seen >= session.limit_sent:
+            stream = process.holder.session
+            if stream is None or stream.grants_seen >= stream.limit_sent:
                 return f"{process.name} asks for no work"
         return ""
 
@@ -273,28 +272,28 @@ class Simulation:
     def _machine(self, fault: Fault) -> Machine:
         return self.machines[fault.target % len(self.machines)]
 
-    def _agent_crash(self, fault: Fault) -> None:
+    def agent_crash(self, fault: Fault) -> None:
         machine = self._machine(fault)
         machine.crash()
         self.timeline.after(fault.span, machine.boot)
 
-    def _agent_crash_at_result(self, fault: Fault) -> None:
-        self._machine(fault).on_result = lambda: self._agent_crash(fault)
+    def agent_crash_at_result(self, fault: Fault) -> None:
+        self._machine(fault).on_result = lambda: self.agent_crash(fault)
 
-    def _agent_crash_at_sync(self, fault: Fault) -> None:
-        self._machine(fault).disk.breaks_after = lambda: self._agent_crash(fault)
+    def agent_crash_at_sync(self, fault: Fault) -> None:
+        self._machine(fault).disk.breaks_after = lambda: self.agent_crash(fault)
 
-    def _agent_freeze(self, fault: Fault) -> None:
+    def agent_freeze(self, fault: Fault) -> None:
         process = self._machine(fault).process
         if process is not None:
             process.freeze_all(fault.span)
 
-    def _agent_drain(self, fault: Fault) -> None:
+    def agent_drain(self, fault: Fault) -> None:
         process = self._machine(fault).process
         if process is not None and not process.holder.draining:
             process.drain(int((0.1 + 10 * fault.chance) * SECOND))
 
-    def _disk_full(self, fault: Fault) -> None:
+    def disk_full(self, fault: Fault) -> None:
         disk = self._machine(fault).disk
         disk.full = True
         self.timeline.after(fault.span, setattr, disk, "full", False)
@@ -303,23 +302,23 @@ class Simulation:
         process = self._machine(fault).process
         return None if process is None else process.link
 
-    def _stream_break(self, fault: Fault) -> None:
+    def stream_break(self, fault: Fault) -> None:
         link = self._link(fault)
         if link is not None:
             link.snap()
 
-    def _stream_ghost(self, fault: Fault) -> None:
+    def stream_ghost(self, fault: Fault) -> None:
         link = self._link(fault)
         if link is not None:
             link.ghosts = True
             link.snap()
 
-    def _stream_delay(self, fault: Fault) -> None:
+    def stream_delay(self, fault: Fault) -> None:
         weather = self._machine(fault).weather
         weather.delay = int(fault.chance * 4 * SECOND)
         self.timeline.after(fault.span, setattr, weather, "delay", 2 * MILLISECOND)
 
-    def _partition(self, fault: Fault) -> None:
+    def partition(self, fault: Fault) -> None:
         weather = self._machine(fault).weather
         weather.out_cut = fault.chance < 0.7
         weather.in_cut = fault.chance > 0.3
@@ -336,7 +335,7 @@ class Simulation:
         if link.weather.cut and link.weather.partitions == partition:
             link.snap()
 
-    def _coordinator_crash(self, fault: Fault) -> None:
+    def coordinator_crash(self, fault: Fault) -> None:
         coordinator = self.coordinator
         if coordinator is not None:
             coordinator.crash()
@@ -347,39 +346,39 @@ class Simulation:
         if not self.coordinators[-1].alive:
             self.start_coordinator()
 
-    def _coordinator_crash_at_commit(self, fault: Fault) -> None:
-        self.store.after_apply = lambda: self._coordinator_crash(fault)
+    def coordinator_crash_at_commit(self, fault: Fault) -> None:
+        self.store.after_apply = lambda: self.coordinator_crash(fault)
 
-    def _coordinator_freeze(self, fault: Fault) -> None:
+    def coordinator_freeze(self, fault: Fault) -> None:
         coordinator = self.coordinator
         if coordinator is not None:
             coordinator.freeze(fault.span)
 
-    def _coordinator_replaced(self, fault: Fault) -> None:
+    def coordinator_replaced(self, fault: Fault) -> None:
         coordinator = self.coordinator
         if coordinator is not None:
             coordinator.freeze(fault.span)
             self.timeline.after(int(fault.chance * fault.span), self.start_coordinator)
 
-    def _database_away(self, fault: Fault) -> None:
+    def database_away(self, fault: Fault) -> None:
         self.store.away = True
         self.timeline.after(fault.span, setattr, self.store, "away", False)
 
-    def _commit_unknown(self, fault: Fault) -> None:
+    def commit_unknown(self, fault: Fault) -> None:
         self.store.unknown += 1 + int(fault.chance * 3)
 
-    def _commit_late(self, fault: Fault) -> None:
+    def commit_late(self, fault: Fault) -> None:
         self.store.late += 1 + int(fault.chance * 2)
 
-    def _commit_slow(self, fault: Fault) -> None:
+    def commit_slow(self, fault: Fault) -> None:
         self.store.slowness = int(fault.chance * 3 * SECOND)
         self.timeline.after(fault.span, setattr, self.store, "slowness", 0)
 
-    def _clock_jump(self, fault: Fault) -> None:
+    def clock_jump(self, fault: Fault) -> None:
         self.clock.wall_offset += fault.span if fault.chance < 0.5 else -fault.span
         self._latest_wall = max(self._latest_wall, self.clock.wall_offset)
 
-    def _drain_order(self, fault: Fault) -> None:
+    def drain_order(self, fault: Fault) -> None:
         coordinator = self.coordinator
         if coordinator is not None:
             coordinator.fleet.order_drain(self._machine(fault).spec.name, int(fault.chance * 10 * SECOND))
@@ -419,24 +418,24 @@ class Simulation:
 
 
 _STRIKES: dict[FaultKind, Callable[[Simulation, Fault], None]] = {
-    FaultKind.AGENT_CRASH: Simulation._agent_crash,
-    FaultKind.AGENT_CRASH_AT_RESULT: Simulation._agent_crash_at_result,
-    FaultKind.AGENT_CRASH_AT_SYNC: Simulation._agent_crash_at_sync,
-    FaultKind.AGENT_FREEZE: Simulation._agent_freeze,
-    FaultKind.AGENT_DRAIN: Simulation._agent_drain,
-    FaultKind.DISK_FULL: Simulation._disk_full,
-    FaultKind.STREAM_BREAK: Simulation._stream_break,
-    FaultKind.STREAM_GHOST: Simulation._stream_ghost,
-    FaultKind.STREAM_DELAY: Simulation._stream_delay,
-    FaultKind.PARTITION: Simulation._partition,
-    FaultKind.COORDINATOR_CRASH: Simulation._coordinator_crash,
-    FaultKind.COORDINATOR_CRASH_AT_COMMIT: Simulation._coordinator_crash_at_commit,
-    FaultKind.COORDINATOR_FREEZE: Simulation._coordinator_freeze,
-    FaultKind.COORDINATOR_REPLACED: Simulation._coordinator_replaced,
-    FaultKind.DATABASE_AWAY: Simulation._database_away,
-    FaultKind.COMMIT_UNKNOWN: Simulation._commit_unknown,
-    FaultKind.COMMIT_LATE: Simulation._commit_late,
-    FaultKind.COMMIT_SLOW: Simulation._commit_slow,
-    FaultKind.CLOCK_JUMP: Simulation._clock_jump,
-    FaultKind.DRAIN_ORDER: Simulation._drain_order,
+    FaultKind.AGENT_CRASH: Simulation.agent_crash,
+    FaultKind.AGENT_CRASH_AT_RESULT: Simulation.agent_crash_at_result,
+    FaultKind.AGENT_CRASH_AT_SYNC: Simulation.agent_crash_at_sync,
+    FaultKind.AGENT_FREEZE: Simulation.agent_freeze,
+    FaultKind.AGENT_DRAIN: Simulation.agent_drain,
+    FaultKind.DISK_FULL: Simulation.disk_full,
+    FaultKind.STREAM_BREAK: Simulation.stream_break,
+    FaultKind.STREAM_GHOST: Simulation.stream_ghost,
+    FaultKind.STREAM_DELAY: Simulation.stream_delay,
+    FaultKind.PARTITION: Simulation.partition,
+    FaultKind.COORDINATOR_CRASH: Simulation.coordinator_crash,
+    FaultKind.COORDINATOR_CRASH_AT_COMMIT: Simulation.coordinator_crash_at_commit,
+    FaultKind.COORDINATOR_FREEZE: Simulation.coordinator_freeze,
+    FaultKind.COORDINATOR_REPLACED: Simulation.coordinator_replaced,
+    FaultKind.DATABASE_AWAY: Simulation.database_away,
+    FaultKind.COMMIT_UNKNOWN: Simulation.commit_unknown,
+    FaultKind.COMMIT_LATE: Simulation.commit_late,
+    FaultKind.COMMIT_SLOW: Simulation.commit_slow,
+    FaultKind.CLOCK_JUMP: Simulation.clock_jump,
+    FaultKind.DRAIN_ORDER: Simulation.drain_order,
 }

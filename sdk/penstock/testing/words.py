@@ -73,9 +73,7 @@ class Goodbye:
     pass
 
 
-AgentWord: TypeAlias = (
-    Hello | Credits | Accepted | Rejected | Heartbeat | Results | Returned | Draining | Goodbye
-)
+AgentWord: TypeAlias = Hello | Credits | Accepted | Rejected | Heartbeat | Results | Returned | Draining | Goodbye
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +134,4 @@ class Goaway:
     reason: str
 
 
-CoordinatorWord: TypeAlias = (
-    Welcome | Verdicts | Grants | HeartbeatAck | Acks | Cancels | Returns | Drain | Goaway
-)
+CoordinatorWord: TypeAlias = Welcome | Verdicts | Grants | HeartbeatAck | Acks | Cancels | Returns | Drain | Goaway

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import cache
 from random import Random
+
+from tests.unit.run.plans import Node
+from tests.unit.run.schedules import PARAMETERS, _random_node, random_plan
 
 from penstock.testing.agents import AgentSpec
 from penstock.testing.coordinator import Timing
@@ -13,9 +16,6 @@ from penstock.testing.executions import Behave, Behaviour
 from penstock.testing.faults import FaultKind, draw_faults
 from penstock.testing.simulation import RunSpec, Scenario
 from penstock.testing.timeline import MILLISECOND, SECOND
-from tests.unit.run.plans import Node
-from tests.unit.run.schedules import PARAMETERS, _random_node, random_plan
-
 from penstock_coordinator.core.plan.model import Plan
 
 LEAST_STEPS = 10
@@ -27,7 +27,7 @@ TIMING = Timing(
 OUTPUTS = [b"[1, 2]", b"[3]", b"[1, 2, 3]", b"3", b""]
 
 
-@lru_cache(maxsize=None)
+@cache
 def plan_number(number: int) -> Plan:
     random = Random(f"plan {number}")
     nodes: list[Node] = []
@@ -36,7 +36,7 @@ def plan_number(number: int) -> Plan:
     return random_plan(random, nodes, digest=f"plan {number}")
 
 
-@lru_cache(maxsize=None)
+@cache
 def plan_below() -> Plan:
     random = Random("below")
     return random_plan(random, [Node("a"), Node("b", ["a"])], digest="below")
@@ -69,9 +69,7 @@ def scenario(seed: int, kinds: Sequence[FaultKind] = tuple(FaultKind)) -> Scenar
         for number in range(random.choice([2, 2, 3]))
     )
     plan = plan_number(random.randrange(PLANS))
-    runs = tuple(
-        RunSpec(plan, PARAMETERS, int(random.random() * SECOND)) for _ in range(random.choice([1, 1, 1, 2]))
-    )
+    runs = tuple(RunSpec(plan, PARAMETERS, int(random.random() * SECOND)) for _ in range(random.choice([1, 1, 1, 2])))
     enabled = random.sample(kinds, min(len(kinds), random.randint(2, 8)))
     faults = draw_faults(random, len(agents), len(runs), enabled, 3, 8, 15 * SECOND)
     return Scenario(

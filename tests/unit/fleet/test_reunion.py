@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable
 from penstock_coordinator.core.fleet.session import Held, Roll, Verdict, is_outdated, reunite
 from penstock_coordinator.core.plan.model import Line
@@ -182,6 +184,9 @@ def test_the_newest_token_alone_is_in_the_table() -> None:
     first = leases.add_holder(Holder("a", 1, "boot", 0))
     second = leases.add_holder(Holder("b", 2, "boot", 0))
     granted(leases, first, 0, 7)
+    with pytest.raises(AssertionError):
+        granted(leases, second, 0, 9)
+    assert leases.end(key(0), 7) is not None, "it is ended first, so that its room is free"
     granted(leases, second, 0, 9)
     assert leases.end(key(0), 7) is None
     ended = leases.end(key(0), 9)

@@ -252,3 +252,7 @@ class MemoryIncarnations:
         if coordinator_id == self._coordinator_id:
             self._on_own_epoch(epoch)
         return epoch
+
+    async def is_current(self, coordinator_id: str, epoch: int) -> bool:
+        await reached(self._database)
+        return all(fence <= epoch for (owner, _), fence in self._database.fences.items() if owner == coordinator_id)

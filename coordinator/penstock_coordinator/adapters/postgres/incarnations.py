@@ -32,3 +32,7 @@ class PostgresIncarnations:
         if coordinator_id == self._coordinator_id:
             self._on_own_epoch(epoch)
         return epoch
+
+    async def is_current(self, coordinator_id: str, epoch: int) -> bool:
+        (row,) = await self._database.fetch(_QUERIES["newest_fence"], coordinator_id)
+        return row["epoch"] is None or bool(row["epoch"] <= epoch)

@@ -15,3 +15,6 @@ update fences set epoch = $2 where coordinator_id = $1
 insert into fences (coordinator_id, lane, epoch)
 select $1, lane, $2 from generate_series(0, $3::int4 - 1) as lane
 on conflict do nothing
+
+-- name: newest_fence
+select max(epoch) as epoch from fences where coordinator_id = $1

@@ -1,0 +1,72 @@
+"""Random schedules of the real cores: fixed ones, those that once found something, and fresh ones for a while."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+import time
+
+import pytest
+from tests.simulation.cores.schedules import scenario
+
+from penstock.testing.simulation import Outcome, Simulation
+
+FIXED = 300
+SECONDS = float(os.environ.get("PENSTOCK_SIMULATE_SECONDS", "20"))
+"""Of processor time, for the fresh schedules."""
+FOUND = {
+    25: "a Hello that was read late superseded a newer one of the same process",
+    165: "a coordinator that had nothing to write kept its agents from the one that had taken its place",
+    1567: "a grant that may have arrived was charged to nobody when the agent's lease expired",
+    1689: "a result was dropped before it was in the journal that its attempt had been given up",
+    1807: "the slot of a lease that was given up without a result stayed taken when the step run was leased again",
+}
+
+
+def holds(seed: int) -> Outcome:
+    outcome = Simulation(scenario(seed)).play()
+    if outcome.violation is not None:
+        raise AssertionError(f"seed {seed}: {outcome.violation}") from outcome.violation
+    return outcome
+
+
+def test_fixed_schedules() -> None:
+    for seed in range(FIXED):
+        holds(seed)
+
+
+@pytest.mark.parametrize("seed", FOUND, ids=FOUND.get)
+def test_what_was_found_once_is_not_found_again(seed: int) -> None:
+    holds(seed)
+
+
+@pytest.mark.timeout(300)
+def test_fresh_schedules() -> None:
+    """The seeds are printed: each can be played again."""
+    first = secrets.randbelow(1 << 40)
+    print(f"seeds from {first}")
+    began, seed = time.process_time(), first
+    while time.process_time() - began < SECONDS:
+        holds(seed)
+        seed += 1
+    print(f"{seed - first} schedules")
+
+
+def test_a_seed_is_the_same_schedule_in_every_process() -> None:
+    told = {trace_hashes(hash_seed) for hash_seed in ("0", "1", "4242")}
+    assert len(told) == 1
+
+
+def trace_hashes(hash_seed: str) -> str:
+    program = (
+        "from tests.simulation.cores.schedules import scenario\n"
+        "from penstock.testing.simulation import Simulation\n"
+        "print([Simulation(scenario(seed)).play().trace_hash for seed in range(40, 70)])"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    return done.stdout
