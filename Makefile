@@ -10,7 +10,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo test check format proto constraints states bench bench-ratio bench-guard bench-large bench-peers bench-plot schedules mutants random-dags clean
+.PHONY: help setup setup-dev demo test check format proto constraints states bench bench-ratio bench-guard bench-large bench-peers bench-plot schedules mutants random-dags outages clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ mutants: .venv/.ready-dev ## Break the rules of runs on purpose, one by one, and
 
 random-dags: .venv/.ready-dev ## Run 1,000 random pipelines on a whole system and compare with a plain evaluator (CI: 300).
 	@PENSTOCK_RANDOM_DAGS=$${PENSTOCK_RANDOM_DAGS:-1000} $(BIN)/python -m pytest -q tests/e2e/random_dags
+
+outages: .venv/.ready-dev ## Take PostgreSQL away in every way, for 90 s each (PENSTOCK_OUTAGE_SECONDS; CI: 5 s, half of the ways).
+	@PENSTOCK_OUTAGE_SECONDS=$${PENSTOCK_OUTAGE_SECONDS:-90} PENSTOCK_UNKNOWN_COMMITS=1000 $(BIN)/python -m pytest -q --timeout 1200 tests/e2e/outages tests/contract/test_postgres_traps.py
 
 clean: ## Remove the virtual environment, caches and the data of the demo.
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .penstock-demo

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -34,9 +35,13 @@ def installed_programs() -> Path:
     return root
 
 
+@functools.cache
 def programs_for(uid: int, gid: int) -> Path:
     """The installation folder in a place where that user can run the programs: the wheel's own, or one copy of it
-    per version of the wheel. To be called by root only. Raises `EmbeddedPostgresError`."""
+    per version of the wheel. To be called by root only. Raises `EmbeddedPostgresError`.
+
+    Remembered: to try programs as another user is a fork, and in a process that has used gRPC meanwhile, as at the
+    restart of a server, the fork may die before it becomes the program."""
     root = installed_programs()
     return root if _runs_as(root, uid, gid) else _copied(root, uid, gid)
 

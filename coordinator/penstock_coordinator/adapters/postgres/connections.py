@@ -86,11 +86,7 @@ async def connect(dsn: str, name: str, settings: dict[str, str] | None = None) -
         timeout=CONNECT_SECONDS,
         server_settings={**(_SESSION_SETTINGS if settings is None else settings), "application_name": name},
     )
-    try:
-        await _speak_bytes(connection)
-    except BaseException:
-        connection.terminate()
-        raise
+    await _speak_bytes(connection)
     return connection
 
 
@@ -100,7 +96,24 @@ async def connect_lane(dsn: str, name: str) -> Connection:
 
 
 async def _speak_bytes(connection: Connection) -> None:
-    await connection.set_type_codec("uuid", schema="pg_catalog", encoder=bytes, decoder=bytes, format="binary")
+    """A server that hangs just now is not waited for: neither here, nor by the pool, which closes a connection politely
+    when this is cancelled."""
+    try:
+        with answering_within(CONNECT_SECONDS, connection):
+            await connection.set_type_codec("uuid", schema="pg_catalog", encoder=bytes, decoder=bytes, format="binary")
+    except BaseException:
+        connection.terminate()
+        raise
+
+
+@contextlib.contextmanager
+def answering_within(seconds: float, connection: Connection | PooledConnection) -> Iterator[None]:
+    """What is done on the connection fails if it takes longer: the connection is cut."""
+    watchdog = asyncio.get_running_loop().call_later(seconds, connection.terminate)
+    try:
+        yield
+    finally:
+        watchdog.cancel()
 
 
 async def _leave_alone(_connection: Connection) -> None:
@@ -109,13 +122,11 @@ async def _leave_alone(_connection: Connection) -> None:
 
 async def close(connection: Connection) -> None:
     """Politely if the server answers, in any case soon."""
-    watchdog = asyncio.get_running_loop().call_later(CLOSE_SECONDS, connection.terminate)
-    try:
-        await connection.close()
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-        connection.terminate()
-    finally:
-        watchdog.cancel()
+    with answering_within(CLOSE_SECONDS, connection):
+        try:
+            await connection.close()
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            connection.terminate()
 
 
 class Database:
@@ -207,19 +218,21 @@ class Database:
     async def _acquired(self) -> AsyncIterator[PooledConnection]:
         with unavailable():
             connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
-            watchdog = asyncio.get_running_loop().call_later(self._answer_timeout, connection.terminate)
             try:
-                yield connection
-            except asyncio.CancelledError:
-                connection.terminate()
+                with answering_within(self._answer_timeout, connection):
+                    yield connection
+            except BaseException as error:
+                # A connection that failed us once may do so again: it may have lost its statements, for example.
+                if isinstance(error, asyncio.CancelledError) or is_away(error):
+                    connection.terminate()
                 raise
             finally:
-                watchdog.cancel()
                 await self._pool.release(connection)
 
     @contextlib.asynccontextmanager
     async def apart(self, purpose: str) -> AsyncIterator[Connection]:
-        """A connection beside the pool, for a lock that is held for long."""
+        """A connection beside the pool, for a lock that is held for long. What is asked on it is to be bounded by
+        `answering_within`."""
         with unavailable():
             connection = await connect(self._dsn, f"{self._name} {purpose}")
         try:

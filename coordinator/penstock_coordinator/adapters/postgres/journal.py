@@ -22,7 +22,7 @@ import asyncpg
 
 from penstock_coordinator.adapters.postgres import batch as batches
 from penstock_coordinator.adapters.postgres.alone import values_alone
-from penstock_coordinator.adapters.postgres.connections import close, connect_lane, is_away
+from penstock_coordinator.adapters.postgres.connections import answering_within, close, connect_lane, is_away
 from penstock_coordinator.adapters.postgres.queries import load
 from penstock_coordinator.adapters.postgres.requests import repetition
 from penstock_coordinator.adapters.postgres.run_keys import Claims
@@ -180,9 +180,9 @@ class _Lane:
 
     async def _watched(self, connection: Connection, doing: Awaitable[_T]) -> _T:
         """What is done on the connection, which is cut if it does not answer."""
-        watchdog = asyncio.get_running_loop().call_later(self._answer_timeout, connection.terminate)
         try:
-            return await doing
+            with answering_within(self._answer_timeout, connection):
+                return await doing
         except Fenced:
             raise
         except BaseException:
@@ -190,19 +190,15 @@ class _Lane:
             connection.terminate()
             self._connection = None
             raise
-        finally:
-            watchdog.cancel()
 
     async def _connect(self) -> Connection:
         connection = await connect_lane(self._dsn, f"penstock {self._coordinator_id} lane {self._number}")
-        watchdog = asyncio.get_running_loop().call_later(self._answer_timeout, connection.terminate)
         try:
-            self._statements = {size: await connection.prepare(_QUERIES[size]) for size in _SIZES}
+            with answering_within(self._answer_timeout, connection):
+                self._statements = {size: await connection.prepare(_QUERIES[size]) for size in _SIZES}
         except BaseException:
             connection.terminate()
             raise
-        finally:
-            watchdog.cancel()
         self._connection = connection
         return connection
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from penstock_coordinator.adapters.postgres.connections import unavailable
+from penstock_coordinator.adapters.postgres.connections import ANSWER_SECONDS, answering_within, unavailable
 from penstock_coordinator.adapters.postgres.queries import load
 from penstock_coordinator.ports import EndedRuns, OldRows, RunId, RunRows
 
@@ -107,7 +107,7 @@ class PostgresRetentionStore:
     @contextlib.asynccontextmanager
     async def alone(self) -> AsyncIterator[bool]:
         async with self._database.apart("janitor") as connection:
-            with unavailable():
+            with unavailable(), answering_within(ANSWER_SECONDS, connection):
                 mine: bool = await connection.fetchval(_QUERIES["take_turn"])
             yield mine
 

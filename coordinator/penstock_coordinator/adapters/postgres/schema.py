@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.adapters.postgres import partitions
-from penstock_coordinator.adapters.postgres.connections import close, connect
+from penstock_coordinator.adapters.postgres.connections import ANSWER_SECONDS, answering_within, close, connect
 
 if TYPE_CHECKING:
     from penstock_coordinator.adapters.postgres.connections import Connection
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+PARTITION_SECONDS = 60.0
+"""New partitions may have to wait for whoever reads the tables."""
 _UPGRADE = "penstock_coordinator.adapters.postgres.upgrade"
 
 
@@ -32,9 +34,12 @@ async def migrate(dsn: str) -> None:
     several at once wait for each other. Raises `CannotMigrate`, and what asyncpg raises."""
     connection = await connect(dsn, "penstock migrate", {"statement_timeout": "0"})
     try:
-        if await _version(connection) != newest_version():
+        with answering_within(ANSWER_SECONDS, connection):
+            found = await _version(connection)
+        if found != newest_version():
             await _upgrade(dsn)
-        await partitions.make(connection, time.time_ns() // 1000)
+        with answering_within(PARTITION_SECONDS, connection):
+            await partitions.make(connection, time.time_ns() // 1000)
     finally:
         await close(connection)
 

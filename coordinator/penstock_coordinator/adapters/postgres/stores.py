@@ -13,6 +13,7 @@ from penstock_coordinator.adapters.postgres.connections import (
     ACQUIRE_SECONDS,
     ANSWER_SECONDS,
     Database,
+    answering_within,
     close,
     connect,
 )
@@ -89,7 +90,8 @@ async def open_stores(
     """
     probe = await connect(dsn, "penstock start")
     try:
-        await check_version(probe)
+        with answering_within(answer_timeout, probe):
+            await check_version(probe)
     finally:
         await close(probe)
     database = await Database.open(dsn, f"penstock {coordinator_id}", pool_size, answer_timeout)

@@ -1,0 +1,284 @@
+"""What the database's driver does to those who do not know it: each trap that was met has its test here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import msgspec
+import pytest
+from tests.contract.records import attempt, new_run, new_run_id, record, start, step_run
+from tests.rig.link import Link
+from tests.waiting import until
+
+import penstock_coordinator
+from penstock.dev.postgres import EmbeddedPostgres, StopMode
+from penstock_coordinator.adapters.postgres import PostgresStores, connections, migrate, open_stores
+from penstock_coordinator.ports import Committed, RunFilter, Unavailable, Unstorable
+
+ANSWER_SECONDS = 0.5
+POOL = 2
+UNKNOWN_COMMITS = int(os.environ.get("PENSTOCK_UNKNOWN_COMMITS", "60"))
+"""Answers to commits that are lost, one after the other."""
+BACKENDS = "select pid from pg_stat_activity where application_name like 'penstock c1%'"
+
+
+@contextlib.asynccontextmanager
+async def _stores(dsn: str) -> AsyncIterator[PostgresStores]:
+    stores = await open_stores(dsn, coordinator_id="c1", lanes=1, pool_size=POOL, answer_timeout=ANSWER_SECONDS)
+    await stores.incarnations.incarnate("c1", 1)
+    try:
+        yield stores
+    finally:
+        await stores.aclose()
+
+
+@contextlib.contextmanager
+def _behind_link(dsn: str) -> Iterator[tuple[str, Link]]:
+    parts = urlsplit(dsn)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    with Link((parts.hostname, parts.port)) as link:
+        yield urlunsplit(parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{link.port}")), link
+
+
+@contextlib.asynccontextmanager
+async def _frozen_backends(dsn: str) -> AsyncIterator[None]:
+    direct = await asyncpg.connect(dsn)
+    pids = [row["pid"] for row in await direct.fetch(BACKENDS)]
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        await direct.close()
+
+
+# --- P1: a timeout of the driver's waits for the server to confirm that the statement is cancelled
+
+
+async def test_p1_a_question_to_a_frozen_backend_fails_in_time_and_the_next_one_is_answered(database_url: str) -> None:
+    async with _stores(database_url) as stores:
+        await stores.runs.list_runs(RunFilter(), 1)
+        async with _frozen_backends(database_url):
+            for _ in range(POOL):
+                began = time.monotonic()
+                with contextlib.suppress(Unavailable):
+                    await stores.runs.list_runs(RunFilter(), 1)
+                assert time.monotonic() - began < 5 * ANSWER_SECONDS
+            assert await stores.runs.list_runs(RunFilter(), 1) == []
+
+
+async def test_p1_a_commit_on_a_frozen_backend_goes_on_with_another(database_url: str) -> None:
+    async with _stores(database_url) as stores:
+        run = new_run_id()
+        await stores.journal.commit(0, [record(run, 1)])
+        direct = await asyncpg.connect(database_url)
+        (pid,) = [row["pid"] for row in await direct.fetch(BACKENDS + " and application_name like '%lane%'")]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            assert await asyncio.wait_for(stores.journal.commit(0, [record(run, 2)]), 10.0) == [Committed()]
+        finally:
+            os.kill(pid, signal.SIGCONT)
+            await direct.close()
+        assert [each.first_seq for each in await stores.journal.read(run)] == [1, 2]
+
+
+@pytest.mark.parametrize("words", range(1, 7))
+async def test_p1_a_server_that_falls_silent_while_one_connects_is_given_up(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, words: int
+) -> None:
+    """After any word of the client's: at its name, its password, its first questions."""
+    monkeypatch.setattr(connections, "CONNECT_SECONDS", ANSWER_SECONDS)
+    monkeypatch.setattr(connections, "ACQUIRE_SECONDS", 2 * ANSWER_SECONDS)
+    with _behind_link(database_url) as (dsn, link):
+        async with _stores(dsn) as stores:
+            link.cut()  # what is in the pool is of no use
+            link.drop_after(words)
+            began = time.monotonic()
+            for _ in range(2):
+                with pytest.raises(Unavailable):
+                    await stores.runs.list_runs(RunFilter(), 1)
+            assert time.monotonic() - began < 20 * ANSWER_SECONDS
+            link.heal()
+            assert await until(lambda: _answer(stores)) is not None
+
+
+async def _answer(stores: PostgresStores) -> list[object] | None:
+    try:
+        return [*await stores.runs.list_runs(RunFilter(), 1), True]
+    except Unavailable:
+        return None
+
+
+@pytest.mark.parametrize("words", [4, 5, 6])
+async def test_p1_a_server_that_falls_silent_at_the_start_is_given_up(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, words: int
+) -> None:
+    monkeypatch.setattr(connections, "CONNECT_SECONDS", ANSWER_SECONDS)
+    with _behind_link(database_url) as (dsn, link):
+        link.drop_after(words)
+        began = time.monotonic()
+        opening = open_stores(dsn, coordinator_id="c1", lanes=1, answer_timeout=ANSWER_SECONDS)
+        with pytest.raises((OSError, asyncpg.PostgresError, asyncpg.InterfaceError)):
+            await asyncio.wait_for(opening, 10.0)
+        assert time.monotonic() - began < 9.0
+
+
+async def test_p1_the_janitors_connection_is_not_waited_for_without_end(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock_coordinator.adapters.postgres.retention.ANSWER_SECONDS", ANSWER_SECONDS)
+    monkeypatch.setattr(connections, "CONNECT_SECONDS", ANSWER_SECONDS)
+    with _behind_link(database_url) as (dsn, link):
+        async with _stores(dsn) as stores:
+            for words in range(1, 8):
+                link.drop_after(words)
+                with contextlib.suppress(Unavailable):
+                    async with asyncio.timeout(5.0), stores.retention.alone():
+                        pass
+                link.heal()
+
+
+# --- P2: who waits for a connection of the pool waits for ever
+
+
+async def test_p2_who_gets_no_connection_is_told_so(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "ACQUIRE_SECONDS", 0.2)
+    async with _stores(database_url) as stores, contextlib.AsyncExitStack() as stack:
+        for _ in range(POOL):
+            await stack.enter_async_context(stores._database.connection())
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            await stores.runs.list_runs(RunFilter(), 1)
+        assert time.monotonic() - began < 2.0
+
+
+# --- P3: the fate of a commit is not known
+
+
+async def test_p3_of_many_commits_whose_answers_are_lost_each_is_stored_once(database_url: str) -> None:
+    with _behind_link(database_url) as (dsn, link):
+        async with _stores(dsn) as stores:
+            run, seq = new_run_id(), 0
+            await stores.journal.commit(0, [start(run, last_seq=1)])
+            while link.answers_cut < UNKNOWN_COMMITS:
+                seq += 2
+                batch = [
+                    msgspec.structs.replace(
+                        record(run, number), step_runs=(step_run(number),), attempts=(attempt(number),)
+                    )
+                    for number in (seq, seq + 1)
+                ]
+                link.cut_at_answer(b"c1", 1 + seq % 3)  # of the repetitions too
+                assert await stores.journal.commit(0, batch) == [Committed()] * 2
+            link.heal()
+            stored = [each.first_seq for each in await stores.journal.read(run, 1, 1_000_000)]
+            assert stored == list(range(1, seq + 2))
+
+
+# --- P4: what cannot be stored
+
+
+@pytest.mark.parametrize("text", ["nul \x00", "half \ud800 of a pair"])
+async def test_p4_text_that_cannot_be_stored_is_refused_alone_and_at_once(database_url: str, text: str) -> None:
+    async with _stores(database_url) as stores:
+        bad = start(new_run_id(), new=msgspec.structs.replace(new_run(), pipeline=text))
+        good = start(new_run_id())
+        outcomes = await asyncio.wait_for(stores.journal.commit(0, [bad, good]), 5.0)
+        assert isinstance(outcomes[0], Unstorable)
+        assert outcomes[1] == Committed()
+        assert stores.available
+
+
+async def test_p4_what_users_wrote_is_bytes_that_refuse_nothing(database_url: str) -> None:
+    nested = b"[" * 20_000 + b"]" * 20_000
+    async with _stores(database_url) as stores:
+        for output in (b'"\\u0000"', b'"\\ud800"', b"\x00\xff", nested):
+            run = new_run_id()
+            row = msgspec.structs.replace(step_run(1), output=output)
+            kept = msgspec.structs.replace(record(run, 1), step_runs=(row,))
+            assert await stores.journal.commit(0, [kept]) == [Committed()]
+            (found,) = await stores.runs.step_runs(run, (1, -1), (1, -1))
+            assert found.output == output
+
+
+# --- P5: a connection that listens dies without a word
+
+
+def test_p5_nothing_listens() -> None:
+    folder = Path(penstock_coordinator.__file__).parent
+    words = ("add_listener", "pg_notify", 'listen "', "LISTEN ")
+    sources = [path for kind in ("*.py", "*.sql") for path in folder.rglob(kind)]
+    assert len(sources) > 100
+    assert [path for path in sources if any(word in path.read_text() for word in words)] == []
+
+
+# --- P6: one connection in two hands
+
+
+async def test_p6_commits_of_a_lane_never_share_its_connection(database_url: str) -> None:
+    async with _stores(database_url) as stores:
+        first = asyncio.create_task(stores.journal.commit(0, [record(new_run_id(), 1)]))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="overlap"):
+            await stores.journal.commit(0, [record(new_run_id(), 1)])
+        assert await first == [Committed()]
+
+
+async def test_p6_many_questions_at_once_each_have_a_connection_to_themselves(database_url: str) -> None:
+    async with _stores(database_url) as stores:
+        found = await asyncio.gather(*(stores.runs.list_runs(RunFilter(), 1) for _ in range(200)))
+        assert found == [[]] * 200
+
+
+# --- P7: a server that crashed is there again soon
+
+
+async def test_p7_after_a_crash_questions_and_commits_go_on_as_soon_as_the_server_is_there(tmp_path: Path) -> None:
+    async with EmbeddedPostgres(tmp_path / "data") as server:
+        await migrate(server.dsn)
+        async with _stores(server.dsn) as stores:
+            run = new_run_id()
+            await stores.journal.commit(0, [record(run, 1)])
+            await asyncio.to_thread(server.stop, StopMode.IMMEDIATE)
+            committing = asyncio.create_task(stores.journal.commit(0, [record(run, 2)]))
+            with pytest.raises(Unavailable):
+                await stores.runs.list_runs(RunFilter(), 1)
+            await asyncio.to_thread(server.start)
+            assert await stores.runs.list_runs(RunFilter(), 1) == []
+            assert await asyncio.wait_for(committing, 5.0) == [Committed()]
+
+
+# --- P8: a pooler between us and the server gives each transaction another backend
+
+
+async def test_p8_a_lane_whose_statements_are_gone_prepares_them_again(database_url: str) -> None:
+    """As it is behind a pooler that gives the session away: it is slow, and it is right."""
+    async with _stores(database_url) as stores:
+        run = new_run_id()
+        await stores.journal.commit(0, [record(run, 1)])
+        connection = stores._postgres_journal._lanes[0]._connection
+        assert connection is not None
+        await connection.execute("deallocate all")
+        assert await asyncio.wait_for(stores.journal.commit(0, [record(run, 2)]), 5.0) == [Committed()]
+        assert [each.first_seq for each in await stores.journal.read(run)] == [1, 2]
+
+
+async def test_p8_questions_whose_statements_are_gone_are_asked_again(database_url: str) -> None:
+    async with _stores(database_url) as stores:
+        for _ in range(2):
+            async with stores._database.connection() as connection:
+                await connection.execute("deallocate all")
+            assert await until(lambda: _answer(stores)) == [True]

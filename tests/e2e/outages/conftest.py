@@ -1,0 +1,147 @@
+"""A coordinator with two agents that reaches its database over a link, and a database that can be taken away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+from tests.e2e.outages import outage_flows as flows
+from tests.rig.link import Link
+from tests.rig.parts import Agent, Coordinator, Part, until
+
+from penstock.client.sync import SyncClient, SyncRunHandle
+from penstock.dev.postgres import EmbeddedPostgres
+from penstock.v1 import run_pb2
+
+ALL = "PENSTOCK_OUTAGE_SECONDS" in os.environ
+SECONDS = float(os.environ.get("PENSTOCK_OUTAGE_SECONDS", "5"))
+"""How long each outage lasts."""
+SHORT_TIMES = {
+    "PENSTOCK_HEARTBEAT_INTERVAL": "300ms",
+    "PENSTOCK_LEASE_TTL": "1500ms",
+    "PENSTOCK_EXPIRY_MARGIN": "500ms",
+    "PENSTOCK_RESULT_RESEND_INTERVAL": "500ms",
+}
+"""So that an outage of 5 s is three times as long as a lease lives unheard of."""
+TIMES = SHORT_TIMES if SECONDS < 60 else {}
+BACK_SECONDS = 30.0
+"""Within so many seconds after an outage all is as before."""
+RUNS = 10
+
+
+@dataclass
+class Whole:
+    """Parts that are not to be started again, whatever becomes of the database."""
+
+    folder: Path
+    server: EmbeddedPostgres
+    link: Link
+    coordinator: Coordinator
+    agents: list[Agent]
+    client: SyncClient
+
+    @property
+    def parts(self) -> list[Part]:
+        return [self.coordinator, *self.agents]
+
+    @property
+    def coordinator_id(self) -> str:
+        return (self.folder / "coordinator" / "coordinator-id").read_text().strip()
+
+    def move(self, server: EmbeddedPostgres) -> None:
+        self.server = server
+        self.link.aim(("127.0.0.1", server.port))
+
+    def ledger(self, name: str) -> Path:
+        return self.folder / f"{name}.ledger"
+
+    def told(self) -> str:
+        return self.coordinator.log.read_text(errors="replace")
+
+
+def entries(ledger: Path, word: str) -> Counter[tuple[str, str]]:
+    """How often each step of each run said the word."""
+    lines = ledger.read_text().splitlines() if ledger.exists() else []
+    return Counter((run, step) for said, run, step, *_ in map(str.split, lines) if said == word)
+
+
+@contextlib.contextmanager
+def whole(folder: Path, server: EmbeddedPostgres) -> Iterator[Whole]:
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: made.server.stop())
+        server.start()
+        link = stack.enter_context(Link(("127.0.0.1", server.port)))
+        parts = urlsplit(server.dsn)
+        through = urlunsplit(parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{link.port}"))
+        coordinator = Coordinator(folder, through, TIMES)
+        agents = [Agent(f"agent-{number}", folder, coordinator.address, slots=4) for number in (1, 2)]
+        client = SyncClient(coordinator.address)
+        made = Whole(folder, server, link, coordinator, agents, client)
+        for part in (coordinator, *agents):
+            part.start()
+            stack.callback(part.stop)
+        stack.callback(client.__exit__, None, None, None)
+        coordinator.wait_ready()
+        until(lambda: len(list(client.list_agents())) == 2, 30.0, "two agents")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+    folder = tmp_path_factory.mktemp("outages")
+    with whole(folder, EmbeddedPostgres(folder / "postgres", settings={"superuser_reserved_connections": "0"})) as made:
+        yield made
+
+
+class Load:
+    """Work that is under way when an outage begins, and a start that is asked for during it."""
+
+    def __init__(self, system: Whole, name: str, seconds: float) -> None:
+        self._system = system
+        self._seconds = seconds
+        self.ledger = system.ledger(name)
+        self._starter = ThreadPoolExecutor(1)
+        sets = [{"ledger": str(self.ledger), "seconds": 0.3} for _ in range(RUNS)]
+        long = {"ledger": str(self.ledger)}
+        self.long = [
+            system.client.start(flows.one_long_step, {**long, "seconds": length})
+            for length in (seconds / 2, seconds + 1)
+        ]
+        self.runs = [*self.long, *system.client.start_many(flows.five_steps, sets)]
+        until(lambda: sum(entries(self.ledger, "end").values()) >= 10, 30.0, "some work")
+        self._pids = [part.pid for part in system.parts]
+        self._asked: Future[SyncRunHandle] | None = None
+
+    def ask_for_a_run(self) -> None:
+        """In the background: it may be refused, or it is acknowledged, now or when the database is back."""
+        ledger = {"ledger": str(self.ledger), "seconds": 0.0}
+        self._asked = self._starter.submit(self._system.client.start, "five_steps", ledger)
+
+    @property
+    def acknowledged(self) -> bool:
+        return self._asked is not None and self._asked.done() and self._asked.exception() is None
+
+    def goes_on(self) -> None:
+        """Everything that was accepted ends, nothing ran twice, nobody was started again, and new work is done."""
+        system = self._system
+        until(system.coordinator.is_ready, BACK_SECONDS, "a coordinator that is ready again")
+        if self._asked is not None:
+            with contextlib.suppress(Exception):  # refused: nothing was promised
+                self.runs.append(self._asked.result(BACK_SECONDS))
+        self.runs.append(system.client.start(flows.five_steps, {"ledger": str(self.ledger), "seconds": 0.0}))
+        for run in self.runs:
+            ended = run.wait(BACK_SECONDS)
+            assert ended.state == run_pb2.RUN_STATE_COMPLETED, ended.reason
+        assert [part.pid for part in system.parts] == self._pids
+        ran = entries(self.ledger, "begin")
+        assert set(ran.values()) == {1}, [key for key, count in ran.items() if count > 1]
+        assert entries(self.ledger, "end") == ran
+        steps = {(str(run.id), f"step{number}") for run in self.runs if run not in self.long for number in range(5)}
+        assert steps <= set(ran)
