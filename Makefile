@@ -10,7 +10,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo test check format proto constraints states bench bench-ratio bench-guard bench-large bench-peers bench-plot schedules mutants random-dags outages clean
+.PHONY: help setup setup-dev demo test check format proto constraints states bench bench-ratio bench-guard bench-large bench-peers bench-plot flood malformed schedules mutants random-dags outages clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,12 @@ bench-peers: .venv/.ready-dev ## Measure others in environments of their own (PE
 
 bench-plot: .venv/.ready-bench ## Draw docs/performance.svg from benchmarks/results.jsonl.
 	@$(BIN)/python -m benchmarks.plot benchmarks/results.jsonl docs/performance.svg
+
+flood: .venv/.ready-dev ## Offer ten times the starts that can be done for a minute, and see that all promises hold.
+	@$(BIN)/python -m benchmarks.flood $(BENCH_OPTIONS)
+
+malformed: .venv/.ready-dev ## Send 10,000 malformed frames and 2,000 garbage connections, and see that nobody minds.
+	@$(BIN)/python -m benchmarks.malformed $(BENCH_OPTIONS)
 
 schedules: .venv/.ready-dev ## Drive 200,000 random schedules through the rules of runs (CI: 10,000).
 	@PENSTOCK_SCHEDULES=200000 $(BIN)/python -m pytest -q --timeout 3600 tests/unit/run/test_schedules.py

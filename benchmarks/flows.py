@@ -104,3 +104,14 @@ def unserved_single() -> Any:
 def half_served() -> Any:
     first = alone.options(name="first")(1)
     return advance.options(name="second", queue=UNSERVED)(first, 2)
+
+
+@step
+def tenth() -> None:
+    time.sleep(0.1)
+
+
+@pipeline
+def brief() -> Any:
+    """Of a flood: a slot does ten per second."""
+    return tenth()

@@ -90,14 +90,15 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def running_cluster(slots: int = SLOTS) -> AsyncIterator[Site]:
-    """In a temporary folder, which is removed in the end."""
+async def running_cluster(slots: int = SLOTS, more: dict[str, str] | None = None) -> AsyncIterator[Site]:
+    """In a temporary folder, which is removed in the end; with `more` settings in its environment."""
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as name:
         folder = Path(name)
         log = StepLog(folder / "steps.log")
         environment = {
             LOG_VARIABLE: str(log.path),
             "PENSTOCK_LOG_LEVEL": "warning",
+            **(more or {}),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")])),
         }
         cluster = DevCluster(folder / "data", agents=1, slots=slots, environment=environment)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from grpc_health.v1 import health_pb2
@@ -14,12 +14,17 @@ from penstock_coordinator.api.errors import not_found
 from penstock_coordinator.ports import Unavailable
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
     from penstock_coordinator.api.guard import Context
     from penstock_coordinator.ports import Stores
 
 log = structlog.get_logger(__name__)
 
 RECOVERY, DATABASE, JOURNAL, STOPPING = "recovery", "database", "journal", "stopping"
+
+# The package's type hints do not know it yet.
+_ListResponse: Any = health_pb2.HealthListResponse  # type: ignore[attr-defined]
 
 PROBE_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
@@ -91,6 +96,11 @@ class HealthService(HealthServicer):
         if request.service not in self._services:
             raise not_found("service", "UNKNOWN_SERVICE", "there is no such service: leave it out for the coordinator")
         return health_pb2.HealthCheckResponse(status=self._status(request.service))
+
+    async def List(self, request: Message, context: Context) -> Message:
+        statuses = {name: health_pb2.HealthCheckResponse(status=self._status(name)) for name in sorted(self._services)}
+        response: Message = _ListResponse(statuses=statuses)
+        return response
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:
         said: int | None = None

@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.log import server_logger
+
+from penstock_coordinator.runtime.load import load_of
 
 if TYPE_CHECKING:
     from penstock_coordinator.api.health import Readiness
+    from penstock_coordinator.runtime.supervisor import Supervisor
 
 READINESS: web.AppKey[Readiness] = web.AppKey("readiness")
+SUPERVISOR: web.AppKey[Supervisor] = web.AppKey("supervisor")
 SHUTDOWN_SECONDS = 1.0
 
 
-def http_application(readiness: Readiness) -> web.Application:
+class _NoRequests(logging.Filter):
+    """Whoever connects and speaks no HTTP is answered, and is nothing to write about: the log is for what is wrong
+    here, and would be theirs to fill."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+def http_application(readiness: Readiness, supervisor: Supervisor) -> web.Application:
+    server_logger.addFilter(_NO_REQUESTS)
     application = web.Application()
     application[READINESS] = readiness
+    application[SUPERVISOR] = supervisor
     application.router.add_get("/healthz", live)
     application.router.add_get("/readyz", ready)
     return application
+
+
+_NO_REQUESTS = _NoRequests()
 
 
 async def live(_request: web.Request) -> web.Response:
@@ -27,8 +48,11 @@ async def live(_request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """200, or 503 with what is in the way: whoever sends it work asks here."""
-    readiness = request.app[READINESS]
-    if readiness.ready:
-        return web.json_response({"status": "ready"})
-    return web.json_response({"status": "not ready", "reasons": readiness.reasons}, status=503)
+    """200, or 503 with what is in the way: whoever sends it work asks here. How it fares comes along."""
+    readiness, supervisor = request.app[READINESS], request.app[SUPERVISOR]
+    told: dict[str, object] = {"status": "ready" if readiness.ready else "not ready"}
+    if not readiness.ready:
+        told["reasons"] = readiness.reasons
+    told["load"] = asdict(load_of(supervisor))
+    told["dependencies"] = [asdict(each) for each in supervisor.stores.dependencies()]
+    return web.json_response(told, status=200 if readiness.ready else 503)

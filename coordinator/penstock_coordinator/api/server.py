@@ -23,6 +23,7 @@ from penstock.v1 import (
     agent_admin_service_pb2,
     bulk_service_pb2,
     bundle_service_pb2,
+    coordinator_service_pb2,
     janitor_service_pb2,
     pipeline_service_pb2,
     run_service_pb2,
@@ -30,6 +31,7 @@ from penstock.v1 import (
 from penstock.v1.agent_admin_service_pb2_grpc import add_AgentAdminServiceServicer_to_server
 from penstock.v1.bulk_service_pb2_grpc import add_BulkServiceServicer_to_server
 from penstock.v1.bundle_service_pb2_grpc import add_BundleServiceServicer_to_server
+from penstock.v1.coordinator_service_pb2_grpc import add_CoordinatorServiceServicer_to_server
 from penstock.v1.janitor_service_pb2_grpc import add_JanitorServiceServicer_to_server
 from penstock.v1.pipeline_service_pb2_grpc import add_PipelineServiceServicer_to_server
 from penstock.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
@@ -38,6 +40,7 @@ from penstock_coordinator.api.agent_service import AgentService
 from penstock_coordinator.api.bulk_service import BulkService
 from penstock_coordinator.api.bundle_archive import DEFAULT_ARCHIVE_LIMITS, ArchiveLimits
 from penstock_coordinator.api.bundle_service import BundleService
+from penstock_coordinator.api.coordinator_service import CoordinatorService
 from penstock_coordinator.api.guard import CallGuard
 from penstock_coordinator.api.health import STOPPING, DatabaseProbe, HealthService, Readiness
 from penstock_coordinator.api.http import SHUTDOWN_SECONDS, http_application
@@ -73,6 +76,7 @@ SERVICES: tuple[str, ...] = tuple(
         (agent_admin_service_pb2, "AgentAdminService"),
         (bulk_service_pb2, "BulkService"),
         (janitor_service_pb2, "JanitorService"),
+        (coordinator_service_pb2, "CoordinatorService"),
         (agent_service_pb2, "AgentService"),
     )
 )
@@ -168,7 +172,7 @@ def build_server(backend: Backend, options: EdgeOptions) -> CoordinatorServer:
     if options.reflection:
         health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         reflection.enable_server_reflection((*SERVICES, health, reflection.SERVICE_NAME), server)
-    return CoordinatorServer(server, http_application(backend.readiness), backend, options)
+    return CoordinatorServer(server, http_application(backend.readiness, backend.supervisor), backend, options)
 
 
 def _add_services(server: grpc.aio.Server, backend: Backend, options: EdgeOptions) -> None:
@@ -181,6 +185,7 @@ def _add_services(server: grpc.aio.Server, backend: Backend, options: EdgeOption
     add_AgentAdminServiceServicer_to_server(AgentAdminService(stores, engine, clock), server)
     add_BulkServiceServicer_to_server(BulkService(engine.bulk, limits), server)
     add_JanitorServiceServicer_to_server(JanitorService(backend.janitor), server)
+    add_CoordinatorServiceServicer_to_server(CoordinatorService(backend.supervisor, backend.readiness), server)
     add_AgentServiceServicer_to_server(AgentService(backend.supervisor, engine, backend.hub), server)
 
 

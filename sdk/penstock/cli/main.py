@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "bulk": ("penstock.cli.bulk", "bulk", "Cancel or retry many runs."),
     "delete": ("penstock.cli.pipelines", "delete", "Delete a pipeline."),
     "agents": ("penstock.cli.agents", "agents", "List, show or drain agents."),
+    "health": ("penstock.cli.health", "health", "Show how the coordinator and its database fare."),
     "janitor": ("penstock.cli.janitor", "janitor", "Remove what is kept no longer."),
     "config": ("penstock.cli.configuration", "config", "Show every setting with its value and source."),
     "server": ("penstock.cli.processes", "server", "Run a coordinator."),

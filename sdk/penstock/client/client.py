@@ -29,6 +29,8 @@ from penstock.v1 import (
     agent_admin_service_pb2,
     agent_admin_service_pb2_grpc,
     bulk_service_pb2_grpc,
+    coordinator_service_pb2,
+    coordinator_service_pb2_grpc,
     janitor_service_pb2,
     janitor_service_pb2_grpc,
     run_pb2,
@@ -444,6 +446,15 @@ class Client(PipelineCalls):
             request.deadline.FromNanoseconds(round(deadline * 10**9))
         response: agent_admin_service_pb2.DrainAgentResponse = await self._call(self._agents().Drain, request)
         return response.agent
+
+    # The coordinator
+
+    async def health(self) -> coordinator_service_pb2.CoordinatorHealth:
+        """How it and its database fare: whether it is ready, how much it has to do, and what it refused."""
+        stub = self._stub(coordinator_service_pb2_grpc.CoordinatorServiceStub)
+        request = coordinator_service_pb2.GetHealthRequest()
+        response: coordinator_service_pb2.GetHealthResponse = await self._call(stub.GetHealth, request)
+        return response.health
 
     # What is old
 

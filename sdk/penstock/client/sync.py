@@ -187,6 +187,7 @@ class SyncClient:
     list_agents = _iterating(Client.list_agents)
     get_agent = _blocking(Client.get_agent)
     drain_agent = _blocking(Client.drain_agent)
+    health = _blocking(Client.health)
     run_janitor = _blocking(Client.run_janitor)
 
     def start(
