@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import random
 import re
 import shutil
 from collections import OrderedDict
@@ -107,7 +108,7 @@ class BundleCache:
                     raise
             except (grpc.aio.AioRpcError, CallLost) as error:
                 log.warning("bundle %s: %r: trying again", digest, error)
-            await asyncio.sleep(wait)
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  # spreads agents, guards nothing
             wait = min(wait * 2, MOST_WAIT)
 
     async def _fetch_once(self, digest: str) -> Path:

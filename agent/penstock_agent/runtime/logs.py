@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import deque
 from collections.abc import Callable
 
@@ -19,6 +20,7 @@ from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from penstock_agent.core.leases import Handle
 from penstock_agent.executors.channel import LogLines
+from penstock_agent.runtime.backoff import asked_to_wait, wait_before
 from penstock_agent.runtime.calls import CallLost, lost_when_cancelled
 from penstock_agent.runtime.wire import span
 
@@ -29,9 +31,11 @@ ROOM_BYTES = FULL_BYTES // 2
 MESSAGE_BYTES = 256 * 1024
 MESSAGE_LINES = 2_000
 LINE_OVERHEAD = 48
+LET_IN_WITHIN = 2.0
+"""Seconds that a coordinator has to say that it takes lines; without a word it is one of a former release, which took
+them without a word."""
 HELD_UP = 5.0
 """So long a full buffer holds steps up, in seconds."""
-RETRY_AFTER = 1.0
 REMEMBERED = 1_024
 """Attempts that ended, and whose last lines may still come."""
 
@@ -39,7 +43,10 @@ REMEMBERED = 1_024
 class LogRelay:
     """An `OutputSink`. `run` is its task; lines are added on the same loop."""
 
-    def __init__(self, agent_id: str) -> None:
+    def __init__(self, agent_id: str, chance: Callable[[], float] = random.random) -> None:
+        self._chance = chance
+        self._failures = 0
+        """Of streams, since the last that took a message."""
         self.on_room: Callable[[], None] | None = None
         self._agent_id = agent_id
         self._stub: AgentServiceStub | None = None
@@ -134,7 +141,8 @@ class LogRelay:
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                     self._drop_all()
-                await asyncio.sleep(RETRY_AFTER)
+                self._failures += 1
+                await asyncio.sleep(wait_before(self._failures, self._chance(), asked_to_wait(error)))
 
     def _drop_all(self) -> None:
         while self._batches:
@@ -145,12 +153,14 @@ class LogRelay:
         call = stub.PushLogs()
         unsent: list[tuple[int, wire.LogBatch]] = []
         try:
+            await _let_in(call)
             while self._stub is stub:
                 unsent = self._next_message()
                 if unsent:
                     batches = [batch for _, batch in unsent]
                     await call.write(wire.PushLogsRequest(agent_id=self._agent_id, batches=batches))
                     unsent = []
+                    self._failures = 0
                 elif self._closing:
                     break
                 else:
@@ -181,3 +191,19 @@ class LogRelay:
     def _put_back(self, unsent: list[tuple[int, wire.LogBatch]]) -> None:
         self._batches.extendleft(reversed(unsent))
         self._bytes += sum(size for size, _ in unsent)
+
+
+async def _let_in(call: grpc.aio.StreamUnaryCall[wire.PushLogsRequest, wire.PushLogsResponse]) -> None:
+    """Returns when the coordinator takes lines: what is written to a call that it refuses would be lost. Raises
+    `AioRpcError`."""
+    word: asyncio.Future[object] = asyncio.ensure_future(call.initial_metadata())
+    word.add_done_callback(_heard)
+    # It is not given up if it takes longer: that would end the call.
+    await asyncio.wait({word}, timeout=LET_IN_WITHIN)
+    if call.done():
+        await call
+
+
+def _heard(word: asyncio.Future[object]) -> None:
+    if not word.cancelled():
+        word.exception()

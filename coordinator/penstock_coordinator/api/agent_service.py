@@ -33,6 +33,8 @@ class AgentService(AgentServiceServicer):
     async def PushLogs(
         self, request_iterator: AsyncIterator[wire.PushLogsRequest], context: Context
     ) -> wire.PushLogsResponse:
+        # Agents write when they know that they are not refused.
+        await context.send_initial_metadata(())
         return wire.PushLogsResponse(accepted_lines=await self._intake.receive(request_iterator))
 
 

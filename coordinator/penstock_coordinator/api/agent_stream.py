@@ -18,6 +18,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_coordinator.api.errors import CallError
 from penstock_coordinator.core.run.commands import AckStatus
 from penstock_coordinator.core.run.events import Failure, Outcome
 from penstock_coordinator.core.run.messages import AttemptEnded, AttemptReport
@@ -36,7 +37,6 @@ log = structlog.get_logger(__name__)
 HELLO_SECONDS = 5.0
 FAREWELL_SECONDS = 1.0
 """How long the last words may take to be written."""
-MAX_MESSAGE_BYTES = 1 << 20
 FAILURE_BYTES = 8 * 1024
 LONGEST_SPAN = 100 * 366 * 24 * 3_600 * 1_000_000
 """Microseconds."""
@@ -129,7 +129,7 @@ class AgentStream:
                 await self._handle(message)
         except MalformedWord as error:
             self._refuse(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        except DecodeError:
+        except (DecodeError, CallError):
             return  # what guards all calls has seen it, and answers
         except UnsupportedProtocol as error:
             self._refuse(grpc.StatusCode.FAILED_PRECONDITION, str(error))

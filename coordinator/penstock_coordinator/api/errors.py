@@ -10,6 +10,7 @@ Texts of exceptions never leave this process: what nobody foresaw is INTERNAL wi
 
 from __future__ import annotations
 
+import random
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -314,7 +315,8 @@ def _details(error: CallError) -> Iterable[Message]:
             ]
         )
     if error.retry_after is not None:
-        seconds, rest = divmod(error.retry_after, _SECOND)
+        # Spread, so that those who are told at once do not come back at once.
+        seconds, rest = divmod(int(error.retry_after * random.uniform(1.0, 1.5)), _SECOND)  # noqa: S311
         yield error_details_pb2.RetryInfo(retry_delay=Duration(seconds=seconds, nanos=rest * 1_000))
 
 

@@ -16,7 +16,8 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from penstock_coordinator.api.errors import CallError, WireStatus, internal, translate, wire_status
+from penstock_coordinator.api.errors import CallError, WireStatus, exhausted, internal, translate, wire_status
+from penstock_coordinator.api.options import GUARDED_CALLS
 from penstock_coordinator.api.shedding import Shedder
 from penstock_coordinator.api.sizes import RequestSizes
 
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
     Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
     Behaviour: TypeAlias = Callable[[Any, Context], Any]
+
+ALWAYS = ("/penstock.agent.v1.AgentService/Connect", "/grpc.health.", "/penstock.v1.CoordinatorService/")
+
+_RETRY = 1_000_000
+"""Microseconds."""
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +40,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
     def __init__(self, sizes: RequestSizes | None = None, shedder: Shedder | None = None) -> None:
         self._sizes = sizes or RequestSizes()
         self._shedder = shedder
+        self._calls = Calls(GUARDED_CALLS)
         self._unary: dict[str, Handler] = {}
         """Guarded once: a call with one request and one answer leaves nothing behind."""
 
@@ -48,10 +55,10 @@ class CallGuard(grpc.aio.ServerInterceptor):
             handler = await continuation(handler_call_details)
             if handler is None:  # No such method. gRPC itself answers UNIMPLEMENTED.
                 return None
-            guarded = _guarded(handler, method, self._sizes, self._shedder)
+            guarded = _guarded(handler, method, self._sizes, self._shedder, self._calls)
             if not (handler.request_streaming or handler.response_streaming):
                 self._unary[method] = guarded
-        refusal = self._sizes.announced(method, metadata or ())
+        refusal = self._calls.refusal(method) or self._sizes.announced(method, metadata or ())
         if refusal is None and self._shedder is not None:
             refusal = self._shedder.before(method)
         return guarded if refusal is None else _refusing(refusal)
@@ -67,8 +74,23 @@ def _refusing(error: CallError) -> Handler:
     return grpc.stream_unary_rpc_method_handler(refuse, None, None)
 
 
-def _guarded(handler: Handler, method: str, sizes: RequestSizes, shedder: Shedder | None) -> Handler:
-    call = _Call(method, handler, sizes, shedder)
+class Calls:
+    """How many are under way."""
+
+    def __init__(self, limit: int) -> None:
+        self.count = 0
+        self._limit = limit
+
+    def refusal(self, method: str) -> CallError | None:
+        """Of one more. Agents' sessions and looks at health are always let in: there are few, and all else hangs on
+        them."""
+        if self.count < self._limit or method.startswith(ALWAYS):
+            return None
+        return exhausted("TOO_MANY_CALLS", f"{self.count:,} calls are under way: try again soon", _RETRY)
+
+
+def _guarded(handler: Handler, method: str, sizes: RequestSizes, shedder: Shedder | None, calls: Calls) -> Handler:
+    call = _Call(method, handler, sizes, shedder, calls)
     # Of a stream each message is decoded where the handler reads it, so that its errors come up through the handler.
     match handler.request_streaming, handler.response_streaming:
         case False, False:
@@ -86,7 +108,10 @@ def _guarded(handler: Handler, method: str, sizes: RequestSizes, shedder: Shedde
 class _Call:
     """One call on its way through a handler."""
 
-    def __init__(self, method: str, handler: Handler, sizes: RequestSizes, shedder: Shedder | None) -> None:
+    def __init__(
+        self, method: str, handler: Handler, sizes: RequestSizes, shedder: Shedder | None, calls: Calls
+    ) -> None:
+        self._calls = calls
         self._method = method
         self._handler = handler
         self._sizes = sizes
@@ -102,12 +127,15 @@ class _Call:
         self._fault: Exception | None = None
 
     async def answer_one(self, request: Any, context: Context) -> Any:
+        self._calls.count += 1
         try:
             response = await self._behaviour(self._request(request), context)
             self._check()
             return self._encode(response)
         except Exception as error:
             status = self._status(error, context)
+        finally:
+            self._calls.count -= 1
         # gRPC keeps in the call what `abort` raises. With the call as a local of this frame, or of one of the first
         # error's, that would be a cycle, and all of it, requests too, would live on until garbage is collected.
         ending = context.abort(status.code, status.details, status.trailing_metadata)
@@ -115,12 +143,15 @@ class _Call:
         return await ending
 
     async def answer_many(self, request: Any, context: Context) -> None:
+        self._calls.count += 1
         try:
             await _run_streaming(self._behaviour, self._request(request), context)
             self._check()
             return
         except Exception as error:
             status = self._status(error, context)
+        finally:
+            self._calls.count -= 1
         ending = context.abort(status.code, status.details, status.trailing_metadata)
         del request, context
         await ending

@@ -7,7 +7,9 @@ MAX_STREAMS = 1_000
 """Calls at once on one connection. A client that follows many runs has a stream open for each, and its other calls
 share the connection with them: with a small number they would wait until a run ends."""
 MAX_CALLS = 10_000
-"""Calls at once in all; past it gRPC itself answers RESOURCE_EXHAUSTED."""
+"""Calls at once in all; past it gRPC itself answers RESOURCE_EXHAUSTED, without a delay."""
+GUARDED_CALLS = 9_500
+"""Past it calls are refused with a delay; the rest is for agents, for health, and for refusing."""
 
 BASE_OPTIONS: tuple[tuple[str, int], ...] = (
     # Without ping_timeout a peer that is stopped (not closed) is noticed after a minute, whatever the keepalive says.

@@ -27,6 +27,9 @@ _SPEC_FIELDS = {
     if "spec" in method.input_type.fields_by_name
 }
 _MOST_FIELDS = 16
+AGENT_MESSAGE_BYTES = 4 << 20
+"""Agents cut what they say into messages of 1 MiB; only a Hello that tells of ten thousand leases may be larger."""
+_CONNECT = "/penstock.agent.v1.AgentService/Connect"
 _MOST_SCANNED = 64
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _FIXED = {_FIXED64: 8, _FIXED32: 4}
@@ -43,6 +46,9 @@ class RequestSizes:
         size = len(request)
         if size > self._limits.message_bytes:
             raise self._too_large(size)
+        if method == _CONNECT and size > AGENT_MESSAGE_BYTES:
+            text = f"an agent's message has {size:,} bytes, and {AGENT_MESSAGE_BYTES:,} is the limit"
+            raise CallError(grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE", text)
         field = _SPEC_FIELDS.get(method) if size > self._limits.spec_bytes else None
         found = None if field is None else field_bytes(request, field)
         if found is not None and found > self._limits.spec_bytes:

@@ -59,6 +59,10 @@ if TYPE_CHECKING:
 
 MESSAGES_PER_TURN = 64
 MAILBOX_LIMIT = 20_000
+"""Past it results are left to their agents, which send them again. More than one for each lease comes only from agents
+that repeat themselves."""
+CONTROL_LIMIT = 1_000
+"""Past it whoever wants something of the run is told to come back."""
 
 
 class Mail(NamedTuple):
@@ -193,6 +197,12 @@ class Actor:
     @property
     def full(self) -> bool:
         return self.mail is not None and len(self.mail) >= MAILBOX_LIMIT
+
+    @property
+    def besieged(self) -> bool:
+        """More people want something of the run, or wait for its commit, than it can tell."""
+        waiting = sum(len(turn.answers) for turn in self.in_flight)
+        return waiting + (0 if self.control is None else len(self.control)) >= CONTROL_LIMIT
 
     def post(self, mail: Mail) -> None:
         if self.mail is None:

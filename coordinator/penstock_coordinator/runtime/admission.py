@@ -123,8 +123,7 @@ class Admission:
 
     def check_runs(self, lowest_priority: int, count: int = 1) -> None:
         """Raises `Unavailable` or `Overloaded` if there is no room for so many more runs."""
-        if self.away:
-            raise self._is_away()
+        self.check_commits()
         bounds, share = self.bounds, share_of(lowest_priority)
         over = self.backlog + count - bounds.backlog * share
         if over > 0 and (self.backlog or count > 1):  # one alone always fits
@@ -133,6 +132,11 @@ class Admission:
             wait = self._until_room(min(over, count)) if ever else None
             raise Overloaded(self._backlog_words(count, share), wait, BACKLOG)
         self.check_load(share)
+
+    def check_commits(self) -> None:
+        """Raises `Unavailable` if what is decided now would only wait."""
+        if self.away:
+            raise self._is_away()
 
     def check_load(self, share: float = NORMAL_SHARE) -> None:
         """For what starts no run. Raises `Overloaded`."""

@@ -86,6 +86,7 @@ class Reopener:
             await supervisor.at_rest(run_id)
             actor = await supervisor.live_actor(run_id)
         if actor is not None:
+            supervisor.check_control(actor)
             reset = reset_for(actor.run, message)
             return await self._ask(actor, message, reset, request, None)
         row = await supervisor.stores.runs.get(run_id)

@@ -28,6 +28,8 @@ ACK_DELAY = 0.02
 """Seconds that an acknowledgement waits for others. Nothing waits for it but the agent's memory, and a message for each
 would cost as much as the grant that follows from the result."""
 MOST_WAITING_ACKS = 250
+MOST_WAITING_MESSAGES = 5_000
+"""Heartbeats' answers and the like, of an agent that talks and does not listen: its stream ends."""
 KNOWN_TASKS = 4_096
 """Tasks that the session's table holds; the least recently used number is used again."""
 
@@ -105,6 +107,9 @@ class AgentSession:
     def send(self, message: wire.CoordinatorMessage) -> None:
         """Goes after every grant that was gathered before it: an acknowledged heartbeat says what was granted."""
         self._plain.extend(self._granting())
+        if len(self._plain) >= MOST_WAITING_MESSAGES:
+            self._plain.clear()
+            self.closed.set()
         self._plain.append(message)
         self._wake.set()
 

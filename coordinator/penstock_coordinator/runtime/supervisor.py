@@ -257,18 +257,26 @@ class Supervisor:
         """What a person wants of a run, read before everything else. Returns when the decision is committed; a run at
         rest is left as it is.
 
-        Raises `UnknownRun`, `Stopping`, `NotAccepted`, `SetAside`, `Undecided`.
+        Raises `UnknownRun`, `Stopping`, `NotAccepted`, `SetAside`, `Undecided`, `Unavailable`, `Overloaded`.
         """
         actor = await self.live_actor(run_id)
         if actor is None:
             if await self.stores.runs.get(run_id) is None:
                 raise await unknown(self.stores, run_id)
             return None
+        self.check_control(actor)
         answers = Answers(1)
         actor.post_control(Mail(message, answer=answers.part(0), request=request))
         (outcome,) = await answers.all(self.patience)
         taken = accepted(run_id, outcome)
         return taken if isinstance(taken, Repeated) else None
+
+    def check_control(self, actor: Actor) -> None:
+        """Whether something may be asked of the run now. Raises `Unavailable` while nothing can be committed, and
+        `Overloaded`."""
+        self.admission.check_commits()
+        if actor.besieged:
+            raise Overloaded("too many callers want something of this run", self.admission.spread(1e6), "mailbox")
 
     async def at_rest(self, run_id: RunId) -> None:
         """Returns when the run is at rest, or its coordinator stops. Raises `SetAside`."""
@@ -423,12 +431,14 @@ class Supervisor:
     def deliver(self, run_id: RunId, message: AttemptEnded) -> bool:
         """Hand a result to its run. False if the run is not live here: then it can only be an old one.
 
-        A run that is being made again, or is set aside, takes nothing; the agent keeps the result and sends it again.
+        A run that is being made again, is set aside, or has a full mailbox takes nothing; the agent keeps the result
+        and sends it again.
         """
         actor = self._actors.get(run_id)
         if actor is None:
             return run_id in self._rebuilding or run_id in self.set_aside
-        actor.post(Mail(message))
+        if not actor.full:
+            actor.post(Mail(message))
         return True
 
     # --- room

@@ -33,10 +33,11 @@ def may_retry(error: BaseException) -> bool:
 
 
 def wait_before(attempt: int, error: BaseException | None) -> float:
-    """Seconds before try `attempt` (2 is the first repetition): full jitter, and never less than asked for."""
-    drawn = random.uniform(0, min(MAX_WAIT, INITIAL_WAIT * 2.0 ** min(attempt - 1, 16)))  # noqa: S311
-    asked = retry_after(error) if isinstance(error, AioRpcError) else None
-    return drawn + (asked or 0.0)
+    """Seconds before try `attempt` (2 is the first repetition): full jitter, and never less than asked for. Those who
+    were all asked for the same are spread over half as much again."""
+    asked = (retry_after(error) if isinstance(error, AioRpcError) else None) or 0.0
+    most = min(MAX_WAIT, INITIAL_WAIT * 2.0 ** min(attempt - 1, 16))
+    return asked + random.uniform(0, max(most, asked / 2))  # noqa: S311
 
 
 def _tenacity_wait(state: RetryCallState) -> float:

@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import tarfile
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,10 @@ from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
+from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[import-untyped]  # no stubs
+from grpc_status import rpc_status
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.agent.v1 import agent_service_pb2_grpc as rpc
@@ -77,6 +81,10 @@ class Coordinator(rpc.AgentServiceServicer, bundle_rpc.BundleServiceServicer):
         self.rejected: list[wire.RejectedLease] = []
         self.returned: list[wire.ReturnedLease] = []
         self.goodbyes: list[wire.Goodbye] = []
+        self.refused_log_streams = 0
+        """How many of those to come are shed."""
+        self.log_streams: list[float] = []
+        """When they came."""
         self.logs: list[tuple[bytes, wire.LogRecord]] = []
         self.bundles: dict[str, bytes] = {}
         self.fetched: list[str] = []
@@ -255,6 +263,11 @@ class Coordinator(rpc.AgentServiceServicer, bundle_rpc.BundleServiceServicer):
         await session.say(result_acks=wire.ResultAcks(acks=acks))
 
     async def PushLogs(self, request_iterator: Any, context: Any) -> wire.PushLogsResponse:
+        self.log_streams.append(time.monotonic())
+        if self.refused_log_streams:
+            self.refused_log_streams -= 1
+            await context.abort_with_status(_shed(0.2))
+        await context.send_initial_metadata(())
         count = 0
         while (message := await context.read()) is not grpc.aio.EOF:
             for batch in message.batches:
@@ -277,6 +290,14 @@ class Coordinator(rpc.AgentServiceServicer, bundle_rpc.BundleServiceServicer):
 
     async def Upload(self, request_iterator: Any, context: Any) -> Any:
         raise NotImplementedError
+
+
+def _shed(seconds: float) -> Any:
+    retry = error_details_pb2.RetryInfo(retry_delay=Duration(nanos=int(seconds * 1e9)))
+    packed = any_pb2.Any()
+    packed.Pack(retry)
+    code = code_pb2.Code.Value("RESOURCE_EXHAUSTED")
+    return rpc_status.to_status(status_pb2.Status(code=code, message="too much to do", details=[packed]))
 
 
 @asynccontextmanager

@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from unittest.mock import patch
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from tests.integration.api.answers import Answer, refused
 from tests.integration.api.conftest import ONE_STEP, PATIENCE, Edge, spec, start_edge, stop_edge
 from tests.waiting import until
@@ -20,6 +23,7 @@ from penstock.v1 import run_service_pb2 as runs_pb
 from penstock.v1.bulk_service_pb2_grpc import BulkServiceStub
 from penstock_coordinator.adapters.memory import Faults, MemoryDatabase, memory_stores
 from penstock_coordinator.adapters.memory.faults import FailBefore
+from penstock_coordinator.api import guard
 from penstock_coordinator.runtime.admission import Bounds, Strain
 from penstock_coordinator.runtime.supervisor import Timing
 
@@ -165,7 +169,7 @@ async def test_every_call_that_makes_work_is_refused_with_a_delay(name: str, sho
 async def test_what_makes_room_or_looks_at_one_thing_is_always_answered() -> None:
     async with _edge() as edge:
         run = (await _start(edge)).run
-        edge.backend.supervisor.admission.measure(Strain(9.0, 9.0, 9.0), "commits wait for the database")
+        edge.backend.supervisor.admission.measure(Strain(9.0, 9.0, 9.0), "")
         assert (await edge.get(run)).id == run.id
         await edge.runs.Pause(runs_pb.PauseRunRequest(run_id=run.id), timeout=PATIENCE)
         await edge.agent()
@@ -215,3 +219,40 @@ async def test_while_commits_wait_for_the_database_a_start_is_refused_at_once_an
         assert admission.backlog == 0
         admission.measure(Strain(), "")
         await _start(edge)
+
+
+# --- calls and messages
+
+
+async def test_calls_past_the_bound_are_refused_with_a_delay_but_for_agents_and_health() -> None:
+    with patch.object(guard, "GUARDED_CALLS", 2):
+        edge = await start_edge(memory_stores(MemoryDatabase(), coordinator_id="c1", lanes=1))
+    await edge.create()
+    runs = [(await _start(edge)).run for _ in range(3)]
+    watches = [edge.runs.Watch(runs_pb.WatchRunRequest(run_id=run.id), timeout=PATIENCE) for run in runs[:2]]
+    for watch in watches:
+        await watch.read()
+    past = await refused(edge.get(runs[0]))
+    assert (past.code, past.reason) == (EXHAUSTED, "TOO_MANY_CALLS")
+    assert past.retry_seconds is not None
+    health: Any = HealthStub(edge.channel)
+    answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    await edge.agent()
+    watches[0].cancel()
+
+    async def let_in() -> bool:
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            return bool((await edge.get(runs[0])).id)
+        return False
+
+    assert await until(let_in)
+    await stop_edge(edge)
+
+
+async def test_an_agents_message_has_a_bound_of_its_own() -> None:
+    async with _edge() as edge:
+        call = edge.agent_service.Connect(timeout=PATIENCE)
+        await call.write(wire.AgentMessage(seq=1, hello=wire.Hello(agent_id="a" * (5 << 20))))
+        answer = await refused(call.read())
+        assert (answer.code, answer.reason) == (EXHAUSTED, "MESSAGE_TOO_LARGE")
