@@ -155,6 +155,7 @@ def retention(settings: Settings) -> Retention:
         logs=microseconds(settings.log_retention),
         requests=microseconds(settings.request_retention),
         bulk_jobs=microseconds(settings.bulk_job_retention),
+        closed_letters=microseconds(settings.closed_letter_retention),
         deleted_pipelines=microseconds(settings.deleted_pipeline_retention),
         unused_bundles=microseconds(settings.unused_bundle_retention),
         notes=microseconds(settings.removed_run_retention),

@@ -302,6 +302,13 @@ class Settings(BaseSettings):
     max_sub_pipeline_depth: int = Field(
         default=16, ge=1, le=64, description="runs of sub-pipelines inside of each other; 1 to 64"
     )
+    max_losses: int = Field(
+        default=10,
+        ge=1,
+        le=1_000,
+        description="agents that may be lost while they run one step before it fails, where its retry policy does not"
+        " say; 1 to 1,000",
+    )
     max_watchers: int = Field(
         default=5_000, ge=1, le=9_000, description="who follow events or logs of runs, in all; 1 to 9,000"
     )
@@ -336,6 +343,13 @@ class Settings(BaseSettings):
         ge=timedelta(0),
         le=_LONGEST,
         description="how long a bulk job is kept after its end; 1s to 3650d, 0s: for ever",
+    )
+    closed_letter_retention: KeptFor = Field(
+        default=timedelta(days=30),
+        ge=timedelta(0),
+        le=_LONGEST,
+        description="how long a dead letter is kept after it was requeued or purged; 1s to 3650d, 0s: as long as its"
+        " run",
     )
     deleted_pipeline_retention: KeptFor = Field(
         default=timedelta(days=30),

@@ -10,6 +10,16 @@ from penstock_coordinator.ports.agents import AgentRegistry, AgentRow, Incarnati
 from penstock_coordinator.ports.bulk_jobs import BulkJobRow, BulkJobStore, BulkState
 from penstock_coordinator.ports.bundles import BundleStore
 from penstock_coordinator.ports.common import Crowded, Fenced, RunId, Unavailable
+from penstock_coordinator.ports.dead_letters import (
+    LETTER_MESSAGE_CHARACTERS,
+    DeadLetter,
+    DeadLetterStore,
+    LetterClosing,
+    LetterFilter,
+    LetterPlace,
+    LetterRow,
+    LetterState,
+)
 from penstock_coordinator.ports.dependencies import Dependency, DependencyState, ShareUse
 from penstock_coordinator.ports.journal import (
     AppendOutcome,
@@ -37,6 +47,7 @@ __all__ = [
     "ANY_GENERATION",
     "AT_REST",
     "COMPLETED",
+    "LETTER_MESSAGE_CHARACTERS",
     "AgentRegistry",
     "AgentRow",
     "AppendOutcome",
@@ -48,6 +59,8 @@ __all__ = [
     "Clock",
     "Committed",
     "Crowded",
+    "DeadLetter",
+    "DeadLetterStore",
     "Dependency",
     "DependencyState",
     "EndedRuns",
@@ -57,6 +70,11 @@ __all__ = [
     "Journal",
     "KeyClaim",
     "KeyTaken",
+    "LetterClosing",
+    "LetterFilter",
+    "LetterPlace",
+    "LetterRow",
+    "LetterState",
     "LogChunk",
     "LogFilter",
     "LogLine",

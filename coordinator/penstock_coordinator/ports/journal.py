@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from penstock_coordinator.ports.common import RunId
+from penstock_coordinator.ports.dead_letters import LetterClosing, LetterRow
 from penstock_coordinator.ports.requests import Repeated, RequestRow
 from penstock_coordinator.ports.rows import AttemptRow, NewRun, RunChange, StepRunRow
 from penstock_coordinator.ports.run_keys import KeyClaim
@@ -27,6 +28,10 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     attempts: tuple[AttemptRow, ...] = ()
     request: RequestRow | None = None
     claim: KeyClaim | None = None
+    letters: tuple[LetterRow, ...] = ()
+    """That it opens."""
+    closings: tuple[LetterClosing, ...] = ()
+    """Of letters that were open before, or that it opens itself."""
 
     @property
     def reopens(self) -> bool:

@@ -23,6 +23,7 @@ class RunRows(enum.Enum):
     STEP_RUNS = "step_runs"
     ATTEMPTS = "attempts"
     LOGS = "logs"
+    LETTERS = "dead_letters"
 
 
 class OldRows(enum.Enum):
@@ -32,6 +33,8 @@ class OldRows(enum.Enum):
     """Not while their run is live."""
     BULK_JOBS = "bulk_jobs"
     """Those that ended."""
+    CLOSED_LETTERS = "closed_letters"
+    """Dead letters that are not open any more, by when they were closed."""
     NOTES = "notes"
     """Of runs of which nothing is left."""
     PIPELINES = "pipelines"

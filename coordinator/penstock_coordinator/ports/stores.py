@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from penstock_coordinator.ports.agents import AgentRegistry, Incarnations
 from penstock_coordinator.ports.bulk_jobs import BulkJobStore
 from penstock_coordinator.ports.bundles import BundleStore
+from penstock_coordinator.ports.dead_letters import DeadLetterStore
 from penstock_coordinator.ports.dependencies import Dependency
 from penstock_coordinator.ports.journal import Journal
 from penstock_coordinator.ports.logs import LogStore
@@ -27,6 +28,7 @@ class Stores:
     incarnations: Incarnations
     logs: LogStore
     bulk_jobs: BulkJobStore
+    dead_letters: DeadLetterStore
     retention: RetentionStore
 
     def dependencies(self) -> list[Dependency]:

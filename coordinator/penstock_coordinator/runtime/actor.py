@@ -278,7 +278,7 @@ class Actor:
         """Decide one message; what it leaves of an offered room is free again."""
         projection = drafts.projection
         projection.message = message if type(message) is AttemptEnded else None
-        projection.child_output = message.output if type(message) is ChildReported else b""
+        projection.child_end = message if type(message) is ChildReported else None
         before = len(drafts.ledger.events)
         try:
             decide(self.run, message, drafts.ledger)
@@ -417,6 +417,8 @@ class Actor:
             attempts=tuple(drafts.projection.attempts),
             request=drafts.request,
             claim=drafts.claim,
+            letters=tuple(drafts.projection.letters),
+            closings=tuple(drafts.projection.closings),
         )
 
     # --- after the commit

@@ -91,7 +91,7 @@ class Fleet:
         session = AgentSession(holder, _capacity(hello, epoch), self._welcome(epoch, basis_seq))
         self._sessions[epoch] = session
         self._rows[epoch] = replace(row, session_epoch=epoch)
-        self._reunite(session, hello, Charge.STARTED if alive else Charge.INFRASTRUCTURE)
+        self._reunite(session, hello, former_lives=alive)
         self._supervisor.dispatcher.add_session(session.capacity)
         self._supervisor.pump_offers()
         return session
@@ -140,8 +140,8 @@ class Fleet:
             stop_grace=span(timing.stop_grace),
         )
 
-    def _reunite(self, session: AgentSession, hello: wire.Hello, charge: Charge) -> None:
-        """`charge`: who pays for attempts of a former process. Not their budget of losses, if that process may live."""
+    def _reunite(self, session: AgentSession, hello: wire.Hello, *, former_lives: bool) -> None:
+        """If a former process of the agent may live, no budget pays for its attempts."""
         reunion = reunite(self.leases, session.holder, _held(hello.held_leases))
         for lease in reunion.continued:
             session.capacity.adopt(lease.line)
@@ -162,7 +162,7 @@ class Fleet:
         for lease in reunion.continued:
             if lease.stop is not None:
                 session.cancel(lease)
-        self._report_lost(reunion.lost, charge)
+        self._report_lost(reunion.lost, None if not former_lives else Charge.STARTED)
 
     # --- a session speaks
 
@@ -242,10 +242,17 @@ class Fleet:
 
     def stream_ended(self, session: AgentSession) -> None:
         """Without a goodbye: the leases live on until the ttl, or until the agent is back."""
+        self._note_hung_up(session)
         self._detach(session)
         session.close()
         if not session.holder.leases:
             self.leases.remove_holder(session.epoch)
+
+    def _note_hung_up(self, session: AgentSession) -> None:
+        """The system of a process that dies ends its connections at once. What is cut off falls silent first."""
+        if session.epoch in self._sessions:
+            window = self._timing.heartbeat_interval * HEARTBEAT_WINDOW
+            session.holder.hung_up = session.holder.heard_at >= self._supervisor.clock.monotonic() - window
 
     def _detach(self, session: AgentSession) -> None:
         """Nothing more can be sent: leases that were never sent end here."""
@@ -328,8 +335,7 @@ class Fleet:
             if session is not None:
                 session.close("silent")
                 self._detach(session)
-            leases = list(holder.leases.values())
-            lost = [Lost(lease, "lease_expired", lease.accepted, lease.sent) for lease in leases]
+            lost = [_expired(holder, lease) for lease in list(holder.leases.values())]
             for loss in lost:
                 self.leases.end(loss.lease.key, loss.lease.token)
             self.leases.remove_holder(holder.session)
@@ -343,17 +349,19 @@ class Fleet:
             if session.holder.heard_at < limit:
                 session.close("silent")
 
-    def _report_lost(self, lost: list[Lost], charge: Charge = Charge.INFRASTRUCTURE) -> None:
+    def _report_lost(self, lost: list[Lost], charge: Charge | None = None) -> None:
+        """`charge`: who pays for what was accepted; None: as it was lost."""
         for loss in lost:
             unaccepted = Charge.STARTED if loss.unsure else Charge.NOBODY
-            self._tell(loss.lease, loss.cause, charge if loss.accepted else unaccepted)
+            paying = (Charge.POISON if loss.boot_id else Charge.INFRASTRUCTURE) if charge is None else charge
+            self._tell(loss.lease, loss.cause, paying if loss.accepted else unaccepted, loss.boot_id)
 
-    def _tell(self, lease: Lease, cause: str, charge: Charge) -> None:
+    def _tell(self, lease: Lease, cause: str, charge: Charge, boot_id: str = "") -> None:
         run_id, step, item = lease.key
         actor = self._supervisor.actor(run_id)
         if actor is not None:
             now, jitter = self._supervisor.clock.now(), self._supervisor.ids.jitter()
-            actor.post(Mail(LeaseGone(now, step, item, lease.token, cause, charge, jitter)))
+            actor.post(Mail(LeaseGone(now, step, item, lease.token, cause, charge, jitter, boot_id)))
 
     # --- people
 
@@ -385,6 +393,13 @@ class Fleet:
             if not self._sessions:
                 return
             await asyncio.sleep(0.01)
+
+
+def _expired(holder: Holder, lease: Lease) -> Lost:
+    """An agent that hung up and did not come back died; of one that fell silent nobody knows."""
+    if holder.hung_up:
+        return Lost(lease, "agent_gone", lease.accepted, lease.sent, holder.boot_id)
+    return Lost(lease, "lease_expired", lease.accepted, lease.sent)
 
 
 def _held(named: Iterable[wire.HeldLease]) -> list[Held]:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from penstock_coordinator.core.run.displaced import stopping
 from penstock_coordinator.core.run.events import (
     WHOLE,
     AttemptFailed,
+    Budget,
     Charge,
     ChildEnded,
     Event,
@@ -27,10 +29,16 @@ from penstock_coordinator.core.run.events import (
     StepFailed,
 )
 from penstock_coordinator.core.run.losses import lost_in_words
-from penstock_coordinator.core.run.messages import AttemptEnded, AttemptReport
+from penstock_coordinator.core.run.messages import AttemptEnded, AttemptReport, ChildReported
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.view import describe
-from penstock_coordinator.ports import AttemptRow, StepRunRow
+from penstock_coordinator.ports import (
+    LETTER_MESSAGE_CHARACTERS,
+    AttemptRow,
+    LetterClosing,
+    LetterRow,
+    StepRunRow,
+)
 from penstock_coordinator.runtime.views import AttemptView, FailureView
 
 if TYPE_CHECKING:
@@ -59,8 +67,15 @@ class AttemptDetail(msgspec.Struct, array_like=True):
     metrics: tuple[tuple[str, float], ...] = ()
     metadata: tuple[tuple[str, str], ...] = ()
     failure: FailureDetail | None = None
+    charged_to: int = 0
+    """A `Budget`."""
 
 
+_PAID_BY = {
+    Charge.STARTED: Budget.NONE,
+    Charge.INFRASTRUCTURE: Budget.INFRASTRUCTURE,
+    Charge.POISON: Budget.POISON,
+}
 _encode = msgspec.msgpack.Encoder().encode
 _decode_failure = msgspec.msgpack.Decoder(FailureDetail).decode
 _decode_attempt = msgspec.msgpack.Decoder(AttemptDetail).decode
@@ -81,7 +96,9 @@ def decode_attempt(row: AttemptRow) -> AttemptView:
         metadata=detail.metadata,
     )
     failure = None if detail.failure is None else _view(detail.failure)
-    return AttemptView(row.number, row.agent, row.outcome, failure, row.start_time, row.end_time, report)
+    return AttemptView(
+        row.number, row.agent, row.outcome, failure, row.start_time, row.end_time, report, detail.charged_to
+    )
 
 
 def _view(detail: FailureDetail) -> FailureView:
@@ -91,18 +108,32 @@ def _view(detail: FailureDetail) -> FailureView:
 class Projection:
     """Collects the rows of one turn. `note` is told each event before the run evolves by it."""
 
-    __slots__ = ("_run", "attempts", "child_output", "message", "outputs", "reopened", "step_runs")
+    __slots__ = (
+        "_run",
+        "_seq",
+        "attempts",
+        "child_end",
+        "closings",
+        "letters",
+        "message",
+        "outputs",
+        "reopened",
+        "step_runs",
+    )
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self.message: AttemptEnded | None = None
         """The result that the events that come are decided on, if it is one."""
-        self.child_output = b""
-        """Of the run whose end the events that come are decided on."""
+        self.child_end: ChildReported | None = None
+        """The end of a run, if the events that come are decided on it."""
+        self._seq = 0
         self.step_runs: list[StepRunRow] = []
         self.attempts: list[AttemptRow] = []
         self.outputs: list[tuple[int, int, bytes]] = []
         """(step, item, JSON) of steps that completed."""
+        self.letters: list[LetterRow] = []
+        self.closings: list[LetterClosing] = []
         self.reopened = False
         """A new generation began."""
 
@@ -110,34 +141,71 @@ class Projection:
         """Keep what the event ends."""
         keep = _KEEPERS.get(type(event))
         if keep is not None:
+            self._seq = seq
             keep(self, event)
 
     def note_completed(self, event: StepCompleted) -> None:
-        output = (self.child_output if self.message is None else self.message.output) or b"null"
+        ended = self.message or self.child_end
+        output = b"null" if ended is None else ended.output or b"null"
         self.outputs.append((event.step, event.item, output))
-        detail = self._attempt(event, COMPLETED, None)
+        detail = self._attempt(event, COMPLETED, None, Budget.NONE)
         self._rest(event, detail, StepState.COMPLETED, output, None)
 
     def note_child_ended(self, event: ChildEnded) -> None:
         if event.state is not RunState.COMPLETED:
             outcome = Outcome.CANCELLED if event.state is RunState.CANCELLED else Outcome.FAILED
-            self._attempt(event, int(outcome), event.failure)
+            self._attempt(event, int(outcome), event.failure, Budget.RETRIES)
 
     def note_attempt_failed(self, event: AttemptFailed) -> None:
-        self._attempt(event, int(event.outcome), event.failure)
+        self._attempt(event, int(event.outcome), event.failure, Budget.RETRIES if event.reported else Budget.NONE)
 
     def note_lost(self, event: LeaseLost) -> None:
         if event.charge is not Charge.NOBODY:
-            self._attempt(event, int(Outcome.LOST), Failure("AgentLost", lost_in_words(event.cause)))
+            why = Failure("AgentLost", lost_in_words(event.cause))
+            self._attempt(event, int(Outcome.LOST), why, _PAID_BY[event.charge])
 
-    def note_reopened(self, _event: RunReopened) -> None:
+    def note_reopened(self, event: RunReopened) -> None:
         self.reopened = True
+        run = self._run
+        plan = run.plans.get(event.version_digest, run.plan)
+        left = tuple((step.number, step.number + 1) for step in plan.steps if step.retired)
+        self.closings.append(LetterClosing(self._seq, event.at, event.requested_by, (*event.steps, *left), event.items))
 
     def note_failed(self, event: StepFailed) -> None:
         detail = describe(self._run, event.step, event.item)
         if detail.token:
             self._attempt_row(event, detail, int(Outcome.TIMED_OUT), event.failure)
         self._rest(event, detail, StepState.FAILED, None, event.failure)
+        if self._is_dead(event):
+            self._letter(event, detail)
+
+    def _is_dead(self, event: StepFailed) -> bool:
+        """Whether somebody has to look at it: nobody at what was allowed to fail, nor twice at what failed in a run
+        that the step is, and at what a person stopped there."""
+        if self._run.plan.steps[event.step].allow_failure:
+            return False
+        child = self.child_end
+        below = child is not None and (child.step, child.item) == (event.step, event.item)
+        return not below or (child is not None and child.state is RunState.COMPLETED)
+
+    def _letter(self, event: StepFailed, detail: StepRunDetail) -> None:
+        plan = self._run.plan
+        self.letters.append(
+            LetterRow(
+                seq=self._seq,
+                step=event.step,
+                item=event.item,
+                generation=self._run.generation,
+                budget=int(event.budget),
+                attempts=detail.attempts,
+                at=event.at,
+                pipeline=plan.pipeline,
+                step_name=plan.steps[event.step].name,
+                display_name=self._run.display_name(event.step, event.item),
+                reason=event.failure.reason,
+                message=event.failure.message[:LETTER_MESSAGE_CHARACTERS],
+            )
+        )
 
     def note_added(self, event: ItemsAdded) -> None:
         """A group without items has no row; the step as a whole tells why the first of them failed."""
@@ -148,18 +216,34 @@ class Projection:
     def note_cancelled(self, event: StepCancelled) -> None:
         detail = describe(self._run, event.step, event.item)
         if detail.token:
-            self._attempt_row(event, detail, int(Outcome.CANCELLED), None)
+            self._attempt_row(event, detail, int(Outcome.CANCELLED), None, Budget.NONE)
         if detail.attempts or detail.displaced:
             self._rest(event, detail, StepState.CANCELLED, None, detail.displaced)
 
     def _attempt(
-        self, event: StepCompleted | AttemptFailed | LeaseLost | ChildEnded, outcome: int, failure: Failure | None
+        self,
+        event: StepCompleted | AttemptFailed | LeaseLost | ChildEnded,
+        outcome: int,
+        failure: Failure | None,
+        paid_by: Budget,
     ) -> StepRunDetail:
         detail = describe(self._run, event.step, event.item)
-        self._attempt_row(event, detail, outcome, failure)
+        self._attempt_row(event, detail, outcome, failure, paid_by)
         return detail
 
-    def _attempt_row(self, event: _Ending, detail: StepRunDetail, outcome: int, failure: Failure | None) -> None:
+    def _charged(self, step: int, item: int, paid_by: Budget) -> Budget:
+        """What is being stopped is charged to nobody."""
+        active = self._run.active_step(step, item) if paid_by else None
+        return Budget.NONE if active is not None and stopping(self._run, active) else paid_by
+
+    def _attempt_row(
+        self,
+        event: _Ending,
+        detail: StepRunDetail,
+        outcome: int,
+        failure: Failure | None,
+        paid_by: Budget = Budget.NONE,
+    ) -> None:
         own = self._own(event)
         report = own.report if own is not None else AttemptReport()
         packed = AttemptDetail(
@@ -170,6 +254,7 @@ class Projection:
             report.metrics,
             report.metadata,
             None if failure is None else _detail(failure, own),
+            int(self._charged(event.step, event.item, paid_by)),
         )
         self.attempts.append(
             AttemptRow(

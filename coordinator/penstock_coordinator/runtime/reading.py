@@ -254,7 +254,7 @@ class Reader:
             view = replace(view, attempts=attempts[-1].number)
         if view.child is None and attempts and source.plan.steps[step].line == CHILDREN:
             last = attempts[-1]
-            view = replace(view, child=child_run_id(run_id, step, item, last.number, last.start_time))
+            view = replace(view, child=child_run_id(run_id, step, kept, last.number, last.start_time))
         if view.item_counts is not None and view.state == StepState.COMPLETED:
             view = replace(view, output=await self._joined(run_id, source, step))
         return view, [decode_attempt(row) for row in attempts]
@@ -399,4 +399,5 @@ def _last_child(source: _Source, view: StepRunView, attempts: int, started: int 
     """The id of the run that a step run at rest was. A list knows it if there was one attempt."""
     if source.plan.steps[view.step].line != CHILDREN or attempts != 1 or started is None:
         return None
-    return child_run_id(source.run_id, view.step, view.item, attempts, started)
+    kept = kept_number(source.states.numberings, view.step, view.item)
+    return child_run_id(source.run_id, view.step, kept, attempts, started)

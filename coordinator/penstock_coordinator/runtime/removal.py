@@ -192,6 +192,7 @@ class Removal:
         await self._old(OldRows.REQUESTS, self._now - retention.requests)
         spans = {
             OldRows.BULK_JOBS: retention.bulk_jobs,
+            OldRows.CLOSED_LETTERS: retention.closed_letters,
             OldRows.NOTES: retention.notes,
             OldRows.PIPELINES: retention.deleted_pipelines,
         }

@@ -26,6 +26,8 @@ class Retention:
     with nothing, or make it again. Never 0."""
     bulk_jobs: int = 30 * _DAY
     """Since a job's end."""
+    closed_letters: int = 30 * _DAY
+    """Since a dead letter was requeued or purged. An open one stays as long as its run."""
     deleted_pipelines: int = 30 * _DAY
     """Since the deletion of a pipeline, if no run is of it: then its versions go."""
     unused_bundles: int = 7 * _DAY
@@ -67,9 +69,12 @@ class Report:
     attempts: int = 0
     logs: int = 0
     """Chunks of lines."""
+    dead_letters: int = 0
+    """With their runs."""
     run_keys: int = 0
     requests: int = 0
     bulk_jobs: int = 0
+    closed_letters: int = 0
     pipelines: int = 0
     bundles: int = 0
     notes: int = 0
@@ -88,9 +93,11 @@ class Report:
         "step_runs",
         "attempts",
         "logs",
+        "dead_letters",
         "run_keys",
         "requests",
         "bulk_jobs",
+        "closed_letters",
         "pipelines",
         "bundles",
         "notes",

@@ -99,6 +99,8 @@ class AttemptView:
     start_time: int
     end_time: int
     report: AttemptReport
+    charged_to: int = 0
+    """A penstock.v1.Budget; 0: to none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,9 @@ class Retry:
     (unset: 5 minutes); `jitter` is the random share of a wait, 0 to 1 (unset: 0.1). `retry_on` and
     `never_retry_on` take exception classes, their names, "Timeout", "ExitCode:<n>", "Crash" and
     "OutOfMemory"; an empty `retry_on` is all failures, and `never_retry_on` wins.
+
+    Lost agents are not failures of the step and do not count for `max_attempts`: so many as `max_losses` says may be
+    lost while they run it, with the last of them it fails (unset: what the coordinator's PENSTOCK_MAX_LOSSES says, 10).
     """
 
     max_attempts: int = 3
@@ -66,6 +69,7 @@ class Retry:
     jitter: float | None = None
     retry_on: ErrorName | Iterable[ErrorName] = ()
     never_retry_on: ErrorName | Iterable[ErrorName] = ()
+    max_losses: int | None = None
 
     def __post_init__(self) -> None:
         _check_count(self.max_attempts, "retry.max_attempts", 1, MAX_ATTEMPTS)
@@ -76,6 +80,8 @@ class Retry:
             _check_number(self.multiplier, "retry.multiplier", 1, 100)
         if self.jitter is not None:
             _check_number(self.jitter, "retry.jitter", 0, 1)
+        if self.max_losses is not None:
+            _check_count(self.max_losses, "retry.max_losses", 1, MAX_ATTEMPTS)
         for name in ("retry_on", "never_retry_on"):
             object.__setattr__(self, name, _read_errors(getattr(self, name), f"retry.{name}"))
 

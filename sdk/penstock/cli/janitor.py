@@ -17,6 +17,8 @@ _ROWS = {
     "step_runs": "step runs",
     "attempts": "attempts",
     "logs": "chunks of logs",
+    "dead_letters": "dead letters, with their runs",
+    "closed_letters": "dead letters that were closed",
     "run_keys": "run keys",
     "requests": "request ids",
     "bulk_jobs": "bulk jobs",

@@ -1008,6 +1008,7 @@ class RetryPolicy(_message.Message):
     JITTER_FIELD_NUMBER: _builtins.int
     RETRY_ON_FIELD_NUMBER: _builtins.int
     NEVER_RETRY_ON_FIELD_NUMBER: _builtins.int
+    MAX_LOSSES_FIELD_NUMBER: _builtins.int
     max_attempts: _builtins.int
     """Executions in all: 1 is no retry. 0: 1. At most 1,000."""
     backoff_multiplier: _builtins.float
@@ -1015,6 +1016,10 @@ class RetryPolicy(_message.Message):
     jitter: _builtins.float
     """The share of a wait that is random, between 0 and 1: the wait is drawn evenly from
     [wait × (1 - jitter), wait]. Unset: 0.1.
+    """
+    max_losses: _builtins.int
+    """Agents that may be lost while they run the step, for reasons that are not the step's: with the last of them it
+    FAILED. 0: as the coordinator's PENSTOCK_MAX_LOSSES says (10). At most 1,000.
     """
     @_builtins.property
     def initial_backoff(self) -> _duration_pb2.Duration:
@@ -1045,10 +1050,11 @@ class RetryPolicy(_message.Message):
         jitter: _builtins.float | None = ...,
         retry_on: _abc.Iterable[_builtins.str] | None = ...,
         never_retry_on: _abc.Iterable[_builtins.str] | None = ...,
+        max_losses: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_jitter", b"_jitter", "initial_backoff", b"initial_backoff", "jitter", b"jitter", "max_backoff", b"max_backoff"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_jitter", b"_jitter", "backoff_multiplier", b"backoff_multiplier", "initial_backoff", b"initial_backoff", "jitter", b"jitter", "max_attempts", b"max_attempts", "max_backoff", b"max_backoff", "never_retry_on", b"never_retry_on", "retry_on", b"retry_on"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_jitter", b"_jitter", "backoff_multiplier", b"backoff_multiplier", "initial_backoff", b"initial_backoff", "jitter", b"jitter", "max_attempts", b"max_attempts", "max_backoff", b"max_backoff", "max_losses", b"max_losses", "never_retry_on", b"never_retry_on", "retry_on", b"retry_on"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__jitter: _TypeAlias = _typing.Literal["jitter"]  # noqa: Y015
     _WhichOneofArgType__jitter: _TypeAlias = _typing.Literal["_jitter", b"_jitter"]  # noqa: Y015

@@ -29,7 +29,7 @@ from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.plan.model import Plan, Retry, Timeouts, TriggerRule
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.commands import Command
-from penstock_coordinator.core.run.events import WHOLE, Charge, Failure, Outcome
+from penstock_coordinator.core.run.events import WHOLE, Budget, Charge, Failure, Outcome
 from penstock_coordinator.core.run.explain import explain, explain_open, explain_run
 from penstock_coordinator.core.run.ledger import TURN_LIMIT, Ledger
 from penstock_coordinator.core.run.messages import (
@@ -47,6 +47,7 @@ from penstock_coordinator.core.run.messages import (
     LeaseGone,
     Message,
     PauseRun,
+    RequeueSteps,
     RerunStep,
     ResumeRun,
     RetryRun,
@@ -199,7 +200,8 @@ class Script:
 
     def _lost(self, words: list[str], options: dict[str, str]) -> Message:
         charge = Charge[options.get("charge", "INFRASTRUCTURE")]
-        return LeaseGone(self._driver.now, *self._lease(words[0], options), "expired", charge)
+        boot = options.get("boot", "")
+        return LeaseGone(self._driver.now, *self._lease(words[0], options), "expired", charge, boot=boot)
 
     def _unresolved(self, words: list[str], options: dict[str, str]) -> Message:
         lease = self._lease(words[0], options)
@@ -225,6 +227,11 @@ class Script:
         """`rerun STEP [WHO] [WHY]`"""
         step, item = self._named(words[0])
         return RerunStep(self._driver.now, step, item, *_who_and_why(words[1:]), held=_held(options))
+
+    def _requeue(self, words: list[str], options: dict[str, str]) -> Message:
+        """`requeue STEP,STEP... [WHO] [WHY]`"""
+        targets = tuple(self._named(name) for name in words[0].split(","))
+        return RequeueSteps(self._driver.now, targets, *_who_and_why(words[1:]), held=_held(options))
 
     def _ended(self, words: list[str], options: dict[str, str]) -> Message:
         """`ended STEP STATE [OUTPUT | WHY] [run=OTHER]`, of the run that the step waits for, or of another one."""
@@ -283,7 +290,7 @@ class Script:
 
     def _field(self, thing: Any, name: str, value: Any) -> str:
         run = self._driver.run
-        if name in _HIDDEN or value in (None, "", b"", ()):
+        if name in _HIDDEN or value in (None, "", b"", ()) or value is Budget.NONE:
             return ""
         if name == "version_digest":
             return "" if value == FIRST_VERSION or not isinstance(thing, e.RunReopened) else f"version={value}"
@@ -374,7 +381,7 @@ def _parse_plan(lines: list[str]) -> tuple[Plan, int, RunLimits]:
         if words[:1] == ["plan"]:
             options = _options(words[1:])
             limit = int(options.pop("turn", TURN_LIMIT))
-            given = {name: int(options.pop(name)) for name in ("items", "output_bytes") if name in options}
+            given = {name: int(options.pop(name)) for name in ("items", "output_bytes", "losses") if name in options}
             limits = replace(limits, **given)
             settings = {name: _SETTINGS[name](value) for name, value in options.items()}
         elif words:
@@ -413,9 +420,10 @@ def _options(words: list[str]) -> dict[str, str]:
 
 def _parse_node(name: str, options: dict[str, str], numbers: dict[str, int]) -> Node:
     known = {"after", "rule", "when", "map", "retry", "backoff", "jitter", "on", "never", "queued", "overall", "queue"}
-    assert options.keys() <= known | {"allow_failure", "cleanup", "parallel", "zip", "child", "code"}, options
+    assert options.keys() <= known | {"allow_failure", "cleanup", "parallel", "zip", "child", "code", "losses"}, options
     retry = Retry(
         max_attempts=int(options.get("retry", "1")),
+        max_losses=int(options.get("losses", "0")),
         initial_backoff=_span(options.get("backoff", "1s")),
         jitter=float(options.get("jitter", "0")),
         retry_on=_names(options.get("on", "")),

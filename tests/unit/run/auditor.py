@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
 
+from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS
 from penstock_coordinator.core.plan.model import MapForm, PipelineAction, Plan
 from penstock_coordinator.core.run import events as e
-from penstock_coordinator.core.run.events import WHOLE, Charge, Event
+from penstock_coordinator.core.run.events import WHOLE, Budget, Charge, Event
 from penstock_coordinator.core.run.numbering import Place
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.core.run.states import StepState as S
 
-MAX_LOSSES = 3
+MOST_DEATHS = 3
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Life:
     token: int = 0
     failures: int = 0
     losses: int = 0
+    deaths: tuple[str, ...] = ()
     ready_at: int = 0
     first_ready_at: int = 0
     until: int = 0
@@ -43,6 +45,8 @@ class Life:
 @dataclass
 class Auditor:
     plan: Plan
+    losses: int = DEFAULT_RUN_LIMITS.losses
+    """That a step run may have, where its policy does not say."""
     lives: dict[tuple[int, int], Life] = field(default_factory=dict)
     holders: set[tuple[int, int]] = field(default_factory=set)
     counts: dict[int, int] = field(default_factory=dict)
@@ -306,6 +310,9 @@ class Auditor:
     def _(self, event: e.LeaseLost, seq: int) -> None:
         life = self._release(event.step, event.item, event.token)
         life.losses += event.charge is Charge.INFRASTRUCTURE
+        if event.charge is Charge.POISON:
+            assert event.boot not in life.deaths
+            life.deaths = (*life.deaths, event.boot)
         if event.charge is Charge.NOBODY:
             self.begun.remove((event.step, self.place(event.step, event.item), life.number))
             life.number -= 1
@@ -331,6 +338,9 @@ class Auditor:
         life = self._again(event.step, event.item)
         life.state, life.ready_at = S.READY, event.at
 
+    def _most_losses(self, step: int) -> int:
+        return self.plan.steps[step].retry.max_losses or self.losses
+
     def _again(self, step: int, item: int) -> Life:
         """A step run gets another attempt."""
         life = self.life(step, item)
@@ -339,7 +349,8 @@ class Auditor:
         assert not self.doomed(step)
         assert not life.displaced
         assert life.failures < self.plan.steps[step].retry.max_attempts
-        assert life.losses < MAX_LOSSES
+        assert life.losses < self._most_losses(step)
+        assert len(life.deaths) < MOST_DEATHS
         return life
 
     @_read.register
@@ -360,7 +371,11 @@ class Auditor:
                 assert life.displaced
                 assert node.allow_failure
             case "AgentLost":
-                assert life.losses == MAX_LOSSES
+                assert life.losses == self._most_losses(event.step)
+                assert event.budget is Budget.INFRASTRUCTURE
+            case "Poison":
+                assert len(life.deaths) == MOST_DEATHS
+                assert event.budget is Budget.POISON
             case "Input" | "SubPipeline":
                 assert life.state is S.RUNNING
             case _:
@@ -409,7 +424,7 @@ class Auditor:
     @_read.register
     def _(self, event: e.RunReopened, seq: int) -> None:
         assert event.generation == self.generation + 1
-        assert self.ended is not None or event.kind is e.Reopening.RERUN
+        assert self.ended is not None or event.kind is not e.Reopening.RETRY
         counts = {(step, item): count for step, item, count in event.attempts}
         keys = {(step, item) for step, ranges in event.items for item in _each(ranges)}
         wholes = set(_each(event.steps))

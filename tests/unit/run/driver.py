@@ -14,7 +14,7 @@ from penstock_coordinator.core.plan.values import InvalidJson, keep
 from penstock_coordinator.core.run.commands import AcknowledgeResult, Command, ContinueRun, GrantLeases
 from penstock_coordinator.core.run.deadlines import next_deadline
 from penstock_coordinator.core.run.decide import decide
-from penstock_coordinator.core.run.events import Event, Failure, RunReopened, StepCompleted, decode, encode
+from penstock_coordinator.core.run.events import WHOLE, Event, Failure, RunReopened, StepCompleted, decode, encode
 from penstock_coordinator.core.run.evolve import evolve
 from penstock_coordinator.core.run.invariants import check_invariants, fingerprint
 from penstock_coordinator.core.run.ledger import TURN_LIMIT, Ledger
@@ -24,6 +24,7 @@ from penstock_coordinator.core.run.messages import (
     ChildReported,
     Continue,
     Message,
+    RequeueSteps,
     RerunStep,
     RetryRun,
     StartRun,
@@ -43,7 +44,7 @@ class Driver:
     def __init__(self, plan: Plan, limit: int = TURN_LIMIT, limits: RunLimits = DEFAULT_RUN_LIMITS) -> None:
         self.run = Run(plan, b"parent")
         self.folded = Run(plan, b"parent")
-        self.auditor = Auditor(plan)
+        self.auditor = Auditor(plan, limits.losses)
         self.journal: list[bytes] = []
         self.events: list[Event] = []
         self.observations = Observations()
@@ -74,7 +75,8 @@ class Driver:
             self._note_output(message, ledger)
         assert [number for number, _ in ledger.events] == list(range(seq + 1, self.run.seq + 1))
         assert (ledger.first_seq, ledger.last_seq) == (seq + 1, self.run.seq)
-        assert isinstance(message, CancelRun | RetryRun | RerunStep) or verdict in (None, self.run.verdict)
+        may_change = isinstance(message, CancelRun | RetryRun | RerunStep | RequeueSteps)
+        assert may_change or verdict in (None, self.run.verdict)
         self._commit(ledger)
         self._check(ledger)
         return ledger
@@ -193,3 +195,12 @@ class Driver:
 
 def _stays(before: StepState, after: StepState) -> None:
     assert before is after or not before.at_rest
+
+
+def failed_step_runs(run: Run) -> list[tuple[int, int]]:
+    """(step, item) of what is FAILED by itself: of a map its items, unless the whole of it is."""
+    wholes = [
+        (step, WHOLE) for step, state in enumerate(run.states) if state == StepState.FAILED and step not in run.maps
+    ]
+    items = ((step, mapped.states) for step, mapped in run.maps.items())
+    return wholes + [(step, item) for step, states in items for item, s in enumerate(states) if s == StepState.FAILED]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
+from tests.unit.run.driver import failed_step_runs
 from tests.unit.run.plans import SECOND, Node, build, values, when
 from tests.unit.run.transitions import Observations, Watcher
 
@@ -37,6 +38,7 @@ from penstock_coordinator.core.run.messages import (
     LeaseGone,
     Message,
     PauseRun,
+    RequeueSteps,
     RerunStep,
     ResumeRun,
     RetryRun,
@@ -139,7 +141,8 @@ def _map_signature(run: Run, number: int) -> Hashable:
 
 def _active_signature(active: ActiveStep) -> Hashable:
     wait = None if active.wait is None else active.wait.reason
-    return active.step, active.failures, active.losses, active.displaced is None, bool(active.token), wait
+    budgets = active.failures, active.losses, len(active.deaths)
+    return active.step, budgets, active.displaced is None, bool(active.token), wait
 
 
 def _where(failure: tuple[int, int, Failure] | None) -> Hashable:
@@ -180,7 +183,7 @@ def _losses(_world: World, run: Run, now: int) -> Iterator[Message]:
         lease = active.step, active.item, active.token
         yield AttemptEnded(now, *lease, b"", 1, Outcome.CANCELLED, failure=BOOM)
         for charge in Charge:
-            yield LeaseGone(now, *lease, "expired", charge)
+            yield LeaseGone(now, *lease, "expired", charge, boot=f"boot-{len(active.deaths)}")
         yield InputsUnresolved(now, *lease, BOOM)
 
 
@@ -223,6 +226,10 @@ def _again(_world: World, run: Run, now: int) -> Iterator[Message]:
         yield RerunStep(now, step.number, WHOLE)
         for item in range(len(run.items_of(step.number) or b"")):
             yield RerunStep(now, step.number, item)
+    failed = failed_step_runs(run)
+    yield from (RequeueSteps(now, (key,)) for key in failed)
+    if len(failed) > 1:
+        yield RequeueSteps(now, tuple(failed))
 
 
 _DEALS: dict[str, Callable[[World, Run, int], Iterator[Message]]] = {
@@ -247,8 +254,8 @@ def _world(
     return World(build(nodes, **settings), frozenset(deals.split()), turn, outputs)
 
 
-TWICE = Retry(max_attempts=2, initial_backoff=SECOND)
-TWICE_AT_ONCE = Retry(max_attempts=2, initial_backoff=0)
+TWICE = Retry(max_attempts=2, initial_backoff=SECOND, max_losses=2)
+TWICE_AT_ONCE = Retry(max_attempts=2, initial_backoff=0, max_losses=2)
 CLOCKS = Timeouts(queued=5 * SECOND, overall=8 * SECOND)
 TWO = values(1, 2)
 ALL = "results losses cancel pause limits displacing again"

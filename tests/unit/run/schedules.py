@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
 
-from tests.unit.run.driver import Driver
+from tests.unit.run.driver import Driver, failed_step_runs
 from tests.unit.run.plans import SECOND, Node, build, parameter, several, values, when
 from tests.unit.run.runs_below import RunsBelow
 
@@ -31,6 +31,7 @@ from penstock_coordinator.core.run.messages import (
     InputsUnresolved,
     LeaseGone,
     PauseRun,
+    RequeueSteps,
     RerunStep,
     ResumeRun,
     RetryRun,
@@ -106,7 +107,12 @@ def _random_node(random: Random, name: str, before: list[Node]) -> Node:
         parallel=random.choice([0, 0, 1, 2]),
         when=_random_condition(random, after, over is not None) if random.random() < 0.2 else None,
         over=over,
-        retry=Retry(max_attempts=random.randint(1, 3), initial_backoff=random.choice([0, SECOND]), jitter=0.5),
+        retry=Retry(
+            max_attempts=random.randint(1, 3),
+            initial_backoff=random.choice([0, SECOND]),
+            jitter=0.5,
+            max_losses=random.choice([0, 1, 2, 3]),
+        ),
         timeouts=Timeouts(
             queued=None if child else random.choice([None, None, 5 * SECOND]),
             overall=random.choice([None, None, None, 8 * SECOND]),
@@ -219,7 +225,11 @@ class Schedule:
         return ledger
 
     def rerun(self) -> None:
-        """Of any step or item, also while the run is under way."""
+        """Of any step or item, also while the run is under way; or of some that failed."""
+        failed = failed_step_runs(self.run)
+        if failed and self.random.random() < 0.5:
+            self.requeue(self.random.sample(failed, self.random.randint(1, len(failed))))
+            return
         number = self.random.choice(list(self.run.plan.numbers.values()))
         items = self.run.items_of(number)
         item = self.random.randrange(len(items)) if items and self.random.random() < 0.6 else WHOLE
@@ -228,6 +238,11 @@ class Schedule:
         ledger = self.driver.send(RerunStep(self.driver.now, number, item, "bob"))
         assert bool(ledger.refusal) != (self.run.generation > before)
         assert ledger.refusal or state.at_rest
+
+    def requeue(self, targets: list[tuple[int, int]]) -> None:
+        before = self.run.generation
+        ledger = self.driver.send(RequeueSteps(self.driver.now, tuple(targets), "cat"))
+        assert bool(ledger.refusal) != (self.run.generation > before)
 
     def start(self) -> None:
         """Most runs begin at once; some are held for a while, some are refused."""
@@ -316,7 +331,8 @@ class Schedule:
         if tokens := self.driver.tokens():
             step, item, token = self.random.choice(tokens)
             charge = self.random.choice([Charge.INFRASTRUCTURE, *Charge])
-            self.driver.send(LeaseGone(self.driver.now, step, item, token, "expired", charge))
+            boot = self.random.choice("abcd")
+            self.driver.send(LeaseGone(self.driver.now, step, item, token, "expired", charge, boot=boot))
 
     def unresolved(self) -> None:
         if (tokens := self.driver.tokens()) and self.random.random() < 0.3:

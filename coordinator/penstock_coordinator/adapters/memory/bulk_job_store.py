@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from penstock_coordinator.adapters.memory.journal import reached
+from penstock_coordinator.adapters.memory.reaching import reached
 from penstock_coordinator.adapters.memory.run_index import remember
 from penstock_coordinator.ports import BulkJobRow, BulkState, Repeated, RequestKey, RequestRow, RunId
 

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.adapters.memory.database import KeptPipeline, MemoryDatabase
-from penstock_coordinator.adapters.memory.journal import reached
+from penstock_coordinator.adapters.memory.reaching import reached
 from penstock_coordinator.adapters.memory.run_index import remember, repetition
 from penstock_coordinator.ports import (
     AgentRow,

@@ -9,6 +9,7 @@ from penstock_coordinator.ports import (
     AgentRow,
     AttemptRow,
     BulkJobRow,
+    DeadLetter,
     LogChunk,
     Record,
     RequestRow,
@@ -79,6 +80,8 @@ class MemoryDatabase:
     logs: dict[RunId, dict[tuple[int, int, int, int], LogChunk]] = field(default_factory=dict)
     """Of each run by (step, item, attempt, first line)."""
     last_position: int = 0
+    dead_letters: dict[RunId, dict[int, DeadLetter]] = field(default_factory=dict)
+    """Of each run by number."""
     bulk_jobs: dict[bytes, BulkJobRow] = field(default_factory=dict)
     removed_runs: dict[RunId, RemovedRun] = field(default_factory=dict)
     janitor_at_work: bool = False

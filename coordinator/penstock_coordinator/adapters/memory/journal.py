@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from penstock_coordinator.adapters.memory.database import KeptRequest, MemoryDatabase
+from penstock_coordinator.adapters.memory.dead_letter_store import project_letters
 from penstock_coordinator.adapters.memory.faults import CommitUnknown, Faults
+from penstock_coordinator.adapters.memory.reaching import reached
 from penstock_coordinator.ports import (
     AppendOutcome,
     Committed,
@@ -25,7 +27,6 @@ from penstock_coordinator.ports import (
     RunId,
     RunRow,
     StoredRecord,
-    Unavailable,
     Unstorable,
     gives_free,
 )
@@ -110,13 +111,6 @@ class MemoryJournal:
         return [(run, StoredRecord(r.first_seq, r.last_seq, r.payload, r.at)) for run, r in found[:limit]]
 
 
-async def reached(database: MemoryDatabase) -> None:
-    """Lets others go on first, as a real way to a database does. Raises `Unavailable`."""
-    await asyncio.sleep(0)
-    if not database.there.is_set():
-        raise Unavailable("the database is away")
-
-
 def _append(database: MemoryDatabase, record: Record, faults: Faults) -> AppendOutcome:
     if (refusal := _refusal(record, faults)) is not None:
         return Unstorable(refusal)
@@ -166,6 +160,7 @@ def _refusal(record: Record, faults: Faults) -> str | None:
         new = record.new_run
         texts += [new.pipeline, new.version_digest, new.owner, *(x for pair in new.labels for x in pair)]
         texts.append(new.origin.run_key)
+    texts += [text for letter in record.letters for text in (letter.pipeline, letter.step_name, letter.display_name)]
     if not all(storable(text) for text in texts):
         return "a name that is no text"
     if record.last_seq > _LARGEST:
@@ -202,6 +197,7 @@ def _project(database: MemoryDatabase, record: Record) -> None:
         database.runs[record.run_id] = _changed(database.runs[record.run_id], record.change)
     steps = database.step_runs.setdefault(record.run_id, {})
     steps.update({(s.step, s.item, s.generation): s for s in record.step_runs})
+    project_letters(database, record)
     attempts = database.attempts.setdefault(record.run_id, {})
     attempts.update({(a.step, a.item, a.number, a.token): a for a in record.attempts})
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from penstock_coordinator.adapters.memory.database import FIRST_STATE_AT_REST, MemoryDatabase, RemovedRun
-from penstock_coordinator.adapters.memory.journal import reached
+from penstock_coordinator.adapters.memory.reaching import reached
 from penstock_coordinator.ports import BulkState, EndedRuns, OldRows, RunId, RunRow, RunRows
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class MemoryRetentionStore:
             RunRows.STEP_RUNS: self._database.step_runs,
             RunRows.ATTEMPTS: self._database.attempts,
             RunRows.LOGS: self._database.logs,
+            RunRows.LETTERS: self._database.dead_letters,
         }
         table: dict[RunId, dict[Any, Any]] = tables[rows]
         return table
@@ -149,6 +150,9 @@ class MemoryRetentionStore:
         for key in due:
             if rows is OldRows.PIPELINES:
                 self._database.pipelines[key].versions.clear()
+            elif rows is OldRows.CLOSED_LETTERS:
+                run_id, seq = key
+                del self._database.dead_letters[run_id][seq]
             else:
                 del self._old_table(rows)[key]
         return len(due)
@@ -157,6 +161,11 @@ class MemoryRetentionStore:
         tables: dict[OldRows, Any] = {
             OldRows.REQUESTS: self._database.requests,
             OldRows.BULK_JOBS: self._database.bulk_jobs,
+            OldRows.CLOSED_LETTERS: {
+                (run_id, seq): letter
+                for run_id, kept in self._database.dead_letters.items()
+                for seq, letter in kept.items()
+            },
             OldRows.NOTES: self._database.removed_runs,
             OldRows.PIPELINES: self._database.pipelines,
             OldRows.BUNDLES: self._database.bundles,
@@ -174,6 +183,7 @@ class MemoryRetentionStore:
             OldRows.BULK_JOBS: lambda _, job: (
                 job.state is not BulkState.RUNNING and job.end_time is not None and job.end_time < before
             ),
+            OldRows.CLOSED_LETTERS: lambda _, found: found.close_time is not None and found.close_time < before,
             OldRows.NOTES: lambda _, note: note.gone and note.remove_time < before,
             OldRows.PIPELINES: lambda name, kept: (
                 kept.versions and kept.delete_time is not None and kept.delete_time < before and name not in of_runs

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.adapters.memory.database import FIRST_STATE_AT_REST, KeptRequest, MemoryDatabase
-from penstock_coordinator.adapters.memory.journal import reached
+from penstock_coordinator.adapters.memory.reaching import reached
 from penstock_coordinator.ports import (
     ANY_GENERATION,
     AttemptRow,

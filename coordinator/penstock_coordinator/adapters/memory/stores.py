@@ -12,6 +12,7 @@ from penstock_coordinator.adapters.memory.catalog import (
     MemoryLogStore,
     MemoryPipelineStore,
 )
+from penstock_coordinator.adapters.memory.dead_letter_store import MemoryDeadLetterStore
 from penstock_coordinator.adapters.memory.faults import Faults
 from penstock_coordinator.adapters.memory.journal import MemoryIncarnations, MemoryJournal
 from penstock_coordinator.adapters.memory.retention import MemoryRetentionStore
@@ -61,6 +62,7 @@ def memory_stores(
         incarnations=MemoryIncarnations(database, coordinator_id, speak),
         logs=MemoryLogStore(database),
         bulk_jobs=MemoryBulkJobStore(database),
+        dead_letters=MemoryDeadLetterStore(database),
         retention=MemoryRetentionStore(database),
         faults=faults,
         _memory_journal=journal,

@@ -23,6 +23,7 @@ import asyncpg
 from penstock_coordinator.adapters.postgres import batch as batches
 from penstock_coordinator.adapters.postgres.alone import values_alone
 from penstock_coordinator.adapters.postgres.connections import answering_within, close, connect_lane, is_away
+from penstock_coordinator.adapters.postgres.dead_letter_store import has_letters, write_letters
 from penstock_coordinator.adapters.postgres.queries import load
 from penstock_coordinator.adapters.postgres.requests import repetition
 from penstock_coordinator.adapters.postgres.run_keys import Claims
@@ -220,8 +221,28 @@ class _Writer:
         """Store them for the first time."""
         if len(batches.parts(records)) == 1 and not any(record.claim or record.reopens for record in records):
             with contextlib.suppress(_Refused):
-                return await self._store(records)
+                return await self._write_together(records)
         return await self._write_with_care(records)
+
+    async def _write_together(self, records: Sequence[Record]) -> list[AppendOutcome]:
+        """In one statement; of a batch with dead letters in one transaction."""
+        if not has_letters(records):
+            return await self._store(records)
+        async with self._connection.transaction():
+            return await self._store_with_letters(records)
+
+    async def _store_with_letters(self, records: Sequence[Record]) -> list[AppendOutcome]:
+        """Inside a transaction. Raises `_Refused`, and `Fenced`."""
+        outcomes = await self._store(records)
+        if has_letters(records):
+            stored = [r for r, outcome in zip(records, outcomes, strict=True) if outcome == _COMMITTED]
+            try:
+                await write_letters(self._connection, stored)
+            except Exception as error:
+                if is_away(error):
+                    raise
+                raise _Refused from error
+        return outcomes
 
     async def settle(self, records: Sequence[Record]) -> list[AppendOutcome]:
         """Find out what became of them, and store them if they are not."""
@@ -268,7 +289,7 @@ class _Writer:
 
     async def _write_with_care(self, records: Sequence[Record]) -> list[AppendOutcome]:
         """In several statements and one transaction."""
-        careful = _CarefulWrite(self._connection, self._store, records)
+        careful = _CarefulWrite(self._connection, self._store_with_letters, records)
         async with self._connection.transaction():
             if not await self._connection.fetch(_QUERIES["hold_fence"], *self._fence):
                 raise Fenced(f"epoch {self._fence[2]} of {self._fence[0]} is over")

@@ -17,6 +17,7 @@ from penstock_coordinator.adapters.postgres.connections import (
     close,
     connect,
 )
+from penstock_coordinator.adapters.postgres.dead_letter_store import PostgresDeadLetterStore
 from penstock_coordinator.adapters.postgres.incarnations import PostgresIncarnations
 from penstock_coordinator.adapters.postgres.journal import PostgresJournal
 from penstock_coordinator.adapters.postgres.log_store import PostgresLogStore
@@ -111,6 +112,7 @@ async def open_stores(
         incarnations=PostgresIncarnations(database, coordinator_id, speak),
         logs=PostgresLogStore(database, reads),
         bulk_jobs=PostgresBulkJobStore(database, reads),
+        dead_letters=PostgresDeadLetterStore(database, reads),
         retention=PostgresRetentionStore(background),
         partitions=PartitionKeeper(background),
         _database=database,

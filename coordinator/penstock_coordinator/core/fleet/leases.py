@@ -56,6 +56,8 @@ class Holder:
     connected: bool = True
     stream: int = 0
     """Its number within the agent's process; 0: not known."""
+    hung_up: bool = False
+    """Its connection ended without a goodbye while it was being heard of: if it does not come back, it died."""
     leases: dict[LeaseKey, Lease] = field(default_factory=dict)
 
 
@@ -69,6 +71,8 @@ class Lost:
     """User code may have started, and the agent's end is charged."""
     unsure: bool = False
     """The agent may have started user code: whether it accepted the lease may have been lost on the way."""
+    boot_id: str = ""
+    """Of the agent's process, if that died with it."""
 
 
 class LeaseTable:

@@ -71,14 +71,16 @@ def reunite(leases: LeaseTable, holder: Holder, snapshot: Iterable[Held]) -> Reu
     for old in older:
         for lease in list(old.leases.values()):
             leases.end(lease.key, lease.token)
-            lost.append(_lost(lease, crashed=old.boot_id != holder.boot_id))
+            lost.append(_lost(lease, old, crashed=old.boot_id != holder.boot_id))
         leases.remove_holder(old.session)
     return Reunion(verdicts, continued, lost)
 
 
-def _lost(lease: Lease, *, crashed: bool) -> Lost:
+def _lost(lease: Lease, old: Holder, *, crashed: bool) -> Lost:
+    if crashed and lease.accepted:
+        return Lost(lease, "agent_restarted", True, lease.sent, old.boot_id)
     if crashed:
-        return Lost(lease, "agent_restarted" if lease.accepted else "grant_not_received", lease.accepted, lease.sent)
+        return Lost(lease, "grant_not_received", False, lease.sent)
     # It was accepted, and is not held: the word that handed it back was lost.
     return Lost(lease, "returned" if lease.accepted else "grant_not_received", accepted=False, unsure=lease.accepted)
 

@@ -341,6 +341,7 @@ def _retry(policy: pb.RetryPolicy) -> Retry:
         jitter=policy.jitter if policy.HasField("jitter") else 0.1,
         retry_on=tuple(policy.retry_on),
         never_retry_on=tuple(policy.never_retry_on),
+        max_losses=policy.max_losses,
     )
 
 

@@ -97,6 +97,9 @@ class RunLimits:
     """Of the output of the run as JSON."""
     sub_pipeline_depth: int = 16
     """Runs of sub-pipelines inside of each other."""
+    losses: int = 10
+    """Accepted leases that a step run may lose in one generation, where its retry policy gives no number: with the
+    last of them it fails."""
 
 
 DEFAULT_RUN_LIMITS = RunLimits()
@@ -105,6 +108,7 @@ RUN_SETTINGS = {
     "inputs_bytes": "max_inputs_size",
     "output_bytes": "max_run_output_size",
     "sub_pipeline_depth": "max_sub_pipeline_depth",
+    "losses": "max_losses",
 }
 """The settings of `RunLimits`."""
 

@@ -51,6 +51,8 @@ class Retry:
     jitter: float = 0.1
     retry_on: tuple[str, ...] = ()
     never_retry_on: tuple[str, ...] = ()
+    max_losses: int = 0
+    """0: what the coordinator's setting says."""
 
 
 @dataclass(frozen=True, slots=True)

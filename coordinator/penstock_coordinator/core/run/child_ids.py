@@ -6,7 +6,8 @@ import hashlib
 
 
 def child_run_id(parent: bytes, step: int, item: int, attempt: int, at: int) -> bytes:
-    """A UUID of version 7 with the milliseconds of the instant, the same whenever it is asked for."""
+    """A UUID of version 7 with the milliseconds of the instant, the same whenever it is asked for. `item` is the number
+    under which the item is kept."""
     digest = hashlib.sha256(parent + f"/{step}/{item}/{attempt}".encode()).digest()
     made = bytearray((at // 1000).to_bytes(6, "big") + digest[:10])
     made[6] = 0x70 | (made[6] & 0x0F)

@@ -21,6 +21,7 @@ from penstock_coordinator.core.run.messages import (
     LeaseGone,
     Message,
     PauseRun,
+    RequeueSteps,
     RerunStep,
     ResumeRun,
     RetryRun,
@@ -75,7 +76,7 @@ def decide(run: Run, message: Message, ledger: Ledger) -> None:
             pausing.pause(run, message, ledger)
         case ResumeRun():
             pausing.resume(run, message, ledger)
-        case RetryRun() | RerunStep():
+        case RetryRun() | RerunStep() | RequeueSteps():
             reopening.reopen(run, message, ledger)
         case ClockTick():
             _tick(run, message, ledger)

@@ -51,6 +51,22 @@ class Charge(enum.IntEnum):
     """The agent was lost with it: its own budget pays, and the number is spent."""
     STARTED = 2
     """The agent handed it back although user code had started: the number is spent, no budget pays."""
+    POISON = 3
+    """The agent's process died while it ran this, which may be why: counted apart, and the number is spent."""
+
+
+class Budget(enum.IntEnum):
+    """What pays for an attempt that did not complete, and what a step run that FAILED has used up. The numbers are
+    those of penstock.v1.Budget."""
+
+    NONE = 0
+    """Nothing paid: it was stopped, or handed back; no other attempt could do better, or there was no time for one."""
+    RETRIES = 1
+    """The attempts that the step's retry policy allows user code to fail."""
+    INFRASTRUCTURE = 2
+    """The accepted leases that a step run may lose."""
+    POISON = 3
+    """The agents that may die of a step run."""
 
 
 class WaitReason(enum.IntEnum):
@@ -157,6 +173,8 @@ class StepFailed(msgspec.Struct, frozen=True, array_like=True, tag=9):
     step: int
     item: int
     failure: Failure
+    budget: Budget = Budget.NONE
+    """What is used up, if that is why."""
 
 
 class StepWaiting(msgspec.Struct, frozen=True, array_like=True, tag=10):
@@ -187,6 +205,8 @@ class LeaseLost(msgspec.Struct, frozen=True, array_like=True, tag=12):
     token: int
     cause: str
     charge: Charge
+    boot: str = ""
+    """Of a charge to POISON: the boot id of the agent's process that died. Each counts once."""
 
 
 class StepReturned(msgspec.Struct, frozen=True, array_like=True, tag=13):
@@ -303,6 +323,8 @@ class Reopening(enum.IntEnum):
     """What ended badly runs again."""
     RERUN = 2
     """A step runs again, with everything that comes after it."""
+    REQUEUE = 3
+    """Step runs with dead letters run again, with everything that comes after them."""
 
 
 class RunReopened(msgspec.Struct, frozen=True, array_like=True, tag=24):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _WORDS = {
+    "agent_gone": "the agent's connection ended without a goodbye, and it did not come back",
     "agent_restarted": "the agent's process ended and was started again, and the attempt with it",
     "grant_not_received": "the agent came back and had never heard of the attempt",
     "lease_expired": "the agent was not heard of for longer than its lease",
@@ -14,3 +15,18 @@ _WORDS = {
 def lost_in_words(cause: str) -> str:
     """A `LeaseLost`'s cause for people; one that has no words is told as it is."""
     return _WORDS.get(cause, cause)
+
+
+def losses_in_words(count: int, agent: str, cause: str) -> str:
+    """Why a step run failed that lost as many agents as it may; of the last of them name and cause."""
+    if count == 1:
+        return f"the agent {agent} was lost while it ran this step: {lost_in_words(cause)}"
+    return f"{count} agents were lost while they ran this step, the last of them {agent}: {lost_in_words(cause)}"
+
+
+def poison_in_words(count: int, agent: str) -> str:
+    """Why a step run failed of which so many agents died."""
+    return (
+        f"{count} agents died while they ran this step, the last of them {agent}: what it does may be what kills them,"
+        " so no other agent gets it"
+    )

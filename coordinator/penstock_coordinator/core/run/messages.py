@@ -104,6 +104,8 @@ class LeaseGone(msgspec.Struct, frozen=True, gc=False):
     cause: str
     charge: Charge
     jitter: float = 0.0
+    boot: str = ""
+    """Of the agent's process, if it died."""
 
 
 class InputsUnresolved(msgspec.Struct, frozen=True, gc=False):
@@ -212,7 +214,19 @@ class RerunStep(msgspec.Struct, frozen=True, gc=False):
     """As in StartRun; not of a run that is under way."""
 
 
-ReopenMessage: TypeAlias = RetryRun | RerunStep
+class RequeueSteps(msgspec.Struct, frozen=True, gc=False):
+    """Step runs that FAILED run again with everything that comes after them, in one new generation."""
+
+    now: int
+    targets: tuple[tuple[int, int], ...]
+    """(step, item)"""
+    requested_by: str = ""
+    reason: str = ""
+    held: tuple[str, int] | None = None
+    """As in RerunStep."""
+
+
+ReopenMessage: TypeAlias = RetryRun | RerunStep | RequeueSteps
 """What opens a new generation."""
 ControlMessage: TypeAlias = CancelRun | PauseRun | ResumeRun | ReopenMessage
 """What people ask of a run."""
@@ -228,6 +242,7 @@ Message: TypeAlias = (
     | ResumeRun
     | RetryRun
     | RerunStep
+    | RequeueSteps
     | ClockTick
     | Continue
     | AdmitRun

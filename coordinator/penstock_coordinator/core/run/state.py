@@ -106,6 +106,7 @@ class ActiveStep:
     __slots__ = (
         "agent",
         "attempts",
+        "deaths",
         "displaced",
         "failures",
         "first_ready_at",
@@ -130,6 +131,8 @@ class ActiveStep:
         """Attempts that are charged to the step's retries."""
         self.losses = 0
         """Attempts that are charged to the infrastructure."""
+        self.deaths: tuple[str, ...] = ()
+        """The boot ids of agents that died while they ran it."""
         self.first_ready_at = ready_at
         self.ready_at = ready_at
         self.started_at: int | None = None

@@ -80,6 +80,9 @@ select count(*) from attempts where run_id = any($1::uuid[])
 -- name: count_logs
 select count(*) from log_chunks where run_id = any($1::uuid[])
 
+-- name: count_dead_letters
+select count(*) from dead_letters where run_id = any($1::uuid[])
+
 -- name: remove_events
 -- The oldest of a run first: whoever reads a journal from its beginning sees at once that it is not whole.
 with old as materialized (
@@ -131,6 +134,19 @@ with old as materialized (
     limit $2
 ), removed as (
     delete from log_chunks l using old where l.run_id = old.run_id and l.position = old.position returning 1
+)
+select count(*) from removed
+
+-- name: remove_dead_letters
+with old as materialized (
+    select l.run_id, l.seq
+    from dead_letters l
+    where l.run_id = any($1::uuid[]) and not exists (select from runs r where r.run_id = l.run_id and r.state < 6)
+    order by l.run_id, l.seq
+    limit $2
+    for update of l skip locked
+), removed as (
+    delete from dead_letters l using old where l.run_id = old.run_id and l.seq = old.seq returning 1
 )
 select count(*) from removed
 
@@ -243,6 +259,24 @@ from ids
 where run_id is not null
 order by run_id
 
+-- name: strays_dead_letters
+with recursive ids (run_id, number) as (
+    (select t.run_id, 1 from dead_letters t where t.run_id > $1 and t.run_id < $2 order by t.run_id limit 1)
+    union all
+    select
+        (select t.run_id from dead_letters t where t.run_id > ids.run_id and t.run_id < $2 order by t.run_id limit 1),
+        ids.number + 1
+    from ids
+    where ids.run_id is not null and ids.number < $3
+)
+select
+    run_id,
+    not exists (select from runs r where r.run_id = ids.run_id)
+        and not exists (select from removed_runs g where g.run_id = ids.run_id and not g.gone) as free
+from ids
+where run_id is not null
+order by run_id
+
 -- name: note_strays
 with noted as (
     insert into removed_runs (run_id, remove_time)
@@ -279,6 +313,17 @@ with old as materialized (
     select job_id from bulk_jobs where state <> 1 and end_time < $1 order by job_id limit $2
 ), removed as (
     delete from bulk_jobs where job_id in (select job_id from old) and state <> 1 returning 1
+)
+select count(*) from removed
+
+-- name: count_closed_letters
+select count(*) from dead_letters where state <> 1 and close_time < $1
+
+-- name: remove_closed_letters
+with old as materialized (
+    select run_id, seq from dead_letters where state <> 1 and close_time < $1 order by close_time limit $2
+), removed as (
+    delete from dead_letters l using old where l.run_id = old.run_id and l.seq = old.seq returning 1
 )
 select count(*) from removed
 

@@ -54,6 +54,12 @@ def check_retry(report: Report, field: str, retry: pb.RetryPolicy, limits: Limit
     if not 0 <= attempts <= limits.retry_attempts:
         form = f"use 1 (no retry) to {limits.retry_attempts:,}"
         report.add(f"{field}.max_attempts", f"{attempts:,} is out of range: {form}")
+    losses = retry.max_losses
+    if not 0 <= losses <= limits.retry_attempts:
+        report.add(
+            f"{field}.max_losses",
+            f"{losses:,} is out of range: use 1 to {limits.retry_attempts:,}, or leave it out for the coordinator's",
+        )
     for name in ("initial_backoff", "max_backoff"):
         if retry.HasField(name):
             check_span(report, f"{field}.{name}", getattr(retry, name), 0, limits.span)

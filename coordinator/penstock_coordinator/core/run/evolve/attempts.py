@@ -75,6 +75,8 @@ def lease_lost(run: Run, _seq: int, event: e.LeaseLost) -> None:
         active.attempts -= 1
     elif event.charge is e.Charge.INFRASTRUCTURE:
         active.losses += 1
+    elif event.charge is e.Charge.POISON:
+        active.deaths = (*active.deaths, event.boot)
 
 
 def step_waiting(run: Run, _seq: int, event: e.StepWaiting) -> None:

@@ -1,16 +1,20 @@
 """What becomes of a step run when an attempt ends, or is lost.
 
-Failures of user code are charged to the step's retries, lost leases to a budget of the infrastructure's own; what
-certainly never started is charged to nobody.
+Three budgets, and each attempt is charged to one at most. Failures of user code are charged to the step's retries,
+lost leases to a budget of the infrastructure's own, and agents whose process died of it, perhaps, count as poison. What
+certainly never started, and what was handed back or stopped, is charged to nobody.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from penstock_coordinator.core.plan import values
 from penstock_coordinator.core.run.commands import AcknowledgeResult, AckStatus
 from penstock_coordinator.core.run.displaced import stopped, stopping
 from penstock_coordinator.core.run.events import (
     AttemptFailed,
+    Budget,
     Charge,
     Failure,
     LeaseLost,
@@ -22,13 +26,13 @@ from penstock_coordinator.core.run.events import (
     WaitReason,
 )
 from penstock_coordinator.core.run.ledger import Ledger
-from penstock_coordinator.core.run.losses import lost_in_words
+from penstock_coordinator.core.run.losses import losses_in_words, poison_in_words
 from penstock_coordinator.core.run.messages import AttemptEnded, InputsUnresolved, LeaseGone
 from penstock_coordinator.core.run.retrying import backoff, is_retried
 from penstock_coordinator.core.run.state import ActiveStep, Run
 
-MAX_LOSSES = 3
-"""Agents that the same step may take with it: it may be the cause."""
+POISONOUS = 3
+"""So many agents die of one step run, and it does not get another."""
 
 _DEFAULT_REASONS = {
     Outcome.FAILED: "UserError",
@@ -48,7 +52,7 @@ def result(run: Run, message: AttemptEnded, ledger: Ledger) -> None:
     if message.outcome is None:
         _completed(run, message, active, ledger)
     elif message.outcome is Outcome.LOST:
-        _lost(run, message.now, active, _why(message).message, Charge.INFRASTRUCTURE, ledger)
+        _lost(run, message.now, active, _Loss(_why(message).message, Charge.INFRASTRUCTURE), ledger)
     else:
         _failed(run, message, active, message.outcome, _why(message), ledger)
     ledger.answer(_answer(message, AckStatus.COMMITTED))
@@ -84,7 +88,7 @@ def _failed(
     if stopping(run, active):
         stopped(run, active, now, ledger)
     elif active.failures >= retry.max_attempts or not is_retried(retry, _names(message, outcome, why)):
-        ledger.emit(StepFailed(now, number, item, why))
+        ledger.emit(StepFailed(now, number, item, why, Budget.RETRIES))
     else:
         wait = backoff(retry, active.failures, message.jitter)
         if wait:
@@ -115,18 +119,35 @@ def lease_gone(run: Run, message: LeaseGone, ledger: Ledger) -> None:
     """A lease ended without a result. Nothing happens if it is not the newest one."""
     active = run.speaker(message.step, message.item, message.token)
     if active is not None:
-        _lost(run, message.now, active, message.cause, message.charge, ledger)
+        _lost(run, message.now, active, _loss(active, message), ledger)
 
 
-def _lost(run: Run, now: int, active: ActiveStep, cause: str, charge: Charge, ledger: Ledger) -> None:
+class _Loss(NamedTuple):
+    cause: str
+    charge: Charge
+    boot: str = ""
+
+
+def _loss(active: ActiveStep, message: LeaseGone) -> _Loss:
+    """A process dies once: what counted as dead and was lost again had only been cut off."""
+    if message.charge is not Charge.POISON:
+        return _Loss(message.cause, message.charge)
+    if message.boot in active.deaths:
+        return _Loss(message.cause, Charge.INFRASTRUCTURE)
+    return _Loss(message.cause, Charge.POISON, message.boot)
+
+
+def _lost(run: Run, now: int, active: ActiveStep, loss: _Loss, ledger: Ledger) -> None:
     number, item = active.step, active.item
-    ledger.emit(LeaseLost(now, number, item, active.token, cause, charge))
+    ledger.emit(LeaseLost(now, number, item, active.token, *loss))
     if stopping(run, active):
         stopped(run, active, now, ledger)
-    elif active.losses >= MAX_LOSSES:
-        what = f"{active.losses} agents were lost while they ran this step, the last of them {active.agent}"
-        what += f": {lost_in_words(cause)}"
-        ledger.emit(StepFailed(now, number, item, Failure("AgentLost", what)))
+    elif len(active.deaths) >= POISONOUS:
+        why = Failure("Poison", poison_in_words(len(active.deaths), active.agent))
+        ledger.emit(StepFailed(now, number, item, why, Budget.POISON))
+    elif active.losses >= (run.plan.steps[number].retry.max_losses or ledger.limits.losses):
+        why = Failure("AgentLost", losses_in_words(active.losses, active.agent, loss.cause))
+        ledger.emit(StepFailed(now, number, item, why, Budget.INFRASTRUCTURE))
     else:
         ledger.emit(StepReturned(now, number, item))
 

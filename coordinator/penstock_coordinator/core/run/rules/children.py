@@ -10,6 +10,7 @@ from penstock_coordinator.core.plan.model import CHILDREN, PipelineAction
 from penstock_coordinator.core.run.child_ids import child_run_id
 from penstock_coordinator.core.run.displaced import stopped, stopping
 from penstock_coordinator.core.run.events import (
+    Budget,
     ChildEnded,
     ChildStarted,
     Failure,
@@ -34,7 +35,9 @@ def start(run: Run, now: int, ledger: Ledger) -> None:
         ledger.room -= 1
         active = run.active_step(step, item)
         attempt = (run.spent_before(step, item) if active is None else active.attempts) + 1
-        ledger.emit(ChildStarted(now, step, item, attempt, child_run_id(run.run_id, step, item, attempt, now)))
+        # The number of an item may have been that of another place before.
+        run_id = child_run_id(run.run_id, step, run.kept_number(step, item), attempt, now)
+        ledger.emit(ChildStarted(now, step, item, attempt, run_id))
 
 
 def reported(run: Run, message: ChildReported, ledger: Ledger) -> None:
@@ -77,7 +80,7 @@ def _failed(run: Run, message: ChildReported, active: ActiveStep, why: Failure, 
     if stopping(run, active):
         stopped(run, active, now, ledger)
     elif active.failures >= retry.max_attempts or not is_retried(retry, {why.reason}):
-        ledger.emit(StepFailed(now, step, item, why))
+        ledger.emit(StepFailed(now, step, item, why, Budget.RETRIES))
     elif wait := backoff(retry, active.failures, message.jitter):
         ledger.emit(StepWaiting(now, step, item, WaitReason.BACKOFF, now + wait))
     else:

@@ -1,7 +1,8 @@
 """A new generation of a run: which step runs run again, and which stay as they are.
 
 A retry resets what ended badly and what that kept from running; what is COMPLETED stays. A rerun resets a step, or one
-item, and everything that comes after it, however it ended. Cleanup steps run again at the end of both.
+item, and everything that comes after it, however it ended. A requeue does that for several step runs that FAILED, and
+for what was stopped because of them. Cleanup steps run again at the end of all of these.
 
 Of a map that can stay expanded single items are reset: nothing but the items that it goes along with may be reset
 before it. Any other map is reset as a whole and gets a new list.
@@ -9,12 +10,12 @@ before it. Any other map is reset as a whole and gets a new list.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from penstock_coordinator.core.plan.model import Plan, Step
 from penstock_coordinator.core.run.events import WHOLE, Reopening, RunHeld, RunReopened
 from penstock_coordinator.core.run.ledger import Ledger
-from penstock_coordinator.core.run.messages import ReopenMessage, RetryRun
+from penstock_coordinator.core.run.messages import ReopenMessage, RequeueSteps, RerunStep, RetryRun
 from penstock_coordinator.core.run.ranges import packed
 from penstock_coordinator.core.run.renewing import retry_with
 from penstock_coordinator.core.run.resets import (
@@ -31,6 +32,7 @@ from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState, StepState
 
 _PENDING, _SKIPPED = StepState.PENDING, StepState.SKIPPED
+_KINDS = {RetryRun: Reopening.RETRY, RerunStep: Reopening.RERUN, RequeueSteps: Reopening.REQUEUE}
 
 
 def reopen(run: Run, message: ReopenMessage, ledger: Ledger) -> None:
@@ -45,7 +47,7 @@ def reopen(run: Run, message: ReopenMessage, ledger: Ledger) -> None:
         RunReopened(
             at=message.now,
             generation=run.generation + 1,
-            kind=Reopening.RETRY if isinstance(message, RetryRun) else Reopening.RERUN,
+            kind=_KINDS[type(message)],
             version_digest=plan.digest,
             deadline=_deadline(run, plan, message),
             steps=packed(sorted(reset.steps)),
@@ -104,6 +106,8 @@ def reset_for(run: Run, message: ReopenMessage) -> Reset:
     """What the message would reset now. Raises `NotPossible`."""
     if isinstance(message, RetryRun):
         return _retry(run, plan_after(run, message))
+    if isinstance(message, RequeueSteps):
+        return _requeue(run, message.targets)
     return _rerun(run, message.step, message.item)
 
 
@@ -179,21 +183,23 @@ def _rerun(run: Run, number: int, item: int) -> Reset:
             _rerun_after(run, step, reset)
     if not target.cleanup:
         reset_cleanup(run.plan, reset)
-    _check_quiet(run, reset)
-    reset.steps = {step for step in reset.steps if run.states[step] != _PENDING}
-    return reset
+    return _quiet(run, reset)
 
 
 def _check_target(run: Run, number: int, item: int) -> None:
     name, state = run.display_name(number, item), run.state_of(number, item)
-    if run.state is RunState.CANCELLING:
-        raise NotPossible("the run is CANCELLING: wait until it is at rest")
-    if run.failing_fast:
-        raise NotPossible("the run is about to be stopped by its first failure: wait until it is at rest")
+    _check_not_stopping(run)
     if state is _PENDING:
         raise NotPossible(f'"{name}" is PENDING: it has not run yet, and runs by itself')
     if not state.at_rest:
         raise NotPossible(f'"{name}" is {state.name}: wait until it is at rest, or cancel the run')
+
+
+def _check_not_stopping(run: Run) -> None:
+    if run.state is RunState.CANCELLING:
+        raise NotPossible("the run is CANCELLING: wait until it is at rest")
+    if run.failing_fast:
+        raise NotPossible("the run is about to be stopped by its first failure: wait until it is at rest")
 
 
 def _rerun_after(run: Run, step: Step, reset: Reset) -> None:
@@ -211,6 +217,13 @@ def _rerun_after(run: Run, step: Step, reset: Reset) -> None:
         reset.steps.add(step.number)
 
 
+def _quiet(run: Run, reset: Reset) -> Reset:
+    """Without what is PENDING anyway. Raises `NotPossible` if a part of it is under way."""
+    _check_quiet(run, reset)
+    reset.steps = {step for step in reset.steps if run.states[step] != _PENDING}
+    return reset
+
+
 def _check_quiet(run: Run, reset: Reset) -> None:
     """Nothing of it may be under way."""
     keys = [(step, WHOLE) for step in sorted(reset.steps)]
@@ -220,3 +233,70 @@ def _check_quiet(run: Run, reset: Reset) -> None:
         if state is not _PENDING and not state.at_rest:
             name = run.display_name(step, item)
             raise NotPossible(f'"{name}", which would run again too, is {state.name}: wait until it is at rest')
+
+
+# --- requeue
+
+
+def _requeue(run: Run, targets: Iterable[tuple[int, int]]) -> Reset:
+    """What FAILED, what comes after it, and what was stopped because of a failure."""
+    _check_not_stopping(run)
+    wanted: dict[int, list[int]] = {}
+    for number, item in sorted(targets):
+        _check_failed(run, number, item)
+        wanted.setdefault(number, []).append(item)
+    reset, stopped = Reset(), run.at_rest and run.verdict is RunState.FAILED
+    for step in in_order(run.plan):
+        if any(reset.touches(each) for each in step.upstream):
+            _rerun_after(run, step, reset)
+        if stopped and not step.cleanup:
+            _begin_stopped(run, step, reset)
+        if step.number in wanted:
+            _begin_failed(run, step, wanted[step.number], reset)
+    if any(not run.plan.steps[number].cleanup for number in wanted):
+        reset_cleanup(run.plan, reset)
+    return _quiet(run, reset)
+
+
+def _check_failed(run: Run, number: int, item: int) -> None:
+    if number >= len(run.states) or run.plan.steps[number].retired:
+        raise NotPossible("the version that the run goes on with does not have the step any more")
+    mapped = run.maps.get(number)
+    if item != WHOLE and (mapped is None or item >= mapped.count):
+        raise NotPossible(f'"{run.plan.steps[number].name}" does not have the item any more: its list was made anew')
+    state = run.state_of(number, item)
+    if state is not StepState.FAILED:
+        raise NotPossible(f'"{run.display_name(number, item)}" is {state.name} and not FAILED: there is nothing to do')
+
+
+def _begin_failed(run: Run, step: Step, items: list[int], reset: Reset) -> None:
+    if step.number in reset.steps:
+        return
+    if items[0] == WHOLE:
+        reset.items.pop(step.number, None)
+        reset.steps.add(step.number)
+    elif stays_expanded(run, run.plan, step, reset):
+        reset.items[step.number] = sorted({*items, *reset.items.get(step.number, ())})
+    else:
+        raise NotPossible(
+            f'no single item of "{step.name}" can run again, because what it is mapped over is incomplete or is being'
+            " made anew: retry the run, or rerun the whole step"
+        )
+
+
+def _begin_stopped(run: Run, step: Step, reset: Reset) -> None:
+    """A failure, or the run's time, stopped the run: what it left CANCELLED goes on too."""
+    number = step.number
+    if number in reset.steps:
+        return
+    mapped = run.maps.get(number)
+    if mapped is None:
+        if run.states[number] == StepState.CANCELLED:
+            reset.steps.add(number)
+        return
+    items = [item for item, state in enumerate(mapped.states) if state == StepState.CANCELLED]
+    if items and stays_expanded(run, run.plan, step, reset):
+        reset.items[number] = sorted({*items, *reset.items.get(number, ())})
+    elif items or (mapped.groups is not None and StepState.CANCELLED in mapped.groups.states):
+        reset.items.pop(number, None)
+        reset.steps.add(number)
