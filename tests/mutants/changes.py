@@ -168,8 +168,8 @@ MUTANTS = (
         "children share a name",
         "each attempt is a run of its own",
         "run/rules/children.py",
-        "child_run_id(run.run_id, step, item, attempt, now)",
-        "child_run_id(run.run_id, step, item, 1, 0)",
+        "child_run_id(run.run_id, step, run.kept_number(step, item), attempt, now)",
+        "child_run_id(run.run_id, step, run.kept_number(step, item), 1, 0)",
     ),
     Mutant(
         "any child is heard",

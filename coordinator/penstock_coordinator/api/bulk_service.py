@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 from penstock.v1 import bulk_service_pb2 as pb
 from penstock.v1 import run_pb2, run_service_pb2
 from penstock.v1.bulk_service_pb2_grpc import BulkServiceServicer
+from penstock_coordinator.api.dead_letter_fields import letter_selection
 from penstock_coordinator.api.encoding import bulk as encode
 from penstock_coordinator.api.errors import CallError, invalid, not_found
-from penstock_coordinator.api.fields import labels_of, name_of, states_of, text_of
+from penstock_coordinator.api.fields import instant_of, labels_of, name_of, states_of, text_of
 from penstock_coordinator.api.paging import PageTokens, page_size
 from penstock_coordinator.api.request_ids import request_key, same_answer
 from penstock_coordinator.ports import Repeated
-from penstock_coordinator.runtime.bulk import CANCEL, Order, Selection
+from penstock_coordinator.runtime.bulk import CANCEL, PURGE, REQUEUE, Order, Selection
 
 if TYPE_CHECKING:
-    from google.protobuf.timestamp_pb2 import Timestamp
-
     from penstock_coordinator.api.guard import Context
     from penstock_coordinator.core.plan.limits import Limits
     from penstock_coordinator.runtime.bulk import BulkJob, BulkJobs
@@ -36,15 +35,20 @@ class BulkService(BulkServiceServicer):
     async def Create(self, request: pb.CreateBulkJobRequest, context: Context) -> pb.CreateBulkJobResponse:
         order = self._order(request.job)
         if request.dry_run:
-            return pb.CreateBulkJobResponse(job=encode.counted(order, await self._jobs.count(order)))
+            return pb.CreateBulkJobResponse(job=encode.counted(order, *await self._jobs.count(order)))
         made = await self._jobs.create(order, request_key(CREATE, request))
         if isinstance(made, Repeated):
             return pb.CreateBulkJobResponse(job=encode.job(await self._found(same_answer(made))))
         return pb.CreateBulkJobResponse(job=encode.job(made))
 
     def _order(self, job: pb.BulkJob) -> Order:
-        if job.action not in (pb.BULK_ACTION_CANCEL, pb.BULK_ACTION_RETRY):
-            raise invalid("job.action", "is required: BULK_ACTION_CANCEL or BULK_ACTION_RETRY")
+        if not job.action or job.action not in pb.BulkAction.values():
+            names = ", ".join(name for name, number in pb.BulkAction.items() if number)
+            raise invalid("job.action", f"is required: one of {names}")
+        if job.action in (REQUEUE, PURGE):
+            return self._order_of_letters(job)
+        if job.HasField("letters"):
+            raise invalid("job.letters", "is for a requeue and a purge: leave it out, or choose another action")
         if job.cancel_mode not in run_service_pb2.CancelMode.values():
             raise invalid("job.cancel_mode", "must be CANCEL_MODE_POLITE or CANCEL_MODE_NOW")
         cancels = job.action == CANCEL
@@ -61,6 +65,21 @@ class BulkService(BulkServiceServicer):
             requested_by=text_of(job.requested_by, "job.requested_by", MAX_REQUESTED_BY),
         )
 
+    def _order_of_letters(self, job: pb.BulkJob) -> Order:
+        if job.HasField("selection"):
+            raise invalid("job.selection", "is for cancels and retries: choose dead letters with job.letters")
+        if job.cancel_mode:
+            raise invalid("job.cancel_mode", "is for cancels: leave it out")
+        if job.newest_version:
+            raise invalid("job.newest_version", "is for retries: leave it out")
+        return Order(
+            action=int(job.action),
+            selection=Selection(),
+            reason=text_of(job.reason, "job.reason", MAX_REASON),
+            requested_by=text_of(job.requested_by, "job.requested_by", MAX_REQUESTED_BY),
+            letters=letter_selection(job.letters, "job.letters", self._limits),
+        )
+
     def _selection(self, chosen: pb.RunSelection, *, cancels: bool) -> Selection:
         field = "job.selection"
         states = states_of(chosen.states, run_pb2.RunState.values(), f"{field}.states")
@@ -71,7 +90,8 @@ class BulkService(BulkServiceServicer):
                     f"{field}.states",
                     f"runs that are {run_pb2.RunState.Name(run_pb2.RunState.ValueType(state))} cannot be {what}",
                 )
-        after, before = _instant(chosen, "created_after"), _instant(chosen, "created_before")
+        after = instant_of(chosen, "created_after", field)
+        before = instant_of(chosen, "created_before", field)
         if after is not None and before is not None and after >= before:
             raise invalid(f"{field}.created_after", "must be before created_before")
         return Selection(
@@ -104,15 +124,6 @@ class BulkService(BulkServiceServicer):
         if found is None:
             raise _unknown()
         return found
-
-
-def _instant(chosen: pb.RunSelection, name: str) -> int | None:
-    if not chosen.HasField(name):  # type: ignore[arg-type]  # one of two names
-        return None
-    stamp: Timestamp = getattr(chosen, name)
-    if not (0 <= stamp.nanos < 10**9 and 0 <= stamp.seconds < 2**38):
-        raise invalid(f"job.selection.{name}", "is no valid instant")
-    return stamp.seconds * 1_000_000 + stamp.nanos // 1_000
 
 
 def _id_of(text: str) -> bytes:

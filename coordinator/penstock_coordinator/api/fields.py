@@ -17,6 +17,9 @@ from penstock_coordinator.core.plan.validation.report import Enough, Report
 from penstock_coordinator.core.plan.validation.texts import check_labels
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from google.protobuf.timestamp_pb2 import Timestamp
+
     from penstock_coordinator.core.plan.limits import Limits
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.ports import RunId
@@ -107,6 +110,17 @@ def span_of(span: Duration, field: str, longest: int) -> int:
     if not 0 <= value <= longest:
         raise invalid(field, f"must be between 0 s and {longest // 1_000_000:,} s")
     return value
+
+
+def instant_of(message: Message, name: str, field: str) -> int | None:
+    """Microseconds since 1970 of a timestamp that the message may have; None if it has not. `field` names the
+    message."""
+    if not message.HasField(name):
+        return None
+    stamp: Timestamp = getattr(message, name)
+    if not (0 <= stamp.nanos < 10**9 and 0 <= stamp.seconds < 2**38):
+        raise invalid(f"{field}.{name}", "is no valid instant")
+    return stamp.seconds * 1_000_000 + stamp.nanos // 1_000
 
 
 def text_of(text: str, field: str, longest: int) -> str:

@@ -24,6 +24,7 @@ from penstock.v1 import (
     bulk_service_pb2,
     bundle_service_pb2,
     coordinator_service_pb2,
+    dead_letter_service_pb2,
     janitor_service_pb2,
     pipeline_service_pb2,
     run_service_pb2,
@@ -32,6 +33,7 @@ from penstock.v1.agent_admin_service_pb2_grpc import add_AgentAdminServiceServic
 from penstock.v1.bulk_service_pb2_grpc import add_BulkServiceServicer_to_server
 from penstock.v1.bundle_service_pb2_grpc import add_BundleServiceServicer_to_server
 from penstock.v1.coordinator_service_pb2_grpc import add_CoordinatorServiceServicer_to_server
+from penstock.v1.dead_letter_service_pb2_grpc import add_DeadLetterServiceServicer_to_server
 from penstock.v1.janitor_service_pb2_grpc import add_JanitorServiceServicer_to_server
 from penstock.v1.pipeline_service_pb2_grpc import add_PipelineServiceServicer_to_server
 from penstock.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
@@ -41,6 +43,7 @@ from penstock_coordinator.api.bulk_service import BulkService
 from penstock_coordinator.api.bundle_archive import DEFAULT_ARCHIVE_LIMITS, ArchiveLimits
 from penstock_coordinator.api.bundle_service import BundleService
 from penstock_coordinator.api.coordinator_service import CoordinatorService
+from penstock_coordinator.api.dead_letter_service import DeadLetterService
 from penstock_coordinator.api.guard import CallGuard
 from penstock_coordinator.api.health import STOPPING, DatabaseProbe, HealthService, Readiness
 from penstock_coordinator.api.http import SHUTDOWN_SECONDS, http_application
@@ -75,6 +78,7 @@ SERVICES: tuple[str, ...] = tuple(
         (bundle_service_pb2, "BundleService"),
         (agent_admin_service_pb2, "AgentAdminService"),
         (bulk_service_pb2, "BulkService"),
+        (dead_letter_service_pb2, "DeadLetterService"),
         (janitor_service_pb2, "JanitorService"),
         (coordinator_service_pb2, "CoordinatorService"),
         (agent_service_pb2, "AgentService"),
@@ -184,6 +188,7 @@ def _add_services(server: grpc.aio.Server, backend: Backend, options: EdgeOption
     add_BundleServiceServicer_to_server(BundleService(stores, clock, options.archive_limits), server)
     add_AgentAdminServiceServicer_to_server(AgentAdminService(stores, engine, clock), server)
     add_BulkServiceServicer_to_server(BulkService(engine.bulk, limits), server)
+    add_DeadLetterServiceServicer_to_server(DeadLetterService(engine, logs, limits), server)
     add_JanitorServiceServicer_to_server(JanitorService(backend.janitor), server)
     add_CoordinatorServiceServicer_to_server(CoordinatorService(backend.supervisor, backend.readiness), server)
     add_AgentServiceServicer_to_server(AgentService(backend.supervisor, engine, backend.hub), server)

@@ -1,4 +1,4 @@
-"""Cancels and retries of many runs, as jobs that keep their place.
+"""What is done to many runs, or to their dead letters, as jobs that keep their place.
 
 A job goes through the runs that its selection finds, newest first, a page at a time; the place is kept after each page.
 What it does to a run may be done again after a crash: each run is asked for under a request id of the job, so that the
@@ -17,12 +17,14 @@ import msgspec
 import structlog
 
 from penstock_coordinator.core.plan.naming import quoted
-from penstock_coordinator.core.run.messages import CancelRun, RetryRun
+from penstock_coordinator.core.run.messages import CancelRun, RequeueSteps, RetryRun
 from penstock_coordinator.core.run.resets import NotPossible
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import (
     BulkJobRow,
     BulkState,
+    LetterFilter,
+    LetterRow,
     Repeated,
     RequestKey,
     RequestRow,
@@ -46,7 +48,7 @@ MOST_REFUSALS = 100
 REFUSAL_CHARACTERS = 500
 LOOK_EVERY = 5.0
 """Seconds: for jobs of a coordinator that is gone, and after the database was away."""
-CANCEL, RETRY = 1, 2
+CANCEL, RETRY, REQUEUE, PURGE = 1, 2, 3, 4
 """Actions, by the numbers of penstock.v1.BulkAction."""
 
 _LIVE = tuple(state for state in RunState if not state.at_rest)
@@ -61,6 +63,17 @@ class Selection(msgspec.Struct, frozen=True, array_like=True):
     created_before: int | None = None
 
 
+class LetterSelection(msgspec.Struct, frozen=True, array_like=True):
+    pipeline: str = ""
+    run_id: RunId = b""
+    step: str = ""
+    reason: str = ""
+    budgets: tuple[int, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    failed_after: int | None = None
+    failed_before: int | None = None
+
+
 class Order(msgspec.Struct, frozen=True, array_like=True):
     action: int
     selection: Selection
@@ -68,6 +81,8 @@ class Order(msgspec.Struct, frozen=True, array_like=True):
     newest_version: bool = False
     reason: str = ""
     requested_by: str = ""
+    letters: LetterSelection | None = None
+    """Of a REQUEUE and a PURGE, in the place of the selection of runs."""
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True):
@@ -99,8 +114,12 @@ class Refused(Exception):
     """The action cannot be done to the run; the text says why."""
 
 
-Action: TypeAlias = Callable[[Order, RunRow, RequestRow], Awaitable[Repeated | None]]
-"""Does it to one run, once per request. Raises `Refused`."""
+class Unchanged(Exception):
+    """There is nothing to do to the run any more."""
+
+
+Action: TypeAlias = Callable[[BulkJob, RunRow, RequestRow], Awaitable[Repeated | None]]
+"""Does it to one run, once per request. Raises `Refused`, `Unchanged`."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_order = msgspec.msgpack.Decoder(Order).decode
@@ -113,7 +132,12 @@ class BulkJobs:
         self._reopener = reopener
         self._store = supervisor.stores.bulk_jobs
         self._wake = asyncio.Event()
-        self._actions: dict[int, Action] = {CANCEL: self._cancel, RETRY: self._retry}
+        self._actions: dict[int, Action] = {
+            CANCEL: self._cancel,
+            RETRY: self._retry,
+            REQUEUE: self._requeue,
+            PURGE: self._purge,
+        }
 
     # --- what is asked for
 
@@ -138,15 +162,18 @@ class BulkJobs:
         self._wake.set()
         return _job(row)
 
-    async def count(self, order: Order) -> int:
-        """How many runs a job would look at now."""
+    async def count(self, order: Order) -> tuple[int, int]:
+        """How many runs a job would look at now, and how many dead letters."""
         now = self._supervisor.clock.now()
+        if order.letters is not None:
+            letters, runs = await self._supervisor.stores.dead_letters.count(_filter(order.letters, now))
+            return runs, letters
         cursor: RunId | None = _bound(order.selection, now)
         count = 0
         while cursor is not None:
             rows, cursor = await self._page(order, cursor, now, COUNTED_PAGE)
             count += len(rows)
-        return count
+        return count, 0
 
     async def get(self, job_id: bytes) -> BulkJob | None:
         row = await self._store.get(job_id)
@@ -211,6 +238,8 @@ class BulkJobs:
         self, order: Order, cursor: RunId, created_before: int, limit: int
     ) -> tuple[list[RunRow], RunId | None]:
         """The next runs, and where to go on; None: there are no more."""
+        if order.letters is not None:
+            return await self._page_of_letters(_filter(order.letters, created_before), cursor, limit)
         chosen = order.selection
         states = chosen.states or tuple(map(int, _LIVE if order.action == CANCEL else _ENDED_BADLY))
         where = RunFilter(pipeline=chosen.pipeline, states=states, labels=chosen.labels)
@@ -219,26 +248,36 @@ class BulkJobs:
         too_old = bool(rows) and chosen.created_after is not None and rows[-1].create_time < chosen.created_after
         return inside, None if len(rows) < limit or too_old else rows[-1].run_id
 
+    async def _page_of_letters(
+        self, where: LetterFilter, cursor: RunId, limit: int
+    ) -> tuple[list[RunRow], RunId | None]:
+        stores = self._supervisor.stores
+        found = await stores.dead_letters.runs(where, limit, cursor)
+        rows = sorted(await stores.runs.get_many(found), key=_id, reverse=True)
+        return rows, found[-1] if len(found) == limit else None
+
     async def _do(self, job: BulkJob, row: RunRow, *, again: bool = False) -> str | bool:
         """Whether the run was changed, or why not. `again`: it may have been changed by this job before."""
         key = RequestKey("bulk", "BulkService", f"{job.row.job_id.hex()}:{row.run_id.hex()}", _digest(job))
         if again and job.order.action == CANCEL and RunState(row.state).at_rest:
             return True
         try:
-            repeated = await self._actions[job.order.action](job.order, row, RequestRow(key, row.run_id))
+            repeated = await self._actions[job.order.action](job, row, RequestRow(key, row.run_id))
         except Refused as refused:
             return str(refused)
-        except UnknownRun:
+        except (UnknownRun, Unchanged):
             return False
         return repeated is None or repeated.same
 
-    async def _cancel(self, order: Order, row: RunRow, request: RequestRow) -> Repeated | None:
+    async def _cancel(self, job: BulkJob, row: RunRow, request: RequestRow) -> Repeated | None:
+        order = job.order
         if RunState(row.state).at_rest:
             raise Refused(f"the run is {RunState(row.state).name}")
         message = CancelRun(self._supervisor.clock.now(), order.immediate, order.reason, order.requested_by)
         return await self._supervisor.ask(row.run_id, message, request)
 
-    async def _retry(self, order: Order, row: RunRow, request: RequestRow) -> Repeated | None:
+    async def _retry(self, job: BulkJob, row: RunRow, request: RequestRow) -> Repeated | None:
+        order = job.order
         message = RetryRun(self._supervisor.clock.now(), order.requested_by, order.reason)
         try:
             version = NEWEST if order.newest_version else None
@@ -248,6 +287,62 @@ class BulkJobs:
         except UnknownVersion:
             raise Refused(f"the pipeline {quoted(row.pipeline)} was deleted: it has no newest version") from None
         return done if isinstance(done, Repeated) else None
+
+    async def _requeue(self, job: BulkJob, row: RunRow, request: RequestRow) -> Repeated | None:
+        """All letters of the run in one new generation."""
+        done = await self._reopener.first_answer(request.key)
+        if done is None:
+            letters = await self._letters(job, row)
+            targets = tuple((letter.step, letter.item) for letter in letters)
+            now, order = self._supervisor.clock.now(), job.order
+            message = RequeueSteps(now, targets, order.requested_by, order.reason)
+            try:
+                done = await self._reopener.reopen(row.run_id, message, request.key)
+            except NotPossible as refused:
+                raise Refused(str(refused)) from None
+        return done if isinstance(done, Repeated) else None
+
+    async def _purge(self, job: BulkJob, row: RunRow, request: RequestRow) -> Repeated | None:
+        """The request is remembered before: after a crash what was purged is counted all the same."""
+        stores, now = self._supervisor.stores, self._supervisor.clock.now()
+        try:
+            letters = await self._letters(job, row)
+        except Unchanged:
+            if await stores.runs.find_request(request.key.scope, request.key.method, request.key.id) is None:
+                raise
+            return None
+        repeated = await stores.runs.remember_request(request, now)
+        seqs = [letter.seq for letter in letters]
+        await stores.dead_letters.purge(row.run_id, seqs, now, job.order.requested_by)
+        return repeated
+
+    async def _letters(self, job: BulkJob, row: RunRow) -> list[LetterRow]:
+        """Those that are open still. Raises `Unchanged`."""
+        assert job.order.letters is not None
+        where = _filter(job.order.letters, job.row.create_time)
+        letters = await self._supervisor.stores.dead_letters.of_run(where, row.run_id)
+        if not letters:
+            raise Unchanged
+        return letters
+
+
+def _id(row: RunRow) -> RunId:
+    return row.run_id
+
+
+def _filter(chosen: LetterSelection, now: int) -> LetterFilter:
+    """What failed until `now`."""
+    before = now + 1 if chosen.failed_before is None else min(now + 1, chosen.failed_before)
+    return LetterFilter(
+        pipeline=chosen.pipeline,
+        run_id=chosen.run_id or None,
+        step=chosen.step,
+        reason=chosen.reason,
+        budgets=chosen.budgets,
+        labels=chosen.labels,
+        since=chosen.failed_after,
+        before=before,
+    )
 
 
 def _bound(selection: Selection, now: int) -> RunId:

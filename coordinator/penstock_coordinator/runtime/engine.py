@@ -10,6 +10,7 @@ from penstock_coordinator.core.run.events import RunEnded
 from penstock_coordinator.core.run.messages import CancelRun, PauseRun, RerunStep, ResumeRun, RetryRun
 from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.bulk import BulkJobs
+from penstock_coordinator.runtime.dead_letters import DeadLetters
 from penstock_coordinator.runtime.differing import difference
 from penstock_coordinator.runtime.explaining import explain_steps
 from penstock_coordinator.runtime.reading import Reader
@@ -51,7 +52,8 @@ class Engine:
         """To be taken by whoever waits for the ends of runs for a caller."""
         self._reopener = Reopener(supervisor)
         self.bulk = BulkJobs(supervisor, self._reopener)
-        """Cancels and retries of many runs. Its `run` is for the owner of the engine to run."""
+        """What is done to many runs. Its `run` is for the owner of the engine to run."""
+        self.dead_letters = DeadLetters(supervisor, self._reopener)
 
     async def start_runs(self, requests: Sequence[RunRequest]) -> list[StartAnswer]:
         """Durable when it returns, but for those whose answer is no id; in the order of the requests. Raises

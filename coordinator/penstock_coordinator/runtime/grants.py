@@ -15,7 +15,15 @@ from penstock_coordinator.core.run.messages import InputsUnresolved, LeaseGone
 from penstock_coordinator.core.run.places import place_of, spelled_place
 from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.runtime.actor import Actor, Mail
-from penstock_coordinator.runtime.outputs import ListCache, NotCached, cached_item, cached_output, read_output
+from penstock_coordinator.runtime.outputs import (
+    InputSource,
+    ListCache,
+    NotCached,
+    OutputCache,
+    cached_item,
+    cached_output,
+    read_output,
+)
 from penstock_coordinator.runtime.session import AgentSession, task_spec
 
 if TYPE_CHECKING:
@@ -32,10 +40,16 @@ RETRY_READ = 0.2
 
 
 class Granter:
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Supervisor, outputs: OutputCache | None = None) -> None:
+        """`outputs`: another cache than that of live runs."""
         self._supervisor = supervisor
+        self._own_outputs = outputs
         self._reading: set[asyncio.Task[None]] = set()
         self._lists = ListCache()
+
+    @property
+    def _outputs(self) -> OutputCache:
+        return self._own_outputs or self._supervisor.outputs
 
     def grant(self, actor: Actor, command: GrantLeases) -> None:
         session = self._supervisor.fleet.session(command.session)
@@ -93,16 +107,16 @@ class Granter:
     async def _read(self, actor: Actor, missing: NotCached, read: dict[tuple[int, int], bytes]) -> None:
         supervisor = self._supervisor
         try:
-            found = await read_output(supervisor.outputs, supervisor.stores.runs, actor, missing)
+            found = await read_output(self._outputs, supervisor.stores.runs, actor, missing)
             read[missing.step, missing.item] = found
         except Unavailable:
             await asyncio.sleep(RETRY_READ)
 
-    def _output(self, actor: Actor, step: int, read: dict[tuple[int, int], bytes]) -> bytes:
+    def _output(self, actor: InputSource, step: int, read: dict[tuple[int, int], bytes]) -> bytes:
         found = read.get((step, WHOLE))
-        return cached_output(self._supervisor.outputs, actor, step) if found is None else found
+        return cached_output(self._outputs, actor, step) if found is None else found
 
-    def _item(self, actor: Actor, step: Step, item: int, read: dict[tuple[int, int], bytes]) -> bytes:
+    def _item(self, actor: InputSource, step: Step, item: int, read: dict[tuple[int, int], bytes]) -> bytes:
         """The value of the item as JSON. Of a step that goes along with another one it is in the output of an item."""
         over = step.map
         assert over is not None
@@ -113,7 +127,7 @@ class Granter:
         owner, position = (item, 0) if groups is None else groups.at(item)
         output = read.get((followed, owner))
         if output is None:
-            output = cached_item(self._supervisor.outputs, actor, followed, owner)
+            output = cached_item(self._outputs, actor, followed, owner)
         if groups is None:
             return output
         return self._lists.member((actor.run_id, actor.run.generation, step.number, owner), output, over.path, position)
@@ -147,7 +161,9 @@ class Granter:
             grant.task_spec.CopyFrom(task_spec(plan, step))
         return grant
 
-    def _inputs(self, actor: Actor, step: Step, item: int, read: dict[tuple[int, int], bytes]) -> dict[str, bytes]:
+    def _inputs(
+        self, actor: InputSource, step: Step, item: int, read: dict[tuple[int, int], bytes]
+    ) -> dict[str, bytes]:
         if actor.parameters is None:
             given = actor.parameters_json
             actor.parameters = parameters = {} if given == NO_PARAMETERS else json.loads(given)
@@ -164,7 +180,7 @@ class Granter:
             actor.limits,
         )
 
-    async def inputs_for(self, actor: Actor, step: int, item: int) -> dict[str, bytes]:
+    async def inputs_for(self, actor: InputSource, step: int, item: int) -> dict[str, bytes]:
         """The inputs of a step run as JSON, by name, of what is not in memory too. Raises `UnresolvableInput`,
         `Unavailable`."""
         supervisor = self._supervisor
@@ -173,7 +189,7 @@ class Granter:
             try:
                 return self._inputs(actor, actor.plan.steps[step], item, read)
             except NotCached as missing:
-                found = await read_output(supervisor.outputs, supervisor.stores.runs, actor, missing)
+                found = await read_output(self._outputs, supervisor.stores.runs, actor, missing)
                 read[missing.step, missing.item] = found
 
     def _unresolvable(self, actor: Actor, lease: Lease, message: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from penstock_coordinator.core.plan.naming import quoted
 from penstock_coordinator.core.plan.values import check_size, dump_again, follow, parse
@@ -12,10 +12,11 @@ from penstock_coordinator.core.run.places import gathered
 from penstock_coordinator.core.run.states import StepState
 
 if TYPE_CHECKING:
+    from penstock_coordinator.core.plan.limits import RunLimits
     from penstock_coordinator.core.plan.model import Json, Path, Plan
     from penstock_coordinator.core.run.places import Shaped
+    from penstock_coordinator.core.run.state import Run
     from penstock_coordinator.ports import RunId, RunIndex
-    from penstock_coordinator.runtime.actor import Actor
 
 OutputKey: TypeAlias = tuple["RunId", int, int]
 """(run, step, item); item -1 of a mapped step is the joined list."""
@@ -63,7 +64,25 @@ class NotCached(Exception):
         self.item = item
 
 
-def cached_output(cache: OutputCache, actor: Actor, step: int) -> bytes:
+class OutputSource(Protocol):
+    """A run whose outputs are read: a live one's actor, or one that was folded from its journal."""
+
+    run_id: RunId
+    run: Run
+    plan: Plan
+    limits: RunLimits
+
+
+class InputSource(OutputSource, Protocol):
+    """A run whose step runs get inputs."""
+
+    parameters_json: bytes
+    parameters: dict[str, object] | None
+    """Decoded when they are first needed."""
+    environment_json: bytes
+
+
+def cached_output(cache: OutputCache, actor: OutputSource, step: int) -> bytes:
     """The whole output of an upstream step as JSON; null if it is not COMPLETED. Raises `NotCached`, and
     `UnresolvableInput` if it is too large."""
     run = actor.run
@@ -72,7 +91,7 @@ def cached_output(cache: OutputCache, actor: Actor, step: int) -> bytes:
     return cached_item(cache, actor, step, WHOLE)
 
 
-def cached_item(cache: OutputCache, actor: Actor, step: int, item: int) -> bytes:
+def cached_item(cache: OutputCache, actor: OutputSource, step: int, item: int) -> bytes:
     """The output of one step run as JSON; null if it is not COMPLETED. Raises `NotCached`."""
     if actor.run.state_of(step, item) != StepState.COMPLETED:
         return b"null"
@@ -82,7 +101,7 @@ def cached_item(cache: OutputCache, actor: Actor, step: int, item: int) -> bytes
     return output
 
 
-def _joined(cache: OutputCache, actor: Actor, step: int) -> bytes:
+def _joined(cache: OutputCache, actor: OutputSource, step: int) -> bytes:
     """The outputs of the items in the order of their places, null where an item did not complete."""
     whole = cache.get((actor.run_id, step, WHOLE))
     if whole is not None:
@@ -116,11 +135,11 @@ def _list(parts: list[bytes]) -> bytes:
     return b"[" + b",".join(parts) + b"]"
 
 
-def _check(actor: Actor, step: int, size: int) -> None:
+def _check(actor: OutputSource, step: int, size: int) -> None:
     check_size(f"the output of the step {quoted(actor.plan.steps[step].name)} has", size, actor.limits)
 
 
-async def read_output(cache: OutputCache, index: RunIndex, actor: Actor, missing: NotCached) -> bytes:
+async def read_output(cache: OutputCache, index: RunIndex, actor: OutputSource, missing: NotCached) -> bytes:
     """As `cached_output` or `cached_item`, from the database. Raises `Unavailable` and `UnresolvableInput`."""
     step, item = missing.step, missing.item
     states = actor.run.items_of(step)

@@ -63,13 +63,14 @@ class Reopener:
             await busy.wait()
         done = self._busy[run_id] = asyncio.Event()
         try:
-            first = await self._first_answer(request)
+            first = await self.first_answer(request)
             return first if first is not None else await self._reopen(run_id, message, request, version)
         finally:
             del self._busy[run_id]
             done.set()
 
-    async def _first_answer(self, request: RequestKey | None) -> Reopened | Repeated | None:
+    async def first_answer(self, request: RequestKey | None) -> Reopened | Repeated | None:
+        """What the same request was answered before; Repeated if that had other content."""
         if request is None:
             return None
         row = await self._supervisor.stores.runs.find_request(request.scope, request.method, request.id)

@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from penstock.v1 import dead_letter_pb2 as penstock_dot_v1_dot_dead__letter__pb2
 from penstock.v1 import run_pb2 as penstock_dot_v1_dot_run__pb2
 from penstock.v1 import run_service_pb2 as penstock_dot_v1_dot_run__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epenstock/v1/bulk_service.proto\x12\x0bpenstock.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15penstock/v1/run.proto\x1a\x1dpenstock/v1/run_service.proto\"\x94\x02\n\x0cRunSelection\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12%\n\x06states\x18\x02 \x03(\x0e\x32\x15.penstock.v1.RunState\x12\x35\n\x06labels\x18\x03 \x03(\x0b\x32%.penstock.v1.RunSelection.LabelsEntry\x12\x31\n\rcreated_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe4\x03\n\x07\x42ulkJob\x12\n\n\x02id\x18\x01 \x01(\t\x12\'\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x17.penstock.v1.BulkAction\x12,\n\tselection\x18\x03 \x01(\x0b\x32\x19.penstock.v1.RunSelection\x12,\n\x0b\x63\x61ncel_mode\x18\x04 \x01(\x0e\x32\x17.penstock.v1.CancelMode\x12\x16\n\x0enewest_version\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x14\n\x0crequested_by\x18\x07 \x01(\t\x12(\n\x05state\x18\x08 \x01(\x0e\x32\x19.penstock.v1.BulkJobState\x12\x12\n\nseen_count\x18\t \x01(\x03\x12\x12\n\ndone_count\x18\n \x01(\x03\x12\x17\n\x0funchanged_count\x18\x0b \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\x0c \x01(\x03\x12*\n\x08refusals\x18\r \x03(\x0b\x32\x18.penstock.v1.BulkRefusal\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\".\n\x0b\x42ulkRefusal\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"^\n\x14\x43reateBulkJobRequest\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.penstock.v1.BulkJob\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\":\n\x15\x43reateBulkJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.penstock.v1.BulkJob\"\x1f\n\x11GetBulkJobRequest\x12\n\n\x02id\x18\x01 \x01(\t\"7\n\x12GetBulkJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.penstock.v1.BulkJob\"<\n\x13ListBulkJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"S\n\x14ListBulkJobsResponse\x12\"\n\x04jobs\x18\x01 \x03(\x0b\x32\x14.penstock.v1.BulkJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x12StopBulkJobRequest\x12\n\n\x02id\x18\x01 \x01(\t\"8\n\x13StopBulkJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.penstock.v1.BulkJob*X\n\nBulkAction\x12\x1b\n\x17\x42ULK_ACTION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x42ULK_ACTION_CANCEL\x10\x01\x12\x15\n\x11\x42ULK_ACTION_RETRY\x10\x02*\x84\x01\n\x0c\x42ulkJobState\x12\x1e\n\x1a\x42ULK_JOB_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x42ULK_JOB_STATE_RUNNING\x10\x01\x12\x1c\n\x18\x42ULK_JOB_STATE_COMPLETED\x10\x02\x12\x1a\n\x16\x42ULK_JOB_STATE_STOPPED\x10\x03\x32\xbe\x02\n\x0b\x42ulkService\x12O\n\x06\x43reate\x12!.penstock.v1.CreateBulkJobRequest\x1a\".penstock.v1.CreateBulkJobResponse\x12\x46\n\x03Get\x12\x1e.penstock.v1.GetBulkJobRequest\x1a\x1f.penstock.v1.GetBulkJobResponse\x12K\n\x04List\x12 .penstock.v1.ListBulkJobsRequest\x1a!.penstock.v1.ListBulkJobsResponse\x12I\n\x04Stop\x12\x1f.penstock.v1.StopBulkJobRequest\x1a .penstock.v1.StopBulkJobResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epenstock/v1/bulk_service.proto\x12\x0bpenstock.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dpenstock/v1/dead_letter.proto\x1a\x15penstock/v1/run.proto\x1a\x1dpenstock/v1/run_service.proto\"\x94\x02\n\x0cRunSelection\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12%\n\x06states\x18\x02 \x03(\x0e\x32\x15.penstock.v1.RunState\x12\x35\n\x06labels\x18\x03 \x03(\x0b\x32%.penstock.v1.RunSelection.LabelsEntry\x12\x31\n\rcreated_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xad\x04\n\x07\x42ulkJob\x12\n\n\x02id\x18\x01 \x01(\t\x12\'\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x17.penstock.v1.BulkAction\x12,\n\tselection\x18\x03 \x01(\x0b\x32\x19.penstock.v1.RunSelection\x12,\n\x0b\x63\x61ncel_mode\x18\x04 \x01(\x0e\x32\x17.penstock.v1.CancelMode\x12\x16\n\x0enewest_version\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x14\n\x0crequested_by\x18\x07 \x01(\t\x12(\n\x05state\x18\x08 \x01(\x0e\x32\x19.penstock.v1.BulkJobState\x12\x12\n\nseen_count\x18\t \x01(\x03\x12\x12\n\ndone_count\x18\n \x01(\x03\x12\x17\n\x0funchanged_count\x18\x0b \x01(\x03\x12\x14\n\x0c\x66\x61iled_count\x18\x0c \x01(\x03\x12*\n\x08refusals\x18\r \x03(\x0b\x32\x18.penstock.v1.BulkRefusal\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x07letters\x18\x10 \x01(\x0b\x32 .penstock.v1.DeadLetterSelection\x12\x14\n\x0cletter_count\x18\x11 \x01(\x03\".\n\x0b\x42ulkRefusal\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"^\n\x14\x43reateBulkJobRequest\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.penstock.v1.BulkJob\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\":\n\x15\x43reateBulkJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.penstock.v1.BulkJob\"\x1f\n\x11GetBulkJobRequest\x12\n\n\x02id\x18\x01 \x01(\t\"7\n\x12GetBulkJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.penstock.v1.BulkJob\"<\n\x13ListBulkJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"S\n\x14ListBulkJobsResponse\x12\"\n\x04jobs\x18\x01 \x03(\x0b\x32\x14.penstock.v1.BulkJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x12StopBulkJobRequest\x12\n\n\x02id\x18\x01 \x01(\t\"8\n\x13StopBulkJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.penstock.v1.BulkJob*\x88\x01\n\nBulkAction\x12\x1b\n\x17\x42ULK_ACTION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x42ULK_ACTION_CANCEL\x10\x01\x12\x15\n\x11\x42ULK_ACTION_RETRY\x10\x02\x12\x17\n\x13\x42ULK_ACTION_REQUEUE\x10\x03\x12\x15\n\x11\x42ULK_ACTION_PURGE\x10\x04*\x84\x01\n\x0c\x42ulkJobState\x12\x1e\n\x1a\x42ULK_JOB_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x42ULK_JOB_STATE_RUNNING\x10\x01\x12\x1c\n\x18\x42ULK_JOB_STATE_COMPLETED\x10\x02\x12\x1a\n\x16\x42ULK_JOB_STATE_STOPPED\x10\x03\x32\xbe\x02\n\x0b\x42ulkService\x12O\n\x06\x43reate\x12!.penstock.v1.CreateBulkJobRequest\x1a\".penstock.v1.CreateBulkJobResponse\x12\x46\n\x03Get\x12\x1e.penstock.v1.GetBulkJobRequest\x1a\x1f.penstock.v1.GetBulkJobResponse\x12K\n\x04List\x12 .penstock.v1.ListBulkJobsRequest\x1a!.penstock.v1.ListBulkJobsResponse\x12I\n\x04Stop\x12\x1f.penstock.v1.StopBulkJobRequest\x1a .penstock.v1.StopBulkJobResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,34 +37,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RUNSELECTION_LABELSENTRY']._loaded_options = None
   _globals['_RUNSELECTION_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_BULKACTION']._serialized_start=1433
-  _globals['_BULKACTION']._serialized_end=1521
-  _globals['_BULKJOBSTATE']._serialized_start=1524
-  _globals['_BULKJOBSTATE']._serialized_end=1656
-  _globals['_RUNSELECTION']._serialized_start=135
-  _globals['_RUNSELECTION']._serialized_end=411
-  _globals['_RUNSELECTION_LABELSENTRY']._serialized_start=366
-  _globals['_RUNSELECTION_LABELSENTRY']._serialized_end=411
-  _globals['_BULKJOB']._serialized_start=414
-  _globals['_BULKJOB']._serialized_end=898
-  _globals['_BULKREFUSAL']._serialized_start=900
-  _globals['_BULKREFUSAL']._serialized_end=946
-  _globals['_CREATEBULKJOBREQUEST']._serialized_start=948
-  _globals['_CREATEBULKJOBREQUEST']._serialized_end=1042
-  _globals['_CREATEBULKJOBRESPONSE']._serialized_start=1044
-  _globals['_CREATEBULKJOBRESPONSE']._serialized_end=1102
-  _globals['_GETBULKJOBREQUEST']._serialized_start=1104
-  _globals['_GETBULKJOBREQUEST']._serialized_end=1135
-  _globals['_GETBULKJOBRESPONSE']._serialized_start=1137
-  _globals['_GETBULKJOBRESPONSE']._serialized_end=1192
-  _globals['_LISTBULKJOBSREQUEST']._serialized_start=1194
-  _globals['_LISTBULKJOBSREQUEST']._serialized_end=1254
-  _globals['_LISTBULKJOBSRESPONSE']._serialized_start=1256
-  _globals['_LISTBULKJOBSRESPONSE']._serialized_end=1339
-  _globals['_STOPBULKJOBREQUEST']._serialized_start=1341
-  _globals['_STOPBULKJOBREQUEST']._serialized_end=1373
-  _globals['_STOPBULKJOBRESPONSE']._serialized_start=1375
-  _globals['_STOPBULKJOBRESPONSE']._serialized_end=1431
-  _globals['_BULKSERVICE']._serialized_start=1659
-  _globals['_BULKSERVICE']._serialized_end=1977
+  _globals['_BULKACTION']._serialized_start=1538
+  _globals['_BULKACTION']._serialized_end=1674
+  _globals['_BULKJOBSTATE']._serialized_start=1677
+  _globals['_BULKJOBSTATE']._serialized_end=1809
+  _globals['_RUNSELECTION']._serialized_start=166
+  _globals['_RUNSELECTION']._serialized_end=442
+  _globals['_RUNSELECTION_LABELSENTRY']._serialized_start=397
+  _globals['_RUNSELECTION_LABELSENTRY']._serialized_end=442
+  _globals['_BULKJOB']._serialized_start=445
+  _globals['_BULKJOB']._serialized_end=1002
+  _globals['_BULKREFUSAL']._serialized_start=1004
+  _globals['_BULKREFUSAL']._serialized_end=1050
+  _globals['_CREATEBULKJOBREQUEST']._serialized_start=1052
+  _globals['_CREATEBULKJOBREQUEST']._serialized_end=1146
+  _globals['_CREATEBULKJOBRESPONSE']._serialized_start=1148
+  _globals['_CREATEBULKJOBRESPONSE']._serialized_end=1206
+  _globals['_GETBULKJOBREQUEST']._serialized_start=1208
+  _globals['_GETBULKJOBREQUEST']._serialized_end=1239
+  _globals['_GETBULKJOBRESPONSE']._serialized_start=1241
+  _globals['_GETBULKJOBRESPONSE']._serialized_end=1296
+  _globals['_LISTBULKJOBSREQUEST']._serialized_start=1298
+  _globals['_LISTBULKJOBSREQUEST']._serialized_end=1358
+  _globals['_LISTBULKJOBSRESPONSE']._serialized_start=1360
+  _globals['_LISTBULKJOBSRESPONSE']._serialized_end=1443
+  _globals['_STOPBULKJOBREQUEST']._serialized_start=1445
+  _globals['_STOPBULKJOBREQUEST']._serialized_end=1477
+  _globals['_STOPBULKJOBRESPONSE']._serialized_start=1479
+  _globals['_STOPBULKJOBRESPONSE']._serialized_end=1535
+  _globals['_BULKSERVICE']._serialized_start=1812
+  _globals['_BULKSERVICE']._serialized_end=2130
 # @@protoc_insertion_point(module_scope)

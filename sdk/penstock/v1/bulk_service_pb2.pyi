@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from penstock.v1 import dead_letter_pb2 as _dead_letter_pb2
 from penstock.v1 import run_pb2 as _run_pb2
 from penstock.v1 import run_service_pb2 as _run_service_pb2
 import builtins as _builtins
@@ -31,12 +32,20 @@ class _BulkActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BulkAction
     BULK_ACTION_UNSPECIFIED: _BulkAction.ValueType  # 0
     BULK_ACTION_CANCEL: _BulkAction.ValueType  # 1
     BULK_ACTION_RETRY: _BulkAction.ValueType  # 2
+    BULK_ACTION_REQUEUE: _BulkAction.ValueType  # 3
+    """Of dead letters: all that are chosen of one run go into one new generation."""
+    BULK_ACTION_PURGE: _BulkAction.ValueType  # 4
+    """Of dead letters."""
 
 class BulkAction(_BulkAction, metaclass=_BulkActionEnumTypeWrapper): ...
 
 BULK_ACTION_UNSPECIFIED: BulkAction.ValueType  # 0
 BULK_ACTION_CANCEL: BulkAction.ValueType  # 1
 BULK_ACTION_RETRY: BulkAction.ValueType  # 2
+BULK_ACTION_REQUEUE: BulkAction.ValueType  # 3
+"""Of dead letters: all that are chosen of one run go into one new generation."""
+BULK_ACTION_PURGE: BulkAction.ValueType  # 4
+"""Of dead letters."""
 Global___BulkAction: _TypeAlias = BulkAction  # noqa: Y015
 
 class _BulkJobState:
@@ -137,6 +146,8 @@ class BulkJob(_message.Message):
     REFUSALS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    LETTERS_FIELD_NUMBER: _builtins.int
+    LETTER_COUNT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """OUTPUT_ONLY."""
     action: Global___BulkAction.ValueType
@@ -153,6 +164,8 @@ class BulkJob(_message.Message):
     done_count: _builtins.int
     unchanged_count: _builtins.int
     failed_count: _builtins.int
+    letter_count: _builtins.int
+    """Of a dry run of these: how many letters there are."""
     @_builtins.property
     def selection(self) -> Global___RunSelection: ...
     @_builtins.property
@@ -163,6 +176,10 @@ class BulkJob(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def letters(self) -> _dead_letter_pb2.DeadLetterSelection:
+        """Of a requeue and a purge, in the place of `selection`: open letters."""
+
     def __init__(
         self,
         *,
@@ -181,10 +198,12 @@ class BulkJob(_message.Message):
         refusals: _abc.Iterable[Global___BulkRefusal] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        letters: _dead_letter_pb2.DeadLetterSelection | None = ...,
+        letter_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "selection", b"selection"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "letters", b"letters", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cancel_mode", b"cancel_mode", "create_time", b"create_time", "done_count", b"done_count", "end_time", b"end_time", "failed_count", b"failed_count", "id", b"id", "newest_version", b"newest_version", "reason", b"reason", "refusals", b"refusals", "requested_by", b"requested_by", "seen_count", b"seen_count", "selection", b"selection", "state", b"state", "unchanged_count", b"unchanged_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cancel_mode", b"cancel_mode", "create_time", b"create_time", "done_count", b"done_count", "end_time", b"end_time", "failed_count", b"failed_count", "id", b"id", "letter_count", b"letter_count", "letters", b"letters", "newest_version", b"newest_version", "reason", b"reason", "refusals", b"refusals", "requested_by", b"requested_by", "seen_count", b"seen_count", "selection", b"selection", "state", b"state", "unchanged_count", b"unchanged_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class BulkServiceStub:
-    """Cancels and retries of many runs, as jobs that survive restarts: a job goes through the runs that its filter finds,
-    newest first, and keeps its place.
+    """What is done to many runs, or to many dead letters, as jobs that survive restarts: a job goes through the runs that its
+    filter finds, newest first, and keeps its place.
     """
 
     def __init__(self, channel):
@@ -59,12 +59,12 @@ class BulkServiceStub:
 
 
 class BulkServiceServicer:
-    """Cancels and retries of many runs, as jobs that survive restarts: a job goes through the runs that its filter finds,
-    newest first, and keeps its place.
+    """What is done to many runs, or to many dead letters, as jobs that survive restarts: a job goes through the runs that its
+    filter finds, newest first, and keeps its place.
     """
 
     def Create(self, request, context):
-        """Durable when answered. Only runs that were created before the job are touched.
+        """Durable when answered. Only runs that were created, and letters of what failed, before the job are touched.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,8 +123,8 @@ def add_BulkServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class BulkService:
-    """Cancels and retries of many runs, as jobs that survive restarts: a job goes through the runs that its filter finds,
-    newest first, and keeps its place.
+    """What is done to many runs, or to many dead letters, as jobs that survive restarts: a job goes through the runs that its
+    filter finds, newest first, and keeps its place.
     """
 
     @staticmethod

@@ -13,13 +13,13 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class BulkServiceStub:
-    """Cancels and retries of many runs, as jobs that survive restarts: a job goes through the runs that its filter finds,
-    newest first, and keeps its place.
+    """What is done to many runs, or to many dead letters, as jobs that survive restarts: a job goes through the runs that its
+    filter finds, newest first, and keeps its place.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Create: _aio.UnaryUnaryMultiCallable[_bulk_service_pb2.CreateBulkJobRequest, _bulk_service_pb2.CreateBulkJobResponse]
-    """Durable when answered. Only runs that were created before the job are touched."""
+    """Durable when answered. Only runs that were created, and letters of what failed, before the job are touched."""
     Get: _aio.UnaryUnaryMultiCallable[_bulk_service_pb2.GetBulkJobRequest, _bulk_service_pb2.GetBulkJobResponse]
     """NOT_FOUND: no such job."""
     List: _aio.UnaryUnaryMultiCallable[_bulk_service_pb2.ListBulkJobsRequest, _bulk_service_pb2.ListBulkJobsResponse]
@@ -28,8 +28,8 @@ class BulkServiceStub:
     """The job stops where it is. One at rest is left as it is."""
 
 class BulkServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Cancels and retries of many runs, as jobs that survive restarts: a job goes through the runs that its filter finds,
-    newest first, and keeps its place.
+    """What is done to many runs, or to many dead letters, as jobs that survive restarts: a job goes through the runs that its
+    filter finds, newest first, and keeps its place.
     """
 
     @_abc_1.abstractmethod
@@ -38,7 +38,7 @@ class BulkServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bulk_service_pb2.CreateBulkJobRequest,
         context: _aio.ServicerContext[_bulk_service_pb2.CreateBulkJobRequest, _abc.Awaitable[_bulk_service_pb2.CreateBulkJobResponse]],
     ) -> _abc.Awaitable[_bulk_service_pb2.CreateBulkJobResponse]:
-        """Durable when answered. Only runs that were created before the job are touched."""
+        """Durable when answered. Only runs that were created, and letters of what failed, before the job are touched."""
 
     @_abc_1.abstractmethod
     def Get(

@@ -106,6 +106,32 @@ STEP_RUN_STATE_CANCELLED: StepRunState.ValueType  # 9
 STEP_RUN_STATE_ROLLED_BACK: StepRunState.ValueType  # 10
 Global___StepRunState: _TypeAlias = StepRunState  # noqa: Y015
 
+class _Budget:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BudgetEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Budget.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BUDGET_UNSPECIFIED: _Budget.ValueType  # 0
+    BUDGET_RETRIES: _Budget.ValueType  # 1
+    """The step's retries: failures of user code. `retry.max_attempts`."""
+    BUDGET_INFRASTRUCTURE: _Budget.ValueType  # 2
+    """Agents that were lost for reasons that are not the step's. `retry.max_losses`."""
+    BUDGET_POISON: _Budget.ValueType  # 3
+    """Agents whose process died while they ran the step, which may be why: three."""
+
+class Budget(_Budget, metaclass=_BudgetEnumTypeWrapper):
+    """What attempts that do not complete are charged to. A step run that has used one of them up is FAILED."""
+
+BUDGET_UNSPECIFIED: Budget.ValueType  # 0
+BUDGET_RETRIES: Budget.ValueType  # 1
+"""The step's retries: failures of user code. `retry.max_attempts`."""
+BUDGET_INFRASTRUCTURE: Budget.ValueType  # 2
+"""Agents that were lost for reasons that are not the step's. `retry.max_losses`."""
+BUDGET_POISON: Budget.ValueType  # 3
+"""Agents whose process died while they ran the step, which may be why: three."""
+Global___Budget: _TypeAlias = Budget  # noqa: Y015
+
 class _AttemptOutcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -578,6 +604,7 @@ class Attempt(_message.Message):
     EXIT_CODE_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    CHARGED_TO_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Counted from 1; the number only grows."""
     agent_id: _builtins.str
@@ -585,6 +612,8 @@ class Attempt(_message.Message):
     peak_memory_bytes: _builtins.int
     exit_code: _builtins.int
     """Of a command that ended by itself."""
+    charged_to: Global___Budget.ValueType
+    """What paid for it. UNSPECIFIED: nothing, it completed, was stopped, or was handed back."""
     @_builtins.property
     def failure(self) -> Global___Failure: ...
     @_builtins.property
@@ -618,10 +647,11 @@ class Attempt(_message.Message):
         exit_code: _builtins.int | None = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        charged_to: Global___Budget.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "cpu_duration", b"cpu_duration", "end_time", b"end_time", "exit_code", b"exit_code", "failure", b"failure", "run_duration", b"run_duration", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "agent_id", b"agent_id", "cpu_duration", b"cpu_duration", "end_time", b"end_time", "exit_code", b"exit_code", "failure", b"failure", "metadata", b"metadata", "metrics", b"metrics", "number", b"number", "outcome", b"outcome", "peak_memory_bytes", b"peak_memory_bytes", "run_duration", b"run_duration", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "agent_id", b"agent_id", "charged_to", b"charged_to", "cpu_duration", b"cpu_duration", "end_time", b"end_time", "exit_code", b"exit_code", "failure", b"failure", "metadata", b"metadata", "metrics", b"metrics", "number", b"number", "outcome", b"outcome", "peak_memory_bytes", b"peak_memory_bytes", "run_duration", b"run_duration", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
@@ -639,7 +669,7 @@ class Failure(_message.Message):
     ERROR_BASES_FIELD_NUMBER: _builtins.int
     TRACEBACK_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """For programs: "UserError", "Timeout", "ExitCode", "Crash", "OutOfMemory", "AgentLost", "QueuedTimeout",
+    """For programs: "UserError", "Timeout", "ExitCode", "Crash", "OutOfMemory", "AgentLost", "Poison", "QueuedTimeout",
     "OverallTimeout", "OutputTooLarge", "OutputUnserialisable", "ModuleImport", "Input", "Map", "Condition",
     "SubPipeline", "Displaced".
     """

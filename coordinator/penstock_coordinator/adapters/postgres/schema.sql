@@ -54,6 +54,24 @@ CREATE SEQUENCE public.coordinator_epochs
     NO MINVALUE
     NO MAXVALUE
     CACHE 1;
+CREATE TABLE public.dead_letters (
+    run_id uuid NOT NULL,
+    seq bigint NOT NULL,
+    step integer NOT NULL,
+    item integer NOT NULL,
+    generation integer NOT NULL,
+    budget smallint NOT NULL,
+    attempts integer NOT NULL,
+    at bigint NOT NULL,
+    pipeline text NOT NULL COLLATE pg_catalog."C",
+    step_name text NOT NULL COLLATE pg_catalog."C",
+    display_name text NOT NULL COLLATE pg_catalog."C",
+    reason bytea NOT NULL,
+    message bytea NOT NULL,
+    state smallint DEFAULT 1 NOT NULL,
+    close_time bigint,
+    closed_by bytea DEFAULT '\x'::bytea NOT NULL
+);
 CREATE TABLE public.fences (
     coordinator_id text NOT NULL COLLATE pg_catalog."C",
     lane integer NOT NULL,
@@ -229,6 +247,8 @@ ALTER TABLE ONLY public.bulk_jobs
     ADD CONSTRAINT bulk_jobs_pkey PRIMARY KEY (job_id);
 ALTER TABLE ONLY public.bundles
     ADD CONSTRAINT bundles_pkey PRIMARY KEY (digest);
+ALTER TABLE ONLY public.dead_letters
+    ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (run_id, seq);
 ALTER TABLE ONLY public.fences
     ADD CONSTRAINT fences_pkey PRIMARY KEY (coordinator_id, lane);
 ALTER TABLE ONLY public.log_chunks
@@ -264,6 +284,9 @@ ALTER TABLE ONLY public.step_runs
 ALTER TABLE ONLY public.step_runs_default
     ADD CONSTRAINT step_runs_default_pkey PRIMARY KEY (run_id, step, item, generation);
 CREATE INDEX bulk_jobs_live ON public.bulk_jobs USING btree (job_id) WHERE (state = 1);
+CREATE INDEX dead_letters_by_time ON public.dead_letters USING btree (at, run_id, seq);
+CREATE INDEX dead_letters_closed ON public.dead_letters USING btree (close_time) WHERE (state <> 1);
+CREATE INDEX dead_letters_open ON public.dead_letters USING btree (run_id) WHERE (state = 1);
 CREATE INDEX pipeline_versions_by_digest ON public.pipeline_versions USING btree (digest);
 CREATE INDEX removed_runs_by_time ON public.removed_runs USING btree (remove_time) WHERE gone;
 CREATE INDEX removed_runs_left ON public.removed_runs USING btree (run_id) WHERE (NOT gone);

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from penstock.v1 import bulk_service_pb2 as pb
 from penstock.v1 import run_pb2, run_service_pb2
+from penstock_coordinator.api.encoding.dead_letters import selection as letter_selection
 from penstock_coordinator.api.encoding.values import instant, known_instant
 from penstock_coordinator.api.fields import run_id_text
 
@@ -28,17 +29,17 @@ def job(found: BulkJob) -> pb.BulkJob:
     return message
 
 
-def counted(order: Order, count: int) -> pb.BulkJob:
-    """Of a job that is not made: how many runs it would look at."""
+def counted(order: Order, runs: int, letters: int) -> pb.BulkJob:
+    """Of a job that is not made: how many runs it would look at, and dead letters."""
     message = _order(order)
-    message.seen_count = count
+    message.seen_count, message.letter_count = runs, letters
     return message
 
 
 def _order(order: Order) -> pb.BulkJob:
     chosen = order.selection
     mode = run_service_pb2.CANCEL_MODE_NOW if order.immediate else run_service_pb2.CANCEL_MODE_POLITE
-    return pb.BulkJob(
+    message = pb.BulkJob(
         action=pb.BulkAction.ValueType(order.action),
         selection=pb.RunSelection(
             pipeline=chosen.pipeline,
@@ -52,3 +53,7 @@ def _order(order: Order) -> pb.BulkJob:
         reason=order.reason,
         requested_by=order.requested_by,
     )
+    if order.letters is not None:
+        message.ClearField("selection")
+        message.letters.CopyFrom(letter_selection(order.letters))
+    return message

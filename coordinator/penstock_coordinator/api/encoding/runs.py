@@ -126,6 +126,7 @@ def attempt(view: AttemptView) -> run_pb2.Attempt:
         exit_code=report.exit_code,
         metrics=dict(report.metrics),
         metadata=dict(report.metadata),
+        charged_to=run_pb2.Budget.ValueType(view.charged_to),
     )
 
 
