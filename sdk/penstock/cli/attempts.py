@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.cli.live import span_text
-from penstock.cli.states import attempt_outcome, failure_line
+from penstock.cli.states import attempt_outcome, budget_word, failure_line
 from penstock.cli.tables import MAX_FAILURE, duration_text, shortened
 from penstock.quantities import format_size
 from penstock.v1 import run_pb2
@@ -13,7 +13,7 @@ from penstock.v1 import run_pb2
 if TYPE_CHECKING:
     from penstock.v1 import run_service_pb2
 
-Row = tuple[str, str, str, str, str, str, str]
+Row = tuple[str, str, str, str, str, str, str, str]
 
 
 def attempt_rows(response: run_service_pb2.GetStepRunResponse) -> list[Row]:
@@ -24,7 +24,7 @@ def attempt_rows(response: run_service_pb2.GetStepRunResponse) -> list[Row]:
     if step_run.state == run_pb2.STEP_RUN_STATE_RUNNING and step_run.attempt_count > ended and not _is_map(step_run):
         # The step run's own start is that of its first attempt; of later ones it is not known.
         time = duration_text(step_run) if step_run.attempt_count == 1 else ""
-        rows.append((str(step_run.attempt_count), "RUNNING", step_run.agent_id, time, "", "", ""))
+        rows.append((str(step_run.attempt_count), "RUNNING", step_run.agent_id, time, "", "", "", ""))
     return rows
 
 
@@ -41,5 +41,6 @@ def _row(attempt: run_pb2.Attempt) -> Row:
         duration_text(attempt),
         span_text(cpu) if attempt.HasField("cpu_duration") else "",
         format_size(attempt.peak_memory_bytes) if attempt.peak_memory_bytes else "",
+        budget_word(attempt.charged_to),
         shortened(failure_line(attempt.failure), MAX_FAILURE),
     )

@@ -111,7 +111,7 @@ def _make(session: Session, action: str, chosen: dict[str, Any], *, dry_run: boo
             job = await _create(client, action, chosen)
             if wait:
                 job = await client.bulk.wait(job.id)
-        _show(session, [job])
+        show_jobs(session, [job])
 
     run_async(main)
 
@@ -147,7 +147,7 @@ def list_jobs(session: Session, limit: int) -> None:
                 jobs.append(job)
                 if len(jobs) == limit:
                     break
-        _show(session, jobs)
+        show_jobs(session, jobs)
 
     run_async(main)
 
@@ -161,7 +161,7 @@ def get_job(session: Session, job_id: str) -> None:
     async def main() -> None:
         async with session.client() as client:
             job = await client.bulk.get(job_id)
-        _show(session, [job])
+        show_jobs(session, [job])
         for refusal in job.refusals:
             session.say(f"{refusal.run_id}: {refusal.message}")
 
@@ -176,12 +176,12 @@ def stop_job(session: Session, job_id: str) -> None:
 
     async def main() -> None:
         async with session.client() as client:
-            _show(session, [await client.bulk.stop(job_id)])
+            show_jobs(session, [await client.bulk.stop(job_id)])
 
     run_async(main)
 
 
-def _show(session: Session, jobs: Iterable[bulk_service_pb2.BulkJob]) -> None:
+def show_jobs(session: Session, jobs: Iterable[bulk_service_pb2.BulkJob]) -> None:
     from penstock.cli.table_widths import Column, short_time
     from penstock.cli.tables import print_table, time_text
     from penstock.v1 import bulk_service_pb2

@@ -354,6 +354,7 @@ def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse, m
             "TIME",
             Column("CPU", leaves=1),
             Column("MEMORY", leaves=2),
+            Column("CHARGED", leaves=4, optional=True),
             Column("FAILURE", folds=20, leaves=3),
         )
         print_table(console, columns, rows)

@@ -15,6 +15,7 @@ _COMMANDS = {
     "UNKNOWN_PIPELINE": "`penstock list pipelines` shows those that there are",
     "UNKNOWN_VERSION": "`penstock list versions --pipeline NAME` shows those that there are",
     "UNKNOWN_AGENT": "`penstock agents` shows those that there are",
+    "UNKNOWN_DEAD_LETTER": "`penstock dead-letters list` shows those that there are",
     "UNKNOWN_BULK_JOB": "`penstock bulk list` shows those that there are",
     "UNKNOWN_RUN": "`penstock list` shows those that there are",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.v1 import agent_admin_service_pb2, run_pb2
+from penstock.v1 import agent_admin_service_pb2, dead_letter_pb2, run_pb2
 
 RUN_AT_REST = frozenset({"COMPLETED", "FAILED", "CANCELLED", "ROLLED_BACK"})
 STEP_AT_REST = RUN_AT_REST | {"SKIPPED", "UPSTREAM_FAILED"}
@@ -43,6 +43,24 @@ def attempt_outcome(outcome: run_pb2.AttemptOutcome.ValueType) -> str:
     if not outcome:
         return "RUNNING"
     return run_pb2.AttemptOutcome.Name(outcome).removeprefix("ATTEMPT_OUTCOME_")
+
+
+def letter_state(state: dead_letter_pb2.DeadLetterState.ValueType) -> str:
+    return dead_letter_pb2.DeadLetterState.Name(state).removeprefix("DEAD_LETTER_STATE_")
+
+
+def budget_word(budget: run_pb2.Budget.ValueType) -> str:
+    """ "" for none."""
+    return run_pb2.Budget.Name(budget).removeprefix("BUDGET_").lower() if budget else ""
+
+
+def budget_text(budget: run_pb2.Budget.ValueType) -> str:
+    """What was used up, with what sets it."""
+    return {
+        run_pb2.BUDGET_RETRIES: "its retries (retry.max_attempts)",
+        run_pb2.BUDGET_INFRASTRUCTURE: "the agents that it may lose (retry.max_losses)",
+        run_pb2.BUDGET_POISON: "the agents that may die of it (three)",
+    }.get(budget, "")
 
 
 def failure_line(failure: run_pb2.Failure) -> str:

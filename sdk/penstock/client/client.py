@@ -9,6 +9,7 @@ from typing import Any
 
 from penstock.authoring.pipelines import Pipeline
 from penstock.client.bulk import BulkJobs
+from penstock.client.dead_letters import DeadLetters
 from penstock.client.handles import RunHandle
 from penstock.client.identity import caller_name, new_request_id
 from penstock.client.logs import LogPosition
@@ -31,6 +32,7 @@ from penstock.v1 import (
     bulk_service_pb2_grpc,
     coordinator_service_pb2,
     coordinator_service_pb2_grpc,
+    dead_letter_service_pb2_grpc,
     janitor_service_pb2,
     janitor_service_pb2_grpc,
     run_pb2,
@@ -73,6 +75,13 @@ class Client(PipelineCalls):
         """Cancels and retries of many runs."""
         stub = self._stub(bulk_service_pb2_grpc.BulkServiceStub)
         return BulkJobs(stub, self._call, self._pages)
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """What failed for good."""
+        letters = self._stub(dead_letter_service_pb2_grpc.DeadLetterServiceStub)
+        bulk = self._stub(bulk_service_pb2_grpc.BulkServiceStub)
+        return DeadLetters(letters, bulk, self._call, self._pages)
 
     def _agents(self) -> agent_admin_service_pb2_grpc.AgentAdminServiceStub:
         return self._stub(agent_admin_service_pb2_grpc.AgentAdminServiceStub)

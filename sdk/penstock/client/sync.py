@@ -10,16 +10,17 @@ import asyncio
 import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 from penstock.client.bulk import BulkJobs
 from penstock.client.client import Client
+from penstock.client.dead_letters import DeadLetters, LetterFilters
 from penstock.client.places import Place
 
 if TYPE_CHECKING:
     from penstock.authoring.pipelines import Pipeline
     from penstock.json_values import Json
-    from penstock.v1 import bulk_service_pb2, run_pb2, run_service_pb2
+    from penstock.v1 import bulk_service_pb2, dead_letter_pb2, run_pb2, run_service_pb2
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -92,6 +93,19 @@ def _bulk(
     return call
 
 
+def _letters(
+    method: Callable[Concatenate[DeadLetters, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[SyncDeadLetters, P], T]:
+    @functools.wraps(method)
+    def call(self: SyncDeadLetters, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        async def calling() -> T:
+            return await method(self._client.dead_letters, *args, **kwargs)
+
+        return _thread.run(calling())
+
+    return call
+
+
 def _iterate(iterator: AsyncIterator[T]) -> Iterator[T]:
     async def following() -> T:
         return await anext(iterator)
@@ -133,6 +147,34 @@ class SyncBulkJobs:
             yield job
 
 
+class SyncDeadLetters:
+    """The same calls as `Client.dead_letters`, blocking."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    get = _letters(DeadLetters.get)
+    requeue = _letters(DeadLetters.requeue)
+    purge = _letters(DeadLetters.purge)
+    requeue_many = _letters(DeadLetters.requeue_many)
+    purge_many = _letters(DeadLetters.purge_many)
+
+    def list(
+        self,
+        *,
+        states: Sequence[dead_letter_pb2.DeadLetterState.ValueType] = (),
+        **filters: Unpack[LetterFilters],
+    ) -> Iterator[dead_letter_pb2.DeadLetter]:
+        """The newest failure first; those that are open, unless `states` says otherwise."""
+        return _iterate(self._listing(states, filters))
+
+    async def _listing(
+        self, states: Sequence[dead_letter_pb2.DeadLetterState.ValueType], filters: LetterFilters
+    ) -> AsyncIterator[dead_letter_pb2.DeadLetter]:
+        async for letter in self._client.dead_letters.list(states=states, **filters):
+            yield letter
+
+
 class SyncClient:
     """The same calls as `Client`, blocking. Safe to use from several threads."""
 
@@ -151,6 +193,11 @@ class SyncClient:
     def bulk(self) -> SyncBulkJobs:
         """Cancels and retries of many runs."""
         return SyncBulkJobs(self.asynchronous)
+
+    @property
+    def dead_letters(self) -> SyncDeadLetters:
+        """What failed for good."""
+        return SyncDeadLetters(self.asynchronous)
 
     def __enter__(self) -> Self:
         return self
