@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
+
 from penstock_coordinator.ports import (
     AttemptRow,
+    LetterRow,
     NewRun,
     Record,
     RequestKey,
@@ -67,3 +70,9 @@ def step_run(
 
 def attempt(step: int, item: int = -1, *, number: int = 1, token: int = 7, agent: str = "a1") -> AttemptRow:
     return AttemptRow(step, item, number, token, 1, agent, 20, 30, b"detail")
+
+
+def letter(seq: int, step: int = 0, item: int = -1, **given: object) -> LetterRow:
+    name = "load" if item == -1 else f"load[{item}]"
+    row = LetterRow(seq, step, item, 1, 1, 2, 1_000 + seq, "etl", "load", name, "UserError", "boom \0 \ud800")
+    return msgspec.structs.replace(row, **given)

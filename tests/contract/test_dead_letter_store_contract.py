@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import msgspec
-from tests.contract.records import new_run, new_run_id, record, request, start
+from tests.contract.records import letter, new_run, new_run_id, record, request, start
 
 from penstock_coordinator.ports import (
     Committed,
@@ -26,12 +26,6 @@ from penstock_coordinator.ports import (
 
 ANY_STATE = tuple(int(state) for state in LetterState)
 COMMITTED = Committed()
-
-
-def letter(seq: int, step: int = 0, item: int = -1, **given: object) -> LetterRow:
-    name = "load" if item == -1 else f"load[{item}]"
-    row = LetterRow(seq, step, item, 1, 1, 2, 1_000 + seq, "etl", "load", name, "UserError", "boom \0 \ud800")
-    return msgspec.structs.replace(row, **given)
 
 
 def with_letters(run_id: RunId, first_seq: int, *letters: LetterRow, last_seq: int | None = None) -> Record:
