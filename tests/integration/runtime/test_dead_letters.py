@@ -44,11 +44,11 @@ async def losses(coordinator: Coordinator, run_id: RunId) -> list[LeaseLost]:
 async def dies(coordinator: Coordinator, agent: ScriptedAgent) -> None:
     """Its process is gone, and the coordinator has seen that its connection is."""
     await agent.vanish()
-    await until(lambda: agent.boot_id not in _boots(coordinator))
+    await until(lambda: _is_gone(coordinator, agent))
 
 
-def _boots(coordinator: Coordinator) -> set[str]:
-    return {session.holder.boot_id for session in coordinator.supervisor.fleet.sessions()}
+async def _is_gone(coordinator: Coordinator, agent: ScriptedAgent) -> bool:
+    return all(session.holder.boot_id != agent.boot_id for session in coordinator.supervisor.fleet.sessions())
 
 
 async def jobs_done(coordinator: Coordinator, order: Order) -> BulkJob:

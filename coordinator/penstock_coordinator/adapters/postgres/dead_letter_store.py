@@ -21,14 +21,16 @@ _QUERIES = load("dead_letters")
 
 
 class PostgresDeadLetterStore:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, reads: Database | None = None) -> None:
+        """`reads`: the share of the pool that lists take."""
         self._database = database
+        self._reads = reads or database
 
     async def list_letters(self, where: LetterFilter, limit: int, after: LetterPlace | None = None) -> list[DeadLetter]:
         if not _askable(where):
             return []
         arguments = (*_arguments(where), list(where.states), *(after or (None, None, None)), limit)
-        return [_dead_letter(row) for row in await self._database.fetch(_QUERIES["list"], *arguments)]
+        return [_dead_letter(row) for row in await self._reads.fetch(_QUERIES["list"], *arguments)]
 
     async def get(self, run_id: RunId, seq: int) -> DeadLetter | None:
         row = await self._database.fetch_row(_QUERIES["get"], run_id, seq)
@@ -50,7 +52,7 @@ class PostgresDeadLetterStore:
     async def count(self, where: LetterFilter) -> tuple[int, int]:
         if not _askable(where):
             return 0, 0
-        row = await self._database.fetch_row(_QUERIES["count"], *_arguments(where))
+        row = await self._reads.fetch_row(_QUERIES["count"], *_arguments(where))
         assert row is not None
         return row["letters"], row["runs"]
 
