@@ -20,6 +20,7 @@ RUNS = "tests/integration/api/test_limits_of_runs.py"
 BUNDLES = "tests/integration/api/test_bundles_over_the_wire.py"
 COMMANDS = "tests/integration/agent/test_agent_commands.py"
 OVERLOAD = "tests/integration/api/test_overload_over_the_wire.py"
+LETTERS = "tests/integration/runtime/test_dead_letters.py"
 STRAIN = "tests/integration/runtime/test_strain.py"
 TESTS = {
     **{setting_of(limit): (PIPELINES, "test_at_a_limit_and_past_it") for limit in (*RAISABLE, *LOWERABLE)},
@@ -30,6 +31,7 @@ TESTS = {
     "max_message_size": (WIRE, "test_the_bytes_of_a_message"),
     "max_name_length": (RUNS, "test_the_length_of_names"),
     "max_map_levels": (RUNS, "test_the_levels_of_maps"),
+    "max_losses": (LETTERS, "test_agents_that_fall_silent_use_up_what_the_setting_allows"),
     "max_live_runs": (WIRE, "test_live_runs_are_started_all_or_none"),
     "max_backlog": (OVERLOAD, "test_runs_that_wait_to_begin_are_bounded"),
     "max_loop_lag": (STRAIN, "test_a_loop_that_is_late_again_and_again"),
