@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.dispatch.capacity import Capacity
 from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable, Lost, Stop
-from penstock_coordinator.core.fleet.session import Held, Verdict, is_outdated, reunite
+from penstock_coordinator.core.fleet.session import Held, Verdict, expired, is_outdated, reunite
 from penstock_coordinator.core.run.events import Charge, Failure
 from penstock_coordinator.core.run.messages import InputsUnresolved, LeaseGone
 from penstock_coordinator.ports import AgentRow
@@ -335,7 +335,7 @@ class Fleet:
             if session is not None:
                 session.close("silent")
                 self._detach(session)
-            lost = [_expired(holder, lease) for lease in list(holder.leases.values())]
+            lost = expired(holder)
             for loss in lost:
                 self.leases.end(loss.lease.key, loss.lease.token)
             self.leases.remove_holder(holder.session)
@@ -393,13 +393,6 @@ class Fleet:
             if not self._sessions:
                 return
             await asyncio.sleep(0.01)
-
-
-def _expired(holder: Holder, lease: Lease) -> Lost:
-    """An agent that hung up and did not come back died; of one that fell silent nobody knows."""
-    if holder.hung_up:
-        return Lost(lease, "agent_gone", lease.accepted, lease.sent, holder.boot_id)
-    return Lost(lease, "lease_expired", lease.accepted, lease.sent)
 
 
 def _held(named: Iterable[wire.HeldLease]) -> list[Held]:

@@ -13,7 +13,7 @@ from penstock.testing.timeline import MILLISECOND
 from penstock_agent.core.leases import Grant
 from penstock_coordinator.core.dispatch.capacity import Capacity
 from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable, Lost, Stop
-from penstock_coordinator.core.fleet.session import Held, Roll, Verdict, is_outdated, reunite
+from penstock_coordinator.core.fleet.session import Held, Roll, Verdict, expired, is_outdated, reunite
 from penstock_coordinator.core.run.events import Charge, Failure, Outcome
 from penstock_coordinator.core.run.messages import AttemptEnded, LeaseGone
 from penstock_coordinator.runtime.actor import Mail
@@ -227,7 +227,7 @@ class SimulatedFleet:
                 1,
             )
         )
-        self._reunite(session, hello, Charge.STARTED if alive else Charge.INFRASTRUCTURE)
+        self._reunite(session, hello, Charge.STARTED if alive else None)
         coordinator.dispatcher.add_session(capacity)
         coordinator.pump_offers()
         if stream.over:
@@ -252,7 +252,7 @@ class SimulatedFleet:
                 session.close("superseded")
                 self._detach(session)
 
-    def _reunite(self, session: Session, hello: words.Hello, charge: Charge) -> None:
+    def _reunite(self, session: Session, hello: words.Hello, charge: Charge | None) -> None:
         reunion = reunite(self.leases, session.holder, [Held(*held) for held in hello.held])
         for lease in reunion.continued:
             session.capacity.adopt(lease.line)
@@ -382,6 +382,9 @@ class SimulatedFleet:
         session.close()
 
     def stream_ended(self, session: Session) -> None:
+        if session.epoch in self.sessions:
+            window = self._timing.heartbeat_interval * HEARTBEAT_WINDOW
+            session.holder.hung_up = session.holder.heard_at >= self._coordinator.clock.monotonic() - window
         self._detach(session)
         session.close()
         if not session.holder.leases:
@@ -482,8 +485,7 @@ class SimulatedFleet:
             if session is not None:
                 session.close("silent")
                 self._detach(session)
-            leases = list(holder.leases.values())
-            lost = [Lost(lease, "lease_expired", lease.accepted, lease.sent) for lease in leases]
+            lost = expired(holder)
             for loss in lost:
                 self._coordinator.invariants.lease_expires(self._coordinator, loss.lease)
                 self.leases.end(loss.lease.key, loss.lease.token)
@@ -498,14 +500,15 @@ class SimulatedFleet:
                 # The stream's handler ends, and lets go of the session.
                 self._coordinator.after(100, self.stream_ended, session)
 
-    def _report_lost(self, lost: list[Lost], charge: Charge = Charge.INFRASTRUCTURE) -> None:
+    def _report_lost(self, lost: list[Lost], charge: Charge | None = None) -> None:
         for loss in lost:
             unaccepted = Charge.STARTED if loss.unsure else Charge.NOBODY
-            self._tell(loss.lease, loss.cause, charge if loss.accepted else unaccepted)
+            paying = (Charge.POISON if loss.boot_id else Charge.INFRASTRUCTURE) if charge is None else charge
+            self._tell(loss.lease, loss.cause, paying if loss.accepted else unaccepted, loss.boot_id)
 
-    def _tell(self, lease: Lease, cause: str, charge: Charge) -> None:
+    def _tell(self, lease: Lease, cause: str, charge: Charge, boot_id: str = "") -> None:
         run_id, step, item = lease.key
         actor = self._coordinator.actor(run_id)
         if actor is not None:
             now, jitter = self._coordinator.clock.now(), self._coordinator.timeline.random.random()
-            actor.post(Mail(LeaseGone(now, step, item, lease.token, cause, charge, jitter)))
+            actor.post(Mail(LeaseGone(now, step, item, lease.token, cause, charge, jitter, boot_id)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from penstock.testing import words
 from penstock.testing.timeline import MILLISECOND, SECOND
+from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS
 from penstock_coordinator.core.plan.model import TriggerRule
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.deadlines import next_deadline
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.ports import Record, RunId
     from penstock_coordinator.runtime.actor import Actor, Turn
 
-MAX_LOSSES = 3
+MOST_DEATHS = 3
 LOOKED_AT = 16
 """Of so many turns one is looked at as a whole: all counters, queues and timers of the run."""
 KILL_SLACK = 50 * MILLISECOND
@@ -74,6 +75,8 @@ class Story:
     token: int = 0
     failures: int = 0
     losses: int = 0
+    deaths: list[str] = field(default_factory=list)
+    """The boots of agents that died while they ran it."""
     completed: bool = False
     at_rest: bool = False
 
@@ -200,6 +203,7 @@ class Invariants:
         if event.charge is e.Charge.NOBODY:
             self.nobody_pays_for_nothing(key, event)
         story.losses += event.charge is e.Charge.INFRASTRUCTURE
+        story.deaths += [event.boot] if event.charge is e.Charge.POISON else []
         self.budgets_hold(shadow.run, key, story)
 
     def read_step_over(self, shadow: Shadow, seq: int, event: e.StepFailed | e.StepCancelled) -> None:
@@ -272,12 +276,16 @@ class Invariants:
             _broken("paused_runs_start_nothing", "a step run of a paused run was leased")
 
     def budgets_hold(self, run: Run, key: LeaseKey, story: Story) -> None:
-        """I20: no more failures than the step's retries allow, no more lost agents than three."""
-        most = run.plan.steps[key[1]].retry.max_attempts
+        """I20: no more failures than the step's retries allow, no more lost agents than its budget, and no more that
+        died of it than three, each once."""
+        retry = run.plan.steps[key[1]].retry
+        most = retry.max_attempts
         if story.failures > most:
             _broken("budgets_hold", f"{_spelled(key)} failed {story.failures} times, and {most} attempts are allowed")
-        if story.losses > MAX_LOSSES:
-            _broken("budgets_hold", f"{_spelled(key)} has taken {story.losses} agents with it")
+        if story.losses > (retry.max_losses or DEFAULT_RUN_LIMITS.losses):
+            _broken("budgets_hold", f"{_spelled(key)} has lost {story.losses} agents")
+        if len(story.deaths) > MOST_DEATHS or len(set(story.deaths)) < len(story.deaths):
+            _broken("budgets_hold", f"{_spelled(key)} has taken the agents {story.deaths} with it")
 
     def nobody_pays_for_nothing(self, key: LeaseKey, event: e.LeaseLost) -> None:
         """I8: a lease that is charged to nobody was one under which no user code had started, so that the number of an

@@ -85,6 +85,14 @@ def _lost(lease: Lease, old: Holder, *, crashed: bool) -> Lost:
     return Lost(lease, "returned" if lease.accepted else "grant_not_received", accepted=False, unsure=lease.accepted)
 
 
+def expired(holder: Holder) -> list[Lost]:
+    """Nothing was heard of it for a lease's whole life. An agent that hung up and did not come back died; of one that
+    fell silent nobody knows."""
+    boot_id = holder.boot_id if holder.hung_up else ""
+    cause = "agent_gone" if holder.hung_up else "lease_expired"
+    return [Lost(lease, cause, lease.accepted, lease.sent, boot_id) for lease in holder.leases.values()]
+
+
 def _verdict(held: Held, *, known: bool) -> Verdict:
     """A result is always asked for: that the lease is not known any more says nothing of what is in the journal, and
     the run alone can tell. What is acknowledged as stale is dropped then."""
