@@ -4,13 +4,14 @@ PYTEST_OPTIONS ?=
 # Processes that share the tests: those of one file stay together, and share its systems.
 TEST_PROCESSES ?= 2
 BENCH_OPTIONS ?=
+CHAOS_OPTIONS ?=
 PEERS ?=
 SETUP_SOURCES := pyproject.toml constraints.txt scripts/setup.sh
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo test check format proto constraints states bench bench-ratio bench-guard bench-large bench-peers bench-plot flood malformed schedules mutants random-dags outages clean
+.PHONY: help setup setup-dev demo test check format proto constraints states bench bench-ratio bench-guard bench-large bench-peers bench-plot flood malformed schedules mutants random-dags outages chaos clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +90,9 @@ random-dags: .venv/.ready-dev ## Run 1,000 random pipelines on a whole system an
 
 outages: .venv/.ready-dev ## Take PostgreSQL away in every way, for 90 s each (PENSTOCK_OUTAGE_SECONDS; CI: 5 s, half of the ways).
 	@PENSTOCK_OUTAGE_SECONDS=$${PENSTOCK_OUTAGE_SECONDS:-90} PENSTOCK_UNKNOWN_COMMITS=1000 $(BIN)/python -m pytest -q --timeout 1200 tests/e2e/outages tests/contract/test_postgres_traps.py
+
+chaos: .venv/.ready-dev ## Kill, freeze and cut off real processes under load for 20 minutes, and see that nothing is lost (CI: 2).
+	@$(BIN)/python -m tests.chaos $(CHAOS_OPTIONS)
 
 clean: ## Remove the virtual environment, caches and the data of the demo.
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .penstock-demo

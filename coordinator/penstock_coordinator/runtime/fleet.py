@@ -328,6 +328,10 @@ class Fleet:
         lease = self.add_lease(holder, key, command.token, command.attempt, line)
         lease.sent = lease.accepted = True
 
+    def stand_still(self, span: int) -> None:
+        """For so long nobody could be heard, whoever spoke."""
+        self.leases.stand_still(span, self._supervisor.clock.monotonic())
+
     def expire(self) -> None:
         """Give up what was not heard of for a lease's whole life."""
         for holder in self.leases.expired(self._supervisor.clock.monotonic()):

@@ -19,6 +19,9 @@ log = structlog.get_logger(__name__)
 LEASES_EVERY = 1.0
 FENCE_EVERY = 5.0
 TABLES_EVERY = 3_600.0
+_SECOND = 1_000_000
+FROZEN = _SECOND // 2
+"""Microseconds: whoever comes so much later than he wanted was not there."""
 
 
 class Housekeeping:
@@ -31,7 +34,7 @@ class Housekeeping:
 
     async def run(self) -> None:
         """For ever."""
-        await asyncio.gather(self._keep_house(), self._watch_fence())
+        await asyncio.gather(self._keep_house(), self._watch_fence(), self._keep_tables())
 
     async def _watch_fence(self) -> None:
         """Apart from the rest: a database that is away may keep it waiting."""
@@ -43,14 +46,24 @@ class Housekeeping:
             await asyncio.sleep(FENCE_EVERY)
 
     async def _keep_house(self) -> None:
-        loop = asyncio.get_running_loop()
-        tables_at = loop.time()
+        """A process that was frozen has heard nobody meanwhile: that is no silence of the agents'. What they said is
+        still to be read, and their clocks stood still for us."""
+        clock = self._supervisor.clock
+        due = clock.monotonic()
         while True:
+            late = clock.monotonic() - due
+            if late > FROZEN:
+                log.warning("was_frozen", seconds=late / _SECOND)
+                self._supervisor.fleet.stand_still(late)
             self._supervisor.run_periodic()
-            if loop.time() >= tables_at:
-                tables_at = loop.time() + TABLES_EVERY
-                await self.run_once()
+            due = clock.monotonic() + int(LEASES_EVERY * _SECOND)
             await asyncio.sleep(LEASES_EVERY)
+
+    async def _keep_tables(self) -> None:
+        """Apart too: leases run out while the database is away."""
+        while True:
+            await self.run_once()
+            await asyncio.sleep(TABLES_EVERY)
 
     async def run_once(self) -> None:
         """The tables' turn. A database that is away is asked again the next time."""

@@ -93,7 +93,7 @@ def whole(folder: Path, server: EmbeddedPostgres) -> Iterator[Whole]:
         yield made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     folder = tmp_path_factory.mktemp("outages")
     with whole(folder, EmbeddedPostgres(folder / "postgres", settings={"superuser_reserved_connections": "0"})) as made:

@@ -138,6 +138,11 @@ class LeaseTable:
         """When the next holder's leases run out, unless it is heard of."""
         return min((self.expires_at(holder) for holder in self._holders.values()), default=None)
 
+    def stand_still(self, span: int, now: int) -> None:
+        """So much of the time up to now counts for no lease. An agent's own deadline comes only the earlier."""
+        for holder in self._holders.values():
+            holder.heard_at = min(now, holder.heard_at + span)
+
     def expired(self, now: int) -> list[Holder]:
         """Holders that were not heard of for a lease's whole life."""
         return [holder for holder in self._holders.values() if self.expires_at(holder) <= now]

@@ -1,0 +1,159 @@
+"""Chaos with real processes: python -m tests.chaos [--minutes 20]
+
+Exit code: 0 if nothing was lost, committed twice, stuck or leaked, and enough was done; 1 else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.chaos import places
+from tests.chaos.rounds import Outcome, Plan, Round
+from tests.chaos.world import World
+
+FIXED_SEED = "penstock"
+FAR_AGENTS = 2
+"""Of the agents, are on machines of their own."""
+
+
+def main() -> int:
+    options = _options()
+    if places.can_be_made() and not places.names() and not options.no_places:
+        return places.run_inside(sys.argv[1:], FAR_AGENTS)
+    campaign = Campaign(options)
+    return campaign.run()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=20.0, help="in all; the last round is played to its end")
+    parser.add_argument("--runs", type=int, default=1000, help="in flight")
+    parser.add_argument("--slots", type=int, default=4, help="of each of the four agents")
+    parser.add_argument("--round", type=float, default=45.0, metavar="SECONDS", help="of faults in a round")
+    parser.add_argument("--every", type=float, default=2.2, metavar="SECONDS", help="between two faults, on average")
+    parser.add_argument("--least-steps", type=float, default=500.0, help="per minute, else a round is void")
+    parser.add_argument("--least-hard", type=float, default=7.5, help="kills and freezes per minute, else it fails")
+    parser.add_argument("--seed", default="", help="of the second and later rounds; a fresh one if it is not given")
+    parser.add_argument("--keep", type=Path, default=Path("chaos-failure"), help="where logs are kept of a failure")
+    parser.add_argument("--keep-always", action="store_true", help="keep logs of a success too")
+    parser.add_argument("--no-places", action="store_true", help="without namespaces and a small disk, which need root")
+    return parser.parse_args()
+
+
+class Campaign:
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._fresh = options.seed or secrets.token_hex(4)
+        self._outcomes: list[Outcome] = []
+
+    def run(self) -> int:
+        if not places.names():
+            _say("without root there are no namespaces, no partitions and no small disk")
+        _say(f"seeds: {FIXED_SEED}, then --seed {self._fresh}")
+        folder = Path(tempfile.mkdtemp(prefix="penstock-chaos-"))
+        folder.chmod(0o755)
+        log = folder / "faults.jsonl"
+        began = time.monotonic()
+        try:
+            with World(folder, self._options.slots) as world:
+                try:
+                    while time.monotonic() - began < self._options.minutes * 60 - self._options.round / 2:
+                        self._play(world, log)
+                finally:
+                    if not self._good or self._options.keep_always:
+                        self._keep(world, log)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._report(time.monotonic() - began)
+        return 0 if self._good and self._enough(time.monotonic() - began) else 1
+
+    def _keep(self, world: World, log: Path) -> None:
+        keep = self._options.keep
+        world.keep_logs(keep)
+        if log.exists():
+            shutil.copy(log, keep / log.name)
+        charged = [json.dumps(each) + "\n" for outcome in self._outcomes for each in outcome.verdict.charged]
+        (keep / "doubles.jsonl").write_text("".join(charged))
+        _say(f"logs, ledgers, what was done when, and what ran twice: {keep}")
+
+    def _play(self, world: World, log: Path) -> None:
+        number = len(self._outcomes) + 1
+        options = self._options
+        seed = FIXED_SEED if number == 1 else self._fresh
+        plan = Plan(seed, options.runs, options.round, options.every, options.least_steps)
+        playing = Round(world, plan, number, log, _say)
+        self._outcomes.append(playing.outcome)
+        outcome = playing.run()
+        verdict = outcome.verdict
+        hard = sum(1 for fault in outcome.faults if fault.began and fault.is_hard)
+        _say(
+            f"round {number}: {verdict.accepted} runs, {verdict.steps} steps, {sum(verdict.doubles.values())} doubles,"
+            f" {len(outcome.faults)} faults ({hard} kills and freezes), at rest {outcome.rest_seconds:.1f} s after"
+            f" healing, {outcome.seconds:.0f} s in all{', VOID' if outcome.void else ''}"
+        )
+        for problem in verdict.problems[:20]:
+            _say(f"  {problem}")
+        if len(verdict.problems) > 20:
+            _say(f"  and {len(verdict.problems) - 20} more")
+
+    @property
+    def _good(self) -> bool:
+        return all(outcome.verdict.good and not outcome.void and outcome.seconds > 0 for outcome in self._outcomes)
+
+    def _enough(self, seconds: float) -> bool:
+        least: float = self._options.least_hard * min(seconds, self._options.minutes * 60) / 60
+        return self._hard() >= least
+
+    def _hard(self) -> int:
+        return sum(1 for outcome in self._outcomes for fault in outcome.faults if fault.began and fault.is_hard)
+
+    # --- the report
+
+    def _report(self, seconds: float) -> None:
+        outcomes = self._outcomes
+        faults = Counter(f.title for o in outcomes for f in o.faults if f.began)
+        doubles: Counter[str] = sum((o.verdict.doubles for o in outcomes), Counter())
+        for title, table in (("what was done", faults), ("executions beyond the first, by the fault charged", doubles)):
+            _say(f"\n{title}:")
+            for name, count in sorted(table.items(), key=lambda each: -each[1]):
+                _say(f"  {count:6}  {name}")
+        recoveries = sorted(each for o in outcomes for each in o.recoveries)
+        result = {
+            "minutes": round(seconds / 60, 1),
+            "rounds": len(outcomes),
+            "void_rounds": sum(o.void for o in outcomes),
+            "seed": self._fresh,
+            "runs_accepted": sum(o.verdict.accepted for o in outcomes),
+            "runs_completed": sum(o.verdict.completed for o in outcomes),
+            "runs_given_up": sum(o.verdict.given_up for o in outcomes),
+            "steps": sum(o.verdict.steps for o in outcomes),
+            "executions": sum(o.verdict.executions for o in outcomes),
+            "planned_failures": sum(o.verdict.planned for o in outcomes),
+            "doubles": sum(doubles.values()),
+            "faults": sum(faults.values()),
+            "kills_and_freezes": self._hard(),
+            "recovery_median_s": statistics.median(recoveries) if recoveries else None,
+            "recovery_max_s": recoveries[-1] if recoveries else None,
+            "rest_max_s": round(max((o.rest_seconds for o in outcomes), default=0.0), 1),
+            "problems": sum(len(o.verdict.problems) for o in outcomes),
+            "doubles_by_fault": dict(doubles),
+            "faults_by_kind": dict(faults),
+        }
+        _say("\n" + json.dumps(result))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""The whole system of the chaos test: PostgreSQL, a coordinator, agents, a client, each a process, and the links."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from tests.chaos.places import Place, names, near_address
+from tests.rig.link import Link
+from tests.rig.parts import Agent, Coordinator, Part, until
+from tests.rig.small_disk import SmallDisk
+
+from penstock.client.sync import SyncClient
+from penstock.dev.postgres import EmbeddedPostgres, StopMode
+
+HEARTBEAT, TTL, MARGIN = 0.5, 4.0, 1.0
+"""Seconds. Shorter than usual, so that leases do end in a freeze of some seconds."""
+TIMES = {
+    "PENSTOCK_HEARTBEAT_INTERVAL": f"{HEARTBEAT:g}s",
+    "PENSTOCK_LEASE_TTL": f"{TTL:g}s",
+    "PENSTOCK_EXPIRY_MARGIN": f"{MARGIN:g}s",
+    "PENSTOCK_RESULT_RESEND_INTERVAL": "1s",
+}
+DISK_BYTES = 64 << 20
+SMALL_FLOOR = {"PENSTOCK_AGENT_DISK_FLOOR_BYTES": str(8 << 20)}
+
+
+class World:
+    """Use it as a context manager. Agents 1 and 2 are behind links, agents 3 and 4 in namespaces if there are any, else
+    behind links too; the data of agent 1 are on a small disk if one can be mounted."""
+
+    def __init__(self, folder: Path, slots: int, agents: int = 4) -> None:
+        self.folder = folder
+        self.slots = slots
+        self._stack = contextlib.ExitStack()
+        self.places = {f"agent-{agents - len(names()) + i}": Place(name, i) for i, name in enumerate(names(), 1)}
+        self._names = [f"agent-{number}" for number in range(1, agents + 1)]
+        self.links: dict[str, Link] = {}
+        self.agents: dict[str, Agent] = {}
+        self.disks: dict[str, SmallDisk] = {}
+        self.server = EmbeddedPostgres(folder / "postgres")
+        self._server_lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            self.server.start()
+            stack.callback(self.server.stop)
+            self._start_coordinator(stack)
+            for name in self._names:
+                self._start_agent(stack, name)
+            self.client = stack.enter_context(SyncClient(self.coordinator.address))
+            until(lambda: len(self.connected()) == len(self._names), 60.0, "all agents")
+            self.starter = Starter(self.folder, self.coordinator.address)
+            stack.callback(self.starter.stop)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _start_coordinator(self, stack: contextlib.ExitStack) -> None:
+        link = self.links["postgres"] = stack.enter_context(Link(("127.0.0.1", self.server.port)))
+        parts = urlsplit(self.server.dsn)
+        through = urlunsplit(parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{link.port}"))
+        # In a namespace of the test's own, all addresses are the test's own.
+        host = "0.0.0.0" if self.places else "127.0.0.1"
+        self.coordinator = Coordinator(self.folder, through, TIMES, host)
+        self.coordinator.start()
+        stack.callback(self.coordinator.stop)
+        self.coordinator.wait_ready()
+
+    def _start_agent(self, stack: contextlib.ExitStack, name: str) -> None:
+        place, environment = self.places.get(name), {}
+        if place is None:
+            link = self.links[name] = stack.enter_context(Link(("127.0.0.1", self.coordinator.port)))
+            address = f"127.0.0.1:{link.port}"
+        else:
+            address = f"{near_address(place.number)}:{self.coordinator.port}"
+        if self.places and name == "agent-1":
+            self.disks[name] = stack.enter_context(SmallDisk(self.folder / name, DISK_BYTES))
+            environment = SMALL_FLOOR
+        agent = self.agents[name] = Agent(
+            name, self.folder, address, self.slots, environment=environment, prefix=place.prefix if place else ()
+        )
+        agent.start()
+        stack.callback(agent.stop)
+
+    @property
+    def parts(self) -> list[Part]:
+        return [self.coordinator, *self.agents.values()]
+
+    def connected(self) -> list[Any]:
+        return [agent for agent in self.client.list_agents() if agent.state == 1]
+
+    # --- the server
+
+    def crash_server(self) -> None:
+        with self._server_lock:
+            self.server.stop(StopMode.IMMEDIATE)
+
+    def raise_server(self) -> None:
+        """Start it if it does not run."""
+        with self._server_lock:
+            if not self.server.is_running:
+                self.server.stop()
+                self.server.start()
+
+    def heal(self) -> None:
+        """All links, disks and namespaces as new, and the server up. Who is frozen is whoever froze him's to thaw."""
+        for link in self.links.values():
+            link.heal()
+        for disk in self.disks.values():
+            disk.free()
+        for place in self.places.values():
+            place.heal()
+        self.raise_server()
+
+    def keep_logs(self, place: Path) -> None:
+        place.mkdir(parents=True, exist_ok=True)
+        for path in [
+            *self.folder.glob("*.log"),
+            *self.folder.glob("*.ledger"),
+            self.folder / "postgres" / "server.log",
+        ]:
+            if path.exists():
+                shutil.copy(path, place / path.name)
+
+
+class Starter:
+    """The client process."""
+
+    def __init__(self, folder: Path, address: str) -> None:
+        self._log = (folder / "starter.log").open("ab")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.starter", address],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        self._orders = 0
+        self._done = 0
+        self._ready = threading.Event()
+        threading.Thread(target=self._listen, daemon=True).start()
+        assert self._ready.wait(60.0), (folder / "starter.log").read_text()[-2_000:]
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("ready"):
+                self._ready.set()
+            else:
+                self._done += 1
+
+    def start(self, **order: object) -> None:
+        assert self._process.stdin is not None
+        self._orders += 1
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+
+    @property
+    def busy(self) -> bool:
+        assert self._process.poll() is None, "the client has ended: see starter.log"
+        return self._done < self._orders
+
+    def stop(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
