@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from tests.chaos.chaos_flows import STEP_RUNS
 from tests.chaos.faults import AGENT, COORDINATOR, DATABASE_LINK, DISK, LINK, PLACE, POSTGRES, STEP, Fault
@@ -21,6 +22,14 @@ CLOCK_SLACK = 50_000
 GIVEN_UP = "Poison"
 OF_AGENT = (AGENT, LINK, PLACE, DISK)
 OF_ALL = (COORDINATOR, POSTGRES, DATABASE_LINK)
+Blamable: TypeAlias = "tuple[str | tuple[str, str], ...]"
+"""Targets, or kinds with their targets."""
+_BLAMABLE: dict[str, tuple[Blamable, ...]] = {
+    "failed: Crash/": ((("kill", STEP),),),
+    "lost: agent_restarted": ((("kill", AGENT),),),
+}
+_OTHERWISE: tuple[Blamable, ...] = (OF_AGENT, OF_ALL)
+"""The first of these with a fault near is to blame."""
 
 
 @dataclass(slots=True)
@@ -185,11 +194,9 @@ class Check:
             return None
         begin, end = execution.began / 1e6 - TTL - MARGIN - SLACK, grant.fate_at / 1e6 + SLACK
         near = [fault for fault in self._faults if fault.began <= end and fault.ended >= begin]
-        crashed = grant.fate.startswith("failed: ")
-        for targets, of_agent in (((STEP,), True), (OF_AGENT, True), (OF_ALL, False)):
-            if STEP in targets and not crashed:
-                continue
-            blamed = [f for f in near if f.target in targets and (not of_agent or f.name == grant.agent)]
+        for blamable in _BLAMABLE.get(grant.fate, _OTHERWISE):
+            blamed = [f for f in near if (f.kind, f.target) in blamable or f.target in blamable]
+            blamed = [f for f in blamed if f.target in OF_ALL or f.name == grant.agent]
             if blamed:
                 return max(blamed, key=lambda fault: fault.began).title
         return None
