@@ -513,6 +513,8 @@ def _size(record: Record) -> int:
     size = len(record.payload)
     for row in record.step_runs:
         size += len(row.output or b"") + 64
+    for letter in record.letters:
+        size += len(letter.message) + 128
     return size
 
 

@@ -177,7 +177,7 @@ class Projection:
             self._attempt_row(event, detail, int(Outcome.TIMED_OUT), event.failure)
         self._rest(event, detail, StepState.FAILED, None, event.failure)
         if self._is_dead(event):
-            self._letter(event, detail)
+            self.add_letter(event, event.failure, event.budget, detail.attempts)
 
     def _is_dead(self, event: StepFailed) -> bool:
         """Whether somebody has to look at it: nobody at what was allowed to fail, nor twice at what failed in a run
@@ -188,7 +188,8 @@ class Projection:
         below = child is not None and (child.step, child.item) == (event.step, event.item)
         return not below or (child is not None and child.state is RunState.COMPLETED)
 
-    def _letter(self, event: StepFailed, detail: StepRunDetail) -> None:
+    def add_letter(self, event: _Ending, failure: Failure, budget: Budget, attempts: int) -> None:
+        """Somebody has to look at the step run that the event is of."""
         plan = self._run.plan
         self.letters.append(
             LetterRow(
@@ -196,14 +197,14 @@ class Projection:
                 step=event.step,
                 item=event.item,
                 generation=self._run.generation,
-                budget=int(event.budget),
-                attempts=detail.attempts,
+                budget=int(budget),
+                attempts=attempts,
                 at=event.at,
                 pipeline=plan.pipeline,
                 step_name=plan.steps[event.step].name,
                 display_name=self._run.display_name(event.step, event.item),
-                reason=event.failure.reason,
-                message=event.failure.message[:LETTER_MESSAGE_CHARACTERS],
+                reason=failure.reason,
+                message=failure.message[:LETTER_MESSAGE_CHARACTERS],
             )
         )
 

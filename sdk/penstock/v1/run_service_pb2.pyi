@@ -1031,7 +1031,7 @@ class Reason(_message.Message):
     kind: _builtins.str
     """For programs: "Upstream", "TriggerRule", "When", "Backoff", "SubPipeline", "RunPaused", "RunHeld",
     "RunCancelling", "MaxParallel", "MapParallel", "Concurrency", "NoAgent", "AgentsBusy", "AgentsDraining",
-    "AgentsLowOnDisk", "Queued", "QueuedTimeout", "Running", "AtRest", "CleanupWaits", "Recovering".
+    "AgentsLowOnDisk", "Queued", "QueuedTimeout", "Running", "AtRest", "CleanupWaits", "Recovering", "Losses".
     """
     message: _builtins.str
     """A whole sentence, for people."""

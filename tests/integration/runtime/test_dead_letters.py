@@ -286,6 +286,23 @@ async def test_the_letter_of_a_sub_pipeline_is_that_of_its_own_step(world: World
     assert any("is a step of the run" in remedy for remedy in shown.remedies)
 
 
+async def test_the_run_of_a_sub_pipeline_is_opened_alone(world: World) -> None:
+    coordinator = await world.coordinator()
+    agent = coordinator.agent()
+    await agent.connect(credits=10)
+    child = spec({"name": "inner"})
+    child.name = "child"
+    await coordinator.create(child)
+    run_id = await coordinator.start(spec({"name": "outer", "pipeline": {"name": "child"}, "command": None}))
+    await agent.acked(await agent.fail(await agent.grant()))
+    await coordinator.ended(run_id)
+    found = await only(coordinator)
+    await coordinator.engine.dead_letters.requeue(found.run_id, found.letter.seq, "", "", None)
+    await agent.acked(await agent.succeed(await agent.grant()))
+    assert (await coordinator.ended(found.run_id)).row.state == RunState.COMPLETED
+    assert (await coordinator.engine.run(run_id)).row.state == RunState.FAILED
+
+
 async def test_a_sub_pipeline_that_cannot_start_is_a_letter_of_the_step_above(world: World) -> None:
     coordinator = await world.coordinator()
     run_id = await coordinator.start(spec({"name": "outer", "pipeline": {"name": "nobody"}, "command": None}))

@@ -121,5 +121,18 @@ def test_a_requeue_of_items_closes_their_letters_alone() -> None:
     assert (closing.steps, closing.items) == ((), ((0, ((0, 1), (2, 3))),))
 
 
+def test_a_version_without_the_step_closes_its_letter() -> None:
+    plan = build([Node("a"), Node("b")])
+    story = Story(plan)
+    story.lease()
+    story.fail(0)
+    story.fail(1)
+    renewed = build([Node("b")], digest="2", onto=plan)
+    story.run.plans = {renewed.digest: renewed}
+    (closing,) = story.send(RetryRun(0, "ann", version=renewed.digest)).closings
+    closed = {number for first, stop in closing.steps for number in range(first, stop)}
+    assert closed == {0, 1}
+
+
 def test_an_attempt_of_a_former_release_was_charged_to_none_that_is_known() -> None:
     assert AttemptDetail().charged_to == Budget.NONE

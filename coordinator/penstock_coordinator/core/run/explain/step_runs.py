@@ -110,6 +110,18 @@ def _holds(run: Run, step: Step, item: int, state: StepState, outside: Outside) 
             yield from _waiting(run, step, item, outside)
         case _:
             yield from _running(run, step, item, outside)
+    yield from _budgets(run.active_step(step.number, item))
+
+
+def _budgets(active: ActiveStep | None) -> Iterator[Reason]:
+    """What its attempts were charged to beside its retries."""
+    if active is None or not (active.losses or active.deaths):
+        return
+    lost, died = len(active.deaths) + active.losses, len(active.deaths)
+    text = f"{counted(lost, 'agent')} {'was' if lost == 1 else 'were'} lost while running it"
+    if died:
+        text += f", {died} of them with their process: three of these are poison" if lost > 1 else ", with its process"
+    yield Reason("Losses", text + ".", {"losses": active.losses, "deaths": died})
 
 
 # --- the run as a whole
