@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from penstock_coordinator.ports import (
     AgentRow,
@@ -18,6 +19,13 @@ from penstock_coordinator.ports import (
     StepRunRow,
     VersionRow,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _none_at_all() -> float:
+    return 0.0
 
 
 def _set_event() -> asyncio.Event:
@@ -87,3 +95,5 @@ class MemoryDatabase:
     janitor_at_work: bool = False
     there: asyncio.Event = field(default_factory=_set_event)
     """While it is not set the database is away: what is asked is answered with `Unavailable`, and commits wait."""
+    distance: Callable[[], float] = _none_at_all
+    """Draws the seconds that a question is under way."""

@@ -29,6 +29,8 @@ class Faults:
     """A reason, and the record is unstorable."""
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever a commit has arrived: what a test waits for before it goes on."""
+    slow: Callable[[], tuple[float, float]] | None = None
+    """Draws the seconds that a commit takes before it stores anything, and those that its answer is under way."""
     on_attempt: Callable[[Sequence[Record]], None] | None = None
     """Hears every attempt before it stores."""
 

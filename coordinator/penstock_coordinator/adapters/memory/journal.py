@@ -61,11 +61,17 @@ class MemoryJournal:
     async def _commit(self, lane: int, records: Sequence[Record]) -> list[AppendOutcome]:
         while True:
             await self._held()
+            before, after = (0.0, 0.0) if self._faults.slow is None else self._faults.slow()
+            if before:
+                await asyncio.sleep(before)
             if self._faults.on_attempt is not None:
                 self._faults.on_attempt(records)
             failure = self._faults.failures.popleft() if self._faults.failures else None
             if failure is None and self._database.there.is_set():
-                return self._store(lane, records)
+                stored = self._store(lane, records)
+                if after:
+                    await asyncio.sleep(after)
+                return stored
             self.available = False
             # Of an unknown commit the outcomes are found out once the database is back.
             outcomes = self._store(lane, records) if isinstance(failure, CommitUnknown) else None

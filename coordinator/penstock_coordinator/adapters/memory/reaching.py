@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 
 async def reached(database: MemoryDatabase) -> None:
     """Lets others go on first, as a real way to a database does. Raises `Unavailable`."""
-    await asyncio.sleep(0)
+    await asyncio.sleep(database.distance())
     if not database.there.is_set():
         raise Unavailable("the database is away")

@@ -1,0 +1,247 @@
+"""What must always hold, each with a name. Those of the journal are looked at whenever something rests on it."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tests.simulation.shell.clients import Told
+from tests.simulation.shell.world import Broken
+from tests.unit.run.auditor import Auditor
+
+from penstock.v1.pipeline_pb2 import PipelineSpec
+from penstock_coordinator.core.plan.compile import compile_plan
+from penstock_coordinator.core.run import events as e
+from penstock_coordinator.core.run.events import decode
+from penstock_coordinator.core.run.evolve import evolve
+from penstock_coordinator.core.run.invariants import check_invariants
+from penstock_coordinator.core.run.state import Run
+from penstock_coordinator.core.run.states import RunState
+
+if TYPE_CHECKING:
+    from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.runtime.supervisor import Supervisor
+    from tests.simulation.shell.machines import AgentMachine, CoordinatorMachine
+    from tests.simulation.shell.world import World
+
+Lease = tuple[int, int, int]
+"""Step, item, token."""
+
+
+def require(holds: object, name: str, *words: object) -> None:
+    if not holds:
+        raise Broken(f"{name}: {' '.join(map(str, words))}")
+
+
+@dataclass
+class Story:
+    """One run as its journal tells it."""
+
+    auditor: Auditor
+    run: Run
+    seq: int = 0
+    leased: set[Lease] = field(default_factory=set)
+    over: set[Lease] = field(default_factory=set)
+    """Leases that ended, in whatever way."""
+    completed: dict[tuple[int, int, int], int] = field(default_factory=dict)
+    """How often, by step, item and generation."""
+
+    def tell(self, seq: int, event: e.Event) -> None:
+        require(seq == self.seq + 1, "one writer", f"event {seq} after {self.seq}")
+        self.seq = seq
+        if type(event) is e.StepsLeased:
+            self.leased.update((step, item, seq) for step, item, _ in event.leases)
+        elif isinstance(event, e.StepCompleted | e.AttemptFailed | e.LeaseLost) and event.token:
+            lease = (event.step, event.item, event.token)
+            require(lease in self.leased, "tokens", f"{event} of no lease")
+            require(lease not in self.over, "once", f"{event} of a lease that was over")
+            self.over.add(lease)
+        if type(event) is e.StepCompleted:
+            key = (event.step, event.item, self.run.generation)
+            self.completed[key] = self.completed.get(key, 0) + 1
+            require(self.completed[key] == 1, "once", f"{event} a second time")
+        try:
+            self.auditor.read(seq, event)
+        except AssertionError as error:
+            raise Broken(f"order: {event}: {error!r}") from error
+        evolve(self.run, seq, event)
+
+
+class Journal:
+    """Reads what is committed, as it comes."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._stories: dict[bytes, Story] = {}
+        self._plans: dict[str, Plan] = {}
+
+    def story(self, run_id: bytes) -> Story | None:
+        """None of a run that is not there."""
+        records = self._world.database.records.get(run_id)
+        if not records:
+            return None
+        story = self._stories.get(run_id)
+        seq = 0 if story is None else story.seq
+        while (record := records.get(seq + 1)) is not None:
+            for seq, event in enumerate(decode(record.payload), record.first_seq):
+                if story is None:
+                    assert isinstance(event, e.RunStarted)
+                    plan = self._plan(event.version_digest)
+                    story = self._stories[run_id] = Story(Auditor(plan), Run(plan, run_id))
+                story.tell(seq, event)
+            require(seq == record.last_seq, "replay", f"record {record.first_seq} ends with {seq}")
+        return story
+
+    def all(self) -> dict[bytes, Story]:
+        for run_id in self._world.database.records:
+            self.story(run_id)
+        return self._stories
+
+    def _plan(self, digest: str) -> Plan:
+        if digest not in self._plans:
+            version = next(
+                row
+                for kept in self._world.database.pipelines.values()
+                for row in kept.versions
+                if row.digest == digest
+            )
+            self._plans[digest] = compile_plan(PipelineSpec.FromString(version.spec), digest)
+        return self._plans[digest]
+
+
+# --- while it goes on
+
+
+def check_coordinator(supervisor: Supervisor) -> None:
+    """Books that must be right after every callback."""
+    for session in supervisor.fleet.sessions():
+        capacity = session.capacity
+        name = f"session {session.epoch} of {capacity.agent}"
+        require(capacity.permits >= 0, "credits", name, f"has {capacity.permits} permits")
+        require(capacity.leases >= 0, "credits", name, f"has {capacity.leases} leases")
+        require(
+            capacity.granted + capacity.permits <= capacity.grant_limit or not capacity.permits,
+            "credits",
+            name,
+            f"{capacity.granted} granted and {capacity.permits} promised of {capacity.grant_limit}",
+        )
+        sent = sum(lease.sent for lease in session.holder.leases.values())
+        require(capacity.leases == sent, "books", name, f"counts {capacity.leases} leases and has {sent}")
+    agents = [session.holder.agent for session in supervisor.fleet.sessions()]
+    require(len(agents) == len(set(agents)), "one session", agents)
+
+
+def check_actors(supervisor: Supervisor, journal: Journal) -> None:
+    """What a coordinator has in memory is what the journal tells."""
+    for run_id, actor in supervisor._actors.items():
+        if actor.discarded or actor.in_flight or not actor.committed_seq:
+            continue
+        story = journal.story(run_id)
+        require(story is not None, "durable first", f"{run_id.hex()} is not in the journal")
+        assert story is not None
+        if actor.has_mail or story.seq != actor.committed_seq or story.seq != actor.run.seq:
+            continue
+        check_invariants(actor.run)
+        require(_told(actor.run) == _told(story.run), "replay", run_id.hex(), _told(actor.run), _told(story.run))
+
+
+def _told(run: Run) -> tuple[object, ...]:
+    return run.state, bytes(run.states), run.tallies, run.generation, run.running, run.first_failure
+
+
+# --- at the end
+
+
+def check_runs(journal: Journal, told: Told) -> None:
+    """Every accepted run is at rest, and is what its clients were told."""
+    for request_id, text in told.started.items():
+        story = journal.story(uuid.UUID(text).bytes)
+        require(story is not None, "durable first", f"{request_id} was accepted as {text}, which is not there")
+    for run_id, story in journal.all().items():
+        require(story.run.at_rest, "nothing lost", f"{run_id.hex()} is {story.run.state.name}")
+        require(not story.leased - story.over, "nothing lost", f"{run_id.hex()} has leases that never ended")
+    for text, (state, last) in told.ended.items():
+        found = journal.story(uuid.UUID(text).bytes)
+        assert found is not None
+        if found.seq == last:
+            require(found.run.state == RunState(state), "answers", text, f"was told to be {RunState(state).name}")
+
+
+def check_requests(journal: Journal, world: World, told: Told) -> None:
+    """Each request id started one run at most."""
+    mothers = {row.origin.parent.run_id for row in world.database.runs.values() if row.origin.parent is not None}
+    started = {uuid.UUID(text).bytes for text in told.started.values()}
+    tops = {run_id for run_id, row in world.database.runs.items() if row.origin.parent is None}
+    require(len(tops) <= len(told.asked), "idempotent", f"{len(told.asked)} requests started {len(tops)} runs")
+    require(started <= tops, "idempotent", "a client was told of a run that is not there")
+    require(mothers <= set(world.database.runs), "nothing lost", "a run is a step of one that is not there")
+
+
+def check_rest(supervisor: Supervisor) -> None:
+    """A coordinator without work holds nothing."""
+    empty = {
+        "actors": supervisor._actors,
+        "rebuilding": supervisor._rebuilding,
+        "set aside": supervisor.set_aside,
+        "waiters": supervisor.endings._waiters,
+        "leases": supervisor.fleet.leases._leases,
+        "run keys": supervisor.key_turns._turnstiles,
+        "children starting": supervisor.children._starting,
+        "children's tasks": supervisor.children._tasks,
+        "grants being read": supervisor._granter._reading,
+        "run limits": supervisor.limits._runs._runs,
+        "step limits": supervisor.limits._steps._keys,
+        "limits' holders": {run: held for run, held in supervisor.limits._steps._held.items() if held},
+        "limits' claims": {run: held for run, held in supervisor.limits._steps._claims.items() if held},
+        "cancelled for others": supervisor.limits._cancelled,
+        "who waits": supervisor.dispatcher._waited,
+    }
+    for name, found in empty.items():
+        require(not found, "at rest is at rest", name, found)
+    connected = {session.epoch for session in supervisor.fleet.sessions()}
+    left = {holder.session for holder in supervisor.fleet.leases.holders()} - connected
+    require(not left, "at rest is at rest", "holders", left)
+    for session in supervisor.fleet.sessions():
+        capacity = session.capacity
+        require(not capacity.permits, "no slot leaked", f"{capacity.permits} permits of {capacity.agent}")
+        require(not capacity.leases, "no slot leaked", f"{capacity.leases} leases of {capacity.agent}")
+        require(not any(capacity.used.values()), "no slot leaked", capacity.used)
+        require(
+            capacity.room(next(iter(supervisor.dispatcher._lines))) > 0 if supervisor.dispatcher._lines else True,
+            "no slot leaked",
+            f"{capacity.agent} has no room",
+        )
+
+
+def check_agent_at_rest(machine: AgentMachine) -> None:
+    agent = machine.agent
+    if not machine.up or agent is None:
+        return
+    book = agent._holder.book
+    for name, found in {"leases": book.all, "held": book.held, "unacknowledged": book.unacked.leases}.items():
+        require(not found, "at rest is at rest", machine.name, name, found)
+    require(not agent._spool.depth, "at rest is at rest", machine.name, f"{agent._spool.depth} spooled")
+
+
+def check_ends(coordinator: CoordinatorMachine, agents: list[AgentMachine]) -> None:
+    """Whoever was asked to end has ended well, and left nothing behind."""
+    for machine in (coordinator, *agents):
+        require(not machine.up, "ends", f"{machine.process.name} did not end")
+        require(not machine.left_over, "no task left", machine.process.name, machine.left_over)
+
+
+def check_complaints(world: World, allowed: tuple[str, ...]) -> None:
+    for complaint in world.complaints:
+        require(complaint.event in allowed, "no fault of ours", complaint)
+    for fault in world.loop.faults:
+        require(False, "no fault of ours", fault.get("process"), fault.get("message"), repr(fault.get("exception")))
+
+
+def check_overlaps(world: World) -> None:
+    """No two executions of one step run at once, unless an agent was frozen or cut off."""
+    latest: dict[tuple[str, str, tuple[int, ...]], int] = {}
+    for execution in sorted(world.ledger.executions, key=lambda each: each.began):
+        key = (execution.run, execution.step, execution.place)
+        require(latest.get(key, 0) <= execution.began, "no overlap", execution)
+        latest[key] = max(latest.get(key, 0), world.loop.now if execution.ended is None else execution.ended)

@@ -1,0 +1,220 @@
+"""The processes of a schedule: coordinators and agents as they really are, started, frozen and killed from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from penstock_agent.runtime.agent import Agent
+from penstock_agent.runtime.data_folder import DataFolder
+from penstock_agent.settings import AgentSettings
+from tests.simulation.shell.loop import Process
+from tests.simulation.shell.wire import VirtualServer
+
+from penstock_coordinator import main as coordinator_main
+from penstock_coordinator.adapters.memory.faults import Faults
+from penstock_coordinator.adapters.memory.stores import MemoryStores, memory_stores
+from penstock_coordinator.api.guard import CallGuard
+from penstock_coordinator.api.health import STOPPING, DatabaseProbe, Readiness
+from penstock_coordinator.api.server import LAST_CALLS_SECONDS, Backend, EdgeOptions, _add_services
+from penstock_coordinator.api.sizes import RequestSizes
+from penstock_coordinator.ports import Unavailable
+from penstock_coordinator.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.simulation.shell.world import World
+
+ADDRESS = "coordinator:7400"
+NAME = "coordinator-1"
+LANES = 2
+
+
+class _Partitions:
+    async def run_once(self, now: int) -> None:
+        """Memory has none."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SimulatedStores(MemoryStores):
+    partitions: _Partitions
+
+
+def open_stores(world: World, faults: Faults) -> SimulatedStores:
+    stores = memory_stores(world.database, coordinator_id=NAME, lanes=LANES, faults=faults)
+    named = {each.name: getattr(stores, each.name) for each in dataclasses.fields(stores)}
+    return SimulatedStores(**named, partitions=_Partitions())
+
+
+class _Edge:
+    """In the place of the coordinator's servers: the same services behind the same guard, on the virtual network."""
+
+    def __init__(self, machine: CoordinatorMachine, backend: Backend, options: EdgeOptions) -> None:
+        self._machine = machine
+        self._backend = backend
+        self._server = VirtualServer(machine.world.network, machine.process, CallGuard(RequestSizes(options.limits)))
+        _add_services(self._server, backend, options)  # type: ignore[arg-type]  # as far as services use it
+        self._probe = DatabaseProbe(backend.stores, backend.readiness)
+        self._probing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._probing = asyncio.create_task(self._probe.run())
+        self._server.listen(ADDRESS)
+
+    async def stop(self, *steps: Callable[[], Awaitable[object]]) -> None:
+        self._backend.readiness.block(STOPPING, "the coordinator is stopping")
+        for step in steps:
+            await step()
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
+        await self._server.stop(LAST_CALLS_SECONDS)
+
+
+class CoordinatorMachine:
+    """One coordinator by its name, in one incarnation after the other."""
+
+    def __init__(self, world: World, settings: dict[str, Any]) -> None:
+        self.world = world
+        self.settings = Settings(
+            database_url="postgresql://simulated/penstock", data_dir=world.folder, lanes=LANES, **settings
+        )
+        self.process = Process(f"{NAME}/0")
+        self.process.alive = False
+        self.faults = Faults()
+        self.coordinator: coordinator_main.Coordinator | None = None
+        self.incarnations = 0
+        self.ends: list[tuple[str, BaseException | None]] = []
+        """How the processes ended that ended by themselves."""
+        self._stop: asyncio.Event | None = None
+
+    @property
+    def up(self) -> bool:
+        return self.process.alive
+
+    def start(self) -> None:
+        self.incarnations += 1
+        self.process = Process(f"{NAME}/{self.incarnations}")
+        self.coordinator = None
+        self.world.trace("start", self.process.name)
+        self.world.loop.spawn(self.process, self._live(self.process))
+
+    async def _live(self, process: Process) -> None:
+        error: BaseException | None = None
+        try:
+            await self._serve()
+        except Exception as raised:
+            error = raised
+        self.ends.append((process.name, error))
+        self.world.trace("exit", process.name, type(error).__name__)
+        await self._close(process)
+
+    async def _close(self, process: Process) -> None:
+        """As the end of `asyncio.run`: what is left is cancelled."""
+        world = self.world
+        left = [task for task in process.open_tasks() if task is not asyncio.current_task()]
+        self.left_over = [repr(task.get_coro()) for task in left]
+        world.network.process_died(process, silent=False)
+        world.loop.kill(process)
+
+    async def _serve(self) -> None:
+        self._stop = asyncio.Event()
+        readiness = Readiness()
+        stores = open_stores(self.world, self.faults)
+        epoch = await stores.incarnations.incarnate(NAME, LANES)
+        before = coordinator_main.build_server
+        coordinator_main.build_server = lambda backend, options: _Edge(self, backend, options)  # type: ignore[assignment,return-value]
+        try:
+            self.coordinator = coordinator_main.Coordinator(self.settings, stores, readiness, NAME, epoch)  # type: ignore[arg-type]
+        finally:
+            coordinator_main.build_server = before
+        await self.coordinator.run(self._stop)
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        if self._stop is not None:
+            self.world.loop.within(self.process, self._stop.set)
+
+    def kill(self, *, silent: bool = False) -> None:
+        """SIGKILL; `silent`: the machine went with it, and nobody tells its peers."""
+        self.world.loop.kill(self.process)
+        self.world.network.process_died(self.process, silent=silent)
+
+
+class SimulatedAgent(Agent):
+    """Without a guardian: `AgentMachine` is one."""
+
+    def _start_guardian(self) -> None: ...
+
+    def _dismiss_guardian(self) -> None: ...
+
+
+class AgentMachine:
+    """One agent by its name and data folder, in one process after the other."""
+
+    def __init__(self, world: World, name: str, slots: int) -> None:
+        self.world = world
+        self.name = name
+        self.slots = slots
+        self.boots = 0
+        self.process = Process(f"{name}/0")
+        self.process.alive = False
+        self.agent: SimulatedAgent | None = None
+        self.ends: list[tuple[str, BaseException | None]] = []
+        self.left_over: list[str] = []
+        self._folder: DataFolder | None = None
+
+    @property
+    def up(self) -> bool:
+        return self.process.alive
+
+    def start(self) -> None:
+        self.boots += 1
+        self.process = Process(f"{self.name}/{self.boots}")
+        self.agent = None
+        self.world.trace("start", self.process.name)
+        self.world.loop.spawn(self.process, self._live(self.process))
+
+    async def _live(self, process: Process) -> None:
+        world = self.world
+        error: BaseException | None = None
+        settings = AgentSettings(
+            address=ADDRESS, id=self.name, slots=self.slots, data_dir=world.folder / self.name, disk_floor_bytes=0
+        )
+        folder = self._folder = DataFolder(settings.data_dir)
+        try:
+            self.agent = SimulatedAgent(settings, folder)
+            await self.agent.run()
+        except Exception as raised:
+            error = raised
+        folder.close()
+        self._folder = None
+        self.ends.append((process.name, error))
+        world.trace("exit", process.name, type(error).__name__)
+        left = [task for task in process.open_tasks() if task is not asyncio.current_task()]
+        self.left_over = [repr(task.get_coro()) for task in left]
+        world.network.process_died(process, silent=False)
+        world.loop.kill(process)
+
+    def drain(self) -> None:
+        """SIGTERM."""
+        self.world.loop.signal(self.process, signal.SIGTERM)
+
+    def kill(self, *, silent: bool = False, torn: int | None = None) -> None:
+        """SIGKILL. `torn`: so many bytes of what was being written to the spool got there."""
+        loop, agent = self.world.loop, self.agent
+        loop.kill(self.process)
+        self.world.network.process_died(self.process, silent=silent)
+        if agent is not None:
+            if torn is not None and agent._spool._pending:
+                spool = self.world.folder / self.name / "spool"
+                with spool.open("ab") as file:
+                    file.write(b"".join(agent._spool._pending)[:torn])
+            agent._spool.close()
+            agent._executor.die()  # type: ignore[attr-defined]  # it is a StepRunner
+        if self._folder is not None:
+            os.close(self._folder._lock)
+            self._folder = None
