@@ -90,6 +90,8 @@ class AgentStream:
 
     def _leave(self) -> None:
         self._left = True
+        # Whoever still reads hears of the end as of an error of the call's: it is none.
+        self._over.set()
         session = self._session
         if session is not None and not session.said_goodbye:
             self._fleet.stream_ended(session)

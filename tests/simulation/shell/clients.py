@@ -15,7 +15,8 @@ from tests.simulation.shell.machines import ADDRESS
 from tests.simulation.shell.pipelines import NAMES, specifications
 from tests.simulation.shell.wire import VirtualChannel
 
-from penstock.v1 import pipeline_service_pb2, run_service_pb2
+from penstock.v1 import bulk_service_pb2, pipeline_service_pb2, run_service_pb2
+from penstock.v1.bulk_service_pb2_grpc import BulkServiceStub
 from penstock.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 from penstock.v1.run_service_pb2_grpc import RunServiceStub
 
@@ -57,6 +58,8 @@ class Habits:
     """A call that was answered is made again."""
     steering: float = 0.0
     """Of each run, to cancel, pause, resume, retry or rerun it."""
+    bulk: float = 0.0
+    """After each run, to cancel or retry many."""
     runs: int = 3
     """Of each client."""
 
@@ -73,6 +76,7 @@ class Client:
         self._requests = 0
         self._channel = VirtualChannel(world.network, ADDRESS, self.process)
         self._runs = RunServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._jobs = BulkServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._pipelines = PipelineServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     def start(self) -> None:
@@ -86,6 +90,8 @@ class Client:
             pipeline = self._chance.choice(NAMES)
             run_id = await self._start(pipeline)
             following.append(asyncio.create_task(self._accompany(run_id)))
+            if self._chance.random() < self._habits.bulk:
+                await self._bulk(pipeline)
         await asyncio.gather(*following)
         self.done = True
 
@@ -174,6 +180,12 @@ class Client:
         step = "list" if run.pipeline == "mapped" else "one" if run.pipeline == "shared" else "a"
         request = run_service_pb2.RerunStepRequest(run_id=run_id, step=step, request_id=self._request_id())
         await self._ask(self._runs.RerunStep, request)
+
+    async def _bulk(self, pipeline: str) -> None:
+        action = self._chance.choice((bulk_service_pb2.BULK_ACTION_CANCEL, bulk_service_pb2.BULK_ACTION_RETRY))
+        job = bulk_service_pb2.BulkJob(action=action, selection=bulk_service_pb2.RunSelection(pipeline=pipeline))
+        request = bulk_service_pb2.CreateBulkJobRequest(job=job, request_id=self._request_id())
+        await self._ask(self._jobs.Create, request)
 
     # --- calls
 

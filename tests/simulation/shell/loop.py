@@ -168,6 +168,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def create_task(  # type: ignore[override]  # as above
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
     ) -> asyncio.Task[T]:
+        if self._over:
+            coro.close()
+            raise RuntimeError("the schedule is over")
         task = VirtualTask(coro, loop=self, name=name, context=context)
         process = (context or copy_context()).get(_process, WORLD)
         if len(process.tasks) > 1_000:
@@ -277,17 +280,18 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         try:
             for process in self._processes:
+                process.alive = process is WORLD
                 for task in process.tasks:
                     if not task.done():
                         task._log_destroy_pending = False  # type: ignore[attr-defined]  # as the library does itself
-                        with suppress(RuntimeError, StopIteration):
+                        with suppress(Exception):
                             task.get_coro().close()  # type: ignore[union-attr]  # a coroutine it is
                 process.tasks.clear()
                 process.parked.clear()
             self._ready.clear()
             self._timers.clear()
             self._processes.clear()
-            gc.collect()
+            gc.collect(1)
         finally:
             sys.unraisablehook = hook
 

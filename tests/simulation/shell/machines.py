@@ -89,11 +89,21 @@ class CoordinatorMachine:
         self.incarnations = 0
         self.ends: list[tuple[str, BaseException | None]] = []
         """How the processes ended that ended by themselves."""
+        self.left_over: list[str] = []
+        self.name = NAME
+        self.older: list[Process] = []
+        """Those that were taken for dead."""
         self._stop: asyncio.Event | None = None
 
     @property
     def up(self) -> bool:
         return self.process.alive
+
+    def leave_behind(self) -> None:
+        """It counts as dead, and is not."""
+        self.older.append(self.process)
+        self.process = Process(f"{NAME}/left")
+        self.process.alive = False
 
     def start(self) -> None:
         self.incarnations += 1
@@ -108,17 +118,8 @@ class CoordinatorMachine:
             await self._serve()
         except Exception as raised:
             error = raised
-        self.ends.append((process.name, error))
-        self.world.trace("exit", process.name, type(error).__name__)
-        await self._close(process)
-
-    async def _close(self, process: Process) -> None:
-        """As the end of `asyncio.run`: what is left is cancelled."""
-        world = self.world
-        left = [task for task in process.open_tasks() if task is not asyncio.current_task()]
-        self.left_over = [repr(task.get_coro()) for task in left]
-        world.network.process_died(process, silent=False)
-        world.loop.kill(process)
+        if process.alive:
+            _exit(self, process, error)
 
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
@@ -190,14 +191,11 @@ class AgentMachine:
             await self.agent.run()
         except Exception as raised:
             error = raised
+        if not process.alive:
+            return
         folder.close()
         self._folder = None
-        self.ends.append((process.name, error))
-        world.trace("exit", process.name, type(error).__name__)
-        left = [task for task in process.open_tasks() if task is not asyncio.current_task()]
-        self.left_over = [repr(task.get_coro()) for task in left]
-        world.network.process_died(process, silent=False)
-        world.loop.kill(process)
+        _exit(self, process, error)
 
     def drain(self) -> None:
         """SIGTERM."""
@@ -218,3 +216,14 @@ class AgentMachine:
         if self._folder is not None:
             os.close(self._folder._lock)
             self._folder = None
+
+
+def _exit(machine: CoordinatorMachine | AgentMachine, process: Process, error: BaseException | None) -> None:
+    """The end of `asyncio.run`."""
+    world = machine.world
+    machine.ends.append((process.name, error))
+    world.trace("exit", process.name, type(error).__name__)
+    left = [task for task in process.open_tasks() if task is not asyncio.current_task()]
+    machine.left_over = [repr(task.get_coro()) for task in left]
+    world.network.process_died(process, silent=False)
+    world.loop.kill(process)

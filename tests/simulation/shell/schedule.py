@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import uuid
+import random
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.simulation.shell import checks
 from tests.simulation.shell.clients import Client, Habits, Told
-from tests.simulation.shell.loop import MICROSECONDS
+from tests.simulation.shell.faults import DISTURBANCES, KINDS, PAUSES, Mischief
 from tests.simulation.shell.machines import AgentMachine, CoordinatorMachine
 from tests.simulation.shell.steps import Manners
 from tests.simulation.shell.world import SECOND, Broken, World, make_world
-
-import random
+from penstock_coordinator.core.run.states import RunState, StepState
 
 START_PATIENCE = 60 * SECOND
-CHAOS_PATIENCE = 400 * SECOND
 REST_PATIENCE = 1_200 * SECOND
 """After the last fault, all that was accepted is at rest within this: long steps, timeouts and leases that must run
 out come one after the other."""
@@ -35,13 +33,17 @@ class Script:
     disorder: float = 0.0
     kinds: tuple[str, ...] = ()
     """Of faults."""
+    most_faults: int = 1_000
     pace: float = 4.0
     """Seconds between faults, on average."""
+    chaos: float = 60.0
+    """Seconds until they cease."""
     manners: Manners = Manners()
 
     @staticmethod
     def of(seed: int) -> Script:
         chance = random.Random(f"{seed}:script")
+        share = chance.choice((0.1, 0.3, 0.6))
         return Script(
             seed=seed,
             clients=chance.randint(1, 3),
@@ -49,6 +51,9 @@ class Script:
             agents=chance.randint(1, 3),
             slots=chance.randint(1, 4),
             disorder=chance.choice((0.0, 0.0, 0.1, 1.0)),
+            kinds=tuple(kind for kind in KINDS if chance.random() < share),
+            pace=chance.choice((0.3, 2.0, 6.0)),
+            chaos=chance.choice((10.0, 40.0, 120.0)),
             manners=Manners(failing=chance.choice((0.0, 0.1, 0.4)), lazy=chance.choice((0.0, 0.05, 0.3))),
         )
 
@@ -93,16 +98,29 @@ class Schedule:
         world.manners = script.manners
         self.coordinator = CoordinatorMachine(world, {})
         self.agents = [AgentMachine(world, f"agent-{number}", script.slots) for number in range(script.agents)]
-        habits = Habits(runs=script.runs)
+        self.mischief = Mischief(self)
+        habits = Habits(
+            impatient=0.3 if "impatient clients" in script.kinds else 0.0,
+            repeating=0.3 if "repeating clients" in script.kinds else 0.0,
+            steering=0.7 if "steering clients" in script.kinds else 0.0,
+            bulk=0.3 if "bulk jobs" in script.kinds else 0.0,
+            runs=script.runs,
+        )
         self.clients = [Client(world, number, habits, self.told) for number in range(script.clients)]
         self._looked_at = 0
+        self._ending = False
+        self._starting: set[str] = set()
+        self._service = world.chance("service")
 
     # --- its course
 
     def play(self) -> None:
         self._begin()
-        self._until(lambda: all(client.done for client in self.clients), CHAOS_PATIENCE)
-        self._until(self._at_rest, REST_PATIENCE, "nothing lost: after the last fault something is still under way")
+        self.mischief.begin()
+        over = self.world.loop.now + int(self.script.chaos * SECOND)
+        self._until(lambda: self.world.loop.now >= over or self._at_rest(), int(self.script.chaos * SECOND) + SECOND)
+        self.mischief.heal()
+        self._until(self._at_rest, REST_PATIENCE, "nothing lost: long after the last fault something is under way:")
         self._settle()
         self._check_rest()
         self._end()
@@ -131,9 +149,11 @@ class Schedule:
         checks.check_rest(running.supervisor)
         for agent in self.agents:
             checks.check_agent_at_rest(agent)
-        checks.check_overlaps(self.world)
+        if not PAUSES & self.world.faults.keys():
+            checks.check_overlaps(self.world)
 
     def _end(self) -> None:
+        self._ending = True
         for agent in self.agents:
             agent.drain()
         self._until(lambda: not any(agent.up for agent in self.agents), 60 * SECOND, "ends: an agent does not drain")
@@ -147,6 +167,15 @@ class Schedule:
             return False
         return all(row.state >= 6 for row in self.world.database.runs.values())
 
+    def _under_way(self) -> str:
+        told = [client.process.name for client in self.clients if not client.done]
+        for run_id, row in self.world.database.runs.items():
+            if row.state < 6:
+                story = self.journal.story(run_id)
+                steps = "" if story is None else [state.name for state in map(StepState, story.run.states)]
+                told.append(f"{row.pipeline} {run_id.hex()[-6:]} {RunState(row.state).name} {steps}")
+        return "; ".join(told)
+
     # --- how it is driven
 
     def _until(self, done: Callable[[], object], patience: int, else_broken: str = "") -> None:
@@ -155,19 +184,34 @@ class Schedule:
         while not done():
             if loop.now > deadline or not loop.turn():
                 if else_broken:
-                    raise Broken(else_broken)
+                    raise Broken(f"{else_broken} {self._under_way()}")
                 return
             self._look()
 
+    def _tend(self) -> None:
+        """What is down is started again, as a service manager does."""
+        for machine in (self.coordinator, *self.agents):
+            if not machine.up and machine.name not in self._starting and not self._ending:
+                self._starting.add(machine.name)
+                longest = 3 if machine is self.coordinator else 45
+                self.world.loop.later(int((0.1 + self._service.random() ** 3 * longest) * SECOND), self._start, machine)
+
+    def _start(self, machine: CoordinatorMachine | AgentMachine) -> None:
+        self._starting.discard(machine.name)
+        if not self._ending:
+            machine.start()
+
     def _look(self, *, close: bool = False) -> None:
         world = self.world
+        self._tend()
         if self.told.wrong:
             raise Broken(self.told.wrong[0])
         if world.complaints or world.loop.faults:
-            checks.check_complaints(world, ())
+            checks.check_complaints(world, ("append_failed",) if "record refused" in world.faults else ())
         running = self.coordinator.coordinator
-        if running is not None:
+        if running is not None and self.coordinator.up:
             checks.check_coordinator(running.supervisor)
             if len(world.lines) != self._looked_at or close:
                 self._looked_at = len(world.lines)
-                checks.check_actors(running.supervisor, self.journal)
+                right = "clock set" not in world.faults
+                checks.check_actors(running.supervisor, self.journal, clocks_are_right=right)

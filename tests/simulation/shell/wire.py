@@ -80,6 +80,7 @@ class Connection:
         self.deaf = [False, False]
         """By direction: what is sent is lost without a word."""
         self.calls: list[tuple[ClientCall, ServerCall]] = []
+        self._under_way: tuple[deque[Any], deque[Any]] = deque(), deque()
         self._due = [0, 0]
         self._stalled_until = 0
         network.connections.append(self)
@@ -90,9 +91,12 @@ class Connection:
         loop = self.network.loop
         due = max(loop.now + self.network.latency(), self._due[direction] + 1, self._stalled_until)
         self._due[direction] = due
-        loop.later(due - loop.now, self._deliver, direction, deliver, args)
+        self._under_way[direction].append((deliver, args))
+        loop.later(due - loop.now, self._deliver, direction)
 
-    def _deliver(self, direction: int, deliver: Callable[..., None], args: tuple[Any, ...]) -> None:
+    def _deliver(self, direction: int) -> None:
+        """What was sent first, whichever timer it is that fired."""
+        deliver, args = self._under_way[direction].popleft()
         if self.open and not self.deaf[direction]:
             deliver(*args)
 

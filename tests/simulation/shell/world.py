@@ -138,6 +138,8 @@ def make_world(seed: int, disorder: float) -> Iterator[World]:
     network = Network(loop, random.Random(f"{seed}:network"), lambda *words: lines.append((loop.now, *words)))
     shared = Path("/dev/shm")
     collects = gc.isenabled()
+    gc.collect()
+    gc.freeze()
     gc.disable()
     with tempfile.TemporaryDirectory(prefix="penstock-simulation-", dir=shared if shared.is_dir() else None) as folder:
         world = World(seed, loop, network, MemoryDatabase(), Path(folder), lines)
@@ -145,6 +147,7 @@ def make_world(seed: int, disorder: float) -> Iterator[World]:
             with _seams(world), _logs(world), loop.running():
                 yield world
         finally:
+            gc.unfreeze()
             if collects:
                 gc.enable()
 
