@@ -148,7 +148,7 @@ class Connection:
             writer.cancel()
             call.cancel()
             await asyncio.wait({reader, writer})
-        _tell(reader, writer)
+            _tell(reader, writer)
         self._check_refused(reader)
 
     def _check_refused(self, reader: asyncio.Task[None]) -> None:

@@ -239,7 +239,7 @@ def check_complaints(world: World, allowed: tuple[str, ...]) -> None:
     for complaint in world.complaints:
         require(complaint.event in allowed, "no fault of ours", complaint)
     for fault in world.loop.faults:
-        require(False, "no fault of ours", fault.get("process"), fault.get("message"), repr(fault.get("exception")))
+        require(False, "no fault of ours", *(f"{name}={each!r}" for name, each in fault.items()))
 
 
 def check_overlaps(world: World) -> None:

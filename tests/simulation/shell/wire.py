@@ -40,7 +40,8 @@ class Network:
     def __init__(self, loop: VirtualLoop, chance: random.Random, trace: Callable[..., None]) -> None:
         self.loop = loop
         self.trace = trace
-        self.servers: dict[str, VirtualServer] = {}
+        self.servers: dict[str, list[VirtualServer]] = {}
+        """By address, the newest last: whoever is left over from before does not get any more calls."""
         self.connections: list[Connection] = []
         self.slowness = 1_000
         """Microseconds that a message takes at most, if nothing is wrong."""
@@ -64,8 +65,8 @@ class Network:
             connection.lose(self.keepalive() if silent else self.latency())
 
     def listening(self, address: str) -> VirtualServer | None:
-        server = self.servers.get(address)
-        return server if server is not None and server.accepts and server.process.alive else None
+        servers = self.servers[address] = [each for each in self.servers.get(address, ()) if each.process.alive]
+        return next((each for each in reversed(servers) if each.accepts), None)
 
 
 class Connection:
@@ -358,7 +359,7 @@ class VirtualServer:
 
     def listen(self, address: str) -> None:
         self.accepts = True
-        self.network.servers[address] = self
+        self.network.servers.setdefault(address, []).append(self)
 
     async def stop(self, grace: float) -> None:
         """No more calls, and the end of those that are under way when the seconds are over."""
