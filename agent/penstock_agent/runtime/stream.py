@@ -140,6 +140,9 @@ class Connection:
         loop = asyncio.get_running_loop()
         reader = loop.create_task(self._read(call))
         writer = loop.create_task(self._write(call, outbox))
+        for task in (reader, writer):
+            # Also if nobody waits for them to the end: who is cancelled here does not.
+            task.add_done_callback(_tell)
         try:
             done, _ = await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
             if writer in done and outbox.closing:
@@ -148,7 +151,6 @@ class Connection:
             writer.cancel()
             call.cancel()
             await asyncio.wait({reader, writer})
-            _tell(reader, writer)
         self._check_refused(reader)
 
     def _check_refused(self, reader: asyncio.Task[None]) -> None:
@@ -198,13 +200,12 @@ class Connection:
             writing.cancel()
 
 
-def _tell(*tasks: asyncio.Task[None]) -> None:
+def _tell(task: asyncio.Task[None]) -> None:
     """How the stream ended, for the operator. A stream that ends is nothing unusual."""
-    for task in tasks:
-        if task.cancelled():
-            continue
-        error = task.exception()
-        if isinstance(error, grpc.aio.AioRpcError):
-            log.info("the stream ended: %s: %s", error.code().name, error.details())
-        elif error is not None and not isinstance(error, asyncio.InvalidStateError):
-            log.error("the stream ended", exc_info=error)
+    if task.cancelled():
+        return
+    error = task.exception()
+    if isinstance(error, grpc.aio.AioRpcError):
+        log.info("the stream ended: %s: %s", error.code().name, error.details())
+    elif error is not None and not isinstance(error, asyncio.InvalidStateError):
+        log.error("the stream ended", exc_info=error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from tests.simulation.shell.clients import Told
 from tests.simulation.shell.world import Broken
 from tests.unit.run.auditor import Auditor
 
+from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock.v1 import run_service_pb2
 from penstock.v1.pipeline_pb2 import PipelineSpec
 from penstock_coordinator.core.plan.compile import compile_plan
 from penstock_coordinator.core.run import events as e
@@ -20,6 +23,8 @@ from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.runtime.supervisor import Supervisor
     from tests.simulation.shell.machines import AgentMachine, CoordinatorMachine
@@ -46,6 +51,7 @@ class Story:
     """Leases that ended, in whatever way."""
     completed: dict[tuple[int, int, int], int] = field(default_factory=dict)
     """How often, by step, item and generation."""
+    lost: list[e.LeaseLost] = field(default_factory=list)
 
     def tell(self, seq: int, event: e.Event) -> None:
         require(seq == self.seq + 1, "one writer", f"event {seq} after {self.seq}")
@@ -57,6 +63,8 @@ class Story:
             require(lease in self.leased, "tokens", f"{event} of no lease")
             require(lease not in self.over, "once", f"{event} of a lease that was over")
             self.over.add(lease)
+        if type(event) is e.LeaseLost:
+            self.lost.append(event)
         if type(event) is e.StepCompleted:
             key = (event.step, event.item, self.run.generation)
             self.completed[key] = self.completed.get(key, 0) + 1
@@ -75,6 +83,8 @@ class Journal:
         self._world = world
         self._stories: dict[bytes, Story] = {}
         self._plans: dict[str, Plan] = {}
+        self.kinds: Counter[str] = Counter()
+        """How many events of each kind there were."""
 
     def story(self, run_id: bytes) -> Story | None:
         """None of a run that is not there."""
@@ -89,6 +99,7 @@ class Journal:
                     assert isinstance(event, e.RunStarted)
                     plan = self._plan(event.version_digest)
                     story = self._stories[run_id] = Story(Auditor(plan), Run(plan, run_id))
+                self.kinds[type(event).__name__] += 1
                 story.tell(seq, event)
             require(seq == record.last_seq, "replay", f"record {record.first_seq} ends with {seq}")
         return story
@@ -108,6 +119,83 @@ class Journal:
             )
             self._plans[digest] = compile_plan(PipelineSpec.FromString(version.spec), digest)
         return self._plans[digest]
+
+
+class Wiretap:
+    """Hears every message at the moment that it is sent."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.broken: Broken | None = None
+        """The first that it heard: who speaks must not notice."""
+        self._journal = journal
+        self._limits: dict[object, int] = {}
+        """By connection, the credits that the agent has given in its session."""
+        self._seqs: dict[object, int] = {}
+
+    def up(self, connection: object, message: object) -> None:
+        self._hear(self._up, connection, message)
+
+    def down(self, connection: object, message: object) -> None:
+        self._hear(self._down, connection, message)
+
+    def answer(self, method: str, data: bytes) -> None:
+        """Of a call with one answer."""
+        self._hear(self._answer, method, data)
+
+    def _hear(self, check: Callable[..., None], *heard: object) -> None:
+        try:
+            check(*heard)
+        except Broken as broken:
+            self.broken = self.broken or broken
+
+    def _up(self, connection: object, message: object) -> None:
+        if not isinstance(message, wire.AgentMessage):
+            return
+        self._in_order(connection, "up", message.seq)
+        if message.HasField("hello"):
+            self._limits[connection] = 0
+        elif message.HasField("credits"):
+            limit = message.credits.grant_limit
+            require(limit >= self._limits[connection], "credits", f"fell from {self._limits[connection]} to {limit}")
+            self._limits[connection] = limit
+
+    def _down(self, connection: object, message: object) -> None:
+        if not isinstance(message, wire.CoordinatorMessage):
+            return
+        self._in_order(connection, "down", message.seq)
+        for grant in message.lease_grants.grants:
+            limit = self._limits[connection]
+            require(grant.grant_seq <= limit, "credits", f"grant {grant.grant_seq} of {limit}")
+            lease = _lease(grant.lease)
+            story = self._journal.story(grant.lease.run_id)
+            require(story is not None and lease in story.leased, "durable first", "a grant that is not committed", lease)
+        for ack in message.result_acks.acks:
+            self._acknowledged(ack)
+
+    def _in_order(self, connection: object, direction: str, seq: int) -> None:
+        key = (connection, direction)
+        require(seq == self._seqs.get(key, 0) + 1, "order", f"message {seq} after {self._seqs.get(key, 0)}")
+        self._seqs[key] = seq
+
+    def _acknowledged(self, ack: wire.ResultAck) -> None:
+        """The agent forgets the result now: nothing may be lost with it."""
+        story = self._journal.story(ack.lease.run_id)
+        step, item, token = _lease(ack.lease)
+        if ack.status == wire.RESULT_ACK_STATUS_COMMITTED:
+            committed = story is not None and (step, item, token) in story.over
+            require(committed, "durable first", "a result was acknowledged and is not committed", step, item, token)
+        elif ack.status in (wire.RESULT_ACK_STATUS_STALE, wire.RESULT_ACK_STATUS_DUPLICATE):
+            open_leases = set() if story is None else story.leased - story.over
+            require((step, item, token) not in open_leases, "nothing lost", "a wanted result was refused", step, item)
+
+    def _answer(self, method: str, data: bytes) -> None:
+        if method.endswith("RunService/Start"):
+            run_id = uuid.UUID(run_service_pb2.StartRunResponse.FromString(data).run.id).bytes
+            require(self._journal.story(run_id) is not None, "durable first", f"{run_id.hex()} is told and not stored")
+
+
+def _lease(ref: wire.LeaseRef) -> Lease:
+    return ref.step, ref.item, ref.token
 
 
 # --- while it goes on
@@ -240,6 +328,16 @@ def check_complaints(world: World, allowed: tuple[str, ...]) -> None:
         require(complaint.event in allowed, "no fault of ours", complaint)
     for fault in world.loop.faults:
         require(False, "no fault of ours", *(f"{name}={each!r}" for name, each in fault.items()))
+
+
+def check_undisturbed(world: World, journal: Journal) -> None:
+    """Where no process, connection or clock was touched, every attempt ran once and ended as it ended itself."""
+    ran = Counter((each.run, each.step, each.place, each.attempt) for each in world.ledger.executions)
+    twice = [attempt for attempt, count in ran.items() if count > 1]
+    require(not twice, "once", "attempts ran twice though nothing went wrong", twice)
+    for run_id, story in journal.all().items():
+        charged = [loss for loss in story.lost if loss.charge is not e.Charge.NOBODY]
+        require(not charged, "no second execution without a cause", run_id.hex(), charged)
 
 
 def check_overlaps(world: World) -> None:

@@ -65,6 +65,8 @@ class Report:
     turns: int
     faults: dict[str, int]
     runs: int
+    events: dict[str, int]
+    """By kind, those of all journals."""
     broken: Broken | None = None
     lines: list[tuple[Any, ...]] = field(default_factory=list)
 
@@ -84,6 +86,7 @@ def play(script: Script) -> Report:
             world.loop.turns,
             dict(world.faults),
             len(world.database.runs),
+            schedule.journal.kinds,
             broken,
             list(world.lines),
         )
@@ -95,6 +98,7 @@ class Schedule:
         self.script = script
         self.journal = checks.Journal(world)
         self.told = Told()
+        self.tap = world.network.tap = checks.Wiretap(self.journal)
         world.manners = script.manners
         self.coordinator = CoordinatorMachine(world, {})
         self.agents = [AgentMachine(world, f"agent-{number}", script.slots) for number in range(script.agents)]
@@ -149,6 +153,8 @@ class Schedule:
         checks.check_rest(running.supervisor)
         for agent in self.agents:
             checks.check_agent_at_rest(agent)
+        if not DISTURBANCES & self.world.faults.keys():
+            checks.check_undisturbed(self.world, self.journal)
         if not PAUSES & self.world.faults.keys():
             checks.check_overlaps(self.world)
 
@@ -204,6 +210,8 @@ class Schedule:
     def _look(self, *, close: bool = False) -> None:
         world = self.world
         self._tend()
+        if self.tap.broken is not None:
+            raise self.tap.broken
         if self.told.wrong:
             raise Broken(self.told.wrong[0])
         if world.complaints or world.loop.faults:

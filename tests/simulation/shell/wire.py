@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import grpc
 import grpc.aio
@@ -34,12 +34,23 @@ class Status(NamedTuple):
     trailing: tuple[tuple[str, Any], ...] = ()
 
 
+class Tap(Protocol):
+    """Hears what is sent, when it is sent."""
+
+    def up(self, connection: object, message: Any) -> None: ...
+
+    def down(self, connection: object, message: Any) -> None: ...
+
+    def answer(self, method: str, data: bytes) -> None: ...
+
+
 class Network:
     """All channels and servers of one schedule."""
 
     def __init__(self, loop: VirtualLoop, chance: random.Random, trace: Callable[..., None]) -> None:
         self.loop = loop
         self.trace = trace
+        self.tap: Tap | None = None
         self.servers: dict[str, list[VirtualServer]] = {}
         """By address, the newest last: whoever is left over from before does not get any more calls."""
         self.connections: list[Connection] = []
@@ -233,6 +244,8 @@ class ClientCall:
             raise asyncio.InvalidStateError("RPC is half closed after calling `done_writing`.")
         data: bytes = self._serialize(message)
         if self._connection is not None and self._server is not None:
+            if self._network.tap is not None:
+                self._network.tap.up(self._connection, message)
             self._network.trace("up", self._connection.client.name, _kind(message), len(data))
             self._connection.send(UP, self._server.deliver, data)
         await self._waits(self._network.latency() // 4)
@@ -481,6 +494,8 @@ class ServerCall:
             raise grpc.aio.InternalError("Failed \"SendMessage\"")
         data = self.encode(message)
         network = self._connection.network
+        if network.tap is not None:
+            network.tap.down(self._connection, message)
         network.trace("down", self._connection.client.name, _kind(message), len(data))
         if len(data) > MAX_MESSAGE_BYTES:
             self._connection.send(DOWN, self._client.ended, Status(grpc.StatusCode.RESOURCE_EXHAUSTED, "too large"))
@@ -494,6 +509,9 @@ class ServerCall:
         raise grpc.aio.AbortError("Locally aborted.")
 
     def respond(self, data: bytes) -> None:
+        tap = self._connection.network.tap
+        if tap is not None and self._connection.process.alive:
+            tap.answer(self._method, data)
         self._connection.send(DOWN, self._client.deliver, data)
 
     def refuse(self, status: Status) -> None:
