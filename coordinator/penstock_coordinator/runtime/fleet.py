@@ -318,7 +318,8 @@ class Fleet:
             session.call_back(lease_ref(lease.key, lease.token))
 
     def await_lease(self, actor: Actor, command: AwaitLease, boot_id: str) -> None:
-        """After a restart: the agent has a lease's whole life to come back with this one."""
+        """After a restart, of the coordinator or of the run's actor: the agent has a lease's whole life to come back
+        with this one."""
         holder = self.leases.holder(command.session)
         if holder is None:
             now = self._supervisor.clock.monotonic()
@@ -327,6 +328,10 @@ class Fleet:
         key = (actor.run_id, command.step, command.item)
         lease = self.add_lease(holder, key, command.token, command.attempt, line)
         lease.sent = lease.accepted = True
+        session = self._sessions.get(holder.session)
+        if session is not None:
+            # The actor alone was made again: the lease takes its place on the session that it never left.
+            session.capacity.adopt(line)
 
     def stand_still(self, span: int) -> None:
         """For so long nobody could be heard, whoever spoke."""

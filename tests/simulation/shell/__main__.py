@@ -13,7 +13,6 @@ import sys
 import time
 
 import msgspec
-
 from tests.simulation.shell.many import play_many
 from tests.simulation.shell.schedule import Report, Script, play
 from tests.simulation.shell.shrinking import shrink

@@ -25,10 +25,11 @@ from penstock_coordinator.core.run.states import RunState
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.simulation.shell.machines import AgentMachine, CoordinatorMachine, Machine
+    from tests.simulation.shell.world import World
+
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.runtime.supervisor import Supervisor
-    from tests.simulation.shell.machines import AgentMachine, CoordinatorMachine
-    from tests.simulation.shell.world import World
 
 Lease = tuple[int, int, int]
 """Step, item, token."""
@@ -112,10 +113,7 @@ class Journal:
     def _plan(self, digest: str) -> Plan:
         if digest not in self._plans:
             version = next(
-                row
-                for kept in self._world.database.pipelines.values()
-                for row in kept.versions
-                if row.digest == digest
+                row for kept in self._world.database.pipelines.values() for row in kept.versions if row.digest == digest
             )
             self._plans[digest] = compile_plan(PipelineSpec.FromString(version.spec), digest)
         return self._plans[digest]
@@ -168,7 +166,9 @@ class Wiretap:
             require(grant.grant_seq <= limit, "credits", f"grant {grant.grant_seq} of {limit}")
             lease = _lease(grant.lease)
             story = self._journal.story(grant.lease.run_id)
-            require(story is not None and lease in story.leased, "durable first", "a grant that is not committed", lease)
+            require(
+                story is not None and lease in story.leased, "durable first", "a grant that is not committed", lease
+            )
         for ack in message.result_acks.acks:
             self._acknowledged(ack)
 
@@ -318,7 +318,8 @@ def check_agent_at_rest(machine: AgentMachine) -> None:
 
 def check_ends(coordinator: CoordinatorMachine, agents: list[AgentMachine]) -> None:
     """Whoever was asked to end has ended well, and left nothing behind."""
-    for machine in (coordinator, *agents):
+    machines: list[Machine] = [coordinator, *agents]
+    for machine in machines:
         require(not machine.up, "ends", f"{machine.process.name} did not end")
         require(not machine.left_over, "no task left", machine.process.name, machine.left_over)
 

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import grpc.aio
@@ -74,10 +74,10 @@ class Client:
         self._chance = world.chance(f"client:{number}")
         self._number = number
         self._requests = 0
-        self._channel = VirtualChannel(world.network, ADDRESS, self.process)
-        self._runs = RunServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._jobs = BulkServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._pipelines = PipelineServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        channel = cast("grpc.aio.Channel", VirtualChannel(world.network, ADDRESS, self.process))
+        self._runs = RunServiceStub(channel)
+        self._jobs = BulkServiceStub(channel)
+        self._pipelines = PipelineServiceStub(channel)
 
     def start(self) -> None:
         self.world.loop.spawn(self.process, self._live())
@@ -170,7 +170,9 @@ class Client:
         request = run_service_pb2.PauseRunRequest(run_id=run_id, request_id=self._request_id())
         await self._ask(self._runs.Pause, request)
         await asyncio.sleep(self._chance.random() * 20)
-        await self._ask(self._runs.Resume, run_service_pb2.ResumeRunRequest(run_id=run_id, request_id=self._request_id()))
+        await self._ask(
+            self._runs.Resume, run_service_pb2.ResumeRunRequest(run_id=run_id, request_id=self._request_id())
+        )
 
     async def _retry(self, run_id: str) -> None:
         await self._ask(self._runs.Retry, run_service_pb2.RetryRunRequest(run_id=run_id, request_id=self._request_id()))

@@ -12,9 +12,10 @@ from tests.simulation.shell.world import MILLISECOND, SECOND
 from penstock_coordinator.adapters.memory.faults import CommitUnknown, FailBefore
 
 if TYPE_CHECKING:
-    from penstock_coordinator.ports import Record
     from tests.simulation.shell.loop import Process
     from tests.simulation.shell.schedule import Schedule
+
+    from penstock_coordinator.ports import Record
 
 Fault = Callable[["Mischief"], bool]
 """False: there was nothing to do it to."""
@@ -67,7 +68,7 @@ class Mischief:
             world.network.slowness = 300 * MILLISECOND
         if "clocks drift" in kinds:
             world.faults["clocks drift"] += 1
-            for machine in (self._schedule.coordinator, *self._schedule.agents):
+            for machine in self._schedule.machines:
                 world.skews[machine.name] = self._chance.uniform(-4e-4, 4e-4)
         if self._kinds:
             self._plan()

@@ -285,7 +285,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                     if not task.done():
                         task._log_destroy_pending = False  # type: ignore[attr-defined]  # as the library does itself
                         with suppress(Exception):
-                            task.get_coro().close()  # type: ignore[union-attr]  # a coroutine it is
+                            task.get_coro().close()
                 process.tasks.clear()
                 process.parked.clear()
             self._ready.clear()
@@ -317,7 +317,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return True
 
     def _run(self, handle: asyncio.Handle) -> None:
-        if handle._cancelled:  # type: ignore[attr-defined]  # as above
+        if handle._cancelled:
             return
         process = handle._context.get(_process, WORLD)  # type: ignore[attr-defined]  # as above
         if not process.alive:
@@ -328,7 +328,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self.now += 1
         self.turns += 1
         self._brood, self._inside = None, True
-        handle._run()  # type: ignore[attr-defined]  # as above
+        handle._run()
         self._brood, self._inside = None, False
 
     def _add(self, handle: asyncio.Handle) -> None:

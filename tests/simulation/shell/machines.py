@@ -7,14 +7,15 @@ import dataclasses
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pydantic import SecretStr
+from tests.simulation.shell.loop import Process
+from tests.simulation.shell.wire import VirtualServer
 
 from penstock_agent.runtime.agent import Agent
 from penstock_agent.runtime.data_folder import DataFolder
 from penstock_agent.settings import AgentSettings
-from tests.simulation.shell.loop import Process
-from tests.simulation.shell.wire import VirtualServer
-
 from penstock_coordinator import main as coordinator_main
 from penstock_coordinator.adapters.memory.faults import Faults
 from penstock_coordinator.adapters.memory.stores import MemoryStores, memory_stores
@@ -22,7 +23,6 @@ from penstock_coordinator.api.guard import CallGuard
 from penstock_coordinator.api.health import STOPPING, DatabaseProbe, Readiness
 from penstock_coordinator.api.server import LAST_CALLS_SECONDS, Backend, EdgeOptions, _add_services
 from penstock_coordinator.api.sizes import RequestSizes
-from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.settings import Settings
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class CoordinatorMachine:
     def __init__(self, world: World, settings: dict[str, Any]) -> None:
         self.world = world
         self.settings = Settings(
-            database_url="postgresql://simulated/penstock", data_dir=world.folder, lanes=LANES, **settings
+            database_url=SecretStr("postgresql://simulated/penstock"), data_dir=world.folder, lanes=LANES, **settings
         )
         self.process = Process(f"{NAME}/0")
         self.process.alive = False
@@ -126,12 +126,9 @@ class CoordinatorMachine:
         readiness = Readiness()
         stores = open_stores(self.world, self.faults)
         epoch = await stores.incarnations.incarnate(NAME, LANES)
-        before = coordinator_main.build_server
-        coordinator_main.build_server = lambda backend, options: _Edge(self, backend, options)  # type: ignore[assignment,return-value]
-        try:
-            self.coordinator = coordinator_main.Coordinator(self.settings, stores, readiness, NAME, epoch)  # type: ignore[arg-type]
-        finally:
-            coordinator_main.build_server = before
+        self.world.edge = lambda backend, options: _Edge(self, backend, options)
+        # The stores have what a coordinator uses of PostgreSQL's.
+        self.coordinator = coordinator_main.Coordinator(self.settings, stores, readiness, NAME, epoch)  # type: ignore[arg-type]
         await self.coordinator.run(self._stop)
 
     def stop(self) -> None:
@@ -143,6 +140,9 @@ class CoordinatorMachine:
         """SIGKILL; `silent`: the machine went with it, and nobody tells its peers."""
         self.world.loop.kill(self.process)
         self.world.network.process_died(self.process, silent=silent)
+
+
+Machine: TypeAlias = "CoordinatorMachine | AgentMachine"
 
 
 class SimulatedAgent(Agent):
@@ -218,7 +218,7 @@ class AgentMachine:
             self._folder = None
 
 
-def _exit(machine: CoordinatorMachine | AgentMachine, process: Process, error: BaseException | None) -> None:
+def _exit(machine: Machine, process: Process, error: BaseException | None) -> None:
     """The end of `asyncio.run`."""
     world = machine.world
     machine.ends.append((process.name, error))

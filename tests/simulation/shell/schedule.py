@@ -10,9 +10,10 @@ from typing import Any
 from tests.simulation.shell import checks
 from tests.simulation.shell.clients import Client, Habits, Told
 from tests.simulation.shell.faults import DISTURBANCES, KINDS, PAUSES, Mischief
-from tests.simulation.shell.machines import AgentMachine, CoordinatorMachine
+from tests.simulation.shell.machines import AgentMachine, CoordinatorMachine, Machine
 from tests.simulation.shell.steps import Manners
 from tests.simulation.shell.world import SECOND, Broken, World, make_world
+
 from penstock_coordinator.core.run.states import RunState, StepState
 
 START_PATIENCE = 60 * SECOND
@@ -38,7 +39,7 @@ class Script:
     """Seconds between faults, on average."""
     chaos: float = 60.0
     """Seconds until they cease."""
-    manners: Manners = Manners()
+    manners: Manners = field(default_factory=Manners)
 
     @staticmethod
     def of(seed: int) -> Script:
@@ -115,6 +116,10 @@ class Schedule:
         self._ending = False
         self._starting: set[str] = set()
         self._service = world.chance("service")
+
+    @property
+    def machines(self) -> list[Machine]:
+        return [self.coordinator, *self.agents]
 
     # --- its course
 
@@ -196,13 +201,13 @@ class Schedule:
 
     def _tend(self) -> None:
         """What is down is started again, as a service manager does."""
-        for machine in (self.coordinator, *self.agents):
+        for machine in self.machines:
             if not machine.up and machine.name not in self._starting and not self._ending:
                 self._starting.add(machine.name)
                 longest = 3 if machine is self.coordinator else 45
                 self.world.loop.later(int((0.1 + self._service.random() ** 3 * longest) * SECOND), self._start, machine)
 
-    def _start(self, machine: CoordinatorMachine | AgentMachine) -> None:
+    def _start(self, machine: Machine) -> None:
         self._starting.discard(machine.name)
         if not self._ending:
             machine.start()

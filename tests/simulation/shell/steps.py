@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.simulation.shell.loop import Process, current_process
+
 from penstock_agent.core.inputs import AttemptsEnded, AttemptsStarted, Input, LeasesUnstarted
 from penstock_agent.core.leases import Ended, Handle, Outcome
 from penstock_agent.executors.channel import Failure, Finished, Task
 from penstock_agent.executors.output import OutputSink
 from penstock_agent.executors.warm import RESULT_ID_BYTES, Job, WarmLimits
-from tests.simulation.shell.loop import Process, current_process
 
 if TYPE_CHECKING:
     from tests.simulation.shell.world import World
@@ -98,7 +99,9 @@ class StepRunner:
         for job in self._waiting:
             if job.handle == handle:
                 self._waiting.remove(job)
-                self._report(AttemptsEnded([Outcome(handle, Ended.NEVER_STARTED, self._world.fresh(RESULT_ID_BYTES), 0)]))
+                self._report(
+                    AttemptsEnded([Outcome(handle, Ended.NEVER_STARTED, self._world.fresh(RESULT_ID_BYTES), 0)])
+                )
                 return
         running = self._running.get(handle)
         if running is None:

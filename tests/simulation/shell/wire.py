@@ -328,7 +328,9 @@ class ClientCall:
         if status.code is not OK:
             self._inbox.clear()
         if self._connection is not None:
-            self._connection.calls = [pair for pair in self._connection.calls if pair[0] is not self or not pair[1].over]
+            self._connection.calls = [
+                pair for pair in self._connection.calls if pair[0] is not self or not pair[1].over
+            ]
         self._notify()
 
     def _notify(self) -> None:
@@ -377,9 +379,9 @@ class VirtualServer:
     async def stop(self, grace: float) -> None:
         """No more calls, and the end of those that are under way when the seconds are over."""
         self.accepts = False
-        end = self.network.loop.time() + grace
-        while self._under_way() and self.network.loop.time() < end:
-            await asyncio.sleep(0.01)
+        tasks = {call.task for call in self._under_way() if call.task is not None}
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace)
         for call in self._under_way():
             call.refuse(Status(UNAVAILABLE, "the server is stopped"))
         for connection in self.network.of(self.process):
@@ -420,7 +422,7 @@ class ServerCall:
         self._gone = False
         self._status: Status | None = None
         self._waiting: asyncio.Future[None] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
         self.decode: Callable[[bytes], Any] = bytes
         self.encode: Callable[[Any], bytes] = bytes
 
@@ -436,7 +438,7 @@ class ServerCall:
             self._connection.send(DOWN, self._client.ended, Status(UNAVAILABLE, "the server is stopped"))
             return
         server.calls.append(self)
-        self._task = server.network.loop.spawn(server.process, self._handled(request))
+        self.task = server.network.loop.spawn(server.process, self._handled(request))
 
     async def _handled(self, request: bytes | None) -> None:
         try:
@@ -464,8 +466,8 @@ class ServerCall:
         if self._gone:
             return
         self._gone = True
-        if self._task is not None and self._status is None:
-            self._task.cancel()
+        if self.task is not None and self._status is None:
+            self.task.cancel()
         self._notify()
 
     def _notify(self) -> None:
@@ -491,7 +493,7 @@ class ServerCall:
     async def write(self, message: Any) -> None:
         self._raise_for_termination()
         if self._gone:
-            raise grpc.aio.InternalError("Failed \"SendMessage\"")
+            raise grpc.aio.InternalError('Failed "SendMessage"')
         data = self.encode(message)
         network = self._connection.network
         if network.tap is not None:
@@ -518,7 +520,9 @@ class ServerCall:
         if self._status is None:
             self._status = status
             self._connection.send(DOWN, self._client.ended, status)
-            self._connection.calls = [pair for pair in self._connection.calls if pair[1] is not self or not pair[0].done()]
+            self._connection.calls = [
+                pair for pair in self._connection.calls if pair[1] is not self or not pair[0].done()
+            ]
             self._notify()
 
     def done(self) -> bool:

@@ -7,9 +7,10 @@ import gc
 import hashlib
 import logging
 import random
+import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,15 +20,15 @@ from typing import Any
 import grpc
 import grpc.aio
 import structlog
+from tests.simulation.shell.loop import VirtualLoop, current_process
+from tests.simulation.shell.steps import Ledger, Manners, StepRunner
+from tests.simulation.shell.wire import Network, VirtualChannel
+
 from penstock_agent.runtime import agent as agent_module
 from penstock_agent.runtime import clock as agent_clock
 from penstock_agent.runtime import host as agent_host
 from penstock_agent.runtime import staging as staging_module
 from penstock_agent.runtime import stream as stream_module
-from tests.simulation.shell.loop import VirtualLoop, current_process
-from tests.simulation.shell.steps import Ledger, Manners, StepRunner
-from tests.simulation.shell.wire import Network, VirtualChannel
-
 from penstock_coordinator import main as coordinator_main
 from penstock_coordinator.adapters.memory.database import MemoryDatabase
 from penstock_coordinator.api import guard as guard_module
@@ -66,6 +67,8 @@ class World:
     """By kind, those that were really done."""
     ledger: Ledger = field(default_factory=Ledger)
     manners: Manners = field(default_factory=Manners)
+    edge: Callable[[Any, Any], Any] | None = None
+    """Makes the servers of the coordinator that is being made."""
     wall_offset: int = 0
     skews: dict[str, float] = field(default_factory=dict)
     """By machine: how much faster its clock goes."""
@@ -117,6 +120,11 @@ class _Ids:
         return self._chance.random()
 
 
+def _edge(world: World) -> Callable[[Any, Any], Any]:
+    assert world.edge is not None
+    return world.edge
+
+
 class _Lag:
     """Of a loop that is never late."""
 
@@ -133,7 +141,7 @@ def make_world(seed: int, disorder: float) -> Iterator[World]:
     """The whole of it, in a folder of its own. One at a time in a process."""
     chance = random.Random(f"{seed}:loop")
     random.seed(seed)  # what is drawn of the library's own generator, such as the pauses of a reconnect
-    loop = VirtualLoop(chance, disorder)
+    loop = VirtualLoop(chance, disorder)  # type: ignore[abstract]  # what is left out would raise at once
     lines: list[tuple[Any, ...]] = []
     network = Network(loop, random.Random(f"{seed}:network"), lambda *words: lines.append((loop.now, *words)))
     shared = Path("/dev/shm")
@@ -170,6 +178,7 @@ def _seams(world: World) -> Iterator[None]:
     places: list[tuple[Any, str, Any]] = [
         (coordinator_main, "SystemClock", lambda: _Clock(world)),
         (coordinator_main, "SystemIds", lambda: _Ids(world)),
+        (coordinator_main, "build_server", lambda backend, options: _edge(world)(backend, options)),
         (coordinator_main, "_let_memory_grow", lambda: None),
         (coordinator_main, "_settle_memory", lambda: None),
         (guard_module, "secrets", secrets),
@@ -212,7 +221,7 @@ def _complain(world: World, logger: str, event: str, details: str) -> None:
 def _logs(world: World) -> Iterator[None]:
     """The processes' own logs become part of the trace: errors as complaints, and nothing is printed."""
 
-    def hear(_: object, method: str, event: dict[str, Any]) -> dict[str, Any]:
+    def hear(_: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         name = str(event.pop("event", ""))
         if method in ("error", "exception", "critical"):
             _complain(world, "penstock_coordinator", name, _told(event))
@@ -239,11 +248,9 @@ def _logs(world: World) -> Iterator[None]:
         agents.setLevel(level)
 
 
-def _told(event: dict[str, Any]) -> str:
+def _told(event: MutableMapping[str, Any]) -> str:
     error = event.pop("exc_info", None)
     named = ", ".join(f"{name}={value}" for name, value in sorted(event.items()))
     if error is True:
-        import sys
-
         error = sys.exc_info()[1]
     return f"{named} {error!r}" if error is not None else named

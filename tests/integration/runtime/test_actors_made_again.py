@@ -1,0 +1,63 @@
+"""What a coordinator's books say when the actor of a run had to be made again from the journal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.waiting import until
+
+from penstock.v1.pipeline_pb2 import CommandAction, PipelineSpec, StepSpec
+from penstock_coordinator.ports import Fenced
+
+if TYPE_CHECKING:
+    from tests.integration.runtime.conftest import World
+
+    from penstock_coordinator.ports import Record
+
+ONE_STEP = PipelineSpec(name="one", steps=[StepSpec(name="a", command=CommandAction(argv=["true"]))])
+
+
+async def test_a_lease_that_is_awaited_again_takes_its_place_on_the_session(world: World) -> None:
+    coordinator = await world.coordinator()
+    agent = coordinator.agent()
+    await agent.connect()
+    run_id = await coordinator.start(ONE_STEP)
+    grant = await agent.grant()
+    faults = coordinator.stores.faults
+
+    def refuse(record: Record) -> str | None:
+        faults.refuse = None
+        return "not this one"
+
+    faults.refuse = refuse
+    before = coordinator.supervisor.actor(run_id)
+    await agent.hand_back(grant)
+
+    async def made_again() -> bool:
+        return coordinator.supervisor.actor(run_id) not in (None, before)
+
+    await until(made_again)
+    (session,) = coordinator.supervisor.fleet.sessions()
+    assert len(session.holder.leases) == session.capacity.leases == 1
+
+    # By two heartbeats the coordinator knows that the agent does not have it.
+    await agent.beat()
+    await agent.beat()
+    again = await agent.grant()
+    assert again.lease.token > grant.lease.token
+    assert len(session.holder.leases) == session.capacity.leases == 1
+    await agent.succeed(again)
+    await coordinator.ended(run_id)
+    assert session.capacity.leases == session.capacity.permits == 0
+
+
+async def test_a_coordinator_without_work_steps_down_for_its_successor(world: World) -> None:
+    first = await world.coordinator()
+    await first.supervisor.check_incumbent()
+    assert not first.fatal
+
+    await world.coordinator()
+    await first.supervisor.check_incumbent()
+
+    assert isinstance(first.fatal[0], Fenced)
+    assert first.supervisor.stopping

@@ -1,0 +1,47 @@
+"""What an agent says of the ends of its streams."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import TYPE_CHECKING, Any, cast
+
+import grpc
+import grpc.aio
+from penstock_agent.runtime.outbox import Outbox
+from penstock_agent.runtime.stream import Connection
+
+if TYPE_CHECKING:
+    from penstock_agent.runtime.stream import Call, Listener
+
+
+class FailingCall:
+    """A stream whose reads fail once it is told to."""
+
+    def __init__(self) -> None:
+        self.fails = asyncio.Event()
+
+    async def read(self) -> Any:
+        await self.fails.wait()
+        raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "gone")
+
+    def cancel(self) -> bool:
+        return True
+
+
+async def test_a_stream_that_fails_while_the_agent_leaves_is_no_fault() -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    call = FailingCall()
+    connection = Connection("nowhere:1", cast("Listener", None))
+    talking = asyncio.create_task(connection._talk(cast("Call", call), Outbox(lambda _: True)))
+    await asyncio.sleep(0)
+
+    call.fails.set()
+    await asyncio.sleep(0)
+    talking.cancel()
+    await asyncio.wait({talking})
+    del talking, connection
+    gc.collect()
+
+    assert complaints == []
