@@ -5,6 +5,7 @@ PYTEST_OPTIONS ?=
 TEST_PROCESSES ?= 2
 BENCH_OPTIONS ?=
 CHAOS_OPTIONS ?=
+SIMULATE_SECONDS ?= 600
 PEERS ?=
 SETUP_SOURCES := pyproject.toml constraints.txt scripts/setup.sh
 BIN := .venv/bin
@@ -81,6 +82,9 @@ malformed: .venv/.ready-dev ## Send 10,000 malformed frames and 2,000 garbage co
 
 schedules: .venv/.ready-dev ## Drive 200,000 random schedules through the rules of runs (CI: 10,000).
 	@PENSTOCK_SCHEDULES=200000 $(BIN)/python -m pytest -q --timeout 3600 tests/unit/run/test_schedules.py
+
+simulate: .venv/.ready-dev ## Play random schedules with faults for ten minutes (SIMULATE_SECONDS=600).
+	@$(BIN)/python -m tests.simulation.shell --seconds $(SIMULATE_SECONDS) --processes 2
 
 mutants: .venv/.ready-dev ## Break the rules of runs on purpose, one by one, and see that each break is found.
 	@$(BIN)/python -m tests.mutants

@@ -116,6 +116,9 @@ class Coordinator:
         await self.server.stop(self.supervisor.stop, self._close_logs)
         if self._failure.done():
             raise self._failure.result()
+        for task in (keeping, bulk, janitor, gauge):
+            if task.done() and not task.cancelled():
+                task.result()  # it runs for ever, or there was a fault: no reason to end as if all were well
 
     async def _close_logs(self) -> None:
         await self._hub.close(LOG_PATIENCE)

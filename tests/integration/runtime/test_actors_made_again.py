@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from tests.waiting import until
 
 from penstock.v1.pipeline_pb2 import CommandAction, PipelineSpec, StepSpec
-from penstock_coordinator.ports import Fenced
 
 if TYPE_CHECKING:
     from tests.integration.runtime.conftest import World
@@ -49,15 +48,3 @@ async def test_a_lease_that_is_awaited_again_takes_its_place_on_the_session(worl
     await agent.succeed(again)
     await coordinator.ended(run_id)
     assert session.capacity.leases == session.capacity.permits == 0
-
-
-async def test_a_coordinator_without_work_steps_down_for_its_successor(world: World) -> None:
-    first = await world.coordinator()
-    await first.supervisor.check_incumbent()
-    assert not first.fatal
-
-    await world.coordinator()
-    await first.supervisor.check_incumbent()
-
-    assert isinstance(first.fatal[0], Fenced)
-    assert first.supervisor.stopping

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import grpc.aio
+
 from penstock_agent.runtime.outbox import Outbox
 from penstock_agent.runtime.stream import Connection
 
