@@ -42,6 +42,13 @@ class AgentSettings(BaseSettings):
     idle_workers: int | None = Field(default=None, ge=0, description="idle step processes that are kept; unset: slots")
     disk_floor_bytes: int = Field(default=256 * 2**20, ge=0, description="with less free disk no work is taken")
     bundle_cache_bytes: int = Field(default=2 * 2**30, ge=0, description="unpacked bundles that are kept")
+    keepalive_interval: float = Field(
+        default=10.0,
+        ge=0.1,
+        le=300,
+        description="seconds between two pings of the connection; not below the half of what"
+        " the coordinator expects (5)",
+    )
     log_lines: int = Field(default=10_000, ge=0, description="lines of output that are kept of an attempt")
     log_bytes: int = Field(default=4 * 2**20, ge=0, description="bytes of output that are kept of an attempt")
     log_format: str = Field(default="auto", pattern="^(auto|json|console)$", description="of the agent's own log")

@@ -129,6 +129,7 @@ def timing(settings: Settings) -> Timing:
         heartbeat_interval=microseconds(settings.heartbeat_interval),
         lease_ttl=microseconds(settings.lease_ttl),
         expiry_margin=microseconds(settings.expiry_margin),
+        accept_timeout=microseconds(settings.accept_timeout),
         result_resend_interval=microseconds(settings.result_resend_interval),
         stop_grace=microseconds(settings.stop_grace),
         max_output_bytes=settings.max_output_size,
@@ -187,7 +188,10 @@ def edge_options(settings: Settings) -> EdgeOptions:
         unpacked_bytes=settings.max_bundle_unpacked_size,
         files=settings.max_bundle_files,
     )
-    return EdgeOptions(settings.listen, settings.http_listen, settings.reflection, limits, limits_of(settings))
+    keepalive_ms = microseconds(settings.keepalive_interval) // 1_000
+    return EdgeOptions(
+        settings.listen, settings.http_listen, settings.reflection, limits, limits_of(settings), keepalive_ms
+    )
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -199,6 +199,12 @@ class Settings(BaseSettings):
         le=timedelta(minutes=5),
         description="how often an agent says that it lives; 50ms to 5m",
     )
+    keepalive_interval: Span = Field(
+        default=timedelta(seconds=10),
+        ge=timedelta(milliseconds=100),
+        le=timedelta(minutes=5),
+        description="between two pings of a connection; who pings more than twice as often is cut off; 100ms to 5m",
+    )
     lease_ttl: Span = Field(
         default=timedelta(seconds=30),
         ge=timedelta(milliseconds=200),
@@ -210,6 +216,12 @@ class Settings(BaseSettings):
         ge=timedelta(milliseconds=10),
         le=timedelta(minutes=5),
         description="how much later than the agent itself the coordinator gives a lease up; 10ms to 5m",
+    )
+    accept_timeout: Span = Field(
+        default=timedelta(seconds=10),
+        ge=timedelta(milliseconds=50),
+        le=timedelta(minutes=5),
+        description="within which an agent accepts what it is given, or it goes elsewhere; 50ms to 5m",
     )
     result_resend_interval: Span = Field(
         default=timedelta(seconds=5),

@@ -1,7 +1,8 @@
 """The agent's side of a tape, played to the present coordinator: it must answer as it did, one thing for another.
 
 What the coordinator says may be cut into other messages, and more of it may come; everything that it said on the tape
-it must say again, of the leases that are now what those on the tape were.
+it must say again, of the leases that are now what those on the tape were. It may ask for a result before it says that
+nobody wants it.
 """
 
 from __future__ import annotations
@@ -146,10 +147,10 @@ class PlayedAgent:
             case "welcome":
                 return heard.welcome.protocol_version == one.welcome.protocol_version
             case "result_acks":
-                ours, theirs = one.result_acks.acks[0], heard.result_acks.acks[0]
-                return ours.result_id == theirs.result_id and _meaning(ours) == _meaning(theirs)
+                return _same_ack(one.result_acks.acks[0], heard.result_acks.acks[0])
             case "lease_verdicts":
-                return one.lease_verdicts.verdicts[0].verdict == heard.lease_verdicts.verdicts[0].verdict
+                ours, theirs = one.lease_verdicts.verdicts[0].verdict, heard.lease_verdicts.verdicts[0].verdict
+                return ours == theirs or (ours, theirs) == (wire.VERDICT_DROP_RESULT, wire.VERDICT_SEND_RESULT)
             case "goaway":
                 return one.goaway.reason == heard.goaway.reason
         return True
@@ -168,9 +169,11 @@ class PlayedAgent:
                 await self._house.follow(cue.name, self._runs.get(cue.run_id, b""))
 
 
-def _meaning(ack: wire.ResultAck) -> wire.ResultAckStatus.ValueType:
-    """Whether a run that has come to rest is still in memory decides whether a repetition is a duplicate or stale."""
-    return wire.RESULT_ACK_STATUS_STALE if ack.status == wire.RESULT_ACK_STATUS_DUPLICATE else ack.status
+def _same_ack(one: wire.ResultAck, heard: wire.ResultAck) -> bool:
+    """What is remembered of a run that has come to rest decides whether a repetition is a duplicate or stale."""
+    dropped = {wire.RESULT_ACK_STATUS_DUPLICATE, wire.RESULT_ACK_STATUS_STALE}
+    same = one.status == heard.status or {one.status, heard.status} == dropped
+    return one.result_id == heard.result_id and same
 
 
 def _single(message: wire.CoordinatorMessage) -> Iterator[wire.CoordinatorMessage]:

@@ -68,6 +68,8 @@ class CloseStream:
 
     reason: str
     reconnect_after: int | None = None
+    message: str = ""
+    """For people; set if they have something to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,7 +103,7 @@ class Holder:
         self._out = []
         if isinstance(message, said.Word):
             session = self.session
-            if session is not None and session.stream == message.stream and session.welcomed:
+            if session is not None and session.stream == message.stream and _may_speak(session, message):
                 session.heard_at = now
                 self._words[type(message)](now, session, message)
         else:
@@ -200,7 +200,7 @@ class Holder:
         session.paused = False
 
     def _goaway_ordered(self, now: int, session: Session, goaway: said.GoawayOrdered) -> None:
-        self._out.append(do.CloseStream(goaway.reason, goaway.reconnect_after))
+        self._out.append(do.CloseStream(goaway.reason, goaway.reconnect_after, goaway.message))
 
     def _redirected(self, now: int, session: Session, redirect: said.Redirected) -> None:
         self._out.append(do.UseAddress(redirect.address))
@@ -234,6 +234,8 @@ class Holder:
     ) -> tuple[str, str] | None:
         if old is not None and old.token > grant.token:
             return "stale_token", "a newer lease of the step run is held"
+        if grant.refusal is not None:
+            return grant.refusal
         if self.draining:
             return "draining", self._drain_reason
         if grant.grant_seq > session.limit_sent:
@@ -565,3 +567,8 @@ class Holder:
         if more > 0 and (more * 4 >= capacity or session.limit_sent <= session.grants_seen):
             session.limit_sent = limit
             self._out.append(do.SendCredits(limit))
+
+
+def _may_speak(session: Session, word: said.Word) -> bool:
+    """A coordinator that does not welcome the agent may send it away."""
+    return session.welcomed or isinstance(word, said.GoawayOrdered)

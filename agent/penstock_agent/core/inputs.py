@@ -112,8 +112,11 @@ class DrainOrdered(Word):
 
 @dataclass(frozen=True, slots=True)
 class GoawayOrdered(Word):
+    """May come in place of the welcome."""
+
     reason: str
     reconnect_after: int
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)

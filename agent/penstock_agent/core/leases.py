@@ -72,6 +72,8 @@ class Grant:
     """Between SIGTERM and SIGKILL when nothing else is said."""
     work: object
     """What to run: the executors' matter."""
+    refusal: tuple[str, str] | None = None
+    """Reason and message, if this agent cannot run it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ class Agent:
         )
         self._bundles = BundleCache(folder.bundles, settings.bundle_cache_bytes, self._executor.bundles_in_use)
         self._staging = Staging(self._bundles, self._executor, self._holder, self._logs, self.post)
-        self._connection = Connection(settings.address, self)
+        self._connection = Connection(settings.address, self, keepalive=settings.keepalive_interval)
         self._lag = host.LoopLag()
         self._guardian: subprocess.Popen[bytes] | None = None
         self._outbox: Outbox | None = None
@@ -232,8 +232,11 @@ class Agent:
                 case do.UseAddress():
                     self._connection.use_address(effect.address)
                 case do.CloseStream():
-                    log.info("the stream is closed: %s", effect.reason)
                     after = effect.reconnect_after
+                    if effect.message:
+                        log.error("the coordinator sends this agent away (%s): %s", effect.reason, effect.message)
+                    else:
+                        log.info("the stream is closed: %s", effect.reason)
                     self._connection.close_stream(None if after is None else after / 1e6)
                 case do.SendGoodbye():
                     self._left.set_result(effect.reason)

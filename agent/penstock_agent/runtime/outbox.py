@@ -89,15 +89,20 @@ class Outbox:
 
     def drain(self) -> Iterator[tuple[wire.AgentMessage, list[Handle]]]:
         """Messages without numbers, each with the leases that it accepts."""
-        first, self._first = self._first, []
-        for message in first:
-            yield message, []
+        yield from self._before_all()
         yield from self._acceptances()
+        # While those were being written, more may have come up: whoever drains says so before what it hands back.
+        yield from self._before_all()
         for message in self._news():
             yield message, []
         if self._last is not None:
             last, self._last = self._last, None
             yield last, []
+
+    def _before_all(self) -> Iterator[tuple[wire.AgentMessage, list[Handle]]]:
+        first, self._first = self._first, []
+        for message in first:
+            yield message, []
 
     def _acceptances(self) -> Iterator[tuple[wire.AgentMessage, list[Handle]]]:
         accepted, self._accepted = self._accepted, []

@@ -25,19 +25,29 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OPTIONS: list[tuple[str, int]] = [
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-    ("grpc.max_send_message_length", 64 * 1024 * 1024),
-]
+KEEPALIVE = 10.0
+"""Seconds between two pings of the transport. An answer may take half as long."""
+
+
+def channel_options(keepalive: float = KEEPALIVE) -> list[tuple[str, int]]:
+    """A stopped peer is noticed within 1.5 times `keepalive`: by ping_timeout, without which it takes a minute. A hung
+    event loop answers pings; heartbeats notice that."""
+    every = int(keepalive * 1_000)
+    return [
+        ("grpc.keepalive_time_ms", every),
+        ("grpc.keepalive_timeout_ms", every // 2),
+        ("grpc.http2.ping_timeout_ms", every // 2),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+        ("grpc.max_send_message_length", 64 * 1024 * 1024),
+    ]
+
+
 FIRST_BACKOFF, MOST_BACKOFF = 0.1, 5.0
 WELCOME_WITHIN = 10.0
 LAST_WORD_WITHIN = 2.0
@@ -73,8 +83,15 @@ class Listener(Protocol):
 class Connection:
     """Keeps a stream to a coordinator open until `leave`."""
 
-    def __init__(self, address: str, listener: Listener, chance: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        address: str,
+        listener: Listener,
+        chance: Callable[[], float] = random.random,
+        keepalive: float = KEEPALIVE,
+    ) -> None:
         self._home = address
+        self._options = channel_options(keepalive)
         self._next_address: str | None = None
         self._listener = listener
         self._chance = chance
@@ -124,7 +141,7 @@ class Connection:
     async def _one_stream(self, address: str) -> None:
         self._streams += 1
         number = self._streams
-        channel = grpc.aio.insecure_channel(address, options=OPTIONS)
+        channel = grpc.aio.insecure_channel(address, options=self._options)
         outbox = self._outbox = Outbox(self._listener.is_held)
         call = AgentServiceStub(channel).Connect()
         self._listener.stream_opened(number, outbox, channel)

@@ -52,6 +52,10 @@ def run_name(run_id: bytes) -> str:
     return str(uuid.UUID(bytes=run_id)) if len(run_id) == 16 else run_id.hex()
 
 
+class UnknownTask(Exception):
+    """A kind of task that this version does not know."""
+
+
 @dataclass(frozen=True, slots=True)
 class TaskKind:
     """A row of the session's table of tasks."""
@@ -107,7 +111,7 @@ class Decoder:
     def __init__(self, stream: int) -> None:
         self.stream = stream
         self.stop_grace = DEFAULT_STOP_GRACE
-        self._tasks: dict[int, TaskKind] = {}
+        self._tasks: dict[int, TaskKind | UnknownTask] = {}
 
     def decode(self, message: wire.CoordinatorMessage) -> said.Input | None:
         """None: a word that this version does not know. ValueError: the message contradicts the protocol."""
@@ -151,7 +155,7 @@ class Decoder:
                 return said.DrainOrdered(stream, microseconds(message.drain.deadline), message.drain.reason)
             case "goaway":
                 after = microseconds(message.goaway.reconnect_after)
-                return said.GoawayOrdered(stream, message.goaway.reason, after)
+                return said.GoawayOrdered(stream, message.goaway.reason, after, message.goaway.message)
             case "redirect":
                 return said.Redirected(stream, message.redirect.address)
             case _:
@@ -190,14 +194,18 @@ class Decoder:
 
     def _grant(self, grant: wire.LeaseGrant) -> Grant:
         if grant.HasField("task_spec"):
-            self._tasks[grant.task] = task_kind(grant.task_spec)
+            self._tasks[grant.task] = _task_kind(grant.task_spec)
         kind = self._tasks.get(grant.task)
         if kind is None:
             raise ValueError(f"task {grant.task} was never named in this session")
         ref = grant.lease
+        key = (ref.run_id, ref.step, ref.item)
+        if isinstance(kind, UnknownTask):
+            refusal = ("unsupported_task", str(kind))
+            return Grant(grant.grant_seq, key, ref.token, grant.attempt, None, 0, None, refusal)
         return Grant(
             grant_seq=grant.grant_seq,
-            key=(ref.run_id, ref.step, ref.item),
+            key=key,
             token=ref.token,
             attempt=grant.attempt,
             timeout=kind.timeout,
@@ -206,8 +214,16 @@ class Decoder:
         )
 
 
+def _task_kind(spec: wire.TaskSpec) -> TaskKind | UnknownTask:
+    """A coordinator that knows more kinds of tasks loses the lease, and not the stream."""
+    try:
+        return task_kind(spec)
+    except UnknownTask as error:
+        return error
+
+
 def task_kind(spec: wire.TaskSpec) -> TaskKind:
-    """ValueError: a kind of task that this version does not know."""
+    """Raises `UnknownTask`."""
     env = dict(spec.env)
     action: FunctionWork | CommandWork
     match spec.WhichOneof("action"):
@@ -221,8 +237,8 @@ def task_kind(spec: wire.TaskSpec) -> TaskKind:
             outputs = [OutputSource(each.name, each.stdout, each.file, each.json) for each in command.outputs]
             action = CommandWork(list(command.argv), command.shell, outputs, list(command.success_exit_codes), "", env)
             kind = WorkerKind(True, "", spec.environment_digest, ())
-        case other:
-            raise ValueError(f"this agent cannot run tasks of the kind {other}")
+        case _:
+            raise UnknownTask("this agent does not know this kind of task: it is of a newer release")
     return TaskKind(
         kind=kind,
         action=action,

@@ -33,10 +33,12 @@ class AgentAdminService(AgentAdminServiceServicer):
     async def List(self, request: pb.ListAgentsRequest, context: Context) -> pb.ListAgentsResponse:
         size, tokens = page_size(request.page_size), PageTokens(request, str)
         rows = await self._stores.agents.list_agents(size + 1, tokens.read(request.page_token) or "")
-        views = self._engine.agents()
+        views, discarded = self._engine.agents(), self._engine.discarded_results()
         return pb.ListAgentsResponse(
             agents=[
-                encode.connected(views[row.agent_id]) if row.agent_id in views else encode.away(row)
+                encode.connected(views[row.agent_id])
+                if row.agent_id in views
+                else encode.away(row, discarded[row.agent_id])
                 for row in rows[:size]
             ],
             next_page_token=tokens.write(rows[size - 1].agent_id) if len(rows) > size else "",
@@ -68,7 +70,7 @@ class AgentAdminService(AgentAdminServiceServicer):
         row = await self._stores.agents.get_agent(agent_id)
         if row is None:
             raise _unknown()
-        return encode.away(row)
+        return encode.away(row, self._engine.discarded_results()[agent_id])
 
 
 def _agent_id(text: str) -> str:

@@ -16,19 +16,20 @@ import grpc
 import msgspec
 import structlog
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.api.errors import CallError
-from penstock_coordinator.core.run.commands import AckStatus
 from penstock_coordinator.core.run.events import Failure, Outcome
 from penstock_coordinator.core.run.messages import AttemptEnded, AttemptReport
 from penstock_coordinator.ports import Unavailable
-from penstock_coordinator.runtime.fleet import IdInUse, Superseded, UnsupportedProtocol
-from penstock_coordinator.runtime.session import AgentSession, microseconds
+from penstock_coordinator.runtime.hello import IdInUse, StaleCoordinator, Superseded, UnsupportedProtocol
+from penstock_coordinator.runtime.session import AgentSession, goaway, microseconds
 
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
 
+    from penstock_coordinator.core.run.commands import AckStatus
     from penstock_coordinator.runtime.fleet import Fleet
     from penstock_coordinator.runtime.supervisor import Supervisor
 
@@ -120,6 +121,13 @@ class AgentStream:
         self._refusal = (code, details)
         self._over.set()
 
+    async def _turn_away(self, error: UnsupportedProtocol | StaleCoordinator) -> None:
+        """In place of Welcome. An agent that does not know this word here reads the status."""
+        log.warning("agent_turned_away", reason=error.reason, message=str(error))
+        with contextlib.suppress(Exception):  # the agent may be gone, which is told in many ways
+            await self._context.write(wire.CoordinatorMessage(seq=1, goaway=goaway(error.reason, str(error))))
+        self._refuse(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+
     # --- reading
 
     async def _read_all(self) -> None:
@@ -133,8 +141,8 @@ class AgentStream:
             self._refuse(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except (DecodeError, CallError):
             return  # what guards all calls has seen it, and answers
-        except UnsupportedProtocol as error:
-            self._refuse(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        except (UnsupportedProtocol, StaleCoordinator) as error:
+            await self._turn_away(error)
         except IdInUse as error:
             self._refuse(grpc.StatusCode.ALREADY_EXISTS, str(error))
         except Superseded:
@@ -188,23 +196,26 @@ class AgentStream:
             case "credits":
                 fleet.credits(session, message.credits.grant_limit)
             case "leases_accepted":
-                fleet.accepted(message.leases_accepted.leases)
+                fleet.accepted(session, message.leases_accepted.leases)
             case "leases_rejected":
-                fleet.rejected(message.leases_rejected.leases)
+                fleet.rejected(session, message.leases_rejected.leases)
             case "heartbeat":
                 fleet.heartbeat(session, message.heartbeat)
             case "returned":
                 for returned in message.returned.leases:
-                    fleet.released(returned.lease, "returned", started=returned.started)
+                    fleet.released(session, returned.lease, "returned", started=returned.started)
             case "draining":
                 fleet.draining(session)
             case "goodbye":
                 for returned in message.goodbye.returned:
-                    fleet.released(returned.lease, "returned", started=returned.started)
+                    fleet.released(session, returned.lease, "returned", started=returned.started)
                 fleet.goodbye(session)
                 self._over.set()
             case "hello":
                 raise MalformedWord("body: a second Hello")
+            case _ if len(UnknownFieldSet(message)):
+                # Of a newer agent: whatever it adds within a version may be passed over.
+                log.debug("unknown_word", agent=session.holder.agent, seq=message.seq)
             case _:
                 raise MalformedWord("body: missing")
 
@@ -213,7 +224,8 @@ class AgentStream:
         for result in results.results:
             message = _attempt_ended(result, session.epoch, now, self._supervisor)
             if not self._supervisor.deliver(result.lease.run_id, message):
-                session.acknowledge(_stale(result))
+                status = self._fleet.status_of_late(session, result.result_id)
+                session.acknowledge(_of_status(result, status))
 
     # --- writing
 
@@ -256,9 +268,9 @@ def _check_hello(hello: wire.Hello) -> None:
             raise MalformedWord("hello.held_leases.lease.run_id: needs 16 bytes")
 
 
-def _stale(result: wire.StepResult) -> wire.ResultAck:
-    status = wire.ResultAckStatus.ValueType(int(AckStatus.STALE))
-    return wire.ResultAck(lease=result.lease, result_id=result.result_id, status=status)
+def _of_status(result: wire.StepResult, status: AckStatus) -> wire.ResultAck:
+    number = wire.ResultAckStatus.ValueType(int(status))
+    return wire.ResultAck(lease=result.lease, result_id=result.result_id, status=number)
 
 
 def _attempt_ended(result: wire.StepResult, session: int, now: int, supervisor: Supervisor) -> AttemptEnded:

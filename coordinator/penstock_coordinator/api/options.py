@@ -11,16 +11,13 @@ MAX_CALLS = 10_000
 GUARDED_CALLS = 9_500
 """Past it calls are refused with a delay; the rest is for agents, for health, and for refusing."""
 
+KEEPALIVE_MS = 10_000
+FASTEST_PINGS_MS = 5_000
+"""Clients ping each 10 s, unless they were told otherwise."""
+
 BASE_OPTIONS: tuple[tuple[str, int], ...] = (
-    # Without ping_timeout a peer that is stopped (not closed) is noticed after a minute, whatever the keepalive says.
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # Clients ping each 10 s. The name that is often copied, min_recv_ping_interval_without_data_ms, has no effect, and
-    # an idle stream would be closed for "too many pings".
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
     ("grpc.max_concurrent_streams", MAX_STREAMS),
@@ -29,11 +26,24 @@ BASE_OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
-def server_options(message_bytes: int) -> tuple[tuple[str, int], ...]:
+def keepalive_options(every_ms: int = KEEPALIVE_MS) -> tuple[tuple[str, int], ...]:
+    return (
+        # Without ping_timeout a peer that is stopped (not closed) is noticed after a minute, whatever keepalive says.
+        ("grpc.keepalive_time_ms", every_ms),
+        ("grpc.keepalive_timeout_ms", every_ms // 2),
+        ("grpc.http2.ping_timeout_ms", every_ms // 2),
+        # The name that is often copied, min_recv_ping_interval_without_data_ms, has no effect, and an idle stream would
+        # be closed for "too many pings".
+        ("grpc.http2.min_ping_interval_without_data_ms", min(every_ms // 2, FASTEST_PINGS_MS)),
+    )
+
+
+def server_options(message_bytes: int, keepalive_ms: int = KEEPALIVE_MS) -> tuple[tuple[str, int], ...]:
     """With the size of the largest message. One that is somewhat larger comes in, so that its refusal is ours and
     tells the remedy. The agents' stream checks its own, much smaller, messages."""
     return (
         *BASE_OPTIONS,
+        *keepalive_options(keepalive_ms),
         ("grpc.max_receive_message_length", 2 * message_bytes),
         ("grpc.max_send_message_length", message_bytes),
     )

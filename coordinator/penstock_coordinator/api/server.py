@@ -49,7 +49,7 @@ from penstock_coordinator.api.health import STOPPING, DatabaseProbe, HealthServi
 from penstock_coordinator.api.http import SHUTDOWN_SECONDS, http_application
 from penstock_coordinator.api.janitor_service import JanitorService
 from penstock_coordinator.api.log_reader import LogReader
-from penstock_coordinator.api.options import MAX_CALLS, server_options
+from penstock_coordinator.api.options import KEEPALIVE_MS, MAX_CALLS, server_options
 from penstock_coordinator.api.pipeline_service import PipelineService
 from penstock_coordinator.api.run_service import RunService
 from penstock_coordinator.api.run_starter import RunStarter
@@ -112,6 +112,7 @@ class EdgeOptions:
     reflection: bool = True
     archive_limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
     limits: Limits = DEFAULT_LIMITS
+    keepalive_ms: int = KEEPALIVE_MS
 
 
 class CoordinatorServer:
@@ -167,7 +168,7 @@ def build_server(backend: Backend, options: EdgeOptions) -> CoordinatorServer:
     """All public services, the agents' service, health, and reflection if it is wanted."""
     server = grpc.aio.server(
         interceptors=[CallGuard(RequestSizes(options.limits), Shedder(backend.supervisor.admission))],
-        options=server_options(options.limits.message_bytes),
+        options=server_options(options.limits.message_bytes, options.keepalive_ms),
         maximum_concurrent_rpcs=MAX_CALLS,
         compression=grpc.Compression.NoCompression,
     )

@@ -19,6 +19,7 @@ from penstock_coordinator.runtime.views import Stopping
 from penstock_coordinator.runtime.watching import Seats, follow
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
@@ -208,6 +209,10 @@ class Engine:
     def agents(self) -> dict[str, AgentView]:
         """Those that are connected now, by id."""
         return self._supervisor.fleet.views()
+
+    def discarded_results(self) -> Counter[str]:
+        """Results that came too late, by agent, since this coordinator was started."""
+        return self._supervisor.fleet.discarded
 
     async def drain_agent(self, agent_id: str, deadline: int) -> AgentView:
         """Returns when the request is on its way. Raises `NotConnected`."""

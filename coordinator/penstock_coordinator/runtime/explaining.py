@@ -91,7 +91,7 @@ def _situation(session: AgentSession, line: Line) -> AgentSituation:
     return AgentSituation(
         agent=capacity.agent,
         lacks=mismatch(capacity, line),
-        draining=session.draining or not capacity.open,
+        draining=session.draining,
         full=not capacity.room(line),
         disk_low=session.disk_low,
         leases=capacity.leases,

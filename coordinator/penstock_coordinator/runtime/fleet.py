@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import structlog
+
 from penstock.agent.v1 import agent_service_pb2 as wire
-from penstock_coordinator.core.dispatch.capacity import Capacity
+from penstock_coordinator.core.fleet.fairness import misplaced
 from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable, Lost, Stop
+from penstock_coordinator.core.fleet.negotiation import PROTOCOL_VERSIONS, common_version
 from penstock_coordinator.core.fleet.session import Held, Verdict, expired, is_outdated, reunite
+from penstock_coordinator.core.fleet.settled import Settled
+from penstock_coordinator.core.run.commands import AckStatus
 from penstock_coordinator.core.run.events import Charge, Failure
 from penstock_coordinator.core.run.messages import InputsUnresolved, LeaseGone
-from penstock_coordinator.ports import AgentRow
 from penstock_coordinator.runtime.actor import Actor, Mail
+from penstock_coordinator.runtime.hello import (
+    IdInUse,
+    StaleCoordinator,
+    Superseded,
+    UnsupportedProtocol,
+    agent_row,
+    capacity_of,
+)
 from penstock_coordinator.runtime.session import AgentSession, lease_key, lease_ref, span
 from penstock_coordinator.runtime.views import AgentView, NotConnected
 
@@ -22,10 +35,9 @@ if TYPE_CHECKING:
 
     from penstock_coordinator.core.plan.model import Line
     from penstock_coordinator.core.run.commands import AwaitLease, CallBackLease, StopAttempt
-    from penstock_coordinator.ports import RunId
+    from penstock_coordinator.ports import AgentRow, RunId
     from penstock_coordinator.runtime.supervisor import Supervisor, Timing
 
-PROTOCOL_VERSION = 1
 CONNECTED, DRAINING, LOST = 1, 2, 3
 """States of penstock.v1.AgentState."""
 HEARTBEAT_WINDOW = 1.5
@@ -40,17 +52,7 @@ REJECTION_PAUSE = 0.1
 """Seconds."""
 FAILURE_CHARACTERS = 2_000
 
-
-class UnsupportedProtocol(Exception):
-    """The agent and this coordinator have no version of the protocol in common."""
-
-
-class Superseded(Exception):
-    """A newer session of the same agent was opened in the meantime."""
-
-
-class IdInUse(Exception):
-    """Another process with the agent's id is connected, and was heard of lately."""
+log = structlog.get_logger(__name__)
 
 
 class Fleet:
@@ -58,6 +60,11 @@ class Fleet:
         self._supervisor = supervisor
         self._timing = timing
         self.leases = LeaseTable(timing.lease_ttl, timing.expiry_margin)
+        self.paused = ""
+        """Why no agent gets anything now."""
+        self.discarded: Counter[str] = Counter()
+        """Results that came too late, by agent."""
+        self._settled = Settled()
         self._sessions: dict[int, AgentSession] = {}
         self._rows: dict[int, AgentRow] = {}
 
@@ -72,12 +79,15 @@ class Fleet:
     async def open(self, hello: wire.Hello, basis_seq: int) -> AgentSession:
         """Commit the session, settle what the agent holds, and make its Welcome.
 
-        Raises `UnsupportedProtocol`, `IdInUse`, `Superseded`, `Unavailable`.
+        Raises `UnsupportedProtocol`, `StaleCoordinator`, `IdInUse`, `Superseded`, `Unavailable`.
         """
-        if PROTOCOL_VERSION not in hello.protocol_versions:
-            raise UnsupportedProtocol(f"this coordinator speaks version {PROTOCOL_VERSION} of the agent protocol")
+        version = common_version(PROTOCOL_VERSIONS, hello.protocol_versions)
+        if version is None:
+            raise UnsupportedProtocol(PROTOCOL_VERSIONS, hello.protocol_versions)
+        if hello.highest_coordinator_epoch_seen > self._supervisor.epoch:
+            raise StaleCoordinator(self._supervisor.epoch, hello.highest_coordinator_epoch_seen)
         self._check_alone(hello)
-        row = _agent_row(hello, self._supervisor.clock.now())
+        row = agent_row(hello, self._supervisor.clock.now())
         epoch = await self._supervisor.stores.agents.open_session(row)
         newer = any(other.holder.agent == hello.agent_id and other.epoch > epoch for other in self.sessions())
         if newer or is_outdated(self.leases, hello.agent_id, hello.boot_id, hello.stream):
@@ -88,10 +98,13 @@ class Fleet:
         holder = self.leases.add_holder(
             Holder(hello.agent_id, epoch, hello.boot_id, self._supervisor.clock.monotonic(), stream=hello.stream)
         )
-        session = AgentSession(holder, _capacity(hello, epoch), self._welcome(epoch, basis_seq))
+        session = AgentSession(holder, capacity_of(hello, epoch), self._welcome(epoch, basis_seq, version))
         self._sessions[epoch] = session
         self._rows[epoch] = replace(row, session_epoch=epoch)
         self._reunite(session, hello, former_lives=alive)
+        if self.paused:
+            session.pause(self.paused)
+            session.capacity.open = False
         self._supervisor.dispatcher.add_session(session.capacity)
         self._supervisor.pump_offers()
         return session
@@ -103,12 +116,7 @@ class Fleet:
         window = self._timing.heartbeat_interval * HEARTBEAT_WINDOW
         if twin is None or twin.holder.heard_at < self._supervisor.clock.monotonic() - window:
             return
-        host = self._rows[twin.epoch].hostname
-        raise IdInUse(
-            f'another agent with the id "{hello.agent_id}" is connected, from {host or "a host without a name"}: give'
-            " each agent an id and a data folder of its own (--id or PENSTOCK_AGENT_ID, --data-dir), or end the"
-            " other one"
-        )
+        raise IdInUse(hello.agent_id, self._rows[twin.epoch].hostname)
 
     def _twin(self, hello: wire.Hello) -> AgentSession | None:
         """The session of another process with the same id."""
@@ -124,13 +132,13 @@ class Fleet:
                 session.close("superseded")
                 self._detach(session)
 
-    def _welcome(self, epoch: int, basis_seq: int) -> wire.Welcome:
+    def _welcome(self, epoch: int, basis_seq: int, version: int) -> wire.Welcome:
         timing = self._timing
         return wire.Welcome(
             session_epoch=epoch,
             coordinator_id=self._supervisor.coordinator_id,
             coordinator_epoch=self._supervisor.epoch,
-            protocol_version=PROTOCOL_VERSION,
+            protocol_version=version,
             heartbeat_interval=span(timing.heartbeat_interval),
             lease_ttl=span(timing.lease_ttl),
             expiry_margin=span(timing.expiry_margin),
@@ -173,19 +181,27 @@ class Fleet:
         self._supervisor.dispatcher.made_room(session.epoch)
         self._supervisor.pump_offers()
 
-    def accepted(self, refs: Iterable[wire.LeaseRef]) -> None:
+    def accepted(self, session: AgentSession, refs: Iterable[wire.LeaseRef]) -> None:
+        session.acceptance.accepted()
         for ref in refs:
-            lease = self.leases.find(lease_key(ref))
-            if lease is not None and lease.token == ref.token:
+            lease = self._spoken_of(session, ref)
+            if lease is not None:
                 lease.accepted = True
 
-    def rejected(self, leases: Iterable[wire.RejectedLease]) -> None:
+    def _spoken_of(self, session: AgentSession, ref: wire.LeaseRef) -> Lease | None:
+        """The lease, if it is the session's own and has that token: of others an agent has nothing to say."""
+        lease = self.leases.find(lease_key(ref))
+        ours = lease is not None and lease.token == ref.token and lease.holder is session.holder
+        return lease if ours else None
+
+    def rejected(self, session: AgentSession, leases: Iterable[wire.RejectedLease]) -> None:
         """The agent did not take them. One whose code is nowhere to be had can run on no agent; the others go back
         after a moment, so that an agent that rejects everything is not asked without end."""
         for rejected in leases:
-            lease = self.end_lease(lease_key(rejected.lease), rejected.lease.token)
+            lease = self._spoken_of(session, rejected.lease)
             if lease is None:
                 continue
+            self.end_lease(lease.key, lease.token)
             if rejected.reason == BUNDLE_UNAVAILABLE:
                 self._fail(lease, Failure("BundleUnavailable", rejected.message[:FAILURE_CHARACTERS]))
                 continue
@@ -198,10 +214,11 @@ class Fleet:
         if actor is not None:
             actor.post(Mail(InputsUnresolved(self._supervisor.clock.now(), step, item, lease.token, failure)))
 
-    def released(self, ref: wire.LeaseRef, cause: str, *, started: bool) -> None:
+    def released(self, session: AgentSession, ref: wire.LeaseRef, cause: str, *, started: bool) -> None:
         """The agent gives a lease up."""
-        lease = self.end_lease(lease_key(ref), ref.token)
+        lease = self._spoken_of(session, ref)
         if lease is not None:
+            self.end_lease(lease.key, lease.token)
             charge = Charge.STARTED if started else Charge.NOBODY
             self._tell(lease, cause, charge)
 
@@ -222,11 +239,55 @@ class Fleet:
         for loss in lost:
             self._freed(loss.lease)
         self._report_lost(lost)
+        if complete:
+            self._share(session)
+
+    def _share(self, session: AgentSession) -> None:
+        """Call back what waits on this agent while another one is idle."""
+        others = (each.capacity for each in self._sessions.values() if each is not session)
+        for lease in misplaced(session.holder, others):
+            lease.called_back = True
+            session.call_back(lease_ref(lease.key, lease.token))
 
     def draining(self, session: AgentSession) -> None:
         """The agent takes no new leases; what it has goes on."""
         session.draining = True
-        session.capacity.open = False
+        self._open_or_close(session)
+
+    # --- results
+
+    def settled(self, result_id: bytes) -> None:
+        """The result is committed: should it come again, it is no late one."""
+        self._settled.add(result_id)
+
+    def status_of_late(self, session: AgentSession, result_id: bytes) -> AckStatus:
+        """Of a result that nobody waits for (any more)."""
+        if result_id in self._settled:
+            return AckStatus.DUPLICATE
+        self.discarded[session.holder.agent] += 1
+        return AckStatus.STALE
+
+    # --- no grants for a while
+
+    def hold_back(self, reason: str) -> None:
+        """While there is a reason agents are paused: nothing is placed on them, and they ask for nothing."""
+        if reason == self.paused:
+            return
+        was, self.paused = self.paused, reason
+        log.info("agents_paused" if reason else "agents_resumed", reason=reason or was)
+        for session in self.sessions():
+            if reason:
+                session.pause(reason)
+            else:
+                session.resume()
+            self._open_or_close(session)
+        self._supervisor.pump_offers()
+
+    def _open_or_close(self, session: AgentSession) -> None:
+        waits = session.acceptance.closed_until > self._supervisor.clock.monotonic()
+        was, session.capacity.open = session.capacity.open, not (session.draining or self.paused or waits)
+        if session.capacity.open and not was:
+            self._supervisor.dispatcher.made_room(session.epoch)
 
     # --- a session goes
 
@@ -350,6 +411,22 @@ class Fleet:
             self.leases.remove_holder(holder.session)
             self._report_lost(lost)
 
+    def give_up_unaccepted(self) -> None:
+        """What an agent has neither accepted nor rejected in time is called back and goes elsewhere. No budget pays,
+        but the attempt may have begun: the acceptance may be on its way."""
+        now = self._supervisor.clock.monotonic()
+        for session in self.sessions():
+            late = session.acceptance.overdue(self.leases, now, self._timing.accept_timeout)
+            for lease in late:
+                session.call_back(lease_ref(lease.key, lease.token))
+                self.end_lease(lease.key, lease.token)
+                self._tell(lease, "not_accepted", Charge.STARTED)
+            if late:
+                log.warning("leases_not_accepted", agent=session.holder.agent, count=len(late))
+            if session.acceptance.closed_until:
+                self._open_or_close(session)
+        self._supervisor.pump_offers()
+
     def close_silent(self) -> None:
         """End streams that missed their heartbeats; a hung agent does not hold a connection for ever."""
         silence = self._timing.heartbeat_interval * MISSED_BEATS
@@ -382,7 +459,8 @@ class Fleet:
             state = DRAINING if session.draining else CONNECTED
             age = now - session.holder.heard_at
             row = self._rows[epoch]
-            seen[row.agent_id] = AgentView(row, state, len(session.holder.leases), age)
+            discarded = self.discarded[row.agent_id]
+            seen[row.agent_id] = AgentView(row, state, len(session.holder.leases), age, discarded)
         return seen
 
     async def drain_agent(self, agent: str, deadline: int) -> AgentView:
@@ -406,32 +484,11 @@ class Fleet:
 
 def _held(named: Iterable[wire.HeldLease]) -> list[Held]:
     return [
-        Held(lease_key(held.lease), held.lease.token, held.phase == wire.LEASE_PHASE_FINISHED_UNACKED) for held in named
+        Held(
+            lease_key(held.lease),
+            held.lease.token,
+            held.phase == wire.LEASE_PHASE_FINISHED_UNACKED,
+            held.phase == wire.LEASE_PHASE_ACCEPTED,
+        )
+        for held in named
     ]
-
-
-def _agent_row(hello: wire.Hello, now: int) -> AgentRow:
-    return AgentRow(
-        agent_id=hello.agent_id,
-        session_epoch=0,
-        boot_id=hello.boot_id,
-        version=hello.agent_version,
-        hostname=hello.hostname,
-        queues=tuple(hello.queues),
-        labels=tuple(sorted(hello.labels.items())),
-        resources=tuple(sorted(hello.resources.items())),
-        slots=hello.slots,
-        connect_time=now,
-        goodbye=False,
-    )
-
-
-def _capacity(hello: wire.Hello, epoch: int) -> Capacity:
-    return Capacity(
-        session=epoch,
-        agent=hello.agent_id,
-        queues=frozenset(hello.queues),
-        labels=dict(hello.labels),
-        resources=dict(hello.resources),
-        slots=hello.slots,
-    )

@@ -77,9 +77,10 @@ class Granter:
             return
         self._deliver(session, lease, grant)
 
-    @staticmethod
-    def _deliver(session: AgentSession, lease: Lease, grant: wire.LeaseGrant) -> None:
+    def _deliver(self, session: AgentSession, lease: Lease, grant: wire.LeaseGrant) -> None:
         lease.sent = True
+        lease.sent_at = self._supervisor.clock.monotonic()
+        session.acceptance.sent(lease)
         lease.due_ack = session.roll.acks + 1
         grant.grant_seq = session.capacity.grant()
         session.grant(grant)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-LEASES_EVERY = 1.0
+LEASES_EVERY = 0.25
 FENCE_EVERY = 5.0
 TABLES_EVERY = 3_600.0
 _SECOND = 1_000_000

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.duration_pb2 import Duration
 
 from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_coordinator.core.fleet.acceptance import Acceptance
 from penstock_coordinator.core.fleet.session import Roll
 
 if TYPE_CHECKING:
@@ -50,6 +51,17 @@ def lease_key(ref: wire.LeaseRef) -> LeaseKey:
     return ref.run_id, ref.step, ref.item
 
 
+RECONNECT_AFTER = {"too_old": 30_000_000, "stale_coordinator": 1_000_000}
+"""Microseconds that an agent waits after a Goaway, and up to as much again: what goes on for long is not asked for
+often. Otherwise it is back at once, spread enough that a thousand agents do not come in the same moment."""
+RECONNECT_SOON = 100_000
+
+
+def goaway(reason: str, message: str = "") -> wire.Goaway:
+    after = RECONNECT_AFTER.get(reason, RECONNECT_SOON)
+    return wire.Goaway(reason=reason, reconnect_after=span(after), message=message)
+
+
 class TaskTable:
     """Numbers for tasks, so that what does not change from attempt to attempt is sent once per session."""
 
@@ -79,6 +91,7 @@ class AgentSession:
         self.capacity = capacity
         self.roll = Roll()
         self.tasks = TaskTable()
+        self.acceptance = Acceptance()
         self.basis_seq = welcome.basis_seq
         """The newest message of the agent that was processed."""
         self.lease_ttl = welcome.lease_ttl
@@ -143,10 +156,16 @@ class AgentSession:
         self._call_backs.append(lease)
         self._wake.set()
 
+    def pause(self, reason: str) -> None:
+        self.send(wire.CoordinatorMessage(pause=wire.Pause(reason=reason)))
+
+    def resume(self) -> None:
+        self.send(wire.CoordinatorMessage(resume=wire.Resume()))
+
     def close(self, reason: str = "") -> None:
         """End the stream, with a Goaway if there is a reason to give. What is gathered is still written."""
         if reason:
-            self.send(wire.CoordinatorMessage(goaway=wire.Goaway(reason=reason, reconnect_after=span(100_000))))
+            self.send(wire.CoordinatorMessage(goaway=goaway(reason)))
         self.closed.set()
         self._wake.set()
 

@@ -51,7 +51,17 @@ class StrainGauge:
         admission.measure(
             Strain(min(self._lags) * 1e6 / admission.bounds.lag, self._commits(), self._memory()), self._away()
         )
+        self._supervisor.fleet.hold_back(self._reason_to_pause())
         self._tell(admission.strain)
+
+    def _reason_to_pause(self) -> str:
+        """Why agents are to ask for nothing. Memory is none: it is freed by what ends."""
+        admission = self._supervisor.admission
+        if admission.away:
+            return "database_away"
+        strain = max(admission.strain.lag, admission.strain.commits)
+        over = strain >= (HIGH_SHARE / 2 if self._supervisor.fleet.paused else HIGH_SHARE)
+        return "overloaded" if over else ""
 
     def _commits(self) -> float:
         bound = self._supervisor.admission.bounds.commit

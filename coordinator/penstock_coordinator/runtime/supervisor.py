@@ -18,6 +18,7 @@ from penstock_coordinator.core.dispatch.fairness import Fairness, RunShare
 from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.run.commands import (
     AcknowledgeResult,
+    AckStatus,
     AwaitLease,
     CallBackLease,
     CancelChild,
@@ -100,6 +101,7 @@ class Timing:
     heartbeat_interval: int = 5_000_000
     lease_ttl: int = 30_000_000
     expiry_margin: int = 5_000_000
+    accept_timeout: int = 10_000_000
     result_resend_interval: int = 5_000_000
     stop_grace: int = 10_000_000
     max_output_bytes: int = 256 * 1024
@@ -395,11 +397,15 @@ class Supervisor:
     def _acknowledge(self, actor: Actor, command: AcknowledgeResult) -> None:
         key = (actor.run_id, command.step, command.item)
         self.fleet.end_lease(key, command.token)
-        session = self.fleet.session(command.session)
+        session, status = self.fleet.session(command.session), command.status
+        if status is AckStatus.COMMITTED:
+            self.fleet.settled(command.result_id)
         if session is not None:
+            if status is AckStatus.STALE:
+                status = self.fleet.status_of_late(session, command.result_id)
             ack = wire.ResultAck(
                 result_id=command.result_id,
-                status=wire.ResultAckStatus.ValueType(int(command.status)),
+                status=wire.ResultAckStatus.ValueType(int(status)),
                 reason=command.reason,
             )
             ref = ack.lease
@@ -556,8 +562,9 @@ class Supervisor:
         return await recover_all(self)
 
     def run_periodic(self) -> None:
-        """Once in a while: leases that ran out, streams that fell silent."""
+        """Once in a while: leases that ran out or were not accepted, streams that fell silent."""
         self.fleet.expire()
+        self.fleet.give_up_unaccepted()
         self.fleet.close_silent()
 
     async def look_at_fence(self) -> None:

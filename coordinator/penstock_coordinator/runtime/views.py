@@ -111,6 +111,8 @@ class AgentView:
     leases: int
     heartbeat_age: int | None
     """Since the last heartbeat was processed; None: not connected."""
+    discarded: int = 0
+    """Results that came too late."""
 
 
 class UnknownRun(Exception):

@@ -84,6 +84,7 @@ class Agent(_message.Message):
     LEASES_FIELD_NUMBER: _builtins.int
     CONNECT_TIME_FIELD_NUMBER: _builtins.int
     HEARTBEAT_AGE_FIELD_NUMBER: _builtins.int
+    DISCARDED_RESULTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     state: Global___AgentState.ValueType
     session_epoch: _builtins.int
@@ -92,6 +93,10 @@ class Agent(_message.Message):
     hostname: _builtins.str
     slots: _builtins.int
     leases: _builtins.int
+    discarded_results: _builtins.int
+    """Results that came too late: somebody else had the step by then. They were acknowledged as stale and discarded.
+    Counted since the coordinator was started.
+    """
     @_builtins.property
     def queues(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -120,10 +125,11 @@ class Agent(_message.Message):
         leases: _builtins.int = ...,
         connect_time: _timestamp_pb2.Timestamp | None = ...,
         heartbeat_age: _duration_pb2.Duration | None = ...,
+        discarded_results: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "heartbeat_age", b"heartbeat_age", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "connect_time", b"connect_time", "heartbeat_age", b"heartbeat_age", "hostname", b"hostname", "id", b"id", "labels", b"labels", "leases", b"leases", "queues", b"queues", "resources", b"resources", "session_epoch", b"session_epoch", "slots", b"slots", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "connect_time", b"connect_time", "discarded_results", b"discarded_results", "heartbeat_age", b"heartbeat_age", "hostname", b"hostname", "id", b"id", "labels", b"labels", "leases", b"leases", "queues", b"queues", "resources", b"resources", "session_epoch", b"session_epoch", "slots", b"slots", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -37,6 +37,10 @@ class ScriptedAgent:
         self.verdicts: list[wire.LeaseVerdict] = []
         self.beats: list[wire.HeartbeatAck] = []
         self.goaways: list[wire.Goaway] = []
+        self.orders: list[str] = []
+        """Pauses and the like, in order."""
+        self.versions = [1]
+        self.highest_epoch = 0
         self.welcome: wire.Welcome | None = None
         self.ended = asyncio.Event()
         self._changed = asyncio.Condition()
@@ -66,7 +70,8 @@ class ScriptedAgent:
 
     def _hello(self) -> wire.Hello:
         return wire.Hello(
-            protocol_versions=[1],
+            protocol_versions=self.versions,
+            highest_coordinator_epoch_seen=self.highest_epoch,
             agent_id=self.agent_id,
             boot_id=self.boot_id,
             queues=self.queues,
@@ -118,6 +123,8 @@ class ScriptedAgent:
                 self.beats.append(message.heartbeat_ack)
             case "goaway":
                 self.goaways.append(message.goaway)
+            case "pause" | "resume" | "drain" as order:
+                self.orders.append(order)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE), self._changed:
@@ -129,6 +136,11 @@ class ScriptedAgent:
         grant = self.grants.popleft()
         await self.say(leases_accepted=wire.LeasesAccepted(leases=[grant.lease]))
         return grant
+
+    async def untouched_grant(self) -> wire.LeaseGrant:
+        """The next grant, of which nothing is said."""
+        await self.until(lambda: bool(self.grants))
+        return self.grants.popleft()
 
     async def succeed(self, grant: wire.LeaseGrant, output: bytes = b"null") -> bytes:
         return await self._result(grant, wire.StepResult(status=wire.RESULT_STATUS_OK, output=output))

@@ -11,13 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_agent.core.inputs import Granted
 from penstock_agent.core.session import SentTimes
 from penstock_agent.executors.channel import FrameBuffer, frame
 from penstock_agent.executors.worker.failures import failure_of
 from penstock_agent.main import main
 from penstock_agent.runtime.data_folder import DataFolder, FolderInUse
 from penstock_agent.runtime.own_log import JsonFormatter
-from penstock_agent.runtime.wire import MAX_ITEMS, MAX_MESSAGE_BYTES, in_messages, task_kind
+from penstock_agent.runtime.wire import MAX_ITEMS, MAX_MESSAGE_BYTES, Decoder, UnknownTask, in_messages, task_kind
 from penstock_agent.settings import AgentSettings
 
 
@@ -94,8 +95,22 @@ def test_lists_are_cut_by_bytes_and_by_count() -> None:
 
 
 def test_an_unknown_kind_of_task_is_refused() -> None:
-    with pytest.raises(ValueError, match="cannot run"):
+    with pytest.raises(UnknownTask, match="newer release"):
         task_kind(wire.TaskSpec())
+
+
+def test_the_lease_of_an_unknown_task_is_rejected_and_no_other() -> None:
+    """A coordinator that knows more than this agent loses one lease, and not the stream."""
+    spec = wire.TaskSpec(command=wire.CommandTask(argv=["true"]))
+    refs = [wire.LeaseRef(run_id=bytes(16), step=step, item=-1, token=7) for step in (0, 1)]
+    grants = [
+        wire.LeaseGrant(grant_seq=1, lease=refs[0], attempt=1, task=1, task_spec=wire.TaskSpec()),
+        wire.LeaseGrant(grant_seq=2, lease=refs[1], attempt=1, task=2, task_spec=spec),
+    ]
+    message = wire.CoordinatorMessage(lease_grants=wire.LeaseGrants(grants=grants, basis_seq=1))
+    granted = Decoder(1).decode(message)
+    assert isinstance(granted, Granted)
+    assert [grant.refusal and grant.refusal[0] for grant in granted.grants] == ["unsupported_task", None]
 
 
 def test_sent_times_are_never_later_than_the_truth() -> None:

@@ -18,12 +18,15 @@ def connected(view: AgentView) -> admin.Agent:
     agent.leases = view.leases
     if view.heartbeat_age is not None:
         agent.heartbeat_age.CopyFrom(span(view.heartbeat_age))
+    agent.discarded_results = view.discarded
     return agent
 
 
-def away(row: AgentRow) -> admin.Agent:
+def away(row: AgentRow, discarded: int = 0) -> admin.Agent:
     """An agent without a stream."""
-    return _described(row, admin.AGENT_STATE_GONE if row.goodbye else admin.AGENT_STATE_LOST)
+    agent = _described(row, admin.AGENT_STATE_GONE if row.goodbye else admin.AGENT_STATE_LOST)
+    agent.discarded_results = discarded
+    return agent
 
 
 def _described(row: AgentRow, state: admin.AgentState.ValueType) -> admin.Agent:

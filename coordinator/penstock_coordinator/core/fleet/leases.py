@@ -42,6 +42,12 @@ class Lease:
     the grant."""
     accepted: bool = False
     stop: Stop | None = None
+    sent_at: int = 0
+    """Monotonic microseconds."""
+    waiting_beats: int = 0
+    """In so many heartbeats in a row it was named as accepted and not started."""
+    called_back: bool = False
+    """Because another agent is idle; once is enough."""
 
 
 @dataclass(slots=True, eq=False)

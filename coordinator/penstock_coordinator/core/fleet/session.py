@@ -32,6 +32,8 @@ class Held:
     key: LeaseKey
     token: int
     finished: bool
+    waiting: bool = False
+    """Accepted, and not started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,4 +155,5 @@ class Roll:
         if lease is None or lease.token != held.token or lease.holder is not holder:
             return False
         lease.accepted = True
+        lease.waiting_beats = lease.waiting_beats + 1 if held.waiting else 0
         return True

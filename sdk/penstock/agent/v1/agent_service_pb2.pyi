@@ -526,7 +526,7 @@ class RejectedLease(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """For example "deadline_passed", "draining", "no_space", "over_capacity", "bundle_unavailable"."""
+    """For example "deadline_passed", "draining", "no_space", "over_capacity", "bundle_unavailable", "unsupported_task"."""
     message: _builtins.str
     @_builtins.property
     def lease(self) -> Global___LeaseRef: ...
@@ -1538,12 +1538,13 @@ Global___Return: _TypeAlias = Return  # noqa: Y015
 
 @_typing.final
 class Pause(_message.Message):
-    """No grants come until Resume. Heartbeats go on."""
+    """No grants are decided until Resume; those that were on their way still come. Heartbeats and results go on."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REASON_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
+    """"database_away" or "overloaded"."""
     def __init__(
         self,
         *,
@@ -1603,8 +1604,14 @@ class Goaway(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     RECONNECT_AFTER_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """"shutdown", "superseded", "too_old", "stale_coordinator"."""
+    """"shutdown", "superseded": a newer session of the agent is open, "silent": nothing was heard for three heartbeats,
+    "too_old": no version of the protocol in common, "stale_coordinator": the agent has seen a newer incarnation. The
+    last two come in place of Welcome.
+    """
+    message: _builtins.str
+    """For people."""
     @_builtins.property
     def reconnect_after(self) -> _duration_pb2.Duration:
         """Wait this long, with jitter from 0 to 100 %."""
@@ -1614,10 +1621,11 @@ class Goaway(_message.Message):
         *,
         reason: _builtins.str = ...,
         reconnect_after: _duration_pb2.Duration | None = ...,
+        message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["reconnect_after", b"reconnect_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "reconnect_after", b"reconnect_after"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason", "reconnect_after", b"reconnect_after"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

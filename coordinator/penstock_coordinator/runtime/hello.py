@@ -1,0 +1,79 @@
+"""What a Hello says, in the words of those who need it; and whom it is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock_coordinator.core.dispatch.capacity import Capacity
+from penstock_coordinator.ports import AgentRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from penstock.agent.v1 import agent_service_pb2 as wire
+
+
+class UnsupportedProtocol(Exception):
+    """The agent and this coordinator have no version of the protocol in common."""
+
+    reason = "too_old"
+
+    def __init__(self, spoken: Iterable[int], offered: Iterable[int]) -> None:
+        ours, theirs = (", ".join(map(str, sorted(set(versions)))) or "none" for versions in (spoken, offered))
+        super().__init__(
+            f"this coordinator speaks version {ours} of the agent protocol, the agent {theirs}: upgrade the older one"
+        )
+
+
+class StaleCoordinator(Exception):
+    """The agent has seen a newer incarnation than this coordinator is."""
+
+    reason = "stale_coordinator"
+
+    def __init__(self, own: int, seen: int) -> None:
+        super().__init__(
+            f"this coordinator is incarnation {own}, and the agent has seen {seen}: another coordinator has taken over,"
+            " or the agent was connected to another database before and is to be started again"
+        )
+
+
+class Superseded(Exception):
+    """A newer session of the same agent was opened in the meantime."""
+
+
+class IdInUse(Exception):
+    """Another process with the agent's id is connected, and was heard of lately."""
+
+    def __init__(self, agent: str, host: str) -> None:
+        super().__init__(
+            f'another agent with the id "{agent}" is connected, from {host or "a host without a name"}: give'
+            " each agent an id and a data folder of its own (--id or PENSTOCK_AGENT_ID, --data-dir), or end the"
+            " other one"
+        )
+
+
+def agent_row(hello: wire.Hello, now: int) -> AgentRow:
+    return AgentRow(
+        agent_id=hello.agent_id,
+        session_epoch=0,
+        boot_id=hello.boot_id,
+        version=hello.agent_version,
+        hostname=hello.hostname,
+        queues=tuple(hello.queues),
+        labels=tuple(sorted(hello.labels.items())),
+        resources=tuple(sorted(hello.resources.items())),
+        slots=hello.slots,
+        connect_time=now,
+        goodbye=False,
+    )
+
+
+def capacity_of(hello: wire.Hello, epoch: int) -> Capacity:
+    return Capacity(
+        session=epoch,
+        agent=hello.agent_id,
+        queues=frozenset(hello.queues),
+        labels=dict(hello.labels),
+        resources=dict(hello.resources),
+        slots=hello.slots,
+    )

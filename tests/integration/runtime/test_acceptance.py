@@ -1,0 +1,154 @@
+"""What an agent is given and lets lie goes elsewhere; what waits on a busy agent goes to an idle one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.integration.runtime.test_runs import spec
+from tests.waiting import until
+
+from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_coordinator.core.run.states import RunState
+
+if TYPE_CHECKING:
+    from tests.integration.runtime.conftest import Coordinator, World
+    from tests.integration.runtime.scripted_agent import ScriptedAgent
+
+ONE = spec({"name": "a"})
+
+
+async def looked_after(coordinator: Coordinator, agent: ScriptedAgent) -> None:
+    """The coordinator looks at its leases until the agent is given something."""
+
+    async def granted() -> bool:
+        coordinator.supervisor.run_periodic()
+        return bool(agent.grants)
+
+    await until(granted, 10.0)
+
+
+async def test_what_is_not_accepted_in_time_goes_elsewhere(world: World) -> None:
+    coordinator = await world.coordinator(accept_timeout=200_000)
+    deaf = coordinator.agent("agent-1")
+    await deaf.connect()
+    run_id = await coordinator.start(ONE)
+    lost = await deaf.untouched_grant()
+    other = coordinator.agent("agent-2")
+    await other.connect()
+    await looked_after(coordinator, other)
+    await deaf.until(lambda: deaf.called_back == [lost.lease])
+    grant = await other.grant()
+    assert grant.lease.token > lost.lease.token
+    # Whatever it says of it now comes too late.
+    await deaf.say(leases_accepted=wire.LeasesAccepted(leases=[lost.lease]))
+    await deaf.say(leases_rejected=wire.LeasesRejected(leases=[wire.RejectedLease(lease=lost.lease, reason="late")]))
+    assert (await deaf.beat()).revoked == [lost.lease]
+    assert (await deaf.acked(await deaf.succeed(lost))).status == wire.RESULT_ACK_STATUS_STALE
+    await other.succeed(grant)
+    assert (await coordinator.ended(run_id)).row.state == RunState.COMPLETED
+    _, attempts = await coordinator.engine.step_run(run_id, 0, -1)
+    assert len(attempts) == 1 + 1
+    assert coordinator.supervisor.fleet.discarded == {"agent-1": 1}
+
+
+async def test_no_budget_pays_for_what_was_not_accepted(world: World) -> None:
+    coordinator = await world.coordinator(accept_timeout=50_000)
+    run_id = await coordinator.start(ONE)
+    for number in range(5):
+        deaf = coordinator.agent(f"agent-{number}")
+        await deaf.connect()
+        await looked_after(coordinator, deaf)
+        await deaf.untouched_grant()
+
+        async def is_called_back(deaf: ScriptedAgent = deaf) -> bool:
+            coordinator.supervisor.run_periodic()
+            return bool(deaf.called_back)
+
+        await until(is_called_back, 10.0)
+        await deaf.vanish()
+    agent = coordinator.agent("agent-9")
+    await agent.connect()
+    await agent.succeed(await agent.grant())
+    assert (await coordinator.ended(run_id)).row.state == RunState.COMPLETED
+
+
+async def test_who_lets_leases_lie_gets_nothing_for_a_while(world: World) -> None:
+    coordinator = await world.coordinator(accept_timeout=300_000)
+    deaf = coordinator.agent("agent-1")
+    await deaf.connect(credits=10)
+    await coordinator.start(ONE)
+    await deaf.untouched_grant()
+
+    async def is_called_back() -> bool:
+        coordinator.supervisor.run_periodic()
+        return bool(deaf.called_back)
+
+    await until(is_called_back, 10.0)
+    (session,) = coordinator.supervisor.fleet.sessions()
+    assert not session.capacity.open
+    assert not deaf.grants
+    await looked_after(coordinator, deaf)
+    grant = await deaf.grant()
+    await deaf.beat()
+    await deaf.acked(await deaf.succeed(grant))
+
+
+async def test_what_was_accepted_is_not_called_back(world: World) -> None:
+    coordinator = await world.coordinator(accept_timeout=1)
+    agent = coordinator.agent()
+    await agent.connect(credits=10)
+    run_id = await coordinator.start(spec({"name": "m", "map": {"values": [1, 2, 3]}}))
+    grants = [await agent.grant() for _ in range(3)]
+    await agent.beat()
+    coordinator.supervisor.run_periodic()
+    await agent.beat()
+    assert not agent.called_back
+    for grant in grants:
+        await agent.succeed(grant)
+    assert (await coordinator.ended(run_id)).row.state == RunState.COMPLETED
+
+
+async def test_what_waits_on_a_busy_agent_goes_to_an_idle_one(world: World) -> None:
+    coordinator = await world.coordinator()
+    busy = coordinator.agent("agent-1", slots=1)
+    await busy.connect(credits=4)
+    run_id = await coordinator.start(spec({"name": "m", "map": {"values": [1, 2, 3, 4]}}))
+    grants = [await busy.grant() for _ in range(4)]
+    busy.held[0].phase = wire.LEASE_PHASE_RUNNING
+    await busy.beat()
+    await busy.beat()
+    await busy.beat()
+    assert not busy.called_back, "there is nobody who could take it"
+    idle = coordinator.agent("agent-2", slots=2)
+    await idle.connect(credits=2)
+    await busy.beat()
+    await busy.until(lambda: len(busy.called_back) == 2)
+    assert busy.called_back == [grants[3].lease, grants[2].lease], "those that would begin last, as many as fit"
+    for grant in (grants[3], grants[2]):
+        await busy.hand_back(grant)
+    moved = [await idle.grant() for _ in range(2)]
+    assert {grant.display_name for grant in moved} == {"m[2]", "m[3]"}
+    assert [grant.attempt for grant in moved] == [1, 1]
+    await busy.beat()
+    assert len(busy.called_back) == 2, "the idle one is busy now"
+    for agent, its in ((busy, grants[:2]), (idle, moved)):
+        for grant in its:
+            await agent.succeed(grant)
+    assert (await coordinator.ended(run_id)).row.state == RunState.COMPLETED
+
+
+async def test_what_has_started_meanwhile_stays_and_is_not_asked_for_again(world: World) -> None:
+    coordinator = await world.coordinator()
+    busy, idle = coordinator.agent("agent-1", slots=1), coordinator.agent("agent-2", slots=1)
+    await busy.connect(credits=2)
+    await coordinator.start(spec({"name": "m", "map": {"values": [1, 2]}}))
+    grants = [await busy.grant() for _ in range(2)]
+    await idle.connect(credits=1)
+    busy.held[0].phase = wire.LEASE_PHASE_RUNNING
+    await busy.beat()
+    await busy.beat()
+    await busy.until(lambda: busy.called_back == [grants[1].lease])
+    for _ in range(3):
+        await busy.beat()
+    assert len(busy.called_back) == 1
+    assert not idle.grants
