@@ -255,4 +255,32 @@ MUTANTS = (
         "        if stopped and not step.cleanup:\n",
         "        if False:\n",
     ),
+    Mutant(
+        "what was done first is undone first",
+        "a rollback undoes the latest first",
+        "run/evolve/resting.py",
+        "run.rested[step.number] = run.seq + 1",
+        "run.rested[step.number] = 2**40 - run.seq",
+    ),
+    Mutant(
+        "what did not complete is undone",
+        "only what is COMPLETED is undone",
+        "run/compensating.py",
+        "and run.states[undone] == _COMPLETED",
+        "and run.states[undone] >= _COMPLETED",
+    ),
+    Mutant(
+        "a rollback begins while the run goes on",
+        "nothing else goes on while a run is rolled back",
+        "run/decide.py",
+        "elif run.open_steps or run.held is not None:",
+        "elif (run.open_steps and not (run.plan.rolls_back and run.first_failure)) or run.held is not None:",
+    ),
+    Mutant(
+        "what something rests on is undone all the same",
+        "what cannot be undone keeps what it rests on from being undone",
+        "run/evolve/passing.py",
+        "            if not done:\n                undoing.blocked[other] = True\n",
+        "",
+    ),
 )

@@ -87,6 +87,14 @@ class RunControl(RunServiceServicer):
         done = await _reopened(self._engine.retry_run(run_id, by, reason, key, version))
         return pb.RetryRunResponse(run=await self._run(run_id), kept_steps=done.kept, reset_steps=done.reset)
 
+    async def Rollback(self, request: pb.RollbackRunRequest, context: Context) -> pb.RollbackRunResponse:
+        run_id = run_id_of(request.run_id)
+        reason, by = reason_of(request.reason), requested_by_of(request.requested_by)
+        version = _version_of(request)
+        key = request_key(f"{SERVICE}.Rollback", request)
+        done = await _reopened(self._engine.rollback_run(run_id, by, reason, key, version))
+        return pb.RollbackRunResponse(run=await self._run(run_id), steps_to_undo=done.reset)
+
     async def RerunStep(self, request: pb.RerunStepRequest, context: Context) -> pb.RerunStepResponse:
         run_id = run_id_of(request.run_id)
         reason, by = reason_of(request.reason), requested_by_of(request.requested_by)
@@ -124,7 +132,7 @@ class RunControl(RunServiceServicer):
         return await encoded(await self._engine.run(run_id))
 
 
-def _version_of(request: pb.RetryRunRequest) -> int | None:
+def _version_of(request: pb.RetryRunRequest | pb.RollbackRunRequest) -> int | None:
     """None: the run's own."""
     number = count_of(request.version_number, "version_number")
     if request.newest_version and number:

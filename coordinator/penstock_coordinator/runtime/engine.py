@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.core.run.events import RunEnded
-from penstock_coordinator.core.run.messages import CancelRun, PauseRun, RerunStep, ResumeRun, RetryRun
+from penstock_coordinator.core.run.messages import CancelRun, PauseRun, RerunStep, ResumeRun, RetryRun, RollbackRun
 from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.bulk import BulkJobs
 from penstock_coordinator.runtime.dead_letters import DeadLetters
@@ -101,6 +101,18 @@ class Engine:
         when it returns; Repeated if the request came with other content. Raises `UnknownRun`, `UnknownVersion`,
         `NotPossible`, `Overloaded`."""
         message = RetryRun(self._supervisor.clock.now(), requested_by, reason)
+        return await self._reopener.reopen(run_id, message, request, version)
+
+    async def rollback_run(
+        self,
+        run_id: RunId,
+        requested_by: str,
+        reason: str,
+        request: RequestKey | None,
+        version: int | None = None,
+    ) -> Reopened | Repeated:
+        """As `retry_run`: a new generation that undoes what is COMPLETED. Its `reset` are the steps to be undone."""
+        message = RollbackRun(self._supervisor.clock.now(), requested_by, reason)
         return await self._reopener.reopen(run_id, message, request, version)
 
     async def rerun_step(

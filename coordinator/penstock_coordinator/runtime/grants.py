@@ -133,6 +133,12 @@ class Granter:
             return output
         return self._lists.member((actor.run_id, actor.run.generation, step.number, owner), output, over.path, position)
 
+    def _undone(self, actor: Actor, step: Step, item: int, read: dict[tuple[int, int], bytes]) -> bytes:
+        """The output of the step run that is undone."""
+        assert step.undoes is not None
+        found = read.get((step.undoes, item))
+        return cached_item(self._supervisor.outputs, actor, step.undoes, item) if found is None else found
+
     def _build(
         self, actor: Actor, session: AgentSession, lease: Lease, read: dict[tuple[int, int], bytes]
     ) -> wire.LeaseGrant:
@@ -176,9 +182,10 @@ class Granter:
             actor.plan,
             step,
             actor.parameters,
-            lambda: self._item(actor, step, item, read),
+            lambda: self._item(actor, _whose_item(actor, step), item, read),
             lambda upstream: self._output(actor, upstream, read),
             actor.limits,
+            lambda: self._undone(actor, step, item, read),
         )
 
     async def inputs_for(self, actor: InputSource, step: int, item: int) -> dict[str, bytes]:
@@ -205,6 +212,11 @@ class Granter:
 
     def _gone(self, actor: Actor, step: int, item: int, token: int, cause: str) -> None:
         actor.post(Mail(LeaseGone(self._supervisor.clock.now(), step, item, token, cause, Charge.NOBODY)))
+
+
+def _whose_item(actor: Actor, step: Step) -> Step:
+    """The item of a step that undoes another one is that one's."""
+    return step if step.undoes is None else actor.plan.steps[step.undoes]
 
 
 def _environment(parameters: dict[str, object]) -> bytes:

@@ -376,7 +376,7 @@ def _merge(source: _Source, view: StepRunView, row: StepRunRow | None) -> StepRu
         if view.item != WHOLE and view.step in source.states.numberings:
             return view  # the row may be of another place
         return replace(view, attempts=max(view.attempts, row.attempts))
-    if row.state != view.state:
+    if row.state != view.state and not _tells_of_undone(view, row):
         return view
     if view.item_counts is not None and view.state == StepState.COMPLETED:
         # It is of a former generation, in which the step was none of items: a map that completes has no row.
@@ -393,6 +393,11 @@ def _merge(source: _Source, view: StepRunView, row: StepRunRow | None) -> StepRu
         generation=row.generation,
         child=_last_child(source, view, row.attempts, row.start_time),
     )
+
+
+def _tells_of_undone(view: StepRunView, row: StepRunRow) -> bool:
+    """What a step run gave before it was undone is told on."""
+    return view.state == StepState.ROLLED_BACK and row.state == StepState.COMPLETED
 
 
 def _last_child(source: _Source, view: StepRunView, attempts: int, started: int | None) -> RunId | None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from penstock_coordinator.core.plan.model import Json, Plan, Step
-    from penstock_coordinator.core.run.messages import RetryRun
+    from penstock_coordinator.core.run.messages import RenewingMessage
     from penstock_coordinator.core.run.state import Run
     from penstock_coordinator.ports import PipelineStore, RunIndex, VersionRow
     from penstock_coordinator.runtime.plans import PlanCache
@@ -56,7 +56,7 @@ class Renewer:
             raise UnknownVersion(pipeline, number)
         return rows[0]
 
-    async def prepared(self, run: Run, message: RetryRun, version: VersionRow) -> RetryRun:
+    async def prepared(self, run: Run, message: RenewingMessage, version: VersionRow) -> RenewingMessage:
         """The message for a run at rest, which then knows the plan of that version. Raises `NotPossible`."""
         plan = await self._plans.onto(run.plan, version.digest)
         run.plans = {**run.plans, version.digest: plan}
@@ -87,7 +87,7 @@ class Renewer:
 
     # --- outputs that stay
 
-    async def _kept(self, run: Run, plan: Plan, message: RetryRun) -> list[tuple[int, int, tuple[bytes, ...]]]:
+    async def _kept(self, run: Run, plan: Plan, message: RenewingMessage) -> list[tuple[int, int, tuple[bytes, ...]]]:
         """What the version needs of outputs that stay, as a run keeps it."""
         found: list[tuple[int, int, tuple[bytes, ...]]] = []
         size = 0

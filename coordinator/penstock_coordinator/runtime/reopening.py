@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from penstock_coordinator.core.run.messages import RetryRun
+from penstock_coordinator.core.run.messages import RenewingMessage
 from penstock_coordinator.core.run.resets import NotPossible, Reset
 from penstock_coordinator.core.run.rules.reopening import plan_after, reset_for
 from penstock_coordinator.core.run.states import RunState, StepState
@@ -55,7 +55,8 @@ class Reopener:
         self, run_id: RunId, message: ReopenMessage, request: RequestKey | None, version: int | None = None
     ) -> Reopened | Repeated:
         """Durable when it returns; the same for the same request. Of two that come together one wins. Repeated if the
-        request came before with other content. A retry may go on with the `version` of that number, or NEWEST.
+        request came before with other content. A retry or a rollback may go on with the `version` of that number, or
+        NEWEST.
 
         Raises `UnknownRun`, `UnknownVersion`, `NotPossible`, `Overloaded`, `Stopping`, `NotAccepted`, `Undecided`.
         """
@@ -97,7 +98,7 @@ class Reopener:
         async with supervisor.key_turns.hold([claim] if claim else []):
             run = await self._folded(row)
             number = None
-            if version is not None and isinstance(message, RetryRun):
+            if version is not None and isinstance(message, RenewingMessage):
                 wanted = await self._renewer.version(row.pipeline, version)
                 if wanted.digest != row.version_digest:
                     message, number = await self._renewer.prepared(run, message, wanted), wanted.number
@@ -129,7 +130,7 @@ class Reopener:
         """An actor for the run, which asks for its places under limits on runs as a new one does."""
         supervisor = self._supervisor
         share = supervisor.share_of(row.origin, row.labels)
-        parameters = message.parameters if isinstance(message, RetryRun) else b""
+        parameters = message.parameters if isinstance(message, RenewingMessage) else b""
         parameters, plan = parameters or run.parameters, plan_after(run, message)
         actor = supervisor.add(row.run_id, plan, run, parameters, row.trace_context, share)
         actor.origin = row.origin

@@ -13,6 +13,7 @@ from penstock_coordinator.core.run.events import (
     RunPaused,
     RunReopened,
     RunResumed,
+    RunRollingBack,
     StepsLeased,
 )
 from penstock_coordinator.core.run.output import run_output
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.run.state import Run
 
 _BEGINNINGS = frozenset({StepsLeased, ChildStarted})
-_ROW_EVENTS = frozenset({RunEnded, RunCancelling, RunPaused, RunResumed, RunReopened})
+_ROW_EVENTS = frozenset({RunEnded, RunCancelling, RunPaused, RunResumed, RunReopened, RunRollingBack})
 
 
 def row_changes(

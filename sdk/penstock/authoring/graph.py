@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from penstock.authoring.compensation import chosen, own_options
 from penstock.authoring.options import StepOptions
 from penstock.authoring.references import NodeOutput, ParameterReference, Reference
 from penstock.errors import DefinitionError
@@ -14,6 +15,7 @@ from penstock.json_values import Json, plain_json
 from penstock.names import check_name, nearest
 
 if TYPE_CHECKING:
+    from penstock.authoring.compensation import Compensation
     from penstock.authoring.pipelines import Pipeline
 
 
@@ -84,6 +86,9 @@ class Node:
     inputs: dict[str, Source]
     over: MapOver | None = None
     upstream: list[Node | str] = field(default_factory=list)
+    compensate: Node | None = None
+    """What undoes it."""
+    undoes: Node | None = None
 
     def wait_for(self, others: tuple[Any, ...]) -> None:
         for other in others:
@@ -91,6 +96,24 @@ class Node:
                 self.upstream.append(other)
                 continue
             self.upstream.append(self.graph.own(other, f"steps.{self.name}.depends_on"))
+
+    def undo_by(self, other: Node) -> None:
+        """`other` undoes this one, and nothing else."""
+        field = f"steps.{self.name}.compensate"
+        if other is self:
+            raise DefinitionError("the step cannot undo itself", field=field, remedy="give the output of another step")
+        if self.compensate is not None:
+            raise DefinitionError(
+                f"the step is undone by {self.compensate.name!r} already", field=field, remedy="give one of them"
+            )
+        if other.undoes is not None:
+            raise DefinitionError(
+                f"{other.name!r} undoes {other.undoes.name!r} already",
+                field=field,
+                remedy="call that step once more: a step undoes one other",
+            )
+        own_options(other.options, f"steps.{other.name}")
+        self.compensate, other.undoes = other, self
 
 
 class Graph:
@@ -114,7 +137,17 @@ class Graph:
         node = Node(self, self._free_name(options.name, name), target, options, dict(inputs), over)
         node.wait_for(options.depends_on)
         self.nodes[node.name] = node
-        return NodeOutput(node)
+        output = NodeOutput(node)
+        if options.compensate is not None:
+            self._undo(node, options.compensate.penstock_compensation(), output)
+        return output
+
+    def _undo(self, node: Node, by: Compensation, output: NodeOutput) -> None:
+        inputs = chosen(by.wanted, node.inputs, output, node.name, by.name)
+        name = self._free_name(None, by.name)
+        other = Node(self, name, by.target, own_options(by.options, name), inputs)
+        self.nodes[name] = other
+        node.undo_by(other)
 
     def _free_name(self, exact: str | None, base: str) -> str:
         if exact is not None:

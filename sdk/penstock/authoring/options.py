@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, TypeAlias, TypedDict
 
+from penstock.authoring.compensation import Compensating, read_compensate
 from penstock.authoring.concurrency import Concurrency, read_concurrency
 from penstock.errors import DefinitionError
 from penstock.names import check_name, nearest
@@ -114,6 +115,7 @@ class CommandKeywords(DefaultKeywords, total=False):
     priority: int
     concurrency: Concurrency | str | None
     depends_on: Any
+    compensate: Any
 
 
 class MappedCommandKeywords(CommandKeywords, total=False):
@@ -153,6 +155,7 @@ class StepOptions:
     concurrency: Concurrency | None = None
     depends_on: tuple[Any, ...] = ()
     max_parallel: int | None = None
+    compensate: Compensating | None = None
 
 
 def read_options(base: StepOptions, given: Mapping[str, Any]) -> StepOptions:
@@ -347,6 +350,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "priority": require_priority,
     "concurrency": read_concurrency,
     "depends_on": _read_upstream,
+    "compensate": read_compensate,
     "max_parallel": lambda value, field: _check_count(value, field, 0, MOST_PARALLEL),
 }
 if set(_READERS) != {field.name for field in fields(StepOptions)}:

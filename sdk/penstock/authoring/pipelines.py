@@ -31,6 +31,7 @@ from penstock.names import check_name
 from penstock.parameters import ParameterType, check_fits
 
 if TYPE_CHECKING:
+    from penstock.authoring.compensation import Compensation
     from penstock.bundle.archive import Bundle
     from penstock.quantities import Span
     from penstock.v1 import pipeline_pb2
@@ -51,6 +52,7 @@ _TYPES: dict[Any, ParameterType] = {
 }
 
 _MAX_PARALLEL = 2**31 - 1
+_ON_FAILURE = ("leave", "rollback")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class PipelineKeywords(TypedDict, total=False):
     timeout: Span | None
     max_parallel: int
     fail_fast: bool
+    on_failure: str
     priority: int
     weight: float | None
     max_active_runs: int
@@ -88,6 +91,7 @@ class PipelineOptions:
     timeout: int | None
     max_parallel: int
     fail_fast: bool
+    on_failure: str
     priority: int
     weight: float | None
     max_active_runs: int
@@ -149,6 +153,10 @@ class Pipeline:
         """The pipeline as a step with options, for the body of another one."""
         return self._as_step().options(**overrides)
 
+    def penstock_compensation(self) -> Compensation:
+        """As a step that undoes another one."""
+        return self._as_step().penstock_compensation()
+
     def _as_step(self) -> SubPipeline:
         return SubPipeline(self.name, self)
 
@@ -205,7 +213,8 @@ def pipeline(function: Callable[..., Any] | None = None, /, **options: Unpack[Pi
 
     Parameters are annotated with str, int, float, bool, list, dict or Any (or not at all: any JSON value).
     `defaults` holds step options for all steps; `bundle` says whether the source tree is shipped (None: if a
-    step is a Python function).
+    step is a Python function). With `on_failure="rollback"` a run that would end FAILED undoes what was done, by the
+    `compensate` steps of its steps.
     """
 
     def decorate(target: Callable[..., Any]) -> Pipeline:
@@ -229,6 +238,7 @@ def _read_options(function: Callable[..., Any], given: PipelineKeywords) -> Pipe
         timeout=None if timeout is None else require_span(timeout, "timeout"),
         max_parallel=require_count(given.get("max_parallel", 0), "max_parallel", 0, _MAX_PARALLEL),
         fail_fast=bool(given.get("fail_fast", False)),
+        on_failure=_read_on_failure(given.get("on_failure", "leave")),
         priority=require_priority(given.get("priority", 0), "priority"),
         weight=None if weight is None else require_weight(weight, "weight"),
         max_active_runs=require_count(given.get("max_active_runs", 0), "max_active_runs", 0, MAX_LIMIT),
@@ -238,6 +248,12 @@ def _read_options(function: Callable[..., Any], given: PipelineKeywords) -> Pipe
         defaults=read_defaults(given.get("defaults", {})),
         bundle=given.get("bundle"),
     )
+
+
+def _read_on_failure(value: Any) -> str:
+    if value not in _ON_FAILURE:
+        raise DefinitionError(f"{value!r} is not known", field="on_failure", remedy='give "leave" or "rollback"')
+    return str(value)
 
 
 def first_paragraph(function: Callable[..., Any]) -> str:

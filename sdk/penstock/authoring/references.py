@@ -117,6 +117,13 @@ class NodeOutput(Reference):
             )
         return NodeOutput(self.penstock_node, (*self.path, str(key)))
 
+    def compensate(self, undo: Any) -> NodeOutput:
+        """Makes the step whose call returned `undo` the one that undoes this one: it runs when the run is rolled back,
+        and at no other time. Its inputs may be parts of this output (of a mapped step: of that of the item), of what
+        this step's inputs come from, parameters and constants. Returns the same output."""
+        self.penstock_node.undo_by(self.penstock_node.graph.own(undo, f"steps.{self.penstock_node.name}.compensate"))
+        return self
+
     def after(self, *others: Any) -> NodeOutput:
         """Makes the step wait for `others` (outputs or names of steps) too. Returns the same output."""
         self.penstock_node.wait_for(others)

@@ -44,6 +44,7 @@ def build_spec(pipeline: Pipeline, bundle_digest: str) -> pipeline_pb2.PipelineS
         description=options.description,
         max_parallel=options.max_parallel,
         fail_fast=options.fail_fast,
+        on_failure=_on_failure(options.on_failure),
         priority=options.priority,
         weight=options.weight or 0,
         max_active_runs=options.max_active_runs,
@@ -66,6 +67,11 @@ def build_spec(pipeline: Pipeline, bundle_digest: str) -> pipeline_pb2.PipelineS
         for name, value in pipeline.template.arguments.items():
             spec.template.arguments[name].CopyFrom(to_value(value))
     return spec
+
+
+def _on_failure(name: str) -> pipeline_pb2.OnFailure.ValueType:
+    """What is not said is the same version as what is said in so many words."""
+    return pipeline_pb2.ON_FAILURE_ROLLBACK if name == "rollback" else pipeline_pb2.ON_FAILURE_UNSPECIFIED
 
 
 def _set_output(spec: pipeline_pb2.PipelineSpec, given: NodeOutput | dict[str, NodeOutput] | None) -> None:
@@ -95,6 +101,7 @@ def _step(node: Node, layout: Layout | None) -> pipeline_pb2.StepSpec:
         cleanup=bool(options.cleanup),
         priority=options.priority or 0,
         depends_on=_depends_on(node),
+        compensate="" if node.compensate is None else node.compensate.name,
     )
     if options.trigger_rule is not None:
         message.trigger_rule = pipeline_pb2.TriggerRule.Value(f"TRIGGER_RULE_{options.trigger_rule.name}")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
 from penstock.authoring.calls import Call, graph_for_map
+from penstock.authoring.compensation import Compensation, wanted_of
 from penstock.authoring.graph import FunctionTarget, Graph, current_graph
 from penstock.authoring.options import StepKeywords, StepOptions, read_options
 from penstock.authoring.references import NodeOutput
@@ -68,6 +69,12 @@ class Step(Generic[P, R]):
         The step fails if the lists have different lengths."""
         return self._add_map(args, kwargs, zipped=True)
 
+    def penstock_compensation(self) -> Compensation:
+        """As a step that undoes another one."""
+        name = check_name(self.penstock_options.name or self.penstock_name, "name")
+        wanted = wanted_of(inspect.signature(self.penstock_function), name)
+        return Compensation(self._target(), self.penstock_options, name, wanted)
+
     def _add(self, graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NodeOutput:
         return self._call(args, kwargs).add(graph)
 
@@ -126,7 +133,8 @@ def step(function: Callable[..., Any] | None = None, /, **options: Unpack[StepKe
 
     `retries=2` is short for `retry=Retry(max_attempts=3)`: two more executions after the first. Spans of time
     (`timeout` of one attempt, `queued_timeout`, `overall_timeout`) are seconds, a timedelta, or a text such as
-    "5m"; `memory` is bytes or a text such as "2GiB"; `when` is a CEL expression.
+    "5m"; `memory` is bytes or a text such as "2GiB"; `when` is a CEL expression. `compensate` is the step that undoes
+    this one when a run is rolled back: it gets those of this step's inputs that it has arguments for, and `output`.
     """
     checked = read_options(StepOptions(), options)
 

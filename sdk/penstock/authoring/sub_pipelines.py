@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from penstock.authoring.calls import Call, graph_for
+from penstock.authoring.compensation import Compensation, Wanted
 from penstock.authoring.graph import PipelineTarget
 from penstock.authoring.options import Retry, StepOptions, TriggerRule, read_options, require_count
 from penstock.authoring.references import Joined, Nested, NodeOutput, Reference, Unmapped
@@ -37,6 +38,7 @@ class SubPipelineKeywords(TypedDict, total=False):
     allow_failure: bool
     cleanup: bool
     depends_on: Any
+    compensate: Any
     max_parallel: int
 
 
@@ -84,6 +86,20 @@ class SubPipeline:
         version = _read_version(given.pop("version", self.penstock_version))
         changed = read_options(self.penstock_options, given)
         return SubPipeline(self.penstock_name, self.penstock_pipeline, version, changed)
+
+    def penstock_compensation(self) -> Compensation:
+        """As a step that undoes another one."""
+        known = self._at_hand()
+        if known is None:
+            raise DefinitionError(
+                f"the parameters of {self.penstock_name!r} are not known here",
+                field="compensate",
+                remedy="call it yourself, and use OUTPUT.compensate(...)",
+            )
+        target = PipelineTarget(self.penstock_name, self.penstock_version, known)
+        name = self.penstock_options.name or self.penstock_name
+        wanted = tuple(Wanted(each.name, each.required) for each in known.parameters.values())
+        return Compensation(target, self.penstock_options, name, wanted)
 
     def _add_map(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, zipped: bool) -> NodeOutput:
         graph = graph_for(f"{self!r}.{'zip' if zipped else 'map'}", self.penstock_name)

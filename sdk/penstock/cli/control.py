@@ -1,4 +1,4 @@
-"""`pause`, `resume`, `retry` and `rerun`: hold a run, let it go on, let parts of it run again."""
+"""`pause`, `resume`, `retry`, `rerun` and `rollback`: hold a run, let it go on, let parts of it run again, undo it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from penstock.cli.run_ids import find_run
 from penstock.cli.session import Session, command_options, emit_json, message_dict, run_async
 
 if TYPE_CHECKING:
+    from penstock.client.client import Client
     from penstock.v1 import run_pb2, run_service_pb2
 
 
@@ -49,8 +50,7 @@ def resume(session: Session, run_id: str) -> None:
 def retry(session: Session, run_id: str, newest_version: bool, version: int | None, reason: str) -> None:
     """Let what failed or was cancelled run again, with all that it kept from running. What is COMPLETED stays; with
     another version of the pipeline, if its code, its inputs and all before it did not change."""
-    if newest_version and version is not None:
-        raise click.UsageError("--newest-version and --version N exclude each other: give one of them")
+    _check_version(newest_version, version)
 
     async def main() -> None:
         async with session.client() as client:
@@ -80,6 +80,50 @@ def rerun(session: Session, run_id: str, step: str, reason: str) -> None:
             _show_again(session, done, _again(done.reset_steps))
 
     run_async(main)
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--newest-version", is_flag=True, help="With the compensate steps of the newest version.")
+@click.option("--version", type=click.IntRange(min=1), help="With those of this version. Default: the run's own.")
+@click.option("--reason", default="", help="Kept with the run.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@command_options
+def rollback(session: Session, run_id: str, newest_version: bool, version: int | None, reason: str, yes: bool) -> None:
+    """Undo what a run did: the compensate steps of its COMPLETED steps run, the latest first. Of a run whose rollback
+    failed or was cancelled, what is left of it."""
+    _check_version(newest_version, version)
+
+    async def main() -> None:
+        async with session.client() as client:
+            run = await find_run(client, run_id)
+            if not yes:
+                await _confirm_rollback(client, run)
+            done = await client.rollback(run, version_number=version or 0, newest_version=newest_version, reason=reason)
+            if session.as_json:
+                emit_json(message_dict(done))
+            count = done.steps_to_undo
+            what = (
+                "nothing is to be undone" if not count else f"{count} {'step is' if count == 1 else 'steps are'} undone"
+            )
+            session.say(f"run {done.run.id}, generation {done.run.generation}: {what}")
+            if count:
+                session.say(f"Watch it: penstock watch {done.run.id}")
+
+    run_async(main)
+
+
+async def _confirm_rollback(client: Client, run_id: str) -> None:
+    from penstock.cli.states import run_state
+
+    run = await client.get_run(run_id)
+    question = f"Undo what the run {run.id} of {run.pipeline}, which is {run_state(run.state)}, did?"
+    click.confirm(question, abort=True, err=True)
+
+
+def _check_version(newest_version: bool, version: int | None) -> None:
+    if newest_version and version is not None:
+        raise click.UsageError("--newest-version and --version N exclude each other: give one of them")
 
 
 def _show_again(

@@ -37,7 +37,7 @@ async def show_failed(session: Session, client: Client, progress: RunProgress) -
 
 def named_in(reason: str) -> str:
     """The step run that a run's reason is about."""
-    found = _REASON.match(reason)
+    found = _REASON.search(reason)
     return found[1] if found else ""
 
 

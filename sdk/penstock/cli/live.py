@@ -25,7 +25,7 @@ MAX_ROWS = 40
 _BAR_WIDTH = 20
 _NARROW = 100
 """In fewer columns than this notes stand below the table."""
-_SHOWN_STATES = ("RUNNING", "READY", "WAITING", "FAILED", "SKIPPED", "UPSTREAM_FAILED", "CANCELLED")
+_SHOWN_STATES = ("RUNNING", "READY", "WAITING", "FAILED", "SKIPPED", "UPSTREAM_FAILED", "CANCELLED", "ROLLED_BACK")
 
 
 def tell_wait(console: Console, step: StepProgress, why: str) -> None:

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from penstock.client.client import Client
     from penstock.v1 import pipeline_service_pb2, run_pb2, run_service_pb2
 
-STATES = ("PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CANCELLED")
+STATES = (
+    "PENDING",
+    "RUNNING",
+    "PAUSED",
+    "CANCELLING",
+    "ROLLING_BACK",
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+    "ROLLED_BACK",
+)
 _STEP = re.compile(r"(?P<step>[^\[\]]+)(?P<place>(?:\[\d+\])*)")
 
 
@@ -330,6 +340,7 @@ def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse, m
     facts: list[tuple[str, Any]] = [
         ("step", step_run.display_name or step_run.step),
         ("state", state_text(step_state(step_run.state))),
+        ("undoes", step_run.compensates),
         ("items", counts_text(step_run.item_counts)),
         ("time", duration_text(step_run, moment)),
         ("agent", step_run.agent_id),

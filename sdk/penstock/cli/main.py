@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "resume": ("penstock.cli.control", "resume", "Let a paused run go on."),
     "retry": ("penstock.cli.control", "retry", "Let what failed run again."),
     "rerun": ("penstock.cli.control", "rerun", "Let a step run again with all that comes after it."),
+    "rollback": ("penstock.cli.control", "rollback", "Undo what a run did."),
     "cancel": ("penstock.cli.pipelines", "cancel", "Cancel a run."),
     "bulk": ("penstock.cli.bulk", "bulk", "Cancel or retry many runs."),
     "dead-letters": ("penstock.cli.dead_letters", "dead_letters", "See, requeue or purge what failed for good."),

@@ -37,7 +37,7 @@ def in_words_of_commands(error: ServiceError) -> str | None:
 
 def _key_taken(error: ServiceError) -> str:
     run_id, state = error.metadata.get("run_id", ""), error.metadata.get("state", "")
-    if state in ("COMPLETED", "FAILED", "CANCELLED"):
+    if state in ("COMPLETED", "FAILED", "CANCELLED", "ROLLED_BACK"):
         remedy = "take another key, or another --run-key-reuse"
     else:
         remedy = f"--use-existing watches that one, `penstock cancel {run_id}` ends it; or take another key"

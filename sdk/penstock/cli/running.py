@@ -194,7 +194,10 @@ async def _start(
         session.say(f"run {handle.id} of {spec.name} has the run key; no other was started")
     else:
         session.say(f"run {handle.id} of {spec.name}, version {version}")
-    return await watch_run(session, client, handle.id, spec.name, [step.name for step in spec.steps])
+    # Those that undo others are shown once they have something to do.
+    undoing = {step.compensate for step in spec.steps}
+    steps = [step.name for step in spec.steps if step.name not in undoing]
+    return await watch_run(session, client, handle.id, spec.name, steps)
 
 
 @click.command()
@@ -207,7 +210,8 @@ def watch(session: Session, run_id: str, from_event: int) -> None:
     async def main() -> int:
         async with session.client() as client:
             found = await client.get_run(await find_run(client, run_id))
-            steps = [step_run.step async for step_run in client.list_step_runs(found.id)]
+            found_steps = client.list_step_runs(found.id)
+            steps = [step_run.step async for step_run in found_steps if not step_run.compensates]
             return await watch_run(session, client, found.id, found.pipeline, steps, from_event)
 
     run_async(main)

@@ -318,6 +318,31 @@ class Client(PipelineCalls):
         response: run_service_pb2.RetryRunResponse = await self._call(self._runs().Retry, request)
         return response
 
+    async def rollback(
+        self,
+        run_id: str,
+        *,
+        version_number: int = 0,
+        newest_version: bool = False,
+        reason: str = "",
+        requested_by: str | None = None,
+        request_id: str | None = None,
+    ) -> run_service_pb2.RollbackRunResponse:
+        """A new generation of a run at rest in which what is COMPLETED is undone by its `compensate` steps, the latest
+        first; the run comes to rest ROLLED_BACK, at once if there is nothing to undo. Of a run whose rollback failed or
+        was cancelled, what is left of it; another version may have other `compensate` steps. Raises
+        `FailedPreconditionError` if the run is not at rest, or ROLLED_BACK already."""
+        request = run_service_pb2.RollbackRunRequest(
+            run_id=run_id,
+            version_number=version_number,
+            newest_version=newest_version,
+            reason=reason,
+            requested_by=caller_name() if requested_by is None else requested_by,
+            request_id=request_id or new_request_id(),
+        )
+        response: run_service_pb2.RollbackRunResponse = await self._call(self._runs().Rollback, request)
+        return response
+
     async def rerun(
         self,
         run_id: str,

@@ -60,6 +60,13 @@ class RunHandle:
         )
         return done.run
 
+    async def rollback(self, *, version_number: int = 0, newest_version: bool = False, reason: str = "") -> run_pb2.Run:
+        """What is COMPLETED is undone. See `Client.rollback`."""
+        done = await self._client.rollback(
+            self.id, version_number=version_number, newest_version=newest_version, reason=reason
+        )
+        return done.run
+
     async def rerun(self, step: str, item: Place = None, *, reason: str = "") -> run_pb2.Run:
         """A step runs again with everything that comes after it. See `Client.rerun`."""
         return (await self._client.rerun(self.id, step, item, reason=reason)).run

@@ -222,6 +222,7 @@ class SyncClient:
     pause = _blocking(Client.pause)
     resume = _blocking(Client.resume)
     retry = _blocking(Client.retry)
+    rollback = _blocking(Client.rollback)
     rerun = _blocking(Client.rerun)
     list_step_runs = _iterating(Client.list_step_runs)
     get_step_run = _blocking(Client.get_step_run)
@@ -339,6 +340,13 @@ class SyncRunHandle:
     def retry(self, *, version_number: int = 0, newest_version: bool = False, reason: str = "") -> run_pb2.Run:
         """What did not come to a good end runs again. See `Client.retry`."""
         done = self._client.retry(self.id, version_number=version_number, newest_version=newest_version, reason=reason)
+        return done.run
+
+    def rollback(self, *, version_number: int = 0, newest_version: bool = False, reason: str = "") -> run_pb2.Run:
+        """What is COMPLETED is undone. See `Client.rollback`."""
+        done = self._client.rollback(
+            self.id, version_number=version_number, newest_version=newest_version, reason=reason
+        )
         return done.run
 
     def rerun(self, step: str, item: Place = None, *, reason: str = "") -> run_pb2.Run:

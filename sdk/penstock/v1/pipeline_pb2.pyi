@@ -22,6 +22,29 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _OnFailure:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnFailureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnFailure.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_FAILURE_UNSPECIFIED: _OnFailure.ValueType  # 0
+    """LEAVE."""
+    ON_FAILURE_LEAVE: _OnFailure.ValueType  # 1
+    """What was done stays done."""
+    ON_FAILURE_ROLLBACK: _OnFailure.ValueType  # 2
+    """Steps that are COMPLETED are undone by their `compensate` steps, and the run ends ROLLED_BACK."""
+
+class OnFailure(_OnFailure, metaclass=_OnFailureEnumTypeWrapper): ...
+
+ON_FAILURE_UNSPECIFIED: OnFailure.ValueType  # 0
+"""LEAVE."""
+ON_FAILURE_LEAVE: OnFailure.ValueType  # 1
+"""What was done stays done."""
+ON_FAILURE_ROLLBACK: OnFailure.ValueType  # 2
+"""Steps that are COMPLETED are undone by their `compensate` steps, and the run ends ROLLED_BACK."""
+Global___OnFailure: _TypeAlias = OnFailure  # noqa: Y015
+
 class _ConcurrencyPolicy:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -220,6 +243,7 @@ class PipelineSpec(_message.Message):
     OUTPUTS_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
+    ON_FAILURE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """REQUIRED. [A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"""
     description: _builtins.str
@@ -239,6 +263,8 @@ class PipelineSpec(_message.Message):
     """Runs of this pipeline that may be under way at once; the others wait, PENDING, in the order of their starts.
     0: no limit.
     """
+    on_failure: Global___OnFailure.ValueType
+    """What becomes of a run that would end FAILED."""
     @_builtins.property
     def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parameter]:
         """Names are unique."""
@@ -302,10 +328,11 @@ class PipelineSpec(_message.Message):
         outputs: _abc.Mapping[_builtins.str, Global___OutputReference] | None = ...,
         output: Global___OutputReference | None = ...,
         template: Global___TemplateUse | None = ...,
+        on_failure: Global___OnFailure.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "defaults", b"defaults", "output", b"output", "stop_grace", b"stop_grace", "template", b"template", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "concurrency", b"concurrency", "defaults", b"defaults", "description", b"description", "fail_fast", b"fail_fast", "labels", b"labels", "max_active_runs", b"max_active_runs", "max_parallel", b"max_parallel", "name", b"name", "output", b"output", "outputs", b"outputs", "parameters", b"parameters", "priority", b"priority", "steps", b"steps", "stop_grace", b"stop_grace", "template", b"template", "timeout", b"timeout", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "concurrency", b"concurrency", "defaults", b"defaults", "description", b"description", "fail_fast", b"fail_fast", "labels", b"labels", "max_active_runs", b"max_active_runs", "max_parallel", b"max_parallel", "name", b"name", "on_failure", b"on_failure", "output", b"output", "outputs", b"outputs", "parameters", b"parameters", "priority", b"priority", "steps", b"steps", "stop_grace", b"stop_grace", "template", b"template", "timeout", b"timeout", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -593,6 +620,7 @@ class StepSpec(_message.Message):
     CLEANUP_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     CONCURRENCY_FIELD_NUMBER: _builtins.int
+    COMPENSATE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """REQUIRED. The same form as the pipeline's name."""
     description: _builtins.str
@@ -613,6 +641,12 @@ class StepSpec(_message.Message):
     """
     priority: _builtins.int
     """Added to the run's. Between -1,000 and 1,000."""
+    compensate: _builtins.str
+    """The name of the step of this pipeline that undoes this one. That step runs when the run is rolled back, and at no
+    other time: it has no depends_on, trigger_rule, when, map, cleanup or compensate of its own, and nobody depends on
+    it. Its inputs may read parameters, the output of this step, all that this step's inputs read, and the item of this
+    step; of a mapped step it runs once for each item that is COMPLETED.
+    """
     @_builtins.property
     def function(self) -> Global___FunctionAction: ...
     @_builtins.property
@@ -674,10 +708,11 @@ class StepSpec(_message.Message):
         cleanup: _builtins.bool = ...,
         priority: _builtins.int = ...,
         concurrency: Global___Concurrency | None = ...,
+        compensate: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "command", b"command", "concurrency", b"concurrency", "function", b"function", "map", b"map", "pipeline", b"pipeline", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "allow_failure", b"allow_failure", "cleanup", b"cleanup", "command", b"command", "concurrency", b"concurrency", "depends_on", b"depends_on", "description", b"description", "env", b"env", "function", b"function", "inputs", b"inputs", "labels", b"labels", "map", b"map", "name", b"name", "pipeline", b"pipeline", "priority", b"priority", "queue", b"queue", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts", "trigger_rule", b"trigger_rule", "when", b"when"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "allow_failure", b"allow_failure", "cleanup", b"cleanup", "command", b"command", "compensate", b"compensate", "concurrency", b"concurrency", "depends_on", b"depends_on", "description", b"description", "env", b"env", "function", b"function", "inputs", b"inputs", "labels", b"labels", "map", b"map", "name", b"name", "pipeline", b"pipeline", "priority", b"priority", "queue", b"queue", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts", "trigger_rule", b"trigger_rule", "when", b"when"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["function", "command", "pipeline"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015

@@ -36,11 +36,13 @@ class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.Val
     RUN_STATE_CANCELLING: _RunState.ValueType  # 4
     """What runs is being stopped, or cleanup steps run."""
     RUN_STATE_ROLLING_BACK: _RunState.ValueType  # 5
+    """What was done is being undone, by `compensate` steps."""
     RUN_STATE_COMPLETED: _RunState.ValueType  # 6
     """At rest from here on."""
     RUN_STATE_FAILED: _RunState.ValueType  # 7
     RUN_STATE_CANCELLED: _RunState.ValueType  # 8
     RUN_STATE_ROLLED_BACK: _RunState.ValueType  # 9
+    """All that could be undone is undone."""
 
 class RunState(_RunState, metaclass=_RunStateEnumTypeWrapper): ...
 
@@ -52,11 +54,13 @@ RUN_STATE_PAUSED: RunState.ValueType  # 3
 RUN_STATE_CANCELLING: RunState.ValueType  # 4
 """What runs is being stopped, or cleanup steps run."""
 RUN_STATE_ROLLING_BACK: RunState.ValueType  # 5
+"""What was done is being undone, by `compensate` steps."""
 RUN_STATE_COMPLETED: RunState.ValueType  # 6
 """At rest from here on."""
 RUN_STATE_FAILED: RunState.ValueType  # 7
 RUN_STATE_CANCELLED: RunState.ValueType  # 8
 RUN_STATE_ROLLED_BACK: RunState.ValueType  # 9
+"""All that could be undone is undone."""
 Global___RunState: _TypeAlias = RunState  # noqa: Y015
 
 class _StepRunState:
@@ -83,6 +87,7 @@ class _StepRunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepRunS
     """A failure reached it through its trigger rule."""
     STEP_RUN_STATE_CANCELLED: _StepRunState.ValueType  # 9
     STEP_RUN_STATE_ROLLED_BACK: _StepRunState.ValueType  # 10
+    """It was COMPLETED, and has been undone."""
 
 class StepRunState(_StepRunState, metaclass=_StepRunStateEnumTypeWrapper): ...
 
@@ -104,6 +109,7 @@ STEP_RUN_STATE_UPSTREAM_FAILED: StepRunState.ValueType  # 8
 """A failure reached it through its trigger rule."""
 STEP_RUN_STATE_CANCELLED: StepRunState.ValueType  # 9
 STEP_RUN_STATE_ROLLED_BACK: StepRunState.ValueType  # 10
+"""It was COMPLETED, and has been undone."""
 Global___StepRunState: _TypeAlias = StepRunState  # noqa: Y015
 
 class _Budget:
@@ -471,6 +477,7 @@ class StepRun(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     CHILD_RUN_ID_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    COMPENSATES_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     step: _builtins.str
     display_name: _builtins.str
@@ -490,6 +497,8 @@ class StepRun(_message.Message):
     """Of a sub-pipeline: the newest run of it."""
     generation: _builtins.int
     """The run's generation in which it came to its state."""
+    compensates: _builtins.str
+    """The step that this one undoes."""
     @_builtins.property
     def item(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The place in the map, outermost first; empty for a step that is not mapped and for the mapped step as a
@@ -539,10 +548,11 @@ class StepRun(_message.Message):
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         child_run_id: _builtins.str = ...,
         generation: _builtins.int = ...,
+        compensates: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "item_counts", b"item_counts", "ready_time", b"ready_time", "start_time", b"start_time", "wait_until", b"wait_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempt_count", b"attempt_count", "cached", b"cached", "child_run_id", b"child_run_id", "display_name", b"display_name", "end_time", b"end_time", "failure", b"failure", "generation", b"generation", "item", b"item", "item_counts", b"item_counts", "metadata", b"metadata", "metrics", b"metrics", "output_json", b"output_json", "ready_time", b"ready_time", "run_id", b"run_id", "start_time", b"start_time", "state", b"state", "step", b"step", "wait_reason", b"wait_reason", "wait_until", b"wait_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempt_count", b"attempt_count", "cached", b"cached", "child_run_id", b"child_run_id", "compensates", b"compensates", "display_name", b"display_name", "end_time", b"end_time", "failure", b"failure", "generation", b"generation", "item", b"item", "item_counts", b"item_counts", "metadata", b"metadata", "metrics", b"metrics", "output_json", b"output_json", "ready_time", b"ready_time", "run_id", b"run_id", "start_time", b"start_time", "state", b"state", "step", b"step", "wait_reason", b"wait_reason", "wait_until", b"wait_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

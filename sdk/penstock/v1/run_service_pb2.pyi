@@ -922,6 +922,68 @@ class RerunStepResponse(_message.Message):
 Global___RerunStepResponse: _TypeAlias = RerunStepResponse  # noqa: Y015
 
 @_typing.final
+class RollbackRunRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VERSION_NUMBER_FIELD_NUMBER: _builtins.int
+    NEWEST_VERSION_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """REQUIRED."""
+    reason: _builtins.str
+    requested_by: _builtins.str
+    request_id: _builtins.str
+    version_number: _builtins.int
+    """With the `compensate` steps of another version of the run's pipeline, whose other steps and their maps must be
+    the same. 0: the run's own; not together with `newest_version`.
+    """
+    newest_version: _builtins.bool
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        version_number: _builtins.int = ...,
+        newest_version: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["newest_version", b"newest_version", "reason", b"reason", "request_id", b"request_id", "requested_by", b"requested_by", "run_id", b"run_id", "version_number", b"version_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackRunRequest: _TypeAlias = RollbackRunRequest  # noqa: Y015
+
+@_typing.final
+class RollbackRunResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    STEPS_TO_UNDO_FIELD_NUMBER: _builtins.int
+    steps_to_undo: _builtins.int
+    """Steps that are to be undone; a mapped step counts as one."""
+    @_builtins.property
+    def run(self) -> _run_pb2.Run: ...
+    def __init__(
+        self,
+        *,
+        run: _run_pb2.Run | None = ...,
+        steps_to_undo: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "steps_to_undo", b"steps_to_undo"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackRunResponse: _TypeAlias = RollbackRunResponse  # noqa: Y015
+
+@_typing.final
 class ExplainRunRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1030,8 +1092,9 @@ class Reason(_message.Message):
     DETAILS_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """For programs: "Upstream", "TriggerRule", "When", "Backoff", "SubPipeline", "RunPaused", "RunHeld",
-    "RunCancelling", "MaxParallel", "MapParallel", "Concurrency", "NoAgent", "AgentsBusy", "AgentsDraining",
-    "AgentsLowOnDisk", "Queued", "QueuedTimeout", "Running", "AtRest", "CleanupWaits", "Recovering", "Losses".
+    "RunCancelling", "RunRollingBack", "MaxParallel", "MapParallel", "Concurrency", "NoAgent", "AgentsBusy",
+    "AgentsDraining", "AgentsLowOnDisk", "Queued", "QueuedTimeout", "Running", "AtRest", "CleanupWaits", "Recovering",
+    "Losses", "Compensation".
     """
     message: _builtins.str
     """A whole sentence, for people."""

@@ -90,6 +90,11 @@ class RunServiceStub:
                 request_serializer=penstock_dot_v1_dot_run__service__pb2.RerunStepRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_run__service__pb2.RerunStepResponse.FromString,
                 _registered_method=True)
+        self.Rollback = channel.unary_unary(
+                '/penstock.v1.RunService/Rollback',
+                request_serializer=penstock_dot_v1_dot_run__service__pb2.RollbackRunRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_run__service__pb2.RollbackRunResponse.FromString,
+                _registered_method=True)
         self.Explain = channel.unary_unary(
                 '/penstock.v1.RunService/Explain',
                 request_serializer=penstock_dot_v1_dot_run__service__pb2.ExplainRunRequest.SerializeToString,
@@ -207,6 +212,15 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Rollback(self, request, context):
+        """A new generation of a run at rest that is COMPLETED, FAILED or CANCELLED: what is COMPLETED and has a `compensate`
+        step is undone, the latest first, and the run comes to rest ROLLED_BACK; at once if there is nothing to undo. Of a
+        run whose rollback failed or was cancelled, what is left of it. FAILED_PRECONDITION: the run is in another state.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Explain(self, request, context):
         """Why steps are not running: every condition that is not met.
         """
@@ -300,6 +314,11 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.RerunStep,
                     request_deserializer=penstock_dot_v1_dot_run__service__pb2.RerunStepRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_run__service__pb2.RerunStepResponse.SerializeToString,
+            ),
+            'Rollback': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rollback,
+                    request_deserializer=penstock_dot_v1_dot_run__service__pb2.RollbackRunRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_run__service__pb2.RollbackRunResponse.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
                     servicer.Explain,
@@ -625,6 +644,33 @@ class RunService:
             '/penstock.v1.RunService/RerunStep',
             penstock_dot_v1_dot_run__service__pb2.RerunStepRequest.SerializeToString,
             penstock_dot_v1_dot_run__service__pb2.RerunStepResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rollback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.RunService/Rollback',
+            penstock_dot_v1_dot_run__service__pb2.RollbackRunRequest.SerializeToString,
+            penstock_dot_v1_dot_run__service__pb2.RollbackRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -55,6 +55,11 @@ class RunServiceStub:
     """A new generation in which one step, or one item of it, runs again with everything that comes after it.
     FAILED_PRECONDITION: some of that is under way, or the run is being cancelled.
     """
+    Rollback: _aio.UnaryUnaryMultiCallable[_run_service_pb2.RollbackRunRequest, _run_service_pb2.RollbackRunResponse]
+    """A new generation of a run at rest that is COMPLETED, FAILED or CANCELLED: what is COMPLETED and has a `compensate`
+    step is undone, the latest first, and the run comes to rest ROLLED_BACK; at once if there is nothing to undo. Of a
+    run whose rollback failed or was cancelled, what is left of it. FAILED_PRECONDITION: the run is in another state.
+    """
     Explain: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ExplainRunRequest, _run_service_pb2.ExplainRunResponse]
     """Why steps are not running: every condition that is not met."""
     Diff: _aio.UnaryUnaryMultiCallable[_run_service_pb2.DiffRunsRequest, _run_service_pb2.DiffRunsResponse]
@@ -174,6 +179,17 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_run_service_pb2.RerunStepResponse]:
         """A new generation in which one step, or one item of it, runs again with everything that comes after it.
         FAILED_PRECONDITION: some of that is under way, or the run is being cancelled.
+        """
+
+    @_abc_1.abstractmethod
+    def Rollback(
+        self,
+        request: _run_service_pb2.RollbackRunRequest,
+        context: _aio.ServicerContext[_run_service_pb2.RollbackRunRequest, _abc.Awaitable[_run_service_pb2.RollbackRunResponse]],
+    ) -> _abc.Awaitable[_run_service_pb2.RollbackRunResponse]:
+        """A new generation of a run at rest that is COMPLETED, FAILED or CANCELLED: what is COMPLETED and has a `compensate`
+        step is undone, the latest first, and the run comes to rest ROLLED_BACK; at once if there is nothing to undo. Of a
+        run whose rollback failed or was cancelled, what is left of it. FAILED_PRECONDITION: the run is in another state.
         """
 
     @_abc_1.abstractmethod

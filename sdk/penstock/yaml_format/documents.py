@@ -11,6 +11,7 @@ from google.protobuf import json_format
 from penstock.errors import YamlError
 from penstock.json_values import Json
 from penstock.v1 import pipeline_pb2
+from penstock.yaml_format.compensation import write_out_compensation
 from penstock.yaml_format.expansion import expand
 from penstock.yaml_format.normalising import Normaliser
 from penstock.yaml_format.reading import YamlDocument, read_yaml
@@ -52,6 +53,7 @@ def load_document(
     if structure is not None:
         document = expand(document, structure)
     document, stages = write_out(document)
+    document = write_out_compensation(document)
     content = document.value
     if not isinstance(content, dict):
         raise document.error("the document is no object", (), "write at least `name:` and `steps:`")

@@ -38,7 +38,7 @@ _PLACES = {
         ("name", "description", "labels", "env", "queue", "depends_on", "dependsOn", "bundle", "kinds"),
         Place.TEXT,
     ),
-    **dict.fromkeys(("type", "from", "function", "argv", "key"), Place.TEXT),
+    **dict.fromkeys(("type", "compensate", "from", "function", "argv", "key"), Place.TEXT),
     **dict.fromkeys(("config", "inputs", "map", "output", "outputs"), Place.CONSTANT),
     **dict.fromkeys(("when", "key_expression", "keyExpression"), Place.CONDITION),
     "shell": Place.SCRIPT,
@@ -139,6 +139,9 @@ class _Expansion:
                 result[member] = self._value(value, at, to, scope, place)
             elif member == "command":
                 result[member] = self._command(value, at, to, scope)
+            elif member == "compensate" and isinstance(value, dict):
+                self._keep_place(at, to)
+                result[member] = self._step(value, at, to, scope)
             else:
                 result[member] = self._value(value, at, to, scope, _PLACES.get(member, Place.VALUE))
         return result

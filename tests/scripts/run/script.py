@@ -51,6 +51,7 @@ from penstock_coordinator.core.run.messages import (
     RerunStep,
     ResumeRun,
     RetryRun,
+    RollbackRun,
     SlotsOffered,
     StartRun,
 )
@@ -115,8 +116,8 @@ class Script:
             return
         if verb == "start":
             ledger = self._driver.send(self._start(rest))
-        elif verb == "renew":
-            ledger = self._renew(rest)
+        elif verb in ("renew", "undo"):
+            ledger = self._renew(rest, undo=verb == "undo")
         else:
             ledger = self._driver.send(self._message(verb, rest))
         self._print([event for _, event in ledger.events], ledger.commands)
@@ -134,12 +135,12 @@ class Script:
             refused=options.get("refused", ""),
         )
 
-    def _renew(self, rest: list[str]) -> Ledger:
-        """`renew VERSION [WHO] [WHY] [held=KEY:LIMIT]`: a retry with another version."""
+    def _renew(self, rest: list[str], *, undo: bool) -> Ledger:
+        """`renew VERSION [WHO] [WHY] [held=KEY:LIMIT]`: a retry with another version; `undo`: a rollback with it."""
         words = [word for word in rest if "=" not in word]
         options = dict(word.split("=", 1) for word in rest if "=" in word)
         plan = _version(words[0], self._versions[words[0]], self._driver.run.plan)
-        return self._driver.renew(plan, *_who_and_why(words[1:]), held=_held(options))
+        return self._driver.renew(plan, *_who_and_why(words[1:]), held=_held(options), undo=undo)
 
     def _explain(self, name: str) -> None:
         """Reasons, as sentences; of the run and of all that is not at rest, if no step is named."""
@@ -222,6 +223,10 @@ class Script:
     def _retry(self, words: list[str], options: dict[str, str]) -> Message:
         """`retry [WHO] [WHY] [held=KEY:LIMIT]`"""
         return RetryRun(self._driver.now, *_who_and_why(words), held=_held(options))
+
+    def _rollback(self, words: list[str], options: dict[str, str]) -> Message:
+        """`rollback [WHO] [WHY] [held=KEY:LIMIT]`"""
+        return RollbackRun(self._driver.now, *_who_and_why(words), held=_held(options))
 
     def _rerun(self, words: list[str], options: dict[str, str]) -> Message:
         """`rerun STEP [WHO] [WHY]`"""
@@ -420,7 +425,8 @@ def _options(words: list[str]) -> dict[str, str]:
 
 def _parse_node(name: str, options: dict[str, str], numbers: dict[str, int]) -> Node:
     known = {"after", "rule", "when", "map", "retry", "backoff", "jitter", "on", "never", "queued", "overall", "queue"}
-    assert options.keys() <= known | {"allow_failure", "cleanup", "parallel", "zip", "child", "code", "losses"}, options
+    known |= {"allow_failure", "cleanup", "parallel", "zip", "child", "code", "losses", "undoes"}
+    assert options.keys() <= known, options
     retry = Retry(
         max_attempts=int(options.get("retry", "1")),
         max_losses=int(options.get("losses", "0")),
@@ -444,6 +450,7 @@ def _parse_node(name: str, options: dict[str, str], numbers: dict[str, int]) -> 
         cleanup="cleanup" in options,
         child=options.get("child", ""),
         code=options.get("code", "1"),
+        undoes=options.get("undoes", ""),
     )
 
 
@@ -476,4 +483,5 @@ _SETTINGS: dict[str, Callable[[str], Any]] = {
     "stop_grace": _span,
     "max_parallel": int,
     "fail_fast": lambda _: True,
+    "rolls_back": lambda _: True,
 }

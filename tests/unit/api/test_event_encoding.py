@@ -192,6 +192,24 @@ TABLE: list[tuple[e.Event, dict[str, Any]]] = [
             ]
         },
     ),
+    (
+        e.RunRollingBack(AT, "b failed", "ann", ((1, 2),), ((3, ((0, 2),)),)),
+        {
+            "runState": "RUN_STATE_ROLLING_BACK",
+            "runReason": "b failed",
+            "requestedBy": "ann",
+            "steps": [
+                {"step": "b", "state": "STEP_RUN_STATE_PENDING"},
+                {"step": "m", "state": "STEP_RUN_STATE_RUNNING"},
+                {"step": "m", "item": ["0"], "itemCount": "2", "state": "STEP_RUN_STATE_PENDING"},
+            ],
+        },
+    ),
+    (e.StepsRolledBack(AT, ((0, 1),)), {"steps": [{"step": "a", "state": "STEP_RUN_STATE_ROLLED_BACK"}]}),
+    (
+        e.ItemsRolledBack(AT, 3, ((1, 3),)),
+        {"steps": [{"step": "m", "item": ["1"], "itemCount": "2", "state": "STEP_RUN_STATE_ROLLED_BACK"}]},
+    ),
     (e.RunEnded(AT, RunState.FAILED, "a failed"), {"runState": "RUN_STATE_FAILED", "runReason": "a failed"}),
 ]
 

@@ -70,6 +70,16 @@ class Auditor:
     """Attempts of items that are gone, should their places come again."""
     places: dict[int, list[Place]] = field(default_factory=dict)
     """Of the items of nested maps."""
+    rolling: bool = False
+    """What was done is being undone, or was to be."""
+    to_roll: bool = False
+    """It will be."""
+    undone_before: set[int] = field(default_factory=set)
+    """Steps that were undone in the former generation."""
+    to_undo: set[tuple[int, int]] = field(default_factory=set)
+    """The step runs that undo it."""
+    rests: dict[int, int] = field(default_factory=dict)
+    """By step the number of the event by which it came to rest as a whole, for the last time."""
     begun: set[tuple[int, Place, int]] = field(default_factory=set)
     """Steps, places and numbers of all attempts."""
 
@@ -102,7 +112,7 @@ class Auditor:
         if self.ended is not None:
             return
         assert self.cancelling is None or now < self.cancelling.deadline or (self.cancelling.now and not self._waits)
-        if self.cancelling is None and self.deadline is not None:
+        if self.cancelling is None and self.deadline is not None and not self.rolling:
             assert now < self.deadline
         for (step, _), life in self.lives.items():
             limits = self.plan.steps[step].timeouts
@@ -139,7 +149,8 @@ class Auditor:
         assert self.held
         assert self.cancelling is None
         assert self.generation > 1 or not self.lives
-        assert event.deadline == (None if self.plan.timeout is None else event.at + self.plan.timeout)
+        timeout = None if self.to_roll else self.plan.timeout
+        assert event.deadline == (None if timeout is None else event.at + timeout)
         self.held, self.deadline = False, event.deadline
 
     @_read.register
@@ -217,14 +228,96 @@ class Auditor:
         assert life.state is S.PENDING
         assert not self.doomed(step)
         assert not self.held
-        self._check_along(step, item)
+        if self.plan.steps[step].undoes is None:
+            assert not self.rolling
+            self._check_along(step, item)
+        else:
+            self._check_undoing(step, item)
         life.state, life.ready_at, life.first_ready_at = S.READY, at, at
+
+    def _check_undoing(self, step: int, item: int) -> None:
+        """It undoes what is COMPLETED, after all that rests on that."""
+        assert self.rolling
+        undone = self.plan.steps[step].undoes
+        assert undone is not None
+        assert self.life(undone, item).state is S.COMPLETED
+        for number in self._resting_on(undone):
+            undo = self.plan.steps[number].compensate
+            for other, place in self.to_undo:
+                life = self.life(other, place)
+                assert other != undo or life.state is S.COMPLETED or self._allowed(other, life)
+
+    def _allowed(self, step: int, life: Life) -> bool:
+        return life.state is S.FAILED and self.plan.steps[step].allow_failure
+
+    def _resting_on(self, step: int) -> set[int]:
+        """All that came to rest after the step and hangs together with it by such steps."""
+        found: set[int] = set()
+        ahead = [step]
+        while ahead:
+            at = ahead.pop()
+            node = self.plan.steps[at]
+            later = [each for each in node.downstream if self._rest(each) >= self._rest(at)]
+            later += [each for each in node.upstream if self._rest(each) > self._rest(at)]
+            ahead += [each for each in later if each not in found]
+            found.update(later)
+        return found
+
+    def _rest(self, step: int) -> int:
+        return self.rests.get(step, 0)
+
+    @_read.register
+    def _(self, event: e.RunRollingBack, seq: int) -> None:
+        assert not self.holders
+        assert not self.held
+        assert not any(life.state in (S.READY, S.RUNNING, S.WAITING) for life in self.lives.values())
+        self.rolling, self.to_roll, self.cancelling, self.deadline = True, False, None, None
+        whole = {(step, WHOLE) for step in _each(event.steps)}
+        found = whole | {(step, item) for step, ranges in event.items for item in _each(ranges)}
+        done = {key for key, life in self.lives.items() if life.state is S.COMPLETED and not self._undoes(key[0])}
+        expanded = {step for step, item in self.lives if item != WHOLE}
+        steps = self.plan.steps
+        assert found == {
+            (undo, item)
+            for step, item in done
+            if (undo := steps[step].compensate) is not None and (item != WHOLE or step not in expanded)
+        }
+        self.to_undo = found
+        for key in found:
+            life = self.life(*key)
+            assert life.state in (S.PENDING, S.SKIPPED)
+            life.state = S.PENDING
+
+    def _undoes(self, step: int) -> bool:
+        return self.plan.steps[step].undoes is not None
+
+    @_read.register
+    def _(self, event: e.StepsRolledBack, seq: int) -> None:
+        for step in _each(event.ranges):
+            items = [life for (number, item), life in self.lives.items() if number == step and item != WHOLE]
+            if not items:
+                self._undone(step, WHOLE)
+            assert all(life.state is not S.COMPLETED for life in items)
+
+    @_read.register
+    def _(self, event: e.ItemsRolledBack, seq: int) -> None:
+        for item in _each(event.ranges):
+            self._undone(event.step, item)
+
+    def _undone(self, step: int, item: int) -> None:
+        undo = self.plan.steps[step].compensate
+        assert undo is not None
+        life, other = self.life(step, item), self.life(undo, item)
+        assert life.state is S.COMPLETED
+        assert other.state is S.COMPLETED or self._allowed(undo, other)
+        life.state = S.ROLLED_BACK
 
     @_read.register
     def _(self, event: e.StepsSettled, seq: int) -> None:
         for first, stop in event.ranges:
             for step in range(first, stop):
                 self._settled(step, WHOLE, event.state)
+                self.rests[step] = seq
 
     @_read.register
     def _(self, event: e.ItemsSettled, seq: int) -> None:
@@ -241,7 +334,7 @@ class Auditor:
 
     def _settled(self, step: int, item: int, state: S) -> None:
         life = self.life(step, item)
-        if state is not S.CANCELLED:
+        if state is not S.CANCELLED and not self._undoes(step):
             self._check_along(step, item)
         assert life.number == life.former
         assert life.state is S.PENDING or (life.state is S.READY and state is S.CANCELLED)
@@ -292,8 +385,13 @@ class Auditor:
         self.holders.remove((step, item))
         return life
 
+    def _rests(self, step: int, item: int, seq: int) -> None:
+        if item == WHOLE:
+            self.rests[step] = seq
+
     @_read.register
     def _(self, event: e.StepCompleted, seq: int) -> None:
+        self._rests(event.step, event.item, seq)
         if isinstance(self.plan.steps[event.step].action, PipelineAction):
             life = self.life(event.step, event.item)
             assert life.state is S.RUNNING
@@ -355,6 +453,7 @@ class Auditor:
 
     @_read.register
     def _(self, event: e.StepFailed, seq: int) -> None:
+        self._rests(event.step, event.item, seq)
         life = self.life(event.step, event.item)
         node = self.plan.steps[event.step]
         assert not life.token
@@ -385,6 +484,7 @@ class Auditor:
 
     @_read.register
     def _(self, event: e.StepCancelled, seq: int) -> None:
+        self._rests(event.step, event.item, seq)
         life = self.life(event.step, event.item)
         assert life.number or life.state is S.RUNNING or life.displaced
         assert not life.token
@@ -394,6 +494,7 @@ class Auditor:
 
     @_read.register
     def _(self, event: e.MapSettled, seq: int) -> None:
+        self.rests[event.step] = seq
         allowed = self.plan.steps[event.step].allow_failure
         items = Counter(life.state for (step, item), life in self.lives.items() if step == event.step and item >= 0)
         assert all(state.at_rest for state in items)
@@ -408,7 +509,7 @@ class Auditor:
         else:
             expected = S.SKIPPED if parts and set(parts) == {S.SKIPPED} else S.COMPLETED
         # Where places are missing in what it goes along with, the rule is asked of them too.
-        if followed is None or (parts and self.plan.steps[followed].depth == 1):
+        if self._undoes(event.step) or followed is None or (parts and self.plan.steps[followed].depth == 1):
             assert event.state is expected or (self.doomed(event.step) and event.state is S.CANCELLED)
 
     @_read.register
@@ -425,6 +526,12 @@ class Auditor:
     def _(self, event: e.RunReopened, seq: int) -> None:
         assert event.generation == self.generation + 1
         assert self.ended is not None or event.kind is not e.Reopening.RETRY
+        self.rolling, self.to_roll = False, event.kind is e.Reopening.ROLLBACK
+        if self.to_roll:
+            assert all(self._undoes(step) or self._new_undoes(step) for step in _each(event.steps)), (
+                "a rollback runs nothing again"
+            )
+        self.undone_before = {step for (step, _), life in self.lives.items() if life.state is S.ROLLED_BACK}
         counts = {(step, item): count for step, item, count in event.attempts}
         keys = {(step, item) for step, ranges in event.items for item in _each(ranges)}
         wholes = set(_each(event.steps))
@@ -462,17 +569,48 @@ class Auditor:
             self.ended, self.cancelling, self.deadline, self.paused_at = None, None, event.deadline, None
 
     def _may_go(self, step: int, event: e.RunReopened) -> bool:
-        """What is COMPLETED stays, but for cleanup steps, and items of a map that gets a new list."""
-        return self.plan.steps[step].cleanup or self.plan.steps[step].map is not None
+        """What is COMPLETED stays, but for cleanup steps, items of a map that gets a new list, and what rests on steps
+        that were undone."""
+        node = self.plan.steps[step]
+        if node.cleanup or node.map is not None or node.undoes is not None:
+            return True
+        return bool(self._before(step) & self.undone_before)
+
+    def _before(self, step: int) -> set[int]:
+        """All that the step depends on."""
+        found: set[int] = set()
+        ahead = [step]
+        while ahead:
+            more = set(self.plan.steps[ahead.pop()].upstream) - found
+            found |= more
+            ahead += more
+        return found
+
+    def _new_undoes(self, step: int) -> bool:
+        return self.next_plan is not None and self.next_plan.steps[step].undoes is not None
+
+    def _check_end_of_rollback(self, event: e.RunEnded) -> None:
+        lives = {key: life for key, life in self.lives.items() if self._undoes(key[0])}
+        bad = {step: life for (step, _), life in lives.items() if life.state is S.FAILED or life.displaced_for_good}
+        failed = any(not self._allowed(step, life) for step, life in bad.items())
+        assert event.state is (RunState.FAILED if failed else RunState.ROLLED_BACK)
+        if failed:
+            return
+        for (step, _), life in self.lives.items():
+            undo = self.plan.steps[step].compensate
+            assert undo is None or life.state is not S.COMPLETED, "something was left undone"
 
     @_read.register
     def _(self, event: e.RunEnded, seq: int) -> None:
         assert not self.holders
+        assert event.state is not RunState.FAILED or self.rolling or not self.plan.rolls_back
         bad = {step for (step, _), life in self.lives.items() if life.state is S.FAILED or life.displaced_for_good}
         bad |= {step for step, groups in self.groups.items() if S.FAILED in groups.values()}
         failed = any(not self.plan.steps[step].allow_failure for step in bad)
         if self.cancelling is not None:
             assert event.state is self.cancelling.verdict
+        elif self.rolling:
+            self._check_end_of_rollback(event)
         else:
             left = any(life.state is S.CANCELLED for life in self.lives.values())
             expected = RunState.FAILED if failed else RunState.CANCELLED if left else RunState.COMPLETED

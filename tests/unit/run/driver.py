@@ -14,7 +14,16 @@ from penstock_coordinator.core.plan.values import InvalidJson, keep
 from penstock_coordinator.core.run.commands import AcknowledgeResult, Command, ContinueRun, GrantLeases
 from penstock_coordinator.core.run.deadlines import next_deadline
 from penstock_coordinator.core.run.decide import decide
-from penstock_coordinator.core.run.events import WHOLE, Event, Failure, RunReopened, StepCompleted, decode, encode
+from penstock_coordinator.core.run.events import (
+    WHOLE,
+    Event,
+    Failure,
+    RunReopened,
+    RunRollingBack,
+    StepCompleted,
+    decode,
+    encode,
+)
 from penstock_coordinator.core.run.evolve import evolve
 from penstock_coordinator.core.run.invariants import check_invariants, fingerprint
 from penstock_coordinator.core.run.ledger import TURN_LIMIT, Ledger
@@ -27,6 +36,7 @@ from penstock_coordinator.core.run.messages import (
     RequeueSteps,
     RerunStep,
     RetryRun,
+    RollbackRun,
     StartRun,
 )
 from penstock_coordinator.core.run.renewing import parts_wanted
@@ -75,19 +85,26 @@ class Driver:
             self._note_output(message, ledger)
         assert [number for number, _ in ledger.events] == list(range(seq + 1, self.run.seq + 1))
         assert (ledger.first_seq, ledger.last_seq) == (seq + 1, self.run.seq)
-        may_change = isinstance(message, CancelRun | RetryRun | RerunStep | RequeueSteps)
-        assert may_change or verdict in (None, self.run.verdict)
+        may_change = isinstance(message, CancelRun | RetryRun | RerunStep | RequeueSteps | RollbackRun)
+        assert may_change or verdict in (None, self.run.verdict) or _begins_to_undo(ledger)
         self._commit(ledger)
         self._check(ledger)
         return ledger
 
     def renew(
-        self, plan: Plan, requested_by: str = "", reason: str = "", held: tuple[str, int] | None = None
+        self,
+        plan: Plan,
+        requested_by: str = "",
+        reason: str = "",
+        held: tuple[str, int] | None = None,
+        *,
+        undo: bool = False,
     ) -> Ledger:
-        """A retry with another version, which is compiled onto that of the run."""
+        """A retry with another version, which is compiled onto that of the run; or a rollback."""
         for run in (self.run, self.folded):
             run.plans = {plan.digest: plan}
-        message = RetryRun(self.now, requested_by, reason, held, version=plan.digest)
+        kind = RollbackRun if undo else RetryRun
+        message = kind(self.now, requested_by, reason, held, version=plan.digest)
         try:
             message = replace(message, kept=tuple(self._kept(plan, message)))
         except InvalidJson as error:
@@ -107,7 +124,7 @@ class Driver:
             return self.send(ChildReported(self.now, step, item, run_id, RunState.FAILED, failure=failure))
         return self.send(ChildReported(self.now, step, item, run_id, RunState.COMPLETED, b"1"))
 
-    def _kept(self, plan: Plan, message: RetryRun) -> Iterator[tuple[int, int, tuple[bytes, ...]]]:
+    def _kept(self, plan: Plan, message: RetryRun | RollbackRun) -> Iterator[tuple[int, int, tuple[bytes, ...]]]:
         if not self.run.at_rest:
             return
         try:
@@ -169,7 +186,7 @@ class Driver:
         assert fingerprint(self.run) == fingerprint(self.folded)
         assert next_deadline(self.run) == next_deadline(self.folded)
         if not any(isinstance(event, RunReopened) for _, event in ledger.events):
-            self._check_rest()
+            self._check_rest(begins=_begins_to_undo(ledger))
         self._before = unpack(self.run.pack())
         for command in ledger.commands:
             self._check_command(command)
@@ -177,10 +194,12 @@ class Driver:
         if self.run.failing_fast:
             assert self.continues
 
-    def _check_rest(self) -> None:
-        """Nothing leaves rest, but by a new generation."""
+    def _check_rest(self, *, begins: bool) -> None:
+        """Nothing leaves rest, but by a new generation; and what undoes others when that begins."""
         after = unpack(self.run.pack())
         for number in self.run.plan.numbers.values():
+            if begins and self.run.plan.steps[number].undoes is not None:
+                continue
             _stays(self._before.state_of(number), after.state_of(number))
             for item, state in enumerate(self._before.items_of(number) or b""):
                 _stays(StepState(state), after.state_of(number, item))
@@ -193,8 +212,13 @@ class Driver:
             assert not self.run.speaks(command.step, command.item, command.token)
 
 
+def _begins_to_undo(ledger: Ledger) -> bool:
+    return any(isinstance(event, RunRollingBack) for _, event in ledger.events)
+
+
 def _stays(before: StepState, after: StepState) -> None:
-    assert before is after or not before.at_rest
+    undone = before is StepState.COMPLETED and after is StepState.ROLLED_BACK
+    assert before is after or not before.at_rest or undone
 
 
 def failed_step_runs(run: Run) -> list[tuple[int, int]]:

@@ -42,6 +42,7 @@ from penstock_coordinator.core.run.messages import (
     RerunStep,
     ResumeRun,
     RetryRun,
+    RollbackRun,
     SlotsOffered,
     StartRun,
 )
@@ -123,9 +124,16 @@ def _signature(run: Run) -> Hashable:
         (bytes(run.states), run.stayed, tuple(sorted(run.frontier)), tuple(sorted(run.kept.items()))),
         tuple(_map_signature(run, number) for number in sorted(run.maps)),
         tuple(_active_signature(active) for _, active in sorted(run.active.items())),
-        (_where(run.first_failure), _where(run.earlier_failure)),
+        (_where(run.first_failure), _where(run.earlier_failure), _undoing_signature(run)),
         tuple((timer.kind, timer.step, timer.first, timer.stop) for timer in standing_timers(run)),
     )
+
+
+def _undoing_signature(run: Run) -> Hashable:
+    undoing = run.undoing
+    if undoing is None:
+        return None
+    return undoing.begun, tuple(undoing.undone), tuple(undoing.stuck), bytes(undoing.blocked), bytes(undoing.passed)
 
 
 def _map_signature(run: Run, number: int) -> Hashable:
@@ -232,6 +240,10 @@ def _again(_world: World, run: Run, now: int) -> Iterator[Message]:
         yield RequeueSteps(now, tuple(failed))
 
 
+def _undo(_world: World, _run: Run, now: int) -> Iterator[Message]:
+    yield RollbackRun(now)
+
+
 _DEALS: dict[str, Callable[[World, Run, int], Iterator[Message]]] = {
     "start": _start,
     "results": _results,
@@ -242,6 +254,7 @@ _DEALS: dict[str, Callable[[World, Run, int], Iterator[Message]]] = {
     "limits": _limits,
     "displacing": _displacing,
     "again": _again,
+    "undo": _undo,
 }
 
 
@@ -287,5 +300,30 @@ WORLDS = (
     _world(Node("a", over=TWO), Node("b", over="nested:a"), deals="results cancel", outputs=(b"[1]", b"[]")),
     _world(
         Node("a", over=values(1)), Node("b", over="nested:a", when=when("item == 1")), deals="results", outputs=LISTS
+    ),
+    # What was done is undone.
+    _world(Node("a"), Node("u", undoes="a", retry=TWICE, timeouts=CLOCKS), deals=ALL + " undo"),
+    _world(Node("a"), Node("u", undoes="a", child="c"), deals="results children cancel pause again undo"),
+    _world(
+        Node("a"),
+        Node("b", ["a"]),
+        Node("ua", undoes="a"),
+        Node("ub", undoes="b"),
+        deals="results cancel pause undo",
+        rolls_back=True,
+        timeout=40 * SECOND,
+    ),
+    _world(Node("a", over=TWO), Node("u", undoes="a"), deals="results cancel undo"),
+    _world(
+        Node("a", over=values(1)),
+        Node("u", undoes="a", retry=TWICE_AT_ONCE, timeouts=CLOCKS),
+        deals="results losses cancel pause displacing again undo",
+    ),
+    _world(
+        Node("a", over=values(1)),
+        Node("b", ["a"]),
+        Node("ua", undoes="a"),
+        Node("ub", undoes="b"),
+        deals="results cancel again undo",
     ),
 )

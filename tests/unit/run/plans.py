@@ -55,6 +55,8 @@ class Node:
     code: str = "1"
     """The digest of its code."""
     retired: bool = False
+    undoes: str = ""
+    """The step that this one undoes, when the run is rolled back."""
 
 
 def build(
@@ -69,6 +71,7 @@ def build(
     digest: str = "0" * 64,
     onto: Plan | None = None,
     outputs: Sequence[str] = (),
+    rolls_back: bool = False,
 ) -> Plan:
     """`onto`: as another version, for runs of that plan. `outputs` are the steps whose outputs the run gives, by their
     names."""
@@ -112,6 +115,8 @@ def build(
             joiners=joiners_of(downstream[number], followers[number]),
             concurrency=node.concurrency,
             retired=node.retired,
+            compensate=next((at for at, other in enumerate(nodes) if other.undoes == node.name), None),
+            undoes=numbers[node.undoes] if node.undoes else None,
         )
         for number, node in enumerate(nodes)
     )
@@ -132,6 +137,7 @@ def build(
         max_active_runs=max_active_runs,
         outputs=tuple((name, FromStep(numbers[name], ())) for name in outputs),
         limited={at: found for at, (_, found) in enumerate(lines) if found is not None},
+        rolls_back=rolls_back,
         lineage=() if onto is None else (*onto.lineage, onto.digest),
     )
 
@@ -145,6 +151,10 @@ def numbered_on(nodes: Iterable[Node], former: Plan) -> list[Node]:
 
 def _map(node: Node, nodes: list[Node], numbers: dict[str, int]) -> StepMap | None:
     over = node.over
+    if node.undoes:
+        undone = _map(nodes[numbers[node.undoes]], nodes, numbers)
+        source = FromStep(numbers[node.undoes])
+        return undone and StepMap((source,), form=MapForm.UNDONE, max_parallel=undone.max_parallel)
     if over is None or isinstance(over, StepMap):
         return over
     if not isinstance(over, str):
@@ -174,6 +184,8 @@ def _read(node: Node, over: StepMap | None, numbers: dict[str, int]) -> set[int]
 
 
 def _upstream(node: Node, nodes: list[Node], numbers: dict[str, int]) -> tuple[int, ...]:
+    if node.undoes:
+        return ()
     over = _map(node, nodes, numbers)
     sources = over.lists if over is not None else ()
     named = {numbers[name] for name in (*node.after, *(node.when.steps if node.when is not None else ()))}

@@ -35,6 +35,7 @@ from penstock_coordinator.core.run.messages import (
     RerunStep,
     ResumeRun,
     RetryRun,
+    RollbackRun,
     SlotsOffered,
     StartRun,
 )
@@ -42,6 +43,7 @@ from penstock_coordinator.core.run.resume import resume
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState
 
+_AT_REST = [state for state in RunState if state.at_rest]
 PARAMETERS = b'{"three": [1, 2, 3], "none": [], "word": "x"}'
 
 
@@ -49,7 +51,19 @@ def random_nodes(random: Random) -> list[Node]:
     nodes: list[Node] = []
     for number in range(random.randint(1, 9)):
         nodes.append(_random_node(random, f"s{number}", nodes))
-    return nodes
+    return nodes + _random_undoing(random, nodes)
+
+
+def _random_undoing(random: Random, nodes: list[Node]) -> list[Node]:
+    """Steps that undo some of them; in half of the plans none."""
+    share = random.choice([0, 0, 0.5, 0.9])
+    undone = [node for node in nodes if not node.cleanup and not node.undoes and random.random() < share]
+    return [_random_undo(random, node.name) for node in undone]
+
+
+def _random_undo(random: Random, undone: str) -> Node:
+    node = _random_node(random, f"u_{undone}", [])
+    return replace(node, undoes=undone, rule=None, when=None, over=None, parallel=0, cleanup=False)
 
 
 def random_plan(random: Random, nodes: list[Node], digest: str = "0" * 64, onto: Plan | None = None) -> Plan:
@@ -58,6 +72,7 @@ def random_plan(random: Random, nodes: list[Node], digest: str = "0" * 64, onto:
         timeout=random.choice([None, None, None, 40 * SECOND]),
         max_parallel=random.choice([0, 0, 1, 2]),
         fail_fast=random.random() < 0.2,
+        rolls_back=random.random() < 0.3,
         digest=digest,
         onto=onto,
     )
@@ -68,7 +83,10 @@ def changed_nodes(random: Random, nodes: list[Node]) -> list[Node]:
     found: list[Node] = []
     for node in nodes:
         chance = random.random()
-        if chance < 0.1:
+        if chance < 0.1 or (node.undoes and not any(each.name == node.undoes and not each.cleanup for each in found)):
+            continue
+        if node.undoes:
+            found.append(replace(node, code=node.code + "+") if chance < 0.4 else node)
             continue
         if chance < 0.25 or not _fits(node, found):
             found.append(_random_node(random, node.name, found))
@@ -79,7 +97,20 @@ def changed_nodes(random: Random, nodes: list[Node]) -> list[Node]:
         name = random.choice([f"s{number}", f"n{number}"])
         if name not in names:
             found.append(_random_node(random, name, found))
+    undone = {node.undoes for node in found} | {node.name for node in found if node.undoes}
+    if random.random() < 0.2:
+        more = _random_undoing(random, [node for node in found if node.name not in undone])
+        found += [node for node in more if node.name not in {each.name for each in found}]
     return found or [Node("s0")]
+
+
+def changed_undoing(random: Random, nodes: list[Node]) -> list[Node]:
+    """Another version in which the same is done, and undone in another way."""
+    found = [node for node in nodes if not node.undoes]
+    for node in [node for node in nodes if node.undoes]:
+        other = _random_undo(random, node.undoes)
+        found += random.choice([[node], [other], [replace(other, name=f"v_{node.undoes}")], []])
+    return found
 
 
 def _fits(node: Node, before: list[Node]) -> bool:
@@ -92,6 +123,7 @@ def _fits(node: Node, before: list[Node]) -> bool:
 
 def _random_node(random: Random, name: str, before: list[Node]) -> Node:
     cleanup = random.random() < 0.15
+    before = [node for node in before if not node.undoes]
     possible = [node.name for node in before if cleanup or not node.cleanup]
     after = random.sample(possible, min(len(possible), random.choice([0, 1, 1, 2, 3])))
     over = _random_source(random, [node for node in before if node.name in possible]) if random.random() < 0.4 else None
@@ -202,6 +234,8 @@ class Schedule:
         held = ("k", 2) if self.random.random() < 0.2 and self.run.at_rest else None
         if self.random.random() < 0.4:
             ledger = self.renew(held)
+        elif self.random.random() < 0.4:
+            ledger = self.driver.send(RollbackRun(self.driver.now, "eve", "a mistake", held=held))
         else:
             ledger = self.driver.send(RetryRun(self.driver.now, "ann", held=held))
         assert bool(ledger.refusal) != (self.run.generation > before)
@@ -213,12 +247,13 @@ class Schedule:
         return self.run.generation > before
 
     def renew(self, held: tuple[str, int] | None) -> Ledger:
-        """A retry with another version; sometimes with one that the run was of before."""
-        former = self.nodes
-        nodes = changed_nodes(self.random, former) if self.random.random() < 0.8 else former
+        """A retry or a rollback with another version; sometimes with one that the run was of before."""
+        former, undo = self.nodes, self.random.random() < 0.4
+        change = changed_undoing if self.random.random() < (0.8 if undo else 0.2) else changed_nodes
+        nodes = change(self.random, former) if self.random.random() < 0.8 else former
         self.versions += 1
         plan = random_plan(self.random, nodes, f"{self.versions}", self.run.plan)
-        ledger = self.driver.renew(plan, "ann", held=held)
+        ledger = self.driver.renew(plan, "ann", held=held, undo=undo)
         if not ledger.refusal:
             self.nodes = nodes
             assert fingerprint(self.driver.again()) == fingerprint(self.run)
@@ -273,8 +308,8 @@ class Schedule:
         for _ in range(self.random.randint(1, 2)):
             self.driver.send(PauseRun(self.driver.now, "ann", "dinner"))
         # What a former turn has left may stop or end the run in this one.
-        assert before < RunState.CANCELLING or self.run.state is not RunState.PAUSED
-        assert before > RunState.PAUSED or self.run.state >= RunState.PAUSED
+        assert before not in (RunState.CANCELLING, *_AT_REST) or self.run.state is not RunState.PAUSED
+        assert RunState.PAUSED < before != RunState.ROLLING_BACK or self.run.state >= RunState.PAUSED
         assert self.run.state is not RunState.PAUSED or not self.run.demanded_lines()
 
     def unpause(self) -> None:
@@ -461,6 +496,8 @@ class Schedule:
     def check_verdict(self) -> None:
         if self.run.verdict is not None:
             assert self.run.state is self.run.verdict
+        elif self.run.undoing is not None:
+            self.check_rollback()
         elif self.run.first_failure is not None or self.run.earlier_failure is not None:
             assert self.run.state is RunState.FAILED
             assert self.run.reason.startswith("step ")
@@ -470,6 +507,15 @@ class Schedule:
             assert self.run.state is RunState.COMPLETED
             assert not self.run.reason
         assert resume(self.run) == []
+
+    def check_rollback(self) -> None:
+        assert self.run.undoing is not None
+        if self.run.first_failure is None:
+            assert self.run.state is RunState.ROLLED_BACK
+            assert self.run.reason == self.run.undoing.reason
+        else:
+            assert self.run.state is RunState.FAILED
+            assert self.run.reason.startswith("not all is undone: step ")
 
     def _end(self, step: int, item: int, token: int, outcome: Outcome | None) -> AckStatus:
         failure = None if outcome is None else Failure("UserError", "boom", "app.Boom")

@@ -15,6 +15,11 @@ def test_the_page_names_all_that_was_seen() -> None:
     assert documented(page()) == observations().transitions
 
 
-def test_only_a_new_generation_leads_out_of_rest() -> None:
+def test_only_a_new_generation_and_a_rollback_lead_out_of_rest() -> None:
     at_rest = {state.name for state in StepState if state.at_rest}
-    assert {each.event for each in observations().transitions if each.before in at_rest} == {"RunReopened"}
+    assert {each.event for each in observations().transitions if each.before in at_rest} == {
+        "RunReopened",
+        "RunRollingBack",
+        "StepsRolledBack",
+        "ItemsRolledBack",
+    }

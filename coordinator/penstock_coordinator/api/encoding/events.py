@@ -43,6 +43,8 @@ class EventEncoder:
         """The run has not had its first lease, nor been cancelled before it."""
         self._failures: dict[tuple[int, int], e.Failure] = {}
         """Of attempts that ended in this turn."""
+        self._rolling_back = False
+        self._paused = False
         self.hangs_on_all = nests(plan) or reopened
         """Whether places, or states, hang on all that was before."""
         self._groups: dict[int, Groups] = {}
@@ -82,10 +84,15 @@ class EventEncoder:
     def _begin(self, event: e.Event) -> None:
         if isinstance(event, e.StepsLeased | e.ChildStarted | e.RunCancelling | e.RunEnded):
             self._pending = False
-        if isinstance(event, e.RunEnded):
+        if isinstance(event, e.RunPaused | e.RunResumed | e.RunCancelling | e.RunEnded):
+            self._paused = isinstance(event, e.RunPaused)
+        if isinstance(event, e.RunRollingBack):
+            self._rolling_back = True
+        elif isinstance(event, e.RunEnded):
             self._at_rest = True
         elif isinstance(event, e.RunReopened):
             self._pending, self._at_rest = self._pending or self._at_rest, False
+            self._rolling_back = False
             self._forget_groups(event)
 
     def _renew(self, event: e.Event) -> None:
@@ -127,18 +134,22 @@ class EventEncoder:
         match event:
             case e.RunStarted():
                 return RunState.PENDING, ""
-            case e.StepsLeased() | e.ChildStarted() if self._pending:
+            case e.StepsLeased() | e.ChildStarted() if self._pending and not self._rolling_back:
                 return RunState.RUNNING, ""
             case e.RunReopened() if self._at_rest:
                 return RunState.PENDING, event.reason
             case e.RunPaused():
                 return RunState.PAUSED, event.reason
+            case e.RunResumed() if self._rolling_back:
+                return RunState.ROLLING_BACK, ""
             case e.RunResumed():
                 return RunState.PENDING if self._pending else RunState.RUNNING, ""
             case e.RunHeld():
                 return RunState.PENDING, f'waits for a place under the key "{event.key}", whose limit is {event.limit}'
             case e.RunCancelling():
                 return RunState.CANCELLING, event.reason
+            case e.RunRollingBack():
+                return RunState.PAUSED if self._paused else RunState.ROLLING_BACK, event.reason
             case e.RunEnded():
                 return event.state, event.reason
             case _:
@@ -158,6 +169,12 @@ class EventEncoder:
                 return ()
             case e.RunReopened():
                 return self._reopened(event)
+            case e.RunRollingBack():
+                return self._to_undo(event)
+            case e.StepsRolledBack():
+                return self._steps(event.ranges, StepState.ROLLED_BACK)
+            case e.ItemsRolledBack():
+                return self._items(event.step, event.ranges, StepState.ROLLED_BACK)
             case e.StepsReadied():
                 return self._steps(event.ranges, StepState.READY)
             case e.StepsSettled():
@@ -222,8 +239,18 @@ class EventEncoder:
                 at = until
 
     def _reopened(self, event: e.RunReopened) -> Iterator[StepChange]:
+        for first, stop in event.steps:
+            for step in range(first, stop):
+                unused = self._plan.steps[step].undoes is not None
+                yield self._change(step, e.WHOLE, StepState.SKIPPED if unused else StepState.PENDING)
+        yield from self._again(event.items)
+
+    def _to_undo(self, event: e.RunRollingBack) -> Iterator[StepChange]:
         yield from self._steps(event.steps, StepState.PENDING)
-        for step, ranges in event.items:
+        yield from self._again(event.items)
+
+    def _again(self, items: Iterable[tuple[int, tuple[e.Range, ...]]]) -> Iterator[StepChange]:
+        for step, ranges in items:
             yield self._change(step, e.WHOLE, StepState.RUNNING)
             yield from self._items(step, ranges, StepState.PENDING)
 

@@ -82,7 +82,7 @@ def counts(found: StepCounts) -> run_pb2.StepCounts:
 
 def step_run(run_id: RunId, plan: Plan, view: StepRunView, *, listed: bool = False) -> run_pb2.StepRun:
     """`listed`: without a large output or traceback."""
-    name = plan.steps[view.step].name
+    name, undone = plan.steps[view.step].name, plan.steps[view.step].undoes
     return run_pb2.StepRun(
         run_id=run_id_text(run_id),
         step=name,
@@ -101,6 +101,7 @@ def step_run(run_id: RunId, plan: Plan, view: StepRunView, *, listed: bool = Fal
         wait_until=known_instant(view.wait_until),
         generation=view.generation,
         child_run_id="" if view.child is None else run_id_text(view.child),
+        compensates="" if undone is None else plan.steps[undone].name,
     )
 
 

@@ -27,6 +27,7 @@ from penstock_coordinator.core.plan.model import (
     FromItem,
     FromParameter,
     FromStep,
+    FromUndone,
     FromValue,
     FunctionAction,
     InputSource,
@@ -83,6 +84,7 @@ class _Compiler:
         self._slots = slots
         self._lineage = lineage
         self._numbers = {slot.name: number for number, slot in enumerate(slots) if not isinstance(slot, Step)}
+        self._undoes = _undoes(slots, self._numbers)
         self._lines: dict[tuple[Line, int, Concurrency | None], int] = {}
         self._known: dict[Hashable, Hashable] = {}
         self._read: dict[tuple[object, bytes], object] = {}
@@ -91,6 +93,8 @@ class _Compiler:
     def plan(self) -> Plan:
         spec = self._spec
         nodes = [_NO_NODE if isinstance(slot, Step) else self._node(slot) for slot in self._slots]
+        for number, undone in self._undoes.items():
+            nodes[number] = self._undoing(nodes[number], undone, nodes[undone].over)
         graph = _Graph(nodes)
         outputs = self._outputs()
         kept = _kept(nodes, graph.depths, self._numbers, [source for _, source in outputs])
@@ -116,6 +120,7 @@ class _Compiler:
             concurrency=self._concurrency(spec),
             max_active_runs=spec.max_active_runs,
             outputs=outputs,
+            rolls_back=spec.on_failure == pb.ON_FAILURE_ROLLBACK,
             limited={at: found for (_, _, found), at in self._lines.items() if found is not None},
             lineage=self._lineage,
         )
@@ -151,6 +156,16 @@ class _Compiler:
         if over is not None:
             upstream.update(source.step for source in over.lists if isinstance(source, FromStep))
         return _Node(inputs, over, condition, tuple(sorted(upstream)), frozenset(joined))
+
+    def _undoing(self, node: _Node, undone: int, over: StepMap | None) -> _Node:
+        """A step that undoes another one has no edges, whatever its inputs read."""
+        if over is not None:
+            over = StepMap((FromStep(undone),), form=MapForm.UNDONE, max_parallel=over.max_parallel)
+        inputs = tuple(
+            (name, FromUndone(source.path) if isinstance(source, FromStep) and source.step == undone else source)
+            for name, source in node.inputs
+        )
+        return _Node(inputs, over, None, (), frozenset())
 
     def _input(self, source: pb.Input) -> InputSource:
         match source.WhichOneof("source"):
@@ -221,6 +236,8 @@ class _Compiler:
             shape=graph.shapes[number],
             followers=graph.followers[number],
             joiners=joiners_of(graph.downstream[number], graph.followers[number]),
+            compensate=self._numbers[step.compensate] if step.compensate else None,
+            undoes=self._undoes.get(number),
             concurrency=concurrency,
         )
 
@@ -244,6 +261,15 @@ class _Compiler:
         )
         key = (self._same(line), step.priority, concurrency)
         return self._lines.setdefault(key, len(self._lines))
+
+
+def _undoes(slots: list[pb.StepSpec | Step], numbers: dict[str, int]) -> dict[int, int]:
+    """By the step that undoes it the step that is undone."""
+    return {
+        numbers[slot.compensate]: number
+        for number, slot in enumerate(slots)
+        if not isinstance(slot, Step) and slot.compensate
+    }
 
 
 @dataclass(frozen=True, slots=True)

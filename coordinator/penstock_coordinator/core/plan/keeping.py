@@ -20,10 +20,11 @@ def same_work(former: Plan, plan: Plan, number: int) -> bool:
     return (
         not (old.retired or new.retired)
         and old.cleanup == new.cleanup
+        and (old.undoes is None) == (new.undoes is None)
         and old.inputs == new.inputs
         and old.condition == new.condition
         and old.env == new.env
-        and _same_items(old.map, new.map)
+        and same_items(old.map, new.map)
         and _same_action(old.action, new.action, same_bundle=former.bundle_digest == plan.bundle_digest)
     )
 
@@ -38,7 +39,7 @@ def same_parts(old: Step, new: Step) -> bool:
     return (old.kept_paths, old.kept_lengths) == (new.kept_paths, new.kept_lengths)
 
 
-def _same_items(old: StepMap | None, new: StepMap | None) -> bool:
+def same_items(old: StepMap | None, new: StepMap | None) -> bool:
     """How many of them run at once makes no difference."""
     if old is None or new is None:
         return old is new

@@ -133,7 +133,14 @@ class FromItem:
     path: Path = ()
 
 
-InputSource: TypeAlias = FromValue | FromParameter | FromStep | FromItem
+@dataclass(frozen=True, slots=True)
+class FromUndone:
+    """The output of the step run that is undone."""
+
+    path: Path = ()
+
+
+InputSource: TypeAlias = FromValue | FromParameter | FromStep | FromItem | FromUndone
 MapSource: TypeAlias = FromValue | FromParameter | FromStep
 
 
@@ -144,6 +151,8 @@ class MapForm(enum.IntEnum):
     """Item by item over a mapped step: its shape is that step's."""
     NESTED = 3
     """Over the lists that the items of a mapped step give: one level more than that step has."""
+    UNDONE = 4
+    """Of a step that undoes a mapped one: its items are that step's, and are begun by the rollback alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +160,8 @@ class StepMap:
     """What a step is mapped over."""
 
     lists: tuple[MapSource, ...]
-    """One; several for an item that is an object. Of EACH and NESTED the step that is followed, and the path at which
-    its items give lists."""
+    """One; several for an item that is an object. Of the other forms the step that is followed; of NESTED with the path
+    at which its items give lists."""
     names: tuple[str, ...] = ()
     """The members of the item, if it is an object: as many as there are lists."""
     zipped: bool = False
@@ -251,6 +260,10 @@ class Step:
     """Those of `downstream` that go along with its items, and open when it is expanded."""
     joiners: tuple[int, ...] = ()
     """The others of `downstream`: they wait until it is at rest as a whole."""
+    compensate: int | None = None
+    """The step that undoes this one."""
+    undoes: int | None = None
+    """The step that this one undoes, when the run is rolled back. It has no edges, and is SKIPPED until then."""
     retired: bool = False
     """The version has no such step, but an earlier one of the run had it: its number and its name are kept for what is
     stored of it. It has no edges, and no state."""
@@ -290,6 +303,8 @@ class Plan:
     """The concurrency of steps by their position in `lines`, where there is one."""
     outputs: tuple[tuple[str, FromStep], ...] = ()
     """What the output of a run is made of: the members of an object, or a part alone with no name. Empty: null."""
+    rolls_back: bool = False
+    """A run that would end FAILED is rolled back."""
     lineage: tuple[str, ...] = ()
     """The digests of the versions that the run was of before this one, oldest first: they gave the steps their
     numbers."""
@@ -298,13 +313,18 @@ class Plan:
     entries: tuple[int, ...] = field(init=False, compare=False, repr=False)
     """The steps that can be decided when a run begins."""
     cleanup_count: int = field(init=False, compare=False, repr=False)
+    undoing: tuple[int, ...] = field(init=False, compare=False, repr=False)
+    """The steps that undo others."""
 
     def __post_init__(self) -> None:
         counts = array("I", [len(step.upstream) for step in self.steps])
         object.__setattr__(self, "upstream_counts", counts)
         object.__setattr__(self, "entries", tuple(step.number for step in self.steps if _is_entry(step)))
         object.__setattr__(self, "cleanup_count", sum(1 for step in self.steps if step.cleanup))
+        object.__setattr__(self, "undoing", tuple(step.number for step in self.steps if step.undoes is not None))
 
 
 def _is_entry(step: Step) -> bool:
-    return step.rule is TriggerRule.ALWAYS if step.upstream else not step.cleanup
+    if step.upstream:
+        return step.rule is TriggerRule.ALWAYS
+    return not step.cleanup and step.undoes is None

@@ -35,7 +35,7 @@ def followers_of(maps: Sequence[StepMap | None], joined: Sequence[Collection[int
     in its map: one that is among them is waited for as a whole."""
     found: list[list[int]] = [[] for _ in maps]
     for number, over in enumerate(maps):
-        followed = None if over is None else over.followed
+        followed = None if over is None or over.form is MapForm.UNDONE else over.followed
         if followed is not None and followed not in joined[number]:
             found[followed].append(number)
     return [tuple(followers) for followers in found]

@@ -7,6 +7,7 @@ from penstock_coordinator.core.plan.conditions import InvalidCondition, Scope, c
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits, or_raise
 from penstock_coordinator.core.plan.naming import quoted
 from penstock_coordinator.core.plan.validation.actions import check_action, check_bundle
+from penstock_coordinator.core.plan.validation.compensation import check_compensation, check_on_failure
 from penstock_coordinator.core.plan.validation.concurrency import (
     check_active_runs,
     check_concurrency,
@@ -103,6 +104,7 @@ def _check(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
         _check_step(report, known, sources, number, step, limits)
     sources.check_run_outputs(spec)
     check_names_and_cycles(report, known)
+    check_compensation(report, known)
 
 
 def _check_pipeline(report: Report, spec: pb.PipelineSpec, known: Known, limits: Limits) -> None:
@@ -119,6 +121,7 @@ def _check_pipeline(report: Report, spec: pb.PipelineSpec, known: Known, limits:
         check_span(report, "stop_grace", spec.stop_grace, 0, limits.stop_grace)
     check_bundle(report, spec)
     check_active_runs(report, spec, limits)
+    check_on_failure(report, spec)
     if spec.HasField("concurrency"):
         check_concurrency(report, "concurrency", spec.concurrency, known.parameters, limits)
 

@@ -14,6 +14,7 @@ from penstock_coordinator.core.plan.model import (
     FromItem,
     FromParameter,
     FromStep,
+    FromUndone,
     FromValue,
     InputSource,
     Json,
@@ -165,9 +166,11 @@ def inputs_of(
     item: Callable[[], bytes],
     outputs: Callable[[int], bytes],
     limits: RunLimits = DEFAULT_RUN_LIMITS,
+    undone: Callable[[], bytes] = lambda: NULL,
 ) -> dict[str, bytes]:
     """The inputs of one attempt as JSON, by name. `item` gives the step run's item as JSON, `outputs` the output of a
-    step, null if it did not complete.
+    step, null if it did not complete; `undone` the output of the step run that this one undoes, whose item is then
+    meant.
 
     A path into an output that is null (the step was skipped, failed, or gave nothing) gives null, and so does one
     into the item of a mapped step that did not complete. Raises `UnresolvableInput` for any other path that leads
@@ -187,6 +190,11 @@ def inputs_of(
                 if _ITEM not in parsed:
                     parsed[_ITEM] = parse(item())
                 return dump_again(_at(name, "the item", path, parsed[_ITEM]))
+            case FromUndone(()):
+                return undone()
+            case FromUndone(path):
+                output = parse(undone())
+                return NULL if output is None else dump_again(_at(name, "the output that is undone", path, output))
             case FromStep(number, ()):
                 return outputs(number)
             case FromStep(number, path):

@@ -71,7 +71,8 @@ def _current(run: Run, timer: Timer) -> Timer | None:
     """The timer as it stands now: its range may have shrunk, and with no cause left there is none."""
     kind = timer.kind
     if kind is TimerKind.RUN:
-        return timer if run.state < RunState.CANCELLING else None
+        # A rollback takes the time that it needs.
+        return timer if run.state < RunState.CANCELLING and run.undoing is None else None
     if kind is TimerKind.CANCEL:
         return timer if _cancel_stands(run, timer) else None
     if run.doomed(timer.step):

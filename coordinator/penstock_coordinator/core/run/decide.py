@@ -25,6 +25,7 @@ from penstock_coordinator.core.run.messages import (
     RerunStep,
     ResumeRun,
     RetryRun,
+    RollbackRun,
     SlotsOffered,
     StartRun,
 )
@@ -41,6 +42,7 @@ from penstock_coordinator.core.run.rules import (
     maps,
     pausing,
     reopening,
+    rollback,
     starting,
     waits,
 )
@@ -76,7 +78,7 @@ def decide(run: Run, message: Message, ledger: Ledger) -> None:
             pausing.pause(run, message, ledger)
         case ResumeRun():
             pausing.resume(run, message, ledger)
-        case RetryRun() | RerunStep() | RequeueSteps():
+        case RetryRun() | RerunStep() | RequeueSteps() | RollbackRun():
             reopening.reopen(run, message, ledger)
         case ClockTick():
             _tick(run, message, ledger)
@@ -100,15 +102,18 @@ def decide(run: Run, message: Message, ledger: Ledger) -> None:
 
 def _conclude(run: Run, now: int, ledger: Ledger) -> None:
     """Consequences, until there are none or the turn is full."""
-    while run.unfinished:
-        if ledger.room <= 0:
-            ledger.answer(ContinueRun())
+    while not run.at_rest:
+        if run.unfinished:
+            if ledger.room <= 0:
+                ledger.answer(ContinueRun())
+                return
+            before = run.seq
+            _draw(run, now, ledger)
+            assert run.seq != before, "a consequence that is none would come for ever"
+        elif run.open_steps or run.held is not None:
             return
-        before = run.seq
-        _draw(run, now, ledger)
-        assert run.seq != before, "a consequence that is none would come for ever"
-    if not run.open_steps and run.held is None:
-        endings.end(run, now, ledger)
+        else:
+            endings.end(run, now, ledger)
 
 
 def _draw(run: Run, now: int, ledger: Ledger) -> None:
@@ -119,6 +124,8 @@ def _draw(run: Run, now: int, ledger: Ledger) -> None:
         control.sweep(run, now, ledger)
     if run.sweeping:
         return
+    if run.rollback_owed:
+        rollback.proceed(run, now, ledger)
     if run.frontier:
         maps.expand(run, joins.settle_frontier(run, now, ledger), now, ledger)
     if run.opening:

@@ -325,6 +325,8 @@ class Reopening(enum.IntEnum):
     """A step runs again, with everything that comes after it."""
     REQUEUE = 3
     """Step runs with dead letters run again, with everything that comes after them."""
+    ROLLBACK = 4
+    """What is COMPLETED and can be undone is undone. RunRollingBack follows, once the run has its place."""
 
 
 class RunReopened(msgspec.Struct, frozen=True, array_like=True, tag=24):
@@ -380,6 +382,34 @@ class StepDisplaced(msgspec.Struct, frozen=True, array_like=True, tag=27):
     """Who has the place, or gets it: a run."""
 
 
+class RunRollingBack(msgspec.Struct, frozen=True, array_like=True, tag=28):
+    """What was done is being undone. These steps, each of which undoes another one, are PENDING, and become READY when
+    all that is to be undone before is."""
+
+    at: int
+    reason: str
+    requested_by: str
+    steps: tuple[Range, ...]
+    """That undo steps that are not mapped."""
+    items: tuple[tuple[int, tuple[Range, ...]], ...]
+    """That undo mapped ones, with the items to be undone: they are expanded as those are."""
+
+
+class StepsRolledBack(msgspec.Struct, frozen=True, array_like=True, tag=29):
+    """Steps that were COMPLETED are undone: ROLLED_BACK. Of mapped ones after all their items."""
+
+    at: int
+    ranges: tuple[Range, ...]
+
+
+class ItemsRolledBack(msgspec.Struct, frozen=True, array_like=True, tag=30):
+    """Items that were COMPLETED are undone: ROLLED_BACK."""
+
+    at: int
+    step: int
+    ranges: tuple[Range, ...]
+
+
 def displaced_by(event: StepDisplaced) -> str:
     """For people."""
     return f'no place under the key "{event.key}" is left for it: the run {event.by} has it'
@@ -413,6 +443,9 @@ Event: TypeAlias = (
     | RunHeld
     | RunAdmitted
     | StepDisplaced
+    | RunRollingBack
+    | StepsRolledBack
+    | ItemsRolledBack
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -10,6 +10,7 @@ from penstock_coordinator.core.plan.model import Step
 from penstock_coordinator.core.run.deadlines import next_deadline, standing_timers
 from penstock_coordinator.core.run.events import WHOLE, WaitReason
 from penstock_coordinator.core.run.evolve.maps import watchers_of
+from penstock_coordinator.core.run.evolve.passing import may_begin
 from penstock_coordinator.core.run.item_queue import ItemQueue
 from penstock_coordinator.core.run.mapped import UNDECIDED, Groups, MapState, Places
 from penstock_coordinator.core.run.places import item_at, place_of
@@ -32,8 +33,10 @@ def check_invariants(run: Run, *, clock_is_steady: bool = True) -> None:
     _check_queues(run)
     _check_maps(run)
     if run.seq:
-        _check_order(run)
+        if run.undoing is None:
+            _check_order(run)
         _check_frontier(run)
+    _check_undoing(run)
     _check_rest(run)
     _check_summary(run)
     _check_retired(run)
@@ -170,6 +173,8 @@ def _due(run: Run, number: int, mapped: MapState) -> list[int]:
     """What could be decided now, by the plain definition."""
     pending = [item for item, state in enumerate(mapped.states) if state == StepState.PENDING]
     followed = run.plan.steps[number].followed
+    if run.plan.steps[number].undoes is not None:
+        return pending if may_begin(run, run.plan.steps[number]) else []
     if followed is None:
         return pending
     along = run.maps[followed].states
@@ -217,6 +222,8 @@ def _check_shape(run: Run, step: Step, mapped: MapState) -> None:
 
 def _decidable(run: Run, step: Step) -> bool:
     """By the plain definition: all upstream at rest, or a rule that need not wait, and nothing else to wait for."""
+    if step.undoes is not None:
+        return may_begin(run, step)
     if not step.upstream:
         return not step.cleanup or run.open_work == 0
     if step.rule.name == "ALWAYS" or not run.open_upstream[step.number]:
@@ -235,13 +242,35 @@ def _check_order(run: Run) -> None:
     But for what was decided in a former generation: steps that stayed, and maps that stayed expanded."""
     for step in standing_steps(run):
         state = run.state_of(step.number)
-        if state in (StepState.PENDING, StepState.CANCELLED) or (run.stayed and run.stayed[step.number]):
+        if (
+            step.undoes is not None
+            or state in (StepState.PENDING, StepState.CANCELLED)
+            or (run.stayed and run.stayed[step.number])
+        ):
             continue
         assert _decidable(run, step), f"{step.name} did not wait for its upstream"
         expanded = step.number in run.maps
         if state is not StepState.SKIPPED and not (expanded and (run.stayed or step.followed is not None)):
             expected = state if state is StepState.UPSTREAM_FAILED else StepState.READY
             assert decide_rule(run, step) is expected, step.name
+
+
+def _check_undoing(run: Run) -> None:
+    """Nothing is undone that did not complete, and not before what rests on it; and nothing else goes on meanwhile."""
+    begun = run.undoing is not None and run.undoing.begun
+    for step, item, state in step_runs(run):
+        if step.undoes is None:
+            assert not begun or state.at_rest, f"{step.name} goes on while the run is rolled back"
+            continue
+        if run.undoing is None:
+            assert state is StepState.SKIPPED, f"{step.name} undoes something, and nobody asked for it"
+            continue
+        undone = None if item != WHOLE and step.undoes not in run.maps else run.state_of(step.undoes, item)
+        if state in _LIVE:
+            assert may_begin(run, step), f"{step.name} did not wait for what is to be undone before"
+            assert undone is StepState.COMPLETED, f"{step.name} undoes what did not complete"
+        if state is StepState.COMPLETED:
+            assert undone is StepState.ROLLED_BACK or run.unfinished, f"{step.name} has undone nothing"
 
 
 def _check_frontier(run: Run) -> None:
@@ -300,6 +329,7 @@ def fingerprint(run: Run) -> dict[str, Any]:
     state = {name: getattr(run, name) for name in Run.__slots__ if name not in _DERIVED}
     state["frontier"], state["opening"] = list(run.frontier), list(run.opening)
     state["finished_maps"] = list(run.finished_maps)
+    state["undoing"] = None if run.undoing is None else _fields(run.undoing)
     state["active"] = {step: _fields(active) for step, active in run.active.items()}
     state["maps"] = {number: _fields(mapped) for number, mapped in run.maps.items()}
     state["queues"] = {line: queue.waiting() for line, queue in run.queues.items()}

@@ -226,7 +226,25 @@ class RequeueSteps(msgspec.Struct, frozen=True, gc=False):
     """As in RerunStep."""
 
 
-ReopenMessage: TypeAlias = RetryRun | RerunStep | RequeueSteps
+class RollbackRun(msgspec.Struct, frozen=True, gc=False):
+    """A run at rest opens a new generation, in which what is COMPLETED and can be undone is undone."""
+
+    now: int
+    requested_by: str = ""
+    reason: str = ""
+    held: tuple[str, int] | None = None
+    """As in StartRun."""
+    version: str = ""
+    """As in RetryRun."""
+    parameters: bytes = b""
+    """As in RetryRun."""
+    kept: tuple[tuple[int, int, tuple[bytes, ...]], ...] = ()
+    """As in RetryRun."""
+
+
+RenewingMessage: TypeAlias = RetryRun | RollbackRun
+"""What may go on with another version."""
+ReopenMessage: TypeAlias = RetryRun | RerunStep | RequeueSteps | RollbackRun
 """What opens a new generation."""
 ControlMessage: TypeAlias = CancelRun | PauseRun | ResumeRun | ReopenMessage
 """What people ask of a run."""
@@ -243,6 +261,7 @@ Message: TypeAlias = (
     | RetryRun
     | RerunStep
     | RequeueSteps
+    | RollbackRun
     | ClockTick
     | Continue
     | AdmitRun

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from penstock_coordinator.core.plan.keeping import same_parts, same_rule, same_work
+from penstock_coordinator.core.plan.keeping import same_items, same_parts, same_rule, same_work
 from penstock_coordinator.core.plan.model import Plan, Step
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.resets import (
@@ -29,7 +29,7 @@ def retry_with(run: Run, plan: Plan) -> Reset:
     """Of a run at rest. Raises `NotPossible`."""
     reset = Reset()
     for step in in_order(plan):
-        if not step.cleanup:
+        if not step.cleanup and step.undoes is None:
             _judge(run, plan, step, reset)
     if not reset.count and not _left_behind(run, plan):
         raise NotPossible(
@@ -37,6 +37,25 @@ def retry_with(run: Run, plan: Plan) -> Reset:
         )
     reset_cleanup(plan, reset)
     return reset
+
+
+def check_same_work(former: Plan, plan: Plan) -> None:
+    """A rollback may go on with other steps that undo, but not with other work that was done. Raises `NotPossible`."""
+    for step in plan.steps:
+        old = former.steps[step.number] if step.number < len(former.steps) else None
+        if step.undoes is not None or (old is not None and old.undoes is not None):
+            if old is not None and not step.retired and (old.undoes is None) != (step.undoes is None):
+                raise NotPossible(_OTHER_WORK.format(name=step.name))
+            continue
+        if old is None or step.retired != old.retired or not same_items(old.map, step.map):
+            raise NotPossible(_OTHER_WORK.format(name=step.name))
+
+
+_OTHER_WORK = (
+    'that version does not have the same steps as the run, which is to be undone: "{name}" is in one of them alone, or'
+    " is mapped over something else. Roll the run back with its own version, or with one that changes no more than the"
+    " steps that undo others"
+)
 
 
 def _left_behind(run: Run, plan: Plan) -> bool:

@@ -10,8 +10,8 @@ from penstock_coordinator.core.run.mapped import WITH_ITEMS
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState
 
-AGAIN = frozenset({StepState.FAILED, StepState.CANCELLED, StepState.UPSTREAM_FAILED})
-"""What did not come to a good end."""
+AGAIN = frozenset({StepState.FAILED, StepState.CANCELLED, StepState.UPSTREAM_FAILED, StepState.ROLLED_BACK})
+"""What did not come to a good end, or was undone."""
 _QUIET_GROUPS = WITH_ITEMS | {StepState.SKIPPED}
 
 
@@ -27,6 +27,10 @@ class Reset:
     """As wholes."""
     items: dict[int, Sequence[int]] = field(default_factory=dict)
     """Single items of maps that stay expanded, ascending."""
+    undone: set[int] = field(default_factory=set)
+    """Of the steps: those that were undone, and all that comes after them: it rests on what is no more."""
+    to_undo: int = 0
+    """How many steps a rollback would undo; a mapped one counts as one."""
 
     def touches(self, step: int) -> bool:
         return step in self.steps or step in self.items
@@ -34,7 +38,7 @@ class Reset:
     @property
     def count(self) -> int:
         """A mapped step counts as one."""
-        return len(self.steps) + len(self.items)
+        return len(self.steps) + len(self.items) + self.to_undo
 
 
 def in_order(plan: Plan) -> Iterator[Step]:
@@ -47,6 +51,35 @@ def in_order(plan: Plan) -> Iterator[Step]:
             missing[number] -= 1
             if not missing[number]:
                 found.append(plan.steps[number])
+
+
+def was_undone(run: Run, number: int) -> bool:
+    """Or some of its items were."""
+    mapped = run.maps.get(number)
+    if mapped is not None and mapped.tally[StepState.ROLLED_BACK]:
+        return True
+    return run.states[number] == StepState.ROLLED_BACK
+
+
+def unused_again(run: Run, plan: Plan, *, undoing: bool) -> list[int]:
+    """The steps that undo others and that a new generation finds unused, though they are not; of `plan`, the one that
+    it goes on with. One that goes on with undoing leaves what has done its work."""
+    known = len(run.states)
+    return [
+        number
+        for number in plan.undoing
+        if number < known
+        and (run.states[number] != StepState.SKIPPED or number in run.maps)
+        and not (undoing and _has_undone(run, plan, number))
+    ]
+
+
+def _has_undone(run: Run, plan: Plan, number: int) -> bool:
+    """A mapped one is expanded anew, with what it has done."""
+    step, former = plan.steps[number], run.plan.steps[number]
+    if number in run.maps or step.undoes is None or step.undoes != former.undoes:
+        return False
+    return run.states[step.undoes] == StepState.ROLLED_BACK
 
 
 def reset_cleanup(plan: Plan, reset: Reset) -> None:

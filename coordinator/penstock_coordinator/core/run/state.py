@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from array import array
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from penstock_coordinator.core.run.ready import ReadyQueue
 from penstock_coordinator.core.run.sources import item_value
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.timers import Timer
+from penstock_coordinator.core.run.undoing import Undoing
 
 HEARD_RESULTS = 256
 """How many of the newest results are remembered by token, to tell a repetition from a stale one."""
@@ -34,7 +36,9 @@ RETIRED = 255
 _PLAIN_STATES = 64
 """So many are packed as they are."""
 _APART = frozenset({WaitReason.BACKOFF})
-_USUALLY_ONE = frozenset({StepState.COMPLETED, StepState.FAILED})
+_USUALLY_ONE = frozenset({StepState.COMPLETED, StepState.FAILED, StepState.ROLLED_BACK})
+_NO_ORDER = array("Q")
+"""Of runs of which nothing can be undone. Shared, never written."""
 
 
 class Nothing(dict[Any, Any]):
@@ -188,6 +192,7 @@ class Run:
         "queues",
         "ready",
         "reason",
+        "rested",
         "resumed_at",
         "run_id",
         "running",
@@ -200,6 +205,7 @@ class Run:
         "stayed",
         "tallies",
         "timers",
+        "undoing",
         "verdict",
     )
 
@@ -253,6 +259,10 @@ class Run:
         """Of mapped steps that were reset."""
 
         steps = plan.steps
+        self.undoing: Undoing | None = None
+        """If the newest generation is one that rolls back what was done, or came to that in its end."""
+        self.rested = array("Q", bytes(8 * len(steps))) if plan.undoing else _NO_ORDER
+        """Per step of a plan of which something can be undone: the number of the event by which it came to rest."""
         self.states = bytearray((_PENDING,)) * len(steps)
         """Of steps; a mapped step is RUNNING from its expansion until its items are at rest."""
         self.open_upstream = plan.upstream_counts[:]
@@ -264,13 +274,16 @@ class Run:
         self.kept: dict[int, tuple[bytes, ...]] = NOTHING
         """Per step that is not mapped: what conditions and maps need of its output."""
         cleanup = plan.cleanup_count
-        self.open_steps = len(steps)
+        for number in plan.undoing:
+            self.states[number] = StepState.SKIPPED
+        self.open_steps = len(steps) - len(plan.undoing)
         """Steps that are not at rest; a mapped step counts as one."""
-        self.open_work = len(steps) - cleanup
+        self.open_work = self.open_steps - cleanup
         """Those of them that are no cleanup steps."""
         self.tallies = ([0] * (StepState.ROLLED_BACK + 1), [0] * (StepState.ROLLED_BACK + 1) if cleanup else _NONE)
         """Step runs by state: of plain steps, of cleanup steps."""
         self.tallies[False][_PENDING] = self.open_work
+        self.tallies[False][StepState.SKIPPED] = len(plan.undoing)
         if cleanup:
             self.tallies[True][_PENDING] = cleanup
 
@@ -492,14 +505,22 @@ class Run:
     @property
     def failing_fast(self) -> bool:
         """Whether the first failure is to stop what is still to do, and has not yet."""
-        if not self.plan.fail_fast or self.first_failure is None:
+        if not self.plan.fail_fast or self.first_failure is None or self.undoing is not None:
             return False
         return self.open_work > 0 and self.state < RunState.CANCELLING
+
+    @property
+    def rollback_owed(self) -> bool:
+        """Whether the rollback is to begin, or has consequences that the last turn left for another one."""
+        undoing = self.undoing
+        if undoing is None:
+            return False
+        return bool(undoing.undone or undoing.stuck) if undoing.begun else self.state < RunState.CANCELLING
 
     @property
     def unfinished(self) -> bool:
         """Whether there are consequences that the last turn left for another one."""
         if self.at_rest or self.held is not None:
             return False
-        drawn = self.frontier or self.opening or self.finished_maps
+        drawn = self.frontier or self.opening or self.finished_maps or self.rollback_owed
         return bool(drawn or self.sweeping or self.spawning or self.failing_fast)

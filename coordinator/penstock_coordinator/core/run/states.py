@@ -15,7 +15,7 @@ class RunState(enum.IntEnum):
     CANCELLING = 4
     """It is being stopped, by a person, its timeout or its first failure. How it will end is decided."""
     ROLLING_BACK = 5
-    """Reserved."""
+    """What is COMPLETED and can be undone is being undone, the latest first."""
     COMPLETED = 6
     """At rest: no step failed that was not allowed to."""
     FAILED = 7
@@ -23,7 +23,7 @@ class RunState(enum.IntEnum):
     CANCELLED = 8
     """At rest: it was cancelled, or refused before it began."""
     ROLLED_BACK = 9
-    """Reserved."""
+    """At rest: all that could be undone is undone."""
 
     @property
     def at_rest(self) -> bool:
@@ -44,13 +44,15 @@ class StepState(enum.IntEnum):
     FAILED = 6
     """At rest: its last attempt failed, a clock ran out, or it could not be begun."""
     SKIPPED = 7
-    """At rest without an attempt: its rule or its condition says so."""
+    """At rest without an attempt: its rule or its condition says so; or it undoes another step, and there is nothing to
+    undo (yet)."""
     UPSTREAM_FAILED = 8
-    """At rest without an attempt: its rule cannot hold any more, because something before it failed."""
+    """At rest without an attempt: its rule cannot hold any more, because something before it failed; or it undoes
+    another step, and what rests on that could not be undone."""
     CANCELLED = 9
     """At rest: the run was being stopped, or the policy of a limit displaced it."""
     ROLLED_BACK = 10
-    """Reserved."""
+    """At rest: it was COMPLETED, and the step that undoes it has completed."""
 
     @property
     def at_rest(self) -> bool:

@@ -19,6 +19,8 @@ class Known:
     """By step."""
     depths: list[int]
     """By step the levels of its places: 0 is not mapped."""
+    undoes: dict[int, int]
+    """By step that undoes another one that one; of several the first."""
 
     @classmethod
     def of(cls, spec: pb.PipelineSpec) -> Known:
@@ -28,7 +30,12 @@ class Known:
             numbers.setdefault(step.name, number)
             mapped.append(step.HasField("map"))
         parameters: dict[str, int] = {each.name: each.type for each in spec.parameters}
-        return cls(spec, numbers, parameters, mapped, _depths(spec, numbers))
+        undoes: dict[int, int] = {}
+        for number, step in enumerate(spec.steps):
+            undoing = numbers.get(step.compensate) if step.compensate else None
+            if undoing is not None and undoing != number:
+                undoes.setdefault(undoing, number)
+        return cls(spec, numbers, parameters, mapped, _depths(spec, numbers), undoes)
 
     def outputs(self, number: int) -> list[str] | None:
         """The members of a step's output, if it says which there are: only commands do."""

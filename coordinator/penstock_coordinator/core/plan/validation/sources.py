@@ -64,11 +64,12 @@ class Sources:
             case "step":
                 self._check_output(f"{field}.step", number, source.step)
             case "item":
-                if not step.HasField("map"):
-                    text = "the step is not mapped, so there is no item: give it a `map`, or use another source"
-                    self._report.add(f"{field}.item", text)
+                undone = self._known.undoes.get(number)
+                mapped = step if undone is None else self._known.spec.steps[undone]
+                if not mapped.HasField("map"):
+                    self._report.add(f"{field}.item", _no_item(None if undone is None else mapped.name))
                 self._check_path(f"{field}.item.path", source.item.path)
-                self._check_member(f"{field}.item.path[0]", step.map, source.item.path)
+                self._check_member(f"{field}.item.path[0]", mapped.map, source.item.path)
             case _:
                 self._report.add(field, "it says not where the value comes from: give value, parameter, step or item")
 
@@ -92,7 +93,9 @@ class Sources:
             self._report.add(f"{field}.step", text)
             return None
         self._check_path(f"{field}.path", reference.path)
-        fault = path_fault(self._known, upstream, reference.path)
+        # Of a mapped step that is undone it is the output of one item.
+        item = self._known.undoes.get(number) == upstream
+        fault = path_fault(self._known, upstream, reference.path, item=item)
         if fault is not None:
             self._report.add(f"{field}.path[{fault[0]}]", fault[1])
         return upstream
@@ -244,13 +247,19 @@ class Sources:
         return fault is None
 
 
-def path_fault(known: Known, upstream: int, path: Sequence[str]) -> tuple[int, str] | None:
+def _no_item(undone: str | None) -> str:
+    if undone is None:
+        return "the step is not mapped, so there is no item: give it a `map`, or use another source"
+    return f"the step {quoted(undone)}, which this one undoes, is not mapped, so there is no item: use another source"
+
+
+def path_fault(known: Known, upstream: int, path: Sequence[str], *, item: bool = False) -> tuple[int, str] | None:
     """The first member of a path into a step's output that cannot be there, and why: of a mapped step there is a list,
-    of a command the outputs that it declares."""
+    of a command the outputs that it declares. `item`: the path is one into the output of an item."""
     if not path:
         return None
     name = quoted(known.spec.steps[upstream].name)
-    depth = known.depths[upstream]
+    depth = 0 if item else known.depths[upstream]
     for level, member_of in enumerate(path[:depth]):
         if position_of(member_of) is None:
             return level, f"the output of the mapped step {name} is a list: its items are numbered, from 0"

@@ -11,7 +11,17 @@ from typing import Any
 
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import Event
-from penstock_coordinator.core.run.evolve import admission, attempts, children, control, maps, reopening, runs, steps
+from penstock_coordinator.core.run.evolve import (
+    admission,
+    attempts,
+    children,
+    control,
+    maps,
+    reopening,
+    rollback,
+    runs,
+    steps,
+)
 from penstock_coordinator.core.run.state import Run
 
 
@@ -49,4 +59,7 @@ _TABLE: dict[type, Callable[[Run, int, Any], None]] = {
     e.RunHeld: admission.run_held,
     e.RunAdmitted: admission.run_admitted,
     e.StepDisplaced: admission.step_displaced,
+    e.RunRollingBack: rollback.run_rolling_back,
+    e.StepsRolledBack: rollback.steps_rolled_back,
+    e.ItemsRolledBack: rollback.items_rolled_back,
 }

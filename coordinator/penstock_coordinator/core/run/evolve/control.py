@@ -19,7 +19,10 @@ def run_resumed(run: Run, _seq: int, event: e.RunResumed) -> None:
     unpause(run, event.at)
     if not event.from_above:
         run.resumed_at = event.at
-    run.state = RunState.PENDING if run.started_at is None else RunState.RUNNING
+    if run.undoing is not None and run.undoing.begun:
+        run.state = RunState.ROLLING_BACK
+    else:
+        run.state = RunState.PENDING if run.started_at is None else RunState.RUNNING
 
 
 def unpause(run: Run, at: int) -> None:

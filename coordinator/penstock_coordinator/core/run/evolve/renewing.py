@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 from penstock_coordinator.core.plan.model import Plan, Step
 from penstock_coordinator.core.run.evolve.maps import watchers_of
 from penstock_coordinator.core.run.mapped import MapState, Places
@@ -11,7 +13,10 @@ from penstock_coordinator.core.run.states import StepState
 
 def go_on_with(run: Run, plan: Plan) -> None:
     """The plan is compiled onto the run's. Steps that it has besides are PENDING."""
-    run.states += bytes((StepState.PENDING,)) * (len(plan.steps) - len(run.states))
+    for step in plan.steps[len(run.states) :]:
+        run.states.append(StepState.PENDING if step.undoes is None else StepState.SKIPPED)
+    if plan.undoing or run.rested:
+        run.rested = run.rested[:] + array("Q", bytes(8 * (len(plan.steps) - len(run.rested))))
     run.plan = plan
     run.plans = NOTHING
     # Nobody waits in a line, and those of the new plan are at other positions.

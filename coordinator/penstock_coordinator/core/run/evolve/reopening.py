@@ -23,6 +23,7 @@ from penstock_coordinator.core.run.ready import UNMAPPED
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.timers import Timer, TimerKind
+from penstock_coordinator.core.run.undoing import Undoing
 from penstock_coordinator.core.run.upstream import ENDED_BADLY, fires_early, may_fire_early, standing
 
 _PENDING, _RUNNING, _COMPLETED = StepState.PENDING, StepState.RUNNING, StepState.COMPLETED
@@ -55,6 +56,7 @@ def run_reopened(run: Run, seq: int, event: e.RunReopened) -> None:
     _note_earlier_failure(run)
     if run.at_rest:
         _begin_again(run, event)
+    run.undoing = Undoing(event.reason, event.requested_by) if event.kind is e.Reopening.ROLLBACK else None
     _count_again(run)
 
 
@@ -102,7 +104,7 @@ def _keep_numbers(run: Run, wholes: list[int], plan: Plan, seq: int) -> None:
 
 
 def _reset_step(run: Run, number: int) -> None:
-    run.states[number] = _PENDING
+    run.states[number] = _PENDING if run.plan.steps[number].undoes is None else StepState.SKIPPED
     run.maps.pop(number, None)
     run.kept.pop(number, None)
     run.opening.pop(number, None)

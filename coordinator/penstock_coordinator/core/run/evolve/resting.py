@@ -6,6 +6,7 @@ from penstock_coordinator.core.plan.model import Step
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.evolve.counters import move, note_opened, note_spent
 from penstock_coordinator.core.run.evolve.following import feed, note_finished
+from penstock_coordinator.core.run.evolve.passing import note_passed, note_undone
 from penstock_coordinator.core.run.mapped import MapState
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState
@@ -19,6 +20,8 @@ def rest(run: Run, number: int, item: int, state: StepState) -> None:
     if run.children:
         forget_child(run, step, item)
     move(run, step, item, state)
+    if step.undoes is not None:
+        note_undone(run, step, item, state)
     if item == WHOLE:
         note_spent(run, number, item, state, run.active.pop(number, None))
         settle(run, step, state)
@@ -38,6 +41,8 @@ def forget_child(run: Run, step: Step, item: int) -> None:
 def settle(run: Run, step: Step, state: int) -> None:
     """A step as a whole is at rest: tell its dependants."""
     run.frontier.pop(step.number, None)
+    if run.rested:
+        run.rested[step.number] = run.seq + 1
     steps, states, open_upstream = run.plan.steps, run.states, run.open_upstream
     seen = standing(state, step.allow_failure)
     expanded = step.number in run.maps
@@ -52,6 +57,10 @@ def settle(run: Run, step: Step, state: int) -> None:
             if along is not None:
                 note_finished(run, steps[number], along)
     run.open_steps -= 1
+    if step.undoes is not None:
+        if expanded:
+            note_undone(run, step, WHOLE, state)
+        note_passed(run, step, state)
     if not step.cleanup:
         run.open_work -= 1
         if not run.open_work:

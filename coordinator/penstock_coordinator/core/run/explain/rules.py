@@ -11,6 +11,7 @@ from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.explain.situations import (
     Reason,
 )
+from penstock_coordinator.core.run.explain.undoing import at_rest_undoing
 from penstock_coordinator.core.run.explain.words import (
     NAMED,
     counted,
@@ -136,6 +137,9 @@ def _known(values: dict[str, Json]) -> str:
 
 def at_rest(run: Run, step: Step, item: int, state: StepState) -> Iterator[Reason]:
     yield Reason("AtRest", f"It is {state.name}.", {"state": state.name})
+    if step.undoes is not None:
+        yield from at_rest_undoing(run, step, state)
+        return
     if state not in (StepState.SKIPPED, StepState.UPSTREAM_FAILED):
         return
     if item != WHOLE:

@@ -14,6 +14,7 @@ from penstock_coordinator.core.run.explain.situations import (
     Reason,
     StepExplanation,
 )
+from penstock_coordinator.core.run.explain.undoing import waiting_to_undo, was_undone
 from penstock_coordinator.core.run.explain.words import (
     about,
     counted,
@@ -89,6 +90,8 @@ def explain(run: Run, step: int, item: int, outside: Outside) -> StepExplanation
     node = run.plan.steps[step]
     if state.at_rest:
         reasons = list(at_rest(run, node, item, state))
+        if state is StepState.ROLLED_BACK:
+            reasons += was_undone(run, node)
         if item == WHOLE and step in run.maps:
             reasons.append(_whole_map(run, node, "AtRest"))
     elif item == WHOLE and step in run.maps:
@@ -103,7 +106,7 @@ def _holds(run: Run, step: Step, item: int, state: StepState, outside: Outside) 
         yield from _run_holds(run, outside)
     match state:
         case StepState.PENDING:
-            yield from pending(run, step, item)
+            yield from waiting_to_undo(run, step) if step.undoes is not None else pending(run, step, item)
         case StepState.READY:
             yield from _ready(run, step, item, outside)
         case StepState.WAITING:
@@ -143,6 +146,8 @@ def _run_holds(run: Run, outside: Outside) -> Iterator[Reason]:
         yield _paused(run.paused, outside)
     if run.state is RunState.CANCELLING:
         yield _cancelling(run, outside)
+    elif run.undoing is not None and run.undoing.begun:
+        yield _rolling_back(run)
 
 
 def _paused(paused: Paused, outside: Outside) -> Reason:
@@ -151,6 +156,15 @@ def _paused(paused: Paused, outside: Outside) -> Reason:
     text = f"The run was paused{by} {about(outside.now - paused.at)} ago{why}: nothing starts before it is resumed."
     details: dict[str, Json] = {"requested_by": paused.requested_by, "reason": paused.reason, "since_us": paused.at}
     return Reason("RunPaused", text, details)
+
+
+def _rolling_back(run: Run) -> Reason:
+    assert run.undoing is not None
+    by = f" by {run.undoing.requested_by}" if run.undoing.requested_by else ""
+    why = f" ({one_line(run.undoing.reason)})" if run.undoing.reason else ""
+    text = f"The run is being rolled back{by}{why}: what it did is undone, the latest first."
+    details: dict[str, Json] = {"requested_by": run.undoing.requested_by, "reason": run.undoing.reason}
+    return Reason("RunRollingBack", text, details)
 
 
 def _cancelling(run: Run, outside: Outside) -> Reason:

@@ -12,5 +12,5 @@ def admit(run: Run, message: AdmitRun, ledger: Ledger) -> None:
     """Nothing happens to a run that is not held. Its timeout counts from now on."""
     if run.held is None:
         return
-    timeout = run.plan.timeout
+    timeout = run.plan.timeout if run.undoing is None else None
     ledger.emit(RunAdmitted(message.now, None if timeout is None else message.now + timeout))

@@ -100,6 +100,8 @@ def close(run: Run, now: int, ledger: Ledger) -> None:
 
 def _whole(run: Run, step: Step, mapped: MapState) -> StepState:
     """The state of a map, by those of its items, and of its parts that never had any."""
+    if step.undoes is not None:
+        return _whole_undoing(step, mapped)
     missing = missing_parts(run, step)
 
     def some(state: StepState) -> int:
@@ -115,6 +117,14 @@ def _whole(run: Run, step: Step, mapped: MapState) -> StepState:
     if parts:
         return StepState.SKIPPED if some(StepState.SKIPPED) == parts else StepState.COMPLETED
     return _empty(run, step)
+
+
+def _whole_undoing(step: Step, mapped: MapState) -> StepState:
+    """Of a map that undoes another one: nothing is undone of items that did not complete."""
+    for state in (StepState.FAILED, StepState.CANCELLED, StepState.UPSTREAM_FAILED):
+        if mapped.tally[state] and not (state is StepState.FAILED and step.allow_failure):
+            return state
+    return StepState.COMPLETED
 
 
 def _is_cut_short(run: Run, step: Step) -> bool:

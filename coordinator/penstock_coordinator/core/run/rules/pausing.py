@@ -17,9 +17,10 @@ from penstock_coordinator.core.run.states import RunState
 
 
 def pause(run: Run, message: PauseRun, ledger: Ledger) -> None:
-    """Again changes nothing; nor does it for a run that is being stopped, or at rest."""
+    """Again changes nothing; nor does it for a run that is being stopped, or at rest. A rollback is held too."""
     from_above = message.above_since is not None
-    if run.seq and run.state < RunState.PAUSED and not _was_resumed(run, message):
+    pausable = run.state < RunState.PAUSED or run.state is RunState.ROLLING_BACK
+    if run.seq and pausable and not _was_resumed(run, message):
         ledger.emit(RunPaused(message.now, message.requested_by, message.reason, from_above))
     elif run.paused is not None and run.paused.from_above and not from_above:
         # Held by the run above until now, and by a person from now on.

@@ -4,6 +4,9 @@ A retry resets what ended badly and what that kept from running; what is COMPLET
 item, and everything that comes after it, however it ended. A requeue does that for several step runs that FAILED, and
 for what was stopped because of them. Cleanup steps run again at the end of all of these.
 
+A rollback runs nothing again: what is COMPLETED and can be undone is undone. A retry of a run whose rollback did not
+come to a good end goes on with the rollback.
+
 Of a map that can stay expanded single items are reset: nothing but the items that it goes along with may be reset
 before it. Any other map is reset as a whole and gets a new list.
 """
@@ -13,11 +16,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from penstock_coordinator.core.plan.model import Plan, Step
+from penstock_coordinator.core.run.compensating import items_to_undo, steps_to_undo
 from penstock_coordinator.core.run.events import WHOLE, Reopening, RunHeld, RunReopened
 from penstock_coordinator.core.run.ledger import Ledger
-from penstock_coordinator.core.run.messages import ReopenMessage, RequeueSteps, RerunStep, RetryRun
+from penstock_coordinator.core.run.messages import (
+    RenewingMessage,
+    ReopenMessage,
+    RequeueSteps,
+    RerunStep,
+    RetryRun,
+    RollbackRun,
+)
 from penstock_coordinator.core.run.ranges import packed
-from penstock_coordinator.core.run.renewing import retry_with
+from penstock_coordinator.core.run.renewing import check_same_work, retry_with
 from penstock_coordinator.core.run.resets import (
     AGAIN,
     NotPossible,
@@ -27,6 +38,8 @@ from penstock_coordinator.core.run.resets import (
     lost_its_list,
     reset_cleanup,
     stays_expanded,
+    unused_again,
+    was_undone,
 )
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState, StepState
@@ -42,37 +55,64 @@ def reopen(run: Run, message: ReopenMessage, ledger: Ledger) -> None:
         ledger.refusal = str(refused)
         return
     plan = plan_after(run, message)
-    renewed = isinstance(message, RetryRun) and plan is not run.plan
+    kind = _kind(run, message)
+    if kind in (Reopening.RETRY, Reopening.ROLLBACK):
+        reset.steps.update(unused_again(run, plan, undoing=kind is Reopening.ROLLBACK))
+    renewed = plan is not run.plan
     ledger.emit(
         RunReopened(
             at=message.now,
             generation=run.generation + 1,
-            kind=_KINDS[type(message)],
+            kind=kind,
             version_digest=plan.digest,
-            deadline=_deadline(run, plan, message),
+            deadline=_deadline(run, plan, message, kind),
             steps=packed(sorted(reset.steps)),
             items=tuple((step, packed(items)) for step, items in sorted(reset.items.items())),
             attempts=tuple(_attempts(run, plan, reset)),
-            kept=message.kept if isinstance(message, RetryRun) and renewed else (),
+            kept=message.kept if isinstance(message, RenewingMessage) and renewed else (),
             requested_by=message.requested_by,
-            reason=message.reason,
-            parameters=message.parameters if isinstance(message, RetryRun) and renewed else b"",
+            reason=message.reason or _former_reason(run, kind),
+            parameters=message.parameters if isinstance(message, RenewingMessage) and renewed else b"",
         )
     )
     # A run of which nothing is left to do, since its version does without what failed, needs no place: it ends now.
-    if message.held is not None and run.open_steps:
+    if message.held is not None and (run.open_steps or (kind is Reopening.ROLLBACK and reset.to_undo)):
         ledger.emit(RunHeld(message.now, *message.held))
+
+
+def _kind(run: Run, message: ReopenMessage) -> Reopening:
+    return Reopening.ROLLBACK if _undoes(run, message) else _KINDS[type(message)]
+
+
+def _former_reason(run: Run, kind: Reopening) -> str:
+    """Of the rollback that is gone on with."""
+    return run.undoing.reason if run.undoing is not None and kind is Reopening.ROLLBACK else ""
+
+
+def _undoes(run: Run, message: ReopenMessage) -> bool:
+    """Also a retry does, of a run that was to be rolled back and is not; and a requeue of what could not undo."""
+    if isinstance(message, RollbackRun):
+        return True
+    if isinstance(message, RerunStep) or run.undoing is None or run.state is RunState.ROLLED_BACK:
+        return False
+    return isinstance(message, RetryRun) or all(_is_undoing(run, number) for number, _ in message.targets)
+
+
+def _is_undoing(run: Run, number: int) -> bool:
+    return number < len(run.plan.steps) and run.plan.steps[number].undoes is not None
 
 
 def plan_after(run: Run, message: ReopenMessage) -> Plan:
     """What the new generation goes on with."""
-    version = message.version if isinstance(message, RetryRun) else ""
+    version = message.version if isinstance(message, RenewingMessage) else ""
     return run.plans[version] if version not in ("", run.plan.digest) else run.plan
 
 
-def _deadline(run: Run, plan: Plan, message: ReopenMessage) -> int | None:
+def _deadline(run: Run, plan: Plan, message: ReopenMessage, kind: Reopening) -> int | None:
     if not run.at_rest:
         return run.deadline
+    if kind is Reopening.ROLLBACK:
+        return None
     timeout = plan.timeout
     return None if timeout is None or message.held is not None else message.now + timeout
 
@@ -104,11 +144,47 @@ def _used(run: Run, number: int, items: Sequence[int]) -> Iterator[tuple[int, in
 
 def reset_for(run: Run, message: ReopenMessage) -> Reset:
     """What the message would reset now. Raises `NotPossible`."""
+    plan = plan_after(run, message)
+    if _undoes(run, message):
+        return _rollback(run, plan)
     if isinstance(message, RetryRun):
-        return _retry(run, plan_after(run, message))
+        return _retry(run, plan)
     if isinstance(message, RequeueSteps):
         return _requeue(run, message.targets)
+    assert isinstance(message, RerunStep)
     return _rerun(run, message.step, message.item)
+
+
+# --- rollback
+
+
+def _rollback(run: Run, plan: Plan) -> Reset:
+    if run.undoing is not None and not run.at_rest:
+        raise NotPossible("the run is being rolled back already")
+    if not run.at_rest:
+        raise NotPossible(
+            f"the run is {run.state.name}: only a run at rest can be rolled back; wait, or cancel it first"
+        )
+    if run.state is RunState.ROLLED_BACK:
+        raise NotPossible("the run is ROLLED_BACK already; to do its work again, retry it")
+    if plan is not run.plan:
+        check_same_work(run.plan, plan)
+    return Reset(to_undo=_to_undo(run, plan))
+
+
+def _to_undo(run: Run, plan: Plan) -> int:
+    """Steps as wholes, by a plan whose other steps are the run's own."""
+    if plan is run.plan:
+        return len(steps_to_undo(run)) + len(items_to_undo(run))
+    undone = (step.number for step in plan.steps if step.compensate is not None and step.number < len(run.states))
+    return sum(1 for number in undone if _has_completed(run, number))
+
+
+def _has_completed(run: Run, number: int) -> bool:
+    mapped = run.maps.get(number)
+    if mapped is not None:
+        return mapped.tally[StepState.COMPLETED] > 0
+    return run.states[number] == StepState.COMPLETED
 
 
 # --- retry
@@ -132,8 +208,9 @@ def _retry(run: Run, plan: Plan) -> Reset:
 
 
 def _only_end_is_bad(run: Run) -> bool:
-    """Whether the cancel came when there was nothing left to be stopped, or nothing failed but cleanup steps."""
-    return run.state is RunState.CANCELLED or any(
+    """Whether the cancel came when there was nothing left to be stopped, or nothing failed but cleanup steps, or
+    nothing was there to be undone."""
+    return run.state in (RunState.CANCELLED, RunState.ROLLED_BACK) or any(
         step.cleanup and ended_badly(run, step.number) for step in run.plan.steps
     )
 
@@ -141,7 +218,12 @@ def _only_end_is_bad(run: Run) -> bool:
 def _retry_step(run: Run, step: Step, reset: Reset) -> None:
     number, state = step.number, run.states[step.number]
     expanded = number in run.maps
-    if expanded and lost_its_list(run, step, reset):
+    if was_undone(run, number) or any(each in reset.undone for each in step.upstream):
+        reset.undone.add(number)
+    if step.undoes is not None:
+        return  # at its beginning a generation finds it unused
+    undone = number in reset.undone and state == StepState.COMPLETED
+    if undone or (expanded and lost_its_list(run, step, reset)):
         reset.steps.add(number)
     elif ended_badly(run, number) or (state == _SKIPPED and any(reset.touches(each) for each in step.upstream)):
         items = _items_again(run, step, reset) if expanded else []
@@ -187,12 +269,22 @@ def _rerun(run: Run, number: int, item: int) -> Reset:
 
 
 def _check_target(run: Run, number: int, item: int) -> None:
+    _check_not_undone(run)
+    undone = run.plan.steps[number].undoes
+    if undone is not None:
+        name = run.plan.steps[undone].name
+        raise NotPossible(f'the step undoes "{name}", and runs when the run is rolled back: roll it back instead')
     name, state = run.display_name(number, item), run.state_of(number, item)
     _check_not_stopping(run)
     if state is _PENDING:
         raise NotPossible(f'"{name}" is PENDING: it has not run yet, and runs by itself')
     if not state.at_rest:
         raise NotPossible(f'"{name}" is {state.name}: wait until it is at rest, or cancel the run')
+
+
+def _check_not_undone(run: Run) -> None:
+    if run.undoing is not None:
+        raise NotPossible(f"the run is {run.state.name}, and what it did is undone: start a new run, or retry it")
 
 
 def _check_not_stopping(run: Run) -> None:
@@ -240,6 +332,7 @@ def _check_quiet(run: Run, reset: Reset) -> None:
 
 def _requeue(run: Run, targets: Iterable[tuple[int, int]]) -> Reset:
     """What FAILED, what comes after it, and what was stopped because of a failure."""
+    _check_not_undone(run)
     _check_not_stopping(run)
     wanted: dict[int, list[int]] = {}
     for number, item in sorted(targets):
