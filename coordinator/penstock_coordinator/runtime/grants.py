@@ -133,11 +133,11 @@ class Granter:
             return output
         return self._lists.member((actor.run_id, actor.run.generation, step.number, owner), output, over.path, position)
 
-    def _undone(self, actor: Actor, step: Step, item: int, read: dict[tuple[int, int], bytes]) -> bytes:
+    def _undone(self, actor: InputSource, step: Step, item: int, read: dict[tuple[int, int], bytes]) -> bytes:
         """The output of the step run that is undone."""
         assert step.undoes is not None
         found = read.get((step.undoes, item))
-        return cached_item(self._supervisor.outputs, actor, step.undoes, item) if found is None else found
+        return cached_item(self._outputs, actor, step.undoes, item) if found is None else found
 
     def _build(
         self, actor: Actor, session: AgentSession, lease: Lease, read: dict[tuple[int, int], bytes]
@@ -214,7 +214,7 @@ class Granter:
         actor.post(Mail(LeaseGone(self._supervisor.clock.now(), step, item, token, cause, Charge.NOBODY)))
 
 
-def _whose_item(actor: Actor, step: Step) -> Step:
+def _whose_item(actor: InputSource, step: Step) -> Step:
     """The item of a step that undoes another one is that one's."""
     return step if step.undoes is None else actor.plan.steps[step.undoes]
 
