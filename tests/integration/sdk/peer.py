@@ -414,6 +414,9 @@ class Runs(run_service_pb2_grpc.RunServiceServicer):
     async def RerunStep(self, request: Any, context: Any) -> Any:
         raise NotImplementedError
 
+    async def Rollback(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
     async def Explain(self, request: Any, context: Any) -> Any:
         await self.peer.enter("Explain", request, context)
         return run_service_pb2.ExplainRunResponse(run=self.peer.runs[request.run_id], steps=self.peer.explained)
