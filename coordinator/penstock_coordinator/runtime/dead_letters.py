@@ -87,8 +87,10 @@ class DeadLetters:
         view = await self._reader.run(run_id)
         step, item = found.letter.step, found.letter.item
         try:
+            if view.plan.steps[step].retired:
+                raise UnknownStepRun
             step_run, attempts = await self._reader.step_run(run_id, step, item)
-        except (UnknownStepRun, IndexError):
+        except UnknownStepRun:
             advice = remedies(found, view, gone=True)
             return ShownLetter(found, view, None, [], {}, "the run does not have the step run any more", advice)
         inputs, problem = await self._inputs(view, step, item)

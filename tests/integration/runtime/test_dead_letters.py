@@ -16,6 +16,7 @@ from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import BulkState, DeadLetter, LetterFilter, LetterState, Repeated
 from penstock_coordinator.runtime.bulk import PURGE, REQUEUE, BulkJob, LetterSelection, Order, Selection
 from penstock_coordinator.runtime.dead_letters import UnknownLetter
+from penstock_coordinator.runtime.renewing import NEWEST
 from penstock_coordinator.runtime.reopening import Reopened
 
 if TYPE_CHECKING:
@@ -218,6 +219,20 @@ async def test_a_requeue_runs_the_step_again_and_closes_the_letter(world: World)
     await coordinator.ended(run_id)
     again = await only(coordinator)
     assert (again.letter.generation, again.letter.attempts) == (2, 2)
+
+
+async def test_the_letter_of_a_step_that_the_version_does_without_is_closed_and_shown(world: World) -> None:
+    coordinator = await world.coordinator()
+    agent = coordinator.agent()
+    await agent.connect(credits=100)
+    run_id = await failed_run(coordinator, agent)
+    await coordinator.create(spec({"name": "a"}))
+    await coordinator.engine.retry_run(run_id, "bob", "", None, NEWEST)
+    assert (await coordinator.ended(run_id)).row.state == RunState.COMPLETED
+    closed = await only(coordinator, states=ANY_STATE)
+    assert closed.state is LetterState.REQUEUED
+    shown = await coordinator.engine.dead_letters.show(run_id, closed.letter.seq)
+    assert (shown.step_run, shown.attempts, shown.remedies) == (None, [], [])
 
 
 @pytest.mark.parametrize("way", ["retry", "rerun"])

@@ -12,6 +12,7 @@ from penstock_coordinator.core.run.events import WHOLE, WaitReason
 from penstock_coordinator.core.run.evolve.maps import watchers_of
 from penstock_coordinator.core.run.evolve.passing import may_begin
 from penstock_coordinator.core.run.item_queue import ItemQueue
+from penstock_coordinator.core.run.losses import POISONOUS
 from penstock_coordinator.core.run.mapped import UNDECIDED, Groups, MapState, Places
 from penstock_coordinator.core.run.places import item_at, place_of
 from penstock_coordinator.core.run.state import RETIRED, ActiveStep, Run
@@ -108,7 +109,9 @@ def _check_children(run: Run) -> None:
 
 def _check_budgets(step: Step, active: ActiveStep) -> None:
     assert 0 <= active.failures <= max(step.retry.max_attempts - 1, 0), step.name
-    assert active.failures + active.losses + (active.token > 0) <= active.attempts, step.name
+    charged = active.failures + active.losses + len(active.deaths)
+    assert charged + (active.token > 0) <= active.attempts, step.name
+    assert len(active.deaths) == len(set(active.deaths)) < POISONOUS, step.name
 
 
 def _check_instants(run: Run) -> None:

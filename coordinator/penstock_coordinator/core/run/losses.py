@@ -1,6 +1,9 @@
-"""Why leases were lost, in words."""
+"""How many agents a step run may kill, and why leases were lost, in words."""
 
 from __future__ import annotations
+
+POISONOUS = 3
+"""So many agents die of one step run, and it does not get another."""
 
 _WORDS = {
     "agent_gone": "the agent's connection ended without a goodbye, and it did not come back",

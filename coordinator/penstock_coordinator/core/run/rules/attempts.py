@@ -26,13 +26,10 @@ from penstock_coordinator.core.run.events import (
     WaitReason,
 )
 from penstock_coordinator.core.run.ledger import Ledger
-from penstock_coordinator.core.run.losses import losses_in_words, poison_in_words
+from penstock_coordinator.core.run.losses import POISONOUS, losses_in_words, poison_in_words
 from penstock_coordinator.core.run.messages import AttemptEnded, InputsUnresolved, LeaseGone
 from penstock_coordinator.core.run.retrying import backoff, is_retried
 from penstock_coordinator.core.run.state import ActiveStep, Run
-
-POISONOUS = 3
-"""So many agents die of one step run, and it does not get another."""
 
 _DEFAULT_REASONS = {
     Outcome.FAILED: "UserError",
