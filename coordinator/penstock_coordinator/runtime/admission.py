@@ -9,7 +9,6 @@ Deciding is arithmetic: what is measured is looked at ten times a second by `run
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 
 LOW_SHARE, NORMAL_SHARE, HIGH_SHARE = 0.5, 0.9, 1.0
 SHORTEST_WAIT, LONGEST_WAIT = 100_000, 10_000_000
-"""Microseconds, before they are spread."""
+"""Microseconds. Whoever tells a caller spreads them."""
+LOOK_AGAIN = 1_000_000
 SLOWEST_DRAIN = 0.5
 """Runs per second: what is assumed while none begins."""
 SMOOTHING = 0.2
@@ -72,9 +72,9 @@ def share_of(priority: int) -> float:
 
 
 class Admission:
-    """`now` gives microseconds of a clock that only goes on, `chance` numbers from 0 to 1."""
+    """`now` gives microseconds of a clock that only goes on."""
 
-    def __init__(self, bounds: Bounds, now: Callable[[], int], chance: Callable[[], float] = random.random) -> None:
+    def __init__(self, bounds: Bounds, now: Callable[[], int]) -> None:
         self.bounds = bounds
         self.backlog = 0
         self.away = ""
@@ -86,7 +86,6 @@ class Admission:
         self.drain_rate = 0.0
         """Runs that begin, or end without, per second."""
         self._now = now
-        self._chance = chance
         self._begun = 0
         self._measured_at = now()
         self._turn = 0
@@ -142,8 +141,7 @@ class Admission:
         """For what starts no run. Raises `Overloaded`."""
         if self._worst >= share:
             self.refusals[self._cause] += 1
-            wait = min(self._worst, 5.0) * 1e6
-            raise Overloaded(_WORDS[self._cause], self.spread(wait), self._cause)
+            raise Overloaded(_WORDS[self._cause], int(min(self._worst, 5.0) * LOOK_AGAIN), self._cause)
 
     def check_full(self) -> None:
         """Before anything is known of a run that somebody asks for: whether there is no room for any. Raises as
@@ -154,7 +152,7 @@ class Admission:
     def _is_away(self) -> Unavailable:
         self.refusals["database"] += 1
         error = Unavailable(self.away)
-        error.retry_after = self.spread(1e6)
+        error.retry_after = LOOK_AGAIN
         return error
 
     def _backlog_words(self, count: int, share: float) -> str:
@@ -174,8 +172,4 @@ class Admission:
         """Each who is refused stands behind those who were before: they come back as room comes free, not in a wave."""
         now, rate = self._now(), max(self.drain_rate, SLOWEST_DRAIN)
         self._turn = min(max(self._turn, now) + int(count * 1e6 / rate), now + LONGEST_WAIT)
-        return self.spread(self._turn - now)
-
-    def spread(self, wait: float) -> int:
-        """So many microseconds, by a half more or less: who is told at once shall not come back at once."""
-        return int(max(wait, SHORTEST_WAIT) * (0.5 + self._chance()))
+        return max(self._turn - now, SHORTEST_WAIT)

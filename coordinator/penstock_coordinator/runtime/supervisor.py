@@ -62,7 +62,7 @@ from penstock_coordinator.ports import (
 )
 from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.actor import Actor, Mail, Turn
-from penstock_coordinator.runtime.admission import DEFAULT_BOUNDS, Admission, Bounds
+from penstock_coordinator.runtime.admission import DEFAULT_BOUNDS, LOOK_AGAIN, Admission, Bounds
 from penstock_coordinator.runtime.answers import Answer, Answers
 from penstock_coordinator.runtime.children import Children
 from penstock_coordinator.runtime.deadlines import DeadlineClock
@@ -202,11 +202,11 @@ class Supervisor:
                 f"{len(self._actors):,} runs are live, {more:,} more are asked for, and the limit is"
                 f" {self.timing.max_live_runs:,}: wait until some are at rest, or have the operator raise"
                 " PENSTOCK_MAX_LIVE_RUNS",
-                self.admission.spread(1e6),
+                LOOK_AGAIN,
                 "live runs",
             )
         if any(lane.full for lane in self._lanes):
-            raise Overloaded("more is being written than the database takes", self.admission.spread(1e6), "commits")
+            raise Overloaded("more is being written than the database takes", LOOK_AGAIN, "commits")
 
     async def start_child(self, run_id: RunId, request: RunRequest) -> None:
         """A run that is a step of another one: whoever has accepted that one has accepted this. Durable when it
@@ -278,7 +278,7 @@ class Supervisor:
         `Overloaded`."""
         self.admission.check_commits()
         if actor.besieged:
-            raise Overloaded("too many callers want something of this run", self.admission.spread(1e6), "mailbox")
+            raise Overloaded("too many callers want something of this run", LOOK_AGAIN, "mailbox")
 
     async def at_rest(self, run_id: RunId) -> None:
         """Returns when the run is at rest, or its coordinator stops. Raises `SetAside`."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +20,7 @@ from tests.rig.parts import Agent, Coordinator, Part, until
 
 from penstock.client.sync import SyncClient, SyncRunHandle
 from penstock.dev.postgres import EmbeddedPostgres
+from penstock.errors import ResourceExhaustedError, UnavailableError
 from penstock.v1 import run_pb2
 
 ALL = "PENSTOCK_OUTAGE_SECONDS" in os.environ
@@ -31,6 +34,8 @@ SHORT_TIMES = {
 }
 """So that an outage of 5 s is three times as long as a lease lives unheard of."""
 TIMES = SHORT_TIMES if SECONDS < 60 else {}
+ANSWERED_SECONDS = 8.0
+"""PENSTOCK_COMMIT_PATIENCE, and what a busy machine adds."""
 BACK_SECONDS = 30.0
 """Within so many seconds after an outage all is as before."""
 RUNS = 10
@@ -116,6 +121,7 @@ class Load:
         ]
         self.runs = [*self.long, *system.client.start_many(flows.five_steps, sets)]
         until(lambda: sum(entries(self.ledger, "end").values()) >= 10, 30.0, "some work")
+        self._repeated, self._is_repeated = f"{name}-{uuid.uuid4()}", False
         self._pids = [part.pid for part in system.parts]
         self._asked: Future[SyncRunHandle] | None = None
 
@@ -123,6 +129,21 @@ class Load:
         """In the background: it may be refused, or it is acknowledged, now or when the database is back."""
         ledger = {"ledger": str(self.ledger), "seconds": 0.0}
         self._asked = self._starter.submit(self._system.client.start, "five_steps", ledger)
+
+    def is_answered(self) -> None:
+        """A start that is not tried again hears within a bounded time that it may be, and how soon. The same request
+        comes again when the database is back."""
+        ledger = {"ledger": str(self.ledger), "seconds": 0.0}
+        began = time.monotonic()
+        with (
+            SyncClient(self._system.coordinator.address, deadline=30.0, retry_for=0.0) as client,
+            pytest.raises((UnavailableError, ResourceExhaustedError)) as refused,
+        ):
+            client.start("five_steps", ledger, request_id=self._repeated)
+        assert time.monotonic() - began < ANSWERED_SECONDS
+        assert refused.value.reason in {"DATABASE_UNAVAILABLE", "OUTCOME_UNKNOWN", "OVERLOADED"}
+        assert refused.value.retry_after is not None
+        self._is_repeated = True
 
     @property
     def acknowledged(self) -> bool:
@@ -136,6 +157,11 @@ class Load:
             with contextlib.suppress(Exception):  # refused: nothing was promised
                 self.runs.append(self._asked.result(BACK_SECONDS))
         self.runs.append(system.client.start(flows.five_steps, {"ledger": str(self.ledger), "seconds": 0.0}))
+        if self._is_repeated:
+            again = {"ledger": str(self.ledger), "seconds": 0.0}
+            once, twice = (system.client.start("five_steps", again, request_id=self._repeated) for _ in range(2))
+            assert once.id == twice.id
+            self.runs.append(once)
         for run in self.runs:
             ended = run.wait(BACK_SECONDS)
             assert ended.state == run_pb2.RUN_STATE_COMPLETED, ended.reason

@@ -120,6 +120,7 @@ def test_the_database_is_away(system: Whole, way: Callable[[Whole], contextlib.A
         began = time.monotonic()
         load.ask_for_a_run()
         until(lambda: system.coordinator.readiness(), BACK_SECONDS, "a coordinator that says that it is not ready")
+        load.is_answered()
         _works_on(load)
         last(max(0.0, began + SECONDS - time.monotonic()))
         assert not load.acknowledged, "a run was accepted that cannot have been stored"
@@ -227,6 +228,7 @@ def test_the_disk_of_the_database_is_full(small: tuple[Whole, SmallDisk]) -> Non
     disk.fill()
     until(lambda: system.coordinator.readiness(), 60.0, "a coordinator that says that it is not ready")
     load.ask_for_a_run()
+    load.is_answered()
     last(SECONDS)
     assert not load.acknowledged
     disk.free()

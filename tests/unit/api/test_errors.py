@@ -70,6 +70,16 @@ def test_each_foreseen_error_has_its_code(kind: type[Exception]) -> None:
     assert "SECRETPW" not in repr(wire_status(told))
 
 
+def test_those_who_are_told_the_same_at_once_are_spread_over_half_as_much_again() -> None:
+    error = CallError(grpc.StatusCode.RESOURCE_EXHAUSTED, "FULL", "no room", retry_after=1_000_000)
+    delays = []
+    for _ in range(200):
+        retry: Any = _details(error)[1]["RetryInfo"]
+        delays.append(retry.retry_delay.ToMilliseconds())
+    assert 1_000 <= min(delays) < 1_100
+    assert 1_400 < max(delays) <= 1_500
+
+
 def test_no_error_of_the_runtime_is_forgotten() -> None:
     """Whoever adds one says here what callers are told of it."""
     raised = {
@@ -119,7 +129,7 @@ def test_the_details_say_the_same_as_the_status() -> None:
     bad: Any = found["BadRequest"]
     assert [(each.field, each.description) for each in bad.field_violations] == [("a.b", "is wrong: mend it")]
     retry: Any = found["RetryInfo"]
-    assert 1_250 <= retry.retry_delay.ToMilliseconds() <= 1_875, "spread by up to a half"
+    assert 1_250 <= retry.retry_delay.ToMilliseconds() <= 1_875
 
 
 def test_a_part_of_a_request_is_named_from_the_whole() -> None:
