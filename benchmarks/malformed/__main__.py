@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Send what is no message, and see who minds.")
     parser.add_argument("--frames", type=int, default=10_000)
     parser.add_argument("--connections", type=int, default=2_000)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=100.0)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**9))
     given = parser.parse_args()
     trial = Trial(given.frames, given.connections, given.seconds, given.seed)

@@ -8,6 +8,7 @@ second time changes nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -198,10 +199,10 @@ class BulkJobs:
             except (Unavailable, Stopping, NotAccepted, Overloaded) as error:
                 log.warning("bulk_jobs_postponed", reason=str(error))
             self._wake.clear()
-            try:
-                await asyncio.wait_for(self._wake.wait(), LOOK_EVERY)
-            except TimeoutError:
-                continue
+            # Not `wait_for`: it forgets that it was cancelled if it is woken at the same moment.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY):
+                    await self._wake.wait()
 
     async def run_once(self) -> bool:
         """One page of each live job. False if none is left. Raises `Unavailable`, `Stopping`, `NotAccepted`: then the

@@ -34,7 +34,7 @@ from penstock_coordinator.core.run.messages import (
 from penstock_coordinator.core.run.output import run_output
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import Origin, Parent, Unavailable
-from penstock_coordinator.runtime.views import NotAccepted, RunRequest, SetAside, Stopping, UnknownRun
+from penstock_coordinator.runtime.views import NotAccepted, Overloaded, RunRequest, SetAside, Stopping, UnknownRun
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -122,7 +122,7 @@ class Children:
         while not self._supervisor.stopping and self._wanted(parent_id, run_id, message):
             try:
                 await self._supervisor.ask(run_id, message, None)
-            except (Unavailable, NotAccepted, Stopping):
+            except (Unavailable, Overloaded, NotAccepted, Stopping):
                 await asyncio.sleep(RETRY_SECONDS)
             except UnknownRun:
                 return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from penstock_coordinator.ports import Origin, RunId
+from penstock_coordinator.ports import Origin, RunId, Unavailable
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
@@ -164,7 +164,7 @@ class Overloaded(Exception):
         """What is short, in one word."""
 
 
-class Undecided(Exception):
+class Undecided(Unavailable):
     """The database has not said within a bounded time whether it took what was decided. It may still be committed:
     who repeats the request under the same id is told."""
 

@@ -6,18 +6,19 @@ import asyncio
 from unittest.mock import patch
 
 import pytest
-from tests.integration.api.conftest import ONE_STEP
+from tests.integration.api.conftest import ONE_STEP, spec
 from tests.integration.runtime.conftest import Coordinator, World
 from tests.waiting import until
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.run.messages import Continue
 from penstock_coordinator.core.run.states import RunState
-from penstock_coordinator.ports import Unavailable
+from penstock_coordinator.ports import BulkState, Unavailable
 from penstock_coordinator.runtime import actor as actors
 from penstock_coordinator.runtime import session as sessions
 from penstock_coordinator.runtime.actor import Actor, Mail
 from penstock_coordinator.runtime.admission import Strain
+from penstock_coordinator.runtime.bulk import CANCEL, BulkJob, Order, Selection
 from penstock_coordinator.runtime.session import AgentSession
 from penstock_coordinator.runtime.views import Overloaded, SlowReader, Undecided
 from penstock_coordinator.runtime.watching import BUFFERED_EVENTS, Watcher
@@ -124,3 +125,50 @@ async def test_a_start_that_nobody_waits_for_any_more_is_committed_all_the_same(
 
     assert await until(stored)
     assert Overloaded("x").retry_after == 1_000_000
+
+
+async def test_a_bulk_job_outlives_commits_that_take_longer_than_anybody_waits(world: World) -> None:
+    coordinator = await world.coordinator(commit_patience=50_000)
+    runs = [await coordinator.start(ONE_STEP) for _ in range(3)]
+    jobs, faults = coordinator.engine.bulk, coordinator.stores.faults
+    job = await jobs.create(Order(CANCEL, Selection(), immediate=True), None)
+    assert isinstance(job, BulkJob)
+    faults.hold = asyncio.Event()
+    working = asyncio.create_task(jobs.run())
+    with pytest.raises(Undecided):
+        await coordinator.engine.cancel_run(runs[0], True, "", None)
+    faults.hold.set()
+
+    async def done() -> bool:
+        assert not working.done()
+        jobs._wake.set()
+        found = await jobs.get(job.row.job_id)
+        return found is not None and found.row.state == BulkState.COMPLETED and found.progress.done == len(runs)
+
+    assert await until(done)
+    working.cancel()
+    await asyncio.wait({working})
+
+
+async def test_a_cancel_reaches_the_runs_below_when_commits_take_longer_than_anybody_waits(world: World) -> None:
+    coordinator = await world.coordinator(commit_patience=50_000)
+    await coordinator.create(ONE_STEP)
+    agent = coordinator.agent()
+    await agent.connect(credits=0)
+    parent = await coordinator.start(spec({"name": "child", "pipeline": {"name": "p"}}, name="parent"))
+
+    async def both_live() -> bool:
+        return coordinator.supervisor.live_runs == 2
+
+    assert await until(both_live)
+    faults = coordinator.stores.faults
+    faults.hold = asyncio.Event()
+    with pytest.raises(Undecided):
+        await coordinator.engine.cancel_run(parent, False, "enough", None)
+    faults.hold.set()
+    assert (await coordinator.ended(parent)).row.state == RunState.CANCELLED
+
+    async def none_live() -> bool:
+        return coordinator.supervisor.live_runs == 0
+
+    assert await until(none_live)
