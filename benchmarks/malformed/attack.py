@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from penstock.client.channel import OPTIONS
 SECRET_VARIABLE = "MALFORMED_SECRET"
 """What must not be in any answer."""
 TRACES = ("postgresql://", "Traceback (most", '.py", line', "asyncpg", "/penstock_coordinator/")
+WINDOW_SECONDS = 5.0
 CALL_SECONDS = 6.0
 """An agent's stream without a word is ended after 5 s."""
 MOST_AT_ONCE = 200
@@ -59,6 +61,9 @@ class Attack:
     frames: int
     connections: int
     seconds: float
+    """In all, in windows of WINDOW_SECONDS with as long a pause after each."""
+    begin: float
+    """Of the first window, by the machine's monotonic clock."""
     seed: int
     secret: str = ""
 
@@ -88,7 +93,7 @@ async def _send_frames(
     attacked = [method for method in methods() if method.path not in SKIPPED]
     sources = {method.path: frames(method, plan.seed) for method in attacked}
     calls = []
-    for number, pause in enumerate(_paces(plan.frames, plan.seconds)):
+    for number, pause in enumerate(_paces(plan.frames, plan)):
         await pause()
         method = attacked[number % len(attacked)]
         await gate.acquire()
@@ -140,7 +145,7 @@ async def _answer(channel: grpc.aio.Channel, method: Method, data: list[bytes]) 
 
 async def _connect_all(plan: Attack, gate: asyncio.Semaphore, findings: Findings) -> None:
     calls = []
-    for number, pause in enumerate(_paces(plan.connections, plan.seconds)):
+    for number, pause in enumerate(_paces(plan.connections, plan)):
         await pause()
         # One in eight goes to the HTTP port, and all kinds of talk to both.
         to = plan.http_address if number % 64 >= 56 else plan.address
@@ -161,21 +166,21 @@ async def _connect(address: str, number: int, plan: Attack, findings: Findings) 
     findings.look(f"connection {kind}", came.decode("utf-8", "replace"), plan.secret)
 
 
-def _paces(count: int, seconds: float) -> Iterator[Any]:
+def _paces(count: int, plan: Attack) -> Iterator[Any]:
     """For each of them what to wait for."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
 
     def pause(number: int) -> Any:
-        return lambda: asyncio.sleep(max(began + number * seconds / count - loop.time(), 0))
+        windows, rest = divmod(number * plan.seconds / count, WINDOW_SECONDS)
+        due = plan.begin + 2 * windows * WINDOW_SECONDS + rest
+        return lambda: asyncio.sleep(max(due - time.monotonic(), 0))
 
     return (pause(number) for number in range(count))
 
 
 def main() -> None:
-    address, http_address, count, connections, seconds, seed = sys.argv[1:]
+    address, http_address, count, connections, seconds, begin, seed = sys.argv[1:]
     secret = os.environ.get(SECRET_VARIABLE, "")
-    plan = Attack(address, http_address, int(count), int(connections), float(seconds), int(seed), secret)
+    plan = Attack(address, http_address, int(count), int(connections), float(seconds), float(begin), int(seed), secret)
     findings = asyncio.run(attack(plan))
     sys.stdout.write(json.dumps(findings.__dict__) + "\n")
 

@@ -1,4 +1,4 @@
-"""Healthy calls before an attack and while it goes on, and what the attack found."""
+"""Healthy calls with and without an attack, and what the attack found."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks import flows
-from benchmarks.malformed.attack import SECRET_VARIABLE
+from benchmarks.malformed.attack import SECRET_VARIABLE, WINDOW_SECONDS
 from benchmarks.penstock_cluster import Site, running_cluster
 from benchmarks.process_use import MEBIBYTE
 from penstock.v1 import agent_admin_service_pb2 as admin
 
 SLOTS = 2
 HEALTHY_PER_SECOND = 50
+WARM_UP_SECONDS = 10.0
+START_SECONDS = 4.0
+"""That the attacker has to start."""
+SETTLE_SECONDS = 1.0
+"""After an attack, before it is quiet again."""
 MOST_GROWTH_MB = 64
 UNFORESEEN = ("call_failed", "session_failed", "turn_failed", "Traceback")
 
@@ -58,12 +63,12 @@ async def run_trial(trial: Trial) -> dict[str, Any]:
         await site.client.create_pipeline(flows.single)
         run = await site.client.start(flows.single.name)
         await run.wait(raise_on_failure=True)
-        await _healthy_calls(site, run.id, min(trial.seconds, 10.0))  # warms up
+        await _Healthy(site, run.id, time.monotonic()).calls(WARM_UP_SECONDS)
         pid, coordinator = site.cluster.pids["coordinator"], site.coordinator()
-        quiet, failed_before = await _healthy_calls(site, run.id, trial.seconds)
         memory = coordinator.memory
-        attacking = asyncio.create_task(_attack(site, trial))
-        loaded, failed = await _healthy_calls(site, run.id, trial.seconds, attacking)
+        healthy = _Healthy(site, run.id, time.monotonic() + START_SECONDS)
+        attacking = asyncio.create_task(_attack(site, trial, healthy.begin))
+        await healthy.calls(2 * trial.seconds)
         findings = await attacking
         growth = coordinator.memory - memory
         # All of it still works.
@@ -79,48 +84,56 @@ async def run_trial(trial: Trial) -> dict[str, Any]:
             "restarts": int(site.cluster.pids["coordinator"] != pid),
             "agents_connected": states == [admin.AGENT_STATE_CONNECTED],
             "unforeseen": _unforeseen(site),
-            "healthy_calls": len(loaded),
-            "failed_calls": failed + failed_before,
-            "p50_without_ms": _percentile(quiet, 0.5),
-            "p50_with_ms": _percentile(loaded, 0.5),
-            "p99_without_ms": _percentile(quiet, 0.99),
-            "p99_with_ms": _percentile(loaded, 0.99),
+            "healthy_calls": len(healthy.attacked),
+            "failed_calls": healthy.failed,
+            "p50_without_ms": _percentile(healthy.quiet, 0.5),
+            "p50_with_ms": _percentile(healthy.attacked, 0.5),
+            "p99_without_ms": _percentile(healthy.quiet, 0.99),
+            "p99_with_ms": _percentile(healthy.attacked, 0.99),
             "growth_mb": round(growth / MEBIBYTE, 1),
         }
 
 
-async def _healthy_calls(
-    site: Site, run_id: str, seconds: float, until: asyncio.Task[Any] | None = None
-) -> tuple[list[float], int]:
-    """Looks and starts in turn, at a fixed rate; the seconds that each took since it was due, and how many failed."""
-    loop = asyncio.get_running_loop()
-    took: list[float] = []
-    failed = number = 0
-    calls: set[asyncio.Task[None]] = set()
+class _Healthy:
+    """Looks and starts in turn, at a fixed rate. Windows with and without an attack follow each other, so that whatever
+    else the machine does weighs on both."""
 
-    async def one(due: float, starts: bool) -> None:
-        nonlocal failed
+    def __init__(self, site: Site, run_id: str, begin: float) -> None:
+        self.begin = begin
+        self.quiet: list[float] = []
+        """Seconds that each call took since it was due."""
+        self.attacked: list[float] = []
+        self.failed = 0
+        self._site = site
+        self._run_id = run_id
+
+    async def calls(self, seconds: float) -> None:
+        under_way: set[asyncio.Task[None]] = set()
+        for number in range(int(seconds * HEALTHY_PER_SECOND)):
+            due = self.begin + number / HEALTHY_PER_SECOND
+            await asyncio.sleep(max(due - time.monotonic(), 0))
+            call = asyncio.create_task(self._call(due, number % 2 == 1))
+            under_way.add(call)
+            call.add_done_callback(under_way.discard)
+        await asyncio.gather(*under_way)
+
+    async def _call(self, due: float, starts: bool) -> None:
+        client = self._site.client
         try:
-            await (site.client.start(flows.single.name) if starts else site.client.get_run(run_id))
-            took.append(loop.time() - due)
+            await (client.start(flows.single.name) if starts else client.get_run(self._run_id))
         except Exception:  # of whatever kind: it is counted
-            failed += 1
-
-    began = loop.time()
-    while (number / HEALTHY_PER_SECOND < seconds) if until is None else not until.done():
-        due = began + number / HEALTHY_PER_SECOND
-        await asyncio.sleep(max(due - loop.time(), 0))
-        call = loop.create_task(one(due, number % 2 == 1))
-        calls.add(call)
-        call.add_done_callback(calls.discard)
-        number += 1
-    await asyncio.gather(*calls)
-    return took, failed
+            self.failed += 1
+        took = time.monotonic() - due
+        windows, inside = divmod(due - self.begin, WINDOW_SECONDS)
+        if windows % 2 == 0:
+            self.attacked.append(took)
+        elif inside >= SETTLE_SECONDS:
+            self.quiet.append(took)
 
 
-async def _attack(site: Site, trial: Trial) -> dict[str, Any]:
+async def _attack(site: Site, trial: Trial, begin: float) -> dict[str, Any]:
     cluster = site.cluster
-    arguments = (trial.frames, trial.connections, trial.seconds, trial.seed)
+    arguments = (trial.frames, trial.connections, trial.seconds, begin, trial.seed)
     secret = urlsplit(cluster.database_url).password or ""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.malformed.attack", cluster.address, cluster.http_address),
