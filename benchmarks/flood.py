@@ -109,7 +109,8 @@ async def run_flood(flood: Flood) -> dict[str, Any]:
             await _drain(site, outcome)
             outcome.drained_seconds = time.perf_counter() - began
         outcome.peak_memory = coordinator.peak_memory
-    return outcome.figures()
+        said = site.cluster.logs["coordinator"].path.read_text(errors="replace").splitlines()
+    return {**outcome.figures(), "coordinator_said": [line[:300] for line in said[-10:]]}
 
 
 async def _offer(site: Site, flood: Flood, outcome: Outcome) -> None:
@@ -145,7 +146,7 @@ async def _start(stub: RunServiceStub, request_id: str, due: float, outcome: Out
         if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
             outcome.refused.append((retry_after(error), loop.time() - due))
         else:
-            outcome.others[error.code().name] += 1
+            outcome.others[f"{error.code().name}: {(error.details() or '')[:100]}"] += 1
 
 
 async def _drain(site: Site, outcome: Outcome) -> None:

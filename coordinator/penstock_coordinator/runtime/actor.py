@@ -188,6 +188,11 @@ class Actor:
         self.gate = supervisor.limits.gate(self)
         """To places under limits on steps; None if no step shares a key."""
 
+    @property
+    def patience(self) -> float:
+        """Seconds that a caller waits for a commit."""
+        return self._supervisor.patience
+
     # --- mail
 
     @property

@@ -6,7 +6,6 @@ Of a run at rest the packed states in its row are asked. Outputs, failures and t
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,8 +18,9 @@ from penstock_coordinator.core.run.state import StepCounts
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.summary import Summary, unpack
 from penstock_coordinator.core.run.view import describe
-from penstock_coordinator.ports import ANY_GENERATION, Committed, RunRow
+from penstock_coordinator.ports import ANY_GENERATION, Committed, RunRow, Unavailable
 from penstock_coordinator.runtime.absent_runs import unknown
+from penstock_coordinator.runtime.answers import Answers
 from penstock_coordinator.runtime.history import run_at
 from penstock_coordinator.runtime.outputs import joined
 from penstock_coordinator.runtime.projection import decode_attempt, decode_failure
@@ -33,6 +33,7 @@ from penstock_coordinator.runtime.views import (
     SetAside,
     StepRunView,
     Stopping,
+    Undecided,
     UnknownStepRun,
 )
 
@@ -75,12 +76,16 @@ class States(Protocol):
 
 
 async def barrier(actor: Actor) -> None:
-    """Returns when everything that the actor has decided so far is committed. Raises `Stopping` if it never will be."""
+    """Returns when everything that the actor has decided so far is committed. Raises `Stopping` if it never will be,
+    and `Unavailable` if it takes longer than callers wait."""
     if not actor.in_flight:
         return
-    answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-    actor.in_flight[-1].answers.append(answer)
-    (outcome,) = await asyncio.gather(answer, return_exceptions=True)
+    answers = Answers(1)
+    actor.in_flight[-1].answers.append(answers.part(0))
+    try:
+        (outcome,) = await answers.all(actor.patience)
+    except Undecided:
+        raise Unavailable("commits wait for the database") from None
     if not isinstance(outcome, Committed):
         raise Stopping
 

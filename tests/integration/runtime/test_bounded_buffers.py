@@ -172,3 +172,17 @@ async def test_a_cancel_reaches_the_runs_below_when_commits_take_longer_than_any
         return coordinator.supervisor.live_runs == 0
 
     assert await until(none_live)
+
+
+async def test_whoever_looks_at_a_run_waits_no_longer_for_a_commit_either(world: World) -> None:
+    coordinator = await world.coordinator(commit_patience=50_000)
+    run_id = await coordinator.start(ONE_STEP)
+    faults = coordinator.stores.faults
+    faults.hold = asyncio.Event()
+    with pytest.raises(Undecided):
+        await _pause(coordinator, run_id)
+    with pytest.raises(Unavailable) as away:
+        await coordinator.engine.run(run_id)
+    assert not isinstance(away.value, Undecided)
+    faults.hold.set()
+    assert (await coordinator.engine.run(run_id)).paused is not None
