@@ -12,7 +12,6 @@ from tests.chaos.ledger import Key
 
 from penstock_coordinator.adapters.postgres.connections import Database
 from penstock_coordinator.adapters.postgres.pipeline_store import PostgresPipelineStore
-from penstock_coordinator.core.plan.model import Plan
 from penstock_coordinator.core.run.events import (
     AttemptFailed,
     Event,
@@ -110,7 +109,7 @@ class Reader:
         story = RunStory(str(uuid.UUID(bytes=run_id)), state)
         run: Run | None = None
         due = 1
-        told = _Telling(story)
+        told = Telling(story)
         for record in records:
             if record["first_seq"] != due:
                 story.say(f"event {due} is missing")
@@ -119,7 +118,7 @@ class Reader:
                 if run is None:
                     assert isinstance(event, RunStarted)
                     run = Run(await self._plans.get(event.version_digest), run_id)
-                    told.plan = run.plan
+                    told.names = [step.name for step in run.plan.steps]
                 evolve(run, seq, event)
                 told.hear(seq, event)
         if run is not None:
@@ -142,18 +141,21 @@ RUNS = "select run_id from runs where $1 = any(labels)"
 OUTPUTS = "select run_id, step, item, output from step_runs where run_id = any($1::uuid[]) and item >= -1"
 
 
-class _Telling:
+class Telling:
     """Follows the leases of one run."""
 
-    def __init__(self, story: RunStory) -> None:
+    def __init__(self, story: RunStory, names: Sequence[str] = ()) -> None:
         self._story = story
-        self.plan: Plan | None = None
-        self._newest: dict[Key, int] = {}
+        self.names = names
+        """Of the steps, by number."""
         self._settled: set[Key] = set()
 
     def key(self, step: int, item: int) -> Key:
-        assert self.plan is not None
-        return self._story.run_id, self.plan.steps[step].name, "None" if item < 0 else str(item)
+        return self._story.run_id, self.names[step], "None" if item < 0 else str(item)
+
+    def forget(self, key: Key) -> None:
+        """As if nothing of it had been heard."""
+        self._settled.discard(key)
 
     def hear(self, seq: int, event: Event) -> None:
         match event:
