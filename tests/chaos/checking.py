@@ -83,7 +83,7 @@ class Check:
             return
         if story.state is RunState.COMPLETED:
             verdict.completed += 1
-            done = sum(1 for grants in story.grants.values() if grants[-1].fate == "completed")
+            done = sum(1 for grants in story.grants.values() if grants and grants[-1].fate == "completed")
             if done != STEP_RUNS:
                 verdict.problems.append(f"run {story.run_id} is COMPLETED with {done} of {STEP_RUNS} steps")
         elif story.reason.split(" ")[-1:] and GIVEN_UP in story.reason:
@@ -91,7 +91,8 @@ class Check:
         else:
             verdict.problems.append(f"run {story.run_id} is {story.state.name}: {story.reason}")
         for key, grants in story.grants.items():
-            self._step(story, key, grants)
+            if grants:  # else it is a problem already: something is said of a step that was never leased
+                self._step(story, key, grants)
 
     def _step(self, story: RunStory, key: Key, grants: list[Grant]) -> None:
         executions = self._executions.get(key, [])
