@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import secrets
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -27,10 +30,25 @@ FAR_AGENTS = 2
 
 def main() -> int:
     options = _options()
-    if places.can_be_made() and not places.names() and not options.no_places:
-        return places.run_inside(sys.argv[1:], FAR_AGENTS)
-    campaign = Campaign(options)
-    return campaign.run()
+    if not places.names() and not options.no_places:
+        code = places.run_inside(sys.argv[1:], FAR_AGENTS)
+        if code is not None:
+            return code
+    _end_with_parent()
+    return Campaign(options).run()
+
+
+def _end_with_parent() -> None:
+    """However this ends, it ends what it started: also if it is told to, or whoever waits for it is gone."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _options() -> argparse.Namespace:
@@ -57,7 +75,9 @@ class Campaign:
 
     def run(self) -> int:
         if not places.names():
-            _say("without root there are no namespaces, no partitions and no small disk")
+            _say("no namespaces can be made here (it needs root): no partitions, no small disk")
+        elif not places.CAN_LOSE:
+            _say("there is no nft: no loss of some packets")
         _say(f"seeds: {FIXED_SEED}, then --seed {self._fresh}")
         folder = Path(tempfile.mkdtemp(prefix="penstock-chaos-"))
         folder.chmod(0o755)

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
+from tests.chaos.places import CAN_LOSE, Place
 from tests.chaos.world import World
 from tests.rig.link import Link
 from tests.rig.parts import Part, processes_of_server, send, thaw
@@ -109,7 +110,7 @@ def script(seed: str, seconds: float, every: float, world: World) -> list[Fault]
         PLACE: sorted(world.places),
         DISK: sorted(world.disks),
     }
-    kinds = [kind for kind in KINDS if names.get(kind.target, [""])]
+    kinds = [kind for kind in KINDS if names.get(kind.target, [""]) and (kind.kind != "loss" or CAN_LOSE)]
     free: dict[tuple[str, str], float] = {}
     faults: list[Fault] = []
     at = 1.0
@@ -312,22 +313,30 @@ class Trouble:
     # --- places and disks
 
     @contextlib.contextmanager
-    def _losing(self, fault: Fault, percent: int, *, incoming: bool, outgoing: bool) -> Iterator[None]:
+    def _place(self, fault: Fault) -> Iterator[Place]:
         place = self._world.places[fault.name]
-        place.lose(percent, incoming=incoming, outgoing=outgoing)
         try:
-            yield
+            yield place
         finally:
             place.heal()
 
-    def _partition_in_place(self, fault: Fault) -> Doing:
-        return self._losing(fault, 100, incoming=True, outgoing=False)
+    @contextlib.contextmanager
+    def _partition_in_place(self, fault: Fault) -> Iterator[None]:
+        with self._place(fault) as place:
+            place.cut_incoming()
+            yield
 
-    def _partition_out_place(self, fault: Fault) -> Doing:
-        return self._losing(fault, 100, incoming=False, outgoing=True)
+    @contextlib.contextmanager
+    def _partition_out_place(self, fault: Fault) -> Iterator[None]:
+        with self._place(fault) as place:
+            place.cut_outgoing()
+            yield
 
-    def _loss_place(self, fault: Fault) -> Doing:
-        return self._losing(fault, int(5 + 35 * fault.amount), incoming=True, outgoing=True)
+    @contextlib.contextmanager
+    def _loss_place(self, fault: Fault) -> Iterator[None]:
+        with self._place(fault) as place:
+            place.lose(int(5 + 35 * fault.amount))
+            yield
 
     @contextlib.contextmanager
     def _full_disk(self, fault: Fault) -> Iterator[None]:

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 
 INSIDE = "PENSTOCK_CHAOS_PLACES"
 """Set in the process that runs inside: the names of the namespaces."""
+NOBODY = "02:00:00:00:00:99"
+CAN_LOSE = shutil.which("nft") is not None
+"""Some of the packets, and not all."""
 
 
-def can_be_made() -> bool:
-    return os.geteuid() == 0
-
-
-def run_inside(arguments: Sequence[str], far: int) -> int:
+def run_inside(arguments: Sequence[str], far: int) -> int | None:
     """Make one namespace for this test, and `far` others linked to it; run the test in the first, and remove them all.
-    Returns its exit code."""
+    Returns its exit code; None if no namespaces can be made here, as without root."""
     main = f"pc{os.getpid()}"
     names = [f"{main}-{number}" for number in range(1, far + 1)]
     try:
         _ip("netns", "add", main)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    try:
         _ip("-n", main, "link", "set", "lo", "up")
         for number, name in enumerate(names, 1):
             _link(main, name, number)
         command = ["ip", "netns", "exec", main, sys.executable, "-m", "tests.chaos", *arguments]
         inside = subprocess.Popen(command, env={**os.environ, INSIDE: ",".join(names)})
+        signal.signal(signal.SIGTERM, lambda *_: inside.terminate())
         try:
             return inside.wait()
         except KeyboardInterrupt:
@@ -68,24 +73,45 @@ class Place:
     def prefix(self) -> list[str]:
         return ["ip", "netns", "exec", self.name]
 
-    def lose(self, percent: int, *, incoming: bool = True, outgoing: bool = True) -> None:
-        """So much of its packets, until `heal`."""
-        chance = "" if percent >= 100 else f"numgen random mod 100 < {percent} "
-        rules = [
-            f"add chain inet chaos {hook} {{ type filter hook {hook} priority 0; }}\n" for hook in ("input", "output")
-        ]
-        wanted = [hook for hook, asked in (("input", incoming), ("output", outgoing)) if asked]
-        rules += [f"add rule inet chaos {hook} meta iifname != lo {chance}drop\n" for hook in wanted if hook == "input"]
-        rules += [
-            f"add rule inet chaos {hook} meta oifname != lo {chance}drop\n" for hook in wanted if hook == "output"
-        ]
-        self._nft("add table inet chaos\n" + "".join(rules))
+    def cut_outgoing(self) -> None:
+        """Its packets go astray: it believes that its neighbour has an address that nobody has."""
+        _ip("-n", self.name, *_neighbour(near_address(self.number), f"far{self.number}"))
+
+    def cut_incoming(self) -> None:
+        """What is sent to it goes astray."""
+        _ip(*_neighbour(self._address, f"near{self.number}"))
+
+    def lose(self, percent: int) -> None:
+        """So much of its packets, in and out."""
+        rule = f"numgen random mod 100 < {percent} drop"
+        self._nft(
+            "add table inet chaos\n"
+            "add chain inet chaos input { type filter hook input priority 0; }\n"
+            "add chain inet chaos output { type filter hook output priority 0; }\n"
+            f"add rule inet chaos input meta iifname != lo {rule}\n"
+            f"add rule inet chaos output meta oifname != lo {rule}\n"
+        )
 
     def heal(self) -> None:
-        self._nft("add table inet chaos\ndelete table inet chaos\n")
+        for where, address, device in (
+            (["-n", self.name], near_address(self.number), f"far{self.number}"),
+            ([], self._address, f"near{self.number}"),
+        ):
+            command = ["ip", *where, "neigh", "flush", "to", address, "dev", device, "nud", "permanent"]
+            subprocess.run(command, stderr=subprocess.DEVNULL, check=False)
+        if CAN_LOSE:
+            self._nft("add table inet chaos\ndelete table inet chaos\n")
+
+    @property
+    def _address(self) -> str:
+        return f"10.231.{self.number}.2"
 
     def _nft(self, rules: str) -> None:
         subprocess.run([*self.prefix, "nft", "-f", "-"], input=rules, text=True, check=True)
+
+
+def _neighbour(address: str, device: str) -> list[str]:
+    return ["neigh", "replace", address, "lladdr", NOBODY, "dev", device, "nud", "permanent"]
 
 
 def _ip(*arguments: str) -> None:
