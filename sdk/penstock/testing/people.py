@@ -9,7 +9,7 @@ from penstock.testing.faults import Fault, FaultKind
 from penstock.testing.invariants import Violation
 from penstock.testing.timeline import MILLISECOND, SECOND
 from penstock_coordinator.core.run.events import WHOLE
-from penstock_coordinator.core.run.messages import CancelRun, PauseRun, RerunStep, ResumeRun, RetryRun
+from penstock_coordinator.core.run.messages import CancelRun, PauseRun, RerunStep, ResumeRun, RetryRun, RollbackRun
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import Committed, Repeated, RequestKey, RequestRow
 
@@ -94,10 +94,14 @@ class People:
         coordinator = self._simulation.coordinator
         assert coordinator is not None
         now = coordinator.clock.now()
+        plan = coordinator.plan_of(self._simulation.store.runs[run_id].digest, None)
+        if plan.undoing and fault.chance > 0.3:
+            message = RollbackRun(now, "eve", "a mistake") if fault.chance > 0.5 else RetryRun(now, "ann")
+            coordinator.reopen(run_id, message, Told(_ignore))
+            return
         if fault.chance < 0.5:
             coordinator.reopen(run_id, RetryRun(now, "ann"), Told(_ignore))
             return
-        plan = coordinator.plan_of(self._simulation.store.runs[run_id].digest, None)
         step = int(fault.chance * 1_000) % len(plan.steps)
         coordinator.reopen(run_id, RerunStep(now, step, WHOLE, "bob"), Told(_ignore))
 

@@ -8,7 +8,7 @@ from functools import cache
 from random import Random
 
 from tests.unit.run.plans import Node
-from tests.unit.run.schedules import PARAMETERS, _random_node, random_plan
+from tests.unit.run.schedules import PARAMETERS, _random_node, _random_undoing, random_plan
 
 from penstock.testing.agents import AgentSpec
 from penstock.testing.coordinator import Timing
@@ -21,6 +21,8 @@ from penstock_coordinator.core.plan.model import Plan
 LEAST_STEPS = 10
 PLANS = 600
 """So many plans are made; schedules share them."""
+UNDONE = 4
+"""Of so many schedules one is of a plan that can be undone."""
 TIMING = Timing(
     heartbeat_interval=5 * SECOND, lease_ttl=15 * SECOND, expiry_margin=3 * SECOND, result_resend_interval=5 * SECOND
 )
@@ -28,11 +30,14 @@ OUTPUTS = [b"[1, 2]", b"[3]", b"[1, 2, 3]", b"3", b""]
 
 
 @cache
-def plan_number(number: int) -> Plan:
+def plan_number(number: int, *, undone: bool = False) -> Plan:
+    """`undone`: with steps that undo others."""
     random = Random(f"plan {number}")
     nodes: list[Node] = []
     for step in range(random.randint(LEAST_STEPS, LEAST_STEPS + 3)):
         nodes.append(_random_node(random, f"s{step}", nodes))
+    if undone:
+        nodes += _random_undoing(random, nodes)
     return random_plan(random, nodes, digest=f"plan {number}")
 
 
@@ -68,7 +73,7 @@ def scenario(seed: int, kinds: Sequence[FaultKind] = tuple(FaultKind)) -> Scenar
         )
         for number in range(random.choice([2, 2, 3]))
     )
-    plan = plan_number(random.randrange(PLANS))
+    plan = plan_number(random.randrange(PLANS), undone=seed % UNDONE == 2)
     runs = tuple(RunSpec(plan, PARAMETERS, int(random.random() * SECOND)) for _ in range(random.choice([1, 1, 1, 2])))
     enabled = random.sample(kinds, min(len(kinds), random.randint(2, 8)))
     faults = draw_faults(random, len(agents), len(runs), enabled, 3, 8, 15 * SECOND)

@@ -72,7 +72,7 @@ def random_plan(random: Random, nodes: list[Node], digest: str = "0" * 64, onto:
         timeout=random.choice([None, None, None, 40 * SECOND]),
         max_parallel=random.choice([0, 0, 1, 2]),
         fail_fast=random.random() < 0.2,
-        rolls_back=random.random() < 0.3,
+        rolls_back=any(node.undoes for node in nodes) and random.random() < 0.5,
         digest=digest,
         onto=onto,
     )
