@@ -15,7 +15,7 @@ from penstock_coordinator.api.fields import instant_of, labels_of, name_of, stat
 from penstock_coordinator.api.paging import PageTokens, page_size
 from penstock_coordinator.api.request_ids import request_key, same_answer
 from penstock_coordinator.ports import Repeated
-from penstock_coordinator.runtime.bulk import CANCEL, PURGE, REQUEUE, Order, Selection
+from penstock_coordinator.runtime.bulk import CANCEL, PURGE, REQUEUE, RETRY, ROLLBACK, Order, Selection
 
 if TYPE_CHECKING:
     from penstock_coordinator.api.guard import Context
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.runtime.bulk import BulkJob, BulkJobs
 
 CREATE = "BulkService.Create"
+_DONE = {CANCEL: "cancelled", RETRY: "retried", ROLLBACK: "rolled back"}
 MAX_REASON = 1_000
 MAX_REQUESTED_BY = 256
 
@@ -53,12 +54,12 @@ class BulkService(BulkServiceServicer):
             raise invalid("job.cancel_mode", "must be CANCEL_MODE_POLITE or CANCEL_MODE_NOW")
         cancels = job.action == CANCEL
         if cancels and job.newest_version:
-            raise invalid("job.newest_version", "is for retries: leave it out of a cancel")
+            raise invalid("job.newest_version", "is for retries and rollbacks: leave it out of a cancel")
         if not cancels and job.cancel_mode:
-            raise invalid("job.cancel_mode", "is for cancels: leave it out of a retry")
+            raise invalid("job.cancel_mode", "is for cancels: leave it out")
         return Order(
             action=int(job.action),
-            selection=self._selection(job.selection, cancels=cancels),
+            selection=self._selection(job.selection, int(job.action)),
             immediate=job.cancel_mode == run_service_pb2.CANCEL_MODE_NOW,
             newest_version=job.newest_version,
             reason=text_of(job.reason, "job.reason", MAX_REASON),
@@ -80,12 +81,13 @@ class BulkService(BulkServiceServicer):
             letters=letter_selection(job.letters, "job.letters", self._limits),
         )
 
-    def _selection(self, chosen: pb.RunSelection, *, cancels: bool) -> Selection:
+    def _selection(self, chosen: pb.RunSelection, action: int) -> Selection:
         field = "job.selection"
         states = states_of(chosen.states, run_pb2.RunState.values(), f"{field}.states")
         for state in states:
-            if cancels == (state >= run_pb2.RUN_STATE_COMPLETED):
-                what = "cancelled" if cancels else "retried"
+            undone = action == ROLLBACK and state == run_pb2.RUN_STATE_ROLLED_BACK
+            if undone or (action == CANCEL) == (state >= run_pb2.RUN_STATE_COMPLETED):
+                what = _DONE[action]
                 raise invalid(
                     f"{field}.states",
                     f"runs that are {run_pb2.RunState.Name(run_pb2.RunState.ValueType(state))} cannot be {what}",

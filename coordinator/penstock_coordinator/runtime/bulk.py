@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from penstock_coordinator.core.plan.naming import quoted
-from penstock_coordinator.core.run.messages import CancelRun, RequeueSteps, RetryRun
+from penstock_coordinator.core.run.messages import CancelRun, RequeueSteps, RetryRun, RollbackRun
 from penstock_coordinator.core.run.resets import NotPossible
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import (
@@ -38,6 +38,7 @@ from penstock_coordinator.runtime.renewing import NEWEST
 from penstock_coordinator.runtime.views import NotAccepted, Overloaded, Stopping, UnknownRun, UnknownVersion
 
 if TYPE_CHECKING:
+    from penstock_coordinator.core.run.messages import RenewingMessage
     from penstock_coordinator.runtime.reopening import Reopener
     from penstock_coordinator.runtime.supervisor import Supervisor
 
@@ -49,7 +50,7 @@ MOST_REFUSALS = 100
 REFUSAL_CHARACTERS = 500
 LOOK_EVERY = 5.0
 """Seconds: for jobs of a coordinator that is gone, and after the database was away."""
-CANCEL, RETRY, REQUEUE, PURGE = 1, 2, 3, 4
+CANCEL, RETRY, REQUEUE, PURGE, ROLLBACK = 1, 2, 3, 4, 5
 """Actions, by the numbers of penstock.v1.BulkAction."""
 
 _LIVE = tuple(state for state in RunState if not state.at_rest)
@@ -138,14 +139,15 @@ class BulkJobs:
             RETRY: self._retry,
             REQUEUE: self._requeue,
             PURGE: self._purge,
+            ROLLBACK: self._rollback,
         }
 
     # --- what is asked for
 
     async def create(self, order: Order, request: RequestKey | None) -> BulkJob | Repeated:
-        """Durable when it returns; only runs from before it are touched. Raises `Overloaded` for a retry; cancels make
-        room."""
-        if order.action == RETRY:
+        """Durable when it returns; only runs from before it are touched. Raises `Overloaded` for what makes
+        work; cancels make room."""
+        if order.action in (RETRY, ROLLBACK):
             self._supervisor.check_open(1)
         now = self._supervisor.clock.now()
         row = BulkJobRow(
@@ -278,10 +280,18 @@ class BulkJobs:
         return await self._supervisor.ask(row.run_id, message, request)
 
     async def _retry(self, job: BulkJob, row: RunRow, request: RequestRow) -> Repeated | None:
-        order = job.order
-        message = RetryRun(self._supervisor.clock.now(), order.requested_by, order.reason)
+        message = RetryRun(self._supervisor.clock.now(), job.order.requested_by, job.order.reason)
+        return await self._reopen(job, row, message, request)
+
+    async def _rollback(self, job: BulkJob, row: RunRow, request: RequestRow) -> Repeated | None:
+        message = RollbackRun(self._supervisor.clock.now(), job.order.requested_by, job.order.reason)
+        return await self._reopen(job, row, message, request)
+
+    async def _reopen(
+        self, job: BulkJob, row: RunRow, message: RenewingMessage, request: RequestRow
+    ) -> Repeated | None:
         try:
-            version = NEWEST if order.newest_version else None
+            version = NEWEST if job.order.newest_version else None
             done = await self._reopener.reopen(row.run_id, message, request.key, version)
         except NotPossible as refused:
             raise Refused(str(refused)) from None

@@ -46,10 +46,15 @@ def remedies(found: DeadLetter, view: RunView, *, gone: bool = False) -> list[st
     said = [_CAUSES.get(budget) or _REASONS.get(letter.reason, "See the failure for what stands against it.")]
     if RunState(row.state) is RunState.CANCELLING:
         said.append(f"The run is being stopped: wait until it is at rest (`penstock watch {run_id}`).")
-    said.append(
-        f"When the cause is mended: `penstock dead-letters requeue {run_id}:{letter.seq}`. If the mending is new code,"
-        f" apply it and go on with it: `penstock retry {run_id} --newest-version`, once the run is at rest."
-    )
+    if RunState(row.state) in (RunState.ROLLING_BACK, RunState.ROLLED_BACK):
+        said.append(
+            f"What the run did is undone: `penstock retry {run_id}` does its work again, once it is ROLLED_BACK."
+        )
+    else:
+        said.append(
+            f"When the cause is mended: `penstock dead-letters requeue {run_id}:{letter.seq}`. If the mending is new"
+            f" code, apply it and go on with it: `penstock retry {run_id} --newest-version`, once the run is at rest."
+        )
     if row.origin.parent is not None:
         above = uuid.UUID(bytes=row.origin.parent.run_id)
         said.append(

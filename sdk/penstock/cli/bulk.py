@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def bulk() -> None:
-    """Cancel or retry many runs: as a job that goes on after a restart of the coordinator, and keeps its place."""
+    """Cancel, retry or roll back many runs: as a job that goes on after a restart of the coordinator."""
 
 
 def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,6 +95,19 @@ def retry_many(
     """Retry the runs that ended FAILED or CANCELLED and that the options choose."""
     chosen = {**chosen, "newest_version": newest_version}
     _make(session, "retry", chosen, dry_run=dry_run, yes=yes, wait=wait)
+
+
+@bulk.command("rollback")
+@click.option("--newest-version", is_flag=True, help="Each with the compensate steps of its pipeline's newest version.")
+@selecting
+@command_options
+def roll_back_many(
+    session: Session, chosen: dict[str, Any], newest_version: bool, dry_run: bool, yes: bool, wait: bool
+) -> None:
+    """Undo what the runs did that ended FAILED or CANCELLED and that the options choose; with --state completed also
+    others."""
+    chosen = {**chosen, "newest_version": newest_version}
+    _make(session, "rollback", chosen, dry_run=dry_run, yes=yes, wait=wait)
 
 
 def _make(session: Session, action: str, chosen: dict[str, Any], *, dry_run: bool, yes: bool, wait: bool) -> None:

@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "rerun": ("penstock.cli.control", "rerun", "Let a step run again with all that comes after it."),
     "rollback": ("penstock.cli.control", "rollback", "Undo what a run did."),
     "cancel": ("penstock.cli.pipelines", "cancel", "Cancel a run."),
-    "bulk": ("penstock.cli.bulk", "bulk", "Cancel or retry many runs."),
+    "bulk": ("penstock.cli.bulk", "bulk", "Cancel, retry or roll back many runs."),
     "dead-letters": ("penstock.cli.dead_letters", "dead_letters", "See, requeue or purge what failed for good."),
     "delete": ("penstock.cli.pipelines", "delete", "Delete a pipeline."),
     "agents": ("penstock.cli.agents", "agents", "List, show or drain agents."),

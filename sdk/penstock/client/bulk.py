@@ -1,4 +1,4 @@
-"""Cancels and retries of many runs, as jobs of the coordinator that survive restarts."""
+"""Cancels, retries and rollbacks of many runs, as jobs of the coordinator that survive restarts."""
 
 from __future__ import annotations
 
@@ -65,6 +65,29 @@ class BulkJobs:
         pipeline or with the newest one. With `dry_run` only counts them."""
         job = bulk_service_pb2.BulkJob(
             action=bulk_service_pb2.BULK_ACTION_RETRY,
+            newest_version=newest_version,
+            selection=_selection(pipeline, states, labels, created_after, created_before),
+            reason=reason,
+        )
+        return await self._create(job, dry_run, request_id)
+
+    async def rollback(
+        self,
+        *,
+        pipeline: str = "",
+        states: Sequence[run_pb2.RunState.ValueType] = (),
+        labels: Mapping[str, str] | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        newest_version: bool = False,
+        reason: str = "",
+        dry_run: bool = False,
+        request_id: str | None = None,
+    ) -> bulk_service_pb2.BulkJob:
+        """Rolls back the runs that are FAILED or CANCELLED and that the filters find, COMPLETED ones too if `states`
+        names them. With `dry_run` only counts them."""
+        job = bulk_service_pb2.BulkJob(
+            action=bulk_service_pb2.BULK_ACTION_ROLLBACK,
             newest_version=newest_version,
             selection=_selection(pipeline, states, labels, created_after, created_before),
             reason=reason,

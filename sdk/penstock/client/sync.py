@@ -134,6 +134,7 @@ class SyncBulkJobs:
 
     cancel = _bulk(BulkJobs.cancel)
     retry = _bulk(BulkJobs.retry)
+    rollback = _bulk(BulkJobs.rollback)
     get = _bulk(BulkJobs.get)
     stop = _bulk(BulkJobs.stop)
     wait = _bulk(BulkJobs.wait)

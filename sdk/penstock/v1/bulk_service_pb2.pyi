@@ -36,6 +36,8 @@ class _BulkActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BulkAction
     """Of dead letters: all that are chosen of one run go into one new generation."""
     BULK_ACTION_PURGE: _BulkAction.ValueType  # 4
     """Of dead letters."""
+    BULK_ACTION_ROLLBACK: _BulkAction.ValueType  # 5
+    """COMPLETED runs only if the selection names that state."""
 
 class BulkAction(_BulkAction, metaclass=_BulkActionEnumTypeWrapper): ...
 
@@ -46,6 +48,8 @@ BULK_ACTION_REQUEUE: BulkAction.ValueType  # 3
 """Of dead letters: all that are chosen of one run go into one new generation."""
 BULK_ACTION_PURGE: BulkAction.ValueType  # 4
 """Of dead letters."""
+BULK_ACTION_ROLLBACK: BulkAction.ValueType  # 5
+"""COMPLETED runs only if the selection names that state."""
 Global___BulkAction: _TypeAlias = BulkAction  # noqa: Y015
 
 class _BulkJobState:
@@ -154,7 +158,7 @@ class BulkJob(_message.Message):
     cancel_mode: _run_service_pb2.CancelMode.ValueType
     """Of a cancel."""
     newest_version: _builtins.bool
-    """Of a retry: with the newest version of each pipeline."""
+    """Of a retry, and of a rollback: with the newest version of each pipeline."""
     reason: _builtins.str
     requested_by: _builtins.str
     state: Global___BulkJobState.ValueType

@@ -10,7 +10,7 @@ from tests.integration.runtime.test_runs import spec
 
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import BulkState, RunFilter
-from penstock_coordinator.runtime.bulk import CANCEL, PAGE, RETRY, BulkJob, BulkJobs, Order, Selection
+from penstock_coordinator.runtime.bulk import CANCEL, PAGE, RETRY, ROLLBACK, BulkJob, BulkJobs, Order, Selection
 
 if TYPE_CHECKING:
     from tests.integration.runtime.conftest import Coordinator, World
@@ -138,3 +138,21 @@ async def test_a_retry_that_is_done_twice_opens_one_generation(world: World) -> 
     assert [await jobs._do(job, row) for row in rows] == [True] * 3
     assert {(await coordinator.engine.run(run_id)).generation for run_id in runs} == {2}
     assert await states(coordinator, runs) == {RunState.PENDING}
+
+
+async def test_runs_are_rolled_back_once_each(world: World) -> None:
+    coordinator = await world.coordinator()
+    runs = await start_many(coordinator, 3)
+    for run_id in runs[:2]:
+        await coordinator.engine.cancel_run(run_id, True, "enough", None)
+        await coordinator.ended(run_id)
+    jobs = coordinator.engine.bulk
+    job = await jobs.create(Order(ROLLBACK, Selection(), reason="a mistake"), None)
+    assert isinstance(job, BulkJob)
+    while await jobs.run_once():
+        pass
+    found = await jobs.get(job.row.job_id)
+    assert found is not None
+    assert (found.progress.seen, found.progress.done) == (2, 2)
+    assert await states(coordinator, runs[:2]) == {RunState.ROLLED_BACK}
+    assert await states(coordinator, runs[2:]) == {RunState.PENDING}

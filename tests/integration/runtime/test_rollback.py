@@ -10,7 +10,7 @@ from tests.integration.runtime.test_runs import spec, states
 from penstock_coordinator.core.run.events import WHOLE, RunRollingBack, StepsRolledBack
 from penstock_coordinator.core.run.resets import NotPossible
 from penstock_coordinator.core.run.states import RunState, StepState
-from penstock_coordinator.ports import Repeated, RequestKey
+from penstock_coordinator.ports import LetterFilter, Repeated, RequestKey
 from penstock_coordinator.runtime.reopening import Reopened
 
 if TYPE_CHECKING:
@@ -192,3 +192,29 @@ async def test_a_rollback_is_cancelled_and_gone_on_with(world: World) -> None:
     assert (await coordinator.ended(run_id)).row.state == RunState.ROLLED_BACK
     view, _ = await coordinator.engine.step_run(run_id, 1, WHOLE)
     assert view.state == StepState.ROLLED_BACK
+
+
+async def test_a_failed_compensation_is_a_dead_letter(world: World) -> None:
+    coordinator = await world.coordinator()
+    agent = coordinator.agent()
+    await agent.connect(credits=100)
+    run_id = await done_but_for_c(coordinator, agent, on_failure="ON_FAILURE_ROLLBACK")
+    await agent.acked(await agent.fail(await agent.grant()))
+    await agent.acked(await agent.succeed(await agent.grant()))
+    assert (await coordinator.ended(run_id)).row.state == RunState.FAILED
+    letters = coordinator.engine.dead_letters
+    found = {
+        (each.letter.step, each.letter.item): each.letter.seq
+        for each in await letters.list_letters(LetterFilter(), 10, None)
+    }
+    assert sorted(found) == [(2, WHOLE), (4, 0)]
+    with pytest.raises(NotPossible, match="what it did is undone"):
+        await letters.requeue(run_id, found[2, WHOLE], "ann", "", None)
+    await letters.requeue(run_id, found[4, 0], "ann", "", None)
+    for name in ("undo_b[0]", "undo_a"):
+        grant = await agent.grant()
+        assert grant.display_name == name
+        await agent.acked(await agent.succeed(grant))
+    assert (await coordinator.ended(run_id)).row.state == RunState.ROLLED_BACK
+    (left,) = await letters.list_letters(LetterFilter(), 10, None)
+    assert left.letter.step == 2

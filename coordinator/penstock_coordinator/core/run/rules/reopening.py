@@ -95,7 +95,7 @@ def _undoes(run: Run, message: ReopenMessage) -> bool:
         return True
     if isinstance(message, RerunStep) or run.undoing is None or run.state is RunState.ROLLED_BACK:
         return False
-    return isinstance(message, RetryRun) or all(_is_undoing(run, number) for number, _ in message.targets)
+    return isinstance(message, RetryRun) or any(_is_undoing(run, number) for number, _ in message.targets)
 
 
 def _is_undoing(run: Run, number: int) -> bool:
