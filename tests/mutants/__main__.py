@@ -1,9 +1,10 @@
-"""Breaks the rules of runs on purpose, one at a time, and sees that the tests find each break.
+"""Breaks things on purpose, one at a time, and sees that the tests find each break.
 
 python -m tests.mutants [NAME...]
 
-Each mutant is a copy of the coordinator's package with one place changed. The golden scripts are played against it,
-then random schedules, until something fails: then it is dead. One that lives shows what the tests would not notice.
+Each mutant is a copy of a package with one place changed. Against one of the rules of runs the golden scripts are
+played, then random schedules, until something fails: then it is dead. One of the shell is hunted by the simulator of the
+real shell. One that lives shows what the tests would not notice.
 """
 
 from __future__ import annotations
@@ -18,36 +19,43 @@ import time
 from pathlib import Path
 
 from tests.mutants.changes import MUTANTS, Mutant
+from tests.mutants.shell import SHELL_MUTANTS
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = ROOT / "coordinator" / "penstock_coordinator"
-HUNTERS = (
-    ("tests/scripts/run",),
-    ("tests/unit/run", "-k", "not schedules and not mutant and not states_page"),
-    ("tests/unit/run/test_schedules.py",),
-)
-"""What is run against a mutant, quickest first."""
+_PYTEST = ("pytest", "-q", "-x")
+HUNTERS = {
+    "rules": (
+        (*_PYTEST, "tests/scripts/run"),
+        (*_PYTEST, "tests/unit/run", "-k", "not schedules and not mutant and not states_page"),
+        (*_PYTEST, "tests/unit/run/test_schedules.py"),
+    ),
+    "shell": (("tests.simulation.shell", "--first", "0", "--seconds", "60", "--no-shrink"),),
+}
+"""What is run against a mutant, quickest first: modules with their arguments, that end with 1 when they found it."""
 PATIENCE = 300
 
 
 def kill(mutant: Mutant) -> str | None:
     """What killed it; None if it lives."""
     with tempfile.TemporaryDirectory(prefix="penstock-mutant-") as folder:
-        copy = Path(folder) / PACKAGE.name
-        shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        package = ROOT / mutant.package
+        copy = Path(folder) / package.name
+        shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
         mutant.apply(copy)
-        for hunter in HUNTERS:
+        for hunter in HUNTERS[mutant.hunter]:
             if not _passes(folder, hunter):
-                return hunter[0]
+                return next(word for word in hunter if word.startswith("tests"))
     return None
 
 
 def _passes(folder: str, hunter: tuple[str, ...]) -> bool:
-    path = os.pathsep.join([folder, str(ROOT / "agent"), str(ROOT / "sdk"), str(ROOT)])
+    parts = (ROOT / part for part in ("coordinator", "agent", "sdk", "."))
+    path = os.pathsep.join([folder, *map(str, parts)])
     environment = {**os.environ, "PYTHONPATH": path, "PENSTOCK_SCHEDULES": "2000"}
-    command = [sys.executable, "-m", "pytest", "-q", "-x", *hunter]
+    command = [sys.executable, "-m", *hunter]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=PATIENCE, check=False)
-    assert done.returncode in (0, 1), done.stdout.decode()[-2_000:] + done.stderr.decode()[-2_000:]
+    told = done.stdout.decode()[-2_000:] + done.stderr.decode()[-2_000:]
+    assert done.returncode in (0, 1) and "ImportError" not in told, told
     return done.returncode == 0
 
 
@@ -56,7 +64,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="(all)")
     names = set(parser.parse_args().names)
     survivors = []
-    for mutant in MUTANTS:
+    for mutant in (*MUTANTS, *SHELL_MUTANTS):
         if names and mutant.name not in names:
             continue
         began = time.monotonic()

@@ -12,12 +12,22 @@ class Mutant:
     breaks: str
     """The promise that does not hold any more."""
     file: str
-    """Below core/."""
+    """In the part."""
     before: str
     after: str
+    part: str = "coordinator/penstock_coordinator/core"
+    """The folder that the file is in; its package is copied."""
+    hunter: str = "rules"
+    """Who is to find it."""
+
+    @property
+    def package(self) -> str:
+        """The folder of the package."""
+        return "/".join(self.part.split("/")[:2])
 
     def apply(self, package: Path) -> None:
-        path = package / "core" / self.file
+        """To a copy of the package."""
+        path = package.joinpath(*self.part.split("/")[2:], self.file)
         text = path.read_text()
         assert text.count(self.before) == 1, f"{self.name}: {self.file} has {text.count(self.before)} such places"
         path.write_text(text.replace(self.before, self.after))

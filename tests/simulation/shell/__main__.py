@@ -11,6 +11,7 @@ import argparse
 import random
 import sys
 import time
+import traceback
 
 import msgspec
 from tests.simulation.shell.many import play_many
@@ -75,4 +76,9 @@ def _show(report: Report) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        raise SystemExit(main())
+    except Exception:
+        # 1 is for a schedule that breaks; this is the simulator's own fault.
+        traceback.print_exc()
+        raise SystemExit(3) from None

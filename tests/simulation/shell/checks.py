@@ -336,6 +336,12 @@ def check_undisturbed(world: World, journal: Journal) -> None:
     ran = Counter((each.run, each.step, each.place, each.attempt) for each in world.ledger.executions)
     twice = [attempt for attempt, count in ran.items() if count > 1]
     require(not twice, "once", "attempts ran twice though nothing went wrong", twice)
+    agents = len(world.database.agents)
+    sessions = world.database.last_session_epoch
+    require(sessions == agents, "no second execution without a cause", f"{agents} agents had {sessions} sessions")
+    said = sum(len(chunk.lines) for chunks in world.database.logs.values() for chunk in chunks.values())
+    printed = sum(each.lines for each in world.ledger.executions)
+    require(said == printed, "logs", f"{printed} lines were printed, {said} are kept")
     for run_id, story in journal.all().items():
         charged = [loss for loss in story.lost if loss.charge is not e.Charge.NOBODY]
         require(not charged, "no second execution without a cause", run_id.hex(), charged)

@@ -56,10 +56,14 @@ class Habits:
     """A call is cancelled while it is under way, and made again with the same request id."""
     repeating: float = 0.0
     """A call that was answered is made again."""
+    crowds: bool = False
+    """They begin with many runs at once."""
     steering: float = 0.0
     """Of each run, to cancel, pause, resume, retry or rerun it."""
     bulk: float = 0.0
     """After each run, to cancel or retry many."""
+    calm: bool = False
+    """Nothing goes wrong, and no line is lost."""
     runs: int = 3
     """Of each client."""
 
@@ -85,6 +89,8 @@ class Client:
     async def _live(self) -> None:
         """A script that ends when all is heard of that was asked for."""
         following: list[asyncio.Task[None]] = []
+        if self._habits.crowds:
+            following += [asyncio.create_task(self._wait(run_id)) for run_id in await self._start_many()]
         for _ in range(self._habits.runs):
             await asyncio.sleep(self._chance.random() * 5)
             pipeline = self._chance.choice(NAMES)
@@ -119,7 +125,7 @@ class Client:
     async def _accompany(self, run_id: str) -> None:
         """Until it is at rest, in one of the ways that there are."""
         others = [self._steer(run_id)] if self._chance.random() < self._habits.steering else []
-        way = self._chance.choice((self._wait, self._watch, self._wait))
+        way = self._chance.choice((self._wait, self._wait, self._watch, self._tail))
         await asyncio.gather(way(run_id), *others)
 
     async def _wait(self, run_id: str) -> None:
@@ -156,6 +162,21 @@ class Client:
             await self._persist(watch)
             await asyncio.sleep(self._chance.random())
 
+    async def _tail(self, run_id: str) -> None:
+        """The lines of all its steps, until the run is at rest; those of one stream in order."""
+        request = run_service_pb2.TailLogsRequest(run_id=run_id, follow=True)
+
+        async def tail() -> None:
+            last: dict[tuple[object, ...], int] = {}
+            async for response in self._runs.TailLogs(request):
+                for line in response.lines:
+                    key = (line.step, tuple(line.item), line.attempt)
+                    if self._habits.calm and line.number != last.get(key, 0) + 1:
+                        self._told.wrong.append(f"logs: of {run_id} {key} {line.number} came after {last.get(key, 0)}")
+                    last[key] = line.number
+
+        await self._persist(tail)
+
     async def _steer(self, run_id: str) -> None:
         for _ in range(1 + int(self._chance.random() * 3)):
             await asyncio.sleep(self._chance.random() ** 2 * 20)
@@ -182,6 +203,22 @@ class Client:
         step = "list" if run.pipeline == "mapped" else "one" if run.pipeline == "shared" else "a"
         request = run_service_pb2.RerunStepRequest(run_id=run_id, step=step, request_id=self._request_id())
         await self._ask(self._runs.RerunStep, request)
+
+    async def _start_many(self) -> list[str]:
+        """More than there is room for, in one call."""
+        requests = [
+            run_service_pb2.StartRunRequest(pipeline=self._chance.choice(NAMES), request_id=self._request_id())
+            for _ in range(8)
+        ]
+        for request in requests:
+            self._told.asked[request.request_id] = request.pipeline
+            if self._chance.random() < 0.3:
+                request.run_key = f"key-{int(self._chance.random() * 2)}"
+                request.run_key_conflict = run_service_pb2.RUN_KEY_CONFLICT_USE_EXISTING
+        answer = await self._ask(self._runs.StartMany, run_service_pb2.StartManyRunsRequest(requests=requests))
+        for request, run_id in zip(requests, answer.run_ids, strict=True):
+            self._know(request.request_id, run_id)
+        return list(dict.fromkeys(answer.run_ids))
 
     async def _bulk(self, pipeline: str) -> None:
         action = self._chance.choice((bulk_service_pb2.BULK_ACTION_CANCEL, bulk_service_pb2.BULK_ACTION_RETRY))

@@ -30,6 +30,7 @@ DISTURBANCES = frozenset(
         "coordinator doubled",
         "agent killed",
         "agent's machine lost",
+        "agent's machine removed",
         "agent drained",
         "agent hung",
         "agent frozen",
@@ -43,6 +44,8 @@ DISTURBANCES = frozenset(
 )
 """Without any of these every attempt runs once, and ends as its step ended it."""
 
+MOST_SET_BACK = 300 * SECOND
+
 
 class Mischief:
     """Does faults of the script's kinds until `heal`."""
@@ -54,8 +57,7 @@ class Mischief:
         self._kinds = [kind for kind in FAULTS if kind in schedule.script.kinds]
         self._over = False
         self._left = schedule.script.most_faults
-        self._away = 0
-        self._refused: set[bytes] = set()
+        self._furthest = 0
 
     def begin(self) -> None:
         world, kinds = self._world, self._schedule.script.kinds
@@ -180,6 +182,15 @@ class Mischief:
             agent.kill(silent=True)
         return agent is not None
 
+    def remove_machine(self) -> bool:
+        """For good, if another one is left."""
+        agent = self._agent()
+        if agent is None or len([each for each in self._schedule.agents if not each.gone]) < 2:
+            return False
+        agent.gone = True
+        agent.kill(silent=True)
+        return True
+
     def drain_agent(self) -> bool:
         agent = self._agent()
         if agent is not None:
@@ -258,7 +269,11 @@ class Mischief:
     # --- clocks
 
     def set_clock(self) -> bool:
-        self._world.wall_offset += int(self._chance.uniform(-1, 1) * self._chance.choice((1, 60, 3_600)) * SECOND)
+        """Backoffs and timeouts are instants of the wall clock: what it is set back by, they take longer."""
+        world = self._world
+        world.wall_offset += int(self._chance.uniform(-1, 1) * self._chance.choice((1, 60, 3_600)) * SECOND)
+        self._furthest = max(self._furthest, world.wall_offset)
+        world.wall_offset = max(world.wall_offset, self._furthest - MOST_SET_BACK)
         return True
 
 
@@ -269,6 +284,7 @@ FAULTS: dict[str, Fault] = {
     "coordinator doubled": Mischief.double_coordinator,
     "agent killed": Mischief.kill_agent,
     "agent's machine lost": Mischief.lose_machine,
+    "agent's machine removed": Mischief.remove_machine,
     "agent drained": Mischief.drain_agent,
     "agent hung": Mischief.hang_agent,
     "agent frozen": Mischief.freeze_agent,
@@ -283,5 +299,5 @@ FAULTS: dict[str, Fault] = {
 }
 STANDING = ("slow database", "slow network", "clocks drift")
 """From the beginning to the healing."""
-HABITS = ("impatient clients", "repeating clients", "steering clients", "bulk jobs")
+HABITS = ("impatient clients", "repeating clients", "steering clients", "bulk jobs", "crowds")
 KINDS = (*FAULTS, *STANDING, *HABITS)

@@ -6,15 +6,18 @@ import asyncio
 import dataclasses
 import os
 import signal
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import SecretStr
 from tests.simulation.shell.loop import Process
 from tests.simulation.shell.wire import VirtualServer
+from tests.simulation.shell.world import Complaint
 
 from penstock_agent.runtime.agent import Agent
 from penstock_agent.runtime.data_folder import DataFolder
+from penstock_agent.runtime.stream import IdInUse
 from penstock_agent.settings import AgentSettings
 from penstock_coordinator import main as coordinator_main
 from penstock_coordinator.adapters.memory.faults import Faults
@@ -23,6 +26,7 @@ from penstock_coordinator.api.guard import CallGuard
 from penstock_coordinator.api.health import STOPPING, DatabaseProbe, Readiness
 from penstock_coordinator.api.server import LAST_CALLS_SECONDS, Backend, EdgeOptions, _add_services
 from penstock_coordinator.api.sizes import RequestSizes
+from penstock_coordinator.ports import Fenced, Unavailable
 from penstock_coordinator.settings import Settings
 
 if TYPE_CHECKING:
@@ -142,6 +146,8 @@ class CoordinatorMachine:
         self.world.network.process_died(self.process, silent=silent)
 
 
+EXPECTED_ENDS = (Fenced, Unavailable, IdInUse)
+"""A newer incarnation has begun; the database is away at the start; the former process is not missed yet."""
 Machine: TypeAlias = "CoordinatorMachine | AgentMachine"
 
 
@@ -161,6 +167,8 @@ class AgentMachine:
         self.name = name
         self.slots = slots
         self.boots = 0
+        self.gone = False
+        """Its machine is no more."""
         self.process = Process(f"{name}/0")
         self.process.alive = False
         self.agent: SimulatedAgent | None = None
@@ -222,6 +230,10 @@ def _exit(machine: Machine, process: Process, error: BaseException | None) -> No
     """The end of `asyncio.run`."""
     world = machine.world
     machine.ends.append((process.name, error))
+    if error is not None and not isinstance(error, EXPECTED_ENDS):
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        details = f"{error!r} in {place.filename.rpartition('/')[2]}:{place.lineno}"
+        world.complaints.append(Complaint(world.loop.now, process.name, "", "ended", details))
     world.trace("exit", process.name, type(error).__name__)
     left = [task for task in process.open_tasks() if task is not asyncio.current_task()]
     machine.left_over = [repr(task.get_coro()) for task in left]

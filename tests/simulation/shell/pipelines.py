@@ -51,6 +51,15 @@ _SPECS: dict[str, dict[str, Any]] = {
         ],
         "max_parallel": 3,
     },
+    "wide": {
+        "steps": [
+            _step("list"),
+            _step("item", map={"parameter": "numbers"}, retry=_QUICK_RETRY),
+            *(_step(f"side{number}", resources={"cpu": 2.5}) for number in range(3)),
+            _step("after", "item", *(f"side{number}" for number in range(3)), trigger_rule="TRIGGER_RULE_ALL_DONE"),
+        ],
+        "parameters": [{"name": "numbers", "type": "PARAMETER_TYPE_LIST", "default": [1, 2, 3, 4, 5, 6, 7]}],
+    },
     "shared": {
         "steps": [
             _step("one", concurrency={"key": "pot", "limit": 1}, retry=_QUICK_RETRY),

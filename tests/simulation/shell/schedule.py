@@ -108,6 +108,8 @@ class Schedule:
             impatient=0.3 if "impatient clients" in script.kinds else 0.0,
             repeating=0.3 if "repeating clients" in script.kinds else 0.0,
             steering=0.7 if "steering clients" in script.kinds else 0.0,
+            crowds="crowds" in script.kinds,
+            calm=not (DISTURBANCES & set(script.kinds)) and "impatient clients" not in script.kinds,
             bulk=0.3 if "bulk jobs" in script.kinds else 0.0,
             runs=script.runs,
         )
@@ -202,6 +204,8 @@ class Schedule:
     def _tend(self) -> None:
         """What is down is started again, as a service manager does."""
         for machine in self.machines:
+            if isinstance(machine, AgentMachine) and machine.gone:
+                continue
             if not machine.up and machine.name not in self._starting and not self._ending:
                 self._starting.add(machine.name)
                 longest = 3 if machine is self.coordinator else 45

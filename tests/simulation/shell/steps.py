@@ -18,7 +18,7 @@ from tests.simulation.shell.loop import Process, current_process
 
 from penstock_agent.core.inputs import AttemptsEnded, AttemptsStarted, Input, LeasesUnstarted
 from penstock_agent.core.leases import Ended, Handle, Outcome
-from penstock_agent.executors.channel import Failure, Finished, Task
+from penstock_agent.executors.channel import STDOUT, Failure, Finished, LogLines, Task
 from penstock_agent.executors.output import OutputSink
 from penstock_agent.executors.warm import RESULT_ID_BYTES, Job, WarmLimits
 
@@ -40,6 +40,8 @@ class Execution:
     began: int
     ended: int | None = None
     outcome: Ended | None = None
+    lines: int = 0
+    """That it has printed."""
 
 
 @dataclass
@@ -157,7 +159,14 @@ class StepRunner:
         world.ledger.executions.append(execution)
         running = self._running[job.handle] = Running(job, task, execution, self._drawn(task))
         world.trace("step", machine, task.run_id[-6:], task.step, *task.place, task.attempt)
+        self._say(job.handle, 1, execution)
         self._end_soon(running, *running.plan)
+
+    def _say(self, handle: Handle, number: int, execution: Execution) -> None:
+        """A line of output."""
+        execution.lines = number
+        offset = self._world.loop.now - execution.began
+        self._output.add(LogLines(handle, [(number, STDOUT, offset, f"line {number}")]))
 
     def _drawn(self, task: Task) -> tuple[int, Ended]:
         """By the step and its attempt, whatever else happens: a shrunk schedule has the same outcomes."""
@@ -181,6 +190,7 @@ class StepRunner:
         handle = running.job.handle
         if self._running.pop(handle, None) is None:
             return
+        self._say(handle, 2, running.execution)
         run_time = self._world.loop.now - running.execution.began
         finished = Finished(handle, run_time=run_time)
         if ended is Ended.OK:

@@ -216,6 +216,7 @@ class ClientCall:
         self._changed: list[asyncio.Future[None]] = []
         self._status: Status | None = None
         self._half_closed = False
+        self._let_in = False
         self._connection: Connection | None = None
         self._server: ServerCall | None = None
 
@@ -259,6 +260,12 @@ class ClientCall:
         if self._connection is not None and self._server is not None:
             self._connection.send(UP, self._server.half_closed)
         await asyncio.sleep(0)
+
+    async def initial_metadata(self) -> grpc.aio.Metadata:
+        """Comes with the server's first word, or with the end of the call."""
+        while not (self._let_in or self.done()):
+            await self._waits()
+        return grpc.aio.Metadata()
 
     def cancel(self) -> bool:
         if self._status is not None:
@@ -318,8 +325,13 @@ class ClientCall:
 
     def deliver(self, data: bytes) -> None:
         if self._status is None:
+            self._let_in = True
             self._inbox.append(data)
             self._notify()
+
+    def let_in(self) -> None:
+        self._let_in = True
+        self._notify()
 
     def ended(self, status: Status) -> None:
         if self._status is not None:
@@ -505,6 +517,11 @@ class ServerCall:
         written: asyncio.Future[None] = network.loop.create_future()
         network.loop.later(network.latency() // 4, _wake, written)
         await written
+
+    async def send_initial_metadata(self, _metadata: object) -> None:
+        self._raise_for_termination()
+        self._connection.send(DOWN, self._client.let_in)
+        await asyncio.sleep(0)
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> None:
         self.refuse(Status(code, details, tuple(trailing_metadata)))
