@@ -3,8 +3,8 @@
 python -m tests.mutants [NAME...]
 
 Each mutant is a copy of a package with one place changed. Against one of the rules of runs the golden scripts are
-played, then random schedules, until something fails: then it is dead. One of the shell is hunted by the simulator of the
-real shell. One that lives shows what the tests would not notice.
+played, then random schedules, until something fails: then it is dead. One of the shell is hunted by the simulator of
+the real shell. One that lives shows what the tests would not notice.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def _passes(folder: str, hunter: tuple[str, ...]) -> bool:
     command = [sys.executable, "-m", *hunter]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=PATIENCE, check=False)
     told = done.stdout.decode()[-2_000:] + done.stderr.decode()[-2_000:]
-    assert done.returncode in (0, 1) and "ImportError" not in told, told
+    assert done.returncode in (0, 1), told
+    assert "ImportError" not in told, told
     return done.returncode == 0
 
 

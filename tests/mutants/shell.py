@@ -6,7 +6,6 @@ from __future__ import annotations
 from tests.mutants.changes import Mutant
 
 COORDINATOR = "coordinator/penstock_coordinator/runtime"
-EDGE = "coordinator/penstock_coordinator/api"
 AGENT = "agent/penstock_agent/runtime"
 SHELL = "shell"
 
@@ -17,12 +16,12 @@ def _mutant(name: str, breaks: str, part: str, file: str, before: str, after: st
 
 SHELL_MUTANTS = (
     _mutant(
-        "room is given back twice",
-        "no slot leaked: each place is given away once",
+        "room that is offered and not used is kept",
+        "no slot leaked: what an offer does not use is free again",
         COORDINATOR,
         "actor.py",
         "self._supervisor.give_back(permit, permit.count - used)",
-        "self._supervisor.give_back(permit, permit.count)",
+        "pass",
     ),
     _mutant(
         "a discarded turn keeps its room",
@@ -55,14 +54,12 @@ SHELL_MUTANTS = (
         "            if not answer.done():\n                answer.set_result(Committed())\n        return turn",
     ),
     _mutant(
-        "mail of a discarded actor is forgotten",
-        "nothing lost: whoever waits for a decision hears that there is none",
+        "mail of a discarded actor keeps its room",
+        "no slot leaked: an offer that nobody reads is free again",
         COORDINATOR,
         "actor.py",
-        """            if mail.answer is not None and not mail.answer.done():
-                mail.answer.cancel()
-        self.control = self.mail = None""",
-        "        self.control = self.mail = None",
+        "                self._supervisor.give_back(mail.permit, mail.permit.count)",
+        "                pass",
     ),
     _mutant(
         "a repeated request starts again",
@@ -145,14 +142,6 @@ SHELL_MUTANTS = (
         "if not self._missing:",
     ),
     _mutant(
-        "streams that end leave their session",
-        "books: an agent whose stream ended has no room",
-        EDGE,
-        "agent_stream.py",
-        "            self._fleet.stream_ended(session)\n            log.info(",
-        "            log.info(",
-    ),
-    _mutant(
         "what is accepted never begins",
         "nothing lost: an accepted lease runs",
         AGENT,
@@ -161,12 +150,12 @@ SHELL_MUTANTS = (
         "",
     ),
     _mutant(
-        "the agent's timer is never set earlier",
-        "no second execution without a cause: heartbeats are sent in time",
+        "the agent's timer fires once",
+        "no second execution without a cause: heartbeats go on",
         AGENT,
         "agent.py",
-        "(self._timer is not None and self._timer_at <= at)",
-        "self._timer is not None",
+        "        self._timer = None\n        now = clock.now()",
+        "        now = clock.now()",
     ),
     _mutant(
         "every stream ends soon",

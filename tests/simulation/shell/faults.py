@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tests.simulation.shell.machines import AgentMachine
+from tests.simulation.shell.machines import AgentMachine, being_spooled
 from tests.simulation.shell.wire import DOWN, UP, Connection
 from tests.simulation.shell.world import MILLISECOND, SECOND
 
 from penstock_coordinator.adapters.memory.faults import CommitUnknown, FailBefore
+from penstock_coordinator.core.run.events import LeaseLost, decode
 
 if TYPE_CHECKING:
     from tests.simulation.shell.loop import Process
@@ -29,6 +30,7 @@ DISTURBANCES = frozenset(
         "coordinator frozen",
         "coordinator doubled",
         "agent killed",
+        "agent killed in a write",
         "agent's machine lost",
         "agent's machine removed",
         "agent drained",
@@ -176,6 +178,21 @@ class Mischief:
             agent.kill(torn=int(self._chance.random() * 200))
         return agent is not None
 
+    def tear_spool(self) -> bool:
+        """Killed the next time that it writes to its spool, if that is soon: the record is torn."""
+        agent = self._agent()
+        if agent is not None:
+            self._tear(agent, agent.process, 2_000)
+        return agent is not None
+
+    def _tear(self, agent: AgentMachine, process: Process, looks: int) -> None:
+        if self._over or not process.alive or not looks:
+            return
+        if being_spooled(process):
+            agent.kill(torn=1 + int(self._chance.random() * 100))
+        else:
+            self._world.loop.later(5 * MILLISECOND, self._tear, agent, process, looks - 1)
+
     def lose_machine(self) -> bool:
         agent = self._agent()
         if agent is not None:
@@ -252,19 +269,31 @@ class Mischief:
         return True
 
     def refuse_record(self) -> bool:
-        """The next record that is not the first of its run is one that the database cannot store."""
+        """The next records that are not the first of their runs are such that the database cannot store."""
         faults = self._schedule.coordinator.faults
         if faults.refuse is not None:
             return False
 
+        left = 1 + int(self._chance.random() ** 2 * 5)
+        chosen = self._chance.choice((_any, _loses_a_lease, self._is_offered_room))
+
         def refuse(record: Record) -> str | None:
-            if record.first_seq == 1:
+            nonlocal left
+            if record.first_seq == 1 or not chosen(record):
                 return None
-            faults.refuse = None
+            left -= 1
+            if not left:
+                faults.refuse = None
             return "the seed wanted it"
 
         faults.refuse = refuse
         return True
+
+    def _is_offered_room(self, record: Record) -> bool:
+        """The actor has an offer in its mail, that it will not read."""
+        running = self._schedule.coordinator.coordinator
+        actor = None if running is None else running.supervisor.actor(record.run_id)
+        return actor is not None and any(mail.permit is not None for mail in actor.mail or ())
 
     # --- clocks
 
@@ -277,12 +306,21 @@ class Mischief:
         return True
 
 
+def _any(record: Record) -> bool:
+    return True
+
+
+def _loses_a_lease(record: Record) -> bool:
+    return any(isinstance(event, LeaseLost) for event in decode(record.payload))
+
+
 FAULTS: dict[str, Fault] = {
     "coordinator killed": Mischief.kill_coordinator,
     "coordinator stopped": Mischief.stop_coordinator,
     "coordinator frozen": Mischief.freeze_coordinator,
     "coordinator doubled": Mischief.double_coordinator,
     "agent killed": Mischief.kill_agent,
+    "agent killed in a write": Mischief.tear_spool,
     "agent's machine lost": Mischief.lose_machine,
     "agent's machine removed": Mischief.remove_machine,
     "agent drained": Mischief.drain_agent,

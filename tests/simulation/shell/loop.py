@@ -45,6 +45,8 @@ class Process:
         """What became ready while it was frozen."""
         self.tasks: list[VirtualTask] = []
         self.signals: dict[int, asyncio.Handle] = {}
+        self.calls: list[Callable[..., object]] = []
+        """What its threads are about to do."""
 
     def open_tasks(self) -> list[VirtualTask]:
         """Those that are not done."""
@@ -119,6 +121,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Microseconds."""
         self.turns = 0
         """Callbacks that ran."""
+        self.last = WORLD
+        """Whose the last one was."""
         self.faults: list[dict[str, Any]] = []
         """What asyncio complained about."""
         self._chance = chance
@@ -183,8 +187,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Future[T]:
         """No thread: the call is made as a whole, a little later."""
         answer: asyncio.Future[T] = self.create_future()
+        process = current_process()
+        process.calls.append(func)
 
         def call() -> None:
+            process.calls.remove(func)
             try:
                 result = func(*args)
             except Exception as error:
@@ -194,7 +201,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                 if not answer.done():
                     answer.set_result(result)
 
-        self.call_later(self._chance.random() * 0.005, call)
+        self.call_later(self._chance.random() ** 2 * 0.05, call)
         return answer
 
     def add_signal_handler(  # type: ignore[override]  # as above
@@ -291,7 +298,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             self._ready.clear()
             self._timers.clear()
             self._processes.clear()
-            gc.collect(1)
+            gc.collect()
         finally:
             sys.unraisablehook = hook
 
@@ -327,6 +334,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             return
         self.now += 1
         self.turns += 1
+        self.last = process
         self._brood, self._inside = None, True
         handle._run()
         self._brood, self._inside = None, False

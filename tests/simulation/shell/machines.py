@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import os
 import signal
 import traceback
@@ -76,6 +77,14 @@ class _Edge:
             self._probing.cancel()
             await asyncio.gather(self._probing, return_exceptions=True)
         await self._server.stop(LAST_CALLS_SECONDS)
+
+
+def being_spooled(process: Process) -> bytes:
+    """What a thread is about to append."""
+    for call in process.calls:
+        if isinstance(call, functools.partial) and call.args and getattr(call.args[0], "__name__", "") == "_append":
+            return b"".join(call.args[1])
+    return b""
 
 
 class CoordinatorMachine:
@@ -215,15 +224,20 @@ class AgentMachine:
         loop.kill(self.process)
         self.world.network.process_died(self.process, silent=silent)
         if agent is not None:
-            if torn is not None and agent._spool._pending:
-                spool = self.world.folder / self.name / "spool"
-                with spool.open("ab") as file:
-                    file.write(b"".join(agent._spool._pending)[:torn])
+            if torn is not None:
+                self._tear(agent, torn)
             agent._spool.close()
             agent._executor.die()  # type: ignore[attr-defined]  # it is a StepRunner
         if self._folder is not None:
             os.close(self._folder._lock)
             self._folder = None
+
+    def _tear(self, agent: SimulatedAgent, torn: int) -> None:
+        """The kill came in the middle of a write."""
+        begun = being_spooled(self.process)[:torn]
+        if begun:
+            self.world.trace("torn", self.name, len(begun))
+            os.pwrite(agent._spool._fd, begun, os.fstat(agent._spool._fd).st_size)
 
 
 def _exit(machine: Machine, process: Process, error: BaseException | None) -> None:

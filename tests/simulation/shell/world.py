@@ -147,8 +147,10 @@ def make_world(seed: int, disorder: float) -> Iterator[World]:
     network = Network(loop, random.Random(f"{seed}:network"), lambda *words: lines.append((loop.now, *words)))
     shared = Path("/dev/shm")
     collects = gc.isenabled()
-    gc.collect()
-    gc.freeze()
+    if not gc.get_freeze_count():
+        # What was there before the first world need not be looked through again after each.
+        gc.collect()
+        gc.freeze()
     gc.disable()
     with tempfile.TemporaryDirectory(prefix="penstock-simulation-", dir=shared if shared.is_dir() else None) as folder:
         world = World(seed, loop, network, MemoryDatabase(), Path(folder), lines)
@@ -156,7 +158,6 @@ def make_world(seed: int, disorder: float) -> Iterator[World]:
             with _seams(world), _logs(world), loop.running():
                 yield world
         finally:
-            gc.unfreeze()
             if collects:
                 gc.enable()
 
