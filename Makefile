@@ -86,7 +86,7 @@ schedules: .venv/.ready-dev ## Drive 200,000 random schedules through the rules 
 simulate: .venv/.ready-dev ## Play random schedules with faults for ten minutes (SIMULATE_SECONDS=600).
 	@$(BIN)/python -m tests.simulation.shell --seconds $(SIMULATE_SECONDS) --processes 2
 
-mutants: .venv/.ready-dev ## Break the rules of runs on purpose, one by one, and see that each break is found.
+mutants: .venv/.ready-dev ## Break the rules of runs and the shell on purpose, one by one, and see that each break is found.
 	@$(BIN)/python -m tests.mutants
 
 random-dags: .venv/.ready-dev ## Run 1,000 random pipelines on a whole system and compare with a plain evaluator (CI: 300).
