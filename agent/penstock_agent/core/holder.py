@@ -456,7 +456,11 @@ class Holder:
 
     def _send(self, now: int, leases: list[Lease]) -> None:
         session = self.session
-        if not leases or session is None or not session.welcomed:
+        if not leases:
+            return
+        if session is None or not session.welcomed:
+            # Nobody acknowledges it soon.
+            self._spool([lease for lease in leases if not result_of(lease).spooled])
             return
         for lease in leases:
             result_of(lease).sent_at = now
@@ -530,11 +534,11 @@ class Holder:
 
     @property
     def disk_full(self) -> bool:
-        """Less disk is free than the floor: no work is taken."""
+        """Less disk is free than the floor, or it cannot be written: no work is taken."""
         return self._disk_full
 
     def _disk_measured(self, now: int, measured: said.DiskMeasured) -> None:
-        self._disk_full = measured.free_bytes < self._disk_floor
+        self._disk_full = measured.broken or measured.free_bytes < self._disk_floor
 
     # --- after every input
 

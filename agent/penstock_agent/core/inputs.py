@@ -168,7 +168,10 @@ class DrainRequested:
 
 @dataclass(frozen=True, slots=True)
 class DiskMeasured:
+    """`broken`: what must survive the agent cannot be written."""
+
     free_bytes: int
+    broken: bool = False
 
 
 Input: TypeAlias = (

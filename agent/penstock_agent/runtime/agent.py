@@ -277,7 +277,8 @@ class Agent:
 
     def _measure_disk(self) -> None:
         free, before = host.condition(self._folder.path).disk_free_bytes, self._holder.disk_full
-        self.post(said.DiskMeasured(free))
+        broken = self._spool.failing
+        self.post(said.DiskMeasured(free, broken))
         low = free < self._settings.disk_floor_bytes
         if low and not before:
             log.warning(
@@ -286,7 +287,7 @@ class Agent:
                 free >> 20,
                 self._settings.disk_floor_bytes >> 20,
             )
-        elif before and not low:
+        elif before and not low and not broken:
             log.info("work is taken again: %d MiB of disk are free", free >> 20)
 
     # --- the stream

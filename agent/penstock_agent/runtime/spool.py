@@ -47,6 +47,8 @@ class Spool:
         self._dead_bytes = 0
         self._pending: list[bytes] = []
         self._flushing: asyncio.Task[None] | None = None
+        self.failing = False
+        """The last attempt to write has failed; it is made again and again."""
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def load(self) -> list[Spooled]:
@@ -100,8 +102,10 @@ class Spool:
                 compact = dict(self._live) if self._is_mostly_dead() else None
                 try:
                     await asyncio.to_thread(self._append, pending, compact)
-                except OSError:
-                    log.exception("the spool cannot be written; results are kept in memory")
+                    self.failing = False
+                except OSError as error:
+                    self.failing = True
+                    log.error("the spool cannot be written (%s): results are kept in memory, no work is taken", error)
                     self._pending = pending + self._pending
                     await asyncio.sleep(RETRY_AFTER)
         finally:

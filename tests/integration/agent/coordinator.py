@@ -75,6 +75,9 @@ class Coordinator(rpc.AgentServiceServicer, bundle_rpc.BundleServiceServicer):
         self.heartbeat_interval = 0.2
         self.resend_interval = 0.3
         self.epoch = 1
+        self.turn_away: wire.Goaway | None = None
+        """Said in place of Welcome."""
+        self.turned_away = 0
         self.sessions: list[Session] = []
         self.results: list[wire.StepResult] = []
         self.accepted: list[wire.LeaseRef] = []
@@ -202,6 +205,11 @@ class Coordinator(rpc.AgentServiceServicer, bundle_rpc.BundleServiceServicer):
 
     async def Connect(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # read and write calls
         first = await context.read()
+        if self.turn_away is not None:
+            self.turned_away += 1
+            self._changed.set()
+            await context.write(wire.CoordinatorMessage(seq=1, goaway=self.turn_away))
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, self.turn_away.message)
         session = Session(first.hello, context, basis=first.seq)
         session.heard.append(first)
         self.sessions.append(session)

@@ -306,6 +306,41 @@ async def test_goaway_and_redirect(coordinator: Coordinator, agents: Agents) -> 
     await coordinator.until(lambda: len(coordinator.sessions) == 3)
 
 
+async def test_an_agent_that_is_sent_away_says_why_and_asks_again(coordinator: Coordinator, agents: Agents) -> None:
+    why = "this coordinator speaks version 7 of the agent protocol, the agent 1: upgrade the older one"
+    coordinator.turn_away = wire.Goaway(reason="too_old", reconnect_after=seconds(0.05), message=why)
+    process = await agents.start(connected=False)
+    await coordinator.until(lambda: coordinator.turned_away > 2)
+    assert process.stderr is not None
+    async with asyncio.timeout(20):
+        while why.encode() not in (line := await process.stderr.readline()):
+            pass
+    assert b"too_old" in line
+    assert process.returncode is None
+    coordinator.turn_away = None
+    await coordinator.until(lambda: coordinator.sessions and coordinator.session.grant_limit)
+
+
+async def test_words_of_a_newer_coordinator_are_passed_over(coordinator: Coordinator, agents: Agents) -> None:
+    await agents.start()
+    unknown = wire.CoordinatorMessage.FromString(b"\xfa\x01\x03new")  # field 31
+    session = coordinator.session
+    session.seq += 1
+    unknown.seq = session.seq
+    await session.call.write(unknown)
+    spec = wire.TaskSpec(command=wire.CommandTask(argv=["true"]))
+    assert (await coordinator.run(spec)).status == wire.RESULT_STATUS_OK
+    assert len(coordinator.sessions) == 1
+
+
+async def test_the_lease_of_an_unknown_kind_of_task_is_rejected(coordinator: Coordinator, agents: Agents) -> None:
+    await agents.start()
+    await coordinator.grant(wire.TaskSpec())
+    await coordinator.until(lambda: coordinator.rejected)
+    assert [each.reason for each in coordinator.rejected] == ["unsupported_task"]
+    assert len(coordinator.sessions) == 1
+
+
 async def test_two_agents_do_not_share_a_folder(agents: Agents) -> None:
     await agents.start()
     second = await agents.start(connected=False)

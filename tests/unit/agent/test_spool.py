@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,4 +95,37 @@ async def test_the_file_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pyte
     again.remove(b"k" * 16)
     await again.settle()
     assert path.stat().st_size == 0
+    again.close()
+
+
+@pytest.mark.parametrize("call", ["fdatasync", "pwrite"])
+async def test_what_a_broken_disk_did_not_keep_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Half of what is written may be there when the system says that it failed."""
+    monkeypatch.setattr(spools, "RETRY_AFTER", 0.0)
+    path = tmp_path / "spool"
+    await filled(path)
+    failures = [OSError(errno.EIO, "broken"), OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "broken")]
+    real, seen = getattr(os, call), []
+
+    def broken(*arguments: Any) -> Any:
+        if failures:
+            if call == "pwrite":
+                real(arguments[0], arguments[1][:3], arguments[2])
+            raise failures.pop()
+        seen.append(spool.failing)
+        return real(*arguments)
+
+    spool = Spool(path, MACHINE)
+    assert len(spool.load()) == 2
+    monkeypatch.setattr(os, call, broken)
+    assert not spool.failing
+    spool.add(b"3" * 16, 30, b"third")
+    spool.remove(ONE)
+    await spool.settle()
+    assert (failures, seen[0], spool.failing) == ([], True, False)
+    spool.close()
+    again = Spool(path, MACHINE)
+    assert [each.payload for each in again.load()] == [b"second", b"third"]
     again.close()
