@@ -107,7 +107,8 @@ class AgentSession:
         self._acks: list[wire.ResultAck] = []
         self._ack_timer: asyncio.TimerHandle | None = None
         self._acks_due = False
-        self._cancels: list[wire.CancelledLease] = []
+        self._cancels: dict[tuple[LeaseKey, int], wire.CancelledLease] = {}
+        """Said again with each heartbeat: to an agent that does not read it is said once."""
         self._call_backs: list[wire.LeaseRef] = []
         self._wake.set()
 
@@ -144,10 +145,8 @@ class AgentSession:
 
     def cancel(self, lease: Lease) -> None:
         assert lease.stop is not None
-        self._cancels.append(
-            wire.CancelledLease(
-                lease=lease_ref(lease.key, lease.token), reason=lease.stop.reason, grace=span(lease.stop.grace)
-            )
+        self._cancels[lease.key, lease.token] = wire.CancelledLease(
+            lease=lease_ref(lease.key, lease.token), reason=lease.stop.reason, grace=span(lease.stop.grace)
         )
         self._wake.set()
 
@@ -185,7 +184,7 @@ class AgentSession:
         plain, self._plain = self._plain, []
         yield from plain
         yield from self._granting()
-        cancels, self._cancels = self._cancels, []
+        cancels, self._cancels = list(self._cancels.values()), {}
         for start in range(0, len(cancels), MAX_ITEMS):
             yield wire.CoordinatorMessage(cancel=wire.Cancel(leases=cancels[start : start + MAX_ITEMS]))
         call_backs, self._call_backs = self._call_backs, []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -247,3 +248,21 @@ async def test_agents_are_paused_while_the_coordinator_is_overloaded(world: Worl
     assert coordinator.supervisor.fleet.paused == "overloaded"
     gauge.look(0.0)
     await agent.until(lambda: agent.orders == ["pause", "resume"])
+
+
+# --- who does not read
+
+
+async def _beat_for_ever(agent: ScriptedAgent) -> None:
+    while True:
+        await agent.say(heartbeat=wire.Heartbeat())
+
+
+async def test_an_agent_that_speaks_and_does_not_read_loses_its_stream(world: World) -> None:
+    coordinator = await world.coordinator()
+    deaf = coordinator.agent()
+    await deaf.say(hello=deaf._hello())
+    async with asyncio.timeout(60):
+        with pytest.raises((grpc.aio.AioRpcError, asyncio.InvalidStateError)):
+            await _beat_for_ever(deaf)
+    assert not coordinator.supervisor.fleet.sessions()
