@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 from tests.integration.runtime.test_runs import spec
+from tests.waiting import until
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.fleet.negotiation import common_version
 from penstock_coordinator.core.run.states import RunState
-from penstock_coordinator.runtime import fleet
+from penstock_coordinator.runtime import fleet, session
 from penstock_coordinator.runtime.strain import StrainGauge
 
 if TYPE_CHECKING:
@@ -253,16 +254,31 @@ async def test_agents_are_paused_while_the_coordinator_is_overloaded(world: Worl
 # --- who does not read
 
 
-async def _beat_for_ever(agent: ScriptedAgent) -> None:
+async def _beat_for_ever(agent: ScriptedAgent, held: list[wire.HeldLease]) -> None:
     while True:
-        await agent.say(heartbeat=wire.Heartbeat())
+        await agent.say(heartbeat=wire.Heartbeat(leases=held))
 
 
-async def test_an_agent_that_speaks_and_does_not_read_loses_its_stream(world: World) -> None:
+async def test_an_agent_that_speaks_and_does_not_read_loses_its_session(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each heartbeat names leases that it does not hold, so that the answer is a long one."""
+    monkeypatch.setattr(session, "MOST_WAITING_MESSAGES", 50)
     coordinator = await world.coordinator()
     deaf = coordinator.agent()
     await deaf.say(hello=deaf._hello())
-    async with asyncio.timeout(60):
-        with pytest.raises((grpc.aio.AioRpcError, asyncio.InvalidStateError)):
-            await _beat_for_ever(deaf)
-    assert not coordinator.supervisor.fleet.sessions()
+
+    async def welcome() -> bool:
+        return bool(coordinator.supervisor.fleet.sessions())
+
+    await until(welcome, 20.0)
+    refs = [wire.LeaseRef(run_id=bytes(16), step=step, item=-1, token=7) for step in range(500)]
+    held = [wire.HeldLease(lease=ref, phase=wire.LEASE_PHASE_RUNNING, attempt=1) for ref in refs]
+    beating = asyncio.create_task(_beat_for_ever(deaf, held))
+
+    async def gone() -> bool:
+        return not coordinator.supervisor.fleet.sessions()
+
+    await until(gone, 60.0)
+    beating.cancel()
+    await asyncio.wait({beating})
