@@ -82,9 +82,9 @@ class Campaign:
         folder = Path(tempfile.mkdtemp(prefix="penstock-chaos-"))
         folder.chmod(0o755)
         log = folder / "faults.jsonl"
-        began = time.monotonic()
         try:
             with World(folder, self._options.slots) as world:
+                began = time.monotonic()
                 try:
                     while time.monotonic() - began < self._options.minutes * 60 - self._options.round / 2:
                         self._play(world, log)
@@ -93,8 +93,9 @@ class Campaign:
                         self._keep(world, log)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        self._report(time.monotonic() - began)
-        return 0 if self._good and self._enough(time.monotonic() - began) else 1
+        seconds = sum(outcome.seconds for outcome in self._outcomes)
+        self._report(seconds)
+        return 0 if self._good and self._enough(seconds) else 1
 
     def _keep(self, world: World, log: Path) -> None:
         keep = self._options.keep
