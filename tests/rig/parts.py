@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -66,6 +66,8 @@ class Part:
         self._process: subprocess.Popen[bytes] | None = None
         self._keeper: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._may_run = threading.Event()
+        self._may_run.set()
         self._lock = threading.Lock()
         self._killed = False
         self.exits: list[Exit] = []
@@ -107,6 +109,9 @@ class Part:
                 self.exits.append(Exit(self.name, time.time(), code))
                 if self._stopping.wait(0.5):
                     return
+            self._may_run.wait()
+            if self._stopping.is_set():
+                return
             self._spawn()
 
     def kill(self) -> bool:
@@ -119,13 +124,19 @@ class Part:
             self._process.kill()
             return True
 
-    def freeze(self) -> int:
-        """SIGSTOP; `thaw` wants to know which process it was. 0 if there is none."""
-        pid = self.pid
-        return pid if pid and send(pid, signal.SIGSTOP) else 0
+    @contextlib.contextmanager
+    def down(self) -> Iterator[None]:
+        """Killed, and not started again before the end of this."""
+        self._may_run.clear()
+        self.kill()
+        try:
+            yield
+        finally:
+            self._may_run.set()
 
     def stop(self) -> None:
         self._stopping.set()
+        self._may_run.set()
         process = self._process
         if process is None:
             return

@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,8 @@ class Whole:
     link: Link
     coordinator: Coordinator
     agents: list[Agent]
+    agent_links: list[Link]
+    """Of each agent, to the coordinator."""
     client: SyncClient
 
     @property
@@ -78,17 +80,20 @@ def entries(ledger: Path, word: str) -> Counter[tuple[str, str]]:
 
 
 @contextlib.contextmanager
-def whole(folder: Path, server: EmbeddedPostgres) -> Iterator[Whole]:
+def whole(folder: Path, server: EmbeddedPostgres, times: Mapping[str, str] = TIMES) -> Iterator[Whole]:
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: made.server.stop())
         server.start()
         link = stack.enter_context(Link(("127.0.0.1", server.port)))
         parts = urlsplit(server.dsn)
         through = urlunsplit(parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{link.port}"))
-        coordinator = Coordinator(folder, through, TIMES)
-        agents = [Agent(f"agent-{number}", folder, coordinator.address, slots=4) for number in (1, 2)]
+        coordinator = Coordinator(folder, through, times)
+        links = [stack.enter_context(Link(("127.0.0.1", coordinator.port))) for _ in range(2)]
+        agents = [
+            Agent(f"agent-{number}", folder, f"127.0.0.1:{each.port}", slots=4) for number, each in enumerate(links, 1)
+        ]
         client = SyncClient(coordinator.address)
-        made = Whole(folder, server, link, coordinator, agents, client)
+        made = Whole(folder, server, link, coordinator, agents, links, client)
         for part in (coordinator, *agents):
             part.start()
             stack.callback(part.stop)

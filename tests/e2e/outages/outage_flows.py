@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from penstock import context, pipeline, step
@@ -21,7 +22,7 @@ def work(value: int, ledger: str, seconds: float) -> int:
 
 def _write(ledger: str, word: str) -> None:
     here = context.current()
-    line = f"{word} {here.run_id} {here.step} {here.attempt} {os.getpid()} {time.time():.3f}\n"
+    line = f"{word} {here.run_id} {here.step} {here.attempt} {os.environ.get('CHAOS_AGENT')} {time.time():.3f}\n"
     descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     os.write(descriptor, line.encode())
     os.close(descriptor)
@@ -38,3 +39,18 @@ def five_steps(ledger: str, seconds: float = 0.05) -> Any:
 @pipeline
 def one_long_step(ledger: str, seconds: float) -> Any:
     return work.options(name="after")(work.options(name="long")(0, ledger, seconds), ledger, 0.0)
+
+
+@step
+def until_there(path: str, ledger: str, seconds: float) -> None:
+    """Runs until the file is there, at most so long."""
+    _write(ledger, "begin")
+    deadline = time.monotonic() + seconds
+    while not Path(path).exists() and time.monotonic() < deadline:
+        threading.Event().wait(0.05)
+    _write(ledger, "end")
+
+
+@pipeline
+def one_that_waits(path: str, ledger: str, seconds: float) -> Any:
+    return until_there.options(name="waits")(path, ledger, seconds)
