@@ -90,8 +90,9 @@ class Limits:
             self._cancel(run)
 
     def _cancel(self, run: RunId) -> None:
+        """But not one that is rolled back: it leaves its place when what it did is undone."""
         victim = self._supervisor.actor(run)
-        if victim is not None:
+        if victim is not None and victim.run.undoing is None:
             now = self._supervisor.clock.now()
             victim.post_control(Mail(CancelRun(now, False, self._cancelled[run])))
 

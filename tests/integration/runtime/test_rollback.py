@@ -218,3 +218,23 @@ async def test_a_failed_compensation_is_a_dead_letter(world: World) -> None:
     assert (await coordinator.ended(run_id)).row.state == RunState.ROLLED_BACK
     (left,) = await letters.list_letters(LetterFilter(), 10, None)
     assert left.letter.step == 2
+
+
+async def test_a_rollback_makes_no_place_for_a_newcomer(world: World) -> None:
+    coordinator = await world.coordinator()
+    agent = coordinator.agent()
+    await agent.connect(credits=100)
+    fields = {
+        "on_failure": "ON_FAILURE_ROLLBACK",
+        "concurrency": {"key": "k", "policy": "CONCURRENCY_POLICY_CANCEL_OLDEST"},
+    }
+    run_id = await done_but_for_c(coordinator, agent, **fields)
+    first, second = await agent.grant(), await agent.grant()
+    newcomer = await coordinator.start(spec({"name": "a"}, **fields))
+    assert (await coordinator.engine.run(newcomer)).held_by_key == "k"
+    for grant in (first, second):
+        await agent.acked(await agent.succeed(grant))
+    await agent.acked(await agent.succeed(await agent.grant()))
+    assert (await coordinator.ended(run_id)).row.state == RunState.ROLLED_BACK
+    await agent.acked(await agent.succeed(await agent.grant()))
+    assert (await coordinator.ended(newcomer)).row.state == RunState.COMPLETED
