@@ -83,10 +83,11 @@ malformed: .venv/.ready-dev ## Send 10,000 malformed frames and 2,000 garbage co
 schedules: .venv/.ready-dev ## Drive 200,000 random schedules through the rules of runs (CI: 10,000).
 	@PENSTOCK_SCHEDULES=200000 $(BIN)/python -m pytest -q --timeout 3600 tests/unit/run/test_schedules.py
 
-simulate: .venv/.ready-dev ## Play random schedules with faults for ten minutes (SIMULATE_SECONDS=600).
-	@$(BIN)/python -m tests.simulation.shell --seconds $(SIMULATE_SECONDS) --processes 2
+simulate: .venv/.ready-dev ## Play 100,000 random schedules of the cores with faults in ten minutes, then some of the shell.
+	@$(BIN)/python -m tests.simulation.cores --seconds $(SIMULATE_SECONDS) --schedules $$(($(SIMULATE_SECONDS) * 500 / 3))
+	@$(BIN)/python -m tests.simulation.shell --seconds $$(($(SIMULATE_SECONDS) / 10)) --processes 2
 
-mutants: .venv/.ready-dev ## Break the rules of runs and the shell on purpose, one by one, and see that each break is found.
+mutants: .venv/.ready-dev ## Break promises on purpose, one by one, and see that each break is found.
 	@$(BIN)/python -m tests.mutants
 
 random-dags: .venv/.ready-dev ## Run 1,000 random pipelines on a whole system and compare with a plain evaluator (CI: 300).

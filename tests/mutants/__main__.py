@@ -4,12 +4,14 @@ python -m tests.mutants [NAME...]
 
 Each mutant is a copy of a package with one place changed. Against one of the rules of runs the golden scripts are
 played, then random schedules, until something fails: then it is dead. One of the shell is hunted by the simulator of
-the real shell. One that lives shows what the tests would not notice.
+the real shell; one of the protocol, of dispatch or of what is made of a commit by that of the cores, which tells the
+promise that it found broken. One that lives shows what the tests would not notice.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -19,6 +21,7 @@ import time
 from pathlib import Path
 
 from tests.mutants.changes import MUTANTS, Mutant
+from tests.mutants.promises import SIMULATED
 from tests.mutants.shell import SHELL_MUTANTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +32,7 @@ HUNTERS = {
         (*_PYTEST, "tests/unit/run", "-k", "not schedules and not mutant and not states_page"),
         (*_PYTEST, "tests/unit/run/test_schedules.py"),
     ),
+    "cores": (("tests.simulation.cores", "--hunt", "--seconds", "60"),),
     "shell": (("tests.simulation.shell", "--first", "0", "--seconds", "60", "--no-shrink"),),
 }
 """What is run against a mutant, quickest first: modules with their arguments, that end with 1 when they found it."""
@@ -43,12 +47,14 @@ def kill(mutant: Mutant) -> str | None:
         shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
         mutant.apply(copy)
         for hunter in HUNTERS[mutant.hunter]:
-            if not _passes(folder, hunter):
-                return next(word for word in hunter if word.startswith("tests"))
+            found = _found(folder, hunter)
+            if found is not None:
+                return f"{next(word for word in hunter if word.startswith('tests'))}{found}"
     return None
 
 
-def _passes(folder: str, hunter: tuple[str, ...]) -> bool:
+def _found(folder: str, hunter: tuple[str, ...]) -> str | None:
+    """None: nothing. Else what the hunter tells of it, if anything."""
     parts = (ROOT / part for part in ("coordinator", "agent", "sdk", "."))
     path = os.pathsep.join([folder, *map(str, parts)])
     environment = {**os.environ, "PYTHONPATH": path, "PENSTOCK_SCHEDULES": "2000"}
@@ -57,7 +63,11 @@ def _passes(folder: str, hunter: tuple[str, ...]) -> bool:
     told = done.stdout.decode()[-2_000:] + done.stderr.decode()[-2_000:]
     assert done.returncode in (0, 1), told
     assert "ImportError" not in told, told
-    return done.returncode == 0
+    if done.returncode == 0:
+        return None
+    lines = done.stdout.decode().splitlines()
+    last = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
+    return f": {last['invariant']}, schedule {last['schedules']}" if "invariant" in last else ""
 
 
 def main() -> int:
@@ -65,7 +75,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="(all)")
     names = set(parser.parse_args().names)
     survivors = []
-    for mutant in (*MUTANTS, *SHELL_MUTANTS):
+    for mutant in (*MUTANTS, *SIMULATED, *SHELL_MUTANTS):
         if names and mutant.name not in names:
             continue
         began = time.monotonic()
@@ -73,7 +83,7 @@ def main() -> int:
         if killer is None:
             survivors.append(mutant.name)
         fate = f"killed by {killer}" if killer else "LIVES"
-        sys.stdout.write(f"{mutant.name:<34} {fate:<44} {time.monotonic() - began:5.1f} s\n")
+        sys.stdout.write(f"{mutant.name:<60} {fate:<80} {time.monotonic() - began:5.1f} s\n")
         sys.stdout.flush()
     if survivors:
         sys.stdout.write(f"not found: {', '.join(survivors)}\n")

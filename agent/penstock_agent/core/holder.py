@@ -306,7 +306,8 @@ class Holder:
             elif verdict is said.Verdict.SEND_RESULT:
                 if lease.result is not None and lease.result.sent_at is None:
                     resend.append(lease)
-            elif verdict is said.Verdict.ABORT or lease.phase is Phase.FINISHED:
+            elif (verdict is said.Verdict.DROP_RESULT) is (lease.phase is Phase.FINISHED):
+                # What ended after the snapshot was made is kept: the answer to its result settles it.
                 self._abandon(lease)
         self._send(now, resend)
 

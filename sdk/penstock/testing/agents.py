@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock.testing import words
@@ -15,7 +16,7 @@ from penstock.testing.timeline import MILLISECOND, SECOND, PartyClock, Process
 from penstock_agent.core import effects as do
 from penstock_agent.core import inputs as said
 from penstock_agent.core.holder import Holder
-from penstock_agent.core.leases import Ended, Handle, Lease, Outcome, Phase, Restored
+from penstock_agent.core.leases import Ended, Ending, Handle, Lease, Outcome, Phase, Restored
 
 if TYPE_CHECKING:
     from penstock.testing.invariants import Invariants
@@ -32,10 +33,15 @@ Connect = Any
 
 @dataclass(frozen=True, slots=True)
 class AgentSpec:
+    """An agent as it introduces itself."""
+
     name: str
     slots: int = 2
     queues: tuple[str, ...] = ("default",)
     clock_rate: float = 1.0
+    """How fast its clock goes; more than a thousandth off is not what leases are made for."""
+    labels: tuple[tuple[str, str], ...] = ()
+    resources: tuple[tuple[str, float], ...] = ()
 
 
 class Machine:
@@ -61,6 +67,10 @@ class Machine:
         self.process: AgentProcess | None = None
         self.drained = False
         """Its process has left for good, as it was told."""
+        self.poison: set[int] = set()
+        """Steps that take the agent with them."""
+        self.was_slow = False
+        """Its network was, at some time."""
         self.replace_when_drained = False
         self.on_result: Callable[[], None] | None = None
         """What happens right after the next attempt has ended, before anybody else hears of it."""
@@ -71,6 +81,13 @@ class Machine:
             self.boots += 1
             self.process = AgentProcess(self, f"{self.spec.name}-{self.boots}")
             self.process.begin()
+
+    def vanish(self) -> None:
+        """It is gone with all that it had. What is booted here next is another machine."""
+        self.crash()
+        self.disk = Disk()
+        self.spec = replace(self.spec, name=self.spec.name + "'")
+        self.drained = False
 
     def replace(self) -> None:
         """Another agent is started in the place of the one that has left."""
@@ -101,6 +118,8 @@ class AgentProcess(Process):
             self._began,
             lambda handles: self.post(said.LeasesUnstarted(handles)),
             lambda lease: lease.deadline <= machine.clock.monotonic(),
+            lambda key: key[1] in machine.poison,
+            self._die_of_poison,
         )
         self.link: Link | None = None
         self._end: End | None = None
@@ -116,11 +135,18 @@ class AgentProcess(Process):
         self._timer_at: int | None = None
         self._results = 0
         self.left = False
+        self.thawed_at = self.timeline.now
+        """Since then it has not stood still."""
+        self.newest_epoch = 0
+        """Of the coordinators that it has spoken with."""
+        self.acknowledged_at = 0
+        """When its last heartbeat was answered."""
 
     # --- its life
 
     def begin(self) -> None:
         self.note("boots", self.boot_id, len(self.spool.live))
+        self.machine.invariants.agent_boots(self)
         self.post(said.DiskMeasured(0 if self.machine.disk.full else DISK_FLOOR))
         self.after(int(self.timeline.random.random() * 50 * MILLISECOND), self._connect)
 
@@ -132,6 +158,10 @@ class AgentProcess(Process):
         if self.link is not None and self._end is not None:
             self.link.vanish(self._end)
         self.machine.invariants.agent_crashed(self)
+
+    def _die_of_poison(self) -> None:
+        self.machine.crash()
+        self.timeline.after(SECOND, self.machine.boot)
 
     def leave(self) -> None:
         """Drained: the process ends by itself."""
@@ -158,6 +188,7 @@ class AgentProcess(Process):
         for execution in self.executor.running.values():
             execution.machine_paused = True
         self.freeze(span)
+        self.thawed_at = max(self.thawed_at, self.timeline.now + span)
 
     # --- inputs, effects, timers
 
@@ -222,6 +253,9 @@ class AgentProcess(Process):
             case do.Stop():
                 self.executor.stop(effect.handle, kill=False)
             case do.Kill():
+                lease = self.holder.book.all.get(effect.handle)
+                if lease is not None and lease.ending is Ending.LEASE_EXPIRED:
+                    self.machine.invariants.lease_given_up(self, lease)
                 self.executor.stop(effect.handle, kill=True)
             case do.Spool():
                 for lease in effect.leases:
@@ -242,7 +276,7 @@ class AgentProcess(Process):
     def _began(self, handle: Handle) -> None:
         self.post(said.AttemptsStarted([handle]))
 
-    def _ended(self, handle: Handle, ended: Ended, run_time: int, output: bytes) -> None:
+    def _ended(self, handle: Handle, ended: Ended, run_time: int, body: bytes | str) -> None:
         happens, self.machine.on_result = self.machine.on_result, None
         if happens is not None:
             happens()
@@ -250,19 +284,19 @@ class AgentProcess(Process):
                 return
         self._results += 1
         result_id = b"%b/%d" % (self.boot_id.encode(), self._results)
-        self.post(said.AttemptsEnded([Outcome(handle, ended, result_id, run_time, output)]))
+        self.post(said.AttemptsEnded([Outcome(handle, ended, result_id, run_time, body)]))
 
     # --- the stream
 
     def _connect(self) -> None:
         if self.left:
             return
-        end = End(self, self._hear, self._stream_ended)
+        self._stream += 1
+        end = End(self, partial(self._hear, self._stream), self._stream_ended)
         link = self.machine.connect(self, end, self.machine.weather)
         if link is None:
             self._retry()
             return
-        self._stream += 1
         self.link, self._end = link, end
         self._closing = False
         self._opened_at = self.timeline.now
@@ -314,21 +348,21 @@ class AgentProcess(Process):
     def _flush(self) -> None:
         self._flushing = False
         while self._outbox and self.link is not None:
-            self._write(self._outbox.pop(0))
+            gathered, self._outbox = sorted(self._outbox, key=lambda word: _ORDER[type(word)]), []
+            for word in gathered:
+                self._write(word)
         if self._closing:
             self._closing = False
             self._close()
 
     def _write(self, effect: Any) -> None:
         link = self.link
-        assert link is not None
-        if self.holder.session is None:
+        if link is None or self.holder.session is None:
             return
         word = self._word(effect)
         if word is None:
             return
         seq = self.holder.stamp(self.machine.clock.monotonic())
-        self.machine.invariants.agent_says(self, word)
         link.to_coordinator((seq, word))
         if type(effect) is do.Accept:
             self.post(said.AcceptsWritten([lease.handle for lease in effect.leases], seq))
@@ -341,6 +375,7 @@ class AgentProcess(Process):
             case do.Accept():
                 return words.Accepted([(lease.key, lease.token) for lease in effect.leases])
             case do.SendCredits():
+                self.machine.invariants.asks_for_work(self, effect.grant_limit)
                 return words.Credits(effect.grant_limit)
             case do.SendHeartbeat():
                 self.post(said.DiskMeasured(0 if self.machine.disk.full else DISK_FLOOR))
@@ -364,20 +399,22 @@ class AgentProcess(Process):
             spec.name,
             self.boot_id,
             spec.slots,
+            self.holder.highest_coordinator_epoch,
             frozenset(spec.queues),
+            spec.labels,
+            spec.resources,
             self._stream,
             self._held(),
         )
 
-    def _held(self) -> list[tuple[Any, int, bool]]:
+    def _held(self) -> list[words.HeldLease]:
         return [
-            (held.key, held.token, held.phase is Phase.FINISHED)
+            (held.key, held.token, held.phase is Phase.FINISHED, held.phase is Phase.ACCEPTED)
             for held in self.holder.snapshot(self.machine.clock.monotonic())
         ]
 
-    def _hear(self, word: words.CoordinatorWord) -> None:
+    def _hear(self, stream: int, word: words.CoordinatorWord) -> None:
         """The other end's words, in the holder's vocabulary."""
-        stream = self._stream
         match word:
             case words.Grants():
                 closed = self.holder.draining or self.holder.disk_full
@@ -387,9 +424,9 @@ class AgentProcess(Process):
                     if closed and grant.key not in before and self.holder.book.find(grant.key, grant.token):
                         self.machine.invariants.takes_no_work(self, grant.key)
             case words.Acks():
-                self.machine.invariants.acks_arrive(self, word)
                 self.post(said.ResultsAcked(stream, [ack[:3] for ack in word.acks]))
             case words.HeartbeatAck():
+                self.acknowledged_at = self.timeline.now
                 self.post(said.HeartbeatAcked(stream, word.basis_seq, word.ttl, word.revoked, word.echo))
             case words.Welcome():
                 self.post(
@@ -404,6 +441,10 @@ class AgentProcess(Process):
                         word.basis_seq,
                     )
                 )
+                session = self.holder.session
+                if session is not None and session.welcomed:
+                    self.machine.invariants.welcomed(self, word.coordinator_epoch)
+                    self.newest_epoch = max(self.newest_epoch, word.coordinator_epoch)
             case words.Verdicts():
                 verdicts = [(key, token, said.Verdict(verdict), ttl) for key, token, verdict, ttl in word.verdicts]
                 self.post(said.Judged(stream, verdicts, word.basis_seq))
@@ -411,29 +452,37 @@ class AgentProcess(Process):
                 self.post(said.CancelOrdered(stream, word.leases))
             case words.Returns():
                 self.post(said.ReturnOrdered(stream, word.leases))
+            case words.Pause():
+                self.post(said.Paused(stream))
+            case words.Resume():
+                self.post(said.Resumed(stream))
             case words.Drain():
                 self.post(said.DrainOrdered(stream, word.deadline, "requested"))
             case words.Goaway():
                 self.post(said.GoawayOrdered(stream, word.reason, 100 * MILLISECOND))
 
 
-_SAID = {
-    do.SendResults,
-    do.Accept,
-    do.SendCredits,
-    do.SendHeartbeat,
-    do.Reject,
-    do.SendReturned,
-    do.SendDraining,
-    do.SayHello,
+_ORDER = {
+    do.SayHello: 0,
+    do.SendDraining: 0,
+    do.Accept: 1,
+    do.Reject: 2,
+    do.SendReturned: 3,
+    do.SendResults: 4,
+    do.SendCredits: 5,
+    do.SendHeartbeat: 6,
+    words.Goodbye: 7,
 }
+"""What is gathered is written in this order: what a heartbeat tells is the newest."""
+_SAID = _ORDER.keys() - {words.Goodbye}
 
 
 def _result(lease: Lease) -> words.Result:
     result = lease.result
     assert result is not None
     output = result.body if isinstance(result.body, bytes) else b""
-    return words.Result(lease.key, lease.token, result.result_id, result.status, output)
+    error = result.body if isinstance(result.body, str) else ""
+    return words.Result(lease.key, lease.token, result.result_id, result.status, output, error)
 
 
 def _to_keep(lease: Lease) -> Restored:

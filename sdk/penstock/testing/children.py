@@ -157,7 +157,7 @@ class SimulatedChildren:
                 coordinator.after(RETRY, self._start, asked.run_id, command)
 
         origin = Origin(parent=asked, depth=parent.origin.depth + 1)
-        coordinator.start_run(command.run_id, plan, b"{}", None, Told(told), origin)
+        coordinator.start_run(command.run_id, plan, parent.run.parameters, None, Told(told), origin)
 
     def _there(self, parent_id: RunId, command: StartChild) -> None:
         """It is live. What was asked of the run above meanwhile concerns it too."""

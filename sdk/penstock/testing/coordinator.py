@@ -21,6 +21,7 @@ from penstock_coordinator.core.dispatch.fairness import USUAL
 from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.run.commands import (
     AcknowledgeResult,
+    AckStatus,
     AwaitLease,
     CallBackLease,
     CancelChild,
@@ -62,6 +63,7 @@ from penstock_coordinator.runtime.actor import Actor, Mail, Turn
 from penstock_coordinator.runtime.limits import Limits
 
 if TYPE_CHECKING:
+    from penstock.testing.executions import Behave
     from penstock.testing.invariants import Invariants
     from penstock.testing.network import End, Link
     from penstock.testing.timeline import Timeline
@@ -71,6 +73,8 @@ if TYPE_CHECKING:
     from penstock_coordinator.runtime.supervisor import Supervisor
 
 PERIOD = SECOND
+FROZEN = 2 * SECOND
+"""So late, a process has stood still."""
 FENCE_EVERY = 5 * SECOND
 LONGEST_TIMER = 60 * SECOND
 RETRY_READ = 200 * MILLISECOND
@@ -85,6 +89,7 @@ class Timing:
     lease_ttl: int = 30 * SECOND
     expiry_margin: int = 5 * SECOND
     result_resend_interval: int = 5 * SECOND
+    accept_timeout: int = 10 * SECOND
     run_limits: RunLimits = DEFAULT_RUN_LIMITS
 
 
@@ -177,6 +182,7 @@ class SimulatedLane:
         batch, self._committing = self._committing, []
         for turn, outcome in zip(batch, outcomes, strict=True):
             turn.actor.settle(turn, outcome)
+            self._coordinator.invariants.settled(turn.actor)
         self._commit()
 
 
@@ -191,6 +197,7 @@ class Coordinator(Process):
         clock: PartyClock,
         timing: Timing,
         plan_of: Callable[[str, Plan | None], Plan],
+        behave: Behave,
         invariants: Invariants,
     ) -> None:
         super().__init__(timeline, name)
@@ -199,6 +206,7 @@ class Coordinator(Process):
         self.timing = timing
         self.invariants = invariants
         self.plan_of = plan_of
+        self.behave = behave
         self.epoch = 0
         self.mailed = 0
         """How often there was work for a run."""
@@ -214,6 +222,8 @@ class Coordinator(Process):
         self._rebuilding: set[RunId] = set()
         self._pump_scheduled = False
         self._began_at = clock.now()
+        self._due_at = 0
+        self.patience = 10.0
         self._lane: SimulatedLane | None = None
 
     # --- its life
@@ -234,11 +244,11 @@ class Coordinator(Process):
         recovered = [self._raise(run_id, row, self.rebuild(run_id)) for run_id, row in live]
         self.limits.restore(recovered)
         for actor in recovered:
-            self.invariants.recovers(self, actor)
             self._adopt(actor, resume(actor.run))
         self._cancel_given_up(recovered)
         self.note("serves", self.epoch, len(recovered))
         self.serving = True
+        self._due_at = self.clock.monotonic() + PERIOD
         self.after(PERIOD, self._periodic)
         self._look_at_fence()
 
@@ -272,9 +282,15 @@ class Coordinator(Process):
         self.crash()
 
     def _periodic(self) -> None:
+        late = self.clock.monotonic() - self._due_at
+        if late > FROZEN:
+            self.fleet.leases.stand_still(late, self.clock.monotonic())
+        self.fleet.hold_back(paused=self.store.away)
         self.fleet.expire()
+        self.fleet.give_up_unaccepted()
         self.fleet.close_silent()
         self.invariants.look_around(self)
+        self._due_at = self.clock.monotonic() + PERIOD
         self.after(PERIOD, self._periodic)
 
     def _look_at_fence(self) -> None:
@@ -286,7 +302,8 @@ class Coordinator(Process):
 
     def read_store(self, action: Callable[[], None]) -> None:
         """Once the database answers."""
-        self.after(300 + int(self.timeline.random.random() * MILLISECOND), self._read_store, action)
+        chance = self.timeline.random.random()
+        self.after(300 + int(chance * (MILLISECOND + self.store.slowness)), self._read_store, action)
 
     def _read_store(self, action: Callable[[], None]) -> None:
         if self.store.away:
@@ -421,7 +438,8 @@ class Coordinator(Process):
         actor = self.actors.get(run_id)
         if actor is None:
             return run_id in self._rebuilding
-        actor.post(Mail(message))
+        if not actor.full:
+            actor.post(Mail(message))
         return True
 
     # --- commands
@@ -433,9 +451,13 @@ class Coordinator(Process):
     def acknowledge(self, actor: Actor, command: AcknowledgeResult) -> None:
         key = (actor.run_id, command.step, command.item)
         self.fleet.end_lease(key, command.token)
-        session = self.fleet.session(command.session)
+        session, status = self.fleet.session(command.session), int(command.status)
+        if command.status is AckStatus.COMMITTED:
+            self.fleet.settled(command.result_id)
         if session is not None:
-            session.acknowledge(key, command.token, command.result_id, int(command.status))
+            if command.status is AckStatus.STALE:
+                status = self.fleet.status_of_late(command.result_id)
+            session.acknowledge(key, command.token, command.result_id, status)
 
     def go_on(self, actor: Actor, _: Command) -> None:
         actor.post(Mail(Continue(self.clock.now())))

@@ -24,6 +24,10 @@ class Behaviour:
     fails: bool = False
     stubborn: bool = False
     """It ignores a polite stop."""
+    error: str = "app.Boom"
+    """The class of the error, if it fails."""
+    unresolvable: bool = False
+    """Its inputs cannot be made: it never begins."""
 
 
 Behave: TypeAlias = Callable[[LeaseKey, int], Behaviour]
@@ -55,11 +59,14 @@ class Executor:
     slots: int
     behave: Behave
     invariants: Invariants
-    report: Callable[[Handle, Ended, int, bytes], None]
-    """The handle, how it ended, its run time and its output."""
+    report: Callable[[Handle, Ended, int, bytes | str], None]
+    """The handle, how it ended, its run time, and its output or the class of its error."""
     began: Callable[[Handle], None]
     unstarted: Callable[[list[Handle]], None]
     too_late: Callable[[Lease], bool]
+    kills: Callable[[LeaseKey], bool]
+    """Whether the step run takes its agent with it."""
+    die: Callable[[], None]
     _queue: dict[Handle, Lease] = field(default_factory=dict)
     running: dict[Handle, Execution] = field(default_factory=dict)
 
@@ -91,7 +98,13 @@ class Executor:
         self.invariants.execution_begins(execution, lease)
         # User code goes on while the agent is frozen; that it has ended is heard of later.
         timeline.after(execution.behaviour.duration, self._run_down, lease.handle, execution)
+        if self.kills(lease.key):
+            timeline.after(min(20 * MILLISECOND, execution.behaviour.duration // 2), self._kill_agent, execution)
         self.began(lease.handle)
+
+    def _kill_agent(self, execution: Execution) -> None:
+        if execution.ended is None and self.process.alive:
+            self.die()
 
     def _run_down(self, handle: Handle, execution: Execution) -> None:
         """User code has come to its end by itself, unless it was stopped before."""
@@ -104,12 +117,13 @@ class Executor:
         self.invariants.execution_ends(execution)
         if self.process.alive:
             run_time = timeline.now - execution.began
-            output = execution.behaviour.output if ended is Ended.OK else b""
-            self.process.run(self._hear, handle, ended, run_time, output)
+            behaviour = execution.behaviour
+            body: bytes | str = behaviour.output if ended is Ended.OK else behaviour.error
+            self.process.run(self._hear, handle, ended, run_time, body)
 
-    def _hear(self, handle: Handle, ended: Ended, run_time: int, output: bytes) -> None:
+    def _hear(self, handle: Handle, ended: Ended, run_time: int, body: bytes | str) -> None:
         self.running.pop(handle, None)
-        self.report(handle, ended, run_time, output)
+        self.report(handle, ended, run_time, body)
         self._fill()
 
     def stop(self, handle: Handle, *, kill: bool) -> None:
@@ -123,7 +137,7 @@ class Executor:
             return
         if not kill and execution.behaviour.stubborn:
             return
-        delay = int(self.process.timeline.random.random() * (5 if kill else 800) * MILLISECOND)
+        delay = int(self.process.timeline.random.random() * (300 if kill else 800) * MILLISECOND)
         self.process.timeline.after(delay, self._stopped, handle, execution)
 
     def _stopped(self, handle: Handle, execution: Execution) -> None:

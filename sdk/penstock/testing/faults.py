@@ -20,6 +20,10 @@ class FaultKind(enum.Enum):
     """The same, between the end of an attempt and the first word about it."""
     AGENT_CRASH_AT_SYNC = "agent_crash_at_sync"
     """The same, between the sync of its spool and whatever follows."""
+    POISON = "poison"
+    """A step (the target counts steps) kills every agent that runs it, for a while."""
+    AGENT_GONE = "agent_gone"
+    """An agent's machine is gone for good; after a while there is a new one with another name."""
     AGENT_FREEZE = "agent_freeze"
     """An agent's process stands still; what it has started goes on."""
     AGENT_DRAIN = "agent_drain"
@@ -27,11 +31,13 @@ class FaultKind(enum.Enum):
     DISK_FULL = "disk_full"
     """An agent's disk takes nothing for a while."""
     STREAM_BREAK = "stream_break"
-    """A stream breaks and loses what was on its way."""
+    """A stream breaks and loses what was on its way, perhaps several times in a row."""
     STREAM_GHOST = "stream_ghost"
     """The same, but what the agent had said still arrives, perhaps after its next stream was opened."""
     STREAM_DELAY = "stream_delay"
     """What an agent says and hears takes seconds for a while."""
+    BAD_LINK = "bad_link"
+    """An agent hears everything late for a while, and towards the end of it nobody hears the agent."""
     PARTITION = "partition"
     """An agent is cut off for a while, in one direction or both."""
     COORDINATOR_CRASH = "coordinator_crash"
@@ -85,16 +91,19 @@ _SPANS = {
     FaultKind.AGENT_CRASH: (0.05, 30.0),
     FaultKind.AGENT_CRASH_AT_RESULT: (0.05, 20.0),
     FaultKind.AGENT_CRASH_AT_SYNC: (0.05, 20.0),
+    FaultKind.AGENT_GONE: (0.1, 20.0),
+    FaultKind.POISON: (1.0, 60.0),
     FaultKind.AGENT_FREEZE: (0.1, 60.0),
     FaultKind.DISK_FULL: (0.1, 20.0),
     FaultKind.STREAM_DELAY: (0.5, 10.0),
-    FaultKind.PARTITION: (0.1, 60.0),
+    FaultKind.BAD_LINK: (4.0, 40.0),
+    FaultKind.PARTITION: (0.5, 60.0),
     FaultKind.COORDINATOR_CRASH: (0.05, 20.0),
     FaultKind.COORDINATOR_CRASH_AT_COMMIT: (0.05, 20.0),
     FaultKind.COORDINATOR_FREEZE: (0.1, 30.0),
     FaultKind.COORDINATOR_REPLACED: (0.1, 30.0),
-    FaultKind.DATABASE_AWAY: (0.1, 20.0),
-    FaultKind.COMMIT_SLOW: (0.1, 10.0),
+    FaultKind.DATABASE_AWAY: (0.2, 20.0),
+    FaultKind.COMMIT_SLOW: (1.0, 10.0),
     FaultKind.CLOCK_JUMP: (0.5, 90_000.0),
     FaultKind.PAUSE: (0.05, 20.0),
 }
@@ -104,14 +113,19 @@ _SPANS = {
 def draw_faults(
     random: Random, agents: int, runs: int, kinds: Sequence[FaultKind], least: int, most: int, chaos: int
 ) -> tuple[Fault, ...]:
-    """So many faults of these kinds within the first `chaos` microseconds. Half of them come early, when most of the
-    work is under way."""
-    faults = []
-    for _ in range(random.randint(least, most)):
-        kind = random.choice(kinds)
-        at = int(random.random() ** 2 * chaos)
-        shortest, longest = _SPANS.get(kind, (0.0, 0.0))
-        span = int(shortest * (longest / shortest) ** random.random() * SECOND) if shortest else 0
-        target = random.randrange(runs if kind in OF_RUNS else agents)
-        faults.append(Fault(at, kind, target, span // MILLISECOND * MILLISECOND, round(random.random(), 4)))
+    """At least `least` and at most `most` of what goes wrong, by the kinds given, within the first `chaos`
+    microseconds; what people do comes on top. More come early, when most of the work is under way."""
+    wrong = [kind for kind in kinds if kind not in PEOPLE]
+    people = [kind for kind in kinds if kind in PEOPLE]
+    faults = [_draw(random, agents, runs, wrong, chaos) for _ in range(random.randint(least, most) if wrong else 0)]
+    faults += [_draw(random, agents, runs, people, chaos) for _ in range(random.randint(1, 3) if people else 0)]
     return tuple(sorted(faults, key=lambda fault: fault.at))
+
+
+def _draw(random: Random, agents: int, runs: int, kinds: Sequence[FaultKind], chaos: int) -> Fault:
+    kind = random.choice(kinds)
+    at = int(random.random() ** 1.5 * chaos)
+    shortest, longest = _SPANS.get(kind, (0.0, 0.0))
+    span = int(shortest * (longest / shortest) ** random.random() * SECOND) if shortest else 0
+    target = random.randrange(runs if kind in OF_RUNS else 10 if kind is FaultKind.POISON else agents)
+    return Fault(at, kind, target, span // MILLISECOND * MILLISECOND, round(random.random(), 4))

@@ -12,10 +12,14 @@ from penstock.testing import words
 from penstock.testing.timeline import MILLISECOND
 from penstock_agent.core.leases import Grant
 from penstock_coordinator.core.dispatch.capacity import Capacity
+from penstock_coordinator.core.fleet.acceptance import Acceptance
+from penstock_coordinator.core.fleet.fairness import misplaced
 from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable, Lost, Stop
 from penstock_coordinator.core.fleet.session import Held, Roll, Verdict, expired, is_outdated, reunite
+from penstock_coordinator.core.fleet.settled import Settled
+from penstock_coordinator.core.run.commands import AckStatus
 from penstock_coordinator.core.run.events import Charge, Failure, Outcome
-from penstock_coordinator.core.run.messages import AttemptEnded, LeaseGone
+from penstock_coordinator.core.run.messages import AttemptEnded, InputsUnresolved, LeaseGone
 from penstock_coordinator.runtime.actor import Mail
 
 if TYPE_CHECKING:
@@ -31,7 +35,6 @@ ACK_DELAY = 20 * MILLISECOND
 REJECTION_PAUSE = 100 * MILLISECOND
 HEARTBEAT_WINDOW = 1.5
 MISSED_BEATS = 3
-STALE = 3
 
 _OUTCOMES = {2: Outcome.FAILED, 3: Outcome.CANCELLED, 4: Outcome.TIMED_OUT, 5: Outcome.LOST}
 
@@ -46,6 +49,9 @@ class Session:
         self.holder = holder
         self.capacity = capacity
         self.roll = Roll()
+        self.acceptance = Acceptance()
+        self.read_at = coordinator.timeline.now
+        """When the last word was read; true time."""
         self.basis_seq = 1
         self.draining = False
         self.said_goodbye = False
@@ -153,6 +159,7 @@ class Stream:
             return
         session.holder.heard_at = self._coordinator.clock.monotonic()
         session.basis_seq = seq
+        session.read_at = self._coordinator.timeline.now
         self._coordinator.fleet.hear(session, word)
 
     def ended(self) -> None:
@@ -177,6 +184,9 @@ class SimulatedFleet:
         self._timing = coordinator.timing
         self.leases = LeaseTable(self._timing.lease_ttl, self._timing.expiry_margin)
         self.sessions: dict[int, Session] = {}
+        self.paused = False
+        """The database is away: no agent gets anything, and none asks."""
+        self._settled = Settled()
 
     def session(self, epoch: int) -> Session | None:
         return self.sessions.get(epoch)
@@ -185,7 +195,7 @@ class SimulatedFleet:
 
     def open(self, stream: Stream, hello: words.Hello) -> None:
         """The session's number is committed, then what the agent holds is settled."""
-        if not self._alone(hello):
+        if hello.highest_coordinator_epoch > self._coordinator.epoch or not self._alone(hello):
             stream.refuse()
             return
         self._coordinator.read_store(lambda: self._opened(stream, hello))
@@ -210,7 +220,7 @@ class SimulatedFleet:
         self._supersede(hello.agent)
         now = coordinator.clock.monotonic()
         holder = self.leases.add_holder(Holder(hello.agent, epoch, hello.boot_id, now, stream=hello.stream))
-        capacity = Capacity(epoch, hello.agent, hello.queues, {}, {}, hello.slots)
+        capacity = Capacity(epoch, hello.agent, hello.queues, dict(hello.labels), dict(hello.resources), hello.slots)
         assert stream.link is not None
         assert stream.end is not None
         session = Session(coordinator, stream.link, stream.end, holder, capacity)
@@ -279,12 +289,12 @@ class SimulatedFleet:
             case words.Credits():
                 self._credits(session, word.grant_limit)
             case words.Accepted():
-                self._accepted(word.leases)
+                self._accepted(session, word.leases)
             case words.Rejected():
-                self._rejected(word.leases)
+                self._rejected(session, word.leases)
             case words.Returned():
                 for key, token, started in word.leases:
-                    self._released(key, token, started=started)
+                    self._released(session, key, token, started=started)
             case words.Draining():
                 self.drain(session)
             case words.Goodbye():
@@ -299,7 +309,7 @@ class SimulatedFleet:
                 outcome, failure = None, None
             else:
                 outcome = _OUTCOMES[result.status]
-                failure = Failure("UserError" if outcome is Outcome.FAILED else outcome.name, "", "app.Boom")
+                failure = Failure("UserError" if outcome is Outcome.FAILED else outcome.name, "", result.error)
             jitter = coordinator.timeline.random.random()
             message = AttemptEnded(
                 now,
@@ -314,7 +324,15 @@ class SimulatedFleet:
                 jitter=jitter,
             )
             if not coordinator.deliver(run_id, message):
-                session.acknowledge(result.key, result.token, result.result_id, STALE)
+                status = self.status_of_late(result.result_id)
+                session.acknowledge(result.key, result.token, result.result_id, status)
+
+    def settled(self, result_id: bytes) -> None:
+        self._settled.add(result_id)
+
+    def status_of_late(self, result_id: bytes) -> int:
+        """Of a result that nobody waits for any more."""
+        return int(AckStatus.DUPLICATE if result_id in self._settled else AckStatus.STALE)
 
     def _credits(self, session: Session, grant_limit: int) -> None:
         if session.draining or grant_limit <= session.capacity.grant_limit:
@@ -323,21 +341,30 @@ class SimulatedFleet:
         self._coordinator.dispatcher.made_room(session.epoch)
         self._coordinator.pump_offers()
 
-    def _accepted(self, refs: Iterable[words.Ref]) -> None:
+    def _accepted(self, session: Session, refs: Iterable[words.Ref]) -> None:
+        session.acceptance.accepted()
         for key, token in refs:
-            lease = self.leases.find(key)
-            if lease is not None and lease.token == token:
+            lease = self._spoken_of(session, key, token)
+            if lease is not None:
                 lease.accepted = True
 
-    def _rejected(self, leases: Iterable[tuple[LeaseKey, int, str, str]]) -> None:
+    def _spoken_of(self, session: Session, key: LeaseKey, token: int) -> Lease | None:
+        """The lease, if it is the session's own and has that token."""
+        lease = self.leases.find(key)
+        ours = lease is not None and lease.token == token and lease.holder is session.holder
+        return lease if ours else None
+
+    def _rejected(self, session: Session, leases: Iterable[tuple[LeaseKey, int, str, str]]) -> None:
         for key, token, reason, _ in leases:
-            lease = self.end_lease(key, token)
+            lease = self._spoken_of(session, key, token)
             if lease is not None:
+                self.end_lease(key, token)
                 self._coordinator.after(REJECTION_PAUSE, self._tell, lease, f"rejected: {reason}", Charge.NOBODY)
 
-    def _released(self, key: LeaseKey, token: int, *, started: bool) -> None:
-        lease = self.end_lease(key, token)
+    def _released(self, session: Session, key: LeaseKey, token: int, *, started: bool) -> None:
+        lease = self._spoken_of(session, key, token)
         if lease is not None:
+            self.end_lease(key, token)
             self._tell(lease, "returned", Charge.STARTED if started else Charge.NOBODY)
 
     def _heartbeat(self, session: Session, beat: words.Heartbeat) -> None:
@@ -358,10 +385,30 @@ class SimulatedFleet:
         for loss in lost:
             self._freed(loss.lease)
         self._report_lost(lost)
+        others = (each.capacity for each in self.sessions.values() if each is not session)
+        for lease in misplaced(session.holder, others):
+            lease.called_back = True
+            session.call_back(lease)
 
     def drain(self, session: Session) -> None:
         session.draining = True
-        session.capacity.open = False
+        self._open_or_close(session)
+
+    def hold_back(self, *, paused: bool) -> None:
+        """While the database is away agents are paused."""
+        if paused == self.paused:
+            return
+        self.paused = paused
+        for session in self.sessions.values():
+            session.send(words.Pause() if paused else words.Resume())
+            self._open_or_close(session)
+        self._coordinator.pump_offers()
+
+    def _open_or_close(self, session: Session) -> None:
+        waits = session.acceptance.closed_until > self._coordinator.clock.monotonic()
+        was, session.capacity.open = session.capacity.open, not (session.draining or self.paused or waits)
+        if session.capacity.open and not was:
+            self._coordinator.dispatcher.made_room(session.epoch)
 
     def order_drain(self, agent: str, deadline: int) -> None:
         """A person drains the agent."""
@@ -413,12 +460,18 @@ class SimulatedFleet:
             leased = actor.plan.steps[number]
             key = (actor.run_id, number, place)
             lease = self._add_lease(session.holder, key, command.token, attempt, actor.plan.lines[leased.line])
-            self._deliver(session, lease, leased.timeouts.attempt, actor.plan.stop_grace)
+            if self._coordinator.behave(key, attempt).unresolvable:
+                self.end_lease(key, command.token)
+                failure = Failure("Input", "it cannot be made")
+                actor.post(Mail(InputsUnresolved(now, number, place, command.token, failure)))
+            else:
+                self._deliver(session, lease, leased.timeouts.attempt, actor.plan.stop_grace)
 
-    @staticmethod
-    def _deliver(session: Session, lease: Lease, timeout: int | None, stop_grace: int) -> None:
+    def _deliver(self, session: Session, lease: Lease, timeout: int | None, stop_grace: int) -> None:
         lease.sent = True
         lease.due_ack = session.roll.acks + 1
+        lease.sent_at = self._coordinator.clock.monotonic()
+        session.acceptance.sent(lease)
         number = session.capacity.grant()
         session.grant(Grant(number, lease.key, lease.token, lease.attempt, timeout, stop_grace, None))
 
@@ -478,6 +531,9 @@ class SimulatedFleet:
         key = (actor.run_id, command.step, command.item)
         lease = self._add_lease(holder, key, command.token, command.attempt, line)
         lease.sent = lease.accepted = True
+        session = self.sessions.get(holder.session)
+        if session is not None:
+            session.capacity.adopt(line)
 
     def expire(self) -> None:
         for holder in self.leases.expired(self._coordinator.clock.monotonic()):
@@ -487,15 +543,28 @@ class SimulatedFleet:
                 self._detach(session)
             lost = expired(holder)
             for loss in lost:
-                self._coordinator.invariants.lease_expires(self._coordinator, loss.lease)
+                if self._coordinator.epoch == self._coordinator.store.epoch:
+                    self._coordinator.invariants.lease_expires(self._coordinator, loss.lease)
                 self.leases.end(loss.lease.key, loss.lease.token)
             self.leases.remove_holder(holder.session)
             self._report_lost(lost)
+
+    def give_up_unaccepted(self) -> None:
+        now = self._coordinator.clock.monotonic()
+        for session in self.sessions.values():
+            for lease in session.acceptance.overdue(self.leases, now, self._timing.accept_timeout):
+                session.call_back(lease)
+                self.end_lease(lease.key, lease.token)
+                self._tell(lease, "not_accepted", Charge.STARTED)
+            if session.acceptance.closed_until:
+                self._open_or_close(session)
+        self._coordinator.pump_offers()
 
     def close_silent(self) -> None:
         limit = self._coordinator.clock.monotonic() - self._timing.heartbeat_interval * MISSED_BEATS
         for session in list(self.sessions.values()):
             if session.holder.heard_at < limit:
+                self._coordinator.invariants.closes_as_silent(session)
                 session.close("silent")
                 # The stream's handler ends, and lets go of the session.
                 self._coordinator.after(100, self.stream_ended, session)

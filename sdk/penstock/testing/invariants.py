@@ -39,7 +39,12 @@ if TYPE_CHECKING:
 MOST_DEATHS = 3
 LOOKED_AT = 16
 """Of so many turns one is looked at as a whole: all counters, queues and timers of the run."""
+COMPARED = 8
+"""Of so many committed turns one is compared with what the journal folds to."""
 KILL_SLACK = 50 * MILLISECOND
+SYNC_SLACK = SECOND
+SHORT = 20 * MILLISECOND
+"""Of steps that are shorter an agent takes as many at once as fill this span."""
 
 
 class Violation(Exception):
@@ -108,6 +113,7 @@ class Invariants:
         self.running: dict[LeaseKey, list[Execution]] = {}
         self.executed: set[tuple[RunId, int, int, int, int]] = set()
         """(run, step, item, generation, attempt)"""
+        self.requests: dict[tuple[str, str], RunId] = {}
         self.epoch = 0
         self.session = 0
         self.turns = 0
@@ -122,6 +128,7 @@ class Invariants:
     def appended(self, epoch: int, record: Record, events: list[e.Event]) -> None:
         """A record is durable from now on."""
         self.one_writer(epoch, record)
+        self.same_request_same_run(record)
         shadow = self.shadows.get(record.run_id)
         if shadow is None:
             first = events[0]
@@ -144,7 +151,8 @@ class Invariants:
             )
 
     def one_writer(self, epoch: int, record: Record) -> None:
-        """4: of one owner alone are appends to a run accepted, and they follow each other without a gap."""
+        """4, I9: of one owner alone are appends to a run accepted, and they follow each other without a gap: so tokens,
+        which are numbers of events, increase."""
         assert self.store is not None
         if epoch != self.store.epoch:
             _broken("one_writer", f"an append of epoch {epoch} was stored in epoch {self.store.epoch}")
@@ -160,13 +168,20 @@ class Invariants:
         if reader is not None:
             reader(self, shadow, seq, event)
 
+    def same_request_same_run(self, record: Record) -> None:
+        """7: of all records with the same request one is stored."""
+        if record.request is None:
+            return
+        key = (record.request.key.method, record.request.key.id)
+        if self.requests.setdefault(key, record.run_id) != record.run_id:
+            _broken("same_request_same_run", f"{key} is the request of two runs")
+
     def read_leased(self, shadow: Shadow, seq: int, event: e.StepsLeased) -> None:
         run = shadow.run
         self.paused_runs_start_nothing(run)
         for step, item, attempt in event.leases:
             story = shadow.story(step, item)
             key = (run.run_id, step, item)
-            self.tokens_increase(key, story.token, seq)
             self.rest_is_rest(key, story)
             self.another_attempt_has_a_cause(key, story)
             self.cancelled_runs_start_nothing(run, step)
@@ -248,11 +263,6 @@ class Invariants:
         """1, I2: what is committed of a step run is said with its newest token."""
         if token != story.token:
             _broken("newest_token_speaks", f"{_spelled(key)}: token {token} was heard, and {story.token} is the newest")
-
-    def tokens_increase(self, key: LeaseKey, before: int, token: int) -> None:
-        """I9: the tokens of a step run increase."""
-        if token <= before:
-            _broken("tokens_increase", f"{_spelled(key)}: token {token} follows {before}")
 
     def rest_is_rest(self, key: LeaseKey, story: Story) -> None:
         """6: what is at rest stays at rest, until a new generation."""
@@ -371,6 +381,15 @@ class Invariants:
         if session.capacity.granted > session.capacity.grant_limit:
             _broken("within_credit", f"{session.capacity.granted} grants, {session.capacity.grant_limit} credits")
 
+    def closes_as_silent(self, session: Session) -> None:
+        self.who_speaks_is_heard(session)
+
+    def who_speaks_is_heard(self, session: Session) -> None:
+        """I6: a stream is not taken for dead while the agent's words are read on it."""
+        silent = self.timeline.now - session.read_at
+        if silent < self.timing.heartbeat_interval:
+            _broken("who_speaks_is_heard", f"{session.holder.agent} spoke {silent} us ago, and is taken for silent")
+
     def lease_expires(self, coordinator: Coordinator, lease: CoordinatorLease) -> None:
         self.no_lease_expires_early(lease)
 
@@ -400,12 +419,16 @@ class Invariants:
         except AssertionError as error:
             raise Violation("bookkeeping_is_right", str(error) or "see the trace") from error
 
-    def recovers(self, coordinator: Coordinator, actor: Actor) -> None:
-        self.replays(actor.run)
+    def settled(self, actor: Actor) -> None:
+        """A turn is committed."""
+        if not actor.in_flight and not actor.discarded and (self.turns + actor.run.seq) % COMPARED == 0:
+            self.replays(actor.run)
 
     def replays(self, run: Run) -> None:
         """9, I18: folding the journal gives the state that the actor had."""
         shadow = self.shadows[run.run_id].run
+        if shadow.seq != run.seq:
+            return  # more has been decided
         if fingerprint(run) != fingerprint(shadow) or next_deadline(run) != next_deadline(shadow):
             _broken("replays", "the journal folds to another state than the actor's")
 
@@ -429,7 +452,7 @@ class Invariants:
         if len(table) > live + len(self.leases):
             _broken("memory_is_bounded", f"{len(table)} leases are remembered, and {live} live")
         empty = [h for h in table.holders() if not h.leases and h.session not in coordinator.fleet.sessions]
-        if len(empty) > 2 * len(self.agents()) + 4:
+        if empty:
             _broken("memory_is_bounded", f"{len(empty)} sessions are remembered that have ended")
 
     def stopped_attempts_end(self) -> None:
@@ -470,10 +493,11 @@ class Invariants:
             _broken("attempts_run_once", f"{_spelled(execution.key)}: attempt {execution.attempt} runs a second time")
 
     def executions_do_not_overlap(self, execution: Execution) -> None:
-        """I4: two executions of one step run never overlap, unless a process stood still, or the first was given up."""
+        """I4: two executions of one step run never overlap, unless a process stood still, or the first was given up; on
+        the same agent not even then."""
         for other in self.running.get(execution.key, ()):
             granted = self.leases[other.key, other.token]
-            if not other.machine_paused and not granted.given_up:
+            if other.agent == execution.agent or not (other.machine_paused or granted.given_up):
                 _broken(
                     "executions_do_not_overlap",
                     f"{_spelled(execution.key)} begins on {execution.agent} while it runs on {other.agent}"
@@ -504,21 +528,69 @@ class Invariants:
                 "results_are_kept", f"{_spelled(lease.key)}: {agent.name} forgets the result of token {lease.token}"
             )
 
-    def agent_says(self, agent: AgentProcess, word: words.AgentWord) -> None:
-        """Results carry the newest token that the agent holds of their step run."""
+    def agent_boots(self, agent: AgentProcess) -> None:
+        self.spooled_results_survive(agent)
 
-    def grants_arrive(self, agent: AgentProcess, word: words.Grants) -> None:
-        """Checked when the agent has taken them."""
+    def spooled_results_survive(self, agent: AgentProcess) -> None:
+        """I5: what is in the spool is known to the next process, which sends it again."""
+        for result in agent.machine.disk.durable.values():
+            held = agent.holder.book.held.get(result.key)
+            if held is None or held.token < result.token:
+                _broken(
+                    "spooled_results_survive", f"{agent.name} does not know of {_spelled(result.key)} after a restart"
+                )
+
+    def agent_crashed(self, agent: AgentProcess) -> None:
+        self.results_reach_the_disk(agent)
+
+    def results_reach_the_disk(self, agent: AgentProcess) -> None:
+        """I5: a result that is not acknowledged at once is on the disk, if that takes anything."""
+        now = agent.machine.clock.monotonic()
+        for lease in agent.holder.book.unacked.leases.values():
+            result = lease.result
+            assert result is not None
+            late = min(now - result.ended_at, self.timeline.now - agent.thawed_at) > SYNC_SLACK
+            if (
+                late
+                and not agent.frozen
+                and not agent.machine.disk.was_full
+                and (result.result_id not in agent.machine.disk.durable)
+            ):
+                _broken("results_reach_the_disk", f"{agent.name} has kept {_spelled(lease.key)} in memory alone")
+
+    def lease_given_up(self, agent: AgentProcess, lease: Lease) -> None:
+        self.leases_are_renewed(agent, lease)
+
+    def leases_are_renewed(self, agent: AgentProcess, lease: Lease) -> None:
+        """I6: who is answered does not lose its leases."""
+        since = self.timeline.now - agent.acknowledged_at
+        steady = self.timeline.now - agent.thawed_at > 2 * self.timing.lease_ttl and not agent.machine.was_slow
+        if steady and since < self.timing.heartbeat_interval:
+            _broken("leases_are_renewed", f"{agent.name} gives {_spelled(lease.key)} up, and was just answered")
+
+    def welcomed(self, agent: AgentProcess, epoch: int) -> None:
+        self.newest_coordinator_is_believed(agent, epoch)
+
+    def newest_coordinator_is_believed(self, agent: AgentProcess, epoch: int) -> None:
+        """I9: an agent that has seen a coordinator belongs to no older one any more."""
+        if epoch < agent.newest_epoch:
+            _broken("newest_coordinator_is_believed", f"{agent.name} is welcome at {epoch} after {agent.newest_epoch}")
+
+    def asks_for_work(self, agent: AgentProcess, grant_limit: int) -> None:
+        self.credits_follow_slots(agent, grant_limit)
+
+    def credits_follow_slots(self, agent: AgentProcess, grant_limit: int) -> None:
+        """I7: an agent asks for no more than its slots take; more per slot only of steps that are short."""
+        session, slots = agent.holder.session, agent.machine.spec.slots
+        assert session is not None
+        each = max(1.0, SHORT / max(agent.holder.pace.mean or SHORT, 1.0))
+        asked = grant_limit - session.grants_seen + agent.holder.book.unfinished
+        if asked > slots * each:
+            _broken("credits_follow_slots", f"{agent.name} asks for {asked} with {slots} slots")
 
     def takes_no_work(self, agent: AgentProcess, key: LeaseKey) -> None:
         """I14: who drains, or whose disk is full, takes no new lease."""
         _broken("takes_no_work", f"{agent.name} took {_spelled(key)}, and it drains, or its disk is full")
-
-    def acks_arrive(self, agent: AgentProcess, word: words.Acks) -> None:
-        """What an acknowledgement lets the agent forget is looked at when it is forgotten."""
-
-    def agent_crashed(self, agent: AgentProcess) -> None:
-        """What it held is lost, but for what its disk has."""
 
     def agent_left(self, agent: AgentProcess) -> None:
         self.drained_agents_are_empty(agent)

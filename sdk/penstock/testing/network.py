@@ -1,8 +1,8 @@
 """The network between agents and coordinators: streams that keep the order of what is said, and can break.
 
 A stream that breaks loses the tail of what was on its way, in each direction; each end hears of it in its own time,
-or not at all until it misses the other. With `ghosts` the tail that was on its way to the coordinator still arrives
-there while the coordinator has not heard of the break, be it after the agent's next stream was opened.
+or not at all until it misses the other. With `ghosts` the tail still arrives: at the coordinator while that has not
+heard of the break, be it after the agent's next stream was opened; at the agent even then.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ class Weather:
 
     delay: int = 2 * MILLISECOND
     """The longest that a message takes, if nothing is wrong."""
+    late: int = 0
+    """What the agent hears may take so much longer."""
     out_cut: bool = False
     """Nothing of the agent arrives."""
     in_cut: bool = False
@@ -38,6 +40,7 @@ class Weather:
 
     def mend(self) -> None:
         self.out_cut = self.in_cut = False
+        self.late = 0
         held, self.held = self.held, []
         for link, end, message in held:
             link.carry(end, message)
@@ -83,13 +86,15 @@ class Link:
     def carry(self, end: End, message: Any) -> None:
         if self.broken:
             return
-        arrival = self.timeline.now + 50 + int(self.timeline.random.random() * self.weather.delay)
+        weather = self.weather
+        longest = weather.delay + weather.late if end is self.agent else weather.delay
+        arrival = self.timeline.now + 50 + int(self.timeline.random.random() * longest)
         # A stream keeps its order.
         end.last_arrival = arrival = max(arrival, end.last_arrival + 1)
         self.timeline.at(arrival, self._arrive, end, message)
 
     def _arrive(self, end: End, message: Any) -> None:
-        if not end.open or (self.broken and not (self.ghosts and end is self.coordinator)):
+        if (self.broken or not end.open) and not self.ghosts:
             return
         weather = self.weather
         if weather.in_cut if end is self.agent else weather.out_cut:
@@ -98,11 +103,11 @@ class Link:
             # What is read later than it arrived, because the reader is frozen, is read in the same order.
             end.process.run(self._read, end, message)
 
-    @staticmethod
-    def _read(end: End, message: Any) -> None:
+    def _read(self, end: End, message: Any) -> None:
         if not end.open:
-            return
-        if message is _END:
+            if self.ghosts and end is self.agent and message is not _END:
+                end.hears(message)
+        elif message is _END:
             end.open = False
             end.hears_end()
         else:

@@ -41,8 +41,11 @@ class People:
         if place in self.run_ids:
             return
         coordinator = simulation.coordinator
+        if coordinator is None or not coordinator.serving:
+            simulation.timeline.after(ASK_AGAIN // 5, self.start, place)
+            return
         simulation.timeline.after(PATIENCE, self.start, place)
-        if coordinator is None or not coordinator.serving or coordinator.frozen:
+        if coordinator.frozen:
             return
         self._asked += 1
         run_id = (1000 * (place + 1) + self._asked).to_bytes(16, "big")
@@ -60,7 +63,7 @@ class People:
             self._simulation.timeline.after(ASK_AGAIN, self.start, place)
 
     def _answered(self, place: int, run_id: RunId) -> None:
-        """2, 7: what was answered is in the journal; the same request is the same run."""
+        """2, 7: what was answered is in the journal, and is answered the same again."""
         if run_id not in self._simulation.store.runs:
             raise Violation("answered_after_commit", f"the start of run {place} is answered, and it is not stored")
         before = self.run_ids.setdefault(place, run_id)
@@ -70,7 +73,7 @@ class People:
     # --- what else people do
 
     def act(self, fault: Fault) -> None:
-        run_id = self.run_ids.get(fault.target)
+        run_id = self._whom(fault)
         coordinator = self._simulation.coordinator
         if run_id is None or coordinator is None or not coordinator.serving or coordinator.frozen:
             return
@@ -79,10 +82,23 @@ class People:
             case FaultKind.CANCEL:
                 coordinator.control(run_id, CancelRun(now, fault.chance < 0.3, "enough", "ann"), Told(_ignore))
             case FaultKind.PAUSE:
-                coordinator.control(run_id, PauseRun(now, "ann", "dinner"), Told(_ignore))
+                for _ in range(1 + (fault.chance < 0.2)):
+                    coordinator.control(run_id, PauseRun(now, "ann", "dinner"), Told(_ignore))
                 self._simulation.timeline.after(fault.span, self.resume, run_id)
             case FaultKind.RETRY:
                 self._retry(run_id, fault)
+
+    def _act_again(self, fault: Fault) -> None:
+        """Whoever wants to retry a run waits for its end, but not for ever."""
+        self.act(fault)
+
+    def _whom(self, fault: Fault) -> RunId | None:
+        """The run that is meant, or sometimes one that is a step of another one."""
+        runs = list(self._simulation.store.runs)
+        number = int(fault.chance * 10_000)
+        if runs and number % 5 == 0:
+            return runs[number % len(runs)]
+        return self.run_ids.get(fault.target)
 
     def resume(self, run_id: RunId) -> None:
         coordinator = self._simulation.coordinator
@@ -94,16 +110,24 @@ class People:
         coordinator = self._simulation.coordinator
         assert coordinator is not None
         now = coordinator.clock.now()
-        plan = coordinator.plan_of(self._simulation.store.runs[run_id].digest, None)
-        if plan.undoing and fault.chance > 0.3:
-            message = RollbackRun(now, "eve", "a mistake") if fault.chance > 0.5 else RetryRun(now, "ann")
+        row = self._simulation.store.runs.get(run_id)
+        if row is None:
+            return
+        if fault.chance < 0.7 and not RunState(row.state).at_rest:
+            if self._simulation.timeline.now < 2 * self._simulation.scenario.chaos:
+                self._simulation.timeline.after(ASK_AGAIN, self._act_again, fault)
+            return
+        undone = coordinator.plan_of(self._simulation.store.runs[run_id].digest, None).undoing
+        if fault.chance < 0.5:
+            message = RollbackRun(now, "eve", "a mistake") if undone and fault.chance < 0.35 else RetryRun(now, "ann")
             coordinator.reopen(run_id, message, Told(_ignore))
             return
-        if fault.chance < 0.5:
-            coordinator.reopen(run_id, RetryRun(now, "ann"), Told(_ignore))
-            return
-        step = int(fault.chance * 1_000) % len(plan.steps)
-        coordinator.reopen(run_id, RerunStep(now, step, WHOLE, "bob"), Told(_ignore))
+        run = coordinator.rebuild(run_id)
+        number = int(fault.chance * 1_000)
+        step = number % len(run.plan.steps)
+        items = run.items_of(step)
+        item = number % len(items) if items and number % 2 else WHOLE
+        coordinator.reopen(run_id, RerunStep(now, step, item, "bob"), Told(_ignore))
 
     # --- the end
 
@@ -119,7 +143,7 @@ class People:
         """Until nothing is paused by a person."""
         simulation = self._simulation
         for run_id, row in list(simulation.store.runs.items()):
-            if row.state == RunState.PAUSED and row.row.origin.parent is None:
+            if row.state == RunState.PAUSED:
                 self.resume(run_id)
         simulation.timeline.after(ASK_AGAIN + 200 * MILLISECOND, self._resume_all)
 

@@ -236,6 +236,7 @@ class Simulation:
             self.clock,
             self.scenario.timing,
             self.plan_of,
+            self.scenario.behave,
             self.invariants,
         )
         self.coordinators = [each for each in self.coordinators if each.alive or each is self.coordinators[-1]]
@@ -283,6 +284,16 @@ class Simulation:
     def agent_crash_at_sync(self, fault: Fault) -> None:
         self._machine(fault).disk.breaks_after = lambda: self.agent_crash(fault)
 
+    def agent_gone(self, fault: Fault) -> None:
+        machine = self._machine(fault)
+        machine.vanish()
+        self.timeline.after(fault.span, machine.boot)
+
+    def poison(self, fault: Fault) -> None:
+        for machine in self.machines:
+            machine.poison.add(fault.target)
+            self.timeline.after(fault.span, machine.poison.discard, fault.target)
+
     def agent_freeze(self, fault: Fault) -> None:
         process = self._machine(fault).process
         if process is not None:
@@ -295,7 +306,7 @@ class Simulation:
 
     def disk_full(self, fault: Fault) -> None:
         disk = self._machine(fault).disk
-        disk.full = True
+        disk.full = disk.was_full = True
         self.timeline.after(fault.span, setattr, disk, "full", False)
 
     def _link(self, fault: Fault) -> Link | None:
@@ -303,9 +314,20 @@ class Simulation:
         return None if process is None else process.link
 
     def stream_break(self, fault: Fault) -> None:
+        for number in range(1 + int(fault.chance * 4)):
+            self.timeline.after(int(number * fault.chance * 400 * MILLISECOND), self._snap, fault)
+
+    def _snap(self, fault: Fault) -> None:
         link = self._link(fault)
         if link is not None:
             link.snap()
+
+    def bad_link(self, fault: Fault) -> None:
+        self._machine(fault).was_slow = True
+        weather = self._machine(fault).weather
+        weather.late = int((1 + 3 * fault.chance) * SECOND)
+        self.timeline.after(int(fault.span * fault.chance / 2), setattr, weather, "out_cut", True)
+        self.timeline.after(fault.span, weather.mend)
 
     def stream_ghost(self, fault: Fault) -> None:
         link = self._link(fault)
@@ -314,14 +336,16 @@ class Simulation:
             link.snap()
 
     def stream_delay(self, fault: Fault) -> None:
+        self._machine(fault).was_slow = True
         weather = self._machine(fault).weather
         weather.delay = int(fault.chance * 4 * SECOND)
         self.timeline.after(fault.span, setattr, weather, "delay", 2 * MILLISECOND)
 
     def partition(self, fault: Fault) -> None:
+        self._machine(fault).was_slow = True
         weather = self._machine(fault).weather
-        weather.out_cut = fault.chance < 0.7
-        weather.in_cut = fault.chance > 0.3
+        weather.out_cut = fault.chance < 0.75
+        weather.in_cut = fault.chance > 0.4
         weather.partitions += 1
         self.timeline.after(fault.span, weather.mend)
         link = self._link(fault)
@@ -408,6 +432,7 @@ class Simulation:
         machine.weather.delay = 2 * MILLISECOND
         machine.weather.mend()
         machine.disk.full = False
+        machine.poison.clear()
         machine.on_result = machine.disk.breaks_after = None
         if machine.process is not None:
             machine.process.thaw()
@@ -421,12 +446,15 @@ _STRIKES: dict[FaultKind, Callable[[Simulation, Fault], None]] = {
     FaultKind.AGENT_CRASH: Simulation.agent_crash,
     FaultKind.AGENT_CRASH_AT_RESULT: Simulation.agent_crash_at_result,
     FaultKind.AGENT_CRASH_AT_SYNC: Simulation.agent_crash_at_sync,
+    FaultKind.AGENT_GONE: Simulation.agent_gone,
+    FaultKind.POISON: Simulation.poison,
     FaultKind.AGENT_FREEZE: Simulation.agent_freeze,
     FaultKind.AGENT_DRAIN: Simulation.agent_drain,
     FaultKind.DISK_FULL: Simulation.disk_full,
     FaultKind.STREAM_BREAK: Simulation.stream_break,
     FaultKind.STREAM_GHOST: Simulation.stream_ghost,
     FaultKind.STREAM_DELAY: Simulation.stream_delay,
+    FaultKind.BAD_LINK: Simulation.bad_link,
     FaultKind.PARTITION: Simulation.partition,
     FaultKind.COORDINATOR_CRASH: Simulation.coordinator_crash,
     FaultKind.COORDINATOR_CRASH_AT_COMMIT: Simulation.coordinator_crash_at_commit,

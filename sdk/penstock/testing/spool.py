@@ -17,6 +17,7 @@ class Disk:
     def __init__(self) -> None:
         self.durable: dict[bytes, Restored] = {}
         self.full = False
+        self.was_full = False
         self.syncs = 0
         self.breaks_after: Callable[[], None] | None = None
         """What happens right after the next sync, before anybody hears of it."""

@@ -12,15 +12,21 @@ Ref: TypeAlias = "tuple[LeaseKey, int]"
 """(step run, token)"""
 
 
+HeldLease: TypeAlias = "tuple[LeaseKey, int, bool, bool]"
+"""(step run, token, whether it is finished, whether it is accepted and not started)"""
+
+
 @dataclass(frozen=True, slots=True)
 class Hello:
     agent: str
     boot_id: str
     slots: int
+    highest_coordinator_epoch: int
     queues: frozenset[str]
+    labels: tuple[tuple[str, str], ...]
+    resources: tuple[tuple[str, float], ...]
     stream: int
-    held: list[tuple[LeaseKey, int, bool]]
-    """(step run, token, whether it is finished)"""
+    held: list[HeldLease]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    held: list[tuple[LeaseKey, int, bool]]
+    held: list[HeldLease]
     echo: int
 
 
@@ -51,6 +57,8 @@ class Result:
     result_id: bytes
     status: Status
     output: bytes
+    error: str
+    """The class, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +138,20 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
 class Goaway:
     reason: str
 
 
-CoordinatorWord: TypeAlias = Welcome | Verdicts | Grants | HeartbeatAck | Acks | Cancels | Returns | Drain | Goaway
+CoordinatorWord: TypeAlias = (
+    Welcome | Verdicts | Grants | HeartbeatAck | Acks | Cancels | Returns | Drain | Pause | Resume | Goaway
+)

@@ -7,84 +7,122 @@ from collections.abc import Sequence
 from functools import cache
 from random import Random
 
-from tests.unit.run.plans import Node
-from tests.unit.run.schedules import PARAMETERS, _random_node, _random_undoing, random_plan
+from tests.unit.run.plans import Node, build, values, when
+from tests.unit.run.schedules import PARAMETERS, _random_node, _random_undoing
 
 from penstock.testing.agents import AgentSpec
 from penstock.testing.coordinator import Timing
 from penstock.testing.executions import Behave, Behaviour
-from penstock.testing.faults import FaultKind, draw_faults
+from penstock.testing.faults import PEOPLE, FaultKind, draw_faults
 from penstock.testing.simulation import RunSpec, Scenario
 from penstock.testing.timeline import MILLISECOND, SECOND
-from penstock_coordinator.core.plan.model import Plan
+from penstock_coordinator.core.plan.model import Concurrency, Plan, Policy
 
 LEAST_STEPS = 10
-PLANS = 600
+LEAST_FAULTS = 3
+PLANS = 1_000
 """So many plans are made; schedules share them."""
 UNDONE = 4
-"""Of so many schedules one is of a plan that can be undone."""
-TIMING = Timing(
-    heartbeat_interval=5 * SECOND, lease_ttl=15 * SECOND, expiry_margin=3 * SECOND, result_resend_interval=5 * SECOND
+"""One of so many plans can be undone."""
+TIMINGS = tuple(
+    Timing(heartbeat_interval=beat, lease_ttl=3 * beat, expiry_margin=SECOND, result_resend_interval=beat)
+    for beat in (2 * SECOND, 5 * SECOND)
 )
+"""Shorter than usual, so that leases run out while something is wrong."""
 OUTPUTS = [b"[1, 2]", b"[3]", b"[1, 2, 3]", b"3", b""]
+CHAOS = 12 * SECOND
 
 
 @cache
-def plan_number(number: int, *, undone: bool = False) -> Plan:
-    """`undone`: with steps that undo others."""
+def plan_number(number: int) -> Plan:
     random = Random(f"plan {number}")
     nodes: list[Node] = []
     for step in range(random.randint(LEAST_STEPS, LEAST_STEPS + 3)):
         nodes.append(_random_node(random, f"s{step}", nodes))
-    if undone:
+    if number % UNDONE == 0:
         nodes += _random_undoing(random, nodes)
-    return random_plan(random, nodes, digest=f"plan {number}")
+    shared = Concurrency("s", random.choice([1, 2]), random.choice(list(Policy)))
+    for node in nodes if random.random() < 0.2 else ():
+        if not node.child and random.random() < 0.4:
+            node.concurrency = shared
+    for node in nodes:
+        if node.child and random.random() < 0.2:
+            node.child = "nothing"
+        if random.random() < 0.1:
+            node.timeouts = type(node.timeouts)(node.timeouts.queued, 2 * SECOND, node.timeouts.overall)
+    return build(
+        nodes,
+        timeout=random.choice([None, None, None, 40 * SECOND]),
+        max_parallel=random.choice([0, 0, 0, 1, 2]),
+        fail_fast=random.random() < 0.1,
+        rolls_back=random.random() < 0.3,
+        digest=f"plan {number}",
+        concurrency=Concurrency("k", 1, random.choice(list(Policy))) if random.random() < 0.15 else None,
+        max_active_runs=random.choice([0] * 9 + [1]),
+    )
 
 
 @cache
-def plan_below() -> Plan:
-    random = Random("below")
-    return random_plan(random, [Node("a"), Node("b", ["a"])], digest="below")
+def plans_below() -> dict[str, Plan]:
+    """What steps that are runs are runs of."""
+    below = build([Node("a"), Node("b", ["a"])], digest="below")
+    nothing = build([Node("a", over=values()), Node("b", ["a"], when=when("params.word == 'x'"))], digest="nothing")
+    return {"below": below, "nothing": nothing}
 
 
 def behaviour(seed: int) -> Behave:
+    """Chance by the step run and the number of its attempt, so that it does not depend on what else happens."""
+
     def behave(key: tuple[bytes, int, int], attempt: int) -> Behaviour:
         chance = zlib.crc32(b"%d %b %d %d %d" % (seed, key[0], key[1], key[2], attempt)) / (1 << 32)
         kind, rest = int(chance * 100), chance * 100 % 1
-        if kind < 50:
-            duration = int(5 * MILLISECOND + rest * 200 * MILLISECOND)
+        if kind < 40:
+            duration = int(5 * MILLISECOND + rest * 300 * MILLISECOND)
         elif kind < 85:
-            duration = int(rest * 3 * SECOND)
+            duration = int(rest * 4 * SECOND)
+        elif kind < 99:
+            duration = int(rest * 12 * SECOND)
         else:
-            duration = int(rest * 25 * SECOND)
-        return Behaviour(duration, OUTPUTS[int(rest * 1000) % 5], int(rest * 10_000) % 5 == 0, kind % 7 == 0)
+            duration = 60 * SECOND
+        return Behaviour(
+            duration,
+            OUTPUTS[int(rest * 1000) % 5],
+            fails=int(rest * 10_000) % 8 == 0,
+            stubborn=kind % 7 == 0,
+            unresolvable=int(rest * 100_000) % 100 == 0,
+        )
 
     return behave
 
 
+def _enabled(random: Random, kinds: Sequence[FaultKind]) -> list[FaultKind]:
+    """A few kinds for each schedule, so that some have room to come often."""
+    wrong = [kind for kind in kinds if kind not in PEOPLE]
+    people = [kind for kind in kinds if kind in PEOPLE]
+    enabled = random.sample(wrong, min(len(wrong), random.randint(1, 6)))
+    return enabled + random.sample(people, min(len(people), random.choice([0, 0, 1, 2])))
+
+
 def scenario(seed: int, kinds: Sequence[FaultKind] = tuple(FaultKind)) -> Scenario:
+    """At least two agents, ten steps and three faults."""
     random = Random(f"schedule {seed}")
+    rates = [1.0, 1.0, 0.9995, 1.0005]
     agents = tuple(
-        AgentSpec(
-            f"agent-{number}",
-            random.choice([1, 1, 2, 4]),
-            ("default", "gpu"),
-            random.choice([1.0, 1.0, 0.9995, 1.0005]),
-        )
+        AgentSpec(f"agent-{number}", random.choice([1, 1, 2, 4]), ("default", "gpu"), random.choice(rates))
         for number in range(random.choice([2, 2, 3]))
     )
-    plan = plan_number(random.randrange(PLANS), undone=seed % UNDONE == 2)
-    runs = tuple(RunSpec(plan, PARAMETERS, int(random.random() * SECOND)) for _ in range(random.choice([1, 1, 1, 2])))
-    enabled = random.sample(kinds, min(len(kinds), random.randint(2, 8)))
-    faults = draw_faults(random, len(agents), len(runs), enabled, 3, 8, 15 * SECOND)
+    plan = plan_number(random.randrange(PLANS))
+    several = plan.concurrency is not None or plan.max_active_runs or random.random() < 0.2
+    runs = tuple(RunSpec(plan, PARAMETERS, int(random.random() * SECOND)) for _ in range(2 if several else 1))
+    faults = draw_faults(random, len(agents), len(runs), _enabled(random, kinds), LEAST_FAULTS, 7, CHAOS - 2 * SECOND)
     return Scenario(
         seed,
         agents,
         runs,
         faults,
         behaviour(seed),
-        {"below": plan_below()},
-        TIMING,
-        chaos=15 * SECOND,
-        coordinator_rate=random.choice([1.0, 1.0, 0.9995, 1.0005]),
+        plans_below() if random.random() < 0.95 else {},
+        random.choice(TIMINGS),
+        chaos=CHAOS,
+        coordinator_rate=random.choice(rates),
     )

@@ -298,3 +298,25 @@ def test_steps_never_pass_a_limit_and_all_get_their_place(seed: int) -> None:
     assert not +steps.ready
     assert not steps.holds
     assert steps.limits._keys == {}  # nothing is kept of keys that nobody uses
+
+
+def test_a_place_that_nobody_can_use_is_not_passed_around_for_ever() -> None:
+    """Two runs with two kinds of steps each, and no agent for any of them: each has its turn with the place, then all
+    of them wait for agents."""
+    limits = StepLimits()
+    claim = Claim("k", 1, Policy.CANCEL_OLDEST)
+    held = Hold(_run(9), 0, -1)
+    assert limits.open(Claimant(_run(9), 0), claim) == 1
+    limits.take("k", Claimant(_run(9), 0), held)
+    wanted = [(Claimant(_run(number), position), (1, 4)[position]) for position in (1, 0) for number in range(2)]
+    for at, (claimant, count) in enumerate(wanted):
+        assert limits.wait(claimant, claim, count, 0, at) == 0
+    limits.release("k", held)
+    turns = 0
+    while limits.called:
+        turns += 1
+        assert turns < 20
+        run = limits.called.pop()
+        for claimant, count in sorted(wanted):
+            if claimant.run == run:
+                limits.wait(claimant, claim, count, 0, 0)

@@ -350,7 +350,10 @@ class StepLimits:
             waiting = key.waiting[claimant] = _Waiting(claimant, claim, Rank(-priority, at, self._arrivals), wanted)
             self._claims.setdefault(claimant.run, {})[claimant] = claim.key
         waiting.wanted, waiting.claim = wanted, claim
-        declared = max(min(wanted, key.free), 0)
+        # Who waits for agents already goes on to, though the place is kept for another one at this moment: that one has
+        # its turn now. Else those who find no agent would pass the place around for ever.
+        places = key.limit - len(key.holds) if waiting.lined else key.free
+        declared = max(min(wanted, places), 0)
         self._file(key, waiting, declared > 0)
         self._promise(claim.key, key)
         return declared
