@@ -12,11 +12,11 @@ from tests.waiting import until
 
 from penstock.v1 import run_pb2
 
-TTL = 16.0
+TTL = 24.0
 
 
 async def test_half_a_lease_without_a_coordinator_starts_nothing_again(system: System, tmp_path: Path) -> None:
-    system.settings |= {"PENSTOCK_LEASE_TTL": f"{TTL:g}s", "PENSTOCK_HEARTBEAT_INTERVAL": "500ms"}
+    system.settings |= {"PENSTOCK_LEASE_TTL": f"{TTL:g}s", "PENSTOCK_EXPIRY_MARGIN": "1s"}
     ledger = Ledger(tmp_path / "ledger")
     coordinator = await system.coordinator()
     agent = await system.agent("agent-1")
@@ -26,7 +26,7 @@ async def test_half_a_lease_without_a_coordinator_starts_nothing_again(system: S
         left_at = now()
         await coordinator.kill()
         # What it takes to start is a part of being away.
-        await instant(left_at + TTL / 2 - 4.0)
+        await instant(left_at + TTL / 2 - 6.0)
         await system.coordinator()
         await agent.says("connected to coordinator", 2)
         away = now() - left_at
