@@ -234,7 +234,9 @@ class Agent:
                 case do.CloseStream():
                     after = effect.reconnect_after
                     if effect.message:
-                        log.error("the coordinator sends this agent away (%s): %s", effect.reason, effect.message)
+                        # A coordinator that was replaced soon ends by itself; one that is too old does not.
+                        level = logging.ERROR if effect.reason == "too_old" else logging.WARNING
+                        log.log(level, "the coordinator sends this agent away (%s): %s", effect.reason, effect.message)
                     else:
                         log.info("the stream is closed: %s", effect.reason)
                     self._connection.close_stream(None if after is None else after / 1e6)
