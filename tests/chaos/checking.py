@@ -17,6 +17,7 @@ from penstock_coordinator.core.run.states import RunState
 
 SLACK = 3.0
 """Seconds between a cause and its effect, besides the times of leases."""
+START_SECONDS = 4.0
 CLOCK_SLACK = 50_000
 """Microseconds: two processes read one clock."""
 GIVEN_UP = "Poison"
@@ -29,7 +30,7 @@ _BLAMABLE: dict[str, tuple[Blamable, ...]] = {
     "lost: agent_restarted": ((("kill", AGENT),),),
 }
 _OTHERWISE: tuple[Blamable, ...] = (OF_AGENT, OF_ALL)
-"""The first of these with a fault near is to blame."""
+"""The first of these with a fault near is to blame: of several faults the one that lasted longest."""
 
 
 @dataclass(slots=True)
@@ -199,5 +200,13 @@ class Check:
             blamed = [f for f in near if (f.kind, f.target) in blamable or f.target in blamable]
             blamed = [f for f in blamed if f.target in OF_ALL or f.name == grant.agent]
             if blamed:
-                return max(blamed, key=lambda fault: fault.began).title
+                silence = (grant.fate_at / 1e6 - TTL - MARGIN - SLACK, grant.fate_at / 1e6)
+                return max(blamed, key=lambda fault: (_share(fault, silence), fault.began)).title
         return None
+
+
+def _share(fault: Fault, silence: tuple[float, float]) -> float:
+    """Seconds of the time before the end of the lease in which the fault kept somebody from speaking. Who is killed
+    needs some to start again."""
+    end = fault.ended + (START_SECONDS if fault.kind in ("kill", "crash") else 0.0)
+    return max(0.0, min(end, silence[1]) - max(fault.began, silence[0]))

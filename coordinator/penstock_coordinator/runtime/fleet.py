@@ -18,6 +18,7 @@ from penstock_coordinator.core.fleet.settled import Settled
 from penstock_coordinator.core.run.commands import AckStatus
 from penstock_coordinator.core.run.events import Charge, Failure
 from penstock_coordinator.core.run.messages import InputsUnresolved, LeaseGone
+from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.runtime.actor import Actor, Mail
 from penstock_coordinator.runtime.hello import (
     IdInUse,
@@ -88,7 +89,11 @@ class Fleet:
             raise StaleCoordinator(self._supervisor.epoch, hello.highest_coordinator_epoch_seen)
         self._check_alone(hello)
         row = agent_row(hello, self._supervisor.clock.now())
-        epoch = await self._supervisor.stores.agents.open_session(row)
+        try:
+            epoch = await self._supervisor.stores.agents.open_session(row)
+        except Unavailable:
+            self._still_there(hello)
+            raise
         newer = any(other.holder.agent == hello.agent_id and other.epoch > epoch for other in self.sessions())
         if newer or is_outdated(self.leases, hello.agent_id, hello.boot_id, hello.stream):
             raise Superseded(hello.agent_id)
@@ -108,6 +113,13 @@ class Fleet:
         self._supervisor.dispatcher.add_session(session.capacity)
         self._supervisor.pump_offers()
         return session
+
+    def _still_there(self, hello: wire.Hello) -> None:
+        """The agent is heard of, although it cannot have a session while the database is away: what it holds waits for
+        it. By its own clock it gives up what it may not run any longer."""
+        for holder in self.leases.holders_of(hello.agent_id):
+            if holder.boot_id == hello.boot_id:
+                holder.heard_at = self._supervisor.clock.monotonic()
 
     def _check_alone(self, hello: wire.Hello) -> None:
         """An agent that was started again is another process too: the end of its former stream tells, or that nothing
