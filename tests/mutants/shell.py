@@ -54,14 +54,6 @@ SHELL_MUTANTS = (
         "            if not answer.done():\n                answer.set_result(Committed())\n        return turn",
     ),
     _mutant(
-        "mail of a discarded actor keeps its room",
-        "no slot leaked: an offer that nobody reads is free again",
-        COORDINATOR,
-        "actor.py",
-        "                self._supervisor.give_back(mail.permit, mail.permit.count)",
-        "                pass",
-    ),
-    _mutant(
         "a repeated request starts again",
         "idempotent: the same request id is the same run",
         COORDINATOR,

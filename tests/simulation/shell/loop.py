@@ -44,6 +44,8 @@ class Process:
         self.parked: list[asyncio.Handle] = []
         """What became ready while it was frozen."""
         self.tasks: list[VirtualTask] = []
+        self.many = 50
+        """With so many it is looked which of them are done: whoever lets a task go hears of it if it failed."""
         self.signals: dict[int, asyncio.Handle] = {}
         self.calls: list[Callable[..., object]] = []
         """What its threads are about to do."""
@@ -177,8 +179,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             raise RuntimeError("the schedule is over")
         task = VirtualTask(coro, loop=self, name=name, context=context)
         process = (context or copy_context()).get(_process, WORLD)
-        if len(process.tasks) > 1_000:
-            process.open_tasks()
+        if len(process.tasks) > process.many:
+            process.many = 50 + 2 * len(process.open_tasks())
         process.tasks.append(task)
         return task
 
@@ -280,6 +282,12 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         finally:
             self._bury()
             asyncio.events._set_running_loop(None)
+
+    def reap(self) -> None:
+        """Let go of all tasks that are done: asyncio complains of those whose errors nobody looked at."""
+        for process in self._processes:
+            process.open_tasks()
+        gc.collect()
 
     def _bury(self) -> None:
         """Whatever is left goes, and what it still has to say is nobody's fault any more."""

@@ -176,6 +176,7 @@ class Schedule:
         self.coordinator.stop()
         self._until(lambda: not self.coordinator.up, 60 * SECOND, "ends: the coordinator does not stop")
         checks.check_ends(self.coordinator, self.agents)
+        self.world.loop.reap()
         self._look(close=True)
 
     def _at_rest(self) -> bool:
@@ -228,7 +229,7 @@ class Schedule:
         if self.told.wrong:
             raise Broken(self.told.wrong[0])
         if world.complaints or world.loop.faults:
-            checks.check_complaints(world, ("append_failed",) if "record refused" in world.faults else ())
+            checks.check_complaints(world)
         running = self.coordinator.coordinator
         if running is not None and self.coordinator.up and (close or world.loop.last is self.coordinator.process):
             checks.check_coordinator(running.supervisor)
