@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.simulation.shell.clients import Told
-from tests.simulation.shell.world import Broken
+from tests.simulation.shell.world import EPOCH, Broken
 from tests.unit.run.auditor import Auditor
 
 from penstock.agent.v1 import agent_service_pb2 as wire
@@ -25,7 +25,7 @@ from penstock_coordinator.core.run.states import RunState
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.simulation.shell.machines import AgentMachine, CoordinatorMachine, Machine
+    from tests.simulation.shell.machines import AgentMachine, CoordinatorMachine, Edge, Machine
     from tests.simulation.shell.world import World
 
     from penstock_coordinator.core.plan.model import Plan
@@ -311,12 +311,35 @@ def check_rest(supervisor: Supervisor) -> None:
         )
 
 
+def check_edge(edge: Edge) -> None:
+    """Nobody calls any more but agents: no seat is taken, and no call is under way that nobody waits for."""
+    engine, hub = edge.backend.engine, edge.backend.hub
+    empty = {
+        "seats of watchers": engine.seats._count,
+        "seats of who waits": engine.waiting_seats._count,
+        "runs being opened again": engine._reopener._busy,
+        "followers of logs": hub._followers,
+        "lines on their way": hub._waiting,
+    }
+    for name, found in empty.items():
+        require(not found, "at rest is at rest", name, found)
+    calls = [call.method for call in edge.server.under_way() if "AgentService" not in call.method]
+    require(not calls, "at rest is at rest", "calls", calls)
+
+
 def check_agent_at_rest(machine: AgentMachine) -> None:
     agent = machine.agent
     if not machine.up or agent is None:
         return
     book = agent._holder.book
-    for name, found in {"leases": book.all, "held": book.held, "unacknowledged": book.unacked.leases}.items():
+    empty = {
+        "leases": book.all,
+        "held": book.held,
+        "unacknowledged": book.unacked.leases,
+        "waiting for bundles": agent._staging._waiting,
+        "lines": agent._logs._batches,
+    }
+    for name, found in empty.items():
         require(not found, "at rest is at rest", machine.name, name, found)
     require(not agent._spool.depth, "at rest is at rest", machine.name, f"{agent._spool.depth} spooled")
 
@@ -355,6 +378,12 @@ def check_undisturbed(world: World, journal: Journal) -> None:
     said = sum(len(chunk.lines) for chunks in world.database.logs.values() for chunk in chunks.values())
     printed = sum(each.lines for each in world.ledger.executions)
     require(said == printed, "logs", f"{printed} lines were printed, {said} are kept")
+    for each in world.ledger.executions:
+        row = world.database.runs[uuid.UUID(each.run).bytes]
+        if row.pipeline == "timed":
+            continue  # an overall timeout does not wait for what it stops
+        end = (row.end_time or 0) - EPOCH
+        require(each.ended is not None and each.ended <= end, "at rest is at rest", "a step outlived its run", each)
     for run_id, story in journal.all().items():
         charged = [loss for loss in story.lost if loss.charge is not e.Charge.NOBODY]
         require(not charged, "no second execution without a cause", run_id.hex(), charged)

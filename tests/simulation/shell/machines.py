@@ -54,29 +54,29 @@ def open_stores(world: World, faults: Faults) -> SimulatedStores:
     return SimulatedStores(**named, partitions=_Partitions())
 
 
-class _Edge:
+class Edge:
     """In the place of the coordinator's servers: the same services behind the same guard, on the virtual network."""
 
     def __init__(self, machine: CoordinatorMachine, backend: Backend, options: EdgeOptions) -> None:
         self._machine = machine
-        self._backend = backend
-        self._server = VirtualServer(machine.world.network, machine.process, CallGuard(RequestSizes(options.limits)))
-        _add_services(self._server, backend, options)  # type: ignore[arg-type]  # as far as services use it
+        self.backend = backend
+        self.server = VirtualServer(machine.world.network, machine.process, CallGuard(RequestSizes(options.limits)))
+        _add_services(self.server, backend, options)  # type: ignore[arg-type]  # as far as services use it
         self._probe = DatabaseProbe(backend.stores, backend.readiness)
         self._probing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         self._probing = asyncio.create_task(self._probe.run())
-        self._server.listen(ADDRESS)
+        self.server.listen(ADDRESS)
 
     async def stop(self, *steps: Callable[[], Awaitable[object]]) -> None:
-        self._backend.readiness.block(STOPPING, "the coordinator is stopping")
+        self.backend.readiness.block(STOPPING, "the coordinator is stopping")
         for step in steps:
             await step()
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.gather(self._probing, return_exceptions=True)
-        await self._server.stop(LAST_CALLS_SECONDS)
+        await self.server.stop(LAST_CALLS_SECONDS)
 
 
 def being_spooled(process: Process) -> bytes:
@@ -139,7 +139,7 @@ class CoordinatorMachine:
         readiness = Readiness()
         stores = open_stores(self.world, self.faults)
         epoch = await stores.incarnations.incarnate(NAME, LANES)
-        self.world.edge = lambda backend, options: _Edge(self, backend, options)
+        self.world.edge = lambda backend, options: Edge(self, backend, options)
         # The stores have what a coordinator uses of PostgreSQL's.
         self.coordinator = coordinator_main.Coordinator(self.settings, stores, readiness, NAME, epoch)  # type: ignore[arg-type]
         await self.coordinator.run(self._stop)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from tests.simulation.shell import checks
 from tests.simulation.shell.clients import Client, Habits, Told
 from tests.simulation.shell.faults import DISTURBANCES, FAULTS, KINDS, PAUSES, Mischief
-from tests.simulation.shell.machines import AgentMachine, CoordinatorMachine, Machine
+from tests.simulation.shell.machines import AgentMachine, CoordinatorMachine, Edge, Machine
 from tests.simulation.shell.steps import Manners
 from tests.simulation.shell.world import SECOND, Broken, World, make_world
 
@@ -161,6 +161,7 @@ class Schedule:
         running = self.coordinator.coordinator
         assert running is not None
         checks.check_rest(running.supervisor)
+        checks.check_edge(cast("Edge", running.server))
         for agent in self.agents:
             checks.check_agent_at_rest(agent)
         if not DISTURBANCES & self.world.faults.keys():

@@ -391,15 +391,15 @@ class VirtualServer:
     async def stop(self, grace: float) -> None:
         """No more calls, and the end of those that are under way when the seconds are over."""
         self.accepts = False
-        tasks = {call.task for call in self._under_way() if call.task is not None}
+        tasks = {call.task for call in self.under_way() if call.task is not None}
         if tasks:
             await asyncio.wait(tasks, timeout=grace)
-        for call in self._under_way():
+        for call in self.under_way():
             call.refuse(Status(UNAVAILABLE, "the server is stopped"))
         for connection in self.network.of(self.process):
             connection.lose(self.network.latency())
 
-    def _under_way(self) -> list[ServerCall]:
+    def under_way(self) -> list[ServerCall]:
         self.calls = [call for call in self.calls if not call.over]
         return self.calls
 
@@ -428,7 +428,7 @@ class ServerCall:
     def __init__(self, connection: Connection, client: ClientCall, method: str) -> None:
         self._connection = connection
         self._client = client
-        self._method = method
+        self.method = method
         self._inbox: deque[bytes] = deque()
         self._half_closed = False
         self._gone = False
@@ -454,7 +454,7 @@ class ServerCall:
 
     async def _handled(self, request: bytes | None) -> None:
         try:
-            await self._connection.server.handle(self, self._method, request)
+            await self._connection.server.handle(self, self.method, request)
         except grpc.aio.AbortError:
             pass
         except asyncio.CancelledError:
@@ -530,7 +530,7 @@ class ServerCall:
     def respond(self, data: bytes) -> None:
         tap = self._connection.network.tap
         if tap is not None and self._connection.process.alive:
-            tap.answer(self._method, data)
+            tap.answer(self.method, data)
         self._connection.send(DOWN, self._client.deliver, data)
 
     def refuse(self, status: Status) -> None:
