@@ -47,12 +47,16 @@ class Flood:
 @dataclass
 class Outcome:
     accepted: list[tuple[str, float]] = field(default_factory=list)
-    """Run ids, and the seconds since each start was due."""
+    """Run ids, and the seconds that each start took."""
     refused: list[tuple[float | None, float]] = field(default_factory=list)
     """The delays that were told, and the seconds that it took."""
     others: Counter[str] = field(default_factory=Counter)
     completed: int = 0
     offered_seconds: float = 0.0
+    late: list[float] = field(default_factory=list)
+    """Seconds that starts were sent after they were due: of a machine with too little time for the load itself."""
+    cpu_seconds: float = 0.0
+    """Of the coordinator, while the load was offered."""
     drained_seconds: float = 0.0
     peak_memory: int = 0
 
@@ -70,6 +74,8 @@ class Outcome:
             "accepted_p50_ms": _milliseconds(answered, 0.5),
             "accepted_p99_ms": _milliseconds(answered, 0.99),
             "refused_p99_ms": _milliseconds(turned_away, 0.99),
+            "sent_late_p99_ms": _milliseconds(self.late, 0.99),
+            "coordinator_cpu_percent": round(100 * self.cpu_seconds / max(self.offered_seconds, 1e-9), 1),
             "delay_p50_s": _share(delays, 0.5),
             "delay_most_s": _share(delays, 1.0),
             "peak_memory_mb": round(self.peak_memory / MEBIBYTE, 1),
@@ -104,7 +110,9 @@ async def run_flood(flood: Flood) -> dict[str, Any]:
         outcome = Outcome()
         coordinator = site.coordinator()
         async with coordinator.watched():
+            before = coordinator.cpu_seconds
             await _offer(site, flood, outcome)
+            outcome.cpu_seconds = coordinator.cpu_seconds - before
             began = time.perf_counter()
             await _drain(site, outcome)
             outcome.drained_seconds = time.perf_counter() - began
@@ -138,13 +146,15 @@ async def _offer(site: Site, flood: Flood, outcome: Outcome) -> None:
 
 async def _start(stub: RunServiceStub, request_id: str, due: float, outcome: Outcome) -> None:
     loop = asyncio.get_running_loop()
+    sent = loop.time()
+    outcome.late.append(sent - due)
     request = pb.StartRunRequest(pipeline=flows.brief.name, request_id=request_id)
     try:
         answer = await stub.Start(request, timeout=CALL_SECONDS)
-        outcome.accepted.append((answer.run.id, loop.time() - due))
+        outcome.accepted.append((answer.run.id, loop.time() - sent))
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-            outcome.refused.append((retry_after(error), loop.time() - due))
+            outcome.refused.append((retry_after(error), loop.time() - sent))
         else:
             outcome.others[f"{error.code().name}: {(error.details() or '')[:100]}"] += 1
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import random
 import struct
 from collections.abc import Callable, Iterator
@@ -14,31 +16,16 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+import penstock.v1
 from penstock.agent.v1 import agent_service_pb2
-from penstock.v1 import (
-    agent_admin_service_pb2,
-    bulk_service_pb2,
-    bundle_service_pb2,
-    coordinator_service_pb2,
-    janitor_service_pb2,
-    pipeline_service_pb2,
-    run_service_pb2,
-)
 
+SERVICES = tuple(
+    importlib.import_module(f"penstock.v1.{module.name}")
+    for module in pkgutil.iter_modules(penstock.v1.__path__)
+    if module.name.endswith("_service_pb2")
+)
 FILES: tuple[pb.FileDescriptor, ...] = tuple(
-    module.DESCRIPTOR
-    for module in (
-        agent_admin_service_pb2,
-        agent_service_pb2,
-        bulk_service_pb2,
-        bundle_service_pb2,
-        coordinator_service_pb2,
-        health_pb2,
-        janitor_service_pb2,
-        pipeline_service_pb2,
-        reflection_pb2,
-        run_service_pb2,
-    )
+    module.DESCRIPTOR for module in (agent_service_pb2, health_pb2, reflection_pb2, *SERVICES)
 )
 DEEPEST = 3
 NESTED = 20_000

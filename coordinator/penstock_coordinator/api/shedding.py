@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.agent.v1 import agent_service_pb2
-from penstock.v1 import bundle_service_pb2, pipeline_service_pb2, run_service_pb2
+from penstock.v1 import bundle_service_pb2, dead_letter_service_pb2, pipeline_service_pb2, run_service_pb2
 from penstock_coordinator.api.errors import CallError, translate
 from penstock_coordinator.api.sizes import field_number, field_varint
 from penstock_coordinator.ports import Unavailable
@@ -30,7 +30,9 @@ def _methods(file: FileDescriptor, service: str, *names: str) -> frozenset[str]:
 
 
 START = next(iter(_methods(run_service_pb2.DESCRIPTOR, "RunService", "Start")))
-STARTS = _methods(run_service_pb2.DESCRIPTOR, "RunService", "Start", "StartMany", "Retry", "RerunStep")
+STARTS = _methods(run_service_pb2.DESCRIPTOR, "RunService", "Start", "StartMany", "Retry", "RerunStep") | _methods(
+    dead_letter_service_pb2.DESCRIPTOR, "DeadLetterService", "Requeue"
+)
 LOADS = (
     _methods(
         run_service_pb2.DESCRIPTOR,
@@ -44,6 +46,7 @@ LOADS = (
         "Diff",
     )
     | _methods(pipeline_service_pb2.DESCRIPTOR, "PipelineService", "Create", "Validate", "List", "DiffVersions")
+    | _methods(dead_letter_service_pb2.DESCRIPTOR, "DeadLetterService", "List")
     | _methods(bundle_service_pb2.DESCRIPTOR, "BundleService", "Upload")
     | _methods(agent_service_pb2.DESCRIPTOR, "AgentService", "PushLogs")
 )

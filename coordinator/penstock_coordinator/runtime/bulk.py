@@ -147,7 +147,7 @@ class BulkJobs:
     async def create(self, order: Order, request: RequestKey | None) -> BulkJob | Repeated:
         """Durable when it returns; only runs from before it are touched. Raises `Overloaded` for what makes
         work; cancels make room."""
-        if order.action in (RETRY, ROLLBACK):
+        if order.action != CANCEL:
             self._supervisor.check_open(1)
         now = self._supervisor.clock.now()
         row = BulkJobRow(
