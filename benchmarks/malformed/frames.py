@@ -219,14 +219,28 @@ MUTATIONS: tuple[Mutation, ...] = (
 )
 
 
+CONNECT = f"/{agent_service_pb2.DESCRIPTOR.services_by_name['AgentService'].full_name}/Connect"
+SEQ = "seq"
+
+
+def prelude(method: Method, number: int) -> list[bytes]:
+    """What may come first, so that what is spoilt comes in the middle of a session. Nothing for most methods."""
+    if method.path != CONNECT or number % 3 == 0:
+        return []
+    hello = agent_service_pb2.Hello(protocol_versions=[1], agent_id=f"fuzz-{number}", boot_id="fuzz", slots=1)
+    return [agent_service_pb2.AgentMessage(seq=1, hello=hello).SerializeToString()]
+
+
 def frames(method: Method, seed: int) -> Iterator[tuple[str, bytes]]:
-    """Without end: the mutation's name and the bytes."""
+    """Without end: the mutation's name and the bytes. Messages of sessions are numbered as if the prelude had come."""
     chance = random.Random(f"{seed} {method.path}")  # has to be repeatable
     filler = Filler(chance)
     while True:
         for mutation in MUTATIONS:
-            valid = filler.fill(method.request).SerializeToString()
-            yield mutation.__name__.strip("_"), mutation(chance, valid)
+            valid = filler.fill(method.request)
+            if SEQ in method.request.DESCRIPTOR.fields_by_name:
+                setattr(valid, SEQ, 2)
+            yield mutation.__name__.strip("_"), mutation(chance, valid.SerializeToString())
 
 
 def _varint(number: int) -> bytes:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from benchmarks.flood import Flood, broken_promises, run_flood
+
+pytestmark = pytest.mark.timeout(300)
 
 
 async def test_a_flood_is_shed_and_all_that_was_accepted_completes() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import secrets
 
+import pytest
 from benchmarks.malformed.trial import Trial, broken_promises, run_trial
+
+pytestmark = pytest.mark.timeout(300)
 
 
 async def test_what_is_no_message_is_refused_tells_nothing_and_disturbs_nobody() -> None:
