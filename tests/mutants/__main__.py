@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 from tests.mutants.changes import MUTANTS, Mutant
+from tests.mutants.overload import OVERLOAD_MUTANTS
 from tests.mutants.promises import SIMULATED
 from tests.mutants.shell import SHELL_MUTANTS
 
@@ -33,6 +34,11 @@ HUNTERS = {
         (*_PYTEST, "tests/unit/run/test_schedules.py"),
     ),
     "cores": (("tests.simulation.cores", "--hunt", "--seconds", "60"),),
+    "overload": (
+        (*_PYTEST, "tests/unit/overload"),
+        (*_PYTEST, "tests/integration/runtime/test_bounded_buffers.py"),
+        (*_PYTEST, "tests/integration/api/test_overload_over_the_wire.py"),
+    ),
     "shell": (("tests.simulation.shell", "--first", "0", "--seconds", "60", "--no-shrink"),),
 }
 """What is run against a mutant, quickest first: modules with their arguments, that end with 1 when they found it."""
@@ -75,7 +81,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="(all)")
     names = set(parser.parse_args().names)
     survivors = []
-    for mutant in (*MUTANTS, *SIMULATED, *SHELL_MUTANTS):
+    for mutant in (*MUTANTS, *SIMULATED, *SHELL_MUTANTS, *OVERLOAD_MUTANTS):
         if names and mutant.name not in names:
             continue
         began = time.monotonic()
