@@ -1,4 +1,8 @@
-"""Random schedules of the real cores: fixed ones, those that once found something, and fresh ones for a while."""
+"""Random schedules of the real cores: fixed ones, and fresh ones for a while.
+
+What schedules found before has tests of its own, and mutants that undo what mended it: a seed is another schedule as
+soon as a plan or a fault is drawn in another way.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +20,6 @@ from penstock.testing.simulation import Outcome, Simulation
 FIXED = 300
 SECONDS = float(os.environ.get("PENSTOCK_SIMULATE_SECONDS", "20"))
 """Of processor time, for the fresh schedules."""
-FOUND = {
-    25: "a Hello that was read late superseded a newer one of the same process",
-    165: "a coordinator that had nothing to write kept its agents from the one that had taken its place",
-    1567: "a grant that may have arrived was charged to nobody when the agent's lease expired",
-    1689: "a result was dropped before it was in the journal that its attempt had been given up",
-    1807: "the slot of a lease that was given up without a result stayed taken when the step run was leased again",
-}
 
 
 def holds(seed: int) -> Outcome:
@@ -32,14 +29,10 @@ def holds(seed: int) -> Outcome:
     return outcome
 
 
+@pytest.mark.timeout(300)
 def test_fixed_schedules() -> None:
     for seed in range(FIXED):
         holds(seed)
-
-
-@pytest.mark.parametrize("seed", FOUND, ids=FOUND.get)
-def test_what_was_found_once_is_not_found_again(seed: int) -> None:
-    holds(seed)
 
 
 @pytest.mark.timeout(300)
