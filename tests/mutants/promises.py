@@ -366,14 +366,6 @@ SIMULATED = (
         "                pass",
     ),
     _broken(
-        "a newer attempt does not wait for the death of an older one",
-        "I4: two executions of one step run do not overlap",
-        AGENT,
-        "book.py",
-        "        new.waits_for = old.handle if dies else old.waits_for",
-        "        new.waits_for = None",
-    ),
-    _broken(
         "the agent forgets a result that it has sent",
         "I5: a result is kept until it is acknowledged",
         AGENT,
@@ -428,22 +420,6 @@ SIMULATED = (
         "holder.py",
         "        if self._disk_full:\n            return",
         "        if self._disk_full and self.draining:\n            return",
-    ),
-    _broken(
-        "an older coordinator is believed",
-        "I9: an agent follows the newest coordinator that it has seen",
-        AGENT,
-        "holder.py",
-        "        if welcome.coordinator_epoch < self.highest_coordinator_epoch:",
-        "        if welcome.coordinator_epoch < 0:",
-    ),
-    _broken(
-        "words of an older stream are heard",
-        "I10: what an older session says has no effect",
-        AGENT,
-        "holder.py",
-        "            if session is not None and session.stream == message.stream and _may_speak(session, message):",
-        "            if session is not None and _may_speak(session, message):",
     ),
     _broken(
         "credits are given twice",
