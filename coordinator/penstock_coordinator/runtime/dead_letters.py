@@ -93,16 +93,24 @@ class DeadLetters:
         except UnknownStepRun:
             advice = remedies(found, view, gone=True)
             return ShownLetter(found, view, None, [], {}, "the run does not have the step run any more", advice)
-        inputs, problem = await self._inputs(view, step, item)
-        return ShownLetter(found, view, step_run, attempts, inputs, problem, remedies(found, view))
+        run = await self._run(run_id)
+        inputs, problem = await self._inputs(run_id, run, step, item)
+        advice = remedies(found, view, undoing=run is not None and run.undoing is not None)
+        return ShownLetter(found, view, step_run, attempts, inputs, problem, advice)
 
-    async def _inputs(self, view: RunView, step: int, item: int) -> tuple[dict[str, bytes], str]:
-        supervisor, run_id = self._supervisor, view.row.run_id
+    async def _run(self, run_id: RunId) -> Run | None:
+        """None if its journal is removed."""
+        actor = self._supervisor.actor(run_id)
+        if actor is not None:
+            return actor.run
+        return await rebuild(self._supervisor.stores.journal, self._supervisor.plans, run_id)
+
+    async def _inputs(self, run_id: RunId, run: Run | None, step: int, item: int) -> tuple[dict[str, bytes], str]:
+        supervisor = self._supervisor
         actor = supervisor.actor(run_id)
         try:
             if actor is not None:
                 return await supervisor.inputs_for(actor, step, item), ""
-            run = await rebuild(supervisor.stores.journal, supervisor.plans, run_id)
             if run is None:
                 return {}, "the run's journal is removed"
             past = _Past(run_id, run.plan, run, supervisor.timing.run_limits, run.parameters)

@@ -36,20 +36,20 @@ _REASONS = {
 }
 
 
-def remedies(found: DeadLetter, view: RunView, *, gone: bool = False) -> list[str]:
-    """In the order in which they are to be tried; none for a letter that is not open."""
+def remedies(found: DeadLetter, view: RunView, *, gone: bool = False, undoing: bool = False) -> list[str]:
+    """In the order in which they are to be tried; none for a letter that is not open. `undoing`: the newest generation
+    of the run is a rollback, however far it came."""
     if found.state is not LetterState.OPEN or gone:
         return []
     letter, row = found.letter, view.row
     run_id = str(uuid.UUID(bytes=found.run_id))
     budget = Budget(letter.budget)
     said = [_CAUSES.get(budget) or _REASONS.get(letter.reason, "See the failure for what stands against it.")]
-    if RunState(row.state) is RunState.CANCELLING:
+    state = RunState(row.state)
+    if state is RunState.CANCELLING:
         said.append(f"The run is being stopped: wait until it is at rest (`penstock watch {run_id}`).")
-    if RunState(row.state) in (RunState.ROLLING_BACK, RunState.ROLLED_BACK):
-        said.append(
-            f"What the run did is undone: `penstock retry {run_id}` does its work again, once it is ROLLED_BACK."
-        )
+    if undoing or state in (RunState.ROLLING_BACK, RunState.ROLLED_BACK):
+        said.append(_of_an_undone_run(run_id, state))
     else:
         said.append(
             f"When the cause is mended: `penstock dead-letters requeue {run_id}:{letter.seq}`. If the mending is new"
@@ -63,3 +63,22 @@ def remedies(found: DeadLetter, view: RunView, *, gone: bool = False) -> list[st
         )
     said.append(f"If it need not run again: `penstock dead-letters purge {run_id}:{letter.seq}`.")
     return said
+
+
+def _of_an_undone_run(run_id: str, state: RunState) -> str:
+    """Such a run refuses a requeue of what it did, and goes on with what could not be undone."""
+    if state is RunState.ROLLED_BACK:
+        return (
+            f"What the run did is undone. When the cause is mended: `penstock retry {run_id}` does its work again; add"
+            " --newest-version if the mending is new code."
+        )
+    if state.at_rest or state is RunState.CANCELLING:
+        return (
+            f"Not all that the run did is undone: `penstock retry {run_id}` goes on with the rollback; add"
+            " --newest-version if the mending is new code. Once the run is ROLLED_BACK, another retry does its work"
+            " again."
+        )
+    return (
+        f"The run is being rolled back: wait until it is at rest (`penstock watch {run_id}`). Once it is ROLLED_BACK,"
+        f" `penstock retry {run_id}` does its work again."
+    )

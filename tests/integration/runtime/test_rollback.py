@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -115,8 +116,13 @@ async def test_a_rollback_of_a_run_at_rest_is_a_new_generation(world: World) -> 
     again = await rollback(run_id, "ann", "", RequestKey("", "RunService.Rollback", "k", b"y"))
     assert isinstance(again, Repeated)
     assert not again.same
-    with pytest.raises(NotPossible, match="being rolled back already"):
+    refused = "being rolled back already: wait until it is at rest, or cancel the rollback"
+    with pytest.raises(NotPossible, match=refused):
         await rollback(run_id, "bob", "", None)
+    with pytest.raises(NotPossible, match=refused):
+        await coordinator.engine.retry_run(run_id, "bob", "", None)
+    with pytest.raises(NotPossible, match=refused):
+        await coordinator.engine.rerun_step(run_id, 0, WHOLE, "bob", "", None)
     for _ in range(3):
         await agent.acked(await agent.succeed(await agent.grant()))
     view = await coordinator.ended(run_id)
@@ -208,8 +214,9 @@ async def test_a_failed_compensation_is_a_dead_letter(world: World) -> None:
         for each in await letters.list_letters(LetterFilter(), 10, None)
     }
     assert sorted(found) == [(2, WHOLE), (4, 0)]
-    with pytest.raises(NotPossible, match="what it did is undone"):
+    with pytest.raises(NotPossible, match="not all that it did is undone: retry it, which goes on with the rollback"):
         await letters.requeue(run_id, found[2, WHOLE], "ann", "", None)
+    assert await advised(coordinator, run_id, found[2, WHOLE], f"retry {uuid.UUID(bytes=run_id)}` goes on with the")
     await letters.requeue(run_id, found[4, 0], "ann", "", None)
     for name in ("undo_b[0]", "undo_a"):
         grant = await agent.grant()
@@ -218,6 +225,13 @@ async def test_a_failed_compensation_is_a_dead_letter(world: World) -> None:
     assert (await coordinator.ended(run_id)).row.state == RunState.ROLLED_BACK
     (left,) = await letters.list_letters(LetterFilter(), 10, None)
     assert left.letter.step == 2
+    assert await advised(coordinator, run_id, left.letter.seq, f"retry {uuid.UUID(bytes=run_id)}` does its work again")
+
+
+async def advised(coordinator: Coordinator, run_id: bytes, seq: int, words: str) -> bool:
+    """And nothing that would be refused."""
+    said = (await coordinator.engine.dead_letters.show(run_id, seq)).remedies
+    return any(words in remedy for remedy in said) and not any("requeue" in remedy for remedy in said)
 
 
 async def test_a_rollback_makes_no_place_for_a_newcomer(world: World) -> None:

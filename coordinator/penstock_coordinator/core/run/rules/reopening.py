@@ -159,8 +159,7 @@ def reset_for(run: Run, message: ReopenMessage) -> Reset:
 
 
 def _rollback(run: Run, plan: Plan) -> Reset:
-    if run.undoing is not None and not run.at_rest:
-        raise NotPossible("the run is being rolled back already")
+    _check_not_rolling_back(run)
     if not run.at_rest:
         raise NotPossible(
             f"the run is {run.state.name}: only a run at rest can be rolled back; wait, or cancel it first"
@@ -283,8 +282,23 @@ def _check_target(run: Run, number: int, item: int) -> None:
 
 
 def _check_not_undone(run: Run) -> None:
+    _check_not_rolling_back(run)
+    if run.state is RunState.ROLLED_BACK:
+        raise NotPossible(
+            "the run is ROLLED_BACK, and what it did is undone: retry it to do its work again, or start a new run"
+        )
     if run.undoing is not None:
-        raise NotPossible(f"the run is {run.state.name}, and what it did is undone: start a new run, or retry it")
+        raise NotPossible(
+            f"the run is {run.state.name}, and not all that it did is undone: retry it, which goes on with the rollback"
+        )
+
+
+def _check_not_rolling_back(run: Run) -> None:
+    if run.undoing is None or run.at_rest:
+        return
+    state = "" if run.state is RunState.ROLLING_BACK else f" and {run.state.name}"
+    remedy = "" if run.state is RunState.CANCELLING else ", or cancel the rollback"
+    raise NotPossible(f"the run is being rolled back already{state}: wait until it is at rest{remedy}")
 
 
 def _check_not_stopping(run: Run) -> None:
