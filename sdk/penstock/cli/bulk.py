@@ -11,11 +11,14 @@ import click
 from penstock.cli.looking import STATES
 from penstock.cli.moments import read_moment
 from penstock.cli.remedies import known_pipeline
-from penstock.cli.session import Session, command_options, run_async
+from penstock.cli.session import EXIT_FAILED, EXIT_OK, Session, command_options, confirm, run_async
 
 if TYPE_CHECKING:
     from penstock.client.client import Client
     from penstock.v1 import bulk_service_pb2
+
+
+SHOWN_REFUSALS = 5
 
 
 @click.group()
@@ -111,20 +114,20 @@ def roll_back_many(
 
 
 def _make(session: Session, action: str, chosen: dict[str, Any], *, dry_run: bool, yes: bool, wait: bool) -> None:
-    async def main() -> None:
+    async def main() -> int:
         async with session.client() as client:
             counted = await _create(client, action, {**chosen, "dry_run": True})
             if not counted.seen_count and chosen["pipeline"]:
                 await known_pipeline(client, chosen["pipeline"])
             if dry_run or not counted.seen_count:
                 _say_count(session, action, counted)
-                return
+                return EXIT_OK
             if not yes:
-                click.confirm(f"{action} {_runs(counted.seen_count)}?", abort=True, err=True)
+                confirm(f"{action} {_runs(counted.seen_count)}?")
             job = await _create(client, action, chosen)
             if wait:
                 job = await client.bulk.wait(job.id)
-        show_jobs(session, [job])
+        return show_made(session, job, waited=wait)
 
     run_async(main)
 
@@ -175,8 +178,7 @@ def get_job(session: Session, job_id: str) -> None:
         async with session.client() as client:
             job = await client.bulk.get(job_id)
         show_jobs(session, [job])
-        for refusal in job.refusals:
-            session.say(f"{refusal.run_id}: {refusal.message}")
+        _say_refusals(session, job, len(job.refusals))
 
     run_async(main)
 
@@ -192,6 +194,23 @@ def stop_job(session: Session, job_id: str) -> None:
             show_jobs(session, [await client.bulk.stop(job_id)])
 
     run_async(main)
+
+
+def show_made(session: Session, job: bulk_service_pb2.BulkJob, *, waited: bool) -> int:
+    """A job that was just made, with what to do next; the exit code: 1 if it is known that runs refused."""
+    show_jobs(session, [job])
+    if not waited:
+        session.say(f"How far it is, and what refused: penstock bulk get {job.id}")
+        return EXIT_OK
+    _say_refusals(session, job, SHOWN_REFUSALS)
+    if job.failed_count > SHOWN_REFUSALS:
+        session.say(f"{_runs(job.failed_count)} refused; more of them: penstock bulk get {job.id}")
+    return EXIT_FAILED if job.failed_count else EXIT_OK
+
+
+def _say_refusals(session: Session, job: bulk_service_pb2.BulkJob, most: int) -> None:
+    for refusal in job.refusals[:most]:
+        session.say(f"{refusal.run_id}: {refusal.message}")
 
 
 def show_jobs(session: Session, jobs: Iterable[bulk_service_pb2.BulkJob]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from penstock.cli.run_ids import find_run
-from penstock.cli.session import Session, command_options, emit_json, message_dict, run_async
+from penstock.cli.session import Session, command_options, confirm, emit_json, message_dict, run_async
 
 if TYPE_CHECKING:
     from penstock.client.client import Client
@@ -56,7 +56,7 @@ def retry(session: Session, run_id: str, newest_version: bool, version: int | No
         async with session.client() as client:
             run = await find_run(client, run_id)
             done = await client.retry(run, version_number=version or 0, newest_version=newest_version, reason=reason)
-            what = f"{_again(done.reset_steps)}, {_kept(done)}"
+            what = _goes_on(done)
             if newest_version or version is not None:
                 what += f", with version {done.run.version_number}"
             _show_again(session, done, what)
@@ -103,9 +103,7 @@ def rollback(session: Session, run_id: str, newest_version: bool, version: int |
             if session.as_json:
                 emit_json(message_dict(done))
             count = done.steps_to_undo
-            what = (
-                "nothing is to be undone" if not count else f"{count} {'step is' if count == 1 else 'steps are'} undone"
-            )
+            what = _to_undo(count) if count else "nothing is to be undone"
             session.say(f"run {done.run.id}, generation {done.run.generation}: {what}")
             if count:
                 session.say(f"Watch it: penstock watch {done.run.id}")
@@ -118,7 +116,7 @@ async def _confirm_rollback(client: Client, run_id: str) -> None:
 
     run = await client.get_run(run_id)
     question = f"Undo what the run {run.id} of {run.pipeline}, which is {run_state(run.state)}, did?"
-    click.confirm(question, abort=True, err=True)
+    confirm(question)
 
 
 def _check_version(newest_version: bool, version: int | None) -> None:
@@ -133,6 +131,19 @@ def _show_again(
         emit_json(message_dict(done))
     session.say(f"run {done.run.id}, generation {done.run.generation}: {what}")
     session.say(f"Watch it: penstock watch {done.run.id}")
+
+
+def _goes_on(done: run_service_pb2.RetryRunResponse) -> str:
+    """A retry of a run whose rollback did not come to its end goes on with that, and not with the work."""
+    from penstock.cli.states import run_state
+
+    if run_state(done.run.state) in ("ROLLING_BACK", "ROLLED_BACK"):
+        return f"the rollback goes on: {_to_undo(done.reset_steps)}"
+    return f"{_again(done.reset_steps)}, {_kept(done)}"
+
+
+def _to_undo(steps: int) -> str:
+    return "1 step will be undone" if steps == 1 else f"{steps} steps will be undone"
 
 
 def _again(steps: int) -> str:

@@ -11,7 +11,7 @@ import click
 from penstock.cli.moments import read_moment
 from penstock.cli.remedies import known_pipeline
 from penstock.cli.run_ids import find_run
-from penstock.cli.session import Session, command_options, emit_json, message_dict, run_async
+from penstock.cli.session import EXIT_OK, Session, command_options, confirm, emit_json, message_dict, run_async
 
 if TYPE_CHECKING:
     from penstock.client.client import Client
@@ -210,7 +210,7 @@ def purge(
 def _many(
     session: Session, action: str, chosen: dict[str, Any], why: str, *, dry_run: bool, yes: bool, wait: bool
 ) -> None:
-    async def main() -> None:
+    async def main() -> int:
         async with session.client() as client:
             await _resolve(client, chosen)
             counted = await _create(client, action, {**chosen, "dry_run": True})
@@ -218,15 +218,15 @@ def _many(
                 await known_pipeline(client, chosen["pipeline"])
             if dry_run or not counted.letter_count:
                 _say_count(session, action, counted)
-                return
+                return EXIT_OK
             if not yes:
-                click.confirm(f"{action} {_counted(counted)}?", abort=True, err=True)
+                confirm(f"{action} {_counted(counted)}?")
             job = await _create(client, action, {**chosen, "why": why})
             if wait:
                 job = await client.bulk.wait(job.id)
-        from penstock.cli.bulk import show_jobs
+        from penstock.cli.bulk import show_made
 
-        show_jobs(session, [job])
+        return show_made(session, job, waited=wait)
 
     run_async(main)
 

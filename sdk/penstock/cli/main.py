@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import sys
 import traceback
@@ -163,6 +164,11 @@ def _show(error: PenstockError) -> None:
     click.echo(f"penstock: {_one_line(error)}", err=True)
 
 
+def _when(error: ServiceError) -> str:
+    """When another try makes sense, if the coordinator says it: for people, and for scripts that sleep."""
+    return f"; come back in {math.ceil(error.retry_after)} s" if error.retry_after else ""
+
+
 def _one_line(error: PenstockError) -> str:
     """In words of people: what a code of the API means for whoever typed the command."""
     text = str(error)
@@ -170,5 +176,5 @@ def _one_line(error: PenstockError) -> str:
         from penstock.cli.remedies import in_words_of_commands
 
         code = _CODES.get(error.code, error.code.lower().replace("_", " "))
-        text = f"{code}: {in_words_of_commands(error) or text}"
+        text = f"{code}: {in_words_of_commands(error) or text}{_when(error)}"
     return " ".join(text.split())

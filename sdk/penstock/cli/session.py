@@ -102,6 +102,19 @@ def file_options(function: F) -> F:
     return function
 
 
+def confirm(question: str) -> None:
+    """Ask, on standard error. Raises `click.Abort` on a no, and `click.UsageError` if nobody is there to answer."""
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort as nothing:
+        if sys.stdin.isatty() or not isinstance(nothing.__context__, EOFError):
+            raise
+        click.echo(err=True)
+        raise click.UsageError("Nobody is there to answer: add --yes.") from None
+    if not agreed:
+        raise click.Abort
+
+
 def run_async(main: Callable[[], Awaitable[int | None]]) -> None:
     """Runs a command's coroutine; what it returns is the exit code."""
 

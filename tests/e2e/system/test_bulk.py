@@ -27,7 +27,7 @@ def test_the_runs_of_a_label_are_cancelled_and_others_are_not(system: DevSystem,
 
     assert system.penstock("bulk", "cancel", *chosen, "--dry-run").stdout == "3 runs would be asked to cancel\n"
     asked = system.penstock("bulk", "cancel", *chosen)
-    assert (asked.returncode, "cancel 3 runs?" in asked.stderr) == (130, True)
+    assert (asked.returncode, "cancel 3 runs?" in asked.stderr, "add --yes" in asked.stderr) == (2, True, True)
 
     job = json.loads(system.penstock("bulk", "cancel", *chosen, "--now", "--yes", "--wait", "--json").stdout)
     assert (job["state"], job["seenCount"], job["doneCount"]) == ("BULK_JOB_STATE_COMPLETED", "3", "3")

@@ -69,7 +69,8 @@ def test_letters_are_requeued_and_purged_by_what_they_have_in_common(system: Dev
     counted = system.penstock("dead-letters", "requeue", *chosen, "--dry-run")
     assert counted.stdout == "It would requeue 6 letters of 2 runs.\n", counted.stderr
     asked = system.penstock("dead-letters", "purge", *chosen, "--run", runs[1].id)
-    assert (asked.returncode, "purge 3 letters of 1 run?" in asked.stderr) == (130, True), asked.stderr
+    assert (asked.returncode, "purge 3 letters of 1 run?" in asked.stderr) == (2, True), asked.stderr
+    assert "add --yes" in asked.stderr
     said = system.penstock("dead-letters", "purge", *chosen, "--run", runs[1].id[-12:], "--yes", "--wait", "--json")
     assert json.loads(said.stdout)["doneCount"] == "1", said.stderr
     assert len(letters(system, *chosen, "--state", "purged")) == 3

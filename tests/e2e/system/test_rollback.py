@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -52,9 +53,11 @@ def test_a_completed_run_is_rolled_back_on_the_command_line(system: DevSystem, t
     with system.client() as client:
         run = client.start(saga_flows.loan, {"numbers": [1, 2, 3], "ledger": str(ledger)})
         assert run.wait(60.0).state == run_pb2.RUN_STATE_COMPLETED
+        asked = system.penstock("rollback", run.id)
+        assert (asked.returncode, "add --yes" in asked.stderr) == (2, True), asked.stderr
         done = system.penstock("rollback", run.id, "--yes", "--reason", "the wrong numbers")
         assert done.returncode == 0, done.stderr
-        assert "1 step is undone" in done.stdout
+        assert "generation 2: 1 step will be undone" in done.stdout
         ended = run.wait(60.0)
         assert (ended.state, ended.reason) == (run_pb2.RUN_STATE_ROLLED_BACK, "the wrong numbers")
         items = list(client.list_step_runs(run.id, step="take"))
@@ -72,7 +75,7 @@ def test_a_completed_run_is_rolled_back_on_the_command_line(system: DevSystem, t
     assert "ROLLED_BACK already" in again.stderr
 
 
-def test_a_rollback_that_failed_is_gone_on_with(client: SyncClient, tmp_path: Path) -> None:
+def test_a_rollback_that_failed_is_gone_on_with(system: DevSystem, client: SyncClient, tmp_path: Path) -> None:
     ledger, broken = tmp_path / "ledger", tmp_path / "broken"
     broken.touch()
     run = client.start(saga_flows.loan, {"numbers": [1, 2], "ledger": str(ledger), "broken": str(broken)})
@@ -82,6 +85,25 @@ def test_a_rollback_that_failed_is_gone_on_with(client: SyncClient, tmp_path: Pa
     assert ended.state == run_pb2.RUN_STATE_FAILED
     assert ended.reason.startswith('not all is undone: step "give_back[')
     broken.unlink()
-    assert run.retry().state == run_pb2.RUN_STATE_ROLLING_BACK
+    done = system.penstock("retry", run.id)
+    assert "generation 3: the rollback goes on: 1 step will be undone" in done.stdout, done.stderr
     assert run.wait(60.0).state == run_pb2.RUN_STATE_ROLLED_BACK
     assert sorted(line for line in lines(ledger) if line.startswith("give")) == ["give back 1 10", "give back 2 20"]
+
+
+def test_letters_of_a_run_that_is_undone_name_the_retry_and_refuse_a_requeue(
+    system: DevSystem, client: SyncClient, tmp_path: Path
+) -> None:
+    run = client.start(saga_flows.journey, {"ledger": str(tmp_path / "ledger")})
+    assert run.wait(60.0).state == run_pb2.RUN_STATE_ROLLED_BACK
+    chosen = ("--run", run.id)
+    letter = json.loads(system.penstock("dead-letters", "list", *chosen, "--json").stdout)
+    shown = system.penstock("dead-letters", "show", letter["id"]).stdout
+    assert f"penstock retry {run.id}" in shown
+    assert "dead-letters requeue" not in shown
+    for options in ((), ("--json",)):
+        many = system.penstock("dead-letters", "requeue", *chosen, "--yes", "--wait", *options)
+        assert many.returncode == 1, many.stderr
+        assert "the run is ROLLED_BACK, and what it did is undone: retry it" in many.stdout
+    left = system.penstock("dead-letters", "requeue", *chosen, "--yes")
+    assert (left.returncode, "what refused: penstock bulk get " in left.stdout) == (0, True), left.stderr

@@ -268,6 +268,17 @@ async def test_what_the_message_says_is_not_said_again(peer: Peer, penstock: Com
     assert (await penstock.run("watch", "run-1")).err == "penstock: not found: there is no such run\n"
 
 
+async def test_a_refusal_for_want_of_room_says_when_to_come_back(peer: Peer, penstock: CommandLine) -> None:
+    await penstock.run("apply", CHAIN)
+    details = (wire.error_info("OVERLOADED"), wire.retry_info(59.2))
+    peer.fail("Start", Fault(grpc.StatusCode.RESOURCE_EXHAUSTED, "10 runs wait to begin: wait", details))
+    result = await penstock.run("start", "chain", "-p", "n=1")
+    assert (result.code, result.err) == (
+        1,
+        "penstock: past a limit: 10 runs wait to begin: wait; come back in 60 s\n",
+    )
+
+
 IDS = (
     "019a6d00-0000-7000-8000-00000000aaaa",
     "019a6d00-0000-7000-8000-00000000bbbb",
