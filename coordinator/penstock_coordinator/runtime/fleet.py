@@ -101,7 +101,14 @@ class Fleet:
         alive = self._twin(hello) is not None
         self._supersede(hello.agent_id)
         holder = self.leases.add_holder(
-            Holder(hello.agent_id, epoch, hello.boot_id, self._supervisor.clock.monotonic(), stream=hello.stream)
+            Holder(
+                hello.agent_id,
+                epoch,
+                hello.boot_id,
+                self._supervisor.clock.monotonic(),
+                stream=hello.stream,
+                slots=hello.slots,
+            )
         )
         session = AgentSession(holder, capacity_of(hello, epoch), self._welcome(epoch, basis_seq, version))
         self._sessions[epoch] = session

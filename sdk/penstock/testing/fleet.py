@@ -219,7 +219,9 @@ class SimulatedFleet:
         alive = self._twin(hello) is not None
         self._supersede(hello.agent)
         now = coordinator.clock.monotonic()
-        holder = self.leases.add_holder(Holder(hello.agent, epoch, hello.boot_id, now, stream=hello.stream))
+        holder = self.leases.add_holder(
+            Holder(hello.agent, epoch, hello.boot_id, now, stream=hello.stream, slots=hello.slots)
+        )
         capacity = Capacity(epoch, hello.agent, hello.queues, dict(hello.labels), dict(hello.resources), hello.slots)
         assert stream.link is not None
         assert stream.end is not None

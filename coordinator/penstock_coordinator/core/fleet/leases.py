@@ -10,6 +10,7 @@ next `Hello` names those that it still holds.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
 
 LeaseKey: TypeAlias = tuple[bytes, int, int]
 """(run id, step, item)"""
+
+
+class Phase(enum.Enum):
+    """What the agent has last said of a lease."""
+
+    UNNAMED = enum.auto()
+    """No heartbeat and no Hello has named it yet."""
+    WAITING = enum.auto()
+    """Accepted, and not started."""
+    RUNNING = enum.auto()
+    FINISHED = enum.auto()
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +53,7 @@ class Lease:
     """The first acknowledgement of a heartbeat that can come after the grant: once the agent answers it, it has read
     the grant."""
     accepted: bool = False
+    phase: Phase = Phase.UNNAMED
     stop: Stop | None = None
     sent_at: int = 0
     """Monotonic microseconds."""
@@ -64,7 +77,10 @@ class Holder:
     """Its number within the agent's process; 0: not known."""
     hung_up: bool = False
     """Its connection ended without a goodbye while it was being heard of: if it does not come back, it died."""
+    slots: int = 0
+    """So many attempts it runs at once; 0: not known, it has not been heard of since the coordinator began."""
     leases: dict[LeaseKey, Lease] = field(default_factory=dict)
+    """In the order of the grants, unless `slots` is not known. A Hello names leases in the order that they came in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +94,7 @@ class Lost:
     unsure: bool = False
     """The agent may have started user code: whether it accepted the lease may have been lost on the way."""
     boot_id: str = ""
-    """Of the agent's process, if that died with it."""
+    """Of the agent's process, if that died and may have died of this."""
 
 
 class LeaseTable:

@@ -10,7 +10,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable, Lost
+from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable, Lost, Phase
+from penstock_coordinator.core.fleet.suspects import suspects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +35,12 @@ class Held:
     finished: bool
     waiting: bool = False
     """Accepted, and not started."""
+
+    @property
+    def phase(self) -> Phase:
+        if self.finished:
+            return Phase.FINISHED
+        return Phase.WAITING if self.waiting else Phase.RUNNING
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +74,24 @@ def reunite(leases: LeaseTable, holder: Holder, snapshot: Iterable[Held]) -> Reu
         if known:
             assert lease is not None
             leases.move(lease, holder)
+            lease.phase = held.phase
             continued.append(lease)
         verdicts.append((held, _verdict(held, known=known)))
     lost: list[Lost] = []
     for old in older:
-        for lease in list(old.leases.values()):
+        gone = list(old.leases.values())
+        crashed = old.boot_id != holder.boot_id
+        suspected = suspects(gone, old.slots) if crashed else set()
+        for lease in gone:
             leases.end(lease.key, lease.token)
-            lost.append(_lost(lease, old, crashed=old.boot_id != holder.boot_id))
+            lost.append(_lost(lease, old.boot_id if lease.key in suspected else "", crashed=crashed))
         leases.remove_holder(old.session)
     return Reunion(verdicts, continued, lost)
 
 
-def _lost(lease: Lease, old: Holder, *, crashed: bool) -> Lost:
+def _lost(lease: Lease, boot_id: str, *, crashed: bool) -> Lost:
     if crashed and lease.accepted:
-        return Lost(lease, "agent_restarted", True, lease.sent, old.boot_id)
+        return Lost(lease, "agent_restarted", True, lease.sent, boot_id)
     if crashed:
         return Lost(lease, "grant_not_received", False, lease.sent)
     # It was accepted, and is not held: the word that handed it back was lost.
@@ -90,9 +101,13 @@ def _lost(lease: Lease, old: Holder, *, crashed: bool) -> Lost:
 def expired(holder: Holder) -> list[Lost]:
     """Nothing was heard of it for a lease's whole life. An agent that hung up and did not come back died; of one that
     fell silent nobody knows."""
-    boot_id = holder.boot_id if holder.hung_up else ""
+    leases = list(holder.leases.values())
+    suspected = suspects(leases, holder.slots) if holder.hung_up else set()
     cause = "agent_gone" if holder.hung_up else "lease_expired"
-    return [Lost(lease, cause, lease.accepted, lease.sent, boot_id) for lease in holder.leases.values()]
+    return [
+        Lost(lease, cause, lease.accepted, lease.sent, holder.boot_id if lease.key in suspected else "")
+        for lease in leases
+    ]
 
 
 def _verdict(held: Held, *, known: bool) -> Verdict:
@@ -130,7 +145,7 @@ class Roll:
         for held in part:
             self.named.add(held.key)
             # What has ended is being sent: the answer to it settles it.
-            if not held.finished and not self._renew(leases, holder, held):
+            if not self._renew(leases, holder, held) and not held.finished:
                 revoked.append(held)
         if self.answered is None:
             self.answered = answered
@@ -155,5 +170,6 @@ class Roll:
         if lease is None or lease.token != held.token or lease.holder is not holder:
             return False
         lease.accepted = True
+        lease.phase = held.phase
         lease.waiting_beats = lease.waiting_beats + 1 if held.waiting else 0
         return True
