@@ -34,6 +34,7 @@ from penstock_coordinator.ports import (
     RunRow,
     Unavailable,
 )
+from penstock_coordinator.runtime.dead_letters import requeue_of
 from penstock_coordinator.runtime.renewing import NEWEST
 from penstock_coordinator.runtime.views import NotAccepted, Overloaded, Stopping, UnknownRun, UnknownVersion
 
@@ -301,20 +302,23 @@ class BulkJobs:
 
     async def _requeue(self, job: BulkJob, row: RunRow, request: RequestRow) -> Repeated | None:
         """All letters of the run in one new generation."""
-        done = await self._reopener.first_answer(request.key)
-        if done is None:
+
+        async def wanted() -> RequeueSteps:
             letters = await self._letters(job, row)
-            targets = tuple((letter.step, letter.item) for letter in letters)
-            now, order = self._supervisor.clock.now(), job.order
-            message = RequeueSteps(now, targets, order.requested_by, order.reason)
-            try:
-                done = await self._reopener.reopen(row.run_id, message, request.key)
-            except NotPossible as refused:
-                raise Refused(str(refused)) from None
+            return requeue_of(letters, self._supervisor.clock.now(), job.order.requested_by, job.order.reason)
+
+        try:
+            done = await self._reopener.reopen_as(row.run_id, wanted, request.key)
+        except NotPossible as refused:
+            raise Refused(str(refused)) from None
         return done if isinstance(done, Repeated) else None
 
     async def _purge(self, job: BulkJob, row: RunRow, request: RequestRow) -> Repeated | None:
         """The request is remembered before: after a crash what was purged is counted all the same."""
+        async with self._reopener.turn(row.run_id):
+            return await self._purge_in_turn(job, row, request)
+
+    async def _purge_in_turn(self, job: BulkJob, row: RunRow, request: RequestRow) -> Repeated | None:
         stores, now = self._supervisor.stores, self._supervisor.clock.now()
         try:
             letters = await self._letters(job, row)

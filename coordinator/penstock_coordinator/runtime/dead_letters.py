@@ -9,6 +9,7 @@ from penstock_coordinator.core.plan.values import UnresolvableInput
 from penstock_coordinator.core.run.messages import RequeueSteps
 from penstock_coordinator.core.run.resets import NotPossible
 from penstock_coordinator.ports import LetterState, Repeated
+from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.grants import Granter
 from penstock_coordinator.runtime.history import rebuild
 from penstock_coordinator.runtime.letter_remedies import remedies
@@ -17,10 +18,12 @@ from penstock_coordinator.runtime.reading import Reader
 from penstock_coordinator.runtime.views import UnknownStepRun
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from penstock_coordinator.core.plan.limits import RunLimits
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.state import Run
-    from penstock_coordinator.ports import DeadLetter, LetterFilter, LetterPlace, RequestKey, RunId
+    from penstock_coordinator.ports import DeadLetter, LetterFilter, LetterPlace, LetterRow, RequestKey, RunId
     from penstock_coordinator.runtime.reopening import Reopened, Reopener
     from penstock_coordinator.runtime.supervisor import Supervisor
     from penstock_coordinator.runtime.views import AttemptView, RunView, StepRunView
@@ -123,23 +126,35 @@ class DeadLetters:
         self, run_id: RunId, seq: int, requested_by: str, reason: str, request: RequestKey | None
     ) -> Reopened | Repeated:
         """A new generation of the run, in which the step run runs again with all that it kept from running. Durable
-        when it returns; Repeated if the request came with other content.
+        when it returns; Repeated if the request came with other content. Of many that come at once for one letter one
+        wins, and a letter is either requeued or purged.
 
         Raises `UnknownLetter`, `NotPossible`, `UnknownRun`, `Overloaded`, `NotAccepted`."""
-        first = await self._reopener.first_answer(request)
-        if first is not None:
-            return first
-        found = await self.get(run_id, seq)
-        if found.state is not LetterState.OPEN:
-            raise NotPossible(_not_open(found))
-        letter = found.letter
-        message = RequeueSteps(self._supervisor.clock.now(), ((letter.step, letter.item),), requested_by, reason)
-        return await self._reopener.reopen(run_id, message, request)
+
+        async def wanted() -> RequeueSteps:
+            found = await self.get(run_id, seq)
+            if found.state is not LetterState.OPEN:
+                raise NotPossible(_not_open(found))
+            return requeue_of([found.letter], self._supervisor.clock.now(), requested_by, reason)
+
+        return await self._reopener.reopen_as(run_id, wanted, request)
 
     async def purge(self, run_id: RunId, seq: int, requested_by: str) -> DeadLetter:
-        """One that is not open is left as it is. Raises `UnknownLetter`."""
-        await self._store.purge(run_id, [seq], self._supervisor.clock.now(), requested_by)
-        return await self.get(run_id, seq)
+        """One that is not open is left as it is. Raises `UnknownLetter`, `UnknownRun`."""
+        async with self._reopener.turn(run_id):
+            await self.get(run_id, seq)
+            stores = self._supervisor.stores
+            if await stores.runs.get(run_id) is None:  # its letters go a moment after it
+                raise await unknown(stores, run_id)
+            await self._store.purge(run_id, [seq], self._supervisor.clock.now(), requested_by)
+            return await self.get(run_id, seq)
+
+
+def requeue_of(letters: Sequence[LetterRow], now: int, requested_by: str, reason: str) -> RequeueSteps:
+    """Of what these letters tell of, and not of a later failure of the same step runs."""
+    targets = tuple((letter.step, letter.item) for letter in letters)
+    failed_in = tuple(letter.generation for letter in letters)
+    return RequeueSteps(now, targets, requested_by, reason, failed_in=failed_in)
 
 
 def _not_open(found: DeadLetter) -> str:

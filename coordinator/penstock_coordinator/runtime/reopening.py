@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import uuid
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ from penstock_coordinator.runtime.supervisor import Supervisor
 from penstock_coordinator.runtime.views import Stopping
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.messages import ReopenMessage
     from penstock_coordinator.core.run.state import Run
@@ -60,12 +63,33 @@ class Reopener:
 
         Raises `UnknownRun`, `UnknownVersion`, `NotPossible`, `Overloaded`, `Stopping`, `NotAccepted`, `Undecided`.
         """
+
+        async def as_given() -> ReopenMessage:
+            return message
+
+        return await self.reopen_as(run_id, as_given, request, version)
+
+    async def reopen_as(
+        self,
+        run_id: RunId,
+        wanted: Callable[[], Awaitable[ReopenMessage]],
+        request: RequestKey | None,
+        version: int | None = None,
+    ) -> Reopened | Repeated:
+        """As `reopen`, with what is wanted looked up in the turn: no other reopening comes between the look and the
+        decision. It is not asked for if the request came before; what it raises, this raises."""
+        async with self.turn(run_id):
+            first = await self.first_answer(request)
+            return first if first is not None else await self._reopen(run_id, await wanted(), request, version)
+
+    @asynccontextmanager
+    async def turn(self, run_id: RunId) -> AsyncIterator[None]:
+        """Nobody else opens a new generation of the run meanwhile, or purges its letters."""
         while (busy := self._busy.get(run_id)) is not None:
             await busy.wait()
         done = self._busy[run_id] = asyncio.Event()
         try:
-            first = await self.first_answer(request)
-            return first if first is not None else await self._reopen(run_id, message, request, version)
+            yield
         finally:
             del self._busy[run_id]
             done.set()

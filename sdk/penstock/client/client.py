@@ -331,7 +331,8 @@ class Client(PipelineCalls):
         """A new generation of a run at rest in which what is COMPLETED is undone by its `compensate` steps, the latest
         first; the run comes to rest ROLLED_BACK, at once if there is nothing to undo. Of a run whose rollback failed or
         was cancelled, what is left of it; another version may have other `compensate` steps. Raises
-        `FailedPreconditionError` if the run is not at rest, or ROLLED_BACK already."""
+        `FailedPreconditionError` if the run is not at rest, or ROLLED_BACK with nothing left to undo, or if the
+        version has no `compensate` for what the run's own would undo."""
         request = run_service_pb2.RollbackRunRequest(
             run_id=run_id,
             version_number=version_number,

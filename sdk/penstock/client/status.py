@@ -32,6 +32,9 @@ _CLASSES: dict[grpc.StatusCode, type[errors.ServiceError]] = {
 
 _TOO_LARGE = re.compile(r"(Sent|Received) message larger than max \((\d+) vs\. (\d+)\)")
 
+_REFUSED_STREAM = re.compile(r"RST_STREAM\b.*\berror code 7\b")
+"""REFUSED_STREAM of HTTP/2: nothing of the call was done."""
+
 _REMEDIES: dict[grpc.StatusCode, str] = {
     grpc.StatusCode.UNAUTHENTICATED: "set PENSTOCK_API_KEY",
 }
@@ -43,8 +46,7 @@ def typed_error(error: AioRpcError, address: str) -> errors.ServiceError:
     message = error.details() or code.name
     remedy = _REMEDIES.get(code, "")
     if code is grpc.StatusCode.UNAVAILABLE and not details.reason:
-        message = f"no coordinator answers at {address}"
-        remedy = "start one with `penstock dev` or `penstock server`, or set --address or PENSTOCK_ADDRESS"
+        message, remedy = _unavailable(message, address)
     oversize = None if details.reason else _oversize(message)
     if oversize is not None:
         message, remedy = oversize
@@ -56,6 +58,19 @@ def typed_error(error: AioRpcError, address: str) -> errors.ServiceError:
         violations=details.violations,
         retry_after=details.retry_after,
         remedy=remedy,
+    )
+
+
+def _unavailable(message: str, address: str) -> tuple[str, str]:
+    """What gRPC itself says of a call that did not come through, in words, and the remedy."""
+    if _REFUSED_STREAM.search(message):
+        return (
+            f"the connection to {address} has more calls under way than it may, 1,000: this one was not begun",
+            "repeat it, or make fewer calls at once",
+        )
+    return (
+        f"no coordinator answers at {address}",
+        "start one with `penstock dev` or `penstock server`, or set --address or PENSTOCK_ADDRESS",
     )
 
 

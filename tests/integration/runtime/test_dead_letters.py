@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,7 @@ from penstock_coordinator.runtime.bulk import PURGE, REQUEUE, BulkJob, LetterSel
 from penstock_coordinator.runtime.dead_letters import UnknownLetter
 from penstock_coordinator.runtime.renewing import NEWEST
 from penstock_coordinator.runtime.reopening import Reopened
+from penstock_coordinator.runtime.views import UnknownRun
 
 if TYPE_CHECKING:
     from tests.integration.runtime.conftest import Coordinator, World
@@ -405,3 +407,67 @@ async def test_a_run_that_cannot_be_opened_refuses_and_the_others_go_on(world: W
         (live, "the run is CANCELLING: wait until it is at rest")
     ]
     assert (await coordinator.engine.run(good)).generation == 2
+
+
+# --- one letter, asked for by many
+
+
+async def fails_all(agent: ScriptedAgent) -> None:
+    while True:
+        await agent.fail(await agent.grant())
+
+
+async def test_of_many_requeues_of_one_letter_one_is_accepted(world: World) -> None:
+    coordinator = await world.coordinator()
+    agent = coordinator.agent()
+    await agent.connect(credits=100)
+    run_id = await failed_run(coordinator, agent)
+    seq = (await only(coordinator)).letter.seq
+    requeue = coordinator.engine.dead_letters.requeue
+    failing = asyncio.create_task(fails_all(agent))
+    asked = (requeue(run_id, seq, "ann", "", key(f"k{number}")) for number in range(20))
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    assert (await coordinator.ended(run_id)).generation == 2
+    failing.cancel()
+    assert [each for each in found if not isinstance(each, NotPossible)] == [Reopened(kept=1, reset=1)]
+    refusals = {str(each) for each in found if isinstance(each, NotPossible)}
+    assert len(refusals) == 1
+    assert "was begun again since" in refusals.pop()
+    assert (await coordinator.engine.dead_letters.get(run_id, seq)).state is LetterState.REQUEUED
+
+
+@pytest.mark.parametrize("first", ["purge", "requeue"])
+async def test_a_letter_is_either_requeued_or_purged(world: World, first: str) -> None:
+    coordinator = await world.coordinator()
+    agent = coordinator.agent()
+    await agent.connect(credits=100)
+    run_id = await failed_run(coordinator, agent)
+    seq = (await only(coordinator)).letter.seq
+    engine = coordinator.engine.dead_letters
+    requeue, purge = engine.requeue(run_id, seq, "ann", "", None), engine.purge(run_id, seq, "bob")
+    if first == "requeue":
+        done, purged = await asyncio.gather(requeue, purge)
+        assert done == Reopened(kept=1, reset=1)
+        assert isinstance(purged, DeadLetter)
+        assert (purged.state, purged.closed_by) == (LetterState.REQUEUED, "ann")
+    else:
+        gone, refused = await asyncio.gather(purge, requeue, return_exceptions=True)
+        assert isinstance(gone, DeadLetter)
+        assert gone.state is LetterState.PURGED
+        assert isinstance(refused, NotPossible)
+        assert "was purged" in str(refused)
+        assert (await coordinator.engine.run(run_id)).generation == 1
+
+
+async def test_no_letter_of_a_removed_run_is_purged(world: World) -> None:
+    """What is left of a removed run goes a moment after it."""
+    coordinator = await world.coordinator()
+    agent = coordinator.agent()
+    await agent.connect(credits=100)
+    run_id = await failed_run(coordinator, agent)
+    seq = (await only(coordinator)).letter.seq
+    await coordinator.supervisor.at_rest(run_id)
+    del world.database.runs[run_id]
+    with pytest.raises(UnknownRun):
+        await coordinator.engine.dead_letters.purge(run_id, seq, "ann")
+    assert (await coordinator.engine.dead_letters.get(run_id, seq)).state is LetterState.OPEN

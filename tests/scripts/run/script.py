@@ -234,9 +234,11 @@ class Script:
         return RerunStep(self._driver.now, step, item, *_who_and_why(words[1:]), held=_held(options))
 
     def _requeue(self, words: list[str], options: dict[str, str]) -> Message:
-        """`requeue STEP,STEP... [WHO] [WHY]`"""
+        """`requeue STEP,STEP... [WHO] [WHY] [failed_in=GENERATION,...]`"""
         targets = tuple(self._named(name) for name in words[0].split(","))
-        return RequeueSteps(self._driver.now, targets, *_who_and_why(words[1:]), held=_held(options))
+        failed_in = tuple(int(each) for each in options["failed_in"].split(",")) if "failed_in" in options else ()
+        who_and_why, held = _who_and_why(words[1:]), _held(options)
+        return RequeueSteps(self._driver.now, targets, *who_and_why, held=held, failed_in=failed_in)
 
     def _ended(self, words: list[str], options: dict[str, str]) -> Message:
         """`ended STEP STATE [OUTPUT | WHY] [run=OTHER]`, of the run that the step waits for, or of another one."""

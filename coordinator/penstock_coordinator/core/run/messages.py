@@ -224,6 +224,9 @@ class RequeueSteps(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
     held: tuple[str, int] | None = None
     """As in RerunStep."""
+    failed_in: tuple[int, ...] = ()
+    """By target: the generation of the failure that is meant. One that was begun anew in a later one is refused. Empty:
+    whichever failure is the present one."""
 
 
 class RollbackRun(msgspec.Struct, frozen=True, gc=False):

@@ -27,6 +27,7 @@ from penstock_coordinator.core.run.messages import (
     RetryRun,
     RollbackRun,
 )
+from penstock_coordinator.core.run.openings import began_in
 from penstock_coordinator.core.run.ranges import packed
 from penstock_coordinator.core.run.renewing import check_same_work, retry_with
 from penstock_coordinator.core.run.resets import (
@@ -45,6 +46,8 @@ from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState, StepState
 
 _PENDING, _SKIPPED = StepState.PENDING, StepState.SKIPPED
+NAMED = 10
+"""So many steps a refusal names."""
 _KINDS = {RetryRun: Reopening.RETRY, RerunStep: Reopening.RERUN, RequeueSteps: Reopening.REQUEUE}
 
 
@@ -145,6 +148,8 @@ def _used(run: Run, number: int, items: Sequence[int]) -> Iterator[tuple[int, in
 def reset_for(run: Run, message: ReopenMessage) -> Reset:
     """What the message would reset now. Raises `NotPossible`."""
     plan = plan_after(run, message)
+    if isinstance(message, RequeueSteps):
+        _check_newest(run, message)
     if _undoes(run, message):
         return _rollback(run, plan)
     if isinstance(message, RetryRun):
@@ -164,11 +169,31 @@ def _rollback(run: Run, plan: Plan) -> Reset:
         raise NotPossible(
             f"the run is {run.state.name}: only a run at rest can be rolled back; wait, or cancel it first"
         )
-    if run.state is RunState.ROLLED_BACK:
-        raise NotPossible("the run is ROLLED_BACK already; to do its work again, retry it")
     if plan is not run.plan:
         check_same_work(run.plan, plan)
-    return Reset(to_undo=_to_undo(run, plan))
+        _check_undone_too(run, plan)
+    to_undo = _to_undo(run, plan)
+    if run.state is RunState.ROLLED_BACK and not to_undo:
+        raise NotPossible("the run is ROLLED_BACK already; to do its work again, retry it")
+    return Reset(to_undo=to_undo)
+
+
+def _check_undone_too(run: Run, plan: Plan) -> None:
+    """What the run would undo with the version that it has is not left as it is by another one."""
+    left = [
+        f'"{step.name}"'
+        for step in run.plan.steps
+        if step.compensate is not None
+        and plan.steps[step.number].compensate is None
+        and _has_completed(run, step.number)
+    ]
+    if left:
+        more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
+        raise NotPossible(
+            f"that version has no compensate for {', '.join(left[:NAMED])}{more}, which the run has done and would undo"
+            " with the version that it has: roll the run back with that one, or give each of them a compensate in the"
+            " new version (one that does nothing, if nothing is to be done)"
+        )
 
 
 def _to_undo(run: Run, plan: Plan) -> int:
@@ -342,6 +367,16 @@ def _check_quiet(run: Run, reset: Reset) -> None:
 
 
 # --- requeue
+
+
+def _check_newest(run: Run, message: RequeueSteps) -> None:
+    """A failure that was dealt with already is not the present one, even if the step run FAILED again since."""
+    for (number, item), generation in zip(message.targets, message.failed_in, strict=bool(message.failed_in)):
+        if generation < began_in(run.openings, number, item):
+            raise NotPossible(
+                f'"{run.plan.steps[number].name}" was begun again since that failure: if it failed once more there is'
+                " another letter, see `penstock dead-letters list` (List)"
+            )
 
 
 def _requeue(run: Run, targets: Iterable[tuple[int, int]]) -> Reset:
