@@ -91,7 +91,11 @@ def test_what_leads_out_is_refused(tmp_path: Path, name: str) -> None:
     assert list(inside.iterdir()) == [inside / "out"]
 
 
-@pytest.mark.parametrize("data", [b"", b"not gzip", gzip.compress(b"not tar" * 100), gzip.compress(b"")[:-4]])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"not gzip", gzip.compress(b"not tar" * 100), gzip.compress(b"")[:-4]],
+    ids=["empty", "not gzip", "not tar", "cut off"],
+)
 def test_what_is_no_archive_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.tgz").write_bytes(data)
     with pytest.raises(BadArchive):
