@@ -133,6 +133,7 @@ async def test_too_many_uploads_at_once_are_told_to_wait(edge: Edge) -> None:
                 break
     assert answer.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert answer.reason == "TOO_MANY_UPLOADS"
+    assert answer.retry_seconds is not None
     assert 0.5 <= answer.retry_seconds <= 1.5, "spread, so that those who were refused together come back apart"
     go_on.set()
     assert all([(await each).created for each in uploads])
