@@ -19,7 +19,7 @@ from penstock.testing.faults import FaultKind
 from penstock.testing.simulation import Outcome, Simulation
 
 FIXED = 2000
-SECONDS = float(os.environ.get("PENSTOCK_SIMULATE_SECONDS", "2"))
+SECONDS = float(os.environ.get("PENSTOCK_SIMULATE_SECONDS", "1"))
 """Of processor time, for the fresh schedules."""
 
 
