@@ -732,7 +732,9 @@ class StepResult(_message.Message):
 
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputArtifact]:
-        """Large outputs, by reference to the artifact store."""
+        """What the output refers to and this attempt made: the bytes are in the artifact store already. Committed with the
+        result. At most 1,000.
+        """
 
     @_builtins.property
     def trace_context(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -776,12 +778,25 @@ class OutputArtifact(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    CODEC_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """REQUIRED. At most 255 bytes, one part of a path: neither "." nor "..", without a slash, a backslash and control
+    characters.
+    """
     uri: _builtins.str
+    """Empty: the digest says where it is."""
     digest: _builtins.str
-    """Hex SHA-256."""
+    """REQUIRED. "sha256:" and 64 hex digits in lower case."""
     size_bytes: _builtins.int
     media_type: _builtins.str
+    kind: _builtins.str
+    """"value", "file" or "dir"."""
+    codec: _builtins.str
+    """Of a value: "json", "parquet", ..."""
+    metadata: _builtins.bytes
+    """A JSON object in UTF-8; empty: none. At most 16 KiB."""
     def __init__(
         self,
         *,
@@ -790,10 +805,13 @@ class OutputArtifact(_message.Message):
         digest: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
         media_type: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        codec: _builtins.str = ...,
+        metadata: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "media_type", b"media_type", "name", b"name", "size_bytes", b"size_bytes", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "digest", b"digest", "kind", b"kind", "media_type", b"media_type", "metadata", b"metadata", "name", b"name", "size_bytes", b"size_bytes", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
