@@ -3,6 +3,7 @@
 python -m penstock_coordinator [server]     run it until SIGTERM or SIGINT
 python -m penstock_coordinator migrate      bring the database's schema up to date
 python -m penstock_coordinator config       show every setting with its source
+python -m penstock_coordinator rotate-signing-key   sign with a new key from now on
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from penstock_coordinator.api.server import Backend, CannotListen, CoordinatorSe
 from penstock_coordinator.core.dispatch.fairness import Fairness
 from penstock_coordinator.core.plan.limits import LOWERABLE, RAISABLE, RUN_SETTINGS, Limits, RunLimits, setting_of
 from penstock_coordinator.logs import configure_logging
+from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.runtime.admission import Bounds
 from penstock_coordinator.runtime.engine import Engine
 from penstock_coordinator.runtime.housekeeping import Housekeeping
@@ -48,11 +50,12 @@ from penstock_coordinator.settings import (
     flags_of,
     load_settings,
     microseconds,
+    read_span,
     shown_settings,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Coroutine, Iterator, Sequence
     from pathlib import Path
 
 log = structlog.get_logger(__name__)
@@ -62,6 +65,7 @@ LOG_PATIENCE = 5.0
 COLLECT_AFTER = 50_000
 """Allocations between looks for garbage among the youngest objects: what a turn makes goes by reference count, and
 looking through what lives long costs latency for nothing."""
+KEY_OVERLAP = "30d"
 M_ARENA_MAX = -8
 """Of malloc.h."""
 
@@ -320,6 +324,20 @@ async def update_schema(settings: Settings) -> None:
         raise _no_database(error) from None
 
 
+async def rotate_signing_key(settings: Settings, others_live: int) -> None:
+    """Coordinators that run read the new key within a minute, or when something comes that it signed. Raises
+    `CannotStart`."""
+    stores = await _open(settings, "rotate-signing-key", Readiness())
+    try:
+        now = SystemClock().now()
+        key = await stores.signing_keys.rotate(SystemIds().key(), now, now + others_live)
+    except Unavailable as error:
+        raise CannotStart(f"the database is away, and no key was made: {error}") from None
+    finally:
+        await stores.aclose()
+    log.info("signing_key_rotated", key=key.number)
+
+
 def _no_database(error: Exception) -> CannotStart:
     return CannotStart(
         f"cannot use the database that PENSTOCK_DATABASE_URL names ({type(error).__name__}: {error}). Check its "
@@ -341,6 +359,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_flags(server)
     add_flags(commands.add_parser("migrate", help="bring the database's schema up to date"))
+    rotate = commands.add_parser("rotate-signing-key", help="sign credentials and addresses with a new key from now on")
+    rotate.add_argument(
+        "--expire-after",
+        default=KEY_OVERLAP,
+        metavar="SPAN",
+        help="what the former keys signed is accepted for so long, longer than any attempt runs"
+        f" (default {KEY_OVERLAP}; 0s: a key was stolen)",
+    )
+    add_flags(rotate)
     config = commands.add_parser("config", help="show every setting with its source")
     config.add_argument("--json", action="store_true", help="as a JSON object per line")
     add_flags(config)
@@ -360,8 +387,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _show(settings, flags, as_json=parsed.json)
             return 0
         configure_logging(settings.log_level, settings.log_format)
-        work = update_schema(settings) if parsed.command == "migrate" else serve(settings, migrates=parsed.migrates)
-        uvloop.run(work)
+        uvloop.run(_work(parsed, settings))
     except (SettingsError, CannotStart) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -369,6 +395,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.critical("stopped_by_a_fault", exc_info=error)
         return 1
     return 0
+
+
+def _work(parsed: argparse.Namespace, settings: Settings) -> Coroutine[Any, Any, None]:
+    match parsed.command:
+        case "migrate":
+            return update_schema(settings)
+        case "rotate-signing-key":
+            return rotate_signing_key(settings, microseconds(read_span(parsed.expire_after)))
+    return serve(settings, migrates=parsed.migrates)
 
 
 def _show(settings: Settings, flags: dict[str, object], *, as_json: bool) -> None:

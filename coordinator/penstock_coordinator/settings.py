@@ -50,6 +50,16 @@ def _span(given: object) -> object:
         raise ValueError("is too long a span of time") from None
 
 
+def read_span(given: str) -> timedelta:
+    """Of a flag that is no setting. Raises `SettingsError`."""
+    try:
+        span = _span(given)
+    except ValueError as error:
+        raise SettingsError(f"{given!r} {error}") from None
+    assert isinstance(span, timedelta)
+    return span
+
+
 def _address(given: str) -> str:
     host, colon, port = given.strip().rpartition(":")
     if not colon or not host or "/" in given or not port.isascii() or not port.isdigit() or int(port) > 65_535:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import secrets
 import time
 from pathlib import Path
 
@@ -51,6 +52,9 @@ def _number_in(path: Path) -> int:
 class SystemIds:
     def run_id(self) -> bytes:
         return uuid_utils.uuid7().bytes
+
+    def key(self) -> bytes:
+        return secrets.token_bytes(32)
 
     def jitter(self) -> float:
         return random.random()  # noqa: S311  # spreads retries, guards nothing

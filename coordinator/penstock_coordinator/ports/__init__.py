@@ -40,6 +40,7 @@ from penstock_coordinator.ports.retention import EndedRuns, OldRows, RetentionSt
 from penstock_coordinator.ports.rows import AttemptRow, NewRun, Origin, Parent, RunChange, StepRunRow
 from penstock_coordinator.ports.run_keys import AT_REST, COMPLETED, KeyClaim, Reuse, gives_free
 from penstock_coordinator.ports.runs import ANY_GENERATION, RunFilter, RunIndex, RunRow
+from penstock_coordinator.ports.signing_keys import SigningKey, SigningKeyStore
 from penstock_coordinator.ports.stores import Stores
 from penstock_coordinator.ports.time import Clock, Ids
 
@@ -101,6 +102,8 @@ __all__ = [
     "RunRow",
     "RunRows",
     "ShareUse",
+    "SigningKey",
+    "SigningKeyStore",
     "StepRunRow",
     "StoredRecord",
     "Stores",

@@ -14,6 +14,7 @@ from penstock_coordinator.ports.logs import LogStore
 from penstock_coordinator.ports.pipelines import PipelineStore
 from penstock_coordinator.ports.retention import RetentionStore
 from penstock_coordinator.ports.runs import RunIndex
+from penstock_coordinator.ports.signing_keys import SigningKeyStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Stores:
     bulk_jobs: BulkJobStore
     dead_letters: DeadLetterStore
     retention: RetentionStore
+    signing_keys: SigningKeyStore
 
     def dependencies(self) -> list[Dependency]:
         """How what they need fares. Nothing of what is kept in memory is ever away."""

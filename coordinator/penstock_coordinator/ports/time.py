@@ -18,5 +18,8 @@ class Clock(Protocol):
 class Ids(Protocol):
     def run_id(self) -> RunId: ...
 
+    def key(self) -> bytes:
+        """32 bytes that nobody can guess."""
+
     def jitter(self) -> float:
         """Evenly from [0, 1)."""

@@ -157,6 +157,7 @@ class Granter:
             inputs=inputs,
             parameters=actor.environment_json,
             idempotency_key=f"{run_id_text(run_id)}/{name}",
+            credential=self._supervisor.credentials.issue(lease.key, lease.token),
         )
         # In place: a message that is put into another one is copied, by way of bytes.
         ref = grant.lease

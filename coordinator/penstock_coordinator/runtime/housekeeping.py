@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 
 LEASES_EVERY = 0.25
 FENCE_EVERY = 5.0
+KEYS_EVERY = 60.0
 TABLES_EVERY = 3_600.0
 _SECOND = 1_000_000
 FROZEN = _SECOND // 2
@@ -25,8 +26,8 @@ FROZEN = _SECOND // 2
 
 
 class Housekeeping:
-    """Leases that ran out, streams that fell silent; whether another incarnation has taken over; partitions of the
-    months to come."""
+    """Leases that ran out, streams that fell silent; whether another incarnation has taken over; signing keys that
+    were made elsewhere; partitions of the months to come."""
 
     def __init__(self, supervisor: Supervisor, make_partitions: Callable[[int], Awaitable[object]]) -> None:
         self._supervisor = supervisor
@@ -34,7 +35,7 @@ class Housekeeping:
 
     async def run(self) -> None:
         """For ever."""
-        await asyncio.gather(self._keep_house(), self._watch_fence(), self._keep_tables())
+        await asyncio.gather(self._keep_house(), self._watch_fence(), self._keep_keys(), self._keep_tables())
 
     async def _watch_fence(self) -> None:
         """Apart from the rest: a database that is away may keep it waiting."""
@@ -58,6 +59,15 @@ class Housekeeping:
             self._supervisor.run_periodic()
             due = clock.monotonic() + int(LEASES_EVERY * _SECOND)
             await asyncio.sleep(LEASES_EVERY)
+
+    async def _keep_keys(self) -> None:
+        """So that what is signed here is soon signed by the newest key, whoever has made it."""
+        while True:
+            await asyncio.sleep(KEYS_EVERY)
+            try:
+                await self._supervisor.keyring.refresh()
+            except Unavailable as error:
+                log.debug("keys_not_read", reason=str(error))
 
     async def _keep_tables(self) -> None:
         """Apart too: leases run out while the database is away."""

@@ -65,6 +65,7 @@ from penstock_coordinator.runtime.actor import Actor, Mail, Turn
 from penstock_coordinator.runtime.admission import DEFAULT_BOUNDS, LOOK_AGAIN, Admission, Bounds
 from penstock_coordinator.runtime.answers import Answer, Answers
 from penstock_coordinator.runtime.children import Children
+from penstock_coordinator.runtime.credentials import Credentials, Keyring
 from penstock_coordinator.runtime.deadlines import DeadlineClock
 from penstock_coordinator.runtime.endings import Endings, Waiter
 from penstock_coordinator.runtime.fleet import Fleet
@@ -139,6 +140,8 @@ class Supervisor:
         self.outputs = OutputCache(timing.output_cache_bytes)
         self.plans = PlanCache(stores.pipelines)
         self.fleet = Fleet(self, timing)
+        self.keyring = Keyring(stores.signing_keys, clock, ids)
+        self.credentials = Credentials(self.keyring, self.fleet.leases)
         self.limits = Limits(self)
         self.admission = Admission(timing.admission, clock.monotonic)
         self.patience = timing.commit_patience / 1e6
@@ -558,6 +561,7 @@ class Supervisor:
 
     async def recover(self) -> int:
         """Bring every live run of this coordinator back. Returns how many there are."""
+        await self.keyring.load()
         self._boot_ids = await last_boot_ids(self.stores.agents)
         return await recover_all(self)
 

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import aiohttp
+import asyncpg
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -113,3 +114,27 @@ async def test_no_database_is_an_error_without_its_password(tmp_path: Path) -> N
 async def test_a_wrong_setting_is_named(database_url: str, tmp_path: Path) -> None:
     said = await refusal(environment(database_url, tmp_path, PENSTOCK_LEASE_TTL="soon"))
     assert "PENSTOCK_LEASE_TTL" in said
+
+
+async def test_a_new_signing_key_is_the_newest_and_the_former_ones_get_an_end(
+    database_url: str, tmp_path: Path
+) -> None:
+    settings = environment(database_url, tmp_path)
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with server(settings) as process:
+            await listening(process)
+            async with server(settings, "rotate-signing-key", "--expire-after", "2h") as rotating:
+                assert await rotating.wait() == 0
+        rows = await connection.fetch("select * from signing_keys order by number")
+    finally:
+        await connection.close()
+    former, newest = rows
+    assert newest["expire_time"] is None
+    assert former["expire_time"] == newest["create_time"] + 7_200_000_000
+    assert len({former["secret"], newest["secret"]}) == 2
+
+
+async def test_a_wrong_span_for_the_former_keys_is_named(database_url: str, tmp_path: Path) -> None:
+    said = await refusal(environment(database_url, tmp_path), "rotate-signing-key", "--expire-after", "soon")
+    assert "30s" in said

@@ -117,6 +117,9 @@ class _Ids:
         milliseconds = self._world.wall() // 1_000
         return milliseconds.to_bytes(6, "big") + b"\x70" + self._world.fresh(9)
 
+    def key(self) -> bytes:
+        return self._world.fresh(32)
+
     def jitter(self) -> float:
         return self._chance.random()
 

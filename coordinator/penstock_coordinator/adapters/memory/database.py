@@ -16,6 +16,7 @@ from penstock_coordinator.ports import (
     RequestRow,
     RunId,
     RunRow,
+    SigningKey,
     StepRunRow,
     VersionRow,
 )
@@ -92,6 +93,8 @@ class MemoryDatabase:
     """Of each run by number."""
     bulk_jobs: dict[bytes, BulkJobRow] = field(default_factory=dict)
     removed_runs: dict[RunId, RemovedRun] = field(default_factory=dict)
+    signing_keys: list[SigningKey] = field(default_factory=list)
+    last_signing_key: int = 0
     janitor_at_work: bool = False
     there: asyncio.Event = field(default_factory=_set_event)
     """While it is not set the database is away: what is asked is answered with `Unavailable`, and commits wait."""

@@ -17,6 +17,7 @@ from penstock_coordinator.adapters.memory.faults import Faults
 from penstock_coordinator.adapters.memory.journal import MemoryIncarnations, MemoryJournal
 from penstock_coordinator.adapters.memory.retention import MemoryRetentionStore
 from penstock_coordinator.adapters.memory.run_index import MemoryRunIndex
+from penstock_coordinator.adapters.memory.signing_key_store import MemorySigningKeyStore
 from penstock_coordinator.ports import Dependency, DependencyState, Stores
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def memory_stores(
         bulk_jobs=MemoryBulkJobStore(database),
         dead_letters=MemoryDeadLetterStore(database),
         retention=MemoryRetentionStore(database),
+        signing_keys=MemorySigningKeyStore(database),
         faults=faults,
         _memory_journal=journal,
     )

@@ -201,6 +201,20 @@ CREATE SEQUENCE public.session_epochs
     NO MINVALUE
     NO MAXVALUE
     CACHE 1;
+CREATE TABLE public.signing_keys (
+    number integer NOT NULL,
+    secret bytea NOT NULL,
+    create_time bigint NOT NULL,
+    expire_time bigint
+);
+ALTER TABLE public.signing_keys ALTER COLUMN number ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.signing_keys_number_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 CREATE TABLE public.step_runs (
     run_id uuid NOT NULL,
     step integer NOT NULL,
@@ -279,6 +293,8 @@ ALTER TABLE ONLY public.runs
     ADD CONSTRAINT runs_pkey PRIMARY KEY (run_id);
 ALTER TABLE ONLY public.runs_default
     ADD CONSTRAINT runs_default_pkey PRIMARY KEY (run_id);
+ALTER TABLE ONLY public.signing_keys
+    ADD CONSTRAINT signing_keys_pkey PRIMARY KEY (number);
 ALTER TABLE ONLY public.step_runs
     ADD CONSTRAINT step_runs_pkey PRIMARY KEY (run_id, step, item, generation);
 ALTER TABLE ONLY public.step_runs_default
@@ -305,6 +321,7 @@ CREATE INDEX runs_default_pipeline_idx ON public.runs_default USING btree (pipel
 CREATE INDEX runs_of_pipeline ON ONLY public.runs USING btree (pipeline, run_id);
 CREATE INDEX runs_default_pipeline_run_id_idx ON public.runs_default USING btree (pipeline, run_id);
 CREATE INDEX runs_default_pipeline_run_key_run_id_idx ON public.runs_default USING btree (pipeline, run_key, run_id) WHERE (run_key <> ''::text);
+CREATE UNIQUE INDEX signing_keys_newest ON public.signing_keys USING btree ((true)) WHERE (expire_time IS NULL);
 ALTER INDEX public.attempts_pkey ATTACH PARTITION public.attempts_default_pkey;
 ALTER INDEX public.log_chunks_pkey ATTACH PARTITION public.log_chunks_default_pkey;
 ALTER INDEX public.log_chunks_run_id_step_item_attempt_first_number_key ATTACH PARTITION public.log_chunks_default_run_id_step_item_attempt_first_number_key;

@@ -26,6 +26,7 @@ from penstock_coordinator.adapters.postgres.pipeline_store import PostgresPipeli
 from penstock_coordinator.adapters.postgres.retention import PostgresRetentionStore
 from penstock_coordinator.adapters.postgres.run_index import PostgresRunIndex
 from penstock_coordinator.adapters.postgres.schema import check_version
+from penstock_coordinator.adapters.postgres.signing_key_store import PostgresSigningKeyStore
 from penstock_coordinator.ports import Dependency, DependencyState, Stores
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ async def open_stores(
         bulk_jobs=PostgresBulkJobStore(database, reads),
         dead_letters=PostgresDeadLetterStore(database, reads),
         retention=PostgresRetentionStore(background),
+        signing_keys=PostgresSigningKeyStore(database),
         partitions=PartitionKeeper(background),
         _database=database,
         _postgres_journal=journal,
