@@ -96,14 +96,14 @@ class AgentStream:
         session = self._session
         if session is not None and not session.said_goodbye:
             self._fleet.stream_ended(session)
-            log.info("session_ended", agent=session.holder.agent, session=session.epoch)
+            log.info("session_ended", agent=session.holder.agent, session=session.holder.committed)
 
     async def _record_goodbye(self) -> None:
         """That the agent is gone and not lost is for people alone: it may be missed."""
         session = self._session
         if session is not None and session.said_goodbye:
             with contextlib.suppress(Unavailable):
-                await self._supervisor.stores.agents.close_session(session.holder.agent, session.epoch)
+                await self._supervisor.stores.agents.close_session(session.holder.agent, session.holder.committed)
 
     async def _finish(self, writer: asyncio.Task[None] | None) -> None:
         """Give the writer a moment for what is gathered, a Goaway for example."""
@@ -182,7 +182,7 @@ class AgentStream:
         log.info(
             "session_opened",
             agent=hello.agent_id,
-            session=session.epoch,
+            session=session.holder.committed,
             slots=hello.slots,
             held_leases=len(hello.held_leases),
         )
@@ -240,7 +240,7 @@ class AgentStream:
                     return
         except Exception as error:
             # The transport says that the peer is gone by classes of its own, some of them private.
-            log.debug("write_failed", session=session.epoch, error=type(error).__name__)
+            log.debug("write_failed", session=session.holder.committed, error=type(error).__name__)
             self._over.set()
 
 

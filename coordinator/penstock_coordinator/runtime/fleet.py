@@ -13,7 +13,7 @@ from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.fleet.fairness import misplaced
 from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable, Lost, Stop
 from penstock_coordinator.core.fleet.negotiation import PROTOCOL_VERSIONS, common_version
-from penstock_coordinator.core.fleet.session import Held, Verdict, expired, is_outdated, reunite
+from penstock_coordinator.core.fleet.session import Held, Verdict, expired, is_outdated, may_go_on, reunite
 from penstock_coordinator.core.fleet.settled import Settled
 from penstock_coordinator.core.run.commands import AckStatus
 from penstock_coordinator.core.run.events import Charge, Failure
@@ -52,6 +52,8 @@ BUNDLE_UNAVAILABLE = "bundle_unavailable"
 REJECTION_PAUSE = 0.1
 """Seconds."""
 FAILURE_CHARACTERS = 2_000
+DATABASE_AWAY, DATABASE_BACK = "database_away", "database_back"
+"""Why agents are paused, and why those are to come back that went on without a session of their own."""
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +68,8 @@ class Fleet:
         self.discarded: Counter[str] = Counter()
         """Results that came too late, by agent."""
         self._settled = Settled()
+        self._stand_ins = 0
+        """How many there have been."""
         self._sessions: dict[int, AgentSession] = {}
         self._rows: dict[int, AgentRow] = {}
 
@@ -78,7 +82,8 @@ class Fleet:
     # --- a session comes
 
     async def open(self, hello: wire.Hello, basis_seq: int) -> AgentSession:
-        """Commit the session, settle what the agent holds, and make its Welcome.
+        """Commit the session, settle what the agent holds, and make its Welcome. While the database is away an agent
+        that comes back goes on with its former session: what it runs goes on, and it gets nothing new.
 
         Raises `UnsupportedProtocol`, `StaleCoordinator`, `IdInUse`, `Superseded`, `Unavailable`.
         """
@@ -93,26 +98,16 @@ class Fleet:
             epoch = await self._supervisor.stores.agents.open_session(row)
         except Unavailable:
             self._still_there(hello)
-            raise
+            former = may_go_on(self.leases, hello.agent_id, hello.boot_id, hello.stream)
+            if former is None or self._twin(hello) is not None:
+                raise
+            return self._stand_in(hello, row, former, self._welcome(former.committed, basis_seq, version))
         newer = any(other.holder.agent == hello.agent_id and other.epoch > epoch for other in self.sessions())
         if newer or is_outdated(self.leases, hello.agent_id, hello.boot_id, hello.stream):
             raise Superseded(hello.agent_id)
         self._check_alone(hello)
         alive = self._twin(hello) is not None
-        self._supersede(hello.agent_id)
-        holder = self.leases.add_holder(
-            Holder(
-                hello.agent_id,
-                epoch,
-                hello.boot_id,
-                self._supervisor.clock.monotonic(),
-                stream=hello.stream,
-                slots=hello.slots,
-            )
-        )
-        session = AgentSession(holder, capacity_of(hello, epoch), self._welcome(epoch, basis_seq, version))
-        self._sessions[epoch] = session
-        self._rows[epoch] = replace(row, session_epoch=epoch)
+        session = self._enter(hello, row, epoch, self._welcome(epoch, basis_seq, version))
         self._reunite(session, hello, former_lives=alive)
         if self.paused:
             session.pause(self.paused)
@@ -121,9 +116,43 @@ class Fleet:
         self._supervisor.pump_offers()
         return session
 
+    def _stand_in(self, hello: wire.Hello, row: AgentRow, former: Holder, welcome: wire.Welcome) -> AgentSession:
+        """A stream that goes on with the former session, whose number is committed, until a new one can be. Nothing is
+        placed on it. What was granted to the former session and is still to be committed finds that gone."""
+        self._stand_ins += 1
+        session = self._enter(hello, row, -self._stand_ins, welcome)
+        session.holder.stands_for = former.committed
+        self._reunite(session, hello, former_lives=False)
+        session.capacity.open = False
+        session.pause(self.paused or DATABASE_AWAY)
+        log.info("session_goes_on", agent=hello.agent_id, session=former.committed)
+        return session
+
+    def _enter(self, hello: wire.Hello, row: AgentRow, number: int, welcome: wire.Welcome) -> AgentSession:
+        """In place of every session that the agent has."""
+        self._supersede(hello.agent_id)
+        now = self._supervisor.clock.monotonic()
+        holder = self.leases.add_holder(
+            Holder(hello.agent_id, number, hello.boot_id, now, stream=hello.stream, slots=hello.slots)
+        )
+        session = AgentSession(holder, capacity_of(hello, number), welcome)
+        self._sessions[number] = session
+        self._rows[number] = replace(row, session_epoch=welcome.session_epoch)
+        return session
+
+    def end_stand_ins(self) -> None:
+        """Their agents are to come back, for a session that gets work again. If the database is not back yet they go on
+        once more, so none is sent away that has just come."""
+        if self.paused == DATABASE_AWAY:
+            return
+        limit = self._supervisor.clock.monotonic() - self._timing.heartbeat_interval
+        for session in self.sessions():
+            if session.holder.stands_for and session.opened_at <= limit:
+                session.close(DATABASE_BACK)
+
     def _still_there(self, hello: wire.Hello) -> None:
-        """The agent is heard of, although it cannot have a session while the database is away: what it holds waits for
-        it. By its own clock it gives up what it may not run any longer."""
+        """The agent is heard of, although no session can be committed while the database is away: what it holds waits
+        for it."""
         for holder in self.leases.holders_of(hello.agent_id):
             if holder.boot_id == hello.boot_id:
                 holder.heard_at = self._supervisor.clock.monotonic()
@@ -303,10 +332,13 @@ class Fleet:
         self._supervisor.pump_offers()
 
     def _open_or_close(self, session: AgentSession) -> None:
-        waits = session.acceptance.closed_until > self._supervisor.clock.monotonic()
-        was, session.capacity.open = session.capacity.open, not (session.draining or self.paused or waits)
+        was, session.capacity.open = session.capacity.open, not self._is_closed(session)
         if session.capacity.open and not was:
             self._supervisor.dispatcher.made_room(session.epoch)
+
+    def _is_closed(self, session: AgentSession) -> bool:
+        waits = session.acceptance.closed_until > self._supervisor.clock.monotonic()
+        return session.draining or waits or bool(self.paused or session.holder.stands_for)
 
     # --- a session goes
 

@@ -88,6 +88,7 @@ class AgentSession:
 
     def __init__(self, holder: Holder, capacity: Capacity, welcome: wire.Welcome) -> None:
         self.holder = holder
+        self.opened_at = holder.heard_at
         self.capacity = capacity
         self.roll = Roll()
         self.tasks = TaskTable()

@@ -10,6 +10,7 @@ import structlog
 
 from penstock_coordinator.ports import DependencyState
 from penstock_coordinator.runtime.admission import HIGH_SHARE, Strain
+from penstock_coordinator.runtime.fleet import DATABASE_AWAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +59,7 @@ class StrainGauge:
         """Why agents are to ask for nothing. Memory is none: it is freed by what ends."""
         admission = self._supervisor.admission
         if admission.away:
-            return "database_away"
+            return DATABASE_AWAY
         strain = max(admission.strain.lag, admission.strain.commits)
         over = strain >= (HIGH_SHARE / 2 if self._supervisor.fleet.paused else HIGH_SHARE)
         return "overloaded" if over else ""

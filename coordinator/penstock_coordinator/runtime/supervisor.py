@@ -570,6 +570,7 @@ class Supervisor:
         self.fleet.expire()
         self.fleet.give_up_unaccepted()
         self.fleet.close_silent()
+        self.fleet.end_stand_ins()
 
     async def look_at_fence(self) -> None:
         """Step down if a newer incarnation was made. Appends would tell, but one that has nothing to write would keep

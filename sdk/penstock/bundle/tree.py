@@ -40,6 +40,8 @@ def list_files(root: Path) -> list[TreeFile]:
             if entry.is_dir(follow_symlinks=False):
                 if not is_left_out(path) and not rules.ignores(path, is_folder=True):
                     pending.append((path, rules.within(path)))
+            elif entry.is_symlink() and is_left_out(path):
+                continue
             elif not rules.ignores(path, is_folder=False):
                 file = _tree_file(root, path, entry)
                 if file is not None:
@@ -86,7 +88,7 @@ def _follow(root: Path, path: Path, name: str) -> Path:
     except (OSError, RuntimeError):
         raise BundleError("the symbolic link leads nowhere", field=name, remedy=IGNORE_REMEDY) from None
     if not target.is_relative_to(root):
-        raise BundleError("the symbolic link leads out of the tree", field=name, remedy=IGNORE_REMEDY)
+        raise BundleError(f"the symbolic link leads out of the tree, to {target}", field=name, remedy=IGNORE_REMEDY)
     if target.is_dir():
         raise BundleError("the symbolic link leads to a folder", field=name, remedy=IGNORE_REMEDY)
     return target

@@ -1,4 +1,5 @@
-"""A coordinator that is away for half a lease's ttl, and an agent whose machine vanishes for longer than that."""
+"""A coordinator that is away for half a lease's ttl, agents that are cut off while the database is away, and one whose
+machine vanishes for longer than that."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from tests.e2e.outages.test_outages import last
 from tests.rig.parts import until
 
 from penstock.client.sync import SyncRunHandle
-from penstock.dev.postgres import EmbeddedPostgres
+from penstock.dev.postgres import EmbeddedPostgres, StopMode
 from penstock.v1 import run_pb2
 
 USUAL_TTL = 30.0
@@ -108,3 +109,29 @@ async def _stories(system: Whole, runs: list[SyncRunHandle]) -> list[RunStory]:
 
 def _discarded(system: Whole) -> int:
     return sum(agent.discarded_results for agent in system.client.list_agents() if agent.id == "agent-1")
+
+
+def test_an_agent_that_is_cut_off_while_the_database_is_away_goes_on(hasty: Whole) -> None:
+    """Also for longer than a lease lives: the coordinator renews, although it can commit no session."""
+    ledger, ready = hasty.ledger("cut"), hasty.folder / "ready"
+    given = {"ledger": str(ledger), "path": str(ready), "seconds": 60.0}
+    runs = hasty.client.start_many(flows.one_that_waits, [given] * STEPS)
+    begun(ledger, STEPS)
+    hasty.server.stop(StopMode.IMMEDIATE)
+    until(lambda: hasty.coordinator.readiness(), BACK_SECONDS, "a coordinator that says that it is not ready")
+    for link in hasty.agent_links:
+        link.cut()
+    last(TTL + MARGIN + LOOKS_EVERY)
+    assert hasty.told().count("session_goes_on") >= len(hasty.agent_links)
+    hasty.server.start()
+    until(hasty.coordinator.is_ready, BACK_SECONDS, "a coordinator that is ready again")
+    ready.touch()
+    all_complete(runs)
+    ran = entries(ledger, "begin")
+    assert len(ran) == STEPS
+    assert set(ran.values()) == {1}
+    assert entries(ledger, "end") == ran
+    stories = asyncio.run(_stories(hasty, runs))
+    assert {len(grants) for story in stories for grants in story.grants.values()} == {1}
+    after = hasty.client.start(flows.five_steps, {"ledger": str(ledger), "seconds": 0.0})
+    all_complete([after])

@@ -37,10 +37,14 @@ class ScriptedAgent:
         self.verdicts: list[wire.LeaseVerdict] = []
         self.beats: list[wire.HeartbeatAck] = []
         self.goaways: list[wire.Goaway] = []
+        self.results: dict[bytes, wire.StepResult] = {}
+        """What was said, by id."""
         self.orders: list[str] = []
         """Pauses and the like, in order."""
         self.versions = [1]
         self.highest_epoch = 0
+        self.stream = 0
+        """Its number within the process; 0: it does not say."""
         self.welcome: wire.Welcome | None = None
         self.ended = asyncio.Event()
         self._changed = asyncio.Condition()
@@ -79,6 +83,7 @@ class ScriptedAgent:
             resources=self.resources,
             slots=self.slots,
             held_leases=self.held,
+            stream=self.stream,
         )
 
     async def say(self, **body: object) -> None:
@@ -159,6 +164,7 @@ class ScriptedAgent:
         result.attempt = grant.attempt
         result.result_id = os.urandom(16)
         self.held = [held for held in self.held if held.lease != grant.lease]
+        self.results[result.result_id] = result
         await self.say(results=wire.Results(results=[result]))
         return result.result_id
 

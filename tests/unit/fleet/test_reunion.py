@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable
-from penstock_coordinator.core.fleet.session import Held, Roll, Verdict, is_outdated, reunite
+from penstock_coordinator.core.fleet.session import Held, Roll, Verdict, is_outdated, may_go_on, reunite
 from penstock_coordinator.core.plan.model import Line
 
 LINE = Line("default")
@@ -193,3 +193,41 @@ def test_the_newest_token_alone_is_in_the_table() -> None:
     assert ended is not None
     assert ended.holder is second
     assert first.leases == {}
+
+
+def welcomed(leases: LeaseTable, stream: int, *, boot_id: str = "boot", lease: int | None = None) -> Holder:
+    holder = leases.add_holder(Holder("a", stream, boot_id, 0, stream=stream, slots=1))
+    if lease is not None:
+        granted(leases, holder, lease, 7)
+    return holder
+
+
+def test_a_later_stream_of_the_same_process_may_go_on_with_what_the_newest_one_holds() -> None:
+    leases = table()
+    welcomed(leases, 1, lease=0)
+    newest = welcomed(leases, 2, lease=1)
+    assert may_go_on(leases, "a", "boot", 3) is newest
+    assert may_go_on(leases, "a", "another boot", 3) is None
+    assert may_go_on(leases, "b", "boot", 3) is None
+
+
+def test_nobody_goes_on_with_nothing_or_with_what_another_incarnation_welcomed() -> None:
+    leases = table()
+    welcomed(leases, 1)
+    assert may_go_on(leases, "a", "boot", 3) is None
+    left = leases.add_holder(Holder("b", 9, "boot", 0, connected=False))
+    granted(leases, left, 0, 7)
+    assert may_go_on(leases, "b", "boot", 3) is None
+
+
+def test_an_outdated_hello_goes_on_with_nothing() -> None:
+    leases = table()
+    welcomed(leases, 1, lease=0)
+    welcomed(leases, 3)
+    assert may_go_on(leases, "a", "boot", 2) is None
+    assert may_go_on(leases, "a", "boot", 0) is None
+
+
+def test_a_session_that_stands_in_is_known_by_the_committed_number() -> None:
+    assert Holder("a", 5, "boot", 0).committed == 5
+    assert Holder("a", -1, "boot", 0, stands_for=5).committed == 5

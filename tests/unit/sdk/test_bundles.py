@@ -191,6 +191,23 @@ def test_other_links_are_refused_by_name(tmp_path: Path, target: str, message: s
     assert "link" not in names(build_bundle(root))
 
 
+def test_an_environment_is_left_out_as_a_link_too(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere", {"pyvenv.cfg": "", "bin/python": ""})
+    root = write(tmp_path / "root", {"main.py": ""})
+    (root / ".venv").symlink_to(tmp_path / "elsewhere")
+    (root / "env").symlink_to("../elsewhere")
+    (root / "node_modules").symlink_to("nowhere")
+    assert names(build_bundle(root)) == ["main.py"]
+
+
+def test_a_link_out_of_the_tree_is_told_with_its_end(tmp_path: Path) -> None:
+    root = write(tmp_path / "root", {"main.py": ""})
+    write(tmp_path, {"data/x": ""})
+    (root / "data").symlink_to("../data")
+    with pytest.raises(BundleError, match=f"to {tmp_path}/data"):
+        build_bundle(root)
+
+
 def test_a_tree_under_a_link_is_itself_followed(tmp_path: Path) -> None:
     write(tmp_path / "real", {"main.py": ""})
     (tmp_path / "alias").symlink_to("real")

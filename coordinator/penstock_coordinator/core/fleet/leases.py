@@ -69,6 +69,7 @@ class Holder:
 
     agent: str
     session: int
+    """Below 0 while it stands in for a session that cannot be committed; see `stands_for`."""
     boot_id: str
     heard_at: int
     """When its last message was processed, monotonic microseconds."""
@@ -81,6 +82,13 @@ class Holder:
     """So many attempts it runs at once; 0: not known, it has not been heard of since the coordinator began."""
     leases: dict[LeaseKey, Lease] = field(default_factory=dict)
     """In the order of the grants, unless `slots` is not known. A Hello names leases in the order that they came in."""
+    stands_for: int = 0
+    """Of one that stands in: the committed session that it goes on with."""
+
+    @property
+    def committed(self) -> int:
+        """The session by its committed number."""
+        return self.stands_for or self.session
 
 
 @dataclass(frozen=True, slots=True)

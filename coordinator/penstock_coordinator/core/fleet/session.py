@@ -58,6 +58,20 @@ def is_outdated(leases: LeaseTable, agent: str, boot_id: str, stream: int) -> bo
     return any(holder.boot_id == boot_id and holder.stream > stream > 0 for holder in leases.holders_of(agent))
 
 
+def may_go_on(leases: LeaseTable, agent: str, boot_id: str, stream: int) -> Holder | None:
+    """What is left of the session that a `Hello` may go on with when no new one can be committed: the newest of the same
+    process that this incarnation itself has welcomed, on an earlier stream. None if that holds nothing: there is
+    nothing to go on with."""
+    if is_outdated(leases, agent, boot_id, stream):
+        return None
+    former = [
+        holder
+        for holder in leases.holders_of(agent)
+        if holder.boot_id == boot_id and 0 < holder.stream < stream and holder.leases
+    ]
+    return max(former, key=lambda holder: holder.stream, default=None)
+
+
 def reunite(leases: LeaseTable, holder: Holder, snapshot: Iterable[Held]) -> Reunion:
     """The agent is back with a new session, `holder`, and names what it holds.
 
