@@ -88,7 +88,7 @@ async def test_letters_are_found_by_what_they_say(stores: Stores) -> None:
         0,
         [
             with_letters(one, 3, letter(3, reason="Poison", budget=3), letter(4, 1, step_name="save"), last_seq=4),
-            with_letters(two, 3, letter(3, pipeline="other", at=2_000)),
+            with_letters(two, 3, letter(3, pipeline="other", at=2_000, error_class="my.errors.KeyError")),
         ],
     )
     assert await listed(stores) == [(two, 3), (one, 4), (one, 3)]
@@ -103,6 +103,10 @@ async def test_letters_are_found_by_what_they_say(stores: Stores) -> None:
         (LetterFilter(since=1_004), [(two, 3), (one, 4)]),
         (LetterFilter(before=1_004), [(one, 3)]),
         (LetterFilter(pipeline="a\0b"), []),
+        (LetterFilter(error_class="my.errors.KeyError"), [(two, 3)]),
+        (LetterFilter(error_class="KeyError"), [(two, 3)]),
+        (LetterFilter(error_class="Error"), []),
+        (LetterFilter(error_class="other.my.errors.KeyError"), []),
     ):
         assert await listed(stores, where) == expected, where
         assert await stores.dead_letters.count(where) == (len(expected), len({run for run, _ in expected})), where

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.ports import RunId
 
 MAX_FAILURE_REASON = 200
+MAX_ERROR_CLASS = 500
 _LETTER_ID = re.compile(r"([0-9a-fA-F-]{36}):([1-9][0-9]{0,17})")
 
 
@@ -45,6 +46,7 @@ def letter_selection(chosen: dead_letter_pb2.DeadLetterSelection, field: str, li
         labels=tuple(sorted(labels_of(chosen.labels, f"{field}.labels", limits).items())),
         failed_after=after,
         failed_before=before,
+        error_class=text_of(chosen.error_class, f"{field}.error_class", MAX_ERROR_CLASS),
     )
 
 
@@ -59,5 +61,6 @@ def letter_filter(chosen: LetterSelection, states: Sequence[int]) -> LetterFilte
         labels=chosen.labels,
         since=chosen.failed_after,
         before=chosen.failed_before,
+        error_class=chosen.error_class,
         states=states_of(states, dead_letter_pb2.DeadLetterState.values()) or (int(LetterState.OPEN),),
     )

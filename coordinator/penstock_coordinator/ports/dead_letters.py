@@ -41,6 +41,8 @@ class LetterRow(msgspec.Struct, frozen=True, gc=False):
     display_name: str
     reason: str
     message: str
+    error_class: str = ""
+    """Of the exception that user code raised, with its module."""
 
 
 class LetterClosing(msgspec.Struct, frozen=True, gc=False):
@@ -88,6 +90,8 @@ class LetterFilter:
     since: int | None = None
     """Failed at this instant or later."""
     before: int | None = None
+    error_class: str = ""
+    """With its modules, or without."""
     states: tuple[int, ...] = (int(LetterState.OPEN),)
 
 

@@ -75,6 +75,7 @@ class LetterSelection(msgspec.Struct, frozen=True, array_like=True):
     labels: tuple[tuple[str, str], ...] = ()
     failed_after: int | None = None
     failed_before: int | None = None
+    error_class: str = ""
 
 
 class Order(msgspec.Struct, frozen=True, array_like=True):
@@ -357,6 +358,7 @@ def _filter(chosen: LetterSelection, now: int) -> LetterFilter:
         labels=chosen.labels,
         since=chosen.failed_after,
         before=before,
+        error_class=chosen.error_class,
     )
 
 

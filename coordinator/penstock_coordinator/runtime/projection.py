@@ -205,6 +205,7 @@ class Projection:
                 display_name=self._run.display_name(event.step, event.item),
                 reason=failure.reason,
                 message=failure.message[:LETTER_MESSAGE_CHARACTERS],
+                error_class=failure.error_class,
             )
         )
 

@@ -34,6 +34,9 @@ def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--step", default="", metavar="STEP", help="Only those of the step of this name, with its items."),
         click.option("--failure", default="", metavar="REASON", help="Only this reason: Poison, UserError, ..."),
         click.option(
+            "--error-class", default="", metavar="CLASS", help="Only this exception: KeyError, or with modules."
+        ),
+        click.option(
             "--budget",
             "budgets",
             multiple=True,
@@ -59,6 +62,7 @@ def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
             "run_id": kwargs.pop("run_id"),
             "step": kwargs.pop("step"),
             "reason": kwargs.pop("failure"),
+            "error_class": kwargs.pop("error_class"),
             "budgets": [run_pb2.Budget.Value(f"BUDGET_{name.upper()}") for name in kwargs.pop("budgets")],
             "labels": read_labels(kwargs.pop("labels")),
             "failed_after": kwargs.pop("failed_after"),
@@ -87,8 +91,8 @@ def choosing(command: Callable[..., Any]) -> Callable[..., Any]:
         named, some, every = bool(kwargs["letter_id"]), any(kwargs["chosen"].values()), kwargs.pop("everything")
         if named + some + every != 1:
             raise click.UsageError(
-                "Name one LETTER, or choose some (--pipeline, --run, --step, --failure, --budget, --label, --after,"
-                " --before), or take --all of them."
+                "Name one LETTER, or choose some (--pipeline, --run, --step, --failure, --error-class, --budget,"
+                " --label, --after, --before), or take --all of them."
             )
         return command(*args, **kwargs)
 

@@ -21,6 +21,8 @@ class LetterFilters(TypedDict, total=False):
     """Its name: of a mapped step all items."""
     reason: str
     """Of the failure: "Poison", "UserError", ..."""
+    error_class: str
+    """Of the exception that user code raised, with its modules or without: "KeyError"."""
     budgets: Sequence[run_pb2.Budget.ValueType]
     """What was used up: one of these."""
     labels: Mapping[str, str] | None
@@ -130,6 +132,7 @@ def _selection(filters: LetterFilters) -> dead_letter_pb2.DeadLetterSelection:
         reason=filters.get("reason", ""),
         budgets=filters.get("budgets", ()),
         labels=filters.get("labels"),
+        error_class=filters.get("error_class", ""),
     )
     if (after := filters.get("failed_after")) is not None:
         selection.failed_after.FromDatetime(after)

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from penstock.v1 import run_pb2 as penstock_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpenstock/v1/dead_letter.proto\x12\x0bpenstock.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15penstock/v1/run.proto\"\x82\x03\n\nDeadLetter\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x10\n\x08pipeline\x18\x03 \x01(\t\x12\x0c\n\x04step\x18\x04 \x01(\t\x12\x0c\n\x04item\x18\x05 \x03(\x03\x12\x14\n\x0c\x64isplay_name\x18\x06 \x01(\t\x12\x12\n\ngeneration\x18\x07 \x01(\x05\x12#\n\x06\x62udget\x18\x08 \x01(\x0e\x32\x13.penstock.v1.Budget\x12%\n\x07\x66\x61ilure\x18\t \x01(\x0b\x32\x14.penstock.v1.Failure\x12\x15\n\rattempt_count\x18\n \x01(\x05\x12-\n\tfail_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x05state\x18\x0c \x01(\x0e\x32\x1c.penstock.v1.DeadLetterState\x12.\n\nclose_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tclosed_by\x18\x0e \x01(\t\"\xcd\x02\n\x13\x44\x65\x61\x64LetterSelection\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12$\n\x07\x62udgets\x18\x05 \x03(\x0e\x32\x13.penstock.v1.Budget\x12<\n\x06labels\x18\x06 \x03(\x0b\x32,.penstock.v1.DeadLetterSelection.LabelsEntry\x12\x30\n\x0c\x66\x61iled_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rfailed_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x8e\x01\n\x0f\x44\x65\x61\x64LetterState\x12!\n\x1d\x44\x45\x41\x44_LETTER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x45\x41\x44_LETTER_STATE_OPEN\x10\x01\x12\x1e\n\x1a\x44\x45\x41\x44_LETTER_STATE_REQUEUED\x10\x02\x12\x1c\n\x18\x44\x45\x41\x44_LETTER_STATE_PURGED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpenstock/v1/dead_letter.proto\x12\x0bpenstock.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15penstock/v1/run.proto\"\x82\x03\n\nDeadLetter\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x10\n\x08pipeline\x18\x03 \x01(\t\x12\x0c\n\x04step\x18\x04 \x01(\t\x12\x0c\n\x04item\x18\x05 \x03(\x03\x12\x14\n\x0c\x64isplay_name\x18\x06 \x01(\t\x12\x12\n\ngeneration\x18\x07 \x01(\x05\x12#\n\x06\x62udget\x18\x08 \x01(\x0e\x32\x13.penstock.v1.Budget\x12%\n\x07\x66\x61ilure\x18\t \x01(\x0b\x32\x14.penstock.v1.Failure\x12\x15\n\rattempt_count\x18\n \x01(\x05\x12-\n\tfail_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x05state\x18\x0c \x01(\x0e\x32\x1c.penstock.v1.DeadLetterState\x12.\n\nclose_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tclosed_by\x18\x0e \x01(\t\"\xe2\x02\n\x13\x44\x65\x61\x64LetterSelection\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12$\n\x07\x62udgets\x18\x05 \x03(\x0e\x32\x13.penstock.v1.Budget\x12<\n\x06labels\x18\x06 \x03(\x0b\x32,.penstock.v1.DeadLetterSelection.LabelsEntry\x12\x30\n\x0c\x66\x61iled_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rfailed_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x65rror_class\x18\t \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x8e\x01\n\x0f\x44\x65\x61\x64LetterState\x12!\n\x1d\x44\x45\x41\x44_LETTER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x45\x41\x44_LETTER_STATE_OPEN\x10\x01\x12\x1e\n\x1a\x44\x45\x41\x44_LETTER_STATE_REQUEUED\x10\x02\x12\x1c\n\x18\x44\x45\x41\x44_LETTER_STATE_PURGED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +35,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DEADLETTERSELECTION_LABELSENTRY']._loaded_options = None
   _globals['_DEADLETTERSELECTION_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_DEADLETTERSTATE']._serialized_start=828
-  _globals['_DEADLETTERSTATE']._serialized_end=970
+  _globals['_DEADLETTERSTATE']._serialized_start=849
+  _globals['_DEADLETTERSTATE']._serialized_end=991
   _globals['_DEADLETTER']._serialized_start=103
   _globals['_DEADLETTER']._serialized_end=489
   _globals['_DEADLETTERSELECTION']._serialized_start=492
-  _globals['_DEADLETTERSELECTION']._serialized_end=825
-  _globals['_DEADLETTERSELECTION_LABELSENTRY']._serialized_start=780
-  _globals['_DEADLETTERSELECTION_LABELSENTRY']._serialized_end=825
+  _globals['_DEADLETTERSELECTION']._serialized_end=846
+  _globals['_DEADLETTERSELECTION_LABELSENTRY']._serialized_start=801
+  _globals['_DEADLETTERSELECTION_LABELSENTRY']._serialized_end=846
 # @@protoc_insertion_point(module_scope)

@@ -154,6 +154,7 @@ class DeadLetterSelection(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     FAILED_AFTER_FIELD_NUMBER: _builtins.int
     FAILED_BEFORE_FIELD_NUMBER: _builtins.int
+    ERROR_CLASS_FIELD_NUMBER: _builtins.int
     pipeline: _builtins.str
     """Empty: of all pipelines."""
     run_id: _builtins.str
@@ -161,6 +162,10 @@ class DeadLetterSelection(_message.Message):
     """The name in the specification: of a mapped step all items."""
     reason: _builtins.str
     """The failure's reason: "Poison", "UserError", ..."""
+    error_class: _builtins.str
+    """The class of the exception that user code raised, with its modules or without: "builtins.KeyError", "KeyError".
+    Letters of before it was stored have none.
+    """
     @_builtins.property
     def budgets(self) -> _containers.RepeatedScalarFieldContainer[_run_pb2.Budget.ValueType]:
         """Empty: whatever was used up, or nothing."""
@@ -184,10 +189,11 @@ class DeadLetterSelection(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         failed_after: _timestamp_pb2.Timestamp | None = ...,
         failed_before: _timestamp_pb2.Timestamp | None = ...,
+        error_class: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failed_after", b"failed_after", "failed_before", b"failed_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budgets", b"budgets", "failed_after", b"failed_after", "failed_before", b"failed_before", "labels", b"labels", "pipeline", b"pipeline", "reason", b"reason", "run_id", b"run_id", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budgets", b"budgets", "error_class", b"error_class", "failed_after", b"failed_after", "failed_before", b"failed_before", "labels", b"labels", "pipeline", b"pipeline", "reason", b"reason", "run_id", b"run_id", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

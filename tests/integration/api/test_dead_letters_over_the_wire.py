@@ -64,6 +64,9 @@ async def test_a_letter_says_what_a_person_needs(edge: Edge) -> None:
     assert [each.charged_to for each in found.attempts] == [run_pb2.BUDGET_RETRIES]
     assert found.attempts[0].failure.error_class == "builtins.ValueError"
     assert any(letter.id in remedy for remedy in found.remedies)
+    assert letter.failure.error_class == "builtins.ValueError"
+    assert await listed(edge, error_class="ValueError") == [letter]
+    assert await listed(edge, error_class="KeyError") == []
 
 
 async def test_a_requeue_is_answered_when_it_is_committed_and_once(edge: Edge) -> None:

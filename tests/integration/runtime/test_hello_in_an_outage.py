@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import grpc
 from tests.integration.runtime.test_runs import spec
 
-from penstock_coordinator.core.run.states import RunState
-
 from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_coordinator.core.run.states import RunState
 
 if TYPE_CHECKING:
     from tests.integration.runtime.conftest import Coordinator, World

@@ -75,9 +75,16 @@ def _matches(found: DeadLetter, where: LetterFilter) -> bool:
     )
     if any(want and want != has for want, has in wanted):
         return False
+    if where.error_class and not _is_class(letter.error_class, where.error_class):
+        return False
     since, before = where.since, where.before
     inside = (since is None or letter.at >= since) and (before is None or letter.at < before)
     return inside and (not where.budgets or letter.budget in where.budgets)
+
+
+def _is_class(full: str, named: str) -> bool:
+    """By its full name, or without its modules."""
+    return full == named or full.endswith(f".{named}")
 
 
 def _closed(found: DeadLetter, state: LetterState, now: int, by: str) -> DeadLetter:

@@ -77,6 +77,7 @@ def _arguments(where: LetterFilter) -> tuple[Any, ...]:
         label_terms(where.labels) or None,
         where.since,
         where.before,
+        packed_text(where.error_class) if where.error_class else None,
     )
 
 
@@ -104,6 +105,7 @@ def _letter(row: asyncpg.Record) -> LetterRow:
         display_name=row["display_name"],
         reason=unpacked_text(row["reason"]),
         message=unpacked_text(row["message"]),
+        error_class=unpacked_text(row["error_class"]),
     )
 
 
@@ -130,7 +132,7 @@ def _row(run_id: RunId, letter: LetterRow) -> list[Any]:
     return [
         *(run_id, letter.seq, letter.step, letter.item, letter.generation, letter.budget, letter.attempts, letter.at),
         *(letter.pipeline, letter.step_name, letter.display_name),
-        *(packed_text(letter.reason), packed_text(letter.message)),
+        *(packed_text(letter.reason), packed_text(letter.message), packed_text(letter.error_class)),
     ]
 
 

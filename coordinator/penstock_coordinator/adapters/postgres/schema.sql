@@ -70,7 +70,8 @@ CREATE TABLE public.dead_letters (
     message bytea NOT NULL,
     state smallint DEFAULT 1 NOT NULL,
     close_time bigint,
-    closed_by bytea DEFAULT '\x'::bytea NOT NULL
+    closed_by bytea DEFAULT '\x'::bytea NOT NULL,
+    error_class bytea DEFAULT '\x'::bytea NOT NULL
 );
 CREATE TABLE public.fences (
     coordinator_id text NOT NULL COLLATE pg_catalog."C",

@@ -36,7 +36,9 @@ def letter(found: DeadLetter) -> dead_letter_pb2.DeadLetter:
         display_name=row.display_name,
         generation=row.generation,
         budget=run_pb2.Budget.ValueType(row.budget),
-        failure=run_pb2.Failure(reason=_text(row.reason), message=_text(row.message)),
+        failure=run_pb2.Failure(
+            reason=_text(row.reason), message=_text(row.message), error_class=_text(row.error_class)
+        ),
         attempt_count=row.attempts,
         fail_time=instant(row.at),
         state=dead_letter_pb2.DeadLetterState.ValueType(int(found.state)),
@@ -67,6 +69,7 @@ def selection(chosen: LetterSelection) -> dead_letter_pb2.DeadLetterSelection:
         labels=dict(chosen.labels),
         failed_after=known_instant(chosen.failed_after),
         failed_before=known_instant(chosen.failed_before),
+        error_class=chosen.error_class,
     )
 
 

@@ -59,8 +59,8 @@ def is_outdated(leases: LeaseTable, agent: str, boot_id: str, stream: int) -> bo
 
 
 def may_go_on(leases: LeaseTable, agent: str, boot_id: str, stream: int) -> Holder | None:
-    """What is left of the session that a `Hello` may go on with when no new one can be committed: the newest of the same
-    process that this incarnation itself has welcomed, on an earlier stream. None if that holds nothing: there is
+    """What is left of the session that a `Hello` may go on with when no new one can be committed: the newest of the
+    same process that this incarnation itself has welcomed, on an earlier stream. None if that holds nothing: there is
     nothing to go on with."""
     if is_outdated(leases, agent, boot_id, stream):
         return None

@@ -1,7 +1,7 @@
 -- name: list
 select
     l.run_id, l.seq, l.step, l.item, l.generation, l.budget, l.attempts, l.at, l.pipeline, l.step_name, l.display_name,
-    l.reason, l.message, l.state, l.close_time, l.closed_by
+    l.reason, l.message, l.error_class, l.state, l.close_time, l.closed_by
 from dead_letters l
 where ($1::text is null or l.pipeline = $1)
     and ($2::uuid is null or l.run_id = $2)
@@ -11,15 +11,17 @@ where ($1::text is null or l.pipeline = $1)
     and ($6::text[] is null or exists (select from runs r where r.run_id = l.run_id and r.labels @> $6))
     and ($7::int8 is null or l.at >= $7)
     and ($8::int8 is null or l.at < $8)
-    and l.state = any($9::int2[])
-    and ($10::int8 is null or (l.at, l.run_id, l.seq) < ($10, $11::uuid, $12::int8))
+    and ($9::bytea is null or l.error_class = $9
+        or substring(l.error_class from octet_length(l.error_class) - octet_length($9)) = '\x2e' || $9)
+    and l.state = any($10::int2[])
+    and ($11::int8 is null or (l.at, l.run_id, l.seq) < ($11, $12::uuid, $13::int8))
 order by l.at desc, l.run_id desc, l.seq desc
-limit $13
+limit $14
 
 -- name: get
 select
     run_id, seq, step, item, generation, budget, attempts, at, pipeline, step_name, display_name, reason, message,
-    state, close_time, closed_by
+    error_class, state, close_time, closed_by
 from dead_letters
 where run_id = $1 and seq = $2
 
@@ -35,12 +37,15 @@ where l.state = 1
     and ($6::text[] is null or exists (select from runs r where r.run_id = l.run_id and r.labels @> $6))
     and ($7::int8 is null or l.at >= $7)
     and ($8::int8 is null or l.at < $8)
-    and l.run_id < $9::uuid
+    and ($9::bytea is null or l.error_class = $9
+        or substring(l.error_class from octet_length(l.error_class) - octet_length($9)) = '\x2e' || $9)
+    and l.run_id < $10::uuid
 order by l.run_id desc
-limit $10
+limit $11
 
 -- name: of_run
-select seq, step, item, generation, budget, attempts, at, pipeline, step_name, display_name, reason, message
+select seq, step, item, generation, budget, attempts, at, pipeline, step_name, display_name, reason, message,
+    error_class
 from dead_letters l
 where l.run_id = $2 and l.state = 1
     and ($1::text is null or l.pipeline = $1)
@@ -50,6 +55,8 @@ where l.run_id = $2 and l.state = 1
     and ($6::text[] is null or exists (select from runs r where r.run_id = l.run_id and r.labels @> $6))
     and ($7::int8 is null or l.at >= $7)
     and ($8::int8 is null or l.at < $8)
+    and ($9::bytea is null or l.error_class = $9
+        or substring(l.error_class from octet_length(l.error_class) - octet_length($9)) = '\x2e' || $9)
 order by seq
 
 -- name: count
@@ -64,6 +71,8 @@ where l.state = 1
     and ($6::text[] is null or exists (select from runs r where r.run_id = l.run_id and r.labels @> $6))
     and ($7::int8 is null or l.at >= $7)
     and ($8::int8 is null or l.at < $8)
+    and ($9::bytea is null or l.error_class = $9
+        or substring(l.error_class from octet_length(l.error_class) - octet_length($9)) = '\x2e' || $9)
 
 -- name: purge
 -- Who closes a letter at this moment is not waited for.
@@ -83,12 +92,13 @@ select count(*) from purged
 -- name: insert
 -- Of one batch of records, in the transaction that stores them.
 insert into dead_letters (
-    run_id, seq, step, item, generation, budget, attempts, at, pipeline, step_name, display_name, reason, message
+    run_id, seq, step, item, generation, budget, attempts, at, pipeline, step_name, display_name, reason, message,
+    error_class
 )
 select l.*
 from unnest(
     $1::uuid[], $2::int8[], $3::int4[], $4::int4[], $5::int4[], $6::int2[], $7::int4[], $8::int8[], $9::text[],
-    $10::text[], $11::text[], $12::bytea[], $13::bytea[]
+    $10::text[], $11::text[], $12::bytea[], $13::bytea[], $14::bytea[]
 ) as l
 
 -- name: close
