@@ -28,6 +28,7 @@ USAGE_ERROR = 2
 @click.option("-q", "--queue", "queues", multiple=True, help="a queue to serve; may be repeated [default]")
 @click.option("-l", "--label", "labels", multiple=True, metavar="NAME=VALUE", help="may be repeated")
 @click.option("--resource", "resources", multiple=True, metavar="NAME=NUMBER", help="such as gpu=1; may be repeated")
+@click.option("--gpus", metavar="0,1,…", help="devices that steps may be given; none: no device [all that are found]")
 @click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="folder of this agent alone")
 @click.option("--drain-timeout", type=float, metavar="SECONDS", help="for running steps after SIGTERM [300]")
 @click.option("--log-format", type=click.Choice(["auto", "json", "console"]), help="of the agent's own log")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,12 +11,11 @@ import platformdirs
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from penstock_agent.resources.gpus import named
+from penstock_agent.resources.machine import whole_cores
+
 DEFAULT_PORT = 7400
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 class AgentSettings(BaseSettings):
@@ -30,10 +29,18 @@ class AgentSettings(BaseSettings):
         description="host:port of a coordinator",
     )
     id: str = Field(default="", description="name of this agent; kept in the data folder when not given")
-    slots: int = Field(default_factory=_cores, ge=1, le=1024, description="attempts that run at once")
+    slots: int = Field(default_factory=whole_cores, ge=1, le=1024, description="attempts that run at once")
     queues: Annotated[list[str], NoDecode] = Field(default=["default"], description="queues that are served")
     labels: Annotated[dict[str, str], NoDecode] = Field(default={}, description="labels that steps can ask for")
-    resources: Annotated[dict[str, float], NoDecode] = Field(default={}, description="besides cpu and memory_bytes")
+    resources: Annotated[dict[str, float], NoDecode] = Field(
+        default={}, description="in place of what is found, and more"
+    )
+    gpus: str | None = Field(
+        default=None, description="devices that steps may be given, as CUDA_VISIBLE_DEVICES names them; unset: all"
+    )
+    memory_interval: float = Field(
+        default=0.25, ge=0.01, le=60, description="seconds between two looks at the memory of attempts with a limit"
+    )
     data_dir: Path = Field(
         default_factory=lambda: platformdirs.user_state_path("penstock") / "agent",
         description="folder for results that are not acknowledged, bundles and work; of one agent alone",
@@ -69,6 +76,24 @@ class AgentSettings(BaseSettings):
     def _check_id(cls, value: str) -> str:
         if value and not _NAME.fullmatch(value):
             raise ValueError("use 1 to 128 letters, digits, '_', '.' and '-', beginning with a letter, a digit or '_'")
+        return value
+
+    @field_validator("gpus", mode="before")
+    @classmethod
+    def _keep_none(cls, value: Any) -> Any:
+        return "-1" if value == "none" else value
+
+    @property
+    def devices(self) -> tuple[str, ...] | None:
+        """None: those that are found."""
+        return None if self.gpus is None else named(self.gpus)
+
+    @field_validator("resources")
+    @classmethod
+    def _check_resources(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, number in value.items():
+            if not (math.isfinite(number) and number >= 0):
+                raise ValueError(f"{name}: use a number that is 0 or more")
         return value
 
     @field_validator("queues", mode="before")

@@ -239,6 +239,24 @@ class Pool:
             self._end_last(worker)
         return self._decide(now)
 
+    def evict(self, now: int, unwanted: Callable[[Kind], bool]) -> list[Decision]:
+        """Dismiss the idle workers of unwanted kinds: what they hold is needed."""
+        for worker in self.workers.values():
+            if self._is_idle(worker) and unwanted(worker.kind):
+                self._dismiss(worker)
+        return self._decide(now)
+
+    def retire(self, now: int, worker_id: WorkerId) -> list[Decision]:
+        """The worker ends what it runs, and gets no more."""
+        worker = self.workers.get(worker_id)
+        if worker is not None and worker.state is WorkerState.READY:
+            self._take_back(now, worker)
+            if worker.queue:
+                worker.state = WorkerState.LEAVING
+            else:
+                self._dismiss(worker)
+        return self._decide(now)
+
     def next_deadline(self) -> int | None:
         bounds: list[int] = []
         for worker in self.workers.values():

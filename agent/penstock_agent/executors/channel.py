@@ -90,6 +90,8 @@ class Finished(msgspec.Struct, tag="finished", array_like=True):
     exit_code: int | None = None
     metrics: dict[str, float] = {}
     metadata: dict[str, str] = {}
+    killed_by: int = 0
+    """The signal that ended the command; 0: none did."""
 
 
 class Refused(msgspec.Struct, tag="refused", array_like=True):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,11 @@ from penstock_agent.executors.processes import kill_tree
 from penstock_agent.executors.worker.capture import LONGEST_LINE
 from penstock_agent.executors.worker.commands import signal_name
 from penstock_agent.executors.worker_process import Equipment, WorkerProcess
+from penstock_agent.resources import memory
+from penstock_agent.resources.gpus import variables
+from penstock_agent.resources.guard import MemoryGuard
+from penstock_agent.resources.memory import KernelKills, Watched
+from penstock_agent.resources.words import OUT_OF_MEMORY, killed_by_kernel, over_limit
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +49,10 @@ class WorkerKind:
     environment_digest: str
     env: tuple[tuple[str, str], ...]
     """Of functions: libraries read variables when they are imported, so these belong to the process."""
+    memory_bytes: int = 0
+    """Of functions: the limit of each attempt. What one leaves behind in the process counts for the next one."""
+    devices: tuple[str, ...] = ()
+    """Of functions: the graphics processors that libraries in the process see."""
 
 
 @dataclass(slots=True)
@@ -52,6 +62,8 @@ class Job:
     bundle_dir: str
     task: Callable[[], Task]
     """Made when it is sent: a deadline may have moved."""
+    memory_bytes: int = 0
+    """The attempt's limit; 0: none."""
     began_at: int = 0
 
 
@@ -61,6 +73,8 @@ class WarmLimits:
     idle_workers: int
     log_lines: int
     log_bytes: int
+    memory_interval: float = 0.25
+    """Seconds between two looks at the memory of attempts with a limit."""
 
 
 class WarmExecutor:
@@ -92,6 +106,10 @@ class WarmExecutor:
         self._bundle_dirs: dict[WorkerKind, str] = {}
         self._relief: asyncio.TimerHandle | None = None
         self._held_up: set[pools.WorkerId] = set()
+        self._guard = MemoryGuard(limits.memory_interval, self._over_memory)
+        self._kernel = KernelKills()
+        self.on_end: Callable[[Handle], None] = lambda _: None
+        """Told of each attempt that is over, or was never begun: what it had is free."""
         output.on_room = self._resume_logs
 
     # --- orders
@@ -99,10 +117,22 @@ class WarmExecutor:
     def start(self, jobs: Iterable[Job]) -> None:
         placed: list[tuple[Handle, pools.Kind]] = []
         for job in jobs:
+            if job.kind.devices:
+                self._free_devices(job.kind)
             self._jobs[job.handle] = job
             self._bundle_dirs[job.kind] = job.bundle_dir
             placed.append((job.handle, job.kind))
         self._do(self.pool.add(self._clock(), placed))
+
+    def _free_devices(self, wanted: WorkerKind) -> None:
+        """A process that once used a device may hold its memory for as long as it lives."""
+        taken = set(wanted.devices)
+        self._do(
+            self.pool.evict(
+                self._clock(),
+                lambda kind: isinstance(kind, WorkerKind) and kind != wanted and not taken.isdisjoint(kind.devices),
+            )
+        )
 
     def withdraw(self, handles: Iterable[Handle]) -> None:
         self._do(self.pool.withdraw(self._clock(), handles))
@@ -123,6 +153,7 @@ class WarmExecutor:
 
     async def close(self) -> None:
         """Kill every worker, and wait until all are buried."""
+        self._guard.close()
         for process in list(self._processes.values()):
             self._kill(process)
         if self._relief is not None:
@@ -173,8 +204,23 @@ class WarmExecutor:
     def _begin(self, handles: list[Handle]) -> None:
         now = self._clock()
         for handle in handles:
-            self._jobs[handle].began_at = now
+            job = self._jobs[handle]
+            job.began_at = now
+            if job.memory_bytes:
+                self._watch(handle, job)
         self._report(AttemptsStarted(handles))
+
+    def _watch(self, handle: Handle, job: Job) -> None:
+        worker_id = self.pool.worker_of(handle)
+        process = None if worker_id is None else self._processes.get(worker_id)
+        if process is not None:
+            self._guard.watch(process.id, Watched(process.pid, job.memory_bytes, with_root=not job.kind.command))
+
+    def _over_memory(self, worker_id: int, limit: int, held: int) -> None:
+        process = self._processes.get(worker_id)
+        if process is not None and not process.killed:
+            process.over_memory = (limit, held)
+            self._kill(process)
 
     def _recall(self, worker_id: pools.WorkerId) -> list[Handle]:
         process = self._processes.get(worker_id)
@@ -185,7 +231,7 @@ class WarmExecutor:
         equipment = Equipment(
             folder=self._folder_of(worker_id),
             bundle_dir="" if kind.command else self._bundle_dirs[kind],
-            env={**self._env, **dict(kind.env)},
+            env={**self._env, **variables(kind.devices), **dict(kind.env)},
             mark=f"{self._boot_id}:{worker_id}:",
             log_lines=self._limits.log_lines,
             log_bytes=self._limits.log_bytes,
@@ -242,6 +288,7 @@ class WarmExecutor:
         chance = os.urandom(RESULT_ID_BYTES * len(finished))
         outcomes: list[Outcome] = []
         for number, each in enumerate(finished):
+            self._note_memory(process, each)
             result_id = chance[number * RESULT_ID_BYTES : (number + 1) * RESULT_ID_BYTES]
             ended = Ended.OK if each.failure is None else Ended.STOPPED if each.stopped else Ended.FAILED
             outcomes.append(Outcome(each.handle, ended, result_id, each.run_time, each))
@@ -252,6 +299,17 @@ class WarmExecutor:
         self._forget(each.handle for each in finished)
         self._do(decisions)
         self._report(AttemptsEnded(outcomes))
+
+    def _note_memory(self, process: WorkerProcess, finished: Finished) -> None:
+        if finished.failure is not None and _was_killed(finished) and self._kernel.lately():
+            finished.failure = Failure(OUT_OF_MEMORY, killed_by_kernel(finished.failure.message))
+        job = self._jobs[finished.handle]
+        if not job.memory_bytes:
+            return
+        finished.peak_memory_bytes = max(finished.peak_memory_bytes, self._guard.forget(process.id))
+        if not job.kind.command and memory.resident(process.pid) > job.memory_bytes // 2:
+            # What it keeps would be charged to the next attempt.
+            self._do(self.pool.retire(self._clock(), process.id))
 
     def _read_logs(self, process: WorkerProcess) -> bool:
         if self._output.is_full:
@@ -279,6 +337,7 @@ class WarmExecutor:
     def _relieve(self) -> None:
         """Looks after workers whose output stands still though lines are taken."""
         self._relief = self._loop.call_later(RELIEF_INTERVAL, self._relieve) if self._processes else None
+        self._kernel.note()
         if self._output.is_full:
             return
         for process in self._processes.values():
@@ -338,8 +397,13 @@ class WarmExecutor:
         job = self._jobs[handle]
         process = self._processes[worker_id]
         finished = Finished(handle, run_time=max(self._clock() - job.began_at, 0))
-        if not (process.killed or process.stopped):
-            finished.failure = _crash(process)
+        finished.peak_memory_bytes = self._guard.forget(worker_id)
+        if process.over_memory is not None:
+            finished.peak_memory_bytes = max(finished.peak_memory_bytes, process.over_memory[1])
+            told = over_limit(*process.over_memory, self._limits.memory_interval)
+            finished.failure = Failure(OUT_OF_MEMORY, told)
+        elif not (process.killed or process.stopped):
+            finished.failure = _crash(process, by_kernel=self._kernel.lately())
         ended = Ended.STOPPED if finished.failure is None else Ended.FAILED
         self._forget([handle])
         self._report(AttemptsEnded([Outcome(handle, ended, os.urandom(RESULT_ID_BYTES), finished.run_time, finished)]))
@@ -366,6 +430,7 @@ class WarmExecutor:
         for handle in handles:
             if self._jobs.pop(handle, None) is not None:
                 self._output.attempt_ended(handle)
+                self.on_end(handle)
 
     def _folder_of(self, worker_id: pools.WorkerId) -> Path:
         return self._folder / f"worker-{worker_id}"
@@ -382,8 +447,16 @@ class WarmExecutor:
             log.error("a worker could not be ended", exc_info=error)
 
 
-def _crash(process: WorkerProcess) -> Failure:
+def _crash(process: WorkerProcess, *, by_kernel: bool) -> Failure:
     code = process.process.returncode
     how = f"was killed by {signal_name(-code)}" if code is not None and code < 0 else f"exited with code {code}"
     said = last_words("\n".join(process.tail)[-LAST_LINES_BYTES:])
-    return Failure("Crash", f"the process that ran the step {how}{said}")
+    told = f"the process that ran the step {how}{said}"
+    if code == -signal.SIGKILL and by_kernel:
+        return Failure(OUT_OF_MEMORY, killed_by_kernel(told))
+    return Failure("Crash", told)
+
+
+def _was_killed(finished: Finished) -> bool:
+    """Itself, or what a shell ran."""
+    return finished.killed_by == signal.SIGKILL or finished.exit_code == 128 + signal.SIGKILL

@@ -65,6 +65,8 @@ class WorkerProcess:
         self.mark = equipment.mark
         self.killed = self.stopped = False
         """By the agent."""
+        self.over_memory: tuple[int, int] | None = None
+        """(limit, bytes held) of the attempt that it was killed for."""
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         """The newest lines on standard error of the newest attempt."""
         self._folder = equipment.folder

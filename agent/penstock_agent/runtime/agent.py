@@ -28,6 +28,8 @@ from penstock_agent.core import inputs as said
 from penstock_agent.core.holder import Holder
 from penstock_agent.core.leases import Handle, Lease, Restored
 from penstock_agent.executors.warm import WarmExecutor, WarmLimits
+from penstock_agent.resources import machine
+from penstock_agent.resources.stock import Stock
 from penstock_agent.runtime import clock, host
 from penstock_agent.runtime.bundles import BundleCache
 from penstock_agent.runtime.data_folder import DataFolder
@@ -73,6 +75,7 @@ class Agent:
             folder.agent_id(settings.id), secrets.token_hex(16), socket.gethostname(), version("penstock")
         )
         self._spool = Spool(folder.spool, host.boot_id())
+        self._machine = machine.look(settings.resources, settings.devices)
         self._holder = Holder(settings.slots, settings.disk_floor_bytes, self._load_spool())
         self._logs = LogRelay(self._identity.agent_id)
         self._executor = WarmExecutor(
@@ -81,6 +84,7 @@ class Agent:
                 settings.slots if settings.idle_workers is None else settings.idle_workers,
                 settings.log_lines,
                 settings.log_bytes,
+                settings.memory_interval,
             ),
             folder.work,
             self._identity.boot_id,
@@ -89,8 +93,15 @@ class Agent:
             clock.now,
             self.post,
         )
-        self._bundles = BundleCache(folder.bundles, settings.bundle_cache_bytes, self._executor.bundles_in_use)
-        self._staging = Staging(self._bundles, self._executor, self._holder, self._logs, self.post)
+        self._bundles = BundleCache(folder.bundles, settings.bundle_cache_bytes, self._bundles_in_use)
+        self._staging = Staging(
+            self._bundles,
+            self._executor,
+            self._holder,
+            self._logs,
+            Stock(self._machine.resources, self._machine.devices),
+            self.post,
+        )
         self._connection = Connection(settings.address, self, keepalive=settings.keepalive_interval)
         self._lag = host.LoopLag()
         self._guardian: subprocess.Popen[bytes] | None = None
@@ -103,6 +114,9 @@ class Agent:
         self._loop = asyncio.get_running_loop()
         self._left: asyncio.Future[str] = self._loop.create_future()
         """Why the agent leaves, once it may; or what must not happen, and did."""
+
+    def _bundles_in_use(self) -> set[str]:
+        return self._executor.bundles_in_use() | self._staging.bundles_waited_with()
 
     # --- its life
 
@@ -345,7 +359,7 @@ class Agent:
             highest_coordinator_epoch_seen=self._holder.highest_coordinator_epoch,
             queues=settings.queues,
             labels=settings.labels,
-            resources=host.resources(settings.resources),
+            resources=self._machine.resources,
             slots=settings.slots,
             held_leases=[held_lease(held) for held in self._holder.snapshot(clock.now())],
             agent_version=identity.version,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,15 +16,6 @@ LAG_TICK = 0.25
 def boot_id() -> str:
     """Another one after each start of the machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def resources(given: Mapping[str, float]) -> dict[str, float]:
-    """What is announced; what the operator says wins."""
-    return {
-        "cpu": float(len(os.sched_getaffinity(0))),
-        "memory_bytes": float(psutil.virtual_memory().total),
-        **given,
-    }
 
 
 @dataclass(frozen=True, slots=True)

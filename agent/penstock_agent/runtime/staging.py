@@ -1,4 +1,5 @@
-"""Between the holder and the workers: attempts whose code bundle is not here yet wait for it."""
+"""Between the holder and the workers: attempts whose code bundle is not here yet wait for it, and those that ask for
+resources wait until these are free."""
 
 from __future__ import annotations
 
@@ -6,18 +7,30 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from penstock_agent.core.holder import Holder
 from penstock_agent.core.inputs import AttemptsEnded, Input, LeasesRefused, LeasesUnstarted
 from penstock_agent.core.leases import Ended, Handle, Lease, Outcome
 from penstock_agent.executors.channel import Failure, Finished
 from penstock_agent.executors.warm import RESULT_ID_BYTES, Job, WarmExecutor
+from penstock_agent.resources import words
+from penstock_agent.resources.stock import Share, Stock
 from penstock_agent.runtime.archive import BadArchive
 from penstock_agent.runtime.bundles import BundleCache, BundleUnavailable
 from penstock_agent.runtime.logs import LogRelay
 from penstock_agent.runtime.wire import Work
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Short:
+    lease: Lease
+    work: Work
+    bundle_dir: str
+    share: Share | None = None
+    """It has got it, and starts in a moment."""
 
 
 class Staging:
@@ -27,6 +40,7 @@ class Staging:
         executor: WarmExecutor,
         holder: Holder,
         logs: LogRelay,
+        stock: Stock,
         report: Callable[[Input], None],
     ) -> None:
         self.max_output_bytes = 0
@@ -35,6 +49,10 @@ class Staging:
         self._executor = executor
         self._holder = holder
         self._logs = logs
+        self._stock = stock
+        self._short: dict[Handle, _Short] = {}
+        """Attempts that wait for resources."""
+        self._executor.on_end = self._ended
         self._report = report
         self._waiting: dict[Handle, Lease] = {}
         self._fetches: dict[str, asyncio.Task[None]] = {}
@@ -46,28 +64,85 @@ class Staging:
             digest = lease.work.kind.bundle_digest
             path = self._bundles.path(digest) if digest else None
             if path is not None or not digest:
-                ready.append(self._job(lease, lease.work, str(path or "")))
+                job = self._equipped(lease, lease.work, str(path or ""))
+                if job is not None:
+                    ready.append(job)
             else:
                 self._wait_for(digest, lease)
         if ready:
             self._executor.start(ready)
 
     def withdraw(self, handles: list[Handle]) -> None:
-        here = [handle for handle in handles if self._waiting.pop(handle, None) is not None]
+        here = [handle for handle in handles if self._leave(handle)]
         if here:
             self._report(LeasesUnstarted(here))
         self._executor.withdraw(handles)
 
     def stop(self, handle: Handle, *, kill: bool) -> None:
-        if self._waiting.pop(handle, None) is not None:
+        if self._leave(handle):
             self._report(LeasesUnstarted([handle]))
         else:
             self._executor.stop(handle, kill=kill)
 
-    def _job(self, lease: Lease, work: Work, bundle_dir: str) -> Job:
+    def _leave(self, handle: Handle) -> bool:
+        """Whether the attempt waited here, and does no more."""
+        if self._waiting.pop(handle, None) is not None:
+            return True
+        short = self._short.pop(handle, None)
+        if short is None:
+            return False
+        self._serve(self._stock.withdraw(handle) if short.share is None else self._stock.release(handle))
+        return True
+
+    def _equipped(self, lease: Lease, work: Work, bundle_dir: str) -> Job | None:
+        """None: it waits for resources, or never gets them."""
+        wants = work.wants()
+        if not wants:
+            return self._job(lease, work, bundle_dir)
+        missing = self._stock.missing(wants)
+        if missing:
+            self._report(LeasesRefused([lease.handle], "no_resources", words.missing(missing)))
+            return None
+        share = self._stock.ask(lease.handle, wants)
+        if share is None:
+            self._short[lease.handle] = _Short(lease, work, bundle_dir)
+            return None
+        return self._job(lease, work, bundle_dir, share.devices)
+
+    def _ended(self, handle: Handle) -> None:
+        """Nothing of the attempt runs any more: others may have what it had."""
+        self._serve(self._stock.release(handle))
+
+    def _serve(self, served: list[tuple[Handle, Share]]) -> None:
+        for handle, share in served:
+            self._short[handle].share = share
+        if served:
+            # Who made room for them is still busy with that.
+            asyncio.get_running_loop().call_soon(self._start_served)
+
+    def _start_served(self) -> None:
+        served = [(short, short.share) for short in self._short.values() if short.share is not None]
+        for short, _ in served:
+            del self._short[short.lease.handle]
+        if served:
+            self._executor.start(
+                [self._job(short.lease, short.work, short.bundle_dir, share.devices) for short, share in served]
+            )
+
+    def bundles_waited_with(self) -> set[str]:
+        """The bundles of attempts that wait for resources."""
+        return {short.work.kind.bundle_digest for short in self._short.values()}
+
+    def _job(self, lease: Lease, work: Work, bundle_dir: str, devices: tuple[str, ...] = ()) -> Job:
         limit = self.max_output_bytes
         self._logs.introduce(lease.handle, work.ref, lease.attempt)
-        return Job(lease.handle, work.kind.kind, bundle_dir, lambda: work.task(lease, bundle_dir, limit))
+        return Job(
+            lease.handle,
+            work.worker_kind(devices),
+            bundle_dir,
+            lambda: work.task(lease, bundle_dir, limit, devices),
+            work.memory_bytes,
+        )
 
     def _wait_for(self, digest: str, lease: Lease) -> None:
         self._waiting[lease.handle] = lease

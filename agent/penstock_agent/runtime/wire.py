@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeVar
 
@@ -16,6 +16,8 @@ from penstock_agent.core import inputs as said
 from penstock_agent.core.leases import Grant, Handle, Held, Lease, LeaseKey, Phase, Restored, Status
 from penstock_agent.executors.channel import CommandWork, Failure, Finished, FunctionWork, OutputSource, Task
 from penstock_agent.executors.warm import WorkerKind
+from penstock_agent.resources.gpus import variables
+from penstock_agent.resources.machine import MEMORY
 
 M = TypeVar("M", bound=Message)
 
@@ -65,6 +67,7 @@ class TaskKind:
     bundle_digest: str
     timeout: int | None
     stop_grace: int | None
+    resources: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +78,28 @@ class Work:
     ref: wire.LeaseRef
     kind: TaskKind
 
-    def task(self, lease: Lease, bundle_dir: str, max_output_bytes: int) -> Task:
+    @property
+    def memory_bytes(self) -> int:
+        """The limit of this attempt; 0: none."""
+        return self.grant.memory_bytes or int(self.kind.resources.get(MEMORY, 0))
+
+    def wants(self) -> Mapping[str, float]:
+        """What this attempt asks the agent for."""
+        given = self.kind.resources
+        return {**given, MEMORY: float(self.grant.memory_bytes)} if self.grant.memory_bytes else given
+
+    def worker_kind(self, devices: tuple[str, ...]) -> WorkerKind:
+        """In which processes it can run."""
+        kind = self.kind.kind
+        if kind.command or not (devices or self.memory_bytes):
+            return kind
+        return replace(kind, memory_bytes=self.memory_bytes, devices=devices)
+
+    def task(self, lease: Lease, bundle_dir: str, max_output_bytes: int, devices: tuple[str, ...] = ()) -> Task:
         grant, action = self.grant, self.kind.action
-        if isinstance(action, CommandWork) and bundle_dir:
-            action = CommandWork(
-                action.argv, action.shell, action.outputs, action.success_exit_codes, bundle_dir, action.env
-            )
+        if isinstance(action, CommandWork) and (bundle_dir or devices):
+            env = {**variables(devices), **action.env}
+            action = CommandWork(action.argv, action.shell, action.outputs, action.success_exit_codes, bundle_dir, env)
         return Task(
             handle=lease.handle,
             deadline=lease.deadline,
@@ -245,6 +264,7 @@ def task_kind(spec: wire.TaskSpec) -> TaskKind:
         bundle_digest=digest,
         timeout=microseconds(spec.attempt_timeout) if spec.HasField("attempt_timeout") else None,
         stop_grace=microseconds(spec.stop_grace) if spec.HasField("stop_grace") else None,
+        resources={name: amount for name, amount in spec.resources.items() if amount > 0},
     )
 
 

@@ -107,6 +107,7 @@ class CommandRunner:
             cpu_time=sum(_cpu_time(each) for each in (usage, *left_over)),
             peak_memory_bytes=max(each.ru_maxrss for each in (usage, *left_over)) * 1024,
             exit_code=code if code >= 0 else None,
+            killed_by=-code if code < 0 else 0,
             metrics=_read_reports(folder / "metrics", _number),
             metadata=_read_reports(folder / "metadata", lambda text: text[:LONGEST_TEXT]),
         )

@@ -1149,6 +1149,7 @@ class LeaseGrant(_message.Message):
     CREDENTIAL_FIELD_NUMBER: _builtins.int
     SECRET_NAMES_FIELD_NUMBER: _builtins.int
     PLACE_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     grant_seq: _builtins.int
     """Counted from 1 within the session: what Credits is about."""
     attempt: _builtins.int
@@ -1165,6 +1166,8 @@ class LeaseGrant(_message.Message):
     """Stable for the step run over all attempts: what a step that calls other systems uses."""
     credential: _builtins.str
     """Good for its own step run alone; later used for artifacts and secrets."""
+    memory_bytes: _builtins.int
+    """The memory that this attempt asks for, where that is more than the task says. 0: as the task says."""
     @_builtins.property
     def lease(self) -> Global___LeaseRef: ...
     @_builtins.property
@@ -1205,10 +1208,11 @@ class LeaseGrant(_message.Message):
         credential: _builtins.str = ...,
         secret_names: _abc.Iterable[_builtins.str] | None = ...,
         place: _abc.Iterable[_builtins.int] | None = ...,
+        memory_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "task_spec", b"task_spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "credential", b"credential", "display_name", b"display_name", "grant_seq", b"grant_seq", "idempotency_key", b"idempotency_key", "inputs", b"inputs", "lease", b"lease", "parameters", b"parameters", "pipeline", b"pipeline", "place", b"place", "secret_names", b"secret_names", "step_name", b"step_name", "task", b"task", "task_spec", b"task_spec", "trace_context", b"trace_context"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "credential", b"credential", "display_name", b"display_name", "grant_seq", b"grant_seq", "idempotency_key", b"idempotency_key", "inputs", b"inputs", "lease", b"lease", "memory_bytes", b"memory_bytes", "parameters", b"parameters", "pipeline", b"pipeline", "place", b"place", "secret_names", b"secret_names", "step_name", b"step_name", "task", b"task", "task_spec", b"task_spec", "trace_context", b"trace_context"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
