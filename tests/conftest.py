@@ -17,7 +17,7 @@ if _FORK_HANDLERS not in os.environ:
 
     del os.environ[_FORK_HANDLERS]
 
-pytest_plugins = ["tests.postgres"]
+pytest_plugins = ["tests.postgres", "tests.seaweed"]
 
 
 def pytest_configure() -> None:

@@ -14,8 +14,8 @@ from tests.contract.records import new_run_id
 from tests.tcp_proxy import TcpProxy
 from tests.waiting import until
 
+from penstock_coordinator.adapters.breaker import FAILURES, Refused
 from penstock_coordinator.adapters.postgres import PostgresStores, open_stores
-from penstock_coordinator.adapters.postgres.breaker import FAILURES, Refused
 from penstock_coordinator.ports import DependencyState, RunFilter, Unavailable
 
 

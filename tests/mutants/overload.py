@@ -38,14 +38,14 @@ OVERLOAD_MUTANTS = (
     _mutant(
         "half open is open",
         "one call alone tries whether the database is back",
-        "adapters/postgres/breaker.py",
+        "adapters/breaker.py",
         "if self._state is HALF_OPEN or (",
         "if (",
     ),
     _mutant(
         "old failures are news",
         "what calls say that began before the breaker opened is not heard",
-        "adapters/postgres/breaker.py",
+        "adapters/breaker.py",
         "    def failed(self, era: int, reason: str) -> None:\n        if era != self._era:\n            return\n",
         "    def failed(self, era: int, reason: str) -> None:\n",
     ),

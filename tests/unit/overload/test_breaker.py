@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstock_coordinator.adapters.postgres.breaker import Breaker, Refused
+from penstock_coordinator.adapters.breaker import Breaker, Refused
 from penstock_coordinator.ports import DependencyState, Unavailable
 
 _CLOSED, _OPEN, _HALF_OPEN = DependencyState.CLOSED, DependencyState.OPEN, DependencyState.HALF_OPEN

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 
-from penstock_coordinator.adapters.postgres.breaker import Breaker
+from penstock_coordinator.adapters.breaker import Breaker
 from penstock_coordinator.adapters.postgres.bulkhead import Bulkhead
 from penstock_coordinator.ports import Dependency, Unavailable
 

@@ -1,0 +1,1 @@
+"""Stores of artifacts, and the way to the one that the settings name."""
