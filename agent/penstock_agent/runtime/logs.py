@@ -12,6 +12,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable
+from typing import TypeAlias
 
 import grpc
 import grpc.aio
@@ -26,11 +27,16 @@ from penstock_agent.runtime.wire import span
 
 log = logging.getLogger(__name__)
 
+LogCall: TypeAlias = "grpc.aio.StreamUnaryCall[wire.PushLogsRequest, wire.PushLogsResponse]"
+
 FULL_BYTES = 8 * 1024 * 1024
 ROOM_BYTES = FULL_BYTES // 2
 MESSAGE_BYTES = 256 * 1024
 MESSAGE_LINES = 2_000
 LINE_OVERHEAD = 48
+TAKEN = "penstock-log-lines", "taken"
+"""Initial metadata of a coordinator that takes lines. The library tells of initial metadata, without any, also when a
+call is refused, and that may be well before it tells of the status."""
 LET_IN_WITHIN = 2.0
 """Seconds that a coordinator has to say that it takes lines; without a word it is one of a former release, which took
 them without a word."""
@@ -193,10 +199,10 @@ class LogRelay:
         self._bytes += sum(size for size, _ in unsent)
 
 
-async def _let_in(call: grpc.aio.StreamUnaryCall[wire.PushLogsRequest, wire.PushLogsResponse]) -> None:
-    """Returns when the coordinator takes lines: what is written to a call that it refuses would be lost. Raises
-    `AioRpcError`."""
-    word: asyncio.Future[object] = asyncio.ensure_future(call.initial_metadata())
+async def _let_in(call: LogCall) -> None:
+    """Returns when the coordinator takes lines: what is written to a call that it refuses would be lost, and so would
+    the time that it asks to wait, if the write failed before its status is there. Raises `AioRpcError`."""
+    word = asyncio.ensure_future(_taken_or_refused(call))
     word.add_done_callback(_heard)
     # It is not given up if it takes longer: that would end the call.
     await asyncio.wait({word}, timeout=LET_IN_WITHIN)
@@ -204,6 +210,11 @@ async def _let_in(call: grpc.aio.StreamUnaryCall[wire.PushLogsRequest, wire.Push
         await call
 
 
-def _heard(word: asyncio.Future[object]) -> None:
+async def _taken_or_refused(call: LogCall) -> None:
+    if TAKEN not in tuple(await call.initial_metadata()):
+        await call.code()
+
+
+def _heard(word: asyncio.Future[None]) -> None:
     if not word.cancelled():
         word.exception()

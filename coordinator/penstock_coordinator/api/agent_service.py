@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from penstock_coordinator.runtime.log_hub import LogHub
     from penstock_coordinator.runtime.supervisor import Supervisor
 
+TAKEN = "penstock-log-lines", "taken"
+"""Initial metadata of a stream of log lines that is not refused. It has to say something: of a call that is refused
+clients are told initial metadata too, without any."""
+
 
 class AgentService(AgentServiceServicer):
     def __init__(self, supervisor: Supervisor, engine: Engine, hub: LogHub) -> None:
@@ -34,7 +38,7 @@ class AgentService(AgentServiceServicer):
         self, request_iterator: AsyncIterator[wire.PushLogsRequest], context: Context
     ) -> wire.PushLogsResponse:
         # Agents write when they know that they are not refused.
-        await context.send_initial_metadata(())
+        await context.send_initial_metadata((TAKEN,))
         return wire.PushLogsResponse(accepted_lines=await self._intake.receive(request_iterator))
 
 

@@ -274,8 +274,10 @@ class Coordinator(rpc.AgentServiceServicer, bundle_rpc.BundleServiceServicer):
         self.log_streams.append(time.monotonic())
         if self.refused_log_streams:
             self.refused_log_streams -= 1
+            # Clients may hear of these, without any, well before they hear of the status. This makes it certain.
+            await context.send_initial_metadata(())
             await context.abort_with_status(_shed(0.2))
-        await context.send_initial_metadata(())
+        await context.send_initial_metadata((("penstock-log-lines", "taken"),))
         count = 0
         while (message := await context.read()) is not grpc.aio.EOF:
             for batch in message.batches:

@@ -100,7 +100,10 @@ def lines(handle: int, first: int, count: int, size: int = 100) -> LogLines:
     return LogLines(handle, [(number, STDOUT, 0, "x" * size) for number in range(first, first + count)])
 
 
-async def test_lines_are_kept_until_somebody_takes_them(coordinator: Coordinator, channel: grpc.aio.Channel) -> None:
+async def test_lines_are_kept_until_somebody_takes_them_and_go_when_it_says_so(
+    coordinator: Coordinator, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relays, "LET_IN_WITHIN", 3_600)
     relay = LogRelay("agent")
     relay.introduce(1, wire.LeaseRef(token=9), 1)
     relay.add(lines(1, 1, 3))

@@ -43,11 +43,9 @@ class Told:
         self.outboxes: asyncio.Queue[Outbox] = asyncio.Queue()
         self.closed: asyncio.Queue[int] = asyncio.Queue()
         self.accepted: asyncio.Queue[tuple[list[Handle], int]] = asyncio.Queue()
-        self.channel: grpc.aio.Channel | None = None
         self._seq = 0
 
     def stream_opened(self, stream: int, outbox: Outbox, channel: grpc.aio.Channel) -> None:
-        self.channel = channel
         self.outboxes.put_nowait(outbox)
 
     def stream_says(self, message: wire.CoordinatorMessage) -> bool:
@@ -68,20 +66,29 @@ class Told:
 
 
 @asynccontextmanager
-async def connected(servicer: Hearing) -> AsyncIterator[tuple[Told, Connection]]:
+async def serving(servicer: Hearing) -> AsyncIterator[str]:
+    """Gives the server's address."""
     server = grpc.aio.server()
     rpc.add_AgentServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    told = Told()
-    connection = Connection(f"127.0.0.1:{port}", told)
-    running = asyncio.create_task(connection.run())
     try:
-        yield told, connection
+        yield f"127.0.0.1:{port}"
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
         await server.stop(None)
+
+
+@asynccontextmanager
+async def connected(servicer: Hearing) -> AsyncIterator[tuple[Told, Connection]]:
+    async with serving(servicer) as address:
+        told = Told()
+        connection = Connection(address, told)
+        running = asyncio.create_task(connection.run())
+        try:
+            yield told, connection
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
 
 def a_lease(handle: Handle) -> Lease:
@@ -104,12 +111,16 @@ async def test_what_is_accepted_may_begin_once_the_word_is_on_its_way() -> None:
 
 
 async def test_what_cannot_be_said_does_not_begin() -> None:
-    async with connected(Hearing(deaf=True)) as (told, connection), asyncio.timeout(PATIENCE):
-        outbox = await told.outboxes.get()
-        assert told.channel is not None
-        call = rpc.AgentServiceStub(told.channel).Connect()
+    told, outbox = Told(), Outbox(lambda lease: True)
+    outbox.accept([a_lease(1)])
+    # A channel of its own: a connection closes that of a stream that ended, and with it whatever else is on it.
+    async with (
+        asyncio.timeout(PATIENCE),
+        serving(Hearing(deaf=True)) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        call = rpc.AgentServiceStub(channel).Connect()
         assert await call.code() is grpc.StatusCode.UNAVAILABLE
-        outbox.accept([a_lease(1)])
         with pytest.raises(asyncio.InvalidStateError):
-            await connection._write_acceptance(call, *next(outbox.drain()))
+            await Connection(address, told)._write_acceptance(call, *next(outbox.drain()))
     assert told.accepted.empty()

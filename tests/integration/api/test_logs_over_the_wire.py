@@ -87,6 +87,12 @@ async def test_lines_are_kept_in_the_order_of_their_coming(edge: Edge) -> None:
     assert texts(await tail(edge, run, tail_lines=1_000)) == ["one", "two", "three", "four"]
 
 
+async def test_a_stream_that_is_not_refused_is_told_so_before_its_first_line(edge: Edge) -> None:
+    call = edge.agent_service.PushLogs(timeout=PATIENCE)
+    assert ("penstock-log-lines", "taken") in tuple(await call.initial_metadata())
+    call.cancel()
+
+
 async def test_the_last_lines_are_found_among_many_chunks(edge: Edge) -> None:
     agent = await edge.agent()
     run = await edge.start(TWO_STEPS)
