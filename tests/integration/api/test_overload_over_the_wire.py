@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 from unittest.mock import patch
 
@@ -183,11 +183,19 @@ async def test_what_makes_room_or_looks_at_one_thing_is_always_answered() -> Non
 # --- the database
 
 
+@contextlib.contextmanager
+def _impatient(edge: Edge) -> Iterator[None]:
+    """In here a caller waits for a commit for 0.2 s: what is to be committed has to be so before."""
+    with patch.object(edge.backend.supervisor, "patience", 0.2):
+        yield
+
+
 async def test_a_commit_that_takes_too_long_is_answered_and_the_same_request_later_finds_its_run() -> None:
     faults = Faults()
-    async with _edge(faults, commit_patience=200_000) as edge:
+    async with _edge(faults) as edge:
         faults.hold = asyncio.Event()
-        answer = await refused(_start(edge, request_id="once"))
+        with _impatient(edge):
+            answer = await refused(_start(edge, request_id="once"))
         assert (answer.code, answer.reason) == (AWAY, "OUTCOME_UNKNOWN")
         assert "same request id" in answer.message
         assert answer.retry_seconds is not None
@@ -199,17 +207,18 @@ async def test_a_commit_that_takes_too_long_is_answered_and_the_same_request_lat
 
 async def test_controls_wait_no_longer_than_starts_do() -> None:
     faults = Faults()
-    async with _edge(faults, commit_patience=200_000) as edge:
+    async with _edge(faults) as edge:
         run = (await _start(edge)).run
         faults.hold = asyncio.Event()
-        pause = await refused(edge.runs.Pause(runs_pb.PauseRunRequest(run_id=run.id), timeout=PATIENCE))
+        with _impatient(edge):
+            pause = await refused(edge.runs.Pause(runs_pb.PauseRunRequest(run_id=run.id), timeout=PATIENCE))
         assert (pause.code, pause.reason) == (AWAY, "OUTCOME_UNKNOWN")
         faults.hold.set()
 
 
 async def test_while_commits_wait_for_the_database_a_start_is_refused_at_once_and_nothing_is_kept() -> None:
     faults = Faults()
-    async with _edge(faults, commit_patience=200_000) as edge:
+    async with _edge(faults) as edge:
         admission = edge.backend.supervisor.admission
         faults.failures.append(FailBefore())
         admission.measure(Strain(), "commits wait for the database")

@@ -98,19 +98,34 @@ class Coordinator:
         await self.server.stop(0)
 
 
+class MovableClock(SystemClock):
+    """The machine's, whose monotonic time a test moves on where it would have to wait."""
+
+    def __init__(self) -> None:
+        self._ahead = 0
+
+    def monotonic(self) -> int:
+        return super().monotonic() + self._ahead
+
+    def move(self, span: int) -> None:
+        """Microseconds."""
+        self._ahead += span
+
+
 class World:
     """A database, and the coordinators that come and go on it."""
 
     def __init__(self) -> None:
         self.database = MemoryDatabase()
+        self.clock = MovableClock()
         self._coordinators: list[Coordinator] = []
 
     async def coordinator(self, *, fairness: Fairness | None = None, **timing: Any) -> Coordinator:
         stores = memory_stores(self.database, coordinator_id="c1", lanes=2)
         epoch = await stores.incarnations.incarnate("c1", 2)
         fatal: list[BaseException] = []
-        clock, settings = SystemClock(), Timing(**timing)
-        supervisor = Supervisor(stores, clock, SystemIds(), "c1", epoch, 2, settings, fatal.append, fairness)
+        settings = Timing(**timing)
+        supervisor = Supervisor(stores, self.clock, SystemIds(), "c1", epoch, 2, settings, fatal.append, fairness)
         await supervisor.recover()
         server = grpc.aio.server()
         agent_service_pb2_grpc.add_AgentServiceServicer_to_server(_Edge(supervisor), server)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.integration.runtime.test_runs import spec
-from tests.waiting import until
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.run.states import RunState
+from penstock_coordinator.runtime.supervisor import Timing
 
 if TYPE_CHECKING:
     from tests.integration.runtime.conftest import Coordinator, World
@@ -17,26 +17,25 @@ if TYPE_CHECKING:
 ONE = spec({"name": "a"})
 
 
-async def looked_after(coordinator: Coordinator, agent: ScriptedAgent) -> None:
-    """The coordinator looks at its leases until the agent is given something."""
-
-    async def granted() -> bool:
-        coordinator.supervisor.run_periodic()
-        return bool(agent.grants)
-
-    await until(granted, 10.0)
+async def looked_after(world: World, coordinator: Coordinator, deaf: ScriptedAgent) -> None:
+    """The coordinator looks at its leases when what the agent was given should have been accepted."""
+    world.clock.move(Timing().accept_timeout)
+    coordinator.supervisor.run_periodic()
+    await deaf.until(lambda: bool(deaf.called_back))
 
 
 async def test_what_is_not_accepted_in_time_goes_elsewhere(world: World) -> None:
-    coordinator = await world.coordinator(accept_timeout=200_000)
+    coordinator = await world.coordinator()
     deaf = coordinator.agent("agent-1")
     await deaf.connect()
     run_id = await coordinator.start(ONE)
     lost = await deaf.untouched_grant()
     other = coordinator.agent("agent-2")
     await other.connect()
-    await looked_after(coordinator, other)
-    await deaf.until(lambda: deaf.called_back == [lost.lease])
+    coordinator.supervisor.run_periodic()
+    assert not deaf.called_back, "there is time left"
+    await looked_after(world, coordinator, deaf)
+    assert deaf.called_back == [lost.lease]
     grant = await other.grant()
     assert grant.lease.token > lost.lease.token
     # Whatever it says of it now comes too late.
@@ -52,19 +51,13 @@ async def test_what_is_not_accepted_in_time_goes_elsewhere(world: World) -> None
 
 
 async def test_no_budget_pays_for_what_was_not_accepted(world: World) -> None:
-    coordinator = await world.coordinator(accept_timeout=50_000)
+    coordinator = await world.coordinator()
     run_id = await coordinator.start(ONE)
     for number in range(5):
         deaf = coordinator.agent(f"agent-{number}")
         await deaf.connect()
-        await looked_after(coordinator, deaf)
         await deaf.untouched_grant()
-
-        async def is_called_back(deaf: ScriptedAgent = deaf) -> bool:
-            coordinator.supervisor.run_periodic()
-            return bool(deaf.called_back)
-
-        await until(is_called_back, 10.0)
+        await looked_after(world, coordinator, deaf)
         await deaf.vanish()
     agent = coordinator.agent("agent-9")
     await agent.connect()
@@ -73,33 +66,31 @@ async def test_no_budget_pays_for_what_was_not_accepted(world: World) -> None:
 
 
 async def test_who_lets_leases_lie_gets_nothing_for_a_while(world: World) -> None:
-    coordinator = await world.coordinator(accept_timeout=300_000)
+    coordinator = await world.coordinator()
     deaf = coordinator.agent("agent-1")
     await deaf.connect(credits=10)
     await coordinator.start(ONE)
     await deaf.untouched_grant()
-
-    async def is_called_back() -> bool:
-        coordinator.supervisor.run_periodic()
-        return bool(deaf.called_back)
-
-    await until(is_called_back, 10.0)
+    await looked_after(world, coordinator, deaf)
     (session,) = coordinator.supervisor.fleet.sessions()
     assert not session.capacity.open
     assert not deaf.grants
-    await looked_after(coordinator, deaf)
+    world.clock.move(Timing().accept_timeout)
+    await deaf.beat()
+    coordinator.supervisor.run_periodic()
     grant = await deaf.grant()
     await deaf.beat()
     await deaf.acked(await deaf.succeed(grant))
 
 
 async def test_what_was_accepted_is_not_called_back(world: World) -> None:
-    coordinator = await world.coordinator(accept_timeout=1)
+    coordinator = await world.coordinator()
     agent = coordinator.agent()
     await agent.connect(credits=10)
     run_id = await coordinator.start(spec({"name": "m", "map": {"values": [1, 2, 3]}}))
     grants = [await agent.grant() for _ in range(3)]
     await agent.beat()
+    world.clock.move(Timing().accept_timeout)
     coordinator.supervisor.run_periodic()
     await agent.beat()
     assert not agent.called_back

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from unittest.mock import patch
 
 import pytest
@@ -22,6 +24,13 @@ from penstock_coordinator.runtime.bulk import CANCEL, BulkJob, Order, Selection
 from penstock_coordinator.runtime.session import AgentSession
 from penstock_coordinator.runtime.views import Overloaded, SlowReader, Undecided
 from penstock_coordinator.runtime.watching import BUFFERED_EVENTS, Watcher
+
+
+@contextmanager
+def impatient(coordinator: Coordinator) -> Iterator[None]:
+    """In here a caller waits for a commit for 50 ms: what is to be committed has to be so before."""
+    with patch.object(coordinator.supervisor, "patience", 0.05):
+        yield
 
 
 async def test_results_past_the_mailboxs_bound_are_left_to_the_agent_which_sends_them_again(world: World) -> None:
@@ -46,11 +55,11 @@ async def test_results_past_the_mailboxs_bound_are_left_to_the_agent_which_sends
 
 
 async def test_callers_past_the_bound_of_what_is_wanted_of_one_run_are_told_to_come_back(world: World) -> None:
-    coordinator = await world.coordinator(commit_patience=200_000)
+    coordinator = await world.coordinator()
     run_id = await coordinator.start(ONE_STEP)
     faults = coordinator.stores.faults
     faults.hold = asyncio.Event()
-    with patch.object(actors, "CONTROL_LIMIT", 10):
+    with patch.object(actors, "CONTROL_LIMIT", 10), impatient(coordinator):
         asked = [asyncio.create_task(_pause(coordinator, run_id)) for _ in range(15)]
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
     assert sorted(type(each).__name__ for each in outcomes) == ["Overloaded"] * 5 + ["Undecided"] * 10
@@ -128,16 +137,12 @@ async def test_a_start_that_nobody_waits_for_any_more_is_committed_all_the_same(
 
 
 async def test_a_bulk_job_outlives_commits_that_take_longer_than_anybody_waits(world: World) -> None:
-    coordinator = await world.coordinator(commit_patience=50_000)
+    coordinator = await world.coordinator()
     runs = [await coordinator.start(ONE_STEP) for _ in range(3)]
     jobs, faults = coordinator.engine.bulk, coordinator.stores.faults
     job = await jobs.create(Order(CANCEL, Selection(), immediate=True), None)
     assert isinstance(job, BulkJob)
     faults.hold = asyncio.Event()
-    working = asyncio.create_task(jobs.run())
-    with pytest.raises(Undecided):
-        await coordinator.engine.cancel_run(runs[0], True, "", None)
-    faults.hold.set()
 
     async def done() -> bool:
         assert not working.done()
@@ -145,13 +150,18 @@ async def test_a_bulk_job_outlives_commits_that_take_longer_than_anybody_waits(w
         found = await jobs.get(job.row.job_id)
         return found is not None and found.row.state == BulkState.COMPLETED and found.progress.done == len(runs)
 
-    assert await until(done)
+    with impatient(coordinator):
+        working = asyncio.create_task(jobs.run())
+        with pytest.raises(Undecided):
+            await coordinator.engine.cancel_run(runs[0], True, "", None)
+        faults.hold.set()
+        assert await until(done)
     working.cancel()
     await asyncio.wait({working})
 
 
 async def test_a_cancel_reaches_the_runs_below_when_commits_take_longer_than_anybody_waits(world: World) -> None:
-    coordinator = await world.coordinator(commit_patience=50_000)
+    coordinator = await world.coordinator()
     await coordinator.create(ONE_STEP)
     agent = coordinator.agent()
     await agent.connect(credits=0)
@@ -163,7 +173,7 @@ async def test_a_cancel_reaches_the_runs_below_when_commits_take_longer_than_any
     assert await until(both_live)
     faults = coordinator.stores.faults
     faults.hold = asyncio.Event()
-    with pytest.raises(Undecided):
+    with impatient(coordinator), pytest.raises(Undecided):
         await coordinator.engine.cancel_run(parent, False, "enough", None)
     faults.hold.set()
     assert (await coordinator.ended(parent)).row.state == RunState.CANCELLED
@@ -175,14 +185,15 @@ async def test_a_cancel_reaches_the_runs_below_when_commits_take_longer_than_any
 
 
 async def test_whoever_looks_at_a_run_waits_no_longer_for_a_commit_either(world: World) -> None:
-    coordinator = await world.coordinator(commit_patience=50_000)
+    coordinator = await world.coordinator()
     run_id = await coordinator.start(ONE_STEP)
     faults = coordinator.stores.faults
     faults.hold = asyncio.Event()
-    with pytest.raises(Undecided):
-        await _pause(coordinator, run_id)
-    with pytest.raises(Unavailable) as away:
-        await coordinator.engine.run(run_id)
+    with impatient(coordinator):
+        with pytest.raises(Undecided):
+            await _pause(coordinator, run_id)
+        with pytest.raises(Unavailable) as away:
+            await coordinator.engine.run(run_id)
     assert not isinstance(away.value, Undecided)
     faults.hold.set()
     assert (await coordinator.engine.run(run_id)).paused is not None

@@ -10,12 +10,13 @@ from tests.integration.runtime.test_runs import spec
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.run.states import RunState
+from penstock_coordinator.runtime.supervisor import Timing
 
 if TYPE_CHECKING:
     from tests.integration.runtime.conftest import Coordinator, World
     from tests.integration.runtime.scripted_agent import ScriptedAgent
 
-TTL, MARGIN = 400_000, 100_000
+HALF_A_LIFE = (Timing().lease_ttl + Timing().expiry_margin) // 2
 
 
 async def connected(coordinator: Coordinator, stream: int, held: list[wire.HeldLease] | None = None) -> ScriptedAgent:
@@ -127,7 +128,7 @@ async def test_another_process_does_not_go_on(world: World) -> None:
 
 
 async def test_leases_wait_for_an_agent_that_cannot_have_a_session(world: World) -> None:
-    coordinator = await world.coordinator(lease_ttl=TTL, expiry_margin=MARGIN)
+    coordinator = await world.coordinator()
     agent = coordinator.agent()
     await agent.connect()
     run_id = await coordinator.start(spec({"name": "a"}))
@@ -137,9 +138,8 @@ async def test_leases_wait_for_an_agent_that_cannot_have_a_session(world: World)
     await agent.vanish()
 
     world.database.there.clear()
-    clock = coordinator.supervisor.clock
-    end = clock.monotonic() + 3 * (TTL + MARGIN)
-    while clock.monotonic() < end:
+    for _ in range(6):
+        world.clock.move(HALF_A_LIFE)
         again = coordinator.agent()
         again.held = held
         code, _ = await again.refused()
