@@ -174,8 +174,9 @@ class LogRelay:
                     await self._changed.wait()
             await call.done_writing()
             await call
-        except asyncio.InvalidStateError:
-            # The other side has ended the call: its status says why.
+        except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
+            # The other side has ended the call: its status says why. A write that fails before the status is there says
+            # INTERNAL instead.
             self._put_back(unsent)
             await call
         except BaseException:
