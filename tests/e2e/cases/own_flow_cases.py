@@ -5,7 +5,7 @@ Each is `given` and `expect`; its key says what is promised.
 
 from __future__ import annotations
 
-from tests.e2e.cases.case_words import Case, event, given, retries, sleeping, step
+from tests.e2e.cases.case_words import AT_ONCE, Case, event, given, retries, sleeping, step, waiting_for
 
 FAILURES: dict[str, Case] = {
     "fail_fast cancels what runs, and what waits": (
@@ -16,7 +16,7 @@ FAILURES: dict[str, Case] = {
             "run": "FAILED",
             "steps": {"slow": "CANCELLED", "bad": "FAILED", "next": "CANCELLED"},
             "executions": {"next": 0},
-            "max_total_s": 8,
+            "max_total_s": AT_ONCE,
         },
     ),
     "fail_fast waits for the last attempt": (
@@ -35,7 +35,7 @@ FAILURES: dict[str, Case] = {
         given(
             step("m", do={"by_item": {"1": "fail", "else": sleeping(30)}}, scatter={"over": [0, 1, 2]}), fail_fast=True
         ),
-        {"run": "FAILED", "steps": {"m": "FAILED", "m[0]": "CANCELLED", "m[1]": "FAILED"}, "max_total_s": 8},
+        {"run": "FAILED", "steps": {"m": "FAILED", "m[0]": "CANCELLED", "m[1]": "FAILED"}, "max_total_s": AT_ONCE},
     ),
     "the output of an allowed failure is null": (
         given(
@@ -95,7 +95,7 @@ FAILURES: dict[str, Case] = {
     "early rules do not wait for the slow": (
         given(
             step("quick"),
-            step("slow", do=sleeping(0.8)),
+            step("slow", do=waiting_for("first", "done", "at-once")),
             step("first", "quick", "slow", join="one_success"),
             step("done", "quick", "slow", join="one_done"),
             step("at-once", "slow", join="always"),
@@ -107,7 +107,11 @@ FAILURES: dict[str, Case] = {
         },
     ),
     "one_failed fires while others run": (
-        given(step("bad", do="fail"), step("slow", do=sleeping(0.8)), step("alarm", "bad", "slow", join="one_failed")),
+        given(
+            step("bad", do="fail"),
+            step("slow", do=waiting_for("alarm")),
+            step("alarm", "bad", "slow", join="one_failed"),
+        ),
         {"run": "FAILED", "order": [["alarm", "slow:end"]], "steps": {"slow": "SUCCEEDED"}},
     ),
     "an expression over the parents' states": (
@@ -154,7 +158,7 @@ CLEANUP: dict[str, Case] = {
             step("tidy", "slow", cleanup=True),
             fail_fast=True,
         ),
-        {"run": "FAILED", "steps": {"slow": "CANCELLED", "tidy": "SUCCEEDED"}, "max_total_s": 8},
+        {"run": "FAILED", "steps": {"slow": "CANCELLED", "tidy": "SUCCEEDED"}, "max_total_s": AT_ONCE},
     ),
     "it runs after a polite cancel, when what ran has stopped": (
         given(
@@ -167,7 +171,7 @@ CLEANUP: dict[str, Case] = {
             "run": "CANCELLED",
             "steps": {"work": "CANCELLED", "next": "CANCELLED", "tidy": "SUCCEEDED"},
             "executions": {"next": 0, "tidy": 1},
-            "max_total_s": 10,
+            "max_total_s": AT_ONCE,
         },
     ),
     "it does not run after a cancel at once": (
@@ -176,11 +180,11 @@ CLEANUP: dict[str, Case] = {
             step("tidy", cleanup=True),
             events=[event("work is RUNNING", "cancel_run_now")],
         ),
-        {"run": "CANCELLED", "steps": {"tidy": "CANCELLED"}, "executions": {"tidy": 0}, "max_total_s": 8},
+        {"run": "CANCELLED", "steps": {"tidy": "CANCELLED"}, "executions": {"tidy": 0}, "max_total_s": AT_ONCE},
     ),
     "it runs after the timeout of the run": (
-        given(step("work", do=sleeping(30)), step("tidy", cleanup=True), timeout_s=0.7),
-        {"run": "TIMED_OUT", "steps": {"work": "CANCELLED", "tidy": "SUCCEEDED"}, "max_total_s": 8},
+        given(step("work", do=sleeping(30)), step("tidy", cleanup=True), timeout_s=2),
+        {"run": "TIMED_OUT", "steps": {"work": "CANCELLED", "tidy": "SUCCEEDED"}, "max_total_s": AT_ONCE},
     ),
     "a failing one after a cancel leaves the run cancelled": (
         given(
@@ -188,7 +192,7 @@ CLEANUP: dict[str, Case] = {
             step("tidy", cleanup=True, do="fail"),
             events=[event("work is RUNNING", "cancel_run")],
         ),
-        {"run": "CANCELLED", "steps": {"tidy": "FAILED"}, "max_total_s": 10},
+        {"run": "CANCELLED", "steps": {"tidy": "FAILED"}, "max_total_s": AT_ONCE},
     ),
     "its condition counts": (
         given(step("a"), step("tidy", "a", cleanup=True, run_if={"eq": [{"state": "a"}, "FAILED"]})),

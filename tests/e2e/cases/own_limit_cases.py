@@ -5,7 +5,7 @@ Each is `given` and `expect`; its key says what is promised.
 
 from __future__ import annotations
 
-from tests.e2e.cases.case_words import Case, event, given, retries, sleeping, step
+from tests.e2e.cases.case_words import AT_ONCE, Case, event, given, retries, sleeping, step
 
 RETRIES: dict[str, Case] = {
     "one execution is no retry": (
@@ -20,8 +20,8 @@ RETRIES: dict[str, Case] = {
         {"run": "SUCCEEDED", "executions": {"t": 3}, "outputs": {"after": "attempt 3"}, "order": [["t", "after"]]},
     ),
     "backoff grows up to its cap": (
-        given(step("t", do="fail", retry=retries(4, interval_s=0.1, backoff=3, max_interval_s=0.25))),
-        {"run": "FAILED", "executions": {"t": 4}, "min_total_s": 0.6, "max_total_s": 5},
+        given(step("t", do="fail", retry=retries(4, interval_s=0.1, backoff=100, max_interval_s=0.25))),
+        {"run": "FAILED", "executions": {"t": 4}, "min_total_s": 0.6, "max_total_s": AT_ONCE},
     ),
     "only the errors that are named": (
         given(
@@ -46,19 +46,19 @@ RETRIES: dict[str, Case] = {
         {"run": "FAILED", "executions": {"a": 1, "b": 1, "c": 2}},
     ),
     "a timeout is retried": (
-        given(step("t", do={"outcomes": [sleeping(30), "ok"]}, timeout_s=0.5, retry=retries(2))),
-        {"run": "SUCCEEDED", "executions": {"t": 2}, "max_total_s": 8},
+        given(step("t", do={"outcomes": [sleeping(30), "ok"]}, timeout_s=2, retry=retries(2))),
+        {"run": "SUCCEEDED", "executions": {"t": 2}, "max_total_s": AT_ONCE},
     ),
     "a timeout is not retried if it shall not be": (
         given(
-            step("never", do=sleeping(30), timeout_s=0.5, retry=retries(3, not_on=["Timeout"])),
-            step("others", do=sleeping(30), timeout_s=0.5, retry=retries(3, on=["ValueError"])),
+            step("never", do=sleeping(30), timeout_s=2, retry=retries(3, not_on=["Timeout"])),
+            step("others", do=sleeping(30), timeout_s=2, retry=retries(3, on=["ValueError"])),
         ),
         {
             "run": "FAILED",
             "steps": {"never": "TIMED_OUT", "others": "TIMED_OUT"},
             "executions": {"never": 1, "others": 1},
-            "max_total_s": 8,
+            "max_total_s": AT_ONCE,
         },
     ),
     "a crash is retried": (
@@ -85,42 +85,47 @@ RETRIES: dict[str, Case] = {
 
 TIMEOUTS: dict[str, Case] = {
     "of the run": (
-        given(step("a", do=sleeping(30)), step("b", "a"), timeout_s=0.7),
-        {"run": "TIMED_OUT", "steps": {"a": "CANCELLED", "b": "CANCELLED"}, "executions": {"b": 0}, "max_total_s": 8},
+        given(step("a", do=sleeping(30)), step("b", "a"), timeout_s=2),
+        {
+            "run": "TIMED_OUT",
+            "steps": {"a": "CANCELLED", "b": "CANCELLED"},
+            "executions": {"b": 0},
+            "max_total_s": AT_ONCE,
+        },
     ),
     "of the run, while a step is in backoff": (
-        given(step("a", do="fail", retry=retries(2, interval_s=60)), timeout_s=0.7),
-        {"run": "TIMED_OUT", "executions": {"a": 1}, "max_total_s": 8},
+        given(step("a", do="fail", retry=retries(2, interval_s=60)), timeout_s=2),
+        {"run": "TIMED_OUT", "executions": {"a": 1}, "max_total_s": AT_ONCE},
     ),
     "in the queue": (
-        given(step("a", queue="nobody-serves-it", queue_timeout_s=0.5), step("b", "a")),
+        given(step("a", queue="nobody-serves-it", queue_timeout_s=2), step("b", "a")),
         {
             "run": "FAILED",
             "steps": {"a": "TIMED_OUT", "b": "NOT_RUN_UPSTREAM"},
             "reasons": {"a": "QueuedTimeout"},
             "executions": {"a": 0},
-            "max_total_s": 8,
+            "max_total_s": AT_ONCE,
         },
     ),
     "with all attempts and waits": (
-        given(step("a", do="fail", retry=retries(100, interval_s=0.2), total_timeout_s=0.7)),
-        {"run": "FAILED", "steps": {"a": "TIMED_OUT"}, "reasons": {"a": "OverallTimeout"}, "max_total_s": 6},
+        given(step("a", do="fail", retry=retries(100, interval_s=0.5), total_timeout_s=2)),
+        {"run": "FAILED", "steps": {"a": "TIMED_OUT"}, "reasons": {"a": "OverallTimeout"}, "max_total_s": AT_ONCE},
     ),
     "with all attempts, while one runs": (
-        given(step("a", do=sleeping(30), retry=retries(3), total_timeout_s=0.7)),
-        {"run": "FAILED", "steps": {"a": "TIMED_OUT"}, "executions": {"a": 1}, "max_total_s": 8},
+        given(step("a", do=sleeping(30), retry=retries(3), total_timeout_s=2)),
+        {"run": "FAILED", "steps": {"a": "TIMED_OUT"}, "executions": {"a": 1}, "max_total_s": AT_ONCE},
     ),
     "that is allowed": (
-        given(step("a", do=sleeping(30), timeout_s=0.5, allow_failure=True), step("b", "a")),
-        {"run": "SUCCEEDED", "steps": {"a": "TIMED_OUT", "b": "SUCCEEDED"}, "max_total_s": 8},
+        given(step("a", do=sleeping(30), timeout_s=2, allow_failure=True), step("b", "a")),
+        {"run": "SUCCEEDED", "steps": {"a": "TIMED_OUT", "b": "SUCCEEDED"}, "max_total_s": AT_ONCE},
     ),
     "is a failure to the rules": (
         given(
-            step("a", do=sleeping(30), timeout_s=0.5),
+            step("a", do=sleeping(30), timeout_s=2),
             step("b", "a", join="one_failed"),
             step("c", "a", join="all_done"),
         ),
-        {"run": "FAILED", "steps": {"b": "SUCCEEDED", "c": "SUCCEEDED"}, "max_total_s": 8},
+        {"run": "FAILED", "steps": {"b": "SUCCEEDED", "c": "SUCCEEDED"}, "max_total_s": AT_ONCE},
     ),
     "that is not reached": (
         given(step("a", do=sleeping(0.1), timeout_s=20, total_timeout_s=20, queue_timeout_s=20), timeout_s=30),
@@ -140,7 +145,7 @@ CANCELLING: dict[str, Case] = {
             "run": "CANCELLED",
             "steps": {"a": "CANCELLED", "b": "CANCELLED"},
             "executions": {"a": 0, "b": 0},
-            "max_total_s": 5,
+            "max_total_s": AT_ONCE,
         },
     ),
     "during backoff": (
@@ -149,14 +154,19 @@ CANCELLING: dict[str, Case] = {
             step("b", "a"),
             events=[event("a is WAITING", "cancel_run")],
         ),
-        {"run": "CANCELLED", "steps": {"a": "CANCELLED", "b": "CANCELLED"}, "executions": {"a": 1}, "max_total_s": 5},
+        {
+            "run": "CANCELLED",
+            "steps": {"a": "CANCELLED", "b": "CANCELLED"},
+            "executions": {"a": 1},
+            "max_total_s": AT_ONCE,
+        },
     ),
     "twice": (
         given(
             step("a", do=sleeping(30)),
             events=[event("a is RUNNING", "cancel_run"), event("at once", "cancel_run")],
         ),
-        {"run": "CANCELLED", "steps": {"a": "CANCELLED"}, "max_total_s": 8},
+        {"run": "CANCELLED", "steps": {"a": "CANCELLED"}, "max_total_s": AT_ONCE},
     ),
     "politely, then at once": (
         given(
@@ -164,7 +174,7 @@ CANCELLING: dict[str, Case] = {
             step("tidy", cleanup=True, do=sleeping(30)),
             events=[event("a is RUNNING", "cancel_run"), event("tidy is RUNNING", "cancel_run_now")],
         ),
-        {"run": "CANCELLED", "steps": {"a": "CANCELLED", "tidy": "CANCELLED"}, "max_total_s": 10},
+        {"run": "CANCELLED", "steps": {"a": "CANCELLED", "tidy": "CANCELLED"}, "max_total_s": AT_ONCE},
     ),
     "after the end changes nothing": (
         given(step("a"), events=[event("run is SUCCEEDED", "cancel_run"), event("at once", "cancel_run_now")]),
@@ -186,7 +196,7 @@ CANCELLING: dict[str, Case] = {
             "steps": {"a": "SUCCEEDED", "b": "CANCELLED", "c": "CANCELLED"},
             "outputs": {"a": 1, "b": None},
             "executions": {"c": 0},
-            "max_total_s": 8,
+            "max_total_s": AT_ONCE,
         },
     ),
     "no rule starts a step of a cancelled run": (
@@ -196,11 +206,11 @@ CANCELLING: dict[str, Case] = {
             step("anyway", "a", join="all_done"),
             events=[event("a is RUNNING", "cancel_run")],
         ),
-        {"run": "CANCELLED", "executions": {"failed": 0, "anyway": 0}, "max_total_s": 8},
+        {"run": "CANCELLED", "executions": {"failed": 0, "anyway": 0}, "max_total_s": AT_ONCE},
     ),
     "a cancelled attempt is not retried": (
         given(step("a", do=sleeping(30), retry=retries(5)), events=[event("a is RUNNING", "cancel_run")]),
-        {"run": "CANCELLED", "executions": {"a": 1}, "steps": {"a": "CANCELLED"}, "max_total_s": 8},
+        {"run": "CANCELLED", "executions": {"a": 1}, "steps": {"a": "CANCELLED"}, "max_total_s": AT_ONCE},
     ),
     "items that run and items that wait": (
         given(
@@ -217,7 +227,7 @@ CANCELLING: dict[str, Case] = {
         {
             "run": "CANCELLED",
             "steps": {"m": "CANCELLED", "m[29]": "CANCELLED", "after": "CANCELLED"},
-            "max_total_s": 10,
+            "max_total_s": AT_ONCE,
         },
     ),
 }

@@ -5,7 +5,7 @@ Each is `given` and `expect`; its key says what is promised.
 
 from __future__ import annotations
 
-from tests.e2e.cases.case_words import Case, given, retries, sleeping, step
+from tests.e2e.cases.case_words import AT_ONCE, Case, given, retries, sleeping, step, waiting_for
 
 SCATTER: dict[str, Case] = {
     "one failing item: the others end, the step failed": (
@@ -73,10 +73,17 @@ SCATTER: dict[str, Case] = {
     "results are in the order of items, not of their ends": (
         given(
             step(
-                "m", do={"sleep_s": {"item": True}, "then": {"output": {"item": True}}}, scatter={"over": [0.4, 0.2, 0]}
+                "m",
+                do={
+                    "by_item": {
+                        "0": waiting_for("m[2]", then={"output": {"item": True}}),
+                        "else": {"output": {"item": True}},
+                    }
+                },
+                scatter={"over": [0, 1, 2]},
             )
         ),
-        {"run": "SUCCEEDED", "outputs": {"m": [0.4, 0.2, 0]}, "order": [["m[2]", "m[0]:end"]]},
+        {"run": "SUCCEEDED", "outputs": {"m": [0, 1, 2]}, "order": [["m[2]", "m[0]:end"]]},
     ),
     "over an output": (
         given(
@@ -183,7 +190,11 @@ SCATTER: dict[str, Case] = {
     ),
     "rules that look at items fire early": (
         given(
-            step("m", do={"by_item": {"0": "ok", "1": "fail", "else": sleeping(0.8)}}, scatter={"over": [0, 1, 2]}),
+            step(
+                "m",
+                do={"by_item": {"0": "ok", "1": "fail", "else": waiting_for("alarm", "first")}},
+                scatter={"over": [0, 1, 2]},
+            ),
             step("alarm", "m", join="one_failed"),
             step("first", "m", join="one_success"),
         ),
@@ -194,8 +205,12 @@ SCATTER: dict[str, Case] = {
         },
     ),
     "an item that takes too long": (
-        given(step("m", do={"by_item": {"1": sleeping(30)}}, scatter={"over": [0, 1]}, timeout_s=0.5)),
-        {"run": "FAILED", "steps": {"m": "TIMED_OUT", "m[0]": "SUCCEEDED", "m[1]": "TIMED_OUT"}, "max_total_s": 8},
+        given(step("m", do={"by_item": {"1": sleeping(30)}}, scatter={"over": [0, 1]}, timeout_s=2)),
+        {
+            "run": "FAILED",
+            "steps": {"m": "TIMED_OUT", "m[0]": "SUCCEEDED", "m[1]": "TIMED_OUT"},
+            "max_total_s": AT_ONCE,
+        },
     ),
     "a scatter after a scatter, with a step between": (
         given(

@@ -133,8 +133,8 @@ def test_a_bomb_is_noticed_before_it_goes_off(tmp_path: Path, kind: bytes) -> No
     size = 600 << 20
     source = _bomb(tmp_path / "bomb.tgz", member("bomb", kind), size)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(BadArchive):
         unpack(source, tmp_path / "out")
-    assert time.monotonic() - begun < 20
+    assert time.process_time() - begun < 20
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024

@@ -18,10 +18,10 @@ LIMITS = ArchiveLimits(packed_bytes=64 << 20, unpacked_bytes=8 << 20, files=1_00
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_archive_is_refused_with_a_reason(name: str) -> None:
     packed = HOSTILE[name]()
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(HostileArchive) as caught:
         check_archive(packed, LIMITS)
-    assert time.monotonic() - begun < 20
+    assert time.process_time() - begun < 20
     message = str(caught.value)
     assert 10 < len(message) < 400
     assert message.isprintable()

@@ -11,6 +11,7 @@ import re
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from penstock import context
@@ -36,7 +37,8 @@ ERRORS: dict[str, type[Exception]] = {
 class Scene:
     """What one attempt can refer to: parameters, outputs of other steps, its item."""
 
-    def __init__(self, script: dict[str, Any], item: Any, inputs: dict[str, Any]) -> None:
+    def __init__(self, script: dict[str, Any], ledger: str, item: Any, inputs: dict[str, Any]) -> None:
+        self.ledger = ledger
         self.parameters = {name: inputs[key] for name, key in script["parameters"].items()}
         self.outputs = {name: inputs[key] for name, key in script["outputs"].items()}
         self.item = item
@@ -45,7 +47,7 @@ class Scene:
 def perform(script: dict[str, Any], ledger: str, item: Any = None, **inputs: Any) -> Any:
     write(ledger, "start")
     try:
-        return act(script["do"], Scene(script, item, inputs))
+        return act(script["do"], Scene(script, ledger, item, inputs))
     finally:
         write(ledger, "end")
 
@@ -80,11 +82,31 @@ def act(do: Any, scene: Scene) -> Any:
         case {"sleep_s": {"item": True}, **rest} if rest.keys() <= {"then"}:
             threading.Event().wait(scene.item)
             return act(rest.get("then", "ok"), scene)
+        case {"wait_for": [*names], **rest} if rest.keys() <= {"then"}:
+            wait_for(names, scene.ledger)
+            return act(rest.get("then", "ok"), scene)
         case {"by_item": dict(choices), **rest} if not rest:
             return act(choices.get(json.dumps(scene.item), choices.get("else", "ok")), scene)
         case {"output": said, **rest} if not rest:
             return value_of(said, scene)
     raise UnknownScript(f"nobody taught the steps to do {do!r}")
+
+
+def wait_for(names: list[str], ledger: str) -> None:
+    """Until all of them have ended; ends the step if they do not, because they wait for it."""
+    run_id, pause = context.current().run_id, threading.Event()
+    for _ in range(3_000):
+        with Path(ledger).open() as lines:
+            said = [json.loads(line) for line in lines]
+        ended = {
+            step if item is None else f"{step}[{item}]"
+            for run, step, item, _, what, _ in said
+            if (run, what) == (run_id, "end")
+        }
+        if ended.issuperset(names):
+            return
+        pause.wait(0.01)
+    raise ScriptedError(f"of {names} only {ended} have ended")
 
 
 def value_of(said: Any, scene: Scene) -> Any:
