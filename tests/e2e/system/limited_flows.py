@@ -6,9 +6,12 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from penstock import Concurrency, context, pipeline, step
+
+LONGEST = 60.0
 
 
 def write(ledger: str, word: str) -> None:
@@ -20,26 +23,34 @@ def write(ledger: str, word: str) -> None:
 
 
 @step
-def work(ledger: str, seconds: float = 0.05) -> None:
+def work(ledger: str, seconds: float = 0.05, gate: str = "") -> None:
     """Between its two lines nothing else may be under way than the limit allows. It ends well if it is asked to."""
     stopped = threading.Event()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     write(ledger, "begin")
+    wait_for(gate)
     asked = stopped.wait(seconds)
     write(ledger, "end")
     if asked:
         raise SystemExit(1)
 
 
+def wait_for(gate: str) -> None:
+    """Until the test makes the file, or gives up."""
+    end, pause = time.monotonic() + LONGEST, threading.Event()
+    while gate and not Path(gate).exists() and time.monotonic() < end:
+        pause.wait(0.01)
+
+
 @pipeline(max_active_runs=3)
-def three_at_once(ledger: str, seconds: float = 0.05) -> Any:
-    return work(ledger, seconds)
+def three_at_once(ledger: str, seconds: float = 0.05, gate: str = "") -> Any:
+    return work(ledger, seconds, gate)
 
 
 @pipeline(concurrency=Concurrency(expression="'newest-' + params.who", policy="cancel_newest"))
-def newest_goes(ledger: str, who: str, seconds: float) -> Any:
-    return work(ledger, seconds)
+def newest_goes(ledger: str, who: str, gate: str = "") -> Any:
+    return work(ledger, 0.0, gate)
 
 
 @pipeline(concurrency=Concurrency(key="oldest", policy="cancel_oldest"))
@@ -48,14 +59,14 @@ def oldest_goes(ledger: str, seconds: float) -> Any:
 
 
 @pipeline
-def two_of_a_map(ledger: str, items: list[int]) -> Any:
-    return item_work.options(concurrency=Concurrency(key="map", limit=2)).map(items, ledger=ledger)
+def two_of_a_map(ledger: str, items: list[int], gate: str) -> Any:
+    return item_work.options(concurrency=Concurrency(key="map", limit=2)).map(items, ledger=ledger, gate=gate)
 
 
 @step
-def item_work(item: int, ledger: str) -> int:
+def item_work(item: int, ledger: str, gate: str) -> int:
     write(ledger, "begin")
-    threading.Event().wait(0.02)
+    wait_for(gate)
     write(ledger, "end")
     return item
 
@@ -66,8 +77,8 @@ def keyed_step(ledger: str, seconds: float = 0.05) -> Any:
 
 
 @pipeline
-def newest_step_goes(ledger: str, seconds: float) -> Any:
-    return work.options(concurrency=Concurrency(key="newest-step", policy="cancel_newest"))(ledger, seconds)
+def newest_step_goes(ledger: str, gate: str = "") -> Any:
+    return work.options(concurrency=Concurrency(key="newest-step", policy="cancel_newest"))(ledger, 0.0, gate)
 
 
 @pipeline
@@ -76,5 +87,5 @@ def oldest_step_goes(ledger: str, seconds: float) -> Any:
 
 
 @pipeline
-def plain(ledger: str, seconds: float = 0.05) -> Any:
-    return work(ledger, seconds)
+def plain(ledger: str, seconds: float = 0.05, gate: str = "") -> Any:
+    return work(ledger, seconds, gate)

@@ -60,15 +60,17 @@ def parameters(ledger: Path, **more: object) -> dict[str, object]:
 
 
 def test_twenty_runs_three_at_once(system: DevSystem, tmp_path: Path) -> None:
-    ledger = tmp_path / "ledger"
+    ledger, gate = tmp_path / "ledger", tmp_path / "gate"
     with system.client() as client:
-        runs = client.start_many(flows.three_at_once, [parameters(ledger)] * 20)
+        runs = client.start_many(flows.three_at_once, [parameters(ledger, gate=str(gate))] * 20)
+        until(lambda: begun(ledger, 3), PATIENCE)
+        gate.touch()
         assert states(runs) == ["COMPLETED"] * 20
+        steps = [client.get_step_run(run.id, "work").step_run for run in runs]
     assert most_at_once(ledger) == 3
-    order = [entry.run for entry in entries(ledger) if entry.word == "begin"]
-    places = {run.id: number for number, run in enumerate(runs)}
-    assert sorted(order) == sorted(places)
-    assert all(abs(places[run] - number) <= 3 for number, run in enumerate(order)), "in the order of their starts"
+    assert sorted(entry.run for entry in entries(ledger) if entry.word == "begin") == sorted(run.id for run in runs)
+    let_in = [step.ready_time.ToMicroseconds() for step in steps]
+    assert let_in == sorted(let_in), "in the order of their starts"
 
 
 def test_held_runs_and_who_holds_them(system: DevSystem, tmp_path: Path) -> None:
@@ -87,13 +89,15 @@ def test_held_runs_and_who_holds_them(system: DevSystem, tmp_path: Path) -> None
 
 
 def test_the_newest_run_goes(system: DevSystem, tmp_path: Path) -> None:
-    ledger = tmp_path / "ledger"
+    ledger, gate = tmp_path / "ledger", tmp_path / "gate"
     with system.client() as client:
-        first = client.start(flows.newest_goes, parameters(ledger, who="x", seconds=2))
+        first = client.start(flows.newest_goes, parameters(ledger, who="x", gate=str(gate)))
         until(lambda: begun(ledger), PATIENCE)
-        second = client.start(flows.newest_goes, parameters(ledger, who="x", seconds=0))
-        other = client.start(flows.newest_goes, parameters(ledger, who="y", seconds=0))
-        assert states([second, other, first]) == ["CANCELLED", "COMPLETED", "COMPLETED"]
+        second = client.start(flows.newest_goes, parameters(ledger, who="x"))
+        other = client.start(flows.newest_goes, parameters(ledger, who="y"))
+        assert states([second, other]) == ["CANCELLED", "COMPLETED"]
+        gate.touch()
+        assert states([first]) == ["COMPLETED"]
         assert first.id in second.get().reason
 
 
@@ -108,9 +112,11 @@ def test_the_oldest_run_goes(system: DevSystem, tmp_path: Path) -> None:
 
 
 def test_items_of_a_map_two_at_once(system: DevSystem, tmp_path: Path) -> None:
-    ledger = tmp_path / "ledger"
+    ledger, gate = tmp_path / "ledger", tmp_path / "gate"
     with system.client() as client:
-        run = client.start(flows.two_of_a_map, parameters(ledger, items=list(range(30))))
+        run = client.start(flows.two_of_a_map, parameters(ledger, items=list(range(30)), gate=str(gate)))
+        until(lambda: begun(ledger, 2), PATIENCE)
+        gate.touch()
         assert states([run]) == ["COMPLETED"]
     assert most_at_once(ledger) == 2
     assert len(entries(ledger)) == 60
@@ -126,12 +132,14 @@ def test_keyed_steps_of_many_runs_take_turns(system: DevSystem, tmp_path: Path) 
 
 
 def test_the_newest_step_goes(system: DevSystem, tmp_path: Path) -> None:
-    ledger = tmp_path / "ledger"
+    ledger, gate = tmp_path / "ledger", tmp_path / "gate"
     with system.client() as client:
-        first = client.start(flows.newest_step_goes, parameters(ledger, seconds=2))
+        first = client.start(flows.newest_step_goes, parameters(ledger, gate=str(gate)))
         until(lambda: begun(ledger), PATIENCE)
-        second = client.start(flows.newest_step_goes, parameters(ledger, seconds=0))
-        assert states([second, first]) == ["FAILED", "COMPLETED"]
+        second = client.start(flows.newest_step_goes, parameters(ledger))
+        assert states([second]) == ["FAILED"]
+        gate.touch()
+        assert states([first]) == ["COMPLETED"]
         step = client.get_step_run(second.id, "work").step_run
         assert step.state == run_pb2.STEP_RUN_STATE_CANCELLED
         assert step.failure.reason == "Displaced"
@@ -171,8 +179,8 @@ def test_nothing_is_lost_when_the_coordinator_dies(own_system: Callable[..., Dev
 
 
 def test_two_clients_with_one_run_key_are_one_run(system: DevSystem, tmp_path: Path) -> None:
-    ledger = tmp_path / "ledger"
-    values = parameters(ledger, seconds=3)
+    ledger, gate = tmp_path / "ledger", tmp_path / "gate"
+    values = parameters(ledger, gate=str(gate))
 
     def start(_: int) -> tuple[str, bool]:
         with system.client() as client:
@@ -188,6 +196,7 @@ def test_two_clients_with_one_run_key_are_one_run(system: DevSystem, tmp_path: P
         with pytest.raises(AlreadyExistsError) as caught:
             client.start("plain", values, run_key="daily")
         assert caught.value.metadata["run_id"] == run_id
+        gate.touch()
         assert client.run(run_id).wait(PATIENCE).state == run_pb2.RUN_STATE_COMPLETED
         assert [run.id for run in client.list_runs(run_key="daily")] == [run_id]
     assert len(entries(ledger)) == 2
