@@ -232,6 +232,14 @@ SIMULATED = (
         'return Lost(lease, "grant_not_received", False)',
     ),
     _broken(
+        "what was handed back after its start is not told",
+        "I8: the number of an attempt is that of one execution",
+        AGENT,
+        "holder.py",
+        "            if started:\n                self.book.given_up.add(lease)\n",
+        "",
+    ),
+    _broken(
         "results of unknown leases are dropped",
         "I5: a result is kept until the journal says what became of its attempt",
         CORE,
@@ -244,8 +252,8 @@ SIMULATED = (
         "I6: after a restart the agents have a lease's whole life to come back",
         MODEL,
         "fleet.py",
-        "            holder = self.leases.add_holder(Holder(command.agent, command.session, boot_id, now, connected=False))",
-        "            holder = self.leases.add_holder(Holder(command.agent, command.session, boot_id, 0, connected=False))",
+        "self.leases.add_holder(left_over(command.agent, command.session, last_boot, now))",
+        "self.leases.add_holder(left_over(command.agent, command.session, last_boot, 0))",
     ),
     _broken(
         "heartbeats do not renew",

@@ -6,6 +6,34 @@ from dataclasses import dataclass, field
 
 from penstock_agent.core.leases import Ending, Grant, Handle, Held, Lease, LeaseKey, Phase, Restored, Result
 
+MOST_GIVEN_UP = 500
+
+
+class GivenUp:
+    """Leases whose attempts may have begun, and that are over here without a result: those that were handed back after
+    their start, and those that somebody else got. That the coordinator has read of it is no sign that it is stored, so
+    they are named in each Hello, and what a Hello names nowhere has surely never begun.
+
+    Of each step run the newest: the grant of a newer one says that the journal knows of the end of the older ones.
+    """
+
+    def __init__(self) -> None:
+        self._tokens: dict[LeaseKey, int] = {}
+        self.complete = True
+        """Nothing was left out. Of a process that has given up very many it is not known any more."""
+
+    def add(self, lease: Lease) -> None:
+        self._tokens[lease.key] = lease.token
+        if len(self._tokens) > MOST_GIVEN_UP:
+            self.complete = False
+            self._tokens.clear()
+
+    def remove(self, key: LeaseKey) -> None:
+        self._tokens.pop(key, None)
+
+    def named(self) -> list[tuple[LeaseKey, int]]:
+        return list(self._tokens.items())
+
 
 @dataclass(slots=True)
 class Unacked:
@@ -57,6 +85,7 @@ class LeaseBook:
         """With attempts that nobody wants to hear of any more, until they are dead."""
         self.running: dict[Handle, Lease] = {}
         self.unacked = Unacked(spool_after)
+        self.given_up = GivenUp()
         self._successors: dict[Handle, Lease] = {}
         self._last_handle = 0
 
@@ -74,6 +103,7 @@ class LeaseBook:
 
     def enter(self, grant: Grant, deadline: int) -> Lease:
         self._last_handle += 1
+        self.given_up.remove(grant.key)
         lease = Lease(
             handle=self._last_handle,
             key=grant.key,
@@ -127,8 +157,9 @@ class LeaseBook:
         return lease if lease is not None and self.holds(lease) else None
 
     def disown(self, lease: Lease) -> None:
-        """It is to die, and nobody wants to hear of it."""
+        """It is to die, and nobody wants to hear of it. It may have begun."""
         lease.ending = Ending.ABANDONED
+        self.given_up.add(lease)
         del self.held[lease.key]
 
     def forget(self, lease: Lease) -> Result | None:

@@ -344,6 +344,8 @@ class Holder:
         if status is None:
             started = outcome.ended is not Ended.NEVER_STARTED
             self._forget(lease)
+            if started:
+                self.book.given_up.add(lease)
             self._out.append(do.SendReturned([(lease.key, lease.token, started)]))
             return False
         self.book.finish(now, lease, Result(outcome.result_id, status, now, outcome.body))
@@ -415,7 +417,11 @@ class Holder:
 
     def _abandon(self, lease: Lease) -> None:
         """Nobody wants to hear of it. What runs stays known until it is dead."""
-        if lease.phase is Phase.FINISHED or not lease.entered:
+        if not lease.entered:
+            self._forget(lease)
+            return
+        if lease.phase is Phase.FINISHED:
+            self.book.given_up.add(lease)
             self._forget(lease)
             return
         self.book.disown(lease)

@@ -42,6 +42,7 @@ from penstock_agent.runtime.wire import (
     Decoder,
     held_lease,
     in_messages,
+    lease_ref,
     restored,
     span,
     step_result,
@@ -51,6 +52,8 @@ from penstock_agent.settings import AgentSettings
 log = logging.getLogger(__name__)
 
 PROTOCOL_VERSIONS = (1,)
+TELLS_GIVEN_UP = "given_up"
+"""The feature: each Hello names what was given up after it may have begun."""
 DEFAULT_MAX_OUTPUT_BYTES = 256 * 1024
 LAST_LINES_WITHIN = 2.0
 GOODBYE_WITHIN = 5.0
@@ -350,7 +353,7 @@ class Agent:
         return self._holder.book.holds(lease)
 
     def _hello(self) -> wire.Hello:
-        settings, identity = self._settings, self._identity
+        settings, identity, given_up = self._settings, self._identity, self._holder.book.given_up
         return wire.Hello(
             protocol_versions=PROTOCOL_VERSIONS,
             agent_id=identity.agent_id,
@@ -365,6 +368,8 @@ class Agent:
             agent_version=identity.version,
             hostname=identity.hostname,
             stream=0 if self._holder.session is None else self._holder.session.stream,
+            given_up=[lease_ref(key, token) for key, token in given_up.named()],
+            features=[TELLS_GIVEN_UP] if given_up.complete else [],
         )
 
     def _heartbeat(self) -> Iterator[wire.AgentMessage]:

@@ -11,9 +11,9 @@ import structlog
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.fleet.fairness import misplaced
-from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable, Lost, Stop
+from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable, Lost, Stop, left_over
 from penstock_coordinator.core.fleet.negotiation import PROTOCOL_VERSIONS, common_version
-from penstock_coordinator.core.fleet.session import Held, Verdict, expired, is_outdated, may_go_on, reunite
+from penstock_coordinator.core.fleet.session import Verdict, expired, is_outdated, may_go_on, reunite
 from penstock_coordinator.core.fleet.settled import Settled
 from penstock_coordinator.core.run.commands import AckStatus
 from penstock_coordinator.core.run.events import Charge, Failure
@@ -27,6 +27,8 @@ from penstock_coordinator.runtime.hello import (
     UnsupportedProtocol,
     agent_row,
     capacity_of,
+    held_of,
+    snapshot_of,
 )
 from penstock_coordinator.runtime.session import AgentSession, lease_key, lease_ref, span
 from penstock_coordinator.runtime.views import AgentView, NotConnected
@@ -198,7 +200,7 @@ class Fleet:
 
     def _reunite(self, session: AgentSession, hello: wire.Hello, *, former_lives: bool) -> None:
         """If a former process of the agent may live, no budget pays for its attempts."""
-        reunion = reunite(self.leases, session.holder, _held(hello.held_leases))
+        reunion = reunite(self.leases, session.holder, snapshot_of(hello))
         for lease in reunion.continued:
             session.capacity.adopt(lease.line)
         verdicts = [
@@ -273,7 +275,9 @@ class Fleet:
     def heartbeat(self, session: AgentSession, beat: wire.Heartbeat) -> None:
         session.disk_low = beat.disk_low
         complete = beat.part + 1 >= beat.parts
-        revoked, lost = session.roll.call(self.leases, session.holder, _held(beat.leases), beat.echo, complete=complete)
+        revoked, lost = session.roll.call(
+            self.leases, session.holder, held_of(beat.leases), beat.echo, complete=complete
+        )
         for lease in session.holder.leases.values():
             if lease.stop is not None and lease.sent:
                 session.cancel(lease)
@@ -429,13 +433,13 @@ class Fleet:
         if session is not None and lease.sent:
             session.call_back(lease_ref(lease.key, lease.token))
 
-    def await_lease(self, actor: Actor, command: AwaitLease, boot_id: str) -> None:
+    def await_lease(self, actor: Actor, command: AwaitLease, last_boot: tuple[int, str]) -> None:
         """After a restart, of the coordinator or of the run's actor: the agent has a lease's whole life to come back
-        with this one."""
+        with this one. `last_boot`: the agent's last session before the restart, and its boot id."""
         holder = self.leases.holder(command.session)
         if holder is None:
             now = self._supervisor.clock.monotonic()
-            holder = self.leases.add_holder(Holder(command.agent, command.session, boot_id, now, connected=False))
+            holder = self.leases.add_holder(left_over(command.agent, command.session, last_boot, now))
         line = actor.plan.lines[actor.plan.steps[command.step].line]
         key = (actor.run_id, command.step, command.item)
         lease = self.add_lease(holder, key, command.token, command.attempt, line)
@@ -531,15 +535,3 @@ class Fleet:
             if not self._sessions:
                 return
             await asyncio.sleep(0.01)
-
-
-def _held(named: Iterable[wire.HeldLease]) -> list[Held]:
-    return [
-        Held(
-            lease_key(held.lease),
-            held.lease.token,
-            held.phase == wire.LEASE_PHASE_FINISHED_UNACKED,
-            held.phase == wire.LEASE_PHASE_ACCEPTED,
-        )
-        for held in named
-    ]

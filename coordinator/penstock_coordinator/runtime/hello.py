@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.dispatch.capacity import Capacity
+from penstock_coordinator.core.fleet.session import Held, Snapshot
 from penstock_coordinator.ports import AgentRow
+from penstock_coordinator.runtime.session import lease_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from penstock.agent.v1 import agent_service_pb2 as wire
+TELLS_GIVEN_UP = "given_up"
+"""The feature of agents that name what they have given up."""
 
 
 class UnsupportedProtocol(Exception):
@@ -77,3 +81,23 @@ def capacity_of(hello: wire.Hello, epoch: int) -> Capacity:
         resources=dict(hello.resources),
         slots=hello.slots,
     )
+
+
+def snapshot_of(hello: wire.Hello) -> Snapshot:
+    return Snapshot(
+        held_of(hello.held_leases),
+        frozenset((lease_key(ref), ref.token) for ref in hello.given_up),
+        TELLS_GIVEN_UP in hello.features,
+    )
+
+
+def held_of(named: Iterable[wire.HeldLease]) -> list[Held]:
+    return [
+        Held(
+            lease_key(held.lease),
+            held.lease.token,
+            held.phase == wire.LEASE_PHASE_FINISHED_UNACKED,
+            held.phase == wire.LEASE_PHASE_ACCEPTED,
+        )
+        for held in named
+    ]

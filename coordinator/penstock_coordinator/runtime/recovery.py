@@ -174,11 +174,11 @@ async def _recover_lost(supervisor: Supervisor, run_id: RunId) -> bool:
     return True
 
 
-async def last_boot_ids(agents: AgentRegistry) -> dict[str, str]:
-    """The boot id of each agent's last session: tells a restarted agent from one that was cut off."""
-    boot_ids: dict[str, str] = {}
+async def last_boots(agents: AgentRegistry) -> dict[str, tuple[int, str]]:
+    """Of each agent its last session, and the boot id of that: tells a restarted agent from one that was cut off."""
+    boots: dict[str, tuple[int, str]] = {}
     after = ""
     while page := await agents.list_agents(PAGE, after):
-        boot_ids.update((row.agent_id, row.boot_id) for row in page)
+        boots.update((row.agent_id, (row.session_epoch, row.boot_id)) for row in page)
         after = page[-1].agent_id
-    return boot_ids
+    return boots

@@ -76,7 +76,7 @@ from penstock_coordinator.runtime.limits import Limits
 from penstock_coordinator.runtime.outcomes import accepted, start_answer, unstorable_result
 from penstock_coordinator.runtime.outputs import OutputCache
 from penstock_coordinator.runtime.plans import PlanCache
-from penstock_coordinator.runtime.recovery import last_boot_ids, recover_all
+from penstock_coordinator.runtime.recovery import last_boots, recover_all
 from penstock_coordinator.runtime.run_keys import KeyTurns
 from penstock_coordinator.runtime.views import Overloaded, RunRequest, SetAside, Stopping, UnknownRun
 
@@ -393,7 +393,7 @@ class Supervisor:
             ContinueRun: lambda actor, _: actor.post(Mail(Continue(self.clock.now()))),
             CloseRun: lambda actor, _: self._close(actor),
             AwaitLease: lambda actor, command: self.fleet.await_lease(
-                actor, command, self._boot_ids.get(command.agent, "")
+                actor, command, self._boots.get(command.agent, (0, ""))
             ),
         }
 
@@ -562,7 +562,7 @@ class Supervisor:
     async def recover(self) -> int:
         """Bring every live run of this coordinator back. Returns how many there are."""
         await self.keyring.load()
-        self._boot_ids = await last_boot_ids(self.stores.agents)
+        self._boots = await last_boots(self.stores.agents)
         return await recover_all(self)
 
     def run_periodic(self) -> None:

@@ -405,6 +405,8 @@ class AgentProcess(Process):
             spec.resources,
             self._stream,
             self._held(),
+            self.holder.book.given_up.named(),
+            self.holder.book.given_up.complete,
         )
 
     def _held(self) -> list[words.HeldLease]:

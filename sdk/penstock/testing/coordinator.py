@@ -216,7 +216,7 @@ class Coordinator(Process):
         self.fleet = SimulatedFleet(self)
         self.limits = Limits(cast("Supervisor", self))
         self.children = SimulatedChildren(self)
-        self.boot_ids: dict[str, str] = {}
+        self.boots: dict[str, tuple[int, str]] = {}
         self.streams: list[Stream] = []
         self.actors: dict[RunId, Actor] = {}
         self._rebuilding: set[RunId] = set()
@@ -239,7 +239,7 @@ class Coordinator(Process):
         self.read_store(self._recover)
 
     def _recover(self) -> None:
-        self.boot_ids = dict(self.store.boot_ids)
+        self.boots = dict(self.store.boots)
         live = [(run_id, row) for run_id, row in self.store.runs.items() if not RunState(row.state).at_rest]
         recovered = [self._raise(run_id, row, self.rebuild(run_id)) for run_id, row in live]
         self.limits.restore(recovered)

@@ -14,8 +14,8 @@ from penstock_agent.core.leases import Grant
 from penstock_coordinator.core.dispatch.capacity import Capacity
 from penstock_coordinator.core.fleet.acceptance import Acceptance
 from penstock_coordinator.core.fleet.fairness import misplaced
-from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable, Lost, Stop
-from penstock_coordinator.core.fleet.session import Held, Roll, Verdict, expired, is_outdated, reunite
+from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable, Lost, Stop, left_over
+from penstock_coordinator.core.fleet.session import Held, Roll, Snapshot, Verdict, expired, is_outdated, reunite
 from penstock_coordinator.core.fleet.settled import Settled
 from penstock_coordinator.core.run.commands import AckStatus
 from penstock_coordinator.core.run.events import Charge, Failure, Outcome
@@ -265,7 +265,9 @@ class SimulatedFleet:
                 self._detach(session)
 
     def _reunite(self, session: Session, hello: words.Hello, charge: Charge | None) -> None:
-        reunion = reunite(self.leases, session.holder, [Held(*held) for held in hello.held])
+        held = [Held(*each) for each in hello.held]
+        snapshot = Snapshot(held, frozenset(hello.given_up), hello.tells_given_up)
+        reunion = reunite(self.leases, session.holder, snapshot)
         for lease in reunion.continued:
             session.capacity.adopt(lease.line)
         if reunion.verdicts:
@@ -527,8 +529,8 @@ class SimulatedFleet:
         holder = self.leases.holder(command.session)
         if holder is None:
             now = self._coordinator.clock.monotonic()
-            boot_id = self._coordinator.boot_ids.get(command.agent, "")
-            holder = self.leases.add_holder(Holder(command.agent, command.session, boot_id, now, connected=False))
+            last_boot = self._coordinator.boots.get(command.agent, (0, ""))
+            holder = self.leases.add_holder(left_over(command.agent, command.session, last_boot, now))
         line = actor.plan.lines[actor.plan.steps[command.step].line]
         key = (actor.run_id, command.step, command.item)
         lease = self._add_lease(holder, key, command.token, command.attempt, line)

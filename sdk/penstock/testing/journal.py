@@ -54,7 +54,8 @@ class Store:
         self.requests: dict[tuple[str, str], RequestRow] = {}
         self.epoch = 0
         self.sessions = 0
-        self.boot_ids: dict[str, str] = {}
+        self.boots: dict[str, tuple[int, str]] = {}
+        """Of each agent its last session, and the boot id of that."""
         self.away = False
         """Nobody can connect."""
         self.slowness = 0
@@ -74,7 +75,7 @@ class Store:
 
     def open_session(self, agent: str, boot_id: str) -> int:
         self.sessions += 1
-        self.boot_ids[agent] = boot_id
+        self.boots[agent] = self.sessions, boot_id
         return self.sessions
 
     def transact(self, epoch: int, records: Sequence[Record]) -> list[AppendOutcome]:

@@ -27,6 +27,8 @@ class Hello:
     resources: tuple[tuple[str, float], ...]
     stream: int
     held: list[HeldLease]
+    given_up: list[Ref]
+    tells_given_up: bool
 
 
 @dataclass(frozen=True, slots=True)

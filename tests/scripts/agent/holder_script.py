@@ -106,6 +106,8 @@ class Script:
                 return [f"seq {self._holder.stamp(self._now)}"]
             case "snapshot":
                 return [self._shown_held(held) for held in self._holder.snapshot(self._now)]
+            case "given-up":
+                return [f"{self._names[key]}#{token}" for key, token in self._holder.book.given_up.named()]
             case "next":
                 deadline = self._holder.next_deadline()
                 return ["never" if deadline is None else shown(deadline - START)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable
-from penstock_coordinator.core.fleet.session import Held, Roll, Verdict, is_outdated, may_go_on, reunite
+from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable, left_over
+from penstock_coordinator.core.fleet.session import Held, Roll, Snapshot, Verdict, is_outdated, may_go_on, reunite
 from penstock_coordinator.core.plan.model import Line
 
 LINE = Line("default")
@@ -33,7 +33,7 @@ def test_what_the_agent_still_holds_goes_on_in_its_new_session() -> None:
     old = leases.add_holder(Holder("a", 1, "boot", 0))
     granted(leases, old, 0, 7)
     new = leases.add_holder(Holder("a", 2, "boot", 10))
-    reunion = reunite(leases, new, [Held(key(0), 7, finished=False)])
+    reunion = reunite(leases, new, Snapshot([Held(key(0), 7, finished=False)]))
     assert [verdict for _, verdict in reunion.verdicts] == [Verdict.CONTINUE]
     lease = leases.find(key(0))
     assert lease is not None
@@ -47,7 +47,7 @@ def test_a_finished_one_is_asked_for_its_result() -> None:
     old = leases.add_holder(Holder("a", 1, "boot", 0))
     granted(leases, old, 0, 7)
     new = leases.add_holder(Holder("a", 2, "boot", 10))
-    reunion = reunite(leases, new, [Held(key(0), 7, finished=True)])
+    reunion = reunite(leases, new, Snapshot([Held(key(0), 7, finished=True)]))
     assert [verdict for _, verdict in reunion.verdicts] == [Verdict.SEND_RESULT]
 
 
@@ -58,7 +58,7 @@ def test_an_old_attempt_is_aborted_and_its_result_still_asked_for() -> None:
     granted(leases, other, 0, 9)
     new = leases.add_holder(Holder("a", 2, "boot", 10))
     snapshot = [Held(key(0), 7, finished=False), Held(key(1), 3, finished=True)]
-    reunion = reunite(leases, new, snapshot)
+    reunion = reunite(leases, new, Snapshot(snapshot))
     assert [verdict for _, verdict in reunion.verdicts] == [Verdict.ABORT, Verdict.SEND_RESULT]
     kept = leases.find(key(0))
     assert kept is not None
@@ -71,7 +71,7 @@ def test_an_accepted_lease_that_a_restarted_agent_does_not_name_was_lost_by_a_cr
     granted(leases, old, 0, 7)
     granted(leases, old, 1, 8, accepted=False)
     new = leases.add_holder(Holder("a", 2, "boot-2", 10))
-    lost = {loss.lease.key: loss for loss in reunite(leases, new, []).lost}
+    lost = {loss.lease.key: loss for loss in reunite(leases, new, Snapshot([])).lost}
     assert lost[key(0)].accepted
     assert not lost[key(1)].accepted
     assert lost[key(1)].unsure, "its acceptance may have been lost with the agent"
@@ -82,17 +82,45 @@ def test_a_grant_that_was_never_sent_cannot_have_started() -> None:
     leases = table()
     old = leases.add_holder(Holder("a", 1, "boot-1", 0))
     leases.add(old, key(0), 7, 1, LINE)
-    (loss,) = reunite(leases, leases.add_holder(Holder("a", 2, "boot-2", 10)), []).lost
+    (loss,) = reunite(leases, leases.add_holder(Holder("a", 2, "boot-2", 10)), Snapshot([])).lost
     assert not loss.accepted
     assert not loss.unsure
 
 
-def test_what_was_accepted_and_is_not_held_any_more_was_handed_back_by_a_word_that_was_lost() -> None:
+def test_of_an_older_agent_what_was_accepted_and_is_not_held_any_more_may_have_begun() -> None:
     leases = table()
     old = leases.add_holder(Holder("a", 1, "boot", 0))
     granted(leases, old, 0, 7)
-    (loss,) = reunite(leases, leases.add_holder(Holder("a", 2, "boot", 10)), []).lost
+    (loss,) = reunite(leases, leases.add_holder(Holder("a", 2, "boot", 10)), Snapshot([])).lost
     assert (loss.cause, loss.accepted, loss.unsure) == ("returned", False, True)
+
+
+def test_what_the_agent_names_as_given_up_may_have_begun_and_the_rest_never_did() -> None:
+    leases = table()
+    old = leases.add_holder(Holder("a", 1, "boot", 0))
+    for step in range(3):
+        granted(leases, old, step, 7 + step, accepted=step != 2)
+    snapshot = Snapshot([], frozenset({(key(0), 7), (key(1), 5), (key(2), 9)}), tells_given_up=True)
+    lost = {
+        loss.lease.key: loss for loss in reunite(leases, leases.add_holder(Holder("a", 2, "boot", 10)), snapshot).lost
+    }
+    assert (lost[key(0)].cause, lost[key(0)].accepted, lost[key(0)].unsure) == ("returned", False, True)
+    assert (lost[key(1)].cause, lost[key(1)].unsure) == ("grant_not_received", False), "an older token was given up"
+    assert lost[key(2)].unsure, "that it was accepted was lost, too"
+
+
+def test_of_a_session_before_the_last_one_it_is_not_sure_which_process_had_it() -> None:
+    leases = table()
+    older = leases.add_holder(left_over("a", 1, (2, "boot"), 0))
+    last = leases.add_holder(left_over("a", 2, (2, "boot"), 0))
+    granted(leases, older, 0, 7)
+    granted(leases, last, 1, 8)
+    snapshot = Snapshot([], tells_given_up=True)
+    lost = {
+        loss.lease.key: loss for loss in reunite(leases, leases.add_holder(Holder("a", 3, "boot", 10)), snapshot).lost
+    }
+    assert lost[key(0)].unsure
+    assert not lost[key(1)].unsure
 
 
 def test_a_hello_that_is_read_after_a_newer_one_of_the_same_process_is_outdated() -> None:
@@ -110,7 +138,7 @@ def test_a_grant_that_the_same_process_does_not_name_never_arrived() -> None:
     old = leases.add_holder(Holder("a", 1, "boot", 0))
     granted(leases, old, 0, 7, accepted=False)
     new = leases.add_holder(Holder("a", 2, "boot", 10))
-    (loss,) = reunite(leases, new, []).lost
+    (loss,) = reunite(leases, new, Snapshot([])).lost
     assert not loss.accepted
     assert not loss.unsure
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from penstock_coordinator.core.fleet.leases import Holder, LeaseTable, Phase
-from penstock_coordinator.core.fleet.session import Held, Roll, expired, reunite
+from penstock_coordinator.core.fleet.session import Held, Roll, Snapshot, expired, reunite
 from penstock_coordinator.core.fleet.suspects import suspects
 from penstock_coordinator.core.plan.model import Line
 
@@ -59,7 +59,7 @@ def test_the_death_is_told_of_suspects_alone() -> None:
 
 def test_another_process_that_comes_back_tells_of_the_death_too() -> None:
     table, _ = world("uu-", 1)
-    lost = reunite(table, table.add_holder(Holder("a", 2, "boot-2", 10, slots=1)), []).lost
+    lost = reunite(table, table.add_holder(Holder("a", 2, "boot-2", 10, slots=1)), Snapshot([])).lost
     assert [(loss.cause, loss.accepted, loss.boot_id) for loss in lost] == [
         ("agent_restarted", True, "boot-1"),
         ("agent_restarted", True, ""),
@@ -81,6 +81,6 @@ def test_a_hello_keeps_the_order_and_says_what_runs() -> None:
     first, second, third = holder.leases
     new = table.add_holder(Holder("a", 2, "boot-1", 10, slots=2))
     snapshot = [Held(first, 7, False, waiting=True), Held(second, 7, False, waiting=True), Held(third, 7, False)]
-    reunite(table, new, snapshot)
+    reunite(table, new, Snapshot(snapshot))
     assert list(new.leases) == [first, second, third]
     assert suspects(list(new.leases.values()), new.slots) == {first, third}

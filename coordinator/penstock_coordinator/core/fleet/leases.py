@@ -78,6 +78,8 @@ class Holder:
     """Its number within the agent's process; 0: not known."""
     hung_up: bool = False
     """Its connection ended without a goodbye while it was being heard of: if it does not come back, it died."""
+    boot_known: bool = True
+    """It is sure that `boot_id` is that of the process that had this session."""
     slots: int = 0
     """So many attempts it runs at once; 0: not known, it has not been heard of since the coordinator began."""
     leases: dict[LeaseKey, Lease] = field(default_factory=dict)
@@ -89,6 +91,12 @@ class Holder:
     def committed(self) -> int:
         """The session by its committed number."""
         return self.stands_for or self.session
+
+
+def left_over(agent: str, session: int, last_boot: tuple[int, str], now: int) -> Holder:
+    """A session of before a restart. Of the agent its last session is known, and that one's boot id."""
+    last_session, boot_id = last_boot
+    return Holder(agent, session, boot_id, now, connected=False, boot_known=session == last_session)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, Leas
 from penstock_coordinator.core.fleet.suspects import suspects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class Verdict(enum.IntEnum):
@@ -41,6 +41,17 @@ class Held:
         if self.finished:
             return Phase.FINISHED
         return Phase.WAITING if self.waiting else Phase.RUNNING
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a `Hello` says of leases: all that the agent holds."""
+
+    held: Sequence[Held]
+    given_up: frozenset[tuple[LeaseKey, int]] = frozenset()
+    """Of this process, over without a result, although user code may have started."""
+    tells_given_up: bool = False
+    """What is neither held nor given up has not started. Older agents do not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +83,17 @@ def may_go_on(leases: LeaseTable, agent: str, boot_id: str, stream: int) -> Hold
     return max(former, key=lambda holder: holder.stream, default=None)
 
 
-def reunite(leases: LeaseTable, holder: Holder, snapshot: Iterable[Held]) -> Reunion:
+def reunite(leases: LeaseTable, holder: Holder, snapshot: Snapshot) -> Reunion:
     """The agent is back with a new session, `holder`, and names what it holds.
 
     The snapshot is complete: what older sessions of the agent held and it does not name is certainly not running. It
-    is lost by a crash if the agent's process is another one (then it may have run, also if its acceptance never came),
-    else the grant never arrived.
+    is lost by a crash if the agent's process is another one (then it may have run, also if its acceptance never came).
+    Else it was given up, by a word that was lost, or it never began: the grant, or what handed it back, was lost.
     """
     older = [old for old in leases.holders_of(holder.agent) if old is not holder]
     verdicts: list[tuple[Held, Verdict]] = []
     continued: list[Lease] = []
-    for held in snapshot:
+    for held in snapshot.held:
         lease = leases.find(held.key)
         known = lease is not None and lease.token == held.token and lease.holder.agent == holder.agent
         if known:
@@ -95,21 +106,28 @@ def reunite(leases: LeaseTable, holder: Holder, snapshot: Iterable[Held]) -> Reu
     for old in older:
         gone = list(old.leases.values())
         crashed = old.boot_id != holder.boot_id
+        sure = snapshot.tells_given_up and old.boot_known
         suspected = suspects(gone, old.slots) if crashed else set()
         for lease in gone:
             leases.end(lease.key, lease.token)
-            lost.append(_lost(lease, old.boot_id if lease.key in suspected else "", crashed=crashed))
+            if crashed:
+                lost.append(_crashed(lease, old.boot_id if lease.key in suspected else ""))
+            else:
+                began = (lease.key, lease.token) in snapshot.given_up or (lease.accepted and not sure)
+                lost.append(_not_held(lease, began=began))
         leases.remove_holder(old.session)
     return Reunion(verdicts, continued, lost)
 
 
-def _lost(lease: Lease, boot_id: str, *, crashed: bool) -> Lost:
-    if crashed and lease.accepted:
+def _crashed(lease: Lease, boot_id: str) -> Lost:
+    if lease.accepted:
         return Lost(lease, "agent_restarted", True, lease.sent, boot_id)
-    if crashed:
-        return Lost(lease, "grant_not_received", False, lease.sent)
-    # It was accepted, and is not held: the word that handed it back was lost.
-    return Lost(lease, "returned" if lease.accepted else "grant_not_received", accepted=False, unsure=lease.accepted)
+    return Lost(lease, "grant_not_received", False, lease.sent)
+
+
+def _not_held(lease: Lease, *, began: bool) -> Lost:
+    """By the process that it was granted to. `began`: for all that is known, it may have."""
+    return Lost(lease, "returned" if began else "grant_not_received", accepted=False, unsure=began)
 
 
 def expired(holder: Holder) -> list[Lost]:

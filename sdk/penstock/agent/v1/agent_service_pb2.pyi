@@ -361,6 +361,7 @@ class Hello(_message.Message):
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
     HOSTNAME_FIELD_NUMBER: _builtins.int
     STREAM_FIELD_NUMBER: _builtins.int
+    GIVEN_UP_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """REQUIRED. Stable over restarts."""
     boot_id: _builtins.str
@@ -396,7 +397,13 @@ class Hello(_message.Message):
 
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional behaviour that the agent offers."""
+        """Optional behaviour that the agent offers: "given_up", it fills that field."""
+
+    @_builtins.property
+    def given_up(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseRef]:
+        """With feature "given_up": leases of this process that are over without a result although user code may have started.
+        What is neither here nor in held_leases, and was granted to this process, has not started and never will.
+        """
 
     def __init__(
         self,
@@ -415,10 +422,11 @@ class Hello(_message.Message):
         agent_version: _builtins.str = ...,
         hostname: _builtins.str = ...,
         stream: _builtins.int = ...,
+        given_up: _abc.Iterable[Global___LeaseRef] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "boot_id", b"boot_id", "features", b"features", "held_leases", b"held_leases", "highest_coordinator_epoch_seen", b"highest_coordinator_epoch_seen", "hostname", b"hostname", "labels", b"labels", "last_session_epoch", b"last_session_epoch", "protocol_versions", b"protocol_versions", "queues", b"queues", "resources", b"resources", "slots", b"slots", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "boot_id", b"boot_id", "features", b"features", "given_up", b"given_up", "held_leases", b"held_leases", "highest_coordinator_epoch_seen", b"highest_coordinator_epoch_seen", "hostname", b"hostname", "labels", b"labels", "last_session_epoch", b"last_session_epoch", "protocol_versions", b"protocol_versions", "queues", b"queues", "resources", b"resources", "slots", b"slots", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
