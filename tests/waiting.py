@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 _POLL_SECONDS = 0.005
 
 
-async def until(condition: Callable[[], Awaitable[_T]], deadline: float = 20.0) -> _T:
+async def until(condition: Callable[[], Awaitable[_T]], deadline: float = 60.0) -> _T:
     """The condition's first true value. Fails the test if there is none within the seconds given."""
     end = time.monotonic() + deadline
     while not (value := await condition()):

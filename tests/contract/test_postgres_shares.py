@@ -91,7 +91,7 @@ async def test_lists_that_hang_leave_connections_to_what_runs_need(database_url:
 
         await until(all_queue)
         # Of the four connections two are left: the table of bundles is not locked.
-        assert await asyncio.wait_for(stores.bundles.present(["b" * 64]), 5) == set()
+        assert await asyncio.wait_for(stores.bundles.present(["b" * 64]), 60) == set()
         await transaction.rollback()
         assert await asyncio.gather(*lists) == [[]] * 20
         assert _reading(stores) == (0, 0)

@@ -20,7 +20,7 @@ from google.protobuf.message import Message
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.v1 import bundle_service_pb2_grpc as bundle_rpc
 
-PATIENCE = 20
+PATIENCE = 60.0
 UNREACHABLE = "0" * 64
 """The digest of a bundle that never comes: what needs it is accepted and does not start."""
 MISSING = "1" * 64

@@ -96,7 +96,7 @@ def _await(client: SyncClient, run_id: str, ledger: Path, when: str) -> None:
     if found is None:
         raise UnknownInCase(f"the time {when!r}")
     name, state = found[1], STATES.get(found[2], found[2])
-    until(lambda: _state(client, run_id, name) == state, 20.0)
+    until(lambda: _state(client, run_id, name) == state, 60.0)
     if state == "RUNNING" and name != "run":
         # For us it is when the step has its lease, for the cases when its code runs.
         until(lambda: bool(of_step(read_ledger(ledger), name)), 20.0)

@@ -63,7 +63,7 @@ def test_bad_inputs(raw: RawChannel, client: SyncClient, unchanged: Callable[[],
     assert wrong == []
     unchanged()
     run = client.start("own-base", {"n": 4}, request_id=str(uuid.uuid4()))
-    assert run.wait(30.0).state == run_pb2.RUN_STATE_COMPLETED, "the next valid request is served"
+    assert run.wait(60.0).state == run_pb2.RUN_STATE_COMPLETED, "the next valid request is served"
 
 
 def test_what_looks_odd_and_is_right(client: SyncClient, system: DevSystem) -> None:
@@ -75,7 +75,7 @@ def test_what_looks_odd_and_is_right(client: SyncClient, system: DevSystem) -> N
         version = client.create_pipeline(spec)
         assert client.get_pipeline("own-odd", version.number).version.spec == spec, f"{name}: it is kept as it came"
         started[name] = client.start("own-odd", version=version.number)
-    ended = {name: run.wait(30.0) for name, run in started.items()}
+    ended = {name: run.wait(60.0) for name, run in started.items()}
     assert {name: run.reason for name, run in ended.items() if run.state != run_pb2.RUN_STATE_COMPLETED} == {}
     assert not list(system.data.rglob("pwned.flag"))
     assert not list(Path.cwd().glob("pwned.flag"))

@@ -68,7 +68,7 @@ def test_only_what_is_to_come_is_left_out() -> None:
 
 def test_the_next_valid_request_is_served(client: SyncClient) -> None:
     run = client.start("base", {"n": 4}, request_id=str(uuid.uuid4()))
-    assert run.wait(30.0).state == run_pb2.RUN_STATE_COMPLETED
+    assert run.wait(60.0).state == run_pb2.RUN_STATE_COMPLETED
 
 
 def test_nothing_was_interpreted(system: DevSystem) -> None:

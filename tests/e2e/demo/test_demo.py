@@ -52,7 +52,7 @@ async def test_interrupted_demo_leaves_no_process_either(tmp_path: Path) -> None
         while b"load_month[0] RUNNING" not in await process.stdout.readline():
             assert process.returncode is None
     process.send_signal(signal.SIGINT)
-    _, complaint = await asyncio.wait_for(process.communicate(), 30)
+    _, complaint = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 130
     assert complaint == b"demo: interrupted, and everything is stopped\n"
 

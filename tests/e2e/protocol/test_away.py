@@ -53,7 +53,7 @@ async def test_results_of_the_meantime_are_kept(system: System, tmp_path: Path) 
         async def kept() -> bool:
             return system.spooled("agent-1") == 2
 
-        await until(kept, 20.0)
+        await until(kept, 60.0)
         await agent.kill()
         await asyncio.gather(system.coordinator(), system.agent("agent-1", connected=False))
         ended = await run.wait(60.0)

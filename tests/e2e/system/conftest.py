@@ -88,7 +88,7 @@ class DevSystem:
         """As -9, and wait until another process has its place."""
         killed = self.pid(name)
         os.kill(killed, signal.SIGKILL)
-        until(lambda: self.state["pids"].get(name) not in (None, killed), 30.0)
+        until(lambda: self.state["pids"].get(name) not in (None, killed), 60.0)
 
     def client(self) -> SyncClient:
         return SyncClient(self.address)

@@ -26,13 +26,13 @@ def _wait_for(path: Path) -> None:
 
 @step(retry=Retry(max_attempts=2))
 def kills_its_agent(folder: str) -> str:
-    """Three times, unless somebody mends it."""
+    """Three times, unless somebody mends it; each time when the test has seen what it wrote."""
     print(f"attempt {_attempt()} begins")
     if (Path(folder) / "mended").exists():
         return "fine"
     if _attempt() == 1:
         _wait_for(Path(folder) / "calm-1")
-    time.sleep(0.5)  # so that what it wrote is on its way
+    _wait_for(Path(folder) / f"seen-{_attempt()}")
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(PATIENCE)
     return "never"

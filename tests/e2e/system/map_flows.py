@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
 from typing import Any
 
 from penstock import context, joined, nested, pipeline, step, unmapped
@@ -75,9 +77,19 @@ def number(value: int) -> int:
     return value + 1
 
 
+@step
+def number_but_the_first(value: int, gate: str) -> int:
+    """The item 0 waits until the test makes the file, or gives up."""
+    pause, tries = threading.Event(), 12_000
+    while value == 0 and tries and not Path(gate).exists():
+        pause.wait(0.01)
+        tries -= 1
+    return value + 1
+
+
 @pipeline
-def wide(items: list[int]) -> None:
+def wide(items: list[int], gate: str) -> None:
     """Item by item over three steps."""
-    first = number.options(name="first").map(items)
+    first = number_but_the_first.options(name="first").map(items, gate=gate)
     second = number.options(name="second").map(first)
     number.options(name="third").map(second)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
 from tests.e2e.system import letter_flows
+from tests.e2e.system.conftest import until
 
+from penstock.errors import ServiceError
 from penstock.v1 import run_pb2
 
 if TYPE_CHECKING:
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.e2e.system.conftest import DevSystem
+
+    from penstock.client.sync import SyncClient
 
 FAILED, COMPLETED = run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_COMPLETED
 
@@ -24,13 +29,23 @@ def letters(system: DevSystem, *options: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in said.stdout.splitlines()]
 
 
+def logged(client: SyncClient, run_id: str) -> list[str]:
+    """Nothing while the step is not known."""
+    with contextlib.suppress(ServiceError):
+        return [line.text for line in client.logs(run_id, "kills_its_agent")]
+    return []
+
+
 def test_a_step_that_kills_three_agents_is_poison_until_it_is_mended(
     own_system: Callable[..., DevSystem], tmp_path: Path
 ) -> None:
     system = own_system("--agents", "1")
     client = system.client()
     run = client.start(letter_flows.deadly, {"folder": str(tmp_path)})
-    assert run.wait(100.0).state == FAILED
+    for attempt in (1, 2, 3):
+        until(lambda said=f"attempt {attempt} begins": said in logged(client, run.id), 60.0)  # type: ignore[misc]  # bound
+        (tmp_path / f"seen-{attempt}").touch()
+    assert run.wait(60.0).state == FAILED
     found = client.get_step_run(run.id, "kills_its_agent")
     assert (found.step_run.failure.reason, len(found.attempts)) == ("Poison", 3)
     assert {each.charged_to for each in found.attempts} == {run_pb2.BUDGET_POISON}

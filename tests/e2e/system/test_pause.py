@@ -26,7 +26,7 @@ def start(system: DevSystem, folder: Path) -> tuple[str, Path, Path]:
     path = folder / "held.yaml"
     path.write_text(FILE.format(ledger=ledger, gate=gate))
     said = system.penstock("run", str(path), "--detach", "--json")
-    until(ledger.exists, 30.0)
+    until(ledger.exists, 60.0)
     return str(json.loads(said.stdout.splitlines()[-1])["id"]), ledger, gate
 
 
@@ -44,7 +44,7 @@ def test_what_runs_goes_on_and_nothing_else_starts(system: DevSystem, tmp_path: 
     assert system.penstock("pause", run_id, "--reason", "dinner").returncode == 0
     assert system.penstock("pause", run_id).returncode == 0
     gate.touch()
-    until(lambda: shown(system, run_id)[1].get("second") == "READY", 30.0)
+    until(lambda: shown(system, run_id)[1].get("second") == "READY", 60.0)
     run, states = shown(system, run_id)
     assert (run["state"], run["pause"]["reason"]) == ("RUN_STATE_PAUSED", "dinner")
     assert "@" in run["pause"]["requestedBy"]

@@ -48,7 +48,7 @@ def test_a_run_without_an_output_and_one_that_fails(client: SyncClient) -> None:
 def test_a_cancel_goes_down_and_is_an_error_of_its_own(client: SyncClient, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     run = client.start(flows.long_run, {"mark": str(mark)})
-    until(mark.exists, 30.0)
+    until(mark.exists, 60.0)
     with pytest.raises(errors.WaitTimeoutError):
         run.output(timeout=0.01)
     run.cancel(now=True)

@@ -115,7 +115,7 @@ def test_a_cancelled_run_is_retried(system: DevSystem, tmp_path: Path) -> None:
     path.write_text(json.dumps({"name": "held-again", "steps": {"a": {"command": wait}}}))
     said = system.penstock("run", str(path), "--detach", "--json")
     run_id = str(json.loads(said.stdout.splitlines()[-1])["id"])
-    until((tmp_path / "ledger").exists, 30.0)
+    until((tmp_path / "ledger").exists, 60.0)
     early = system.penstock("retry", run_id)
     assert (early.returncode, "only a run at rest can be retried" in early.stderr) == (1, True)
     assert system.penstock("cancel", run_id, "--now").returncode == 0

@@ -85,7 +85,7 @@ def test_nothing_is_left_when_dev_stops(own_system: Callable[..., DevSystem]) ->
     system = own_system("--agents", "1")
     pids = list(system.state["pids"].values())
     system.stop()
-    until(lambda: not any(alive(pid) for pid in pids), 10.0)
+    until(lambda: not any(alive(pid) for pid in pids), 60.0)
 
 
 def alive(pid: int) -> bool:

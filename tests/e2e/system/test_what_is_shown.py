@@ -113,7 +113,7 @@ def test_a_failure_is_shown_as_it_was_after_the_run_was_retried(system: DevSyste
 def test_a_drained_agent_of_dev_stays_away(own_system: Callable[..., DevSystem]) -> None:
     system = own_system("--agents", "2")
     assert system.penstock("agents", "drain", "agent-2").returncode == 0
-    until(lambda: any("agent-2 was drained and stays away" in line for line in system.said), 30.0)
-    until(lambda: "CONNECTED" not in system.penstock("agents", "get", "agent-2").stdout.splitlines()[1], 30.0)
+    until(lambda: any("agent-2 was drained and stays away" in line for line in system.said), 60.0)
+    until(lambda: "CONNECTED" not in system.penstock("agents", "get", "agent-2").stdout.splitlines()[1], 60.0)
     assert "agent-2" not in system.state["pids"]
     assert "CONNECTED" in system.penstock("agents", "get", "agent-1").stdout.splitlines()[1]

@@ -28,7 +28,7 @@ from penstock.v1 import bundle_service_pb2 as bundle_wire
 from penstock.v1 import bundle_service_pb2_grpc as bundle_rpc
 
 T = TypeVar("T")
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def seconds(value: float) -> Duration:

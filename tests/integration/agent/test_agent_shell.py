@@ -133,7 +133,7 @@ async def test_a_full_buffer_holds_up_and_then_drops_the_oldest(
             relay.add(lines(1, number, 500, 1000))
             number += 500
     assert relays.FULL_BYTES * 0.9 < number * 1_000 < relays.FULL_BYTES * 1.2
-    await asyncio.wait_for(room.wait(), 10)
+    await asyncio.wait_for(room.wait(), 60)
     relay.use(AgentServiceStub(channel))
     task = asyncio.ensure_future(relay.run())
     await coordinator.until(lambda: coordinator.logs and coordinator.logs[-1][1].number == number - 1)

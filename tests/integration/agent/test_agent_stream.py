@@ -16,7 +16,7 @@ from penstock_agent.core.leases import Handle, Lease
 from penstock_agent.runtime.outbox import Outbox
 from penstock_agent.runtime.stream import Connection
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class Hearing(rpc.AgentServiceServicer):

@@ -48,7 +48,7 @@ async def test_an_agent_that_is_refused_for_its_id_ends(monkeypatch: pytest.Monk
     await server.start()
     try:
         with pytest.raises(IdInUse, match="--id"):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await Connection(f"127.0.0.1:{port}", Listener()).run()
     finally:
         await server.stop(None)

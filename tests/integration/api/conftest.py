@@ -37,7 +37,7 @@ from penstock_coordinator.runtime.supervisor import Supervisor, Timing
 if TYPE_CHECKING:
     from penstock_coordinator.ports import Stores
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 ARCHIVE_LIMITS = ArchiveLimits(packed_bytes=4 << 20, unpacked_bytes=8 << 20, files=100)
 
 

@@ -154,7 +154,7 @@ async def grpcurl(*arguments: str) -> str:
     process = await asyncio.create_subprocess_exec(
         str(GRPCURL), *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
     return output.decode()

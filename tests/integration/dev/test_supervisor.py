@@ -97,7 +97,7 @@ async def test_child_that_is_killed_is_started_again(make_child: Make) -> None:
 
 async def test_child_that_ends_again_and_again_is_given_up_with_its_last_words(make_child: Make) -> None:
     child = await make_child(BROKEN)
-    failure = await asyncio.wait_for(child.failure, 30)
+    failure = await asyncio.wait_for(child.failure, 60)
     assert "exit code 3" in str(failure)
     assert "the setting is wrong" in child.last_words()
     assert child.restarts == MAX_QUICK_ENDS
@@ -106,7 +106,7 @@ async def test_child_that_ends_again_and_again_is_given_up_with_its_last_words(m
 
 async def test_child_that_leaves_is_started_again_only_when_it_is_asked_to(make_child: Make) -> None:
     child = await make_child("print('up', flush=True)\n", may_leave=True)
-    assert await asyncio.wait_for(child.ended(), 30) == 0
+    assert await asyncio.wait_for(child.ended(), 60) == 0
 
     async def is_let_go() -> bool:
         return not child.is_kept
@@ -119,7 +119,7 @@ async def test_child_that_leaves_is_started_again_only_when_it_is_asked_to(make_
 
 async def test_child_that_crashes_has_not_left(make_child: Make) -> None:
     child = await make_child(BROKEN, may_leave=True)
-    assert "exit code 3" in str(await asyncio.wait_for(child.failure, 30))
+    assert "exit code 3" in str(await asyncio.wait_for(child.failure, 60))
 
 
 async def test_stop_asks_first(make_child: Make) -> None:
@@ -140,9 +140,9 @@ async def test_hurry_cuts_patience_short(make_child: Make) -> None:
     child = await make_child(STUBBORN)
     await is_up(child)
     hurry = asyncio.Event()
-    stopping = asyncio.create_task(child.stop(patience=60, hurry=hurry))
+    stopping = asyncio.create_task(child.stop(patience=600, hurry=hurry))
     hurry.set()
-    assert not await asyncio.wait_for(stopping, 5)
+    assert not await asyncio.wait_for(stopping, 60)
     assert child.pid == 0
 
 

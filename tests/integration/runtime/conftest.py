@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.dispatch.fairness import Fairness
     from penstock_coordinator.ports import RunId, VersionRow
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class _Edge(agent_service_pb2_grpc.AgentServiceServicer):

@@ -16,7 +16,7 @@ from penstock.agent.v1 import agent_service_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class ScriptedAgent:

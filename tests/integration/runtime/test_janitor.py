@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.ports import RunId
 
 ONE = spec({"name": "a"})
-PATIENCE = 20.0
+PATIENCE = 60.0
 FOR_EVER: dict[str, Any] = dict.fromkeys(
     ("runs", "logs", "bulk_jobs", "deleted_pipelines", "unused_bundles", "notes"), 0
 )

@@ -433,7 +433,7 @@ async def test_a_watcher_sees_every_event_once_and_in_order(world: World) -> Non
     await agent.succeed(await agent.grant())
     await agent.succeed(await agent.grant())
     view = await coordinator.ended(run_id)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await watching[0] == list(range(1, view.row.last_seq + 1))
         assert await watching[1] == list(range(3, view.row.last_seq + 1))
     assert await watch(1) == list(range(1, view.row.last_seq + 1)), "from the journal, now that it is at rest"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.ports import Record, RunId, RunRow
 
 MANY = 50
-PATIENCE = 20.0
+PATIENCE = 60.0
 LEAF = spec({"name": "work"}, name="leaf", output={"step": "work"})
 
 

@@ -181,7 +181,7 @@ async def test_a_cancelled_run_has_exit_code_3(peer: Peer, penstock: CommandLine
 async def test_ctrl_c_stops_the_watching_only(peer: Peer, penstock: CommandLine) -> None:
     peer.gate = asyncio.Event()
     process = await penstock.start("run", CHAIN, "-p", "n=7")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await peer.gated.wait()
     process.send_signal(signal.SIGINT)
     result = await penstock.finish(process)
@@ -502,7 +502,7 @@ async def test_a_closed_pipe_is_no_trace(peer: Peer, penstock: CommandLine) -> N
     process = await penstock.start("logs", "run-1")
     assert process.stdout is not None
     assert process.stderr is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await process.stdout.readline()
         process.stdout._transport.close()  # type: ignore[attr-defined]  # the reader goes away
         err = await process.stderr.read()

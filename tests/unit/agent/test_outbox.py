@@ -8,7 +8,7 @@ from penstock_agent.core.leases import Lease, Result, Status
 from penstock_agent.executors.channel import Finished
 from penstock_agent.runtime.outbox import MANY_RESULTS, Outbox
 
-PATIENCE = 5.0
+PATIENCE = 60.0
 
 
 def ended(number: int) -> Lease:

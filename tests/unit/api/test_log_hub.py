@@ -16,7 +16,7 @@ from penstock_coordinator.runtime.log_hub import LogHub
 from penstock_coordinator.runtime.views import Stopping
 
 RUN = bytes(16)
-PATIENCE = 5.0
+PATIENCE = 60.0
 
 
 def chunk(*numbers: int, attempt: int = 1, text: str = "x", run_id: bytes = RUN) -> LogChunk:

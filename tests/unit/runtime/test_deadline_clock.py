@@ -42,7 +42,7 @@ async def test_a_deadline_fires_at_its_time() -> None:
     wall, watched = WallClock(), Watched()
     clock = clock_of(wall)
     clock.watch(cast("Actor", watched), 30_000)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await watched.fired.wait()
     assert wall.now() >= 30_000
     assert watched.deadline is None
@@ -53,7 +53,7 @@ async def test_an_earlier_deadline_is_not_held_up_by_a_later_one() -> None:
     clock = clock_of(wall)
     clock.watch(cast("Actor", late), 3_600_000_000)
     clock.watch(cast("Actor", early), 10_000)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await early.fired.wait()
     assert not late.fired.is_set()
     clock.close()
@@ -65,7 +65,7 @@ async def test_a_deadline_that_moved_does_not_fire() -> None:
     clock.watch(cast("Actor", moved), 5_000)
     clock.watch(cast("Actor", moved), 3_600_000_000)
     clock.watch(cast("Actor", witness), 20_000)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await witness.fired.wait()
     assert not moved.fired.is_set()
     clock.close()
@@ -86,5 +86,5 @@ async def test_a_clock_that_was_set_forward_is_noticed(monkeypatch: pytest.Monke
     clock = clock_of(wall)
     clock.watch(cast("Actor", watched), 3_600_000_000)
     wall.ahead = 3_600_000_000
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await watched.fired.wait()
