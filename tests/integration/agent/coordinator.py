@@ -72,7 +72,7 @@ class Coordinator(rpc.AgentServiceServicer, bundle_rpc.BundleServiceServicer):
         self.acknowledge = True
         self.answer_heartbeats = True
         self.ttl = 30.0
-        self.heartbeat_interval = 0.2
+        self.heartbeat_interval = 0.5
         self.resend_interval = 0.3
         self.epoch = 1
         self.turn_away: wire.Goaway | None = None
