@@ -231,7 +231,7 @@ class Settings(BaseSettings):
         default=timedelta(seconds=10),
         ge=timedelta(milliseconds=50),
         le=timedelta(minutes=5),
-        description="within which an agent accepts what it is given, or it goes elsewhere; 50ms to 5m",
+        description="within which an agent accepts what it is given, or it is called back; 50ms to 5m",
     )
     result_resend_interval: Span = Field(
         default=timedelta(seconds=5),

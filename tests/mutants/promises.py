@@ -268,8 +268,8 @@ SIMULATED = (
         "I6: the agent's deadline comes before the coordinator's",
         CORE,
         "fleet/leases.py",
-        "        self._lifetime = ttl + margin",
-        "        self._lifetime = ttl - 2 * margin",
+        "        self.lifetime = ttl + margin",
+        "        self.lifetime = ttl - 2 * margin",
     ),
     _broken(
         "leases never expire",

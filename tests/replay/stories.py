@@ -51,7 +51,7 @@ class House:
             case "resume":
                 await engine.resume_run(run_id, "ann", None)
             case "expire":
-                fleet.leases._lifetime = 0
+                fleet.leases.lifetime = 0
                 fleet.expire()
             case "hold":
                 faults.hold = asyncio.Event()

@@ -15,6 +15,7 @@ from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, Leas
 from penstock_coordinator.core.fleet.negotiation import PROTOCOL_VERSIONS, common_version
 from penstock_coordinator.core.fleet.session import Verdict, expired, is_outdated, may_go_on, reunite
 from penstock_coordinator.core.fleet.settled import Settled
+from penstock_coordinator.core.fleet.standing import Standing, fence_interval
 from penstock_coordinator.core.run.commands import AckStatus
 from penstock_coordinator.core.run.events import Charge, Failure
 from penstock_coordinator.core.run.messages import InputsUnresolved, LeaseGone
@@ -65,6 +66,7 @@ class Fleet:
         self._supervisor = supervisor
         self._timing = timing
         self.leases = LeaseTable(timing.lease_ttl, timing.expiry_margin)
+        self.standing = Standing(fence_interval(timing.expiry_margin))
         self.paused = ""
         """Why no agent gets anything now."""
         self.discarded: Counter[str] = Counter()
@@ -201,13 +203,14 @@ class Fleet:
     def _reunite(self, session: AgentSession, hello: wire.Hello, *, former_lives: bool) -> None:
         """If a former process of the agent may live, no budget pays for its attempts."""
         reunion = reunite(self.leases, session.holder, snapshot_of(hello))
+        ttl = self._renewal()
         for lease in reunion.continued:
             session.capacity.adopt(lease.line)
         verdicts = [
             wire.LeaseVerdict(
                 lease=lease_ref(held.key, held.token),
                 verdict=wire.Verdict.ValueType(int(verdict)),
-                ttl=span(self._timing.lease_ttl) if verdict is Verdict.CONTINUE else None,
+                ttl=span(ttl) if verdict is Verdict.CONTINUE else None,
             )
             for held, verdict in reunion.verdicts
         ]
@@ -283,7 +286,7 @@ class Fleet:
                 session.cancel(lease)
         ack = wire.HeartbeatAck(
             basis_seq=session.basis_seq,
-            ttl=session.lease_ttl,
+            ttl=span(self._renewal()),
             revoked=[lease_ref(held.key, held.token) for held in revoked],
             echo=session.roll.next_ack(),
         )
@@ -293,6 +296,15 @@ class Fleet:
         self._report_lost(lost)
         if complete:
             self._share(session)
+
+    def _renewal(self) -> int:
+        """The ttl of leases that are renewed now. Nothing, while another incarnation may have taken over."""
+        self.standing.notice(self._supervisor.clock.monotonic(), database_away=self.paused == DATABASE_AWAY)
+        return 0 if self.standing.in_doubt else self._timing.lease_ttl
+
+    def awake(self) -> None:
+        """To be called often: who was not, stood still, and may have been replaced."""
+        self.standing.awake(self._supervisor.clock.monotonic(), database_away=self.paused == DATABASE_AWAY)
 
     def _share(self, session: AgentSession) -> None:
         """Call back what waits on this agent while another one is idle."""
@@ -467,13 +479,14 @@ class Fleet:
             self._report_lost(lost)
 
     def give_up_unaccepted(self) -> None:
-        """What an agent has neither accepted nor rejected in time is called back and goes elsewhere. No budget pays,
-        but the attempt may have begun: the acceptance may be on its way."""
+        """What an agent has neither accepted nor rejected in time is called back. It goes elsewhere once it cannot run
+        there: if nothing else tells, when it has lapsed. No budget pays, but the attempt may have begun."""
         now = self._supervisor.clock.monotonic()
         for session in self.sessions():
             late = session.acceptance.overdue(self.leases, now, self._timing.accept_timeout)
             for lease in late:
                 session.call_back(lease_ref(lease.key, lease.token))
+            for lease in session.acceptance.lapsed(self.leases, now):
                 self.end_lease(lease.key, lease.token)
                 self._tell(lease, "not_accepted", Charge.STARTED)
             if late:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from penstock_coordinator.core.fleet.standing import fence_interval
 from penstock_coordinator.ports import Unavailable
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LEASES_EVERY = 0.25
-FENCE_EVERY = 5.0
 KEYS_EVERY = 60.0
 TABLES_EVERY = 3_600.0
 _SECOND = 1_000_000
@@ -32,6 +32,7 @@ class Housekeeping:
     def __init__(self, supervisor: Supervisor, make_partitions: Callable[[int], Awaitable[object]]) -> None:
         self._supervisor = supervisor
         self._make_partitions = make_partitions
+        self._fence_every = fence_interval(supervisor.timing.expiry_margin) / _SECOND
 
     async def run(self) -> None:
         """For ever."""
@@ -44,7 +45,7 @@ class Housekeeping:
                 await self._supervisor.look_at_fence()
             except Unavailable as error:
                 log.debug("fence_not_seen", reason=str(error))
-            await asyncio.sleep(FENCE_EVERY)
+            await asyncio.sleep(self._fence_every)
 
     async def _keep_house(self) -> None:
         """A process that was frozen has heard nobody meanwhile: that is no silence of the agents'. What they said is
@@ -52,6 +53,7 @@ class Housekeeping:
         clock = self._supervisor.clock
         due = clock.monotonic()
         while True:
+            self._supervisor.fleet.awake()
             late = clock.monotonic() - due
             if late > FROZEN:
                 log.warning("was_frozen", seconds=late / _SECOND)

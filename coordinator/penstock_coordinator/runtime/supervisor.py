@@ -575,8 +575,13 @@ class Supervisor:
     async def look_at_fence(self) -> None:
         """Step down if a newer incarnation was made. Appends would tell, but one that has nothing to write would keep
         its agents from the newer one for ever. Raises `Unavailable`."""
-        if not await self.stores.incarnations.is_current(self.coordinator_id, self.epoch):
+        asked = self.fleet.standing.ask()
+        current = await self.stores.incarnations.is_current(self.coordinator_id, self.epoch)
+        self.fleet.awake()
+        if not current:
             self._fenced(Fenced(f"epoch {self.epoch} of {self.coordinator_id} is over"))
+        else:
+            self.fleet.standing.confirm(asked)
 
     def _fenced(self, error: BaseException) -> None:
         """A lane cannot go on: another incarnation writes for this coordinator, or the journal broke."""

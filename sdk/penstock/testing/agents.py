@@ -140,7 +140,7 @@ class AgentProcess(Process):
         self.newest_epoch = 0
         """Of the coordinators that it has spoken with."""
         self.acknowledged_at = 0
-        """When its last heartbeat was answered."""
+        """When its last heartbeat was answered with a renewal."""
 
     # --- its life
 
@@ -241,6 +241,9 @@ class AgentProcess(Process):
             if isinstance(effect, do.Start):
                 self.executor.start(effect.leases)
             elif type(effect) in _SAID:
+                if isinstance(effect, do.SendCredits):
+                    # When it is written it may have learned more of how long its steps take.
+                    self.machine.invariants.asks_for_work(self, effect.grant_limit)
                 if self.link is not None:
                     self._say(effect)
             else:
@@ -375,7 +378,6 @@ class AgentProcess(Process):
             case do.Accept():
                 return words.Accepted([(lease.key, lease.token) for lease in effect.leases])
             case do.SendCredits():
-                self.machine.invariants.asks_for_work(self, effect.grant_limit)
                 return words.Credits(effect.grant_limit)
             case do.SendHeartbeat():
                 self.post(said.DiskMeasured(0 if self.machine.disk.full else DISK_FLOOR))
@@ -428,7 +430,9 @@ class AgentProcess(Process):
             case words.Acks():
                 self.post(said.ResultsAcked(stream, [ack[:3] for ack in word.acks]))
             case words.HeartbeatAck():
-                self.acknowledged_at = self.timeline.now
+                if word.ttl:
+                    # Who stood still and may have been replaced answers, and renews nothing.
+                    self.acknowledged_at = self.timeline.now
                 self.post(said.HeartbeatAcked(stream, word.basis_seq, word.ttl, word.revoked, word.echo))
             case words.Welcome():
                 self.post(

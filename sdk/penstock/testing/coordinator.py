@@ -18,6 +18,7 @@ from penstock.testing.journal import LaneWriter, Store, StoredRun
 from penstock.testing.timeline import MILLISECOND, SECOND, PartyClock, Process
 from penstock_coordinator.core.dispatch.dispatcher import Dispatcher
 from penstock_coordinator.core.dispatch.fairness import USUAL
+from penstock_coordinator.core.fleet.standing import fence_interval
 from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.run.commands import (
     AcknowledgeResult,
@@ -72,10 +73,9 @@ if TYPE_CHECKING:
     from penstock_coordinator.runtime.lane import Lane
     from penstock_coordinator.runtime.supervisor import Supervisor
 
-PERIOD = SECOND
+PERIOD = SECOND // 4
 FROZEN = 2 * SECOND
 """So late, a process has stood still."""
-FENCE_EVERY = 5 * SECOND
 LONGEST_TIMER = 60 * SECOND
 RETRY_READ = 200 * MILLISECOND
 MAX_RECORDS = 20
@@ -282,6 +282,7 @@ class Coordinator(Process):
         self.crash()
 
     def _periodic(self) -> None:
+        self.fleet.awake()
         late = self.clock.monotonic() - self._due_at
         if late > FROZEN:
             self.fleet.leases.stand_still(late, self.clock.monotonic())
@@ -295,10 +296,12 @@ class Coordinator(Process):
 
     def _look_at_fence(self) -> None:
         """An incarnation that has nothing to write would never learn that it is over."""
+        self.fleet.awake()
         if self.epoch != self.store.epoch:
             self.fenced()
-        else:
-            self.after(FENCE_EVERY, self.read_store, self._look_at_fence)
+            return
+        self.fleet.standing.confirm(self.fleet.standing.ask())
+        self.after(fence_interval(self.timing.expiry_margin), self.read_store, self._look_at_fence)
 
     def read_store(self, action: Callable[[], None]) -> None:
         """Once the database answers."""

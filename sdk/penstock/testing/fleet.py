@@ -17,6 +17,7 @@ from penstock_coordinator.core.fleet.fairness import misplaced
 from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable, Lost, Stop, left_over
 from penstock_coordinator.core.fleet.session import Held, Roll, Snapshot, Verdict, expired, is_outdated, reunite
 from penstock_coordinator.core.fleet.settled import Settled
+from penstock_coordinator.core.fleet.standing import Standing, fence_interval
 from penstock_coordinator.core.run.commands import AckStatus
 from penstock_coordinator.core.run.events import Charge, Failure, Outcome
 from penstock_coordinator.core.run.messages import AttemptEnded, InputsUnresolved, LeaseGone
@@ -183,6 +184,7 @@ class SimulatedFleet:
         self._coordinator = coordinator
         self._timing = coordinator.timing
         self.leases = LeaseTable(self._timing.lease_ttl, self._timing.expiry_margin)
+        self.standing = Standing(fence_interval(self._timing.expiry_margin))
         self.sessions: dict[int, Session] = {}
         self.paused = False
         """The database is away: no agent gets anything, and none asks."""
@@ -271,7 +273,7 @@ class SimulatedFleet:
         for lease in reunion.continued:
             session.capacity.adopt(lease.line)
         if reunion.verdicts:
-            ttl = self._timing.lease_ttl
+            ttl = self._renewal()
             verdicts = [
                 (held.key, held.token, int(verdict), ttl if verdict is Verdict.CONTINUE else 0)
                 for held, verdict in reunion.verdicts
@@ -380,7 +382,7 @@ class SimulatedFleet:
                 session.cancel(lease)
         ack = words.HeartbeatAck(
             session.basis_seq,
-            self._timing.lease_ttl,
+            self._renewal(),
             [(each.key, each.token) for each in revoked],
             session.roll.next_ack(),
         )
@@ -393,6 +395,14 @@ class SimulatedFleet:
         for lease in misplaced(session.holder, others):
             lease.called_back = True
             session.call_back(lease)
+
+    def _renewal(self) -> int:
+        """The ttl of leases that are renewed now."""
+        self.standing.notice(self._coordinator.clock.monotonic(), database_away=self.paused)
+        return 0 if self.standing.in_doubt else self._timing.lease_ttl
+
+    def awake(self) -> None:
+        self.standing.awake(self._coordinator.clock.monotonic(), database_away=self.paused)
 
     def drain(self, session: Session) -> None:
         session.draining = True
@@ -558,6 +568,7 @@ class SimulatedFleet:
         for session in self.sessions.values():
             for lease in session.acceptance.overdue(self.leases, now, self._timing.accept_timeout):
                 session.call_back(lease)
+            for lease in session.acceptance.lapsed(self.leases, now):
                 self.end_lease(lease.key, lease.token)
                 self._tell(lease, "not_accepted", Charge.STARTED)
             if session.acceptance.closed_until:

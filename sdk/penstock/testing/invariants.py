@@ -214,8 +214,7 @@ class Invariants:
         story = shadow.story(event.step, event.item)
         key = (shadow.run.run_id, event.step, event.item)
         self.newest_token_speaks(key, story, event.token)
-        # A lease that was not accepted in time may still be on its way: it is called back, and may begin before that.
-        self._end_lease(key, event.token, "LeaseLost", given_up=event.cause == "not_accepted")
+        self._end_lease(key, event.token, "LeaseLost")
         if event.charge is e.Charge.NOBODY:
             self.nobody_pays_for_nothing(key, event)
         story.losses += event.charge is e.Charge.INFRASTRUCTURE

@@ -24,8 +24,9 @@ PLANS = 1_000
 """So many plans are made; schedules share them."""
 UNDONE = 4
 """One of so many plans can be undone."""
+MARGIN = 3 * SECOND
 TIMINGS = tuple(
-    Timing(heartbeat_interval=beat, lease_ttl=3 * beat, expiry_margin=SECOND, result_resend_interval=beat)
+    Timing(heartbeat_interval=beat, lease_ttl=3 * beat, expiry_margin=MARGIN, result_resend_interval=beat)
     for beat in (2 * SECOND, 5 * SECOND)
 )
 """Shorter than usual, so that leases run out while something is wrong."""

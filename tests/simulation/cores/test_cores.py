@@ -18,7 +18,7 @@ from tests.simulation.cores.schedules import scenario
 from penstock.testing.simulation import Outcome, Simulation
 
 FIXED = 2000
-SECONDS = float(os.environ.get("PENSTOCK_SIMULATE_SECONDS", "1"))
+SECONDS = float(os.environ.get("PENSTOCK_SIMULATE_SECONDS", "20"))
 """Of processor time, for the fresh schedules."""
 
 

@@ -117,7 +117,8 @@ class LeaseTable:
     """At most one lease per step run: the one with the newest token."""
 
     def __init__(self, ttl: int, margin: int) -> None:
-        self._lifetime = ttl + margin
+        self.lifetime = ttl + margin
+        """From the agent's last word to when its leases are given up."""
         self._leases: dict[LeaseKey, Lease] = {}
         self._holders: dict[int, Holder] = {}
 
@@ -170,7 +171,7 @@ class LeaseTable:
         holder.leases[lease.key] = lease
 
     def expires_at(self, holder: Holder) -> int:
-        return holder.heard_at + self._lifetime
+        return holder.heard_at + self.lifetime
 
     def next_expiry(self) -> int | None:
         """When the next holder's leases run out, unless it is heard of."""
