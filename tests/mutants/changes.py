@@ -73,8 +73,8 @@ MUTANTS = (
         "paused runs lease",
         "nothing starts while a run is paused",
         "run/state.py",
-        "if not ready or line == CHILDREN or self.sweeping or self.paused is not None:",
-        "if not ready or line == CHILDREN or self.sweeping:",
+        "if not ready or line < 0 or self.sweeping or self.paused is not None:",
+        "if not ready or line < 0 or self.sweeping:",
     ),
     Mutant(
         "queued clocks run on in a pause",

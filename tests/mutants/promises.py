@@ -46,8 +46,8 @@ SIMULATED = (
         "nothing of a paused run is leased",
         CORE,
         "run/state.py",
-        "if not ready or line == CHILDREN or self.sweeping or self.paused is not None:",
-        "if not ready or line == CHILDREN or self.sweeping:",
+        "if not ready or line < 0 or self.sweeping or self.paused is not None:",
+        "if not ready or line < 0 or self.sweeping:",
     ),
     _broken(
         "one failure too many",

@@ -244,6 +244,7 @@ class PipelineSpec(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
     ON_FAILURE_FIELD_NUMBER: _builtins.int
+    NO_CACHE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """REQUIRED. [A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"""
     description: _builtins.str
@@ -265,6 +266,8 @@ class PipelineSpec(_message.Message):
     """
     on_failure: Global___OnFailure.ValueType
     """What becomes of a run that would end FAILED."""
+    no_cache: _builtins.bool
+    """No step of this pipeline is answered from the cache, and none fills it, whatever its policy says."""
     @_builtins.property
     def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parameter]:
         """Names are unique."""
@@ -329,10 +332,11 @@ class PipelineSpec(_message.Message):
         output: Global___OutputReference | None = ...,
         template: Global___TemplateUse | None = ...,
         on_failure: Global___OnFailure.ValueType = ...,
+        no_cache: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "defaults", b"defaults", "output", b"output", "stop_grace", b"stop_grace", "template", b"template", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "concurrency", b"concurrency", "defaults", b"defaults", "description", b"description", "fail_fast", b"fail_fast", "labels", b"labels", "max_active_runs", b"max_active_runs", "max_parallel", b"max_parallel", "name", b"name", "on_failure", b"on_failure", "output", b"output", "outputs", b"outputs", "parameters", b"parameters", "priority", b"priority", "steps", b"steps", "stop_grace", b"stop_grace", "template", b"template", "timeout", b"timeout", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "concurrency", b"concurrency", "defaults", b"defaults", "description", b"description", "fail_fast", b"fail_fast", "labels", b"labels", "max_active_runs", b"max_active_runs", "max_parallel", b"max_parallel", "name", b"name", "no_cache", b"no_cache", "on_failure", b"on_failure", "output", b"output", "outputs", b"outputs", "parameters", b"parameters", "priority", b"priority", "steps", b"steps", "stop_grace", b"stop_grace", "template", b"template", "timeout", b"timeout", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -506,6 +510,7 @@ class StepDefaults(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     ENV_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
     queue: _builtins.str
     @_builtins.property
     def retry(self) -> Global___RetryPolicy: ...
@@ -517,6 +522,10 @@ class StepDefaults(_message.Message):
     def resources(self) -> Global___Resources: ...
     @_builtins.property
     def env(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def cache(self) -> Global___CachePolicy:
+        """Of steps that are no sub-pipelines, no cleanup steps, undo nothing and have no `compensate`."""
+
     def __init__(
         self,
         *,
@@ -526,10 +535,11 @@ class StepDefaults(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         resources: Global___Resources | None = ...,
         env: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        cache: Global___CachePolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources", "retry", b"retry", "timeouts", b"timeouts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["env", b"env", "labels", b"labels", "queue", b"queue", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "env", b"env", "labels", b"labels", "queue", b"queue", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -621,6 +631,7 @@ class StepSpec(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     CONCURRENCY_FIELD_NUMBER: _builtins.int
     COMPENSATE_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """REQUIRED. The same form as the pipeline's name."""
     description: _builtins.str
@@ -685,6 +696,12 @@ class StepSpec(_message.Message):
     def concurrency(self) -> Global___Concurrency:
         """Step runs that share a key exclude each other, also those of different runs."""
 
+    @_builtins.property
+    def cache(self) -> Global___CachePolicy:
+        """The step is answered from the cache if its value is known: no agent runs it then. Not of a sub-pipeline, a cleanup
+        step, a step that undoes another or has a `compensate`.
+        """
+
     def __init__(
         self,
         *,
@@ -709,16 +726,67 @@ class StepSpec(_message.Message):
         priority: _builtins.int = ...,
         concurrency: Global___Concurrency | None = ...,
         compensate: _builtins.str = ...,
+        cache: Global___CachePolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "command", b"command", "concurrency", b"concurrency", "function", b"function", "map", b"map", "pipeline", b"pipeline", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cache", b"cache", "command", b"command", "concurrency", b"concurrency", "function", b"function", "map", b"map", "pipeline", b"pipeline", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "allow_failure", b"allow_failure", "cleanup", b"cleanup", "command", b"command", "compensate", b"compensate", "concurrency", b"concurrency", "depends_on", b"depends_on", "description", b"description", "env", b"env", "function", b"function", "inputs", b"inputs", "labels", b"labels", "map", b"map", "name", b"name", "pipeline", b"pipeline", "priority", b"priority", "queue", b"queue", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts", "trigger_rule", b"trigger_rule", "when", b"when"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "allow_failure", b"allow_failure", "cache", b"cache", "cleanup", b"cleanup", "command", b"command", "compensate", b"compensate", "concurrency", b"concurrency", "depends_on", b"depends_on", "description", b"description", "env", b"env", "function", b"function", "inputs", b"inputs", "labels", b"labels", "map", b"map", "name", b"name", "pipeline", b"pipeline", "priority", b"priority", "queue", b"queue", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts", "trigger_rule", b"trigger_rule", "when", b"when"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["function", "command", "pipeline"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
 Global___StepSpec: _TypeAlias = StepSpec  # noqa: Y015
+
+@_typing.final
+class CachePolicy(_message.Message):
+    """When an earlier value stands for running a step. What counts: its code (of a function the code digest, of a command
+    all that it says, with the bundle), its environment, its variables, its inputs (artifacts by their digest), of a
+    command all parameters of the run too, and `version`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISABLED_FIELD_NUMBER: _builtins.int
+    EXPIRES_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    IGNORE_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    KEY_EXPRESSION_FIELD_NUMBER: _builtins.int
+    disabled: _builtins.bool
+    """The step is not answered from the cache, whatever the defaults say. The other fields are then empty."""
+    version: _builtins.str
+    """Another text is another value: for what cannot be seen in the code."""
+    key: _builtins.str
+    key_expression: _builtins.str
+    """A CEL expression over `params` that gives the key as a text."""
+    @_builtins.property
+    def expires(self) -> _duration_pb2.Duration:
+        """How old the value may be. Unset: as old as the cache keeps it."""
+
+    @_builtins.property
+    def ignore(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of inputs of the step and of parameters of the pipeline that do not count."""
+
+    def __init__(
+        self,
+        *,
+        disabled: _builtins.bool = ...,
+        expires: _duration_pb2.Duration | None = ...,
+        version: _builtins.str = ...,
+        ignore: _abc.Iterable[_builtins.str] | None = ...,
+        key: _builtins.str = ...,
+        key_expression: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "expires", b"expires", "key", b"key", "key_expression", b"key_expression"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "disabled", b"disabled", "expires", b"expires", "ignore", b"ignore", "key", b"key", "key_expression", b"key_expression", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_counts: _TypeAlias = _typing.Literal["key", "key_expression"]  # noqa: Y015
+    _WhichOneofArgType_counts: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_counts) -> _WhichOneofReturnType_counts | None: ...
+
+Global___CachePolicy: _TypeAlias = CachePolicy  # noqa: Y015
 
 @_typing.final
 class PipelineAction(_message.Message):

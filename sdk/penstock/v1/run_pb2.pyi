@@ -112,6 +112,34 @@ STEP_RUN_STATE_ROLLED_BACK: StepRunState.ValueType  # 10
 """It was COMPLETED, and has been undone."""
 Global___StepRunState: _TypeAlias = StepRunState  # noqa: Y015
 
+class _CacheMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CacheModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CacheMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CACHE_MODE_UNSPECIFIED: _CacheMode.ValueType  # 0
+    """USE."""
+    CACHE_MODE_USE: _CacheMode.ValueType  # 1
+    """Steps are answered from the cache, and fill it."""
+    CACHE_MODE_OFF: _CacheMode.ValueType  # 2
+    """The cache is neither asked nor filled."""
+    CACHE_MODE_REFRESH: _CacheMode.ValueType  # 3
+    """All is computed anew, and fills the cache."""
+
+class CacheMode(_CacheMode, metaclass=_CacheModeEnumTypeWrapper):
+    """What a run makes of the cache policies of its steps."""
+
+CACHE_MODE_UNSPECIFIED: CacheMode.ValueType  # 0
+"""USE."""
+CACHE_MODE_USE: CacheMode.ValueType  # 1
+"""Steps are answered from the cache, and fill it."""
+CACHE_MODE_OFF: CacheMode.ValueType  # 2
+"""The cache is neither asked nor filled."""
+CACHE_MODE_REFRESH: CacheMode.ValueType  # 3
+"""All is computed anew, and fills the cache."""
+Global___CacheMode: _TypeAlias = CacheMode  # noqa: Y015
+
 class _Budget:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -230,6 +258,7 @@ class Run(_message.Message):
     OUTPUT_JSON_FIELD_NUMBER: _builtins.int
     PAUSE_FIELD_NUMBER: _builtins.int
     HELD_BY_KEY_FIELD_NUMBER: _builtins.int
+    CACHE_MODE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """OUTPUT_ONLY. A UUIDv7."""
     pipeline: _builtins.str
@@ -252,6 +281,8 @@ class Run(_message.Message):
     """A JSON text, when COMPLETED, if the pipeline says what its output is."""
     held_by_key: _builtins.str
     """While PENDING: the key of the limit that it waits for."""
+    cache_mode: Global___CacheMode.ValueType
+    """As asked for at the start. Runs of sub-pipelines have that of the run that they are a step of."""
     @_builtins.property
     def parameters(self) -> _containers.MessageMap[_builtins.str, _struct_pb2.Value]:
         """As given, with defaults filled in."""
@@ -305,10 +336,11 @@ class Run(_message.Message):
         output_json: _builtins.str = ...,
         pause: Global___PauseDetail | None = ...,
         held_by_key: _builtins.str = ...,
+        cache_mode: Global___CacheMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "parent", b"parent", "pause", b"pause", "start_time", b"start_time", "step_counts", b"step_counts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "depth", b"depth", "end_time", b"end_time", "generation", b"generation", "held_by_key", b"held_by_key", "id", b"id", "labels", b"labels", "last_event", b"last_event", "output_json", b"output_json", "parameters", b"parameters", "parent", b"parent", "pause", b"pause", "pipeline", b"pipeline", "priority", b"priority", "reason", b"reason", "run_key", b"run_key", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "version_digest", b"version_digest", "version_number", b"version_number", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_mode", b"cache_mode", "create_time", b"create_time", "depth", b"depth", "end_time", b"end_time", "generation", b"generation", "held_by_key", b"held_by_key", "id", b"id", "labels", b"labels", "last_event", b"last_event", "output_json", b"output_json", "parameters", b"parameters", "parent", b"parent", "pause", b"pause", "pipeline", b"pipeline", "priority", b"priority", "reason", b"reason", "run_key", b"run_key", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "version_digest", b"version_digest", "version_number", b"version_number", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -478,6 +510,7 @@ class StepRun(_message.Message):
     CHILD_RUN_ID_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     COMPENSATES_FIELD_NUMBER: _builtins.int
+    CACHE_SOURCE_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     step: _builtins.str
     display_name: _builtins.str
@@ -525,6 +558,10 @@ class StepRun(_message.Message):
 
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def cache_source(self) -> Global___CacheSource:
+        """When `cached`: what computed the value."""
+
     def __init__(
         self,
         *,
@@ -549,14 +586,53 @@ class StepRun(_message.Message):
         child_run_id: _builtins.str = ...,
         generation: _builtins.int = ...,
         compensates: _builtins.str = ...,
+        cache_source: Global___CacheSource | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "item_counts", b"item_counts", "ready_time", b"ready_time", "start_time", b"start_time", "wait_until", b"wait_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache_source", b"cache_source", "end_time", b"end_time", "failure", b"failure", "item_counts", b"item_counts", "ready_time", b"ready_time", "start_time", b"start_time", "wait_until", b"wait_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempt_count", b"attempt_count", "cached", b"cached", "child_run_id", b"child_run_id", "compensates", b"compensates", "display_name", b"display_name", "end_time", b"end_time", "failure", b"failure", "generation", b"generation", "item", b"item", "item_counts", b"item_counts", "metadata", b"metadata", "metrics", b"metrics", "output_json", b"output_json", "ready_time", b"ready_time", "run_id", b"run_id", "start_time", b"start_time", "state", b"state", "step", b"step", "wait_reason", b"wait_reason", "wait_until", b"wait_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempt_count", b"attempt_count", "cache_source", b"cache_source", "cached", b"cached", "child_run_id", b"child_run_id", "compensates", b"compensates", "display_name", b"display_name", "end_time", b"end_time", "failure", b"failure", "generation", b"generation", "item", b"item", "item_counts", b"item_counts", "metadata", b"metadata", "metrics", b"metrics", "output_json", b"output_json", "ready_time", b"ready_time", "run_id", b"run_id", "start_time", b"start_time", "state", b"state", "step", b"step", "wait_reason", b"wait_reason", "wait_until", b"wait_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepRun: _TypeAlias = StepRun  # noqa: Y015
+
+@_typing.final
+class CacheSource(_message.Message):
+    """The step run that a value of the cache comes from. It may have been removed since."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    display_name: _builtins.str
+    """"step" or "step[3]"."""
+    attempt: _builtins.int
+    key: _builtins.str
+    """Hex SHA-256 of all that counts."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it was computed."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "display_name", b"display_name", "key", b"key", "run_id", b"run_id", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CacheSource: _TypeAlias = CacheSource  # noqa: Y015
 
 @_typing.final
 class Attempt(_message.Message):

@@ -194,6 +194,7 @@ class StartRunRequest(_message.Message):
     RUN_KEY_FIELD_NUMBER: _builtins.int
     RUN_KEY_CONFLICT_FIELD_NUMBER: _builtins.int
     RUN_KEY_REUSE_FIELD_NUMBER: _builtins.int
+    CACHE_MODE_FIELD_NUMBER: _builtins.int
     pipeline: _builtins.str
     """REQUIRED."""
     version_number: _builtins.int
@@ -210,6 +211,8 @@ class StartRunRequest(_message.Message):
     """At most one live run of a pipeline has the key. At most 256 characters."""
     run_key_conflict: Global___RunKeyConflict.ValueType
     run_key_reuse: Global___RunKeyReuse.ValueType
+    cache_mode: _run_pb2.CacheMode.ValueType
+    """UNSPECIFIED: USE."""
     @_builtins.property
     def parameters(self) -> _containers.MessageMap[_builtins.str, _struct_pb2.Value]: ...
     @_builtins.property
@@ -234,10 +237,11 @@ class StartRunRequest(_message.Message):
         run_key: _builtins.str = ...,
         run_key_conflict: Global___RunKeyConflict.ValueType = ...,
         run_key_reuse: Global___RunKeyReuse.ValueType = ...,
+        cache_mode: _run_pb2.CacheMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "priority", b"priority"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "labels", b"labels", "parameters", b"parameters", "pipeline", b"pipeline", "priority", b"priority", "request_id", b"request_id", "run_key", b"run_key", "run_key_conflict", b"run_key_conflict", "run_key_reuse", b"run_key_reuse", "trace_context", b"trace_context", "version_number", b"version_number", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "cache_mode", b"cache_mode", "labels", b"labels", "parameters", b"parameters", "pipeline", b"pipeline", "priority", b"priority", "request_id", b"request_id", "run_key", b"run_key", "run_key_conflict", b"run_key_conflict", "run_key_reuse", b"run_key_reuse", "trace_context", b"trace_context", "version_number", b"version_number", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
@@ -601,6 +605,7 @@ class StepChange(_message.Message):
     WAIT_UNTIL_FIELD_NUMBER: _builtins.int
     EXPANDED_COUNT_FIELD_NUMBER: _builtins.int
     CHILD_RUN_ID_FIELD_NUMBER: _builtins.int
+    CACHE_SOURCE_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     item_count: _builtins.int
     """Set with `item`: how many items from there on changed alike. 0 and 1: just this one."""
@@ -619,6 +624,10 @@ class StepChange(_message.Message):
     def failure(self) -> _run_pb2.Failure: ...
     @_builtins.property
     def wait_until(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def cache_source(self) -> _run_pb2.CacheSource:
+        """Answered from the cache."""
+
     def __init__(
         self,
         *,
@@ -632,10 +641,11 @@ class StepChange(_message.Message):
         wait_until: _timestamp_pb2.Timestamp | None = ...,
         expanded_count: _builtins.int | None = ...,
         child_run_id: _builtins.str = ...,
+        cache_source: _run_pb2.CacheSource | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expanded_count", b"_expanded_count", "expanded_count", b"expanded_count", "failure", b"failure", "wait_until", b"wait_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expanded_count", b"_expanded_count", "cache_source", b"cache_source", "expanded_count", b"expanded_count", "failure", b"failure", "wait_until", b"wait_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expanded_count", b"_expanded_count", "agent_id", b"agent_id", "attempt", b"attempt", "child_run_id", b"child_run_id", "expanded_count", b"expanded_count", "failure", b"failure", "item", b"item", "item_count", b"item_count", "state", b"state", "step", b"step", "wait_until", b"wait_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expanded_count", b"_expanded_count", "agent_id", b"agent_id", "attempt", b"attempt", "cache_source", b"cache_source", "child_run_id", b"child_run_id", "expanded_count", b"expanded_count", "failure", b"failure", "item", b"item", "item_count", b"item_count", "state", b"state", "step", b"step", "wait_until", b"wait_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expanded_count: _TypeAlias = _typing.Literal["expanded_count"]  # noqa: Y015
     _WhichOneofArgType__expanded_count: _TypeAlias = _typing.Literal["_expanded_count", b"_expanded_count"]  # noqa: Y015
@@ -1094,7 +1104,7 @@ class Reason(_message.Message):
     """For programs: "Upstream", "TriggerRule", "When", "Backoff", "SubPipeline", "RunPaused", "RunHeld",
     "RunCancelling", "RunRollingBack", "MaxParallel", "MapParallel", "Concurrency", "NoAgent", "AgentsBusy",
     "AgentsDraining", "AgentsLowOnDisk", "Queued", "QueuedTimeout", "Running", "AtRest", "CleanupWaits", "Recovering",
-    "Losses", "Compensation".
+    "Losses", "Compensation", "Cache".
     """
     message: _builtins.str
     """A whole sentence, for people."""

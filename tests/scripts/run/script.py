@@ -54,6 +54,9 @@ from penstock_coordinator.core.run.messages import (
     RollbackRun,
     SlotsOffered,
     StartRun,
+    ValueAwaited,
+    ValueFound,
+    ValueMissing,
 )
 from penstock_coordinator.core.run.places import item_at
 from penstock_coordinator.core.run.resume import resume
@@ -125,7 +128,7 @@ class Script:
             self._out.append(f"  refused: {ledger.refusal}")
 
     def _start(self, rest: list[str]) -> Message:
-        """`start [PARAMETERS] [held=KEY:LIMIT] [refused=WHY]`"""
+        """`start [PARAMETERS] [held=KEY:LIMIT] [refused=WHY] [cache=MODE]`"""
         words = [word for word in rest if "=" not in word]
         options = dict(word.split("=", 1) for word in rest if "=" in word)
         return StartRun(
@@ -133,6 +136,7 @@ class Script:
             (words[0] if words else "{}").encode(),
             held=_held(options),
             refused=options.get("refused", ""),
+            cache=e.CacheMode[options.get("cache", "USE")],
         )
 
     def _renew(self, rest: list[str], *, undo: bool) -> Ledger:
@@ -256,6 +260,27 @@ class Script:
         step, item = self._named(name)
         return step, item, self._driver.run.children.get((step, item), b"nobody")
 
+    def _found(self, words: list[str], options: dict[str, str]) -> Message:
+        """`found STEP OUTPUT [token=TOKEN]`: the cache has the value."""
+        source = e.CacheSource(bytes(15) + b"\x07", "other", 2, 0, b"k")
+        return ValueFound(self._driver.now, *self._question(words[0], options), words[1].encode(), source)
+
+    def _missing(self, words: list[str], options: dict[str, str]) -> Message:
+        """`missing STEP [KEY] [why=WHY] [token=TOKEN]`: the key is reserved, unless there is a reason."""
+        key, why = (words[1] if len(words) > 1 else "").encode(), options.get("why", "")
+        question = self._question(words[0], options)
+        return ValueMissing(self._driver.now, *question, key, bool(key) and not why, why)
+
+    def _awaited(self, words: list[str], options: dict[str, str]) -> Message:
+        """`awaited STEP BY [token=TOKEN]`: another run computes it."""
+        question = self._question(words[0], options)
+        return ValueAwaited(self._driver.now, *question, bytes(15) + b"\x07", words[1])
+
+    def _question(self, name: str, options: dict[str, str]) -> tuple[int, int, int]:
+        step, item = self._named(name)
+        lookup = self._driver.run.lookups.get((step, item))
+        return step, item, int(options.get("token", lookup.token if lookup is not None else 0))
+
     def _tick(self, words: list[str], options: dict[str, str]) -> Message:
         self._driver.now = _span(words[0])
         return ClockTick(self._driver.now, _span(options.get("open", "0")))
@@ -320,6 +345,16 @@ class Script:
             )
         if name == "attempts" and isinstance(value, tuple):
             return "used=" + ",".join(f"{run.plan.steps[step].name}{_at(item)}#{count}" for step, item, count in value)
+        if name == "step_runs":
+            return " ".join(run.display_name(step, item) for step, item in value)
+        if name == "questions":
+            return " ".join(run.display_name(step, item) + ("!" if anew else "") for step, item, anew in value)
+        if name == "anew":
+            return "anew=" + ",".join(run.display_name(step, item) for step, item in value)
+        if value is e.CacheMode.USE:
+            return ""
+        if isinstance(value, e.CacheSource):
+            return f"from={value.run_id.hex()[-4:]}/{value.display_name}#{value.attempt}"
         if name == "leases":
             return " ".join(f"{run.display_name(step, item)}#{attempt}" for step, item, attempt in value)
         if name in ("until", "deadline"):
@@ -427,7 +462,7 @@ def _options(words: list[str]) -> dict[str, str]:
 
 def _parse_node(name: str, options: dict[str, str], numbers: dict[str, int]) -> Node:
     known = {"after", "rule", "when", "map", "retry", "backoff", "jitter", "on", "never", "queued", "overall", "queue"}
-    known |= {"allow_failure", "cleanup", "parallel", "zip", "child", "code", "losses", "undoes"}
+    known |= {"allow_failure", "cleanup", "parallel", "zip", "child", "code", "losses", "undoes", "cache"}
     assert options.keys() <= known, options
     retry = Retry(
         max_attempts=int(options.get("retry", "1")),
@@ -453,6 +488,7 @@ def _parse_node(name: str, options: dict[str, str], numbers: dict[str, int]) -> 
         child=options.get("child", ""),
         code=options.get("code", "1"),
         undoes=options.get("undoes", ""),
+        cache="cache" in options,
     )
 
 

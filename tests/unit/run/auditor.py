@@ -36,6 +36,10 @@ class Life:
     """Attempts of former generations."""
     child: bytes = b""
     """The run that it waits for."""
+    question: int = 0
+    """The number of the event by which the cache was asked."""
+    missed: bool = False
+    """The cache does not have it."""
 
     @property
     def displaced_for_good(self) -> bool:
@@ -119,7 +123,7 @@ class Auditor:
             if self.doomed(step) or life.state.at_rest or life.state is S.PENDING:
                 continue
             assert limits.overall is None or now < life.first_ready_at + limits.overall
-            assert life.state is not S.WAITING or life.child or now < life.until
+            assert life.state is not S.WAITING or life.child or life.question or now < life.until
             if self.paused_at is None and life.state is S.READY:
                 assert limits.queued is None or now < life.ready_at + limits.queued
 
@@ -348,12 +352,48 @@ class Auditor:
             life = self.life(step, item)
             assert life.state is S.READY
             assert number == life.number + 1
+            off = self.started is not None and self.started.cache is e.CacheMode.OFF
+            assert off or life.missed or self.plan.steps[step].cache is None
             assert not self.doomed(step)
             assert not life.displaced
             life.state, life.number, life.token = S.RUNNING, number, seq
             self._begin(step, item, number)
             self.holders.add((step, item))
         assert not self.plan.max_parallel or len(self.holders) <= self.plan.max_parallel
+
+    @_read.register
+    def _(self, event: e.CacheAsked, seq: int) -> None:
+        assert self.paused_at is None
+        for step, item in event.step_runs:
+            life = self.life(step, item)
+            assert self.plan.steps[step].cache is not None
+            assert life.state is S.READY
+            assert not life.question
+            assert not self.doomed(step)
+            life.state, life.question = S.WAITING, seq
+
+    @_read.register
+    def _(self, event: e.CacheAwaited, seq: int) -> None:
+        life = self.life(event.step, event.item)
+        assert life.state is S.WAITING
+        assert life.question
+
+    @_read.register
+    def _(self, event: e.CacheMissed, seq: int) -> None:
+        life = self.life(event.step, event.item)
+        assert life.state is S.WAITING
+        assert life.question
+        assert event.key or not event.reserved
+        life.state, life.ready_at, life.missed = S.READY, event.at, True
+
+    @_read.register
+    def _(self, event: e.StepCached, seq: int) -> None:
+        self._rests(event.step, event.item, seq)
+        life = self.life(event.step, event.item)
+        assert life.state is S.WAITING
+        assert life.question
+        assert not life.missed
+        life.state = S.COMPLETED
 
     @_read.register
     def _(self, event: e.ChildStarted, seq: int) -> None:
@@ -486,7 +526,7 @@ class Auditor:
     def _(self, event: e.StepCancelled, seq: int) -> None:
         self._rests(event.step, event.item, seq)
         life = self.life(event.step, event.item)
-        assert life.number or life.state is S.RUNNING or life.displaced
+        assert life.number or life.state is S.RUNNING or life.displaced or life.question
         assert not life.token
         assert not life.state.at_rest
         assert self.doomed(event.step) or (life.displaced and not self.plan.steps[event.step].allow_failure)

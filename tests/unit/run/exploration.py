@@ -20,7 +20,7 @@ from tests.unit.run.transitions import Observations, Watcher
 from penstock_coordinator.core.plan.model import Plan, Retry, Timeouts
 from penstock_coordinator.core.run.deadlines import next_deadline, standing_timers
 from penstock_coordinator.core.run.decide import decide
-from penstock_coordinator.core.run.events import WHOLE, Charge, Event, Failure, Outcome
+from penstock_coordinator.core.run.events import WHOLE, CacheSource, Charge, Event, Failure, Outcome
 from penstock_coordinator.core.run.evolve import evolve
 from penstock_coordinator.core.run.invariants import check_invariants
 from penstock_coordinator.core.run.ledger import Ledger
@@ -45,6 +45,9 @@ from penstock_coordinator.core.run.messages import (
     RollbackRun,
     SlotsOffered,
     StartRun,
+    ValueAwaited,
+    ValueFound,
+    ValueMissing,
 )
 from penstock_coordinator.core.run.state import ActiveStep, Run
 from penstock_coordinator.core.run.states import RunState
@@ -124,6 +127,7 @@ def _signature(run: Run) -> Hashable:
         (bytes(run.states), run.stayed, tuple(sorted(run.frontier)), tuple(sorted(run.kept.items()))),
         tuple(_map_signature(run, number) for number in sorted(run.maps)),
         tuple(_active_signature(active) for _, active in sorted(run.active.items())),
+        tuple((key, lookup.key, lookup.reserved) for key, lookup in sorted(run.lookups.items())),
         (_where(run.first_failure), _where(run.earlier_failure), _undoing_signature(run)),
         tuple((timer.kind, timer.step, timer.first, timer.stop) for timer in standing_timers(run)),
     )
@@ -203,6 +207,15 @@ def _children(_world: World, run: Run, now: int) -> Iterator[Message]:
         yield ChildRefused(now, step, item, run_id, BOOM)
 
 
+def _answers(_world: World, run: Run, now: int) -> Iterator[Message]:
+    for (step, item), lookup in run.lookups.items():
+        question = step, item, lookup.token
+        yield ValueFound(now, *question, b"[1]", CacheSource(b"r" * 16, "s", 1, 0, b"k"))
+        yield ValueMissing(now, *question, b"k", True)
+        yield ValueMissing(now, *question, b"", False, "the cache does not answer")
+        yield ValueAwaited(now, *question, b"r" * 16, "s")
+
+
 def _cancel(_world: World, _run: Run, now: int) -> Iterator[Message]:
     yield CancelRun(now, False, "enough")
     yield CancelRun(now, True, "enough")
@@ -249,6 +262,7 @@ _DEALS: dict[str, Callable[[World, Run, int], Iterator[Message]]] = {
     "results": _results,
     "losses": _losses,
     "children": _children,
+    "answers": _answers,
     "cancel": _cancel,
     "pause": _pause,
     "limits": _limits,
@@ -283,6 +297,10 @@ WORLDS = (
     _world(Node("a", child="c", retry=TWICE, timeouts=CLOCKS), deals=ALL + " children", timeout=40 * SECOND),
     _world(Node("a", over=TWO, child="c", retry=TWICE_AT_ONCE, timeouts=CLOCKS), deals="children cancel pause again"),
     _world(Node("a", over=values(1), child="c", retry=TWICE, timeouts=CLOCKS), deals="children cancel pause again"),
+    # What may be known already.
+    _world(Node("a", cache=True, retry=TWICE, timeouts=CLOCKS), deals=ALL + " answers", timeout=40 * SECOND),
+    _world(Node("a", over=TWO, parallel=1, cache=True, timeouts=CLOCKS), deals="results answers cancel pause"),
+    _world(Node("a", over=values(1), cache=True), deals="results losses answers cancel pause again displacing"),
     # What follows from one step for another.
     _world(
         Node("a"), Node("b", ["a"]), Node("c", ["a"], cleanup=True), deals="results cancel pause again", fail_fast=True

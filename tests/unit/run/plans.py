@@ -10,6 +10,7 @@ from typing import Any
 from penstock_coordinator.core.plan.conditions import Condition
 from penstock_coordinator.core.plan.model import (
     CHILDREN,
+    CachePolicy,
     Concurrency,
     FromParameter,
     FromStep,
@@ -55,6 +56,7 @@ class Node:
     code: str = "1"
     """The digest of its code."""
     retired: bool = False
+    cache: bool = False
     undoes: str = ""
     """The step that this one undoes, when the run is rolled back."""
 
@@ -114,6 +116,7 @@ def build(
             followers=followers[number],
             joiners=joiners_of(downstream[number], followers[number]),
             concurrency=node.concurrency,
+            cache=CachePolicy() if node.cache else None,
             retired=node.retired,
             compensate=next((at for at, other in enumerate(nodes) if other.undoes == node.name), None),
             undoes=numbers[node.undoes] if node.undoes else None,

@@ -10,17 +10,19 @@ from random import Random
 from tests.unit.run.driver import Driver, failed_step_runs
 from tests.unit.run.plans import SECOND, Node, build, parameter, several, values, when
 from tests.unit.run.runs_below import RunsBelow
+from tests.unit.run.values_elsewhere import ValuesElsewhere
 
 from penstock_coordinator.core.plan.conditions import Condition
 from penstock_coordinator.core.plan.model import MapSource, Plan, Retry, StepMap, Timeouts, TriggerRule
 from penstock_coordinator.core.run.commands import AcknowledgeResult, AckStatus
 from penstock_coordinator.core.run.deadlines import next_deadline
-from penstock_coordinator.core.run.events import WHOLE, AttemptFailed, Charge, Failure, Outcome
+from penstock_coordinator.core.run.events import WHOLE, AttemptFailed, CacheSource, Charge, Failure, Outcome
 from penstock_coordinator.core.run.invariants import fingerprint
 from penstock_coordinator.core.run.ledger import Ledger
 from penstock_coordinator.core.run.messages import (
     AdmitRun,
     AttemptEnded,
+    CacheAnswer,
     CancelRun,
     ChildRefused,
     ChildReported,
@@ -38,6 +40,9 @@ from penstock_coordinator.core.run.messages import (
     RollbackRun,
     SlotsOffered,
     StartRun,
+    ValueAwaited,
+    ValueFound,
+    ValueMissing,
 )
 from penstock_coordinator.core.run.resume import resume
 from penstock_coordinator.core.run.state import Run
@@ -63,7 +68,7 @@ def _random_undoing(random: Random, nodes: list[Node]) -> list[Node]:
 
 def _random_undo(random: Random, undone: str) -> Node:
     node = _random_node(random, f"u_{undone}", [])
-    return replace(node, undoes=undone, rule=None, when=None, over=None, parallel=0, cleanup=False)
+    return replace(node, undoes=undone, rule=None, when=None, over=None, parallel=0, cleanup=False, cache=False)
 
 
 def random_plan(random: Random, nodes: list[Node], digest: str = "0" * 64, onto: Plan | None = None) -> Plan:
@@ -153,6 +158,7 @@ def _random_node(random: Random, name: str, before: list[Node]) -> Node:
         allow_failure=random.random() < 0.2,
         cleanup=cleanup,
         child="below" if child else "",
+        cache=not child and not cleanup and random.random() < 0.25,
     )
 
 
@@ -192,6 +198,8 @@ class Schedule:
         self.driver = Driver(random_plan(random, self.nodes), limit=random.choice([1, 3, 2_000]))
         self.versions = 1
         self.below = RunsBelow()
+        self.elsewhere = ValuesElsewhere()
+        self.answers: list[CacheAnswer] = []
         self.old: list[tuple[int, int, int]] = []
         """Leases that were granted at some time."""
 
@@ -205,7 +213,8 @@ class Schedule:
             self.offer, self.offer, self.offer, self.complete, self.complete, self.complete, self.fail, self.lose,
             self.fail, self.lose, self.go_on, self.go_on, self.ring, self.pass_time, self.old_result, self.unresolved,
             self.displace, self.pause, self.unpause, self.rerun, self.reopen, self.restart, self.carry_out,
-            self.child_ends, self.child_ends, self.child_refused, self.old_child,
+            self.child_ends, self.child_ends, self.child_refused, self.old_child, self.answer, self.answer, self.answer,
+            self.old_answer,
         ]  # fmt: skip
         if self.random.random() < 0.3:
             stimuli.append(self.cancel)
@@ -339,6 +348,8 @@ class Schedule:
             for step, item, token in self.driver.tokens():
                 self._end(step, item, token, None)
             self.children_complete()
+            for step, item in self.asking():
+                self._answer(step, item, self.random.choice([self._value_found, self._value_missing]))
             self.driver.drain()
             if not self.run.children and not self.run.demanded_lines() and not self.run.running:
                 self.ring()
@@ -405,13 +416,53 @@ class Schedule:
 
     def carry_out(self) -> None:
         """And hear of those that ended before they were asked after."""
-        self.below.carry_out(self.driver.commands)
-        self.driver.commands.clear()
+        self._carry_out()
         self.below.check(self.run)
+        self.elsewhere.check(self.run)
         while self.below.unsaid:
             self._report(self.below.unsaid.pop())
-            self.below.carry_out(self.driver.commands)
-            self.driver.commands.clear()
+            self._carry_out()
+
+    def _carry_out(self) -> None:
+        self.below.carry_out(self.driver.commands)
+        self.elsewhere.carry_out(self.driver.commands)
+        self.driver.commands.clear()
+
+    # --- values that are there already
+
+    def asking(self) -> list[tuple[int, int]]:
+        return [key for key in self.run.lookups if self.run.awaits_value(*key)]
+
+    def answer(self) -> None:
+        if asking := self.asking():
+            kinds = [self._value_found, self._value_missing, self._value_missing, self._value_awaited]
+            self._answer(*self.random.choice(asking), self.random.choice(kinds))
+
+    def _answer(self, step: int, item: int, kind: Callable[[int, int, int], CacheAnswer]) -> None:
+        answer = kind(step, item, self.run.lookups[step, item].token)
+        self.driver.send(answer)
+        self.answers.append(answer)
+
+    def _value_found(self, step: int, item: int, token: int) -> CacheAnswer:
+        output = self.random.choice([b"[1, 2]", b"3", b"{"])
+        return ValueFound(self.driver.now, step, item, token, output, CacheSource(b"r" * 16, "s", 1, 0, b"k"))
+
+    def _value_missing(self, step: int, item: int, token: int) -> CacheAnswer:
+        reserved = self.random.random() < 0.7
+        key = b"k" if reserved or self.random.random() < 0.5 else b""
+        return ValueMissing(self.driver.now, step, item, token, key, reserved)
+
+    def _value_awaited(self, step: int, item: int, token: int) -> CacheAnswer:
+        return ValueAwaited(self.driver.now, step, item, token, b"r" * 16, self.random.choice("st"))
+
+    def old_answer(self) -> None:
+        """What the cache says again, or too late, changes nothing; what it has reserved for nothing is given back."""
+        self.driver.drain()
+        old = [each for each in self.answers if self.run.asker(each.step, each.item, each.token) is None]
+        if old:
+            seq = self.run.seq
+            self.driver.send(self.random.choice(old))
+            assert self.run.seq == seq
 
     def child_ends(self) -> None:
         """Of any run below, waited for or not; whether that is heard is another matter."""

@@ -21,6 +21,7 @@ from penstock_coordinator.core.plan.keys import KeyExpression
 from penstock_coordinator.core.plan.model import (
     CHILDREN,
     Action,
+    CachePolicy,
     CommandAction,
     CommandOutput,
     Concurrency,
@@ -44,6 +45,7 @@ from penstock_coordinator.core.plan.model import (
     Timeouts,
     TriggerRule,
 )
+from penstock_coordinator.core.plan.naming import quoted
 from penstock_coordinator.core.plan.shapes import followers_of, joiners_of, shapes_of
 from penstock_coordinator.core.plan.values import dump
 
@@ -238,11 +240,22 @@ class _Compiler:
             joiners=joiners_of(graph.downstream[number], graph.followers[number]),
             compensate=self._numbers[step.compensate] if step.compensate else None,
             undoes=self._undoes.get(number),
+            cache=self._cache(number, step),
             concurrency=concurrency,
         )
 
     def _concurrency(self, owner: pb.StepSpec | pb.PipelineSpec) -> Concurrency | None:
         return self._once(_concurrency, owner.concurrency) if owner.HasField("concurrency") else None
+
+    def _cache(self, number: int, step: pb.StepSpec) -> CachePolicy | None:
+        """The default is meant for steps that can have one."""
+        if self._spec.no_cache:
+            return None
+        if step.HasField("cache"):
+            return self._once(_cache, step.cache)
+        if number in self._undoes or uncacheable(step) is not None:
+            return None
+        return self._defaults.cache
 
     def _timeouts(self, step: pb.StepSpec) -> Timeouts:
         found = self._once(_timeouts, step.timeouts) if step.HasField("timeouts") else self._defaults.timeouts
@@ -348,6 +361,7 @@ class _Defaults:
         self.labels = dict(spec.labels)
         self.resources = _resources(spec.resources)
         self.env = dict(spec.env)
+        self.cache = _cache(spec.cache) if spec.HasField("cache") else None
 
 
 def _merged(defaults: dict[str, str], own: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -385,6 +399,34 @@ def _concurrency(spec: pb.Concurrency) -> Concurrency:
         key=KeyExpression(spec.key_expression) if by_expression else spec.key,
         limit=spec.limit or 1,
         policy=Policy(spec.policy or Policy.QUEUE),
+    )
+
+
+def uncacheable(step: pb.StepSpec) -> str | None:
+    """Why no value stands for running the step, whatever its policy says."""
+    if _is_pipeline(step):
+        return f"the step is a run of a pipeline: give the steps of {quoted(step.pipeline.name)} itself a cache policy"
+    if step.cleanup:
+        return "a cleanup step has to clean up each time: remove the policy, or make it no cleanup step"
+    if step.compensate:
+        text = "a step that can be undone is there for what it does, which no earlier value stands for"
+        return f"{text}: remove the policy, or `compensate`"
+    return None
+
+
+def _cache(policy: pb.CachePolicy) -> CachePolicy | None:
+    if policy.disabled:
+        return None
+    counts = policy.WhichOneof("counts")
+    return CachePolicy(
+        expires=microseconds(policy.expires) if policy.HasField("expires") else None,
+        version=policy.version,
+        ignore=tuple(sorted(set(policy.ignore))),
+        key=KeyExpression(policy.key_expression)
+        if counts == "key_expression"
+        else policy.key
+        if counts == "key"
+        else None,
     )
 
 

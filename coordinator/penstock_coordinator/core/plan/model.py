@@ -102,6 +102,19 @@ class Concurrency:
 
 
 @dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """When an earlier value stands for running a step."""
+
+    expires: int | None = None
+    """How old it may be, in microseconds; None: as old as it is kept."""
+    version: str = ""
+    ignore: tuple[str, ...] = ()
+    """Inputs and parameters that do not count."""
+    key: str | KeyExpression | None = None
+    """In place of inputs and parameters."""
+
+
+@dataclass(frozen=True, slots=True)
 class Lack:
     """What an agent would need to serve a line: `wanted` of `name`, where it has `has` ("" or "0": none)."""
 
@@ -223,6 +236,8 @@ Action: TypeAlias = FunctionAction | CommandAction | PipelineAction
 
 CHILDREN = -1
 """The line of steps that are runs of pipelines: no agent serves it, and it is none of the plan's lines."""
+LOOKUPS = -2
+"""The line of steps whose value may be in the cache: they line up there first, and in their own line if it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +277,7 @@ class Step:
     """The others of `downstream`: they wait until it is at rest as a whole."""
     compensate: int | None = None
     """The step that undoes this one."""
+    cache: CachePolicy | None = None
     undoes: int | None = None
     """The step that this one undoes, when the run is rolled back. It has no edges, and is SKIPPED until then."""
     retired: bool = False
@@ -315,12 +331,15 @@ class Plan:
     cleanup_count: int = field(init=False, compare=False, repr=False)
     undoing: tuple[int, ...] = field(init=False, compare=False, repr=False)
     """The steps that undo others."""
+    caches: bool = field(init=False, compare=False, repr=False)
+    """Whether any step has a cache policy."""
 
     def __post_init__(self) -> None:
         counts = array("I", [len(step.upstream) for step in self.steps])
         object.__setattr__(self, "upstream_counts", counts)
         object.__setattr__(self, "entries", tuple(step.number for step in self.steps if _is_entry(step)))
         object.__setattr__(self, "cleanup_count", sum(1 for step in self.steps if step.cleanup))
+        object.__setattr__(self, "caches", any(step.cache is not None for step in self.steps))
         object.__setattr__(self, "undoing", tuple(step.number for step in self.steps if step.undoes is not None))
 
 

@@ -7,6 +7,7 @@ from penstock_coordinator.core.plan.conditions import InvalidCondition, Scope, c
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits, or_raise
 from penstock_coordinator.core.plan.naming import quoted
 from penstock_coordinator.core.plan.validation.actions import check_action, check_bundle
+from penstock_coordinator.core.plan.validation.caching import check_default_cache, check_step_cache
 from penstock_coordinator.core.plan.validation.compensation import check_compensation, check_on_failure
 from penstock_coordinator.core.plan.validation.concurrency import (
     check_active_runs,
@@ -74,7 +75,7 @@ def _check_size(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
     if edges > limits.edges:
         text = f"there are {edges:,} dependencies and inputs, past the limit of {limits.edges:,}"
         report.add("steps", f"{text}: put a step between that joins{or_raise('edges')}")
-    conditions = sum(len(step.when) + len(step.concurrency.key_expression) for step in spec.steps)
+    conditions = sum(len(step.when) + len(step.concurrency.key_expression) + len(step.cache.key_expression) for step in spec.steps)
     if conditions > limits.conditions_bytes:
         text = f"the conditions have {conditions:,} characters in all, past the limit of {limits.conditions_bytes:,}"
         report.add("steps", f"{text}: decide in a step, and read its answer{or_raise('conditions_bytes')}")
@@ -98,6 +99,8 @@ def _check(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
     check_parameters(report, spec, sources, limits)
     if spec.HasField("defaults"):
         _check_shared(report, "defaults", spec.defaults, limits)
+        if spec.defaults.HasField("cache"):
+            check_default_cache(report, spec, known, limits)
     if not spec.steps:
         report.add("steps", "the pipeline has no steps: give it at least one")
     for number, step in enumerate(spec.steps):
@@ -159,6 +162,8 @@ def _check_step(report: Report, known: Known, sources: Sources, number: int, ste
         _check_condition(report, known, number, step, limits)
     if step.HasField("concurrency"):
         check_step_concurrency(report, field, step, known.parameters, limits)
+    if step.HasField("cache"):
+        check_step_cache(report, known, number, step, limits)
     _check_shared(report, field, step, limits)
 
 

@@ -97,6 +97,33 @@ class ResumeChild(msgspec.Struct, frozen=True, gc=False):
     run_id: bytes
 
 
+class AskCache(msgspec.Struct, frozen=True, gc=False):
+    """Look up the values of step runs, and reserve the keys of those that are not there."""
+
+    token: int
+    questions: tuple[tuple[int, int, bool], ...]
+    """(step, item, anew). `anew`: the key alone is wanted, whatever the cache has."""
+
+
+class KeepReservation(msgspec.Struct, frozen=True, gc=False):
+    """The step run computes the value of the key: others wait for it as long as it is under way."""
+
+    step: int
+    item: int
+    token: int
+    key: bytes
+
+
+class EndReservation(msgspec.Struct, frozen=True, gc=False):
+    """The step run does not compute the value any more: it did (`known`), or never will."""
+
+    step: int
+    item: int
+    token: int
+    key: bytes
+    known: bool
+
+
 class ContinueRun(msgspec.Struct, frozen=True, gc=False):
     """Mail `Continue` to the run itself."""
 
@@ -107,8 +134,17 @@ class CloseRun(msgspec.Struct, frozen=True, gc=False):
     state: RunState
 
 
+CacheCommand: TypeAlias = AskCache | KeepReservation | EndReservation
 ChildCommand: TypeAlias = StartChild | CancelChild | PauseChild | ResumeChild
 
 Command: TypeAlias = (
-    GrantLeases | AcknowledgeResult | StopAttempt | CallBackLease | AwaitLease | ChildCommand | ContinueRun | CloseRun
+    GrantLeases
+    | AcknowledgeResult
+    | StopAttempt
+    | CallBackLease
+    | AwaitLease
+    | ChildCommand
+    | CacheCommand
+    | ContinueRun
+    | CloseRun
 )

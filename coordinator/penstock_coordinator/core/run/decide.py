@@ -28,10 +28,14 @@ from penstock_coordinator.core.run.messages import (
     RollbackRun,
     SlotsOffered,
     StartRun,
+    ValueAwaited,
+    ValueFound,
+    ValueMissing,
 )
 from penstock_coordinator.core.run.rules import (
     admission,
     attempts,
+    cache,
     children,
     control,
     displacing,
@@ -90,6 +94,8 @@ def decide(run: Run, message: Message, ledger: Ledger) -> None:
             children.reported(run, message, ledger)
         case ChildRefused():
             children.refused(run, message, ledger)
+        case ValueFound() | ValueMissing() | ValueAwaited():
+            cache.answered(run, message, ledger)
         case DisplaceReady():
             displacing.displace_ready(run, message, ledger)
         case Continue():
@@ -134,6 +140,8 @@ def _draw(run: Run, now: int, ledger: Ledger) -> None:
         maps.close(run, now, ledger)
     if run.spawning and ledger.room > 0:
         children.start(run, now, ledger)
+    if run.asking and ledger.room > 0:
+        cache.ask(run, now, ledger)
 
 
 def _tick(run: Run, tick: ClockTick, ledger: Ledger) -> None:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.commands import (
+    AskCache,
     CallBackLease,
     CancelChild,
     CloseRun,
     Command,
+    EndReservation,
     GrantLeases,
+    KeepReservation,
     PauseChild,
     ResumeChild,
     StartChild,
     StopAttempt,
 )
 from penstock_coordinator.core.run.events import Event
+from penstock_coordinator.core.run.ranges import covered
 from penstock_coordinator.core.run.state import ActiveStep, Paused, Run
 
 
@@ -96,6 +100,47 @@ def _pause(run: Run, _event: e.RunPaused) -> list[Command]:
     return call_back(run) + pause_children(run)
 
 
+def _ask(run: Run, event: e.CacheAsked) -> list[Command]:
+    return [ask_cache(run, run.seq, event.step_runs)]
+
+
+def ask_cache(run: Run, token: int, step_runs: Iterable[tuple[int, int]]) -> AskCache:
+    return AskCache(token, tuple((step, item, run.computes_anew(step, item)) for step, item in step_runs))
+
+
+def _missed(run: Run, event: e.CacheMissed) -> list[Command]:
+    return keep_reservation(run, event.step, event.item)
+
+
+def keep_reservation(run: Run, step: int, item: int) -> list[Command]:
+    lookup = run.lookups[step, item]
+    return [KeepReservation(step, item, lookup.token, lookup.key)] if lookup.reserved else []
+
+
+def end_reservations(run: Run, event: Event) -> list[Command]:
+    """Of the step runs that the event brings to rest; before it is folded."""
+    found = ((key, run.lookups.get(key)) for key in _resting(run, event))
+    known = isinstance(event, e.StepCompleted)
+    return [
+        EndReservation(step, item, lookup.token, lookup.key, known)
+        for (step, item), lookup in found
+        if lookup is not None and lookup.reserved
+    ]
+
+
+def _resting(run: Run, event: Event) -> list[tuple[int, int]]:
+    """Those of the lookups, or that were none."""
+    match event:
+        case e.StepCompleted() | e.StepFailed() | e.StepCancelled():
+            return [(event.step, event.item)]
+        case e.StepsSettled():
+            return [key for key in run.lookups if key[1] == e.WHOLE and covered(event.ranges, key[0])]
+        case e.ItemsSettled():
+            return [key for key in run.lookups if key[0] == event.step and covered(event.ranges, key[1])]
+        case _:
+            return []
+
+
 def _close(_run: Run, event: e.RunEnded) -> list[Command]:
     return [CloseRun(event.state)]
 
@@ -109,4 +154,6 @@ _TABLE: dict[type, Callable[[Run, Any], list[Command]]] = {
     e.ChildStarted: _start_child,
     e.ChildEnded: _end_child,
     e.RunEnded: _close,
+    e.CacheAsked: _ask,
+    e.CacheMissed: _missed,
 }

@@ -76,6 +76,8 @@ class WaitReason(enum.IntEnum):
     """Its next attempt, at an instant."""
     SUB_PIPELINE = 2
     """The end of the run that the step is; the key is its id in hex."""
+    CACHE = 3
+    """Whether its value is in the cache; with a key, that another run has computed it: the run's id and the step run."""
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True):
@@ -84,6 +86,16 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
     reason: str
     message: str = ""
     error_class: str = ""
+
+
+class CacheMode(enum.IntEnum):
+    """What a run makes of the cache policies of its steps. The numbers are those of penstock.v1.CacheMode."""
+
+    USE = 1
+    OFF = 2
+    """The cache is neither asked nor filled."""
+    REFRESH = 3
+    """All is computed anew, and fills the cache."""
 
 
 class RunStarted(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -96,6 +108,7 @@ class RunStarted(msgspec.Struct, frozen=True, array_like=True, tag=1):
     deadline: int | None
     """Of the run's own timeout; None also if RunHeld follows."""
     semantics: int = 1
+    cache: CacheMode = CacheMode.USE
 
 
 class StepsReadied(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -352,6 +365,8 @@ class RunReopened(msgspec.Struct, frozen=True, array_like=True, tag=24):
     reason: str
     parameters: bytes = b""
     """With those that another version has besides; empty: they are as they were."""
+    anew: tuple[tuple[int, int], ...] = ()
+    """(step, item): what a person wants to run again, whatever the cache has."""
 
 
 class RunHeld(msgspec.Struct, frozen=True, array_like=True, tag=25):
@@ -410,6 +425,59 @@ class ItemsRolledBack(msgspec.Struct, frozen=True, array_like=True, tag=30):
     ranges: tuple[Range, ...]
 
 
+class CacheAsked(msgspec.Struct, frozen=True, array_like=True, tag=41):
+    """WAITING while it is looked up whether the values of these step runs, (step, item) each, are in the cache. This
+    event's number is the token of each of the questions."""
+
+    at: int
+    step_runs: tuple[tuple[int, int], ...]
+
+
+class CacheSource(msgspec.Struct, frozen=True, array_like=True):
+    """What computed a value of the cache."""
+
+    run_id: bytes
+    display_name: str
+    attempt: int
+    at: int
+    key: bytes
+
+
+class StepCached(msgspec.Struct, frozen=True, array_like=True, tag=42):
+    """At rest, COMPLETED: the cache has its value."""
+
+    at: int
+    step: int
+    item: int
+    source: CacheSource
+    kept: tuple[bytes, ...] = ()
+    """As in StepCompleted."""
+
+
+class CacheMissed(msgspec.Struct, frozen=True, array_like=True, tag=43):
+    """The step run has to be run: READY, for an agent from now on. If it completes, its value is kept under the key."""
+
+    at: int
+    step: int
+    item: int
+    key: bytes
+    """Empty: there is none, and nothing is kept."""
+    reserved: bool
+    """It is the one that computes the value, and others wait for it."""
+    why: str = ""
+    """It is run without the cache being asked, or though the cache may have its value."""
+
+
+class CacheAwaited(msgspec.Struct, frozen=True, array_like=True, tag=44):
+    """WAITING until another step run, which computes the same value, has come to rest."""
+
+    at: int
+    step: int
+    item: int
+    run_id: bytes
+    display_name: str
+
+
 def displaced_by(event: StepDisplaced) -> str:
     """For people."""
     return f'no place under the key "{event.key}" is left for it: the run {event.by} has it'
@@ -446,6 +514,10 @@ Event: TypeAlias = (
     | RunRollingBack
     | StepsRolledBack
     | ItemsRolledBack
+    | CacheAsked
+    | StepCached
+    | CacheMissed
+    | CacheAwaited
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock_coordinator.core.plan.model import Step
 from penstock_coordinator.core.run.deadlines import next_deadline, standing_timers
-from penstock_coordinator.core.run.events import WHOLE, WaitReason
+from penstock_coordinator.core.run.events import WHOLE, CacheMode, WaitReason
 from penstock_coordinator.core.run.evolve.maps import watchers_of
 from penstock_coordinator.core.run.evolve.passing import may_begin
 from penstock_coordinator.core.run.item_queue import ItemQueue
@@ -91,6 +91,7 @@ def _check_active(run: Run) -> None:
         _check_budgets(step, active)
         tokens += active.token > 0
     _check_children(run)
+    _check_lookups(run)
     assert tokens == run.running == sum(1 for _ in run.leased())
     assert run.active.keys() <= {step.number for step in run.plan.steps if step.map is None}
 
@@ -105,6 +106,16 @@ def _check_children(run: Run) -> None:
             away[step.cleanup] += 1
     assert run.children == found
     assert run.away == away
+
+
+def _check_lookups(run: Run) -> None:
+    for (number, item), lookup in run.lookups.items():
+        assert run.plan.steps[number].cache is not None and run.cache is not CacheMode.OFF
+        assert not run.state_of(number, item).at_rest
+        assert not (lookup.reserved or lookup.key) or not run.awaits_value(number, item)
+        assert not lookup.reserved or lookup.key
+    for step, item, _ in step_runs(run):
+        assert not run.awaits_value(step.number, item) or (step.number, item) in run.lookups
 
 
 def _check_budgets(step: Step, active: ActiveStep) -> None:
@@ -128,7 +139,7 @@ def _check_queues(run: Run) -> None:
     ready: dict[int, set[tuple[int, int]]] = {}
     for step, item, state in step_runs(run):
         if state is StepState.READY and not _is_held(run, step, item):
-            ready.setdefault(step.line, set()).add((step.number, item))
+            ready.setdefault(run.line_of(step, item), set()).add((step.number, item))
     assert run.ready == {line: len(found) for line, found in ready.items()}
     for line, queue in run.queues.items():
         waiting = queue.waiting()

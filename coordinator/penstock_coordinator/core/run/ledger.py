@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.run.commands import Command
-from penstock_coordinator.core.run.duties import commands
+from penstock_coordinator.core.run.duties import commands, end_reservations
 from penstock_coordinator.core.run.events import Event
 from penstock_coordinator.core.run.evolve import evolve
 from penstock_coordinator.core.run.state import Run
@@ -64,6 +64,8 @@ class Ledger:
         seq = run.seq + 1
         if self._note is not None:
             self._note(seq, event)
+        if run.lookups:
+            self.commands += end_reservations(run, event)
         evolve(run, seq, event)
         self.events.append((seq, event))
         duties = commands(run, event)

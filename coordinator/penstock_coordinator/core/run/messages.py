@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from penstock_coordinator.core.run.events import Charge, Failure, Outcome
+from penstock_coordinator.core.run.events import CacheMode, CacheSource, Charge, Failure, Outcome
 from penstock_coordinator.core.run.states import RunState
 
 
@@ -23,6 +23,7 @@ class StartRun(msgspec.Struct, frozen=True, gc=False):
     """The key and the limit that it has to wait for: nothing starts before AdmitRun."""
     refused: str = ""
     """Why the run is cancelled before anything of it starts."""
+    cache: CacheMode = CacheMode.USE
 
 
 class AdmitRun(msgspec.Struct, frozen=True, gc=False):
@@ -245,6 +246,46 @@ class RollbackRun(msgspec.Struct, frozen=True, gc=False):
     """As in RetryRun."""
 
 
+class ValueFound(msgspec.Struct, frozen=True, gc=False):
+    """The cache has the value that was asked for."""
+
+    now: int
+    step: int
+    item: int
+    token: int
+    """Of the question."""
+    output: bytes
+    """JSON."""
+    source: CacheSource
+
+
+class ValueMissing(msgspec.Struct, frozen=True, gc=False):
+    """The cache does not have it, or was not asked."""
+
+    now: int
+    step: int
+    item: int
+    token: int
+    key: bytes
+    """Empty: there is none."""
+    reserved: bool
+    """The key is reserved for the step run."""
+    why: str = ""
+
+
+class ValueAwaited(msgspec.Struct, frozen=True, gc=False):
+    """The cache does not have it, and another step run has reserved the key."""
+
+    now: int
+    step: int
+    item: int
+    token: int
+    run_id: bytes
+    display_name: str
+
+
+CacheAnswer: TypeAlias = ValueFound | ValueMissing | ValueAwaited
+
 RenewingMessage: TypeAlias = RetryRun | RollbackRun
 """What may go on with another version."""
 ReopenMessage: TypeAlias = RetryRun | RerunStep | RequeueSteps | RollbackRun
@@ -272,4 +313,5 @@ Message: TypeAlias = (
     | DisplaceReady
     | ChildReported
     | ChildRefused
+    | CacheAnswer
 )

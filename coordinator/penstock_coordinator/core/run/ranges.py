@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from penstock_coordinator.core.run.events import Range
 
@@ -22,3 +22,7 @@ def packed(positions: Sequence[int]) -> tuple[Range, ...]:
     if stop >= 0:
         ranges.append((first, stop))
     return tuple(ranges)
+
+
+def covered(ranges: Iterable[Range], position: int) -> bool:
+    return any(first <= position < stop for first, stop in ranges)

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from penstock_coordinator.core.plan.keys import key_or_source
-from penstock_coordinator.core.plan.model import CHILDREN, Concurrency, Json, Plan
-from penstock_coordinator.core.run.events import WHOLE, Failure, WaitReason
+from penstock_coordinator.core.plan.model import CHILDREN, LOOKUPS, Concurrency, Json, Plan, Step
+from penstock_coordinator.core.run.events import WHOLE, CacheMode, Failure, WaitReason
 from penstock_coordinator.core.run.mapped import Groups, MapState
 from penstock_coordinator.core.run.numbering import Numbering, kept_number
 from penstock_coordinator.core.run.openings import Opening, began_in
@@ -35,8 +35,9 @@ RETIRED = 255
 
 _PLAIN_STATES = 64
 """So many are packed as they are."""
-_APART = frozenset({WaitReason.BACKOFF})
+_APART = frozenset({WaitReason.BACKOFF, WaitReason.CACHE})
 _USUALLY_ONE = frozenset({StepState.COMPLETED, StepState.FAILED, StepState.ROLLED_BACK})
+_NOBODY: frozenset[tuple[int, int]] = frozenset()
 _NO_ORDER = array("Q")
 """Of runs of which nothing can be undone. Shared, never written."""
 
@@ -69,6 +70,17 @@ class Wait(NamedTuple):
     def within(self) -> bool:
         """Whether what is waited for is a part of the step run, which is under way all the same: a backoff is none."""
         return self.reason not in _APART
+
+
+class Lookup(NamedTuple):
+    """What is known of the value of a step run that is to be found in the cache, or put into it."""
+
+    token: int
+    """Of the question."""
+    key: bytes = b""
+    """Once the step run has to be run: where its value is kept. Empty: nowhere."""
+    reserved: bool = False
+    """Others wait for it."""
 
 
 class Held(NamedTuple):
@@ -162,7 +174,9 @@ class Run:
         "_parameter_values",
         "active",
         "admitted_at",
+        "anew",
         "away",
+        "cache",
         "cancel_deadline",
         "children",
         "created_at",
@@ -177,6 +191,7 @@ class Run:
         "held",
         "immediate",
         "kept",
+        "lookups",
         "maps",
         "numberings",
         "open_steps",
@@ -295,6 +310,11 @@ class Run:
         """Step runs that hold a lease."""
         self.children: dict[tuple[int, int], bytes] = NOTHING
         """By step run (step, item) the id of the run that it waits for."""
+        self.cache = CacheMode.USE
+        self.lookups: dict[tuple[int, int], Lookup] = NOTHING
+        """By step run (step, item), of those with a cache policy that are under way, from the question on."""
+        self.anew: frozenset[tuple[int, int]] = _NOBODY
+        """(step, item) of what is computed whatever the cache has; with WHOLE all items of a mapped step."""
         self.given_up: dict[bytes, str] = NOTHING
         """Runs that steps did wait for, and do no more though they may not be at rest; and why."""
         self.away = [0, 0]
@@ -318,7 +338,7 @@ class Run:
     def demand(self, line: int) -> int:
         """How many step runs of the line could be leased now."""
         ready = self.ready.get(line, 0)
-        if not ready or line == CHILDREN or self.sweeping or self.paused is not None:
+        if not ready or line < 0 or self.sweeping or self.paused is not None:
             return 0
         limit = self.plan.max_parallel
         return ready if not limit else min(ready, max(limit - self.running, 0))
@@ -328,7 +348,13 @@ class Run:
         limit = self.plan.max_parallel
         if not self.ready or (limit and self.running >= limit) or self.sweeping or self.paused is not None:
             return []
-        return [line for line in self.ready if line != CHILDREN]
+        return [line for line in self.ready if line >= 0]
+
+    def line_of(self, step: Step, item: int) -> int:
+        """Where the step run lines up when it is READY."""
+        if step.cache is None or self.cache is CacheMode.OFF or (step.number, item) in self.lookups:
+            return step.line
+        return LOOKUPS
 
     def limit_key(self, position: int) -> str | None:
         """The key of the limit that the step runs at a position of the plan's lines share; None if there is none."""
@@ -361,6 +387,21 @@ class Run:
             return self.active.get(step)
         mapped = self.maps.get(step)
         return None if mapped is None else mapped.active.get(item)
+
+    def asker(self, step: int, item: int, token: int) -> Lookup | None:
+        """The question of the step run, if it waits for the answer to that one."""
+        lookup = self.lookups.get((step, item))
+        return lookup if lookup is not None and lookup.token == token and self.awaits_value(step, item) else None
+
+    def awaits_value(self, step: int, item: int) -> bool:
+        """Whether the step run waits for the cache."""
+        active = self.active_step(step, item)
+        return active is not None and active.wait is not None and active.wait.reason is WaitReason.CACHE
+
+    def computes_anew(self, step: int, item: int) -> bool:
+        if self.cache is CacheMode.REFRESH:
+            return True
+        return bool(self.anew) and ((step, item) in self.anew or (step, WHOLE) in self.anew)
 
     def waits_for(self, step: int, item: int, run_id: bytes) -> ActiveStep | None:
         """The step run, if it is that run whose end it waits for."""
@@ -503,6 +544,11 @@ class Run:
         return CHILDREN in self.ready and self.paused is None and not self.sweeping
 
     @property
+    def asking(self) -> bool:
+        """Whether there are step runs whose value is to be looked up."""
+        return LOOKUPS in self.ready and self.paused is None and not self.sweeping
+
+    @property
     def failing_fast(self) -> bool:
         """Whether the first failure is to stop what is still to do, and has not yet."""
         if not self.plan.fail_fast or self.first_failure is None or self.undoing is not None:
@@ -523,4 +569,4 @@ class Run:
         if self.at_rest or self.held is not None:
             return False
         drawn = self.frontier or self.opening or self.finished_maps or self.rollback_owed
-        return bool(drawn or self.sweeping or self.spawning or self.failing_fast)
+        return bool(drawn or self.sweeping or self.spawning or self.asking or self.failing_fast)

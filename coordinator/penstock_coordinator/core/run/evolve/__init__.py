@@ -14,6 +14,7 @@ from penstock_coordinator.core.run.events import Event
 from penstock_coordinator.core.run.evolve import (
     admission,
     attempts,
+    caching,
     children,
     control,
     maps,
@@ -62,4 +63,8 @@ _TABLE: dict[type, Callable[[Run, int, Any], None]] = {
     e.RunRollingBack: rollback.run_rolling_back,
     e.StepsRolledBack: rollback.steps_rolled_back,
     e.ItemsRolledBack: rollback.items_rolled_back,
+    e.CacheAsked: caching.cache_asked,
+    e.StepCached: caching.step_cached,
+    e.CacheMissed: caching.cache_missed,
+    e.CacheAwaited: caching.cache_awaited,
 }

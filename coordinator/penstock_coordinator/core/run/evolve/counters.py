@@ -77,7 +77,7 @@ def move(run: Run, step: Step, item: int, after: StepState) -> None:
     if mapped is not None and mapped.places is not None:
         _move_in_places(run, step, mapped, item, before, after)
     elif before == _READY:
-        unready(run, step.line, 1)
+        unready(run, step.line if step.cache is None else run.line_of(step, item), 1)
 
 
 def _move_in_places(run: Run, step: Step, mapped: MapState, item: int, before: int, after: StepState) -> None:
@@ -86,21 +86,26 @@ def _move_in_places(run: Run, step: Step, mapped: MapState, item: int, before: i
     wait = mapped.active[item].wait if after == _WAITING else None
     if after == _RUNNING or (wait is not None and wait.within):
         if before == _READY:
-            unready(run, step.line, 1)
+            unready(run, run.line_of(step, item), 1)
         return
-    leave(run, step, mapped, range(item, item + 1), int(before == _READY))
+    leave(run, step, mapped, item, bytes((before,)))
 
 
-def leave(run: Run, step: Step, mapped: MapState, items: range, ready: int) -> None:
-    """Items are not under way any more; so many of them were READY. Those that were held move up."""
+def leave(run: Run, step: Step, mapped: MapState, first: int, before: bytes | bytearray) -> None:
+    """Items are not under way any more, from the first one on; `before` are the states that they had. Those that were
+    held move up."""
     places = mapped.places
-    if places is None:
-        unready(run, step.line, ready)
-        return
-    held = sum(places.leave(item) for item in items)
-    unready(run, step.line, ready - held)
-    while (item := places.admit()) >= 0:
-        enqueue(run, step, mapped.states, step.number, item, item + 1)
+    if step.cache is not None:
+        for item, state in enumerate(before, first):
+            held = places is not None and places.leave(item)
+            unready(run, run.line_of(step, item), int(state == _READY and not held))
+    elif places is None:
+        unready(run, step.line, before.count(_READY))
+    else:
+        held_items = sum(places.leave(item) for item in range(first, first + len(before)))
+        unready(run, step.line, before.count(_READY) - held_items)
+    while places is not None and (admitted := places.admit()) >= 0:
+        enqueue(run, step, mapped.states, step.number, admitted, admitted + 1)
 
 
 def unready(run: Run, line: int, count: int) -> None:

@@ -9,7 +9,7 @@ from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.evolve.counters import leave, note_opened
 from penstock_coordinator.core.run.evolve.following import catch_up, grow, note_finished, number_items, open_followers
 from penstock_coordinator.core.run.evolve.readying import ready_items
-from penstock_coordinator.core.run.evolve.resting import items_rested, settle
+from penstock_coordinator.core.run.evolve.resting import forget_lookups, items_rested, settle
 from penstock_coordinator.core.run.mapped import Groups, MapState, Places
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState
@@ -92,7 +92,9 @@ def items_settled(run: Run, _seq: int, event: e.ItemsSettled) -> None:
             for state in (_PENDING, _READY):
                 tally[state] -= before.count(state)
             tally[event.state] += stop - first
-        leave(run, step, mapped, range(first, stop), before.count(_READY))
+        leave(run, step, mapped, first, before)
+        if run.lookups:
+            forget_lookups(run, event.step, first, stop)
         if mapped.active:
             for item in range(first, stop):
                 mapped.active.pop(item, None)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from heapq import heappush
 
 from penstock_coordinator.core.plan.model import Step
+from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.mapped import MapState
-from penstock_coordinator.core.run.ready import ReadyQueue
+from penstock_coordinator.core.run.ready import UNMAPPED, ReadyQueue
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import StepState
 from penstock_coordinator.core.run.timers import Timer, TimerKind
@@ -39,10 +40,11 @@ def queue_items(run: Run, step: Step, mapped: MapState, first: int, stop: int) -
 def enqueue(run: Run, step: Step, states: bytearray, owner: int, first: int, stop: int) -> None:
     if first == stop:
         return
-    run.ready[step.line] = run.ready.get(step.line, 0) + stop - first
-    queue = run.queues.get(step.line)
+    line = step.line if step.cache is None else run.line_of(step, WHOLE if owner == UNMAPPED else first)
+    run.ready[line] = run.ready.get(line, 0) + stop - first
+    queue = run.queues.get(line)
     if queue is None:
-        queue = run.queues[step.line] = ReadyQueue()
+        queue = run.queues[line] = ReadyQueue()
     queue.add(states, owner, first, stop)
 
 

@@ -44,6 +44,7 @@ def run_reopened(run: Run, seq: int, event: e.RunReopened) -> None:
         go_on_with(run, plan)
     if event.parameters:
         run.set_parameters(event.parameters)
+    run.anew = (frozenset() if run.at_rest else run.anew) | frozenset(event.anew)
     for number in wholes:
         _reset_step(run, number)
     for number, ranges in event.items:

@@ -20,6 +20,8 @@ def rest(run: Run, number: int, item: int, state: StepState) -> None:
     if run.children:
         forget_child(run, step, item)
     move(run, step, item, state)
+    if run.lookups:
+        run.lookups.pop((number, item), None)
     if step.undoes is not None:
         note_undone(run, step, item, state)
     if item == WHOLE:
@@ -30,6 +32,11 @@ def rest(run: Run, number: int, item: int, state: StepState) -> None:
         note_spent(run, number, item, state, mapped.active.pop(item, None))
         items_rested(run, step, mapped, state, item, item + 1)
         note_opened(run, number, mapped)
+
+
+def forget_lookups(run: Run, number: int, first: int, stop: int) -> None:
+    for item in range(first, stop):
+        run.lookups.pop((number, item), None)
 
 
 def forget_child(run: Run, step: Step, item: int) -> None:

@@ -17,6 +17,7 @@ def run_started(run: Run, _seq: int, event: e.RunStarted) -> None:
     run.created_at = event.at
     run.parameters = event.parameters
     run.semantics = event.semantics
+    run.cache = event.cache
     run.deadline = event.deadline
     run.admitted_at = event.at
     if event.deadline is not None:

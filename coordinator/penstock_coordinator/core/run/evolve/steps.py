@@ -36,17 +36,21 @@ def steps_readied(run: Run, _seq: int, event: e.StepsReadied) -> None:
 
 
 def step_again_ready(run: Run, _seq: int, event: e.StepReturned | e.StepWoken) -> None:
-    step, item = run.plan.steps[event.step], event.item
-    active = active_of(run, event.step, item)
+    again_ready(run, event.step, event.item, event.at)
+
+
+def again_ready(run: Run, number: int, item: int, at: int) -> None:
+    step = run.plan.steps[number]
+    active = active_of(run, number, item)
     active.wait = None
-    active.ready_at = event.at
+    active.ready_at = at
     move(run, step, item, _READY)
     if item == WHOLE:
-        enqueue(run, step, run.states, UNMAPPED, event.step, event.step + 1)
-        start_queued_clock(run, step, WHOLE, 0, event.at)
+        enqueue(run, step, run.states, UNMAPPED, number, number + 1)
+        start_queued_clock(run, step, WHOLE, 0, at)
     else:
-        queue_items(run, step, run.maps[event.step], item, item + 1)
-        start_queued_clock(run, step, item, item + 1, event.at)
+        queue_items(run, step, run.maps[number], item, item + 1)
+        start_queued_clock(run, step, item, item + 1, at)
 
 
 def step_completed(run: Run, _seq: int, event: e.StepCompleted) -> None:

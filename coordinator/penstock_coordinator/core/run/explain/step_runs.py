@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from penstock_coordinator.core.plan.model import CHILDREN, Json, PipelineAction, Step
+from penstock_coordinator.core.plan.model import CHILDREN, LOOKUPS, Json, PipelineAction, Step
 from penstock_coordinator.core.run.child_ids import spelled_id
 from penstock_coordinator.core.run.events import WHOLE, WaitReason
 from penstock_coordinator.core.run.explain.agents import line_reasons
@@ -25,7 +25,7 @@ from penstock_coordinator.core.run.explain.words import (
 )
 from penstock_coordinator.core.run.places import same_group
 from penstock_coordinator.core.run.spans import spelled
-from penstock_coordinator.core.run.state import ActiveStep, Paused, Run
+from penstock_coordinator.core.run.state import ActiveStep, Paused, Run, Wait
 from penstock_coordinator.core.run.states import RunState, StepState
 
 
@@ -190,6 +190,9 @@ def _ready(run: Run, step: Step, item: int, outside: Outside) -> Iterator[Reason
         return
     if step.line == CHILDREN:
         return
+    if run.line_of(step, item) == LOOKUPS:
+        yield Reason("Cache", "It is about to be looked up in the cache.", {})
+        return
     key = outside.step_key(step.line)
     held = run.paused is not None or key is not None or bool(plan.max_parallel and run.running >= plan.max_parallel)
     if plan.max_parallel and run.running >= plan.max_parallel:
@@ -228,6 +231,16 @@ def _waiting(run: Run, step: Step, item: int, outside: Outside) -> Iterator[Reas
         yield _backoff(step, active, outside)
     elif wait.reason is WaitReason.SUB_PIPELINE:
         yield _sub_pipeline(step, active, outside)
+    elif wait.reason is WaitReason.CACHE:
+        yield _cache(wait)
+
+
+def _cache(wait: Wait) -> Reason:
+    run_id, _, display_name = wait.key.partition(" ")
+    if not run_id:
+        return Reason("Cache", "Its value is being looked up in the cache.", {})
+    text = f"It waits for the same value, which {display_name} of the run {run_id} computes."
+    return Reason("Cache", text, {"run_id": run_id, "display_name": display_name})
 
 
 def _sub_pipeline(step: Step, active: ActiveStep, outside: Outside) -> Reason:

@@ -76,6 +76,7 @@ def reopen(run: Run, message: ReopenMessage, ledger: Ledger) -> None:
             requested_by=message.requested_by,
             reason=message.reason or _former_reason(run, kind),
             parameters=message.parameters if isinstance(message, RenewingMessage) and renewed else b"",
+            anew=((message.step, message.item),) if run.plan.caches and isinstance(message, RerunStep) else (),
         )
     )
     # A run of which nothing is left to do, since its version does without what failed, needs no place: it ends now.

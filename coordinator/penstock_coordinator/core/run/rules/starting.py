@@ -14,6 +14,6 @@ def start(run: Run, message: StartRun, ledger: Ledger) -> None:
         return
     timeout, now = run.plan.timeout, message.now
     deadline = None if timeout is None or message.held is not None else now + timeout
-    ledger.emit(RunStarted(now, run.plan.digest, message.parameters, deadline))
+    ledger.emit(RunStarted(now, run.plan.digest, message.parameters, deadline, cache=message.cache))
     if message.held is not None:
         ledger.emit(RunHeld(now, *message.held))
