@@ -60,7 +60,7 @@ def page() -> str:
     sections.append("## Transitions")
     sections += [_transitions(subject, seen) for subject in Subject]
     sections += [_events(seen), _messages(seen), "## Words in events"]
-    kinds = (events.WaitReason, events.Outcome, events.Charge, events.Budget, events.Reopening)
+    kinds = (events.CacheMode, events.WaitReason, events.Outcome, events.Charge, events.Budget, events.Reopening)
     sections += [_words(kind) for kind in kinds]
     return "\n\n".join(sections) + "\n"
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
+from penstock.v1 import run_pb2
 from penstock_coordinator.api.errors import CallError, Violation, invalid, invalid_fields
 from penstock_coordinator.api.fields import count_of, labels_of, name_of, priority_of, trace_context_of, weight_of
 from penstock_coordinator.api.request_ids import content_of, first_answer, key_of, same_answer
@@ -201,6 +202,12 @@ def _check_keys(plan: Plan, parameters: bytes) -> None:
         raise invalid("parameters", f"{error.field} makes no key of them: {error}") from None
 
 
+def _cache_mode(mode: int) -> int:
+    if mode not in run_pb2.CacheMode.values():
+        raise invalid("cache_mode", f"{mode} is not known: use one of the CacheMode enum")
+    return mode or run_pb2.CACHE_MODE_USE
+
+
 def _origin(request: pb.StartRunRequest, declared: Declared, limits: Limits) -> Origin:
     return Origin(
         priority=priority_of(request.priority, "priority", limits)
@@ -208,4 +215,5 @@ def _origin(request: pb.StartRunRequest, declared: Declared, limits: Limits) -> 
         else declared.priority,
         weight=weight_of(request.weight, "weight", limits) or declared.weight,
         run_key=request.run_key,
+        cache=_cache_mode(request.cache_mode),
     )

@@ -9,6 +9,18 @@ from __future__ import annotations
 from penstock_coordinator.ports.agents import AgentRegistry, AgentRow, Incarnations
 from penstock_coordinator.ports.bulk_jobs import BulkJobRow, BulkJobStore, BulkState
 from penstock_coordinator.ports.bundles import BundleStore
+from penstock_coordinator.ports.cache import (
+    CacheEntry,
+    CacheEntryRow,
+    CacheFilter,
+    CacheQuestion,
+    CacheReply,
+    CacheStore,
+    Found,
+    HeldBy,
+    Reserved,
+    Reserver,
+)
 from penstock_coordinator.ports.common import Crowded, Fenced, RunId, Unavailable
 from penstock_coordinator.ports.dead_letters import (
     LETTER_MESSAGE_CHARACTERS,
@@ -57,6 +69,12 @@ __all__ = [
     "BulkJobStore",
     "BulkState",
     "BundleStore",
+    "CacheEntry",
+    "CacheEntryRow",
+    "CacheFilter",
+    "CacheQuestion",
+    "CacheReply",
+    "CacheStore",
     "Clock",
     "Committed",
     "Crowded",
@@ -66,6 +84,8 @@ __all__ = [
     "DependencyState",
     "EndedRuns",
     "Fenced",
+    "Found",
+    "HeldBy",
     "Ids",
     "Incarnations",
     "Journal",
@@ -93,6 +113,8 @@ __all__ = [
     "Repeated",
     "RequestKey",
     "RequestRow",
+    "Reserved",
+    "Reserver",
     "RetentionStore",
     "Reuse",
     "RunChange",

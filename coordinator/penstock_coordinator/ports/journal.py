@@ -7,6 +7,7 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
+from penstock_coordinator.ports.cache import CacheEntryRow
 from penstock_coordinator.ports.common import RunId
 from penstock_coordinator.ports.dead_letters import LetterClosing, LetterRow
 from penstock_coordinator.ports.requests import Repeated, RequestRow
@@ -32,6 +33,10 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """That it opens."""
     closings: tuple[LetterClosing, ...] = ()
     """Of letters that were open before, or that it opens itself."""
+    entries: tuple[CacheEntryRow, ...] = ()
+    """Values that the cache gains."""
+    answered: tuple[StepRunRow, ...] = ()
+    """Step runs that were answered from the cache, apart from `step_runs`: each has a source."""
 
     @property
     def reopens(self) -> bool:

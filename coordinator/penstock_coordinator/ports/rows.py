@@ -24,6 +24,8 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
     parent: Parent | None = None
     depth: int = 0
     """How many runs are above it."""
+    cache: int = 1
+    """What it makes of the cache policies of its steps: a penstock.v1.CacheMode."""
 
 
 class NewRun(msgspec.Struct, frozen=True, gc=False):
@@ -85,6 +87,8 @@ class StepRunRow(msgspec.Struct, frozen=True, gc=False):
     ready_time: int | None
     start_time: int | None
     end_time: int
+    source: bytes | None = None
+    """Of one that was answered from the cache: MessagePack of where the value came from, see `runtime.projection`."""
 
 
 class AttemptRow(msgspec.Struct, frozen=True, gc=False):

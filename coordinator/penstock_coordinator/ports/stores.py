@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from penstock_coordinator.ports.agents import AgentRegistry, Incarnations
 from penstock_coordinator.ports.bulk_jobs import BulkJobStore
 from penstock_coordinator.ports.bundles import BundleStore
+from penstock_coordinator.ports.cache import CacheStore
 from penstock_coordinator.ports.dead_letters import DeadLetterStore
 from penstock_coordinator.ports.dependencies import Dependency
 from penstock_coordinator.ports.journal import Journal
@@ -30,6 +31,7 @@ class Stores:
     logs: LogStore
     bulk_jobs: BulkJobStore
     dead_letters: DeadLetterStore
+    cache: CacheStore
     retention: RetentionStore
     signing_keys: SigningKeyStore
 

@@ -284,6 +284,7 @@ class Actor:
         projection = drafts.projection
         projection.message = message if type(message) is AttemptEnded else None
         projection.child_end = message if type(message) is ChildReported else None
+        projection.found = message if type(message) is ValueFound else None
         before = len(drafts.ledger.events)
         try:
             decide(self.run, message, drafts.ledger)
@@ -424,6 +425,8 @@ class Actor:
             claim=drafts.claim,
             letters=tuple(drafts.projection.letters),
             closings=tuple(drafts.projection.closings),
+            entries=tuple(drafts.projection.entries),
+            answered=tuple(drafts.projection.answered),
         )
 
     # --- after the commit
@@ -518,6 +521,10 @@ def _size(record: Record) -> int:
     size = len(record.payload)
     for row in record.step_runs:
         size += len(row.output or b"") + 64
+    for row in record.answered:
+        size += len(row.output or b"") + 128
+    for entry in record.entries:
+        size += len(entry.output) + 256
     for letter in record.letters:
         size += len(letter.message) + 128
     return size

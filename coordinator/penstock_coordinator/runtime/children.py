@@ -247,6 +247,7 @@ class Children:
                 weight=above.weight,
                 parent=Parent(parent.run_id, command.step, command.item),
                 depth=depth,
+                cache=above.cache,
             ),
         )
 

@@ -93,6 +93,7 @@ class Janitor:
         await removal.old_logs()
         await removal.strays(places, pages)
         await removal.old_rows()
+        await removal.old_values(self._supervisor.stores.cache)
         await removal.unused_bundles(self._named)
         report.end_time = self._supervisor.clock.now()
 

@@ -10,12 +10,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
+from penstock_coordinator.core.plan.cache_keys import artifacts_in
 from penstock_coordinator.core.run.displaced import stopping
 from penstock_coordinator.core.run.events import (
     WHOLE,
     AttemptFailed,
     Budget,
+    CacheSource,
     Charge,
     ChildEnded,
     Event,
@@ -24,17 +27,19 @@ from penstock_coordinator.core.run.events import (
     LeaseLost,
     Outcome,
     RunReopened,
+    StepCached,
     StepCancelled,
     StepCompleted,
     StepFailed,
 )
 from penstock_coordinator.core.run.losses import lost_in_words
-from penstock_coordinator.core.run.messages import AttemptEnded, AttemptReport, ChildReported
+from penstock_coordinator.core.run.messages import AttemptEnded, AttemptReport, ChildReported, ValueFound
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.view import describe
 from penstock_coordinator.ports import (
     LETTER_MESSAGE_CHARACTERS,
     AttemptRow,
+    CacheEntryRow,
     LetterClosing,
     LetterRow,
     StepRunRow,
@@ -45,7 +50,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.run.state import Run
     from penstock_coordinator.core.run.view import StepRunDetail
 
-_Ending: TypeAlias = StepCompleted | AttemptFailed | LeaseLost | StepFailed | StepCancelled | ChildEnded
+_Ending: TypeAlias = StepCompleted | AttemptFailed | LeaseLost | StepFailed | StepCancelled | StepCached | ChildEnded
 
 COMPLETED = 1
 """The outcome of an attempt that ended well: penstock.v1.AttemptOutcome."""
@@ -78,11 +83,16 @@ _PAID_BY = {
 }
 _encode = msgspec.msgpack.Encoder().encode
 _decode_failure = msgspec.msgpack.Decoder(FailureDetail).decode
+_decode_source = msgspec.msgpack.Decoder(CacheSource).decode
 _decode_attempt = msgspec.msgpack.Decoder(AttemptDetail).decode
 
 
 def decode_failure(packed: bytes | None) -> FailureView | None:
     return None if packed is None else _view(_decode_failure(packed))
+
+
+def decode_source(packed: bytes | None) -> CacheSource | None:
+    return None if packed is None else _decode_source(packed)
 
 
 def decode_attempt(row: AttemptRow) -> AttemptView:
@@ -111,9 +121,12 @@ class Projection:
     __slots__ = (
         "_run",
         "_seq",
+        "answered",
         "attempts",
         "child_end",
         "closings",
+        "entries",
+        "found",
         "letters",
         "message",
         "outputs",
@@ -127,7 +140,13 @@ class Projection:
         """The result that the events that come are decided on, if it is one."""
         self.child_end: ChildReported | None = None
         """The end of a run, if the events that come are decided on it."""
+        self.found: ValueFound | None = None
+        """What the cache has, if the events that come are decided on it."""
         self._seq = 0
+        self.answered: list[StepRunRow] = []
+        """From the cache."""
+        self.entries: list[CacheEntryRow] = []
+        """That it gains."""
         self.step_runs: list[StepRunRow] = []
         self.attempts: list[AttemptRow] = []
         self.outputs: list[tuple[int, int, bytes]] = []
@@ -150,6 +169,37 @@ class Projection:
         self.outputs.append((event.step, event.item, output))
         detail = self._attempt(event, COMPLETED, None, Budget.NONE)
         self._rest(event, detail, StepState.COMPLETED, output, None)
+        if self._run.lookups:
+            self._fill_cache(event, detail, output)
+
+    def _fill_cache(self, event: StepCompleted, detail: StepRunDetail, output: bytes) -> None:
+        run = self._run
+        lookup, step = run.lookups.get((event.step, event.item)), run.plan.steps[event.step]
+        if lookup is None or not lookup.key or step.cache is None:
+            return
+        expires = step.cache.expires
+        self.entries.append(
+            CacheEntryRow(
+                key=lookup.key,
+                step=event.step,
+                item=run.kept_number(event.step, event.item),
+                attempt=detail.attempts,
+                at=event.at,
+                expire_time=None if expires is None else event.at + expires,
+                pipeline=run.plan.pipeline,
+                step_name=step.name,
+                display_name=run.display_name(event.step, event.item),
+                output=output,
+                artifacts=artifacts_in(output),
+            )
+        )
+
+    def note_cached(self, event: StepCached) -> None:
+        output = b"null" if self.found is None else self.found.output
+        self.outputs.append((event.step, event.item, output))
+        detail = describe(self._run, event.step, event.item)
+        row = self._row(event, detail, StepState.COMPLETED, output, None)
+        self.answered.append(replace(row, source=_encode(event.source)))
 
     def note_child_ended(self, event: ChildEnded) -> None:
         if event.state is not RunState.COMPLETED:
@@ -275,20 +325,23 @@ class Projection:
     def _rest(
         self, event: _Ending, detail: StepRunDetail, state: StepState, output: bytes | None, failure: Failure | None
     ) -> None:
-        self.step_runs.append(
-            StepRunRow(
-                step=event.step,
-                item=event.item,
-                generation=self._run.generation,
-                state=int(state),
-                attempts=detail.attempts,
-                output=output,
-                failure=None if failure is None else _encode(_detail(failure, self._own(event))),
-                agent=detail.agent,
-                ready_time=detail.first_ready_at,
-                start_time=detail.first_leased_at,
-                end_time=event.at,
-            )
+        self.step_runs.append(self._row(event, detail, state, output, failure))
+
+    def _row(
+        self, event: _Ending, detail: StepRunDetail, state: StepState, output: bytes | None, failure: Failure | None
+    ) -> StepRunRow:
+        return StepRunRow(
+            step=event.step,
+            item=event.item,
+            generation=self._run.generation,
+            state=int(state),
+            attempts=detail.attempts,
+            output=output,
+            failure=None if failure is None else _encode(_detail(failure, self._own(event))),
+            agent=detail.agent,
+            ready_time=detail.first_ready_at,
+            start_time=detail.first_leased_at,
+            end_time=event.at,
         )
 
     def _own(self, event: _Ending) -> AttemptEnded | None:
@@ -301,6 +354,7 @@ class Projection:
 
 _KEEPERS: dict[type, Callable[[Projection, Any], None]] = {
     StepCompleted: Projection.note_completed,
+    StepCached: Projection.note_cached,
     ChildEnded: Projection.note_child_ended,
     AttemptFailed: Projection.note_attempt_failed,
     LeaseLost: Projection.note_lost,

@@ -23,7 +23,7 @@ from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.answers import Answers
 from penstock_coordinator.runtime.history import run_at
 from penstock_coordinator.runtime.outputs import joined
-from penstock_coordinator.runtime.projection import decode_attempt, decode_failure
+from penstock_coordinator.runtime.projection import decode_attempt, decode_failure, decode_source
 from penstock_coordinator.runtime.views import (
     AttemptView,
     FailureView,
@@ -396,6 +396,7 @@ def _merge(source: _Source, view: StepRunView, row: StepRunRow | None) -> StepRu
         end_time=row.end_time,
         agent=row.agent,
         generation=row.generation,
+        source=decode_source(row.source),
         child=_last_child(source, view, row.attempts, row.start_time),
     )
 

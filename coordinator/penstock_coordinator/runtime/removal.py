@@ -15,7 +15,7 @@ from penstock_coordinator.ports import EndedRuns, OldRows, RunRows
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from penstock_coordinator.ports import PipelineStore, RetentionStore, RunId
+    from penstock_coordinator.ports import CacheStore, PipelineStore, RetentionStore, RunId
     from penstock_coordinator.runtime.retention import Pace, Report, Retention
 
 FIRST: RunId = bytes(16)
@@ -200,6 +200,18 @@ class Removal:
             if span:
                 # The answer to a repeated request names what it made.
                 await self._old(rows, self._now - max(span, retention.requests))
+
+    async def old_values(self, cache: CacheStore) -> None:
+        """Of the cache: those that have expired, those that are old, and those that are too many."""
+        await self._old(OldRows.EXPIRED_ENTRIES, self._now)
+        retention, before = self._retention, 0
+        if retention.cache_entries:
+            before = self._now - retention.cache_entries
+        if retention.cache_entries_kept:
+            last_kept = await cache.nth_newest(retention.cache_entries_kept)
+            before = max(before, last_kept or 0)
+        if before:
+            await self._old(OldRows.CACHE_ENTRIES, before)
 
     async def _old(self, rows: OldRows, before: int, among: Sequence[str] = ()) -> None:
         if self._report.dry_run:

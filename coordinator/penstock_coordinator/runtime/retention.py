@@ -28,6 +28,10 @@ class Retention:
     """Since a job's end."""
     closed_letters: int = 30 * _DAY
     """Since a dead letter was requeued or purged. An open one stays as long as its run."""
+    cache_entries: int = 90 * _DAY
+    """Since a value of the cache was computed."""
+    cache_entries_kept: int = 100_000
+    """So many of the newest values are kept."""
     deleted_pipelines: int = 30 * _DAY
     """Since the deletion of a pipeline, if no run is of it: then its versions go."""
     unused_bundles: int = 7 * _DAY
@@ -75,6 +79,8 @@ class Report:
     requests: int = 0
     bulk_jobs: int = 0
     closed_letters: int = 0
+    cache_entries: int = 0
+    expired_entries: int = 0
     pipelines: int = 0
     bundles: int = 0
     notes: int = 0
@@ -98,6 +104,8 @@ class Report:
         "requests",
         "bulk_jobs",
         "closed_letters",
+        "cache_entries",
+        "expired_entries",
         "pipelines",
         "bundles",
         "notes",

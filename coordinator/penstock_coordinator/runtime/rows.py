@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from penstock_coordinator.core.run.events import (
+    CacheAsked,
     ChildStarted,
     RunCancelling,
     RunEnded,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.run.events import Event
     from penstock_coordinator.core.run.state import Run
 
-_BEGINNINGS = frozenset({StepsLeased, ChildStarted})
+_BEGINNINGS = frozenset({StepsLeased, ChildStarted, CacheAsked})
 _ROW_EVENTS = frozenset({RunEnded, RunCancelling, RunPaused, RunResumed, RunReopened, RunRollingBack})
 
 

@@ -7,7 +7,7 @@ makes them again from the journal when an append failed.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -19,6 +19,7 @@ from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.run.commands import (
     AcknowledgeResult,
     AckStatus,
+    AskCache,
     AwaitLease,
     CallBackLease,
     CancelChild,
@@ -26,15 +27,19 @@ from penstock_coordinator.core.run.commands import (
     CloseRun,
     Command,
     ContinueRun,
+    EndReservation,
     GrantLeases,
+    KeepReservation,
     PauseChild,
     ResumeChild,
     StartChild,
     StopAttempt,
 )
 from penstock_coordinator.core.run.deadlines import next_deadline
+from penstock_coordinator.core.run.events import CacheMode
 from penstock_coordinator.core.run.messages import (
     AttemptEnded,
+    CacheAnswer,
     ChildRefused,
     ChildReported,
     ClockTick,
@@ -64,6 +69,7 @@ from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.actor import Actor, Mail, Turn
 from penstock_coordinator.runtime.admission import DEFAULT_BOUNDS, LOOK_AGAIN, Admission, Bounds
 from penstock_coordinator.runtime.answers import Answer, Answers
+from penstock_coordinator.runtime.caching import CacheTiming, Caching
 from penstock_coordinator.runtime.children import Children
 from penstock_coordinator.runtime.credentials import Credentials, Keyring
 from penstock_coordinator.runtime.deadlines import DeadlineClock
@@ -114,6 +120,7 @@ class Timing:
     max_watchers: int = 5_000
     max_watchers_of_run: int = 1_000
     run_limits: RunLimits = DEFAULT_RUN_LIMITS
+    cache: CacheTiming = field(default_factory=CacheTiming)
 
 
 class Supervisor:
@@ -159,6 +166,7 @@ class Supervisor:
         self.key_turns = KeyTurns()
         self._granter = Granter(self)
         self.children = Children(self)
+        self.caching = Caching(self, timing.cache)
         self._duties = self._duty_table()
         self._deadlines = DeadlineClock(self._tick, clock)
         self._began_at = clock.now()
@@ -225,7 +233,7 @@ class Supervisor:
         """The inputs of a step run as JSON, by name. Raises `UnresolvableInput`, `Unavailable`."""
         return await self._granter.inputs_for(actor, step, item)
 
-    def tell(self, run_id: RunId, message: ChildReported | ChildRefused) -> None:
+    def tell(self, run_id: RunId, message: ChildReported | ChildRefused | CacheAnswer) -> None:
         """Nobody is told if the run is not here now: it asks again when it is."""
         actor = self._actors.get(run_id)
         if actor is not None:
@@ -254,7 +262,12 @@ class Supervisor:
         held, refused = self.limits.ask(actor, request.parameters, now)
         row = None if request.request is None else RequestRow(request.request, run_id)
         actor.post(
-            Mail(StartRun(now, request.parameters, held, refused), answer=answer, request=row, claim=request.claim)
+            Mail(
+                StartRun(now, request.parameters, held, refused, CacheMode(request.origin.cache)),
+                answer=answer,
+                request=row,
+                claim=request.claim,
+            )
         )
         return run_id
 
@@ -390,6 +403,9 @@ class Supervisor:
             CancelChild: steer,
             PauseChild: steer,
             ResumeChild: steer,
+            AskCache: self.caching.ask,
+            KeepReservation: self.caching.keep,
+            EndReservation: self.caching.end,
             ContinueRun: lambda actor, _: actor.post(Mail(Continue(self.clock.now()))),
             CloseRun: lambda actor, _: self._close(actor),
             AwaitLease: lambda actor, command: self.fleet.await_lease(
@@ -564,6 +580,10 @@ class Supervisor:
         await self.keyring.load()
         self._boots = await last_boots(self.stores.agents)
         return await recover_all(self)
+        self._boot_ids = await last_boot_ids(self.stores.agents)
+        count = await recover_all(self)
+        self.caching.open()
+        return count
 
     def run_periodic(self) -> None:
         """Once in a while: leases that ran out or were not accepted, streams that fell silent."""
@@ -571,6 +591,7 @@ class Supervisor:
         self.fleet.give_up_unaccepted()
         self.fleet.close_silent()
         self.fleet.end_stand_ins()
+        self.caching.run_periodic()
 
     async def look_at_fence(self) -> None:
         """Step down if a newer incarnation was made. Appends would tell, but one that has nothing to write would keep
@@ -607,6 +628,7 @@ class Supervisor:
             task.cancel()
         self._deadlines.close()
         self.children.close()
+        self.caching.close()
         for lane in self._lanes:
             await lane.close()
         self._discard_all()

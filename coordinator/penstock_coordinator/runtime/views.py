@@ -14,6 +14,7 @@ from penstock_coordinator.ports import Origin, RunId, Unavailable
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.core.run.events import CacheSource
     from penstock_coordinator.core.run.messages import AttemptReport
     from penstock_coordinator.core.run.state import Paused, StepCounts
     from penstock_coordinator.ports import AgentRow, KeyClaim, RequestKey, RunRow, VersionRow
@@ -85,6 +86,8 @@ class StepRunView:
     item_counts: StepCounts | None = None
     generation: int = 0
     """In which it came to its state; 0: that is not known, as of what came to rest without an attempt."""
+    source: CacheSource | None = None
+    """What computed its output, if it was answered from the cache."""
     child: bytes | None = None
     """The id of the run that it is, as far as it is known: of one that waits for it, and of the last one."""
 

@@ -19,6 +19,8 @@ _ROWS = {
     "logs": "chunks of logs",
     "dead_letters": "dead letters, with their runs",
     "closed_letters": "dead letters that were closed",
+    "cache_entries": "old values of the cache",
+    "expired_entries": "expired values of the cache",
     "run_keys": "run keys",
     "requests": "request ids",
     "bulk_jobs": "bulk jobs",

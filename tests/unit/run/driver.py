@@ -20,6 +20,7 @@ from penstock_coordinator.core.run.events import (
     Failure,
     RunReopened,
     RunRollingBack,
+    StepCached,
     StepCompleted,
     decode,
     encode,
@@ -38,6 +39,7 @@ from penstock_coordinator.core.run.messages import (
     RetryRun,
     RollbackRun,
     StartRun,
+    ValueFound,
 )
 from penstock_coordinator.core.run.renewing import parts_wanted
 from penstock_coordinator.core.run.resets import NotPossible
@@ -81,7 +83,7 @@ class Driver:
         ledger = Ledger(self.run, watcher.note, self._limit, self._limits)
         decide(self.run, message, ledger)
         watcher.finish(message, ledger)
-        if isinstance(message, AttemptEnded | ChildReported):
+        if isinstance(message, AttemptEnded | ChildReported | ValueFound):
             self._note_output(message, ledger)
         assert [number for number, _ in ledger.events] == list(range(seq + 1, self.run.seq + 1))
         assert (ledger.first_seq, ledger.last_seq) == (seq + 1, self.run.seq)
@@ -135,8 +137,8 @@ class Driver:
             for item in items:
                 yield step, item, keep(plan.steps[step], self.outputs[step, item])
 
-    def _note_output(self, message: AttemptEnded | ChildReported, ledger: Ledger) -> None:
-        if any(isinstance(event, StepCompleted) for _, event in ledger.events):
+    def _note_output(self, message: AttemptEnded | ChildReported | ValueFound, ledger: Ledger) -> None:
+        if any(isinstance(event, StepCompleted | StepCached) for _, event in ledger.events):
             self.outputs[message.step, message.item] = message.output or b"null"
 
     def again(self) -> Run:

@@ -412,6 +412,8 @@ class Schedule:
             self.carry_out()
         else:
             self.driver.restart()
+            # What nobody renews any more runs out.
+            self.elsewhere.reserved.clear()
             self.carry_out()
 
     def carry_out(self) -> None:

@@ -1,5 +1,5 @@
-"""The cache, as a coordinator keeps it for one run: questions are open until they are answered, and what is reserved for
-step runs is theirs until they come to rest."""
+"""The cache, as a coordinator keeps it for one run: questions are open until they are answered, and what is reserved
+for step runs is theirs until they come to rest."""
 
 from __future__ import annotations
 
@@ -33,4 +33,5 @@ class ValuesElsewhere:
             assert not lookup.reserved or self.reserved[step, item, lookup.token] == lookup.key
         for step, item, token in self.reserved:
             lookup_of = run.lookups.get((step, item))
-            assert lookup_of is not None and lookup_of.token == token
+            assert lookup_of is not None
+            assert lookup_of.token == token

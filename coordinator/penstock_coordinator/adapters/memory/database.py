@@ -10,6 +10,7 @@ from penstock_coordinator.ports import (
     AgentRow,
     AttemptRow,
     BulkJobRow,
+    CacheEntry,
     DeadLetter,
     LogChunk,
     Record,
@@ -23,6 +24,8 @@ from penstock_coordinator.ports import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from penstock_coordinator.adapters.memory.cache_store import KeptReservation
 
 
 def _none_at_all() -> float:
@@ -91,6 +94,9 @@ class MemoryDatabase:
     last_position: int = 0
     dead_letters: dict[RunId, dict[int, DeadLetter]] = field(default_factory=dict)
     """Of each run by number."""
+    cache_entries: dict[int, CacheEntry] = field(default_factory=dict)
+    cache_reservations: dict[bytes, KeptReservation] = field(default_factory=dict)
+    """By key."""
     bulk_jobs: dict[bytes, BulkJobRow] = field(default_factory=dict)
     removed_runs: dict[RunId, RemovedRun] = field(default_factory=dict)
     signing_keys: list[SigningKey] = field(default_factory=list)

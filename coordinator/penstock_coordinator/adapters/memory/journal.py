@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from penstock_coordinator.adapters.memory.cache_store import project_values
 from penstock_coordinator.adapters.memory.database import KeptRequest, MemoryDatabase
 from penstock_coordinator.adapters.memory.dead_letter_store import project_letters
 from penstock_coordinator.adapters.memory.faults import CommitUnknown, Faults
@@ -167,6 +168,7 @@ def _refusal(record: Record, faults: Faults) -> str | None:
         texts += [new.pipeline, new.version_digest, new.owner, *(x for pair in new.labels for x in pair)]
         texts.append(new.origin.run_key)
     texts += [text for letter in record.letters for text in (letter.pipeline, letter.step_name, letter.display_name)]
+    texts += [text for entry in record.entries for text in (entry.pipeline, entry.step_name, entry.display_name)]
     if not all(storable(text) for text in texts):
         return "a name that is no text"
     if record.last_seq > _LARGEST:
@@ -182,7 +184,7 @@ def storable(text: str) -> bool:
 def _clash(database: MemoryDatabase, record: Record) -> str | None:
     steps = database.step_runs.get(record.run_id, {})
     attempts = database.attempts.get(record.run_id, {})
-    if any((s.step, s.item, s.generation) in steps for s in record.step_runs):
+    if any((s.step, s.item, s.generation) in steps for s in (*record.step_runs, *record.answered)):
         return "a step run that is there already"
     if any((a.step, a.item, a.number, a.token) in attempts for a in record.attempts):
         return "an attempt that is there already"
@@ -202,7 +204,8 @@ def _project(database: MemoryDatabase, record: Record) -> None:
     if record.change is not None and record.run_id in database.runs:
         database.runs[record.run_id] = _changed(database.runs[record.run_id], record.change)
     steps = database.step_runs.setdefault(record.run_id, {})
-    steps.update({(s.step, s.item, s.generation): s for s in record.step_runs})
+    steps.update({(s.step, s.item, s.generation): s for s in (*record.step_runs, *record.answered)})
+    project_values(database, record)
     project_letters(database, record)
     attempts = database.attempts.setdefault(record.run_id, {})
     attempts.update({(a.step, a.item, a.number, a.token): a for a in record.attempts})

@@ -166,6 +166,8 @@ class MemoryRetentionStore:
                 for run_id, kept in self._database.dead_letters.items()
                 for seq, letter in kept.items()
             },
+            OldRows.CACHE_ENTRIES: self._database.cache_entries,
+            OldRows.EXPIRED_ENTRIES: self._database.cache_entries,
             OldRows.NOTES: self._database.removed_runs,
             OldRows.PIPELINES: self._database.pipelines,
             OldRows.BUNDLES: self._database.bundles,
@@ -179,6 +181,10 @@ class MemoryRetentionStore:
         old: dict[OldRows, Callable[[Any, Any], bool]] = {
             OldRows.REQUESTS: lambda _, kept: (
                 kept.create_time < before and not (kept.run_id in runs and _live(runs[kept.run_id]))
+            ),
+            OldRows.CACHE_ENTRIES: lambda _, entry: entry.row.at < before,
+            OldRows.EXPIRED_ENTRIES: lambda _, entry: (
+                entry.row.expire_time is not None and entry.row.expire_time < before
             ),
             OldRows.BULK_JOBS: lambda _, job: (
                 job.state is not BulkState.RUNNING and job.end_time is not None and job.end_time < before

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.adapters.memory.bulk_job_store import MemoryBulkJobStore
+from penstock_coordinator.adapters.memory.cache_store import MemoryCacheStore
 from penstock_coordinator.adapters.memory.catalog import (
     MemoryAgentRegistry,
     MemoryBundleStore,
@@ -64,6 +65,7 @@ def memory_stores(
         logs=MemoryLogStore(database),
         bulk_jobs=MemoryBulkJobStore(database),
         dead_letters=MemoryDeadLetterStore(database),
+        cache=MemoryCacheStore(database),
         retention=MemoryRetentionStore(database),
         signing_keys=MemorySigningKeyStore(database),
         faults=faults,

@@ -185,6 +185,7 @@ class _Origin(msgspec.Struct, array_like=True):
     parent_step: int = 0
     parent_item: int = 0
     depth: int = 0
+    cache: int = 1
 
 
 _pack_origin = msgspec.msgpack.Encoder().encode
@@ -196,13 +197,13 @@ def packed_origin(origin: Origin) -> bytes:
     if origin == _PLAIN:
         return b""
     step, item = (origin.parent.step, origin.parent.item) if origin.parent is not None else (0, 0)
-    return _pack_origin(_Origin(origin.priority, origin.weight, step, item, origin.depth))
+    return _pack_origin(_Origin(origin.priority, origin.weight, step, item, origin.depth, origin.cache))
 
 
 def unpacked_origin(parent_run_id: RunId | None, run_key: str, packed_value: bytes) -> Origin:
     found = _unpack_origin(packed_value) if packed_value else _Origin()
     parent = None if parent_run_id is None else Parent(parent_run_id, found.parent_step, found.parent_item)
-    return Origin(found.priority, found.weight, run_key, parent, found.depth)
+    return Origin(found.priority, found.weight, run_key, parent, found.depth, found.cache)
 
 
 def label_terms(labels: Iterable[tuple[str, str]]) -> list[str]:
@@ -216,5 +217,9 @@ def labels_of(terms: Iterable[str]) -> tuple[tuple[str, str], ...]:
 
 def array_literal(labels: Iterable[tuple[str, str]]) -> str:
     """PostgreSQL's notation of a text array: an array of arrays of different lengths is no array."""
-    quoted = ('"' + term.replace("\\", "\\\\").replace('"', '\\"') + '"' for term in label_terms(labels))
+    return array_text(label_terms(labels))
+
+
+def array_text(terms: Iterable[str]) -> str:
+    quoted = ('"' + term.replace("\\", "\\\\").replace('"', '\\"') + '"' for term in terms)
     return "{" + ",".join(quoted) + "}"

@@ -22,6 +22,7 @@ import asyncpg
 
 from penstock_coordinator.adapters.postgres import batch as batches
 from penstock_coordinator.adapters.postgres.alone import values_alone
+from penstock_coordinator.adapters.postgres.cache_store import has_values, write_values
 from penstock_coordinator.adapters.postgres.connections import answering_within, close, connect_lane, is_away
 from penstock_coordinator.adapters.postgres.dead_letter_store import has_letters, write_letters
 from penstock_coordinator.adapters.postgres.queries import load
@@ -225,19 +226,23 @@ class _Writer:
         return await self._write_with_care(records)
 
     async def _write_together(self, records: Sequence[Record]) -> list[AppendOutcome]:
-        """In one statement; of a batch with dead letters in one transaction."""
-        if not has_letters(records):
+        """In one statement; of a batch with dead letters or values of the cache in one transaction."""
+        if not (has_letters(records) or has_values(records)):
             return await self._store(records)
         async with self._connection.transaction():
-            return await self._store_with_letters(records)
+            return await self._store_with_more(records)
 
-    async def _store_with_letters(self, records: Sequence[Record]) -> list[AppendOutcome]:
+    async def _store_with_more(self, records: Sequence[Record]) -> list[AppendOutcome]:
         """Inside a transaction. Raises `_Refused`, and `Fenced`."""
         outcomes = await self._store(records)
-        if has_letters(records):
+        letters, values = has_letters(records), has_values(records)
+        if letters or values:
             stored = [r for r, outcome in zip(records, outcomes, strict=True) if outcome == _COMMITTED]
             try:
-                await write_letters(self._connection, stored)
+                if letters:
+                    await write_letters(self._connection, stored)
+                if values:
+                    await write_values(self._connection, stored)
             except Exception as error:
                 if is_away(error):
                     raise
@@ -289,7 +294,7 @@ class _Writer:
 
     async def _write_with_care(self, records: Sequence[Record]) -> list[AppendOutcome]:
         """In several statements and one transaction."""
-        careful = _CarefulWrite(self._connection, self._store_with_letters, records)
+        careful = _CarefulWrite(self._connection, self._store_with_more, records)
         async with self._connection.transaction():
             if not await self._connection.fetch(_QUERIES["hold_fence"], *self._fence):
                 raise Fenced(f"epoch {self._fence[2]} of {self._fence[0]} is over")

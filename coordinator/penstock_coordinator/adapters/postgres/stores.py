@@ -9,6 +9,7 @@ from penstock_coordinator.adapters.postgres.agent_registry import PostgresAgentR
 from penstock_coordinator.adapters.postgres.bulk_job_store import PostgresBulkJobStore
 from penstock_coordinator.adapters.postgres.bulkhead import Bulkhead
 from penstock_coordinator.adapters.postgres.bundle_store import PostgresBundleStore
+from penstock_coordinator.adapters.postgres.cache_store import PostgresCacheStore
 from penstock_coordinator.adapters.postgres.connections import (
     ACQUIRE_SECONDS,
     ANSWER_SECONDS,
@@ -41,6 +42,7 @@ class Shares:
 
     def __init__(self, pool_size: int) -> None:
         self.reads = Bulkhead("reading", max(pool_size // 2, 1), ACQUIRE_SECONDS)
+        self.cache = Bulkhead("the cache", max(pool_size // 4, 1), ACQUIRE_SECONDS) if pool_size > 2 else self.reads
         self.background = (
             Bulkhead("background work", max(pool_size // 4, 1), ACQUIRE_SECONDS) if pool_size > 2 else self.reads
         )
@@ -60,7 +62,7 @@ class PostgresStores(Stores):
         """The pool, and the connections of the lanes."""
         state = DependencyState.CLOSED if self.available else DependencyState.HALF_OPEN
         reason = "" if self.available else "commits wait for the database"
-        shares = (self._shares.reads, self._shares.background)
+        shares = dict.fromkeys((self._shares.reads, self._shares.cache, self._shares.background))
         return [self._database.dependency(*shares), Dependency("journal", state, reason=reason)]
 
     @property
@@ -114,6 +116,7 @@ async def open_stores(
         logs=PostgresLogStore(database, reads),
         bulk_jobs=PostgresBulkJobStore(database, reads),
         dead_letters=PostgresDeadLetterStore(database, reads),
+        cache=PostgresCacheStore(database.share(shares.cache), reads),
         retention=PostgresRetentionStore(background),
         signing_keys=PostgresSigningKeyStore(database),
         partitions=PartitionKeeper(background),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 from penstock.v1 import run_pb2
 from penstock.v1.run_service_pb2 import Event as WireEvent
 from penstock.v1.run_service_pb2 import StepChange
-from penstock_coordinator.api.encoding.runs import failure
+from penstock_coordinator.api.encoding.runs import cache_source, failure
 from penstock_coordinator.api.encoding.values import instant
 from penstock_coordinator.api.fields import run_id_text
 from penstock_coordinator.core.run import events as e
@@ -82,7 +82,7 @@ class EventEncoder:
         self._begin(event)
 
     def _begin(self, event: e.Event) -> None:
-        if isinstance(event, e.StepsLeased | e.ChildStarted | e.RunCancelling | e.RunEnded):
+        if isinstance(event, e.StepsLeased | e.ChildStarted | e.CacheAsked | e.RunCancelling | e.RunEnded):
             self._pending = False
         if isinstance(event, e.RunPaused | e.RunResumed | e.RunCancelling | e.RunEnded):
             self._paused = isinstance(event, e.RunPaused)
@@ -134,7 +134,7 @@ class EventEncoder:
         match event:
             case e.RunStarted():
                 return RunState.PENDING, ""
-            case e.StepsLeased() | e.ChildStarted() if self._pending and not self._rolling_back:
+            case e.StepsLeased() | e.ChildStarted() | e.CacheAsked() if self._pending and not self._rolling_back:
                 return RunState.RUNNING, ""
             case e.RunReopened() if self._at_rest:
                 return RunState.PENDING, event.reason
@@ -210,6 +210,14 @@ class EventEncoder:
             case e.StepDisplaced():
                 why = e.Failure("Displaced", e.displaced_by(event))
                 return (self._change(event.step, event.item, None, why),)
+            case e.CacheAsked():
+                return (self._change(step, item, StepState.WAITING) for step, item in event.step_runs)
+            case e.CacheAwaited():
+                return (self._change(event.step, event.item, StepState.WAITING),)
+            case e.CacheMissed():
+                return (self._change(event.step, event.item, StepState.READY),)
+            case e.StepCached():
+                return (self._cached(event),)
             case e.LeaseLost():
                 lost = None if event.charge is e.Charge.NOBODY else e.Failure("AgentLost", lost_in_words(event.cause))
                 return (self._ended(event, lost),)
@@ -285,6 +293,11 @@ class EventEncoder:
     def _child_ended(self, event: e.ChildEnded) -> StepChange:
         change = self._ended(event, event.failure)
         change.child_run_id = run_id_text(event.run_id)
+        return change
+
+    def _cached(self, event: e.StepCached) -> StepChange:
+        change = self._change(event.step, event.item, StepState.COMPLETED)
+        change.cache_source.CopyFrom(cache_source(event.source))
         return change
 
     def _rested(

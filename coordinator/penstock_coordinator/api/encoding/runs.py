@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from penstock_coordinator.core.plan.model import Plan
-    from penstock_coordinator.core.run.events import Failure
+    from penstock_coordinator.core.run.events import CacheSource, Failure
     from penstock_coordinator.core.run.state import StepCounts
     from penstock_coordinator.ports import RunId, RunRow
     from penstock_coordinator.runtime.views import AttemptView, FailureView, RunView, StepRunView
@@ -66,6 +66,7 @@ def _row(row: RunRow) -> run_pb2.Run:
         run_key=row.origin.run_key,
         parent=None if parent is None else run_pb2.RunParent(run_id=run_id_text(parent.run_id)),
         depth=row.origin.depth,
+        cache_mode=run_pb2.CacheMode.ValueType(row.origin.cache),
         output_json="" if row.output is None else row.output.decode("utf-8", "replace"),
     )
 
@@ -102,6 +103,8 @@ def step_run(run_id: RunId, plan: Plan, view: StepRunView, *, listed: bool = Fal
         generation=view.generation,
         child_run_id="" if view.child is None else run_id_text(view.child),
         compensates="" if undone is None else plan.steps[undone].name,
+        cached=view.source is not None,
+        cache_source=None if view.source is None else cache_source(view.source),
     )
 
 
@@ -128,6 +131,16 @@ def attempt(view: AttemptView) -> run_pb2.Attempt:
         metrics=dict(report.metrics),
         metadata=dict(report.metadata),
         charged_to=run_pb2.Budget.ValueType(view.charged_to),
+    )
+
+
+def cache_source(source: CacheSource) -> run_pb2.CacheSource:
+    return run_pb2.CacheSource(
+        run_id=run_id_text(source.run_id),
+        display_name=source.display_name,
+        attempt=source.attempt,
+        time=instant(source.at),
+        key=source.key.hex(),
     )
 
 

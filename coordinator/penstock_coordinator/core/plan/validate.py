@@ -75,7 +75,9 @@ def _check_size(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
     if edges > limits.edges:
         text = f"there are {edges:,} dependencies and inputs, past the limit of {limits.edges:,}"
         report.add("steps", f"{text}: put a step between that joins{or_raise('edges')}")
-    conditions = sum(len(step.when) + len(step.concurrency.key_expression) + len(step.cache.key_expression) for step in spec.steps)
+    conditions = sum(
+        len(step.when) + len(step.concurrency.key_expression) + len(step.cache.key_expression) for step in spec.steps
+    )
     if conditions > limits.conditions_bytes:
         text = f"the conditions have {conditions:,} characters in all, past the limit of {limits.conditions_bytes:,}"
         report.add("steps", f"{text}: decide in a step, and read its answer{or_raise('conditions_bytes')}")

@@ -110,7 +110,8 @@ def _check_children(run: Run) -> None:
 
 def _check_lookups(run: Run) -> None:
     for (number, item), lookup in run.lookups.items():
-        assert run.plan.steps[number].cache is not None and run.cache is not CacheMode.OFF
+        assert run.plan.steps[number].cache is not None
+        assert run.cache is not CacheMode.OFF
         assert not run.state_of(number, item).at_rest
         assert not (lookup.reserved or lookup.key) or not run.awaits_value(number, item)
         assert not lookup.reserved or lookup.key

@@ -81,6 +81,8 @@ class Lookup(NamedTuple):
     """Once the step run has to be run: where its value is kept. Empty: nowhere."""
     reserved: bool = False
     """Others wait for it."""
+    why: str = ""
+    """It is run without the cache."""
 
 
 class Held(NamedTuple):

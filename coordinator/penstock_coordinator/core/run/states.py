@@ -7,7 +7,8 @@ import enum
 
 class RunState(enum.IntEnum):
     PENDING = 1
-    """Nothing of it has started: no step run got a lease, or began to wait for a run below. It may be held."""
+    """Nothing of it has started: no step run got a lease, began to wait
+    for a run below, or was looked up in the cache. It may be held."""
     RUNNING = 2
     """Something of it has started in this generation."""
     PAUSED = 3
@@ -34,11 +35,12 @@ class StepState(enum.IntEnum):
     PENDING = 1
     """It waits for its upstream, or for its turn to be decided."""
     READY = 2
-    """It waits for an agent; of a sub-pipeline, for its run to be started."""
+    """It waits for an agent; of a sub-pipeline, for its run to be started; of one with a cache policy at first, to be
+    looked up."""
     RUNNING = 3
     """It holds a lease. A mapped step as a whole: its items are not all at rest."""
     WAITING = 4
-    """It waits for the end of a backoff, or of the run that it is."""
+    """It waits for the end of a backoff, of the run that it is, or for the cache."""
     COMPLETED = 5
     """At rest: it has an output, which may be null."""
     FAILED = 6

@@ -327,6 +327,28 @@ with old as materialized (
 )
 select count(*) from removed
 
+-- name: count_cache_entries
+select count(*) from cache_entries where create_time < $1
+
+-- name: remove_cache_entries
+with old as materialized (
+    select id from cache_entries where create_time < $1 order by create_time limit $2
+), removed as (
+    delete from cache_entries e using old where e.id = old.id returning 1
+)
+select count(*) from removed
+
+-- name: count_expired_entries
+select count(*) from cache_entries where expire_time is not null and expire_time < $1
+
+-- name: remove_expired_entries
+with old as materialized (
+    select id from cache_entries where expire_time is not null and expire_time < $1 order by expire_time limit $2
+), removed as (
+    delete from cache_entries e using old where e.id = old.id returning 1
+)
+select count(*) from removed
+
 -- name: count_notes
 select count(*) from removed_runs where gone and remove_time < $1
 

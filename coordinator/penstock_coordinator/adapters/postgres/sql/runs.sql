@@ -47,7 +47,7 @@ select count(*) from runs where pipeline = $1 and state < 6
 
 -- name: step_runs
 select distinct on (step, item)
-    step, item, generation, state, attempts, output, failure, agent, ready_time, start_time, end_time
+    step, item, generation, state, attempts, output, failure, agent, ready_time, start_time, end_time, source
 from step_runs
 where run_id = $1 and (step, item) between ($2, $3) and ($4, $5) and generation <= $6
 order by step, item, generation desc
@@ -55,7 +55,7 @@ order by step, item, generation desc
 -- name: whole_steps
 -- Beside the rows of items, which may be many.
 select distinct on (step)
-    step, item, generation, state, attempts, output, failure, agent, ready_time, start_time, end_time
+    step, item, generation, state, attempts, output, failure, agent, ready_time, start_time, end_time, source
 from step_runs
 where run_id = $1 and step between $2 and $3 and item = -1 and generation <= $4
 order by step, generation desc

@@ -37,7 +37,7 @@ def step_cached(run: Run, _seq: int, event: e.StepCached) -> None:
 
 def cache_missed(run: Run, _seq: int, event: e.CacheMissed) -> None:
     lookup = run.lookups[event.step, event.item]
-    run.lookups[event.step, event.item] = lookup._replace(key=event.key, reserved=event.reserved)
+    run.lookups[event.step, event.item] = lookup._replace(key=event.key, reserved=event.reserved, why=event.why)
     again_ready(run, event.step, event.item, event.at)
 
 

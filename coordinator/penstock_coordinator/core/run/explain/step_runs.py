@@ -113,6 +113,9 @@ def _holds(run: Run, step: Step, item: int, state: StepState, outside: Outside) 
             yield from _waiting(run, step, item, outside)
         case _:
             yield from _running(run, step, item, outside)
+    lookup = run.lookups.get((step.number, item))
+    if lookup is not None and lookup.why:
+        yield Reason("Cache", f"It is run without the cache: {one_line(lookup.why)}.", {"why": lookup.why})
     yield from _budgets(run.active_step(step.number, item))
 
 

@@ -61,7 +61,8 @@ def _found(run: Run, message: ValueFound, ledger: Ledger) -> None:
 
 def _awaited(run: Run, message: ValueAwaited, ledger: Ledger) -> None:
     active = run.active_step(message.step, message.item)
-    assert active is not None and active.wait is not None
+    assert active is not None
+    assert active.wait is not None
     if active.wait.key != f"{uuid.UUID(bytes=message.run_id)} {message.display_name}":
         now, step, item = message.now, message.step, message.item
         ledger.emit(CacheAwaited(now, step, item, message.run_id, message.display_name))
