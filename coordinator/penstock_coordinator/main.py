@@ -36,6 +36,7 @@ from penstock_coordinator.core.plan.limits import LOWERABLE, RAISABLE, RUN_SETTI
 from penstock_coordinator.logs import configure_logging
 from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.runtime.admission import Bounds
+from penstock_coordinator.runtime.caching import CacheTiming
 from penstock_coordinator.runtime.engine import Engine
 from penstock_coordinator.runtime.housekeeping import Housekeeping
 from penstock_coordinator.runtime.janitor import Janitor
@@ -144,6 +145,10 @@ def timing(settings: Settings) -> Timing:
         max_watchers=settings.max_watchers,
         max_watchers_of_run=settings.max_watchers_of_run,
         run_limits=run_limits_of(settings),
+        cache=CacheTiming(
+            reservation_ttl=microseconds(settings.cache_reservation_ttl),
+            patience=microseconds(settings.cache_patience),
+        ),
     )
 
 
@@ -164,6 +169,8 @@ def retention(settings: Settings) -> Retention:
         requests=microseconds(settings.request_retention),
         bulk_jobs=microseconds(settings.bulk_job_retention),
         closed_letters=microseconds(settings.closed_letter_retention),
+        cache_entries=microseconds(settings.cache_retention),
+        cache_entries_kept=settings.cache_entries_kept,
         deleted_pipelines=microseconds(settings.deleted_pipeline_retention),
         unused_bundles=microseconds(settings.unused_bundle_retention),
         notes=microseconds(settings.removed_run_retention),

@@ -373,6 +373,28 @@ class Settings(BaseSettings):
         description="how long a dead letter is kept after it was requeued or purged; 1s to 3650d, 0s: as long as its"
         " run",
     )
+    cache_retention: KeptFor = Field(
+        default=timedelta(days=90),
+        ge=timedelta(0),
+        le=_LONGEST,
+        description="how long a value of the cache is kept; 1s to 3650d, 0s: for ever",
+    )
+    cache_entries_kept: int = Field(
+        default=100_000, ge=0, le=100_000_000, description="newest values of the cache that are kept; 0: all"
+    )
+    cache_patience: Span = Field(
+        default=timedelta(seconds=5),
+        ge=timedelta(milliseconds=100),
+        le=timedelta(minutes=10),
+        description="how long a step waits for the cache to answer before it is run without it; 100ms to 10m",
+    )
+    cache_reservation_ttl: Span = Field(
+        default=timedelta(seconds=60),
+        ge=timedelta(seconds=1),
+        le=timedelta(hours=1),
+        description="how long a coordinator may be silent before others compute the values that its runs compute;"
+        " 1s to 1h",
+    )
     deleted_pipeline_retention: KeptFor = Field(
         default=timedelta(days=30),
         ge=timedelta(0),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from penstock import context, errors, yaml_format
+    from penstock.authoring.caching import CachePolicy
     from penstock.authoring.commands import File, Stdout, command
     from penstock.authoring.concurrency import Concurrency, ConcurrencyPolicy
     from penstock.authoring.kinds import StepKind, stage, step_kind
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from penstock.errors import PenstockError
 
 __all__ = [
+    "CachePolicy",
     "Client",
     "Concurrency",
     "ConcurrencyPolicy",
@@ -60,6 +62,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CachePolicy": "authoring.caching",
     "Client": "client.client",
     "File": "authoring.commands",
     "NodeOutput": "authoring.references",

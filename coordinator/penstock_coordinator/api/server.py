@@ -23,6 +23,7 @@ from penstock.v1 import (
     agent_admin_service_pb2,
     bulk_service_pb2,
     bundle_service_pb2,
+    cache_service_pb2,
     coordinator_service_pb2,
     dead_letter_service_pb2,
     janitor_service_pb2,
@@ -32,6 +33,7 @@ from penstock.v1 import (
 from penstock.v1.agent_admin_service_pb2_grpc import add_AgentAdminServiceServicer_to_server
 from penstock.v1.bulk_service_pb2_grpc import add_BulkServiceServicer_to_server
 from penstock.v1.bundle_service_pb2_grpc import add_BundleServiceServicer_to_server
+from penstock.v1.cache_service_pb2_grpc import add_CacheServiceServicer_to_server
 from penstock.v1.coordinator_service_pb2_grpc import add_CoordinatorServiceServicer_to_server
 from penstock.v1.dead_letter_service_pb2_grpc import add_DeadLetterServiceServicer_to_server
 from penstock.v1.janitor_service_pb2_grpc import add_JanitorServiceServicer_to_server
@@ -42,6 +44,7 @@ from penstock_coordinator.api.agent_service import AgentService
 from penstock_coordinator.api.bulk_service import BulkService
 from penstock_coordinator.api.bundle_archive import DEFAULT_ARCHIVE_LIMITS, ArchiveLimits
 from penstock_coordinator.api.bundle_service import BundleService
+from penstock_coordinator.api.cache_service import CacheService
 from penstock_coordinator.api.coordinator_service import CoordinatorService
 from penstock_coordinator.api.dead_letter_service import DeadLetterService
 from penstock_coordinator.api.guard import CallGuard
@@ -79,6 +82,7 @@ SERVICES: tuple[str, ...] = tuple(
         (agent_admin_service_pb2, "AgentAdminService"),
         (bulk_service_pb2, "BulkService"),
         (dead_letter_service_pb2, "DeadLetterService"),
+        (cache_service_pb2, "CacheService"),
         (janitor_service_pb2, "JanitorService"),
         (coordinator_service_pb2, "CoordinatorService"),
         (agent_service_pb2, "AgentService"),
@@ -190,6 +194,7 @@ def _add_services(server: grpc.aio.Server, backend: Backend, options: EdgeOption
     add_AgentAdminServiceServicer_to_server(AgentAdminService(stores, engine, clock), server)
     add_BulkServiceServicer_to_server(BulkService(engine.bulk, limits), server)
     add_DeadLetterServiceServicer_to_server(DeadLetterService(engine, logs, limits), server)
+    add_CacheServiceServicer_to_server(CacheService(engine), server)
     add_JanitorServiceServicer_to_server(JanitorService(backend.janitor), server)
     add_CoordinatorServiceServicer_to_server(CoordinatorService(backend.supervisor, backend.readiness), server)
     add_AgentServiceServicer_to_server(AgentService(backend.supervisor, engine, backend.hub), server)

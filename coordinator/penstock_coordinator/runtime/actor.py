@@ -25,7 +25,7 @@ from penstock_coordinator.core.run.events import (
     encode,
 )
 from penstock_coordinator.core.run.ledger import Ledger
-from penstock_coordinator.core.run.messages import AttemptEnded, ChildReported, Message, SlotsOffered
+from penstock_coordinator.core.run.messages import AttemptEnded, ChildReported, Message, SlotsOffered, ValueFound
 from penstock_coordinator.core.run.resets import NotPossible
 from penstock_coordinator.ports import (
     AppendOutcome,

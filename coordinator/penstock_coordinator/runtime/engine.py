@@ -10,6 +10,7 @@ from penstock_coordinator.core.run.events import RunEnded
 from penstock_coordinator.core.run.messages import CancelRun, PauseRun, RerunStep, ResumeRun, RetryRun, RollbackRun
 from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.bulk import BulkJobs
+from penstock_coordinator.runtime.cached_values import CachedValues
 from penstock_coordinator.runtime.dead_letters import DeadLetters
 from penstock_coordinator.runtime.differing import difference
 from penstock_coordinator.runtime.explaining import explain_steps
@@ -55,6 +56,7 @@ class Engine:
         self.bulk = BulkJobs(supervisor, self._reopener)
         """What is done to many runs. Its `run` is for the owner of the engine to run."""
         self.dead_letters = DeadLetters(supervisor, self._reopener)
+        self.cached_values = CachedValues(supervisor.stores.cache)
 
     async def start_runs(self, requests: Sequence[RunRequest]) -> list[StartAnswer]:
         """Durable when it returns, but for those whose answer is no id; in the order of the requests. Raises

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, TypeAlias, TypedDict
 
+from penstock.authoring.caching import CachePolicy, read_cache
 from penstock.authoring.compensation import Compensating, read_compensate
 from penstock.authoring.concurrency import Concurrency, read_concurrency
 from penstock.errors import DefinitionError
@@ -102,6 +103,7 @@ class DefaultKeywords(TypedDict, total=False):
     gpu: float
     resources: Mapping[str, float]
     env: Mapping[str, str]
+    cache: CachePolicy | bool | None
 
 
 class CommandKeywords(DefaultKeywords, total=False):
@@ -147,6 +149,7 @@ class StepOptions:
     gpu: float | None = None
     resources: Mapping[str, float] | None = None
     env: Mapping[str, str] | None = None
+    cache: Any = None
     when: str | None = None
     trigger_rule: TriggerRule | None = None
     allow_failure: bool | None = None
@@ -343,6 +346,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "gpu": _read_amount,
     "resources": _read_amounts,
     "env": _read_env,
+    "cache": read_cache,
     "when": _read_text,
     "trigger_rule": _read_rule,
     "allow_failure": _read_flag,

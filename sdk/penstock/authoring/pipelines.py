@@ -76,6 +76,7 @@ class PipelineKeywords(TypedDict, total=False):
     weight: float | None
     max_active_runs: int
     concurrency: Concurrency | str | None
+    cache: bool
     labels: Mapping[str, str]
     stop_grace: Span | None
     defaults: DefaultKeywords
@@ -96,6 +97,7 @@ class PipelineOptions:
     weight: float | None
     max_active_runs: int
     concurrency: Concurrency | None
+    cache: bool
     labels: Mapping[str, str]
     stop_grace: int | None
     defaults: StepOptions
@@ -214,7 +216,7 @@ def pipeline(function: Callable[..., Any] | None = None, /, **options: Unpack[Pi
     Parameters are annotated with str, int, float, bool, list, dict or Any (or not at all: any JSON value).
     `defaults` holds step options for all steps; `bundle` says whether the source tree is shipped (None: if a
     step is a Python function). With `on_failure="rollback"` a run that would end FAILED undoes what was done, by the
-    `compensate` steps of its steps.
+    `compensate` steps of its steps. With `cache=False` no step is answered from the cache, whatever its policy says.
     """
 
     def decorate(target: Callable[..., Any]) -> Pipeline:
@@ -243,11 +245,19 @@ def _read_options(function: Callable[..., Any], given: PipelineKeywords) -> Pipe
         weight=None if weight is None else require_weight(weight, "weight"),
         max_active_runs=require_count(given.get("max_active_runs", 0), "max_active_runs", 0, MAX_LIMIT),
         concurrency=None if concurrency is None else read_concurrency(concurrency, "concurrency"),
+        cache=_read_cache(given.get("cache", True)),
         labels=require_labels(given.get("labels", {}), "labels"),
         stop_grace=None if stop_grace is None else require_grace(stop_grace, "stop_grace"),
         defaults=read_defaults(given.get("defaults", {})),
         bundle=given.get("bundle"),
     )
+
+
+def _read_cache(value: Any) -> bool:
+    if not isinstance(value, bool):
+        remedy = "give False to switch the cache off; policies are for steps: defaults={'cache': ...}"
+        raise DefinitionError(f"{value!r} is no bool", field="cache", remedy=remedy)
+    return value
 
 
 def _read_on_failure(value: Any) -> str:

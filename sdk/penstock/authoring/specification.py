@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf import duration_pb2
 
+from penstock.authoring.caching import CachePolicy
 from penstock.authoring.commands import File
 from penstock.authoring.concurrency import Concurrency, ConcurrencyPolicy
 from penstock.authoring.graph import (
@@ -48,6 +49,7 @@ def build_spec(pipeline: Pipeline, bundle_digest: str) -> pipeline_pb2.PipelineS
         priority=options.priority,
         weight=options.weight or 0,
         max_active_runs=options.max_active_runs,
+        no_cache=not options.cache,
         labels=options.labels,
         bundle_digest=bundle_digest,
         parameters=[_parameter(parameter) for parameter in pipeline.parameters.values()],
@@ -232,6 +234,7 @@ def _set_shared(message: pipeline_pb2.StepSpec | pipeline_pb2.StepDefaults, opti
     message.queue = options.queue or ""
     message.labels.update(options.labels or {})
     message.env.update(options.env or {})
+    _set_cache(message, options.cache)
     resources = pipeline_pb2.Resources(
         cpu=options.cpu or 0,
         memory_bytes=options.memory or 0,
@@ -240,6 +243,24 @@ def _set_shared(message: pipeline_pb2.StepSpec | pipeline_pb2.StepDefaults, opti
     )
     if resources != pipeline_pb2.Resources():
         message.resources.CopyFrom(resources)
+
+
+def _set_cache(message: pipeline_pb2.StepSpec | pipeline_pb2.StepDefaults, given: Any) -> None:
+    if given is None:
+        return
+    policy = message.cache
+    policy.SetInParent()
+    if not isinstance(given, CachePolicy):
+        policy.disabled = True
+        return
+    policy.version = given.version
+    policy.ignore.extend(given.ignore)
+    if given.expression:
+        policy.key_expression = given.expression
+    elif given.key:
+        policy.key = given.key
+    if given.expires is not None:
+        _set_span(policy.expires, nanoseconds(given.expires))
 
 
 def _retry(retry: Retry) -> pipeline_pb2.RetryPolicy:

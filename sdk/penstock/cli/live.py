@@ -122,6 +122,8 @@ class RunView:
 def _note(step: StepProgress) -> Text:
     if step.failure:
         return Text(step.failure, style="red")
+    if step.cached:
+        return Text(step.cached, style="dim")
     return Text(f"waits: {step.waits_for}" if step.waits_for else "", style="yellow")
 
 

@@ -334,7 +334,7 @@ def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse, m
     from penstock.cli.said import failed_attempts
     from penstock.cli.states import failure_text, step_state
     from penstock.cli.table_widths import Column
-    from penstock.cli.tables import counts_text, duration_text, print_table
+    from penstock.cli.tables import cached_text, counts_text, duration_text, print_table
 
     console, step_run = session.console(), response.step_run
     facts: list[tuple[str, Any]] = [
@@ -345,6 +345,7 @@ def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse, m
         ("time", duration_text(step_run, moment)),
         ("agent", step_run.agent_id),
         ("run", step_run.child_run_id),
+        ("cached", cached_text(step_run)),
         ("failure", failure_text(step_run.failure)),
         ("metrics", ", ".join(f"{name}={value:g}" for name, value in sorted(step_run.metrics.items()))),
         ("metadata", ", ".join(f"{name}={value}" for name, value in sorted(step_run.metadata.items()))),

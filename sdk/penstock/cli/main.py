@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "cancel": ("penstock.cli.pipelines", "cancel", "Cancel a run."),
     "bulk": ("penstock.cli.bulk", "bulk", "Cancel, retry or roll back many runs."),
     "dead-letters": ("penstock.cli.dead_letters", "dead_letters", "See, requeue or purge what failed for good."),
+    "cache": ("penstock.cli.cache", "cache", "List, show or delete values of the cache."),
     "delete": ("penstock.cli.pipelines", "delete", "Delete a pipeline."),
     "agents": ("penstock.cli.agents", "agents", "List, show or drain agents."),
     "health": ("penstock.cli.health", "health", "Show how the coordinator and its database fare."),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from penstock.cli.states import RUN_AT_REST, STEP_AT_REST, failure_line, run_state, step_state
-from penstock.v1 import run_service_pb2
+from penstock.v1 import run_pb2, run_service_pb2
 
 
 @dataclass(slots=True)
@@ -19,6 +19,8 @@ class StepProgress:
     attempt: int = 0
     agent: str = ""
     failure: str = ""
+    cached: str = ""
+    """If it was answered from the cache: where the value came from."""
     waits_for: str = ""
     """Of one that stays READY: why no agent takes it."""
     start_time: float | None = None
@@ -47,7 +49,7 @@ class StepProgress:
     def start_again(self) -> None:
         """A new generation: nothing of the step has begun."""
         self.item_count = self.start_time = None
-        self.failure = self.waits_for = ""
+        self.failure = self.waits_for = self.cached = ""
         self.items.clear()
         self.counts.clear()
 
@@ -147,6 +149,8 @@ class RunProgress:
         step.agent = change.agent_id or step.agent
         if change.HasField("failure"):
             step.failure = failure_line(change.failure)
+        if change.HasField("cache_source"):
+            step.cached = cache_line(change.cache_source)
         if state == "COMPLETED":
             step.forget_failure()
         if state != "READY":
@@ -179,6 +183,11 @@ def _subject(change: run_service_pb2.StepChange) -> str:
     return f"{change.step}{outer}{span}"
 
 
+def cache_line(source: run_pb2.CacheSource) -> str:
+    """Where a value came from."""
+    return f"from the cache: {source.display_name} of run {source.run_id}"
+
+
 def _detail(change: run_service_pb2.StepChange) -> str:
     parts = []
     if change.attempt > 1:
@@ -187,6 +196,8 @@ def _detail(change: run_service_pb2.StepChange) -> str:
         parts.append(f"on {change.agent_id}")
     if change.HasField("failure"):
         parts.append(failure_line(change.failure))
+    if change.HasField("cache_source"):
+        parts.append(cache_line(change.cache_source))
     if change.HasField("wait_until"):
         parts.append(f"until {change.wait_until.ToDatetime().isoformat(timespec='milliseconds')}Z")
     return ", ".join(parts)

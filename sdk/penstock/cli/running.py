@@ -52,6 +52,8 @@ def start_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(["allow", "after_failure", "reject"]),
             help="Whether a key whose newest run is at rest may have another. Default: allow.",
         ),
+        click.option("--no-cache", is_flag=True, help="No step is answered from the cache, and none fills it."),
+        click.option("--refresh-cache", is_flag=True, help="Compute all anew, and fill the cache with it."),
         click.option("--use-existing", is_flag=True, help="With --run-key: if a live run has the key, watch that one."),
         click.option("--run-key", help="At most one live run of the pipeline has this key."),
         click.option("--request-id", help="The same id starts the same run: for callers that try again."),
@@ -85,6 +87,8 @@ def run(
     run_key: str | None,
     use_existing: bool,
     run_key_reuse: str | None,
+    no_cache: bool,
+    refresh_cache: bool,
     detach: bool,
 ) -> None:
     """Run the pipeline in a .py or .yaml file, and watch it.
@@ -95,7 +99,7 @@ def run(
     from penstock.cli.loading import load_pipeline, refused_of
     from penstock.cli.params import read_parameters, read_settings
 
-    asked = Asked(labels, request_id, priority, weight, run_key, use_existing, run_key_reuse)
+    asked = Asked(labels, request_id, priority, weight, run_key, use_existing, run_key_reuse, no_cache, refresh_cache)
     asked.check()
     loaded = load_pipeline(target, chosen, read_settings(settings))
     values = read_parameters(loaded.spec, params, params_file)
@@ -127,12 +131,14 @@ def start(
     run_key: str | None,
     use_existing: bool,
     run_key_reuse: str | None,
+    no_cache: bool,
+    refresh_cache: bool,
     detach: bool,
 ) -> None:
     """Start a pipeline that was applied before, and watch the run. Exit codes are those of `run`."""
     from penstock.cli.params import read_parameters
 
-    asked = Asked(labels, request_id, priority, weight, run_key, use_existing, run_key_reuse)
+    asked = Asked(labels, request_id, priority, weight, run_key, use_existing, run_key_reuse, no_cache, refresh_cache)
     asked.check()
 
     async def main() -> int:
@@ -157,10 +163,18 @@ class Asked(NamedTuple):
     run_key: str | None
     use_existing: bool
     run_key_reuse: str | None
+    no_cache: bool
+    refresh_cache: bool
+
+    @property
+    def cache(self) -> str:
+        return "off" if self.no_cache else "refresh" if self.refresh_cache else ""
 
     def check(self) -> None:
         if not self.run_key and (self.use_existing or self.run_key_reuse):
             raise click.UsageError("--use-existing and --run-key-reuse are about --run-key: give one")
+        if self.no_cache and self.refresh_cache:
+            raise click.UsageError("--no-cache fills no cache, --refresh-cache does: give one of them")
 
 
 async def _start(
@@ -183,6 +197,7 @@ async def _start(
         run_key=asked.run_key or "",
         run_key_conflict="use_existing" if asked.use_existing else "",
         run_key_reuse=asked.run_key_reuse or "",
+        cache=asked.cache,
     )
     if detach:
         if session.as_json:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def said_of(step_run: run_pb2.StepRun, waits_for: str = "") -> str:
     """Its output, else its failure, else what it waits for, in one line; of one that undoes another step, which."""
     if step_run.output_json and step_run.output_json != "null":
-        return shortened(step_run.output_json)
+        return shortened(step_run.output_json) + (" (cached)" if step_run.cached else "")
     undoes = f"undoes {step_run.compensates}" if step_run.compensates else ""
     waits_for = waits_for or step_run.wait_reason or undoes or step_run.output_json
     return shortened(failure_line(step_run.failure) or waits_for, MAX_FAILURE)

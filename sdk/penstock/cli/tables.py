@@ -84,3 +84,12 @@ def counts_text(counts: run_pb2.StepCounts) -> str:
 def shortened(text: str, limit: int = MAX_OUTPUT) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= limit else f"{flat[: limit - 1]}…"
+
+
+def cached_text(step_run: run_pb2.StepRun) -> str:
+    """Where the value of a step run came from that was answered from the cache."""
+    if not step_run.cached:
+        return ""
+    source = step_run.cache_source
+    by = f"{source.display_name} of run {source.run_id}, attempt {source.attempt}"
+    return f"{by}, {time_text(source, 'time')} (key {source.key[:12]})"

@@ -9,6 +9,7 @@ from typing import Any
 
 from penstock.authoring.pipelines import Pipeline
 from penstock.client.bulk import BulkJobs
+from penstock.client.cache import Cache
 from penstock.client.dead_letters import DeadLetters
 from penstock.client.handles import RunHandle
 from penstock.client.identity import caller_name, new_request_id
@@ -30,6 +31,7 @@ from penstock.v1 import (
     agent_admin_service_pb2,
     agent_admin_service_pb2_grpc,
     bulk_service_pb2_grpc,
+    cache_service_pb2_grpc,
     coordinator_service_pb2,
     coordinator_service_pb2_grpc,
     dead_letter_service_pb2_grpc,
@@ -83,6 +85,11 @@ class Client(PipelineCalls):
         bulk = self._stub(bulk_service_pb2_grpc.BulkServiceStub)
         return DeadLetters(letters, bulk, self._call, self._pages)
 
+    @property
+    def cache(self) -> Cache:
+        """The values that steps are answered from."""
+        return Cache(self._stub(cache_service_pb2_grpc.CacheServiceStub), self._call, self._pages)
+
     def _agents(self) -> agent_admin_service_pb2_grpc.AgentAdminServiceStub:
         return self._stub(agent_admin_service_pb2_grpc.AgentAdminServiceStub)
 
@@ -102,6 +109,7 @@ class Client(PipelineCalls):
         run_key: str = "",
         run_key_conflict: str = "",
         run_key_reuse: str = "",
+        cache: str = "",
     ) -> RunHandle:
         """Starts a run; it is durable when this returns. The same request id gives the same run.
 
@@ -110,8 +118,9 @@ class Client(PipelineCalls):
         `existing` is True. Of a key whose newest run is at rest there is a new run, unless `run_key_reuse` is
         "after_failure" and that run is COMPLETED, or it is "reject".
 
-        `priority` (-1,000 to 1,000) and `weight` (0.01 to 100) are the pipeline's if they are not given. A Python
-        pipeline is created first, with those that it calls, and the version that comes of it is the one that runs.
+        `cache` is "use" (as is none), "off" (no step is answered from the cache, and none fills it) or "refresh" (all
+        is computed anew, and fills it). `priority` (-1,000 to 1,000) and `weight` (0.01 to 100) are the pipeline's if
+        they are not given. A Python pipeline is created first, with those that it calls, and the version that comes of it is the one that runs.
         """
         refuse_template(pipeline)
         if isinstance(pipeline, Pipeline):
@@ -128,6 +137,7 @@ class Client(PipelineCalls):
             run_key=run_key,
             run_key_conflict=run_key_conflict,
             run_key_reuse=run_key_reuse,
+            cache=cache,
         )
         response: run_service_pb2.StartRunResponse = await self._call(self._runs().Start, request)
         return RunHandle(self, response.run.id, existing=response.existing)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from penstock.authoring.options import require_priority, require_weight
 from penstock.errors import DefinitionError, ParameterError
 from penstock.json_values import plain_json
-from penstock.v1 import run_service_pb2
+from penstock.v1 import run_pb2, run_service_pb2
 from penstock.wire_values import to_value
 
 N = TypeVar("N", int, float)
@@ -27,6 +27,7 @@ def start_request(
     run_key: str = "",
     run_key_conflict: str = "",
     run_key_reuse: str = "",
+    cache: str = "",
 ) -> run_service_pb2.StartRunRequest:
     """ParameterError for a value that is no JSON, a whole number beyond 2^53, a priority or weight out of bounds."""
     values = {
@@ -44,6 +45,7 @@ def start_request(
         run_key=run_key,
         run_key_conflict=_rule("run_key_conflict", run_key_conflict, run_service_pb2.RunKeyConflict),
         run_key_reuse=_rule("run_key_reuse", run_key_reuse, run_service_pb2.RunKeyReuse),
+        cache_mode=_rule("cache_mode", cache, run_pb2.CacheMode),
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 from penstock.client.bulk import BulkJobs
+from penstock.client.cache import Cache
 from penstock.client.client import Client
 from penstock.client.dead_letters import DeadLetters, LetterFilters
 from penstock.client.places import Place
@@ -20,7 +21,7 @@ from penstock.client.places import Place
 if TYPE_CHECKING:
     from penstock.authoring.pipelines import Pipeline
     from penstock.json_values import Json
-    from penstock.v1 import bulk_service_pb2, dead_letter_pb2, run_pb2, run_service_pb2
+    from penstock.v1 import bulk_service_pb2, cache_service_pb2, dead_letter_pb2, run_pb2, run_service_pb2
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -106,6 +107,19 @@ def _letters(
     return call
 
 
+def _of_cache(
+    method: Callable[Concatenate[Cache, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[SyncCache, P], T]:
+    @functools.wraps(method)
+    def call(self: SyncCache, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        async def calling() -> T:
+            return await method(self._client.cache, *args, **kwargs)
+
+        return _thread.run(calling())
+
+    return call
+
+
 def _iterate(iterator: AsyncIterator[T]) -> Iterator[T]:
     async def following() -> T:
         return await anext(iterator)
@@ -176,6 +190,28 @@ class SyncDeadLetters:
             yield letter
 
 
+class SyncCache:
+    """The same calls as `Client.cache`, blocking."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    get = _of_cache(Cache.get)
+    delete = _of_cache(Cache.delete)
+
+    def list(
+        self, *, pipeline: str = "", step: str = "", key: str = "", run_id: str = ""
+    ) -> Iterator[cache_service_pb2.CacheEntry]:
+        """The newest first, without their values."""
+        return _iterate(self._listing(pipeline, step, key, run_id))
+
+    async def _listing(
+        self, pipeline: str, step: str, key: str, run_id: str
+    ) -> AsyncIterator[cache_service_pb2.CacheEntry]:
+        async for entry in self._client.cache.list(pipeline=pipeline, step=step, key=key, run_id=run_id):
+            yield entry
+
+
 class SyncClient:
     """The same calls as `Client`, blocking. Safe to use from several threads."""
 
@@ -199,6 +235,11 @@ class SyncClient:
     def dead_letters(self) -> SyncDeadLetters:
         """What failed for good."""
         return SyncDeadLetters(self.asynchronous)
+
+    @property
+    def cache(self) -> SyncCache:
+        """The values that steps are answered from."""
+        return SyncCache(self.asynchronous)
 
     def __enter__(self) -> Self:
         return self
@@ -253,6 +294,7 @@ class SyncClient:
         run_key: str = "",
         run_key_conflict: str = "",
         run_key_reuse: str = "",
+        cache: str = "",
     ) -> SyncRunHandle:
         """See `Client.start`."""
         started = self.asynchronous.start(
@@ -267,6 +309,7 @@ class SyncClient:
             run_key=run_key,
             run_key_conflict=run_key_conflict,
             run_key_reuse=run_key_reuse,
+            cache=cache,
         )
         handle = _thread.run(started)
         return SyncRunHandle(self, handle.id, existing=handle.existing)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!penstock/v1/janitor_service.proto\x12\x0bpenstock.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"$\n\x11RunJanitorRequest\x12\x0f\n\x07\x64ry_run\x18\x01 \x01(\x08\"@\n\x12RunJanitorResponse\x12*\n\x06report\x18\x01 \x01(\x0b\x32\x1a.penstock.v1.JanitorReport\"\xa2\x04\n\rJanitorReport\x12\x0f\n\x07\x64ry_run\x18\x01 \x01(\x08\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04runs\x18\x04 \x01(\x03\x12\x0e\n\x06\x65vents\x18\x05 \x01(\x03\x12\x11\n\tstep_runs\x18\x06 \x01(\x03\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\x03\x12\x0c\n\x04logs\x18\x08 \x01(\x03\x12\x10\n\x08run_keys\x18\t \x01(\x03\x12\x10\n\x08requests\x18\n \x01(\x03\x12\x11\n\tbulk_jobs\x18\x0b \x01(\x03\x12\x11\n\tpipelines\x18\x0c \x01(\x03\x12\x0f\n\x07\x62undles\x18\r \x01(\x03\x12\r\n\x05notes\x18\x0e \x01(\x03\x12\x0e\n\x06strays\x18\x0f \x01(\x03\x12\x0f\n\x07\x61\x64opted\x18\x10 \x01(\x03\x12\x1d\n\x15unrecoverable_run_ids\x18\x11 \x03(\t\x12\x44\n\x0elive_of_others\x18\x12 \x03(\x0b\x32,.penstock.v1.JanitorReport.LiveOfOthersEntry\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x13 \x01(\x03\x12\x16\n\x0e\x63losed_letters\x18\x14 \x01(\x03\x1a\x33\n\x11LiveOfOthersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32X\n\x0eJanitorService\x12\x46\n\x03Run\x12\x1e.penstock.v1.RunJanitorRequest\x1a\x1f.penstock.v1.RunJanitorResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!penstock/v1/janitor_service.proto\x12\x0bpenstock.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"$\n\x11RunJanitorRequest\x12\x0f\n\x07\x64ry_run\x18\x01 \x01(\x08\"@\n\x12RunJanitorResponse\x12*\n\x06report\x18\x01 \x01(\x0b\x32\x1a.penstock.v1.JanitorReport\"\xd2\x04\n\rJanitorReport\x12\x0f\n\x07\x64ry_run\x18\x01 \x01(\x08\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04runs\x18\x04 \x01(\x03\x12\x0e\n\x06\x65vents\x18\x05 \x01(\x03\x12\x11\n\tstep_runs\x18\x06 \x01(\x03\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\x03\x12\x0c\n\x04logs\x18\x08 \x01(\x03\x12\x10\n\x08run_keys\x18\t \x01(\x03\x12\x10\n\x08requests\x18\n \x01(\x03\x12\x11\n\tbulk_jobs\x18\x0b \x01(\x03\x12\x11\n\tpipelines\x18\x0c \x01(\x03\x12\x0f\n\x07\x62undles\x18\r \x01(\x03\x12\r\n\x05notes\x18\x0e \x01(\x03\x12\x0e\n\x06strays\x18\x0f \x01(\x03\x12\x0f\n\x07\x61\x64opted\x18\x10 \x01(\x03\x12\x1d\n\x15unrecoverable_run_ids\x18\x11 \x03(\t\x12\x44\n\x0elive_of_others\x18\x12 \x03(\x0b\x32,.penstock.v1.JanitorReport.LiveOfOthersEntry\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x13 \x01(\x03\x12\x16\n\x0e\x63losed_letters\x18\x14 \x01(\x03\x12\x15\n\rcache_entries\x18\x18 \x01(\x03\x12\x17\n\x0f\x65xpired_entries\x18\x19 \x01(\x03\x1a\x33\n\x11LiveOfOthersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32X\n\x0eJanitorService\x12\x46\n\x03Run\x12\x1e.penstock.v1.RunJanitorRequest\x1a\x1f.penstock.v1.RunJanitorResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,9 +39,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNJANITORRESPONSE']._serialized_start=121
   _globals['_RUNJANITORRESPONSE']._serialized_end=185
   _globals['_JANITORREPORT']._serialized_start=188
-  _globals['_JANITORREPORT']._serialized_end=734
-  _globals['_JANITORREPORT_LIVEOFOTHERSENTRY']._serialized_start=683
-  _globals['_JANITORREPORT_LIVEOFOTHERSENTRY']._serialized_end=734
-  _globals['_JANITORSERVICE']._serialized_start=736
-  _globals['_JANITORSERVICE']._serialized_end=824
+  _globals['_JANITORREPORT']._serialized_end=782
+  _globals['_JANITORREPORT_LIVEOFOTHERSENTRY']._serialized_start=731
+  _globals['_JANITORREPORT_LIVEOFOTHERSENTRY']._serialized_end=782
+  _globals['_JANITORSERVICE']._serialized_start=784
+  _globals['_JANITORSERVICE']._serialized_end=872
 # @@protoc_insertion_point(module_scope)

@@ -105,6 +105,8 @@ class JanitorReport(_message.Message):
     LIVE_OF_OTHERS_FIELD_NUMBER: _builtins.int
     DEAD_LETTERS_FIELD_NUMBER: _builtins.int
     CLOSED_LETTERS_FIELD_NUMBER: _builtins.int
+    CACHE_ENTRIES_FIELD_NUMBER: _builtins.int
+    EXPIRED_ENTRIES_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
     runs: _builtins.int
     """With the runs below them."""
@@ -129,6 +131,10 @@ class JanitorReport(_message.Message):
     """Dead letters that went with their runs."""
     closed_letters: _builtins.int
     """Dead letters that were requeued or purged long ago."""
+    cache_entries: _builtins.int
+    """Values of the cache that were too old, or too many."""
+    expired_entries: _builtins.int
+    """Values of the cache that had expired."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -166,10 +172,12 @@ class JanitorReport(_message.Message):
         live_of_others: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         dead_letters: _builtins.int = ...,
         closed_letters: _builtins.int = ...,
+        cache_entries: _builtins.int = ...,
+        expired_entries: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "attempts", b"attempts", "bulk_jobs", b"bulk_jobs", "bundles", b"bundles", "closed_letters", b"closed_letters", "dead_letters", b"dead_letters", "dry_run", b"dry_run", "end_time", b"end_time", "events", b"events", "live_of_others", b"live_of_others", "logs", b"logs", "notes", b"notes", "pipelines", b"pipelines", "requests", b"requests", "run_keys", b"run_keys", "runs", b"runs", "start_time", b"start_time", "step_runs", b"step_runs", "strays", b"strays", "unrecoverable_run_ids", b"unrecoverable_run_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "attempts", b"attempts", "bulk_jobs", b"bulk_jobs", "bundles", b"bundles", "cache_entries", b"cache_entries", "closed_letters", b"closed_letters", "dead_letters", b"dead_letters", "dry_run", b"dry_run", "end_time", b"end_time", "events", b"events", "expired_entries", b"expired_entries", "live_of_others", b"live_of_others", "logs", b"logs", "notes", b"notes", "pipelines", b"pipelines", "requests", b"requests", "run_keys", b"run_keys", "runs", b"runs", "start_time", b"start_time", "step_runs", b"step_runs", "strays", b"strays", "unrecoverable_run_ids", b"unrecoverable_run_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -221,6 +221,13 @@ def _concurrency(message: Message) -> Any:
     return members["key"] if members.keys() == {"key"} and "${" not in limited.key else members
 
 
+def _cache(message: Message) -> Any:
+    members = _message(cast("pipeline_pb2.CachePolicy", message))
+    if members == {"disabled": True}:
+        return False
+    return members or True
+
+
 def _value(message: Message) -> Any:
     from google.protobuf.struct_pb2 import Value
 
@@ -242,4 +249,5 @@ _SHORT: dict[str, Callable[[Message], Any]] = {
     "penstock.v1.Input": _input,
     "penstock.v1.MapSpec": _map,
     "penstock.v1.Concurrency": _concurrency,
+    "penstock.v1.CachePolicy": _cache,
 }

@@ -31,6 +31,7 @@ class ShortForms:
             "penstock.v1.MapSpec": self._map,
             "penstock.v1.MapList": self._map_list,
             "penstock.v1.Concurrency": self._concurrency,
+            "penstock.v1.CachePolicy": self._cache,
         }
 
     def write_out(self, message_type: str, value: Any, path: Path) -> Any:
@@ -144,6 +145,11 @@ class ShortForms:
             remedy = "for a key of parameters write key_expression, for example 'tenant-' + params.tenant"
             raise self._document.error(f"{key!r} is a key as it stands: nothing is put into it", path, remedy)
         return {"key": value} if isinstance(value, str) else value
+
+    def _cache(self, value: Any, _path: Path) -> Any:
+        if isinstance(value, bool):
+            return {} if value else {"disabled": True}
+        return value
 
     def _long_map(self, value: dict[str, Any], path: Path) -> Any:
         """{over: …}, {joined: ${…}}, {nested: ${…}}, {product: {x: …}} or {zip: {x: …}}, each with max_parallel; or the

@@ -77,7 +77,7 @@ class WaitReason(enum.IntEnum):
     SUB_PIPELINE = 2
     """The end of the run that the step is; the key is its id in hex."""
     CACHE = 3
-    """What the cache says of its value; with a key, the end of what computes it: the id of the run, and the step run."""
+    """What the cache says of its value; with a key, the end of what computes it: a run's id, and a step run of it."""
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True):

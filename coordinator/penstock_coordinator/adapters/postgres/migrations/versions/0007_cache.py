@@ -6,8 +6,8 @@ outlive their runs, and have no partitions: they go row by row, by age, number a
 
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 
 _STATEMENTS = (
     """
