@@ -119,8 +119,10 @@ class Client(PipelineCalls):
         "after_failure" and that run is COMPLETED, or it is "reject".
 
         `cache` is "use" (as is none), "off" (no step is answered from the cache, and none fills it) or "refresh" (all
-        is computed anew, and fills it). `priority` (-1,000 to 1,000) and `weight` (0.01 to 100) are the pipeline's if
-        they are not given. A Python pipeline is created first, with those that it calls, and the version that comes of it is the one that runs.
+        is computed anew, and fills it).
+
+        `priority` (-1,000 to 1,000) and `weight` (0.01 to 100) are the pipeline's if they are not given. A Python
+        pipeline is created first, with those that it calls, and the version that comes of it is the one that runs.
         """
         refuse_template(pipeline)
         if isinstance(pipeline, Pipeline):

@@ -313,11 +313,11 @@ class Schedule:
         """By a person, perhaps twice."""
         if self.random.random() < 0.7:
             return
-        before = self.run.state
         for _ in range(self.random.randint(1, 2)):
+            before = self.run.state
             self.driver.send(PauseRun(self.driver.now, "ann", "dinner"))
-        # What a former turn has left may stop or end the run in this one.
-        assert before not in (RunState.CANCELLING, *_AT_REST) or self.run.state is not RunState.PAUSED
+            # What a former turn has left may stop or end the run in this one.
+            assert before not in (RunState.CANCELLING, *_AT_REST) or self.run.state is not RunState.PAUSED
         assert RunState.PAUSED < before != RunState.ROLLING_BACK or self.run.state >= RunState.PAUSED
         assert self.run.state is not RunState.PAUSED or not self.run.demanded_lines()
 

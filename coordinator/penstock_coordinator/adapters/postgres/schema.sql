@@ -48,6 +48,38 @@ CREATE TABLE public.bundles (
     content bytea NOT NULL
 );
 ALTER TABLE ONLY public.bundles ALTER COLUMN content SET STORAGE EXTERNAL;
+CREATE TABLE public.cache_entries (
+    id bigint NOT NULL,
+    key bytea NOT NULL,
+    run_id uuid NOT NULL,
+    step integer NOT NULL,
+    item integer NOT NULL,
+    attempt integer NOT NULL,
+    create_time bigint NOT NULL,
+    expire_time bigint,
+    pipeline text NOT NULL COLLATE pg_catalog."C",
+    step_name text NOT NULL COLLATE pg_catalog."C",
+    display_name text NOT NULL COLLATE pg_catalog."C",
+    artifacts text[] NOT NULL COLLATE pg_catalog."C",
+    output bytea NOT NULL
+);
+ALTER TABLE public.cache_entries ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.cache_entries_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+CREATE TABLE public.cache_reservations (
+    key bytea NOT NULL,
+    run_id uuid NOT NULL,
+    step integer NOT NULL,
+    item integer NOT NULL,
+    token bigint NOT NULL,
+    display_name text NOT NULL COLLATE pg_catalog."C",
+    expire_time timestamp with time zone NOT NULL
+);
 CREATE SEQUENCE public.coordinator_epochs
     START WITH 1
     INCREMENT BY 1
@@ -228,7 +260,8 @@ CREATE TABLE public.step_runs (
     end_time bigint NOT NULL,
     agent text NOT NULL COLLATE pg_catalog."C",
     output bytea,
-    failure bytea
+    failure bytea,
+    source bytea
 )
 PARTITION BY RANGE (run_id);
 CREATE TABLE public.step_runs_default (
@@ -243,7 +276,8 @@ CREATE TABLE public.step_runs_default (
     end_time bigint CONSTRAINT step_runs_end_time_not_null NOT NULL,
     agent text CONSTRAINT step_runs_agent_not_null NOT NULL COLLATE pg_catalog."C",
     output bytea,
-    failure bytea
+    failure bytea,
+    source bytea
 );
 ALTER TABLE ONLY public.attempts ATTACH PARTITION public.attempts_default DEFAULT;
 ALTER TABLE ONLY public.log_chunks ATTACH PARTITION public.log_chunks_default DEFAULT;
@@ -262,6 +296,10 @@ ALTER TABLE ONLY public.bulk_jobs
     ADD CONSTRAINT bulk_jobs_pkey PRIMARY KEY (job_id);
 ALTER TABLE ONLY public.bundles
     ADD CONSTRAINT bundles_pkey PRIMARY KEY (digest);
+ALTER TABLE ONLY public.cache_entries
+    ADD CONSTRAINT cache_entries_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY public.cache_reservations
+    ADD CONSTRAINT cache_reservations_pkey PRIMARY KEY (key);
 ALTER TABLE ONLY public.dead_letters
     ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (run_id, seq);
 ALTER TABLE ONLY public.fences
@@ -301,6 +339,9 @@ ALTER TABLE ONLY public.step_runs
 ALTER TABLE ONLY public.step_runs_default
     ADD CONSTRAINT step_runs_default_pkey PRIMARY KEY (run_id, step, item, generation);
 CREATE INDEX bulk_jobs_live ON public.bulk_jobs USING btree (job_id) WHERE (state = 1);
+CREATE INDEX cache_entries_by_expiry ON public.cache_entries USING btree (expire_time) WHERE (expire_time IS NOT NULL);
+CREATE INDEX cache_entries_by_key ON public.cache_entries USING btree (key, id);
+CREATE INDEX cache_entries_by_time ON public.cache_entries USING btree (create_time);
 CREATE INDEX dead_letters_by_time ON public.dead_letters USING btree (at, run_id, seq);
 CREATE INDEX dead_letters_closed ON public.dead_letters USING btree (close_time) WHERE (state <> 1);
 CREATE INDEX dead_letters_open ON public.dead_letters USING btree (run_id) WHERE (state = 1);
