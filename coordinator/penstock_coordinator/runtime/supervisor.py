@@ -579,8 +579,6 @@ class Supervisor:
         """Bring every live run of this coordinator back. Returns how many there are."""
         await self.keyring.load()
         self._boots = await last_boots(self.stores.agents)
-        return await recover_all(self)
-        self._boot_ids = await last_boot_ids(self.stores.agents)
         count = await recover_all(self)
         self.caching.open()
         return count

@@ -167,7 +167,7 @@ def test_the_cache_is_shown_and_emptied(system: DevSystem, client: SyncClient, t
         return [json.loads(line) for line in said.stdout.splitlines()]
 
     (entry,) = listed()
-    assert (entry["pipeline"], entry["display_name"], entry["run_id"]) == ("costly", "dear", first.id)
+    assert (entry["pipeline"], entry["displayName"], entry["runId"]) == ("costly", "dear", first.id)
     assert "200" in system.penstock("cache", "show", entry["id"]).stdout
     assert next(iter(client.cache.list(key=entry["key"][:12]))).id == entry["id"]
     refused = system.penstock("cache", "delete")

@@ -259,15 +259,11 @@ async def test_an_expired_value_is_computed_again(world: World) -> None:
     await agent.succeed(await agent.grant(), b"1")
     await holds(lambda: bool(world.database.cache_entries))
     (number, entry) = next(iter(world.database.cache_entries.items()))
-    aged = entry.row.__class__(**{**_fields(entry.row), "at": entry.row.at - 2_000_000, "expire_time": entry.row.at - 1})
-    world.database.cache_entries[number] = entry.__class__(entry.entry_id, entry.run_id, aged, entry.size)
+    aged = msgspec.structs.replace(entry.row, at=entry.row.at - 2_000_000, expire_time=entry.row.at - 1)
+    world.database.cache_entries[number] = dataclasses.replace(entry, row=aged)
     run_id = await coordinator.start(expiring)
     await agent.succeed(await agent.grant(), b"2")
     await coordinator.ended(run_id)
-
-
-def _fields(row: object) -> dict[str, object]:
-    return {name: getattr(row, name) for name in row.__struct_fields__}  # type: ignore[attr-defined]  # a msgspec struct
 
 
 async def test_a_cache_that_does_not_answer_is_done_without(world: World) -> None:
@@ -280,7 +276,7 @@ async def test_a_cache_that_does_not_answer_is_done_without(world: World) -> Non
         await never.wait()
         return []
 
-    store.ask = ask  # type: ignore[method-assign]  # a store that hangs
+    store.ask = ask  # type: ignore[method-assign,assignment]  # a store that hangs
     run_id = await coordinator.start(ONE)
     grant = await agent.grant()
     explained = await coordinator.engine.explain(run_id, 0, -1)

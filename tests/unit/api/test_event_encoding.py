@@ -210,6 +210,43 @@ TABLE: list[tuple[e.Event, dict[str, Any]]] = [
         e.ItemsRolledBack(AT, 3, ((1, 3),)),
         {"steps": [{"step": "m", "item": ["1"], "itemCount": "2", "state": "STEP_RUN_STATE_ROLLED_BACK"}]},
     ),
+    (
+        e.CacheAsked(AT, ((0, WHOLE), (3, 1))),
+        {
+            "runState": "RUN_STATE_RUNNING",
+            "steps": [
+                {"step": "a", "state": "STEP_RUN_STATE_WAITING"},
+                {"step": "m", "item": ["1"], "state": "STEP_RUN_STATE_WAITING"},
+            ],
+        },
+    ),
+    (
+        e.CacheAwaited(AT, 0, WHOLE, bytes(16), "load"),
+        {"steps": [{"step": "a", "state": "STEP_RUN_STATE_WAITING"}]},
+    ),
+    (
+        e.CacheMissed(AT, 0, WHOLE, bytes(32), True),
+        {"steps": [{"step": "a", "state": "STEP_RUN_STATE_READY"}]},
+    ),
+    (
+        e.StepCached(AT, 3, 0, e.CacheSource(bytes(16), "load[2]", 3, AT, b"\xab" * 32)),
+        {
+            "steps": [
+                {
+                    "step": "m",
+                    "item": ["0"],
+                    "state": "STEP_RUN_STATE_COMPLETED",
+                    "cacheSource": {
+                        "runId": "00000000-0000-0000-0000-000000000000",
+                        "displayName": "load[2]",
+                        "attempt": 3,
+                        "time": "2023-11-14T22:13:20.123456Z",
+                        "key": "ab" * 32,
+                    },
+                }
+            ]
+        },
+    ),
     (e.RunEnded(AT, RunState.FAILED, "a failed"), {"runState": "RUN_STATE_FAILED", "runReason": "a failed"}),
 ]
 

@@ -13,7 +13,11 @@ from penstock_coordinator.runtime.retention import Pace, Retention
 from penstock_coordinator.settings import Settings, SettingsError, load_settings, shown_settings, variable
 
 PAGE = (Path(__file__).parents[3] / "docs" / "retention.md").read_text()
-NAMES = [name for name in Settings.model_fields if "retention" in name or name.startswith(("runs_kept", "janitor_"))]
+NAMES = [
+    name
+    for name in Settings.model_fields
+    if "retention" in name or name.startswith(("runs_kept", "cache_entries", "janitor_"))
+]
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +34,13 @@ def test_the_defaults_are_those_of_the_janitor() -> None:
 
 def test_each_setting_reaches_the_janitor() -> None:
     spans = {name: f"{number}d" for number, name in enumerate(NAMES, start=10) if name.endswith("_retention")}
-    others = {"runs_kept_per_pipeline": "3", "janitor_interval": "7s", "janitor_batch": "77", "janitor_pause": "1s"}
+    others = {
+        "runs_kept_per_pipeline": "3",
+        "cache_entries_kept": "5",
+        "janitor_interval": "7s",
+        "janitor_batch": "77",
+        "janitor_pause": "1s",
+    }
     assert {*spans, *others} == set(NAMES)
     spans["run_retention"] = "80d"
     settings = load_settings({**spans, **others})

@@ -90,6 +90,7 @@ def test_a_run_is_encoded_whole() -> None:
         "stepCounts": {name: str(number) for name, number in zip(_camel(StepCounts._fields), COUNTS, strict=True)},
         "lastEvent": "12",
         "generation": 1,
+        "cacheMode": "CACHE_MODE_USE",
         "priority": -5,
         "weight": 2.5,
     }
