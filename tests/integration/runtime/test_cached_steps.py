@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from typing import TYPE_CHECKING
 
+import msgspec
 from google.protobuf import json_format
 from tests.waiting import until
 

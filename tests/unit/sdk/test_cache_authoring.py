@@ -99,5 +99,5 @@ def test_a_run_may_do_without() -> None:
     asked = start_request("p", {}, labels={}, request_id="r", cache="refresh")
     assert asked.cache_mode == run_pb2.CACHE_MODE_REFRESH
     assert start_request("p", {}, labels={}, request_id="r").cache_mode == run_pb2.CACHE_MODE_UNSPECIFIED
-    with pytest.raises(ParameterError, match="no is not known|'no' is not known"):
+    with pytest.raises(ParameterError, match="'no' is not known"):
         start_request("p", {}, labels={}, request_id="r", cache="no")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
-
 from penstock_coordinator.core.plan.model import LOOKUPS
+from penstock_coordinator.core.plan.naming import run_id_text
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.evolve.attempts import active_or_new, trim
 from penstock_coordinator.core.run.evolve.counters import active_of, keep, move
@@ -42,5 +41,5 @@ def cache_missed(run: Run, _seq: int, event: e.CacheMissed) -> None:
 
 
 def cache_awaited(run: Run, _seq: int, event: e.CacheAwaited) -> None:
-    key = f"{uuid.UUID(bytes=event.run_id)} {event.display_name}"
+    key = f"{run_id_text(event.run_id)} {event.display_name}"
     active_of(run, event.step, event.item).wait = Wait(e.WaitReason.CACHE, None, key)

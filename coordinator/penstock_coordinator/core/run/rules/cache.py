@@ -7,10 +7,9 @@ its attempts: what fails is not kept, and the next one of those that wait comput
 
 from __future__ import annotations
 
-import uuid
-
 from penstock_coordinator.core.plan import values
 from penstock_coordinator.core.plan.model import LOOKUPS
+from penstock_coordinator.core.plan.naming import run_id_text
 from penstock_coordinator.core.run.commands import EndReservation
 from penstock_coordinator.core.run.events import CacheAsked, CacheAwaited, CacheMissed, StepCached
 from penstock_coordinator.core.run.ledger import Ledger
@@ -63,6 +62,6 @@ def _awaited(run: Run, message: ValueAwaited, ledger: Ledger) -> None:
     active = run.active_step(message.step, message.item)
     assert active is not None
     assert active.wait is not None
-    if active.wait.key != f"{uuid.UUID(bytes=message.run_id)} {message.display_name}":
+    if active.wait.key != f"{run_id_text(message.run_id)} {message.display_name}":
         now, step, item = message.now, message.step, message.item
         ledger.emit(CacheAwaited(now, step, item, message.run_id, message.display_name))
