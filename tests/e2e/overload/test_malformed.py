@@ -11,6 +11,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 async def test_what_is_no_message_is_refused_tells_nothing_and_disturbs_nobody() -> None:
-    trial = Trial(frames=1_200, connections=200, seconds=10.0, seed=secrets.randbelow(10**9), spare_ms=500)
+    # Half of the healthy calls come while all is quiet; a loop that is held up by what is malformed shows as seconds.
+    trial = Trial(frames=1_200, connections=200, seconds=10.0, seed=secrets.randbelow(10**9), spare_ms=3_000)
     figures = await run_trial(trial)
     assert broken_promises(trial, figures) == [], (trial, figures)
