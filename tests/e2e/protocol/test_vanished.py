@@ -19,6 +19,8 @@ from penstock.v1 import agent_admin_service_pb2 as admin
 from penstock.v1 import run_pb2
 
 TTL, MARGIN = 3.0, 0.5
+BUSY = 1.5
+"""Seconds that busy cores may add. A lease that lived twice would add more."""
 
 
 class Machine:
@@ -114,4 +116,4 @@ async def test_steps_of_a_machine_that_vanished_run_elsewhere_in_time(system: Sy
             assert (back.state, back.leases) == (admin.AGENT_STATE_CONNECTED, 0)
             assert [each.attempt for each in ledger.of("end", 1)] == [2], "the agent killed what it was not to run"
     print(f"granted elsewhere {took:.2f} s, begun {began:.2f} s after the last heartbeat")
-    assert took <= TTL + MARGIN + 1.0
+    assert took <= TTL + MARGIN + 1.0 + BUSY
