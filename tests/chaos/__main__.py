@@ -54,6 +54,7 @@ def _end_with_parent() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=20.0, help="in all; the last round is played to its end")
+    parser.add_argument("--least-rounds", type=int, default=1, help="however long they take")
     parser.add_argument("--runs", type=int, default=1000, help="in flight")
     parser.add_argument("--slots", type=int, default=4, help="of each of the four agents")
     parser.add_argument("--round", type=float, default=45.0, metavar="SECONDS", help="of faults in a round")
@@ -86,7 +87,7 @@ class Campaign:
             with World(folder, self._options.slots) as world:
                 began = time.monotonic()
                 try:
-                    while time.monotonic() - began < self._options.minutes * 60 - self._options.round / 2:
+                    while self._goes_on(time.monotonic() - began):
                         self._play(world, log)
                 finally:
                     if not self._good or self._options.keep_always:
@@ -96,6 +97,11 @@ class Campaign:
         seconds = sum(outcome.seconds for outcome in self._outcomes)
         self._report(seconds)
         return 0 if self._good and self._enough(seconds) else 1
+
+    def _goes_on(self, seconds: float) -> bool:
+        if len(self._outcomes) < self._options.least_rounds:
+            return True
+        return seconds < self._options.minutes * 60 - self._options.round / 2
 
     def _keep(self, world: World, log: Path) -> None:
         keep = self._options.keep

@@ -1,4 +1,4 @@
-"""Two minutes of `make chaos`, with fewer runs in flight."""
+"""Two minutes of `make chaos`, with fewer runs in flight, and two rounds of it on a machine that is slower."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ import pytest
 MINUTES, RUNS = 2, 300
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 def test_two_minutes_of_chaos(tmp_path: Path) -> None:
     keep = tmp_path / "kept"
-    amounts = ["--minutes", str(MINUTES), "--runs", str(RUNS), "--round", "25", "--least-hard", "5"]
+    amounts = ["--minutes", str(MINUTES), "--least-rounds", "2", "--runs", str(RUNS), "--round", "25"]
+    # A busy machine does less work in the same time, and that is no fault of the product's.
+    amounts += ["--least-hard", "2", "--least-steps", "100"]
     played = subprocess.run(
         [sys.executable, "-m", "tests.chaos", *amounts, "--keep", str(keep)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=400,
+        timeout=880,
         check=False,
     )
     assert played.returncode == 0, played.stdout
