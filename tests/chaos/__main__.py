@@ -99,9 +99,9 @@ class Campaign:
         return 0 if self._good and self._enough(seconds) else 1
 
     def _goes_on(self, seconds: float) -> bool:
-        if len(self._outcomes) < self._options.least_rounds:
-            return True
-        return seconds < self._options.minutes * 60 - self._options.round / 2
+        last_begins: float = self._options.minutes * 60 - self._options.round / 2
+        least: int = self._options.least_rounds
+        return len(self._outcomes) < least or seconds < last_begins
 
     def _keep(self, world: World, log: Path) -> None:
         keep = self._options.keep
