@@ -11,7 +11,7 @@ from penstock_coordinator.core.run.states import RunState
 if TYPE_CHECKING:
     from tests.integration.runtime.conftest import World
 
-IMPATIENT = spec({"name": "a", "timeouts": {"queued": "0.1s"}})
+IMPATIENT = spec({"name": "a", "timeouts": {"queued": "1s"}})
 
 
 async def test_the_clock_of_a_new_run_runs_from_the_coordinators_start_on(world: World) -> None:
@@ -27,9 +27,9 @@ async def test_the_clock_of_a_recovered_run_waits_until_agents_had_time_to_come_
     first = await world.coordinator()
     run_id = await first.start(IMPATIENT)
     await first.kill()
-    second = await world.coordinator(lease_ttl=600_000, expiry_margin=100_000)
+    second = await world.coordinator(lease_ttl=2_000_000, expiry_margin=500_000)
     began_at = second.supervisor._began_at
     view = await second.ended(run_id)
     assert view.row.state == RunState.FAILED
     assert view.row.end_time is not None
-    assert view.row.end_time >= began_at + 700_000
+    assert view.row.end_time >= began_at + 2_500_000

@@ -309,7 +309,7 @@ async def test_with_many_under_way(world: World, commits: int) -> None:
 
 async def test_the_wait_of_a_step_is_over(make: Callable[[], World]) -> None:
     """The run below is stopped, though nobody waits for it any more; the run above goes on meanwhile."""
-    top = parent(timeouts={"overall": "0.05s"}, allow_failure=True)
+    top = parent(timeouts={"overall": "0.5s"}, allow_failure=True)
     top.steps.add(name="after", depends_on=["child"], trigger_rule=TRIGGER_RULE_ALL_DONE).function.CopyFrom(
         LEAF.steps[0].function
     )
@@ -336,7 +336,7 @@ async def test_the_wait_of_a_run_is_over(make: Callable[[], World]) -> None:
 
     async def story(life: Life) -> None:
         life.gate.clear()
-        await life.coordinator.ended(await life.started(parent(timeouts={"overall": "0.05s"})))
+        await life.coordinator.ended(await life.started(parent(timeouts={"overall": "0.5s"})))
         await until(lambda: all_stopped(life.world), PATIENCE)
 
     async def all_stopped(world: World) -> bool:
@@ -352,7 +352,7 @@ async def test_the_wait_of_a_run_is_over(make: Callable[[], World]) -> None:
 
 @pytest.mark.parametrize("above_goes_on", [False, True])
 async def test_what_was_given_up_and_opened_again_goes_on_after_a_restart(world: World, above_goes_on: bool) -> None:
-    top = parent(timeouts={"overall": "0.05s"}, allow_failure=True)
+    top = parent(timeouts={"overall": "0.5s"}, allow_failure=True)
     if above_goes_on:
         top.steps.add(name="after", depends_on=["child"], trigger_rule=TRIGGER_RULE_ALL_DONE).function.CopyFrom(
             LEAF.steps[0].function

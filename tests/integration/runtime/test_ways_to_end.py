@@ -185,7 +185,7 @@ async def test_a_held_run_and_a_new_generation_begin_their_clocks_anew(world: Wo
 
 async def test_who_waits_in_between_is_found_by_the_next_coordinator(world: World) -> None:
     coordinator = await world.coordinator()
-    waiting = {"retry": {"maxAttempts": 2, "initialBackoff": "0.500s"}}
+    waiting = {"retry": {"maxAttempts": 2, "initialBackoff": "2s"}}
     made = pipeline({"name": "a", **waiting}, {"name": "m", "map": {"values": [1, 2]}, **waiting}, timeout="100s")
     agent = coordinator.agent()
     await agent.connect(credits=100)
