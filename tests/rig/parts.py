@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,18 +18,12 @@ from typing import IO
 
 import psutil
 
+from penstock.dev.ports import take_port
 from penstock.dev.postgres import EmbeddedPostgres
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.02
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def until(condition: Callable[[], object], seconds: float, what: str = "it") -> None:
@@ -192,7 +185,7 @@ class Coordinator(Part):
     def __init__(
         self, folder: Path, database_url: str, environment: Mapping[str, str] | None = None, host: str = "127.0.0.1"
     ) -> None:
-        self.port, self.http_port = free_port(), free_port()
+        self.port, self.http_port = take_port(0, ""), take_port(0, "")
         self.host = host
         super().__init__(
             "coordinator",

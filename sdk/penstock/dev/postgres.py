@@ -28,7 +28,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -39,6 +38,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from penstock.dev import postgres_guard
+from penstock.dev.ports import take_port
 from penstock.dev.postgres_binaries import installed_programs, programs_for
 from penstock.dev.postgres_errors import (
     DataFolderInUse,
@@ -324,7 +324,7 @@ class EmbeddedPostgres:
         give_up = time.monotonic() + _SHARED_MEMORY_SECONDS
         ports_left = _PORT_ATTEMPTS
         while True:
-            self._port = self._port or _free_port()
+            self._port = self._port or take_port(0, "port")
             complaint = self._try_launch(place, lock)
             if complaint is None:
                 return
@@ -453,13 +453,6 @@ def _environment() -> dict[str, str]:
     """Without the variables of other PostgreSQL installations, and with messages that we can read."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_"))}
     return {**kept, "LC_ALL": "C", "TZ": "UTC"}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _try_lock(fd: int) -> bool:

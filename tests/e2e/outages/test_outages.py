@@ -19,9 +19,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 from tests.e2e.outages.conftest import ALL, BACK_SECONDS, SECONDS, Load, Whole, entries, whole
-from tests.rig.parts import free_port, processes_of_server, send, thaw, until
+from tests.rig.parts import processes_of_server, send, thaw, until
 from tests.rig.small_disk import SmallDisk
 
+from penstock.dev.ports import take_port
 from penstock.dev.postgres import EmbeddedPostgres, StopMode
 
 pytestmark = pytest.mark.timeout(int(120 + 3 * SECONDS))
@@ -102,7 +103,7 @@ def moved(system: Whole) -> Iterator[None]:
     system.server.stop()
     yield
     server = EmbeddedPostgres(
-        system.folder / "postgres", port=free_port(), settings={"superuser_reserved_connections": "0"}
+        system.folder / "postgres", port=take_port(0, ""), settings={"superuser_reserved_connections": "0"}
     )
     server.start()
     assert server.port != system.server.port

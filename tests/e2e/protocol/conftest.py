@@ -7,7 +7,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from tests.waiting import until
 
 from penstock import Client
+from penstock.dev.ports import take_port
 from penstock_agent.runtime.spool import _records as records
 
 QUICK = {
@@ -26,13 +26,6 @@ QUICK = {
     "PENSTOCK_RESULT_RESEND_INTERVAL": "300ms",
 }
 PATIENCE = 30.0
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 class Process:
@@ -89,7 +82,7 @@ class System:
     def __init__(self, database_url: str, folder: Path) -> None:
         self._database_url = database_url
         self._folder = folder
-        self.port = free_port()
+        self.port = take_port(0, "")
         self.settings = dict(QUICK)
         self.listen_on = "127.0.0.1"
         self._processes: list[Process] = []

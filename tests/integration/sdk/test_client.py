@@ -16,6 +16,7 @@ from tests.integration.sdk.peer import Fault, Peer
 from penstock import errors
 from penstock.cli.loading import load_pipeline
 from penstock.client.client import Client
+from penstock.dev.ports import take_port
 from penstock.v1 import agent_admin_service_pb2, pipeline_pb2, run_pb2
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -153,17 +154,17 @@ async def test_each_code_is_an_error_of_its_own(
     assert "run_id: mend it" in str(caught.value)
 
 
-async def test_nobody_at_the_address_says_what_to_do(unused_tcp_port: int) -> None:
-    async with Client(f"127.0.0.1:{unused_tcp_port}", retry_for=0.5) as client:
+async def test_nobody_at_the_address_says_what_to_do() -> None:
+    async with Client(f"127.0.0.1:{take_port(0, '')}", retry_for=0.5) as client:
         with pytest.raises(errors.UnavailableError, match="PENSTOCK_ADDRESS"):
             await client.get_run("x")
 
 
-async def test_a_coordinator_that_comes_back_within_the_deadline_is_not_noticed(unused_tcp_port: int) -> None:
-    peer = Peer()
-    async with Client(f"127.0.0.1:{unused_tcp_port}", deadline=20) as client:
+async def test_a_coordinator_that_comes_back_within_the_deadline_is_not_noticed() -> None:
+    peer, port = Peer(), take_port(0, "")
+    async with Client(f"127.0.0.1:{port}", deadline=60) as client:
         creating = asyncio.create_task(client.create_pipeline(spec()))
-        async with wire.serving(peer, unused_tcp_port):
+        async with wire.serving(peer, port):
             version = await creating
     assert version.number == 1
 
