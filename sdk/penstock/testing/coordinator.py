@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from penstock.testing.caching import SimulatedCache
 from penstock.testing.children import SimulatedChildren
 from penstock.testing.fleet import SimulatedFleet, Stream
 from penstock.testing.journal import LaneWriter, Store, StoredRun
@@ -23,23 +24,27 @@ from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.run.commands import (
     AcknowledgeResult,
     AckStatus,
+    AskCache,
     AwaitLease,
     CallBackLease,
     CancelChild,
     CloseRun,
     Command,
     ContinueRun,
+    EndReservation,
     GrantLeases,
+    KeepReservation,
     PauseChild,
     ResumeChild,
     StartChild,
     StopAttempt,
 )
 from penstock_coordinator.core.run.deadlines import next_deadline
-from penstock_coordinator.core.run.events import decode
+from penstock_coordinator.core.run.events import CacheMode, decode
 from penstock_coordinator.core.run.evolve import evolve
 from penstock_coordinator.core.run.messages import (
     AttemptEnded,
+    CacheAnswer,
     ChildRefused,
     ChildReported,
     ClockTick,
@@ -216,6 +221,7 @@ class Coordinator(Process):
         self.fleet = SimulatedFleet(self)
         self.limits = Limits(cast("Supervisor", self))
         self.children = SimulatedChildren(self)
+        self.caching = SimulatedCache(self)
         self.boots: dict[str, tuple[int, str]] = {}
         self.streams: list[Stream] = []
         self.actors: dict[RunId, Actor] = {}
@@ -290,6 +296,7 @@ class Coordinator(Process):
         self.fleet.expire()
         self.fleet.give_up_unaccepted()
         self.fleet.close_silent()
+        self.caching.renew()
         self.invariants.look_around(self)
         self._due_at = self.clock.monotonic() + PERIOD
         self.after(PERIOD, self._periodic)
@@ -379,7 +386,9 @@ class Coordinator(Process):
         actor = self._add(run_id, plan, Run(plan, run_id), parameters, row)
         actor.origin = row.origin
         held, refused = self.limits.ask(actor, parameters, now)
-        actor.post(Mail(StartRun(now, parameters, held, refused), answer=answer, request=request))
+        actor.post(
+            Mail(StartRun(now, parameters, held, refused, CacheMode(row.origin.cache)), answer=answer, request=request)
+        )
 
     def control(self, run_id: RunId, message: ControlMessage, answer: Told) -> None:
         """What a person wants of a run; a run at rest is left as it is."""
@@ -432,7 +441,7 @@ class Coordinator(Process):
         self.watch_deadline(actor)
         actor.lane.schedule(actor)
 
-    def tell(self, run_id: RunId, message: ChildReported | ChildRefused) -> None:
+    def tell(self, run_id: RunId, message: ChildReported | ChildRefused | CacheAnswer) -> None:
         actor = self.actors.get(run_id)
         if actor is not None:
             actor.post(Mail(message))
@@ -479,6 +488,15 @@ class Coordinator(Process):
 
     def steer(self, actor: Actor, command: StartChild | CancelChild | PauseChild | ResumeChild) -> None:
         self.children.execute(actor.run_id, command)
+
+    def ask_cache(self, actor: Actor, command: AskCache) -> None:
+        self.caching.ask(actor, command)
+
+    def keep_reservation(self, actor: Actor, command: KeepReservation) -> None:
+        self.caching.keep(actor, command)
+
+    def end_reservation(self, actor: Actor, command: EndReservation) -> None:
+        self.caching.end(actor, command)
 
     def close(self, actor: Actor, _: Command) -> None:
         if actor.run.at_rest:
@@ -580,6 +598,9 @@ _DUTIES: dict[type, Callable[[Coordinator, Actor, Any], None]] = {
     CancelChild: Coordinator.steer,
     PauseChild: Coordinator.steer,
     ResumeChild: Coordinator.steer,
+    AskCache: Coordinator.ask_cache,
+    KeepReservation: Coordinator.keep_reservation,
+    EndReservation: Coordinator.end_reservation,
     ContinueRun: Coordinator.go_on,
     CloseRun: Coordinator.close,
     AwaitLease: Coordinator.await_lease,

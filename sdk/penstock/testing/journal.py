@@ -15,6 +15,7 @@ from penstock.testing.timeline import MILLISECOND, SECOND, Process
 from penstock_coordinator.core.run.events import Event, decode
 from penstock_coordinator.ports import (
     AppendOutcome,
+    CacheEntryRow,
     Committed,
     Fenced,
     NewRun,
@@ -26,6 +27,7 @@ from penstock_coordinator.ports import (
 )
 
 if TYPE_CHECKING:
+    from penstock.testing.caching import Reservation
     from penstock.testing.timeline import Timeline
 
 _COMMITTED = Committed()
@@ -52,6 +54,9 @@ class Store:
         self.timeline = timeline
         self.runs: dict[RunId, StoredRun] = {}
         self.requests: dict[tuple[str, str], RequestRow] = {}
+        self.values: dict[bytes, tuple[RunId, CacheEntryRow]] = {}
+        """Of the cache by key, of each the newest."""
+        self.reservations: dict[bytes, Reservation] = {}
         self.epoch = 0
         self.sessions = 0
         self.boots: dict[str, tuple[int, str]] = {}
@@ -113,8 +118,8 @@ class Store:
         self._witness(epoch, record, list(decode(record.payload)))
         return _COMMITTED
 
-    @staticmethod
-    def _note(run: StoredRun, record: Record) -> None:
+    def _note(self, run: StoredRun, record: Record) -> None:
+        self.values.update({entry.key: (record.run_id, entry) for entry in record.entries})
         run.records.append(record)
         run.last_seq = record.last_seq
         change = record.change
@@ -124,7 +129,7 @@ class Store:
             run.parameters = change.parameters or run.parameters
             run.reason = run.reason if change.reason is None else change.reason
             run.output = change.output
-        for row in record.step_runs:
+        for row in (*record.step_runs, *record.answered):
             if row.output is not None:
                 run.outputs[row.step, row.item] = row.output
 
