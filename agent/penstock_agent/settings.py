@@ -49,6 +49,12 @@ class AgentSettings(BaseSettings):
     idle_workers: int | None = Field(default=None, ge=0, description="idle step processes that are kept; unset: slots")
     disk_floor_bytes: int = Field(default=256 * 2**20, ge=0, description="with less free disk no work is taken")
     bundle_cache_bytes: int = Field(default=2 * 2**30, ge=0, description="unpacked bundles that are kept")
+    artifact_cache_bytes: int = Field(
+        default=10 * 2**30, ge=0, description="fetched artifacts that are kept for later attempts"
+    )
+    artifact_patience: float = Field(
+        default=120.0, ge=1, description="seconds without progress after which an artifact is given up"
+    )
     keepalive_interval: float = Field(
         default=10.0,
         ge=0.1,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from penstock import context, errors, yaml_format
+    from penstock.artifacts.artifact import Artifact
+    from penstock.artifacts.codecs import Codec, register_codec
     from penstock.authoring.caching import CachePolicy
     from penstock.authoring.commands import File, Stdout, command
     from penstock.authoring.concurrency import Concurrency, ConcurrencyPolicy
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
     from penstock.errors import PenstockError
 
 __all__ = [
+    "Artifact",
     "CachePolicy",
     "Client",
+    "Codec",
     "Concurrency",
     "ConcurrencyPolicy",
     "File",
@@ -53,6 +57,7 @@ __all__ = [
     "nested",
     "pipeline",
     "pipeline_ref",
+    "register_codec",
     "stage",
     "step",
     "step_kind",
@@ -62,8 +67,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Artifact": "artifacts.artifact",
     "CachePolicy": "authoring.caching",
     "Client": "client.client",
+    "Codec": "artifacts.codecs",
     "File": "authoring.commands",
     "NodeOutput": "authoring.references",
     "PenstockError": "errors",
@@ -85,6 +92,7 @@ _HOMES = {
     "nested": "authoring.references",
     "pipeline": "authoring.pipelines",
     "pipeline_ref": "authoring.sub_pipelines",
+    "register_codec": "artifacts.codecs",
     "stage": "authoring.kinds",
     "step": "authoring.steps",
     "step_kind": "authoring.kinds",

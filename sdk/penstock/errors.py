@@ -55,6 +55,10 @@ class YamlError(DefinitionError):
         return f"line {self.line}" + (f", column {self.column}" if self.column else "")
 
 
+class ArtifactError(PenstockError):
+    """An artifact is described in a way that cannot hold, or cannot be written or read."""
+
+
 class BundleError(PenstockError):
     """The source tree cannot be made into a code bundle."""
 

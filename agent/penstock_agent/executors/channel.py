@@ -33,6 +33,7 @@ class OutputSource(msgspec.Struct, frozen=True, array_like=True):
     stdout: bool
     file: str
     json: bool
+    artifact: bool = False
 
 
 class CommandWork(msgspec.Struct, frozen=True, tag="command", array_like=True):
@@ -44,6 +45,7 @@ class CommandWork(msgspec.Struct, frozen=True, tag="command", array_like=True):
     success_exit_codes: list[int]
     bundle_dir: str
     env: dict[str, str]
+    input_files: dict[str, str] = {}
 
 
 class Task(msgspec.Struct, array_like=True):
@@ -63,6 +65,24 @@ class Task(msgspec.Struct, array_like=True):
     parameters: bytes
     trace_context: dict[str, str]
     max_output_bytes: int
+    inline_output_bytes: int = 0
+    """Outputs over this size become artifacts; 0: there is no artifact store."""
+    allow_pickle: bool = False
+    files: dict[str, str] = {}
+    """By digest: where the artifacts that the inputs refer to are on this machine."""
+
+
+class Produced(msgspec.Struct, array_like=True):
+    """A file that the agent is to bring to the artifact store, and removes then."""
+
+    path: str
+    name: str
+    digest: str
+    size: int
+    media_type: str
+    kind: str
+    codec: str
+    metadata: bytes
 
 
 class Failure(msgspec.Struct, array_like=True):
@@ -92,6 +112,8 @@ class Finished(msgspec.Struct, tag="finished", array_like=True):
     metadata: dict[str, str] = {}
     killed_by: int = 0
     """The signal that ended the command; 0: none did."""
+    artifacts: list[Produced] = []
+    """What `output` refers to and this attempt made."""
 
 
 class Refused(msgspec.Struct, tag="refused", array_like=True):
@@ -122,6 +144,7 @@ class Setup(msgspec.Struct):
     unsaid: int
     work_dir: str
     bundle_dir: str
+    outgoing_dir: str
     log_lines: int
     log_bytes: int
 

@@ -93,6 +93,8 @@ class WarmExecutor:
         self.pool = pools.Pool(limits.slots, limits.idle_workers, self._recall)
         self._limits = limits
         self._folder = folder
+        self.outgoing = folder / "outgoing"
+        """By handle: what attempts leave for the artifact store. Who takes their results removes it."""
         self._boot_id = boot_id
         self._env = env
         self._output = output
@@ -231,6 +233,7 @@ class WarmExecutor:
         equipment = Equipment(
             folder=self._folder_of(worker_id),
             bundle_dir="" if kind.command else self._bundle_dirs[kind],
+            outgoing_dir=self.outgoing,
             env={**self._env, **variables(kind.devices), **dict(kind.env)},
             mark=f"{self._boot_id}:{worker_id}:",
             log_lines=self._limits.log_lines,
@@ -396,6 +399,7 @@ class WarmExecutor:
     def _died(self, worker_id: pools.WorkerId, handle: Handle) -> None:
         job = self._jobs[handle]
         process = self._processes[worker_id]
+        self._in_background(asyncio.to_thread(shutil.rmtree, self.outgoing / str(handle), ignore_errors=True))
         finished = Finished(handle, run_time=max(self._clock() - job.began_at, 0))
         finished.peak_memory_bytes = self._guard.forget(worker_id)
         if process.over_memory is not None:

@@ -51,6 +51,7 @@ class Equipment:
 
     folder: Path
     bundle_dir: str
+    outgoing_dir: Path
     env: Mapping[str, str]
     mark: str
     log_lines: int
@@ -93,6 +94,7 @@ class WorkerProcess:
             unsaid=self._unsaid,
             work_dir=str(self._folder / "work"),
             bundle_dir=equipment.bundle_dir,
+            outgoing_dir=str(equipment.outgoing_dir),
             log_lines=equipment.log_lines,
             log_bytes=equipment.log_bytes,
         )

@@ -22,7 +22,10 @@ import grpc.aio
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.agent.v1.agent_service_pb2_grpc import AgentServiceStub
+from penstock.agent.v1.artifact_service_pb2_grpc import ArtifactServiceStub
 from penstock.v1.bundle_service_pb2_grpc import BundleServiceStub
+from penstock_agent.artifacts.equipment import Artifacts
+from penstock_agent.artifacts.service import Access
 from penstock_agent.core import effects as do
 from penstock_agent.core import inputs as said
 from penstock_agent.core.holder import Holder
@@ -40,6 +43,8 @@ from penstock_agent.runtime.staging import Staging
 from penstock_agent.runtime.stream import Connection
 from penstock_agent.runtime.wire import (
     Decoder,
+    OutputLimits,
+    Work,
     held_lease,
     in_messages,
     lease_ref,
@@ -94,8 +99,9 @@ class Agent:
             step_environment(),
             self._logs,
             clock.now,
-            self.post,
+            lambda message: self._artifacts.porter.report(message),
         )
+        self._artifacts = Artifacts(settings, folder, self._executor.outgoing, self._access_of, self.post)
         self._bundles = BundleCache(folder.bundles, settings.bundle_cache_bytes, self._bundles_in_use)
         self._staging = Staging(
             self._bundles,
@@ -103,7 +109,7 @@ class Agent:
             self._holder,
             self._logs,
             Stock(self._machine.resources, self._machine.devices),
-            self.post,
+            self._artifacts.porter,
         )
         self._connection = Connection(settings.address, self, keepalive=settings.keepalive_interval)
         self._lag = host.LoopLag()
@@ -119,7 +125,8 @@ class Agent:
         """Why the agent leaves, once it may; or what must not happen, and did."""
 
     def _bundles_in_use(self) -> set[str]:
-        return self._executor.bundles_in_use() | self._staging.bundles_waited_with()
+        waited_with = self._staging.bundles_waited_with() | self._artifacts.porter.bundles_waited_with()
+        return self._executor.bundles_in_use() | waited_with
 
     # --- its life
 
@@ -153,6 +160,7 @@ class Agent:
     async def _end(self, *tasks: asyncio.Task[Any]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.remove_signal_handler(number)
+        await self._artifacts.close()
         await self._executor.close()
         for task in tasks:
             task.cancel()
@@ -314,7 +322,7 @@ class Agent:
     def stream_opened(self, stream: int, outbox: Outbox, channel: grpc.aio.Channel) -> None:
         self._outbox = outbox
         self._decoder = Decoder(stream)
-        self._stubs = (AgentServiceStub(channel), BundleServiceStub(channel))
+        self._stubs = (AgentServiceStub(channel), BundleServiceStub(channel), ArtifactServiceStub(channel))
         self.post(said.StreamOpened(stream))
 
     def stream_says(self, message: wire.CoordinatorMessage) -> bool:
@@ -326,21 +334,26 @@ class Agent:
             self.post(word)
             return False
         # Before the answer to Welcome is made, so that it can be sent and what it needs can be fetched.
-        self._staging.max_output_bytes = message.welcome.max_output_bytes or DEFAULT_MAX_OUTPUT_BYTES
+        welcome = message.welcome
+        self._staging.output_limits = OutputLimits(
+            welcome.max_output_bytes or DEFAULT_MAX_OUTPUT_BYTES, welcome.inline_output_bytes
+        )
         self.post(word)
         session = self._holder.session
         if session is None or not session.welcomed:
             return False
         log.info("connected to coordinator %s", word.coordinator_id, extra={"session": word.session_epoch})
-        agents, bundles = self._stubs
+        agents, bundles, artifacts = self._stubs
         self._logs.use(agents)
         self._bundles.use(bundles)
+        self._artifacts.use(artifacts)
         return True
 
     def stream_closed(self, stream: int) -> None:
         self._outbox = self._decoder = None
         self._logs.use(None)
         self._bundles.use(None)
+        self._artifacts.use(None)
         self.post(said.StreamClosed(stream))
 
     def stamp(self) -> int:
@@ -351,6 +364,10 @@ class Agent:
 
     def is_held(self, lease: Lease) -> bool:
         return self._holder.book.holds(lease)
+
+    def _access_of(self, handle: Handle) -> Access | None:
+        lease = self._holder.book.all.get(handle)
+        return lease.work.access if lease is not None and isinstance(lease.work, Work) else None
 
     def _hello(self) -> wire.Hello:
         settings, identity, given_up = self._settings, self._identity, self._holder.book.given_up

@@ -49,6 +49,16 @@ class DataFolder:
         return self.path / "bundles"
 
     @property
+    def artifacts(self) -> Path:
+        """Those that were fetched, by digest."""
+        return self.path / "artifacts"
+
+    @property
+    def incoming(self) -> Path:
+        """By attempt: the artifacts that it reads."""
+        return self.work / "incoming"
+
+    @property
     def spool(self) -> Path:
         return self.path / "spool"
 

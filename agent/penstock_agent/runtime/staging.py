@@ -1,16 +1,17 @@
-"""Between the holder and the workers: attempts whose code bundle is not here yet wait for it, and those that ask for
-resources wait until these are free."""
+"""Between the holder and the workers: attempts whose code bundle or input artifacts are not here yet wait for them, and
+those that ask for resources wait until these are free."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from penstock_agent.artifacts.porter import Order, Porter, has_references
 from penstock_agent.core.holder import Holder
-from penstock_agent.core.inputs import AttemptsEnded, Input, LeasesRefused, LeasesUnstarted
+from penstock_agent.core.inputs import AttemptsEnded, LeasesRefused, LeasesUnstarted
 from penstock_agent.core.leases import Ended, Handle, Lease, Outcome
 from penstock_agent.executors.channel import Failure, Finished
 from penstock_agent.executors.warm import RESULT_ID_BYTES, Job, WarmExecutor
@@ -19,7 +20,7 @@ from penstock_agent.resources.stock import Share, Stock
 from penstock_agent.runtime.archive import BadArchive
 from penstock_agent.runtime.bundles import BundleCache, BundleUnavailable
 from penstock_agent.runtime.logs import LogRelay
-from penstock_agent.runtime.wire import Work
+from penstock_agent.runtime.wire import OutputLimits, Work
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class _Short:
     lease: Lease
     work: Work
     bundle_dir: str
+    files: dict[str, str]
     share: Share | None = None
     """It has got it, and starts in a moment."""
 
@@ -41,9 +43,9 @@ class Staging:
         holder: Holder,
         logs: LogRelay,
         stock: Stock,
-        report: Callable[[Input], None],
+        porter: Porter,
     ) -> None:
-        self.max_output_bytes = 0
+        self.output_limits = OutputLimits(0, 0)
         """Of the newest Welcome."""
         self._bundles = bundles
         self._executor = executor
@@ -53,7 +55,8 @@ class Staging:
         self._short: dict[Handle, _Short] = {}
         """Attempts that wait for resources."""
         self._executor.on_end = self._ended
-        self._report = report
+        self._porter = porter
+        self._report = porter.report
         self._waiting: dict[Handle, Lease] = {}
         self._fetches: dict[str, asyncio.Task[None]] = {}
 
@@ -64,7 +67,10 @@ class Staging:
             digest = lease.work.kind.bundle_digest
             path = self._bundles.path(digest) if digest else None
             if path is not None or not digest:
-                job = self._equipped(lease, lease.work, str(path or ""))
+                if has_references(lease.work.grant.inputs.values()):
+                    self._fetch_inputs(lease, lease.work, str(path or ""))
+                    continue
+                job = self._equipped(lease, lease.work, str(path or ""), {})
                 if job is not None:
                     ready.append(job)
             else:
@@ -76,12 +82,13 @@ class Staging:
         here = [handle for handle in handles if self._leave(handle)]
         if here:
             self._report(LeasesUnstarted(here))
+        self._porter.withdraw(handles)
         self._executor.withdraw(handles)
 
     def stop(self, handle: Handle, *, kill: bool) -> None:
         if self._leave(handle):
             self._report(LeasesUnstarted([handle]))
-        else:
+        elif not self._porter.stop(handle):
             self._executor.stop(handle, kill=kill)
 
     def _leave(self, handle: Handle) -> bool:
@@ -94,20 +101,29 @@ class Staging:
         self._serve(self._stock.withdraw(handle) if short.share is None else self._stock.release(handle))
         return True
 
-    def _equipped(self, lease: Lease, work: Work, bundle_dir: str) -> Job | None:
+    def _fetch_inputs(self, lease: Lease, work: Work, bundle_dir: str) -> None:
+        def ready(files: dict[str, str]) -> None:
+            job = self._equipped(lease, work, bundle_dir, files)
+            if job is not None:
+                self._executor.start([job])
+
+        inputs = tuple(work.grant.inputs.values())
+        self._porter.fetch(Order(lease.handle, work.access, inputs, work.kind.bundle_digest, ready))
+
+    def _equipped(self, lease: Lease, work: Work, bundle_dir: str, files: dict[str, str]) -> Job | None:
         """None: it waits for resources, or never gets them."""
         wants = work.wants()
         if not wants:
-            return self._job(lease, work, bundle_dir)
+            return self._job(lease, work, bundle_dir, files)
         missing = self._stock.missing(wants)
         if missing:
             self._report(LeasesRefused([lease.handle], "no_resources", words.missing(missing)))
             return None
         share = self._stock.ask(lease.handle, wants)
         if share is None:
-            self._short[lease.handle] = _Short(lease, work, bundle_dir)
+            self._short[lease.handle] = _Short(lease, work, bundle_dir, files)
             return None
-        return self._job(lease, work, bundle_dir, share.devices)
+        return self._job(lease, work, bundle_dir, files, share.devices)
 
     def _ended(self, handle: Handle) -> None:
         """Nothing of the attempt runs any more: others may have what it had."""
@@ -126,21 +142,26 @@ class Staging:
             del self._short[short.lease.handle]
         if served:
             self._executor.start(
-                [self._job(short.lease, short.work, short.bundle_dir, share.devices) for short, share in served]
+                [
+                    self._job(short.lease, short.work, short.bundle_dir, short.files, share.devices)
+                    for short, share in served
+                ]
             )
 
     def bundles_waited_with(self) -> set[str]:
         """The bundles of attempts that wait for resources."""
         return {short.work.kind.bundle_digest for short in self._short.values()}
 
-    def _job(self, lease: Lease, work: Work, bundle_dir: str, devices: tuple[str, ...] = ()) -> Job:
-        limit = self.max_output_bytes
+    def _job(
+        self, lease: Lease, work: Work, bundle_dir: str, files: dict[str, str], devices: tuple[str, ...] = ()
+    ) -> Job:
+        limits = self.output_limits
         self._logs.introduce(lease.handle, work.ref, lease.attempt)
         return Job(
             lease.handle,
             work.worker_kind(devices),
             bundle_dir,
-            lambda: work.task(lease, bundle_dir, limit, devices),
+            lambda: work.task(lease, bundle_dir, limits, files, devices),
             work.memory_bytes,
         )
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeVar
 
+import msgspec
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_agent.artifacts.service import Access
 from penstock_agent.core import inputs as said
 from penstock_agent.core.leases import Grant, Handle, Held, Lease, LeaseKey, Phase, Restored, Status
 from penstock_agent.executors.channel import CommandWork, Failure, Finished, FunctionWork, OutputSource, Task
@@ -68,6 +70,15 @@ class TaskKind:
     timeout: int | None
     stop_grace: int | None
     resources: Mapping[str, float] = field(default_factory=dict)
+    allow_pickle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OutputLimits:
+    """In bytes of JSON. `inline` 0: there is no artifact store."""
+
+    largest: int
+    inline: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,10 @@ class Work:
     grant: wire.LeaseGrant
     ref: wire.LeaseRef
     kind: TaskKind
+
+    @property
+    def access(self) -> Access:
+        return Access(self.ref, self.grant.credential)
 
     @property
     def memory_bytes(self) -> int:
@@ -95,11 +110,19 @@ class Work:
             return kind
         return replace(kind, memory_bytes=self.memory_bytes, devices=devices)
 
-    def task(self, lease: Lease, bundle_dir: str, max_output_bytes: int, devices: tuple[str, ...] = ()) -> Task:
+    def task(
+        self,
+        lease: Lease,
+        bundle_dir: str,
+        limits: OutputLimits,
+        files: dict[str, str],
+        devices: tuple[str, ...] = (),
+    ) -> Task:
+        """`files`: of the artifacts that the inputs refer to."""
         grant, action = self.grant, self.kind.action
         if isinstance(action, CommandWork) and (bundle_dir or devices):
             env = {**variables(devices), **action.env}
-            action = CommandWork(action.argv, action.shell, action.outputs, action.success_exit_codes, bundle_dir, env)
+            action = msgspec.structs.replace(action, bundle_dir=bundle_dir, env=env)
         return Task(
             handle=lease.handle,
             deadline=lease.deadline,
@@ -113,7 +136,10 @@ class Work:
             inputs=dict(grant.inputs),
             parameters=grant.parameters,
             trace_context=dict(grant.trace_context),
-            max_output_bytes=max_output_bytes,
+            max_output_bytes=limits.largest,
+            inline_output_bytes=limits.inline,
+            allow_pickle=self.kind.allow_pickle,
+            files=files,
         )
 
 
@@ -253,8 +279,7 @@ def task_kind(spec: wire.TaskSpec) -> TaskKind:
         case "command":
             command = spec.command
             digest = command.bundle_digest
-            outputs = [OutputSource(each.name, each.stdout, each.file, each.json) for each in command.outputs]
-            action = CommandWork(list(command.argv), command.shell, outputs, list(command.success_exit_codes), "", env)
+            action = _command_work(command, env)
             kind = WorkerKind(True, "", spec.environment_digest, ())
         case _:
             raise UnknownTask("this agent does not know this kind of task: it is of a newer release")
@@ -265,6 +290,20 @@ def task_kind(spec: wire.TaskSpec) -> TaskKind:
         timeout=microseconds(spec.attempt_timeout) if spec.HasField("attempt_timeout") else None,
         stop_grace=microseconds(spec.stop_grace) if spec.HasField("stop_grace") else None,
         resources={name: amount for name, amount in spec.resources.items() if amount > 0},
+        allow_pickle=spec.allow_pickle,
+    )
+
+
+def _command_work(command: wire.CommandTask, env: dict[str, str]) -> CommandWork:
+    outputs = [OutputSource(each.name, each.stdout, each.file, each.json, each.artifact) for each in command.outputs]
+    return CommandWork(
+        argv=list(command.argv),
+        shell=command.shell,
+        outputs=outputs,
+        success_exit_codes=list(command.success_exit_codes),
+        bundle_dir="",
+        env=env,
+        input_files=dict(command.input_files),
     )
 
 
@@ -321,6 +360,16 @@ def _new_result(lease: Lease, body: object, result_id: bytes, status: Status) ->
         message.metrics.update(finished.metrics)
     if finished.metadata:
         message.metadata.update(finished.metadata)
+    for made in finished.artifacts:
+        message.artifacts.add(
+            name=made.name,
+            digest=made.digest,
+            size_bytes=made.size,
+            media_type=made.media_type,
+            kind=made.kind,
+            codec=made.codec,
+            metadata=made.metadata,
+        )
     if finished.exit_code is not None:
         message.exit_code = finished.exit_code
     failure = _failure(lease, status, finished.failure)

@@ -245,6 +245,7 @@ class PipelineSpec(_message.Message):
     TEMPLATE_FIELD_NUMBER: _builtins.int
     ON_FAILURE_FIELD_NUMBER: _builtins.int
     NO_CACHE_FIELD_NUMBER: _builtins.int
+    ALLOW_PICKLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """REQUIRED. [A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"""
     description: _builtins.str
@@ -310,6 +311,12 @@ class PipelineSpec(_message.Message):
     def template(self) -> Global___TemplateUse:
         """What a client made this specification from. Says nothing to the coordinator."""
 
+    @_builtins.property
+    def allow_pickle(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the steps whose values may be written as pickles, and which may read them. A pickle runs code when it is
+        read.
+        """
+
     def __init__(
         self,
         *,
@@ -333,10 +340,11 @@ class PipelineSpec(_message.Message):
         template: Global___TemplateUse | None = ...,
         on_failure: Global___OnFailure.ValueType = ...,
         no_cache: _builtins.bool = ...,
+        allow_pickle: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "defaults", b"defaults", "output", b"output", "stop_grace", b"stop_grace", "template", b"template", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "concurrency", b"concurrency", "defaults", b"defaults", "description", b"description", "fail_fast", b"fail_fast", "labels", b"labels", "max_active_runs", b"max_active_runs", "max_parallel", b"max_parallel", "name", b"name", "no_cache", b"no_cache", "on_failure", b"on_failure", "output", b"output", "outputs", b"outputs", "parameters", b"parameters", "priority", b"priority", "steps", b"steps", "stop_grace", b"stop_grace", "template", b"template", "timeout", b"timeout", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_pickle", b"allow_pickle", "bundle_digest", b"bundle_digest", "concurrency", b"concurrency", "defaults", b"defaults", "description", b"description", "fail_fast", b"fail_fast", "labels", b"labels", "max_active_runs", b"max_active_runs", "max_parallel", b"max_parallel", "name", b"name", "no_cache", b"no_cache", "on_failure", b"on_failure", "output", b"output", "outputs", b"outputs", "parameters", b"parameters", "priority", b"priority", "steps", b"steps", "stop_grace", b"stop_grace", "template", b"template", "timeout", b"timeout", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -846,10 +854,31 @@ Global___FunctionAction: _TypeAlias = FunctionAction  # noqa: Y015
 class CommandAction(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class InputFilesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ARGV_FIELD_NUMBER: _builtins.int
     SHELL_FIELD_NUMBER: _builtins.int
     OUTPUTS_FIELD_NUMBER: _builtins.int
     SUCCESS_EXIT_CODES_FIELD_NUMBER: _builtins.int
+    INPUT_FILES_FIELD_NUMBER: _builtins.int
     shell: _builtins.str
     """A script for /bin/sh -e -c."""
     @_builtins.property
@@ -864,6 +893,12 @@ class CommandAction(_message.Message):
     def success_exit_codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Exit codes that count as success. Empty: 0."""
 
+    @_builtins.property
+    def input_files(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """By input: the path, below the working folder, where its value or artifact is put before the command runs, in place
+        of PENSTOCK_INPUT_<NAME>, which holds the path then. A text is put there as it is, another value as JSON.
+        """
+
     def __init__(
         self,
         *,
@@ -871,10 +906,11 @@ class CommandAction(_message.Message):
         shell: _builtins.str = ...,
         outputs: _abc.Iterable[Global___CommandOutput] | None = ...,
         success_exit_codes: _abc.Iterable[_builtins.int] | None = ...,
+        input_files: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "outputs", b"outputs", "shell", b"shell", "success_exit_codes", b"success_exit_codes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "input_files", b"input_files", "outputs", b"outputs", "shell", b"shell", "success_exit_codes", b"success_exit_codes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -888,6 +924,7 @@ class CommandOutput(_message.Message):
     STDOUT_FIELD_NUMBER: _builtins.int
     FILE_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
+    ARTIFACT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """REQUIRED. The member of the step's output."""
     stdout: _builtins.bool
@@ -896,6 +933,8 @@ class CommandOutput(_message.Message):
     """A file, relative to the attempt's working folder (also in PENSTOCK_WORK_DIR)."""
     format: Global___OutputFormat.ValueType
     """UNSPECIFIED: TEXT."""
+    artifact: _builtins.bool
+    """Only with `file`, and without `format`: the file or folder itself becomes an artifact."""
     def __init__(
         self,
         *,
@@ -903,10 +942,11 @@ class CommandOutput(_message.Message):
         stdout: _builtins.bool = ...,
         file: _builtins.str = ...,
         format: Global___OutputFormat.ValueType = ...,
+        artifact: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "source", b"source", "stdout", b"stdout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "format", b"format", "name", b"name", "source", b"source", "stdout", b"stdout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "file", b"file", "format", b"format", "name", b"name", "source", b"source", "stdout", b"stdout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["stdout", "file"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.integration.agent.artifact_store import ArtifactStore
 from tests.integration.agent.coordinator import Coordinator, running_coordinator
 
 
@@ -48,6 +49,17 @@ class Agents:
 async def coordinator() -> AsyncIterator[Coordinator]:
     async with running_coordinator() as running:
         yield running
+
+
+@pytest.fixture
+async def store(coordinator: Coordinator) -> AsyncIterator[ArtifactStore]:
+    """The coordinator has one, before an agent connects."""
+    coordinator.inline_output_bytes = 1024
+    await coordinator.artifacts.start()
+    try:
+        yield coordinator.artifacts
+    finally:
+        await coordinator.artifacts.stop()
 
 
 @pytest.fixture

@@ -21,9 +21,11 @@ from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[import-untyped]  # no stubs
 from grpc_status import rpc_status
+from tests.integration.agent.artifact_store import ArtifactStore
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.agent.v1 import agent_service_pb2_grpc as rpc
+from penstock.agent.v1 import artifact_service_pb2_grpc as artifact_rpc
 from penstock.v1 import bundle_service_pb2 as bundle_wire
 from penstock.v1 import bundle_service_pb2_grpc as bundle_rpc
 
@@ -89,6 +91,9 @@ class Coordinator(rpc.AgentServiceServicer, bundle_rpc.BundleServiceServicer):
         self.log_streams: list[float] = []
         """When they came."""
         self.logs: list[tuple[bytes, wire.LogRecord]] = []
+        self.inline_output_bytes = 0
+        """As it says at the welcome: with 0 there is no artifact store."""
+        self.artifacts = ArtifactStore()
         self.bundles: dict[str, bytes] = {}
         self.fetched: list[str] = []
         self.address = ""
@@ -104,6 +109,7 @@ class Coordinator(rpc.AgentServiceServicer, bundle_rpc.BundleServiceServicer):
         self._server = grpc.aio.server()
         rpc.add_AgentServiceServicer_to_server(self, self._server)
         bundle_rpc.add_BundleServiceServicer_to_server(self, self._server)
+        artifact_rpc.add_ArtifactServiceServicer_to_server(self.artifacts, self._server)
         port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         assert port
         self.address = f"127.0.0.1:{port}"
@@ -222,6 +228,7 @@ class Coordinator(rpc.AgentServiceServicer, bundle_rpc.BundleServiceServicer):
                 heartbeat_interval=seconds(self.heartbeat_interval),
                 lease_ttl=seconds(self.ttl),
                 max_output_bytes=64 * 1024,
+                inline_output_bytes=self.inline_output_bytes,
                 basis_seq=first.seq,
                 result_resend_interval=seconds(self.resend_interval),
                 stop_grace=seconds(5),

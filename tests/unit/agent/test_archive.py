@@ -110,10 +110,10 @@ def test_a_cut_archive_is_refused(tmp_path: Path) -> None:
 
 
 def test_limits_of_count_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "MOST_FILES", 3)
+    monkeypatch.setattr(archive, "BUNDLE", archive.Bounds("bundle", 3, 100))
     with pytest.raises(BadArchive, match="3 files"):
         unpack(packed(tmp_path / "a.tgz", *(member(f"f{number}") for number in range(5))), tmp_path / "out1")
-    monkeypatch.setattr(archive, "MOST_BYTES", 10)
+    monkeypatch.setattr(archive, "BUNDLE", archive.Bounds("bundle", 3, 10))
     with pytest.raises(BadArchive, match="10 bytes"):
         unpack(packed(tmp_path / "b.tgz", (member("f"), b"x" * 11)), tmp_path / "out2")
 

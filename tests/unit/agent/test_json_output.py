@@ -15,7 +15,17 @@ from typing import Any
 import pydantic
 import pytest
 
-from penstock_agent.executors.worker.json_output import Unserialisable, to_json
+from penstock_agent.executors.channel import FunctionWork, Task
+from penstock_agent.executors.worker.encoding import OutputEncoder
+from penstock_agent.executors.worker.json_output import Unserialisable
+
+
+def to_json(value: object) -> bytes:
+    """As the worker of an agent whose coordinator has no artifact store."""
+    task = Task(1, 0, FunctionWork("m", "f"), "run", "pipeline", "step", [], 1, "key", {}, b"", {}, 1 << 20)
+    encoder = OutputEncoder("/nowhere", "/nowhere")
+    encoder.begin(task)
+    return encoder.encode(value)
 
 
 class Colour(enum.Enum):
@@ -81,7 +91,8 @@ def _deep() -> list[Any]:
     ("value", "path", "remedy"),
     [
         ({1, 2}, "output", "sorted"),
-        ({"a": [1, {"b": b"x"}]}, "output['a'][1]['b']", "base64"),
+        ({"a": [1, {"b": b"x"}]}, "output", "no artifact store"),
+        ({"a": {"$artifact": {}}}, "output", "rename the key"),
         ({"a": float("inf")}, "output['a']", "finite"),
         ([object()], "output[0]", "return None"),
         ({(1, 2): 3}, "output", "keys"),

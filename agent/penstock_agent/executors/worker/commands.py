@@ -19,9 +19,11 @@ from typing import TypeVar
 
 from penstock_agent.executors.channel import CommandWork, Failure, Finished, OutputSource, Task
 from penstock_agent.executors.last_words import last_words
-from penstock_agent.executors.worker import children
+from penstock_agent.executors.worker import children, incoming
 from penstock_agent.executors.worker.capture import Capture
-from penstock_agent.executors.worker.json_output import Unserialisable, to_json, too_large
+from penstock_agent.executors.worker.encoding import OutputEncoder, TooLarge
+from penstock_agent.executors.worker.json_output import Unserialisable
+from penstock_agent.executors.worker.outgoing import BadArtifact
 from penstock_agent.executors.worker.step_runtime import LONGEST_NAME, LONGEST_TEXT, MOST_REPORTS
 from penstock_agent.executors.worker.stopping import StopSwitch
 from penstock_agent.executors.worker.surroundings import as_text, identity, variable_name
@@ -30,6 +32,8 @@ T = TypeVar("T")
 
 LONGEST_VARIABLE = 64 * 1024
 """The kernel takes 128 KiB for one variable; larger inputs, and those with a NUL, go through a file."""
+LARGEST_OUTPUT = 32 * 1024 * 1024
+"""Of standard output or a file that is read as a value, where there is an artifact store."""
 LARGEST_REPORT = 512 * 1024
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """The exit codes that shells use."""
@@ -42,10 +46,11 @@ class BadOutput(Exception):
 class CommandRunner:
     """Runs one command at a time. The worker adopts whatever the command leaves behind, so nothing escapes."""
 
-    def __init__(self, work_dir: str, capture: Capture, switch: StopSwitch) -> None:
+    def __init__(self, work_dir: str, capture: Capture, switch: StopSwitch, encoder: OutputEncoder) -> None:
         self._work_dir = Path(work_dir)
         self._capture = capture
         self._switch = switch
+        self._encoder = encoder
         self._pid: int | None = None
         self._stopped = False
 
@@ -53,7 +58,8 @@ class CommandRunner:
         assert isinstance(task.work, CommandWork)
         folder = self._work_dir / f"attempt-{task.handle}"
         wants_stdout = any(output.stdout for output in task.work.outputs)
-        self._capture.begin(task.handle, task.max_output_bytes if wants_stdout else None)
+        self._capture.begin(task.handle, _most_read(task) if wants_stdout else None)
+        self._encoder.begin(task, folder / "work")
         self._pid, self._stopped = None, False
         self._switch.arm(task.handle, self._stop)
         began = time.perf_counter_ns()
@@ -64,6 +70,10 @@ class CommandRunner:
             shutil.rmtree(folder, ignore_errors=True)
         finished.run_time = (time.perf_counter_ns() - began) // 1000
         finished.stopped = self._stopped and finished.failure is not None
+        if finished.failure is None:
+            finished.artifacts = self._encoder.produced
+        else:
+            self._encoder.discard()
         return finished
 
     def clean_up(self) -> None:
@@ -80,6 +90,10 @@ class CommandRunner:
         (folder / "work").mkdir(parents=True)
         if work.bundle_dir:
             (folder / "work" / "bundle").symlink_to(work.bundle_dir)
+        try:
+            _put_inputs(folder / "work", task, work)
+        except (OSError, incoming.BadInput) as error:
+            return Finished(task.handle, failure=Failure("ArtifactStore", f"an input cannot be put in place: {error}"))
         argv = ["/bin/sh", "-e", "-c", work.shell] if work.shell else list(work.argv)
         try:
             process = subprocess.Popen(
@@ -127,25 +141,23 @@ class CommandRunner:
         if not work.outputs:
             return
         try:
-            values = {output.name: self._value(folder, output, task.max_output_bytes) for output in work.outputs}
-        except BadOutput as error:
+            values = {output.name: self._value(folder, output, _most_read(task)) for output in work.outputs}
+            finished.output = self._encoder.encode(values)
+        except (BadOutput, BadArtifact, Unserialisable) as error:
             finished.failure = Failure("OutputUnserialisable", str(error))
-            return
-        try:
-            output = to_json(values)
-        except Unserialisable as error:
-            finished.failure = Failure("OutputUnserialisable", str(error))
-            return
-        if len(output) > task.max_output_bytes:
-            finished.failure = too_large(len(output), task.max_output_bytes)
-        else:
-            finished.output = output
+        except TooLarge as error:
+            finished.failure = error.failure
 
     def _value(self, folder: Path, output: OutputSource, limit: int) -> object:
+        if output.artifact:
+            return self._kept(folder, output)
         source = "standard output" if output.stdout else f"the file {output.file!r}"
         data = self._capture.kept if output.stdout else _read_file(folder / output.file, output, limit)
         if len(data) > limit:
-            raise BadOutput(f"output {output.name!r}: {source} has more than {limit:,} bytes; keep it elsewhere")
+            raise BadOutput(
+                f"output {output.name!r}: {source} has more than {limit:,} bytes; "
+                f"write a file, and declare it as an artifact"
+            )
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
@@ -159,6 +171,30 @@ class CommandRunner:
                 f"output {output.name!r}: {source} is no JSON ({error}): {text[:200]!r}; "
                 f"print one JSON value and nothing else, or declare the output as text"
             ) from None
+
+    def _kept(self, folder: Path, output: OutputSource) -> object:
+        path = folder / output.file
+        if not path.exists():
+            raise BadOutput(
+                f"output {output.name!r}: there is no file or folder {output.file!r}; "
+                f"the command writes it, relative to its working folder"
+            )
+        return self._encoder.keep(path, path.name)
+
+
+def _most_read(task: Task) -> int:
+    """Of one output of a command."""
+    return LARGEST_OUTPUT if task.inline_output_bytes else task.max_output_bytes
+
+
+def _put_inputs(folder: Path, task: Task, work: CommandWork) -> None:
+    """Raises OSError, `BadInput`."""
+    for name, place in work.input_files.items():
+        if name in task.inputs:
+            target = folder / place
+            if not Path(os.path.realpath(target)).is_relative_to(os.path.realpath(folder)):
+                raise incoming.BadInput(f"{place!r} leads out of the working folder")
+            incoming.put(task.inputs[name], task, target)
 
 
 def signal_name(number: int) -> str:
@@ -174,7 +210,10 @@ def _environment(folder: Path, task: Task, work: CommandWork) -> dict[str, str]:
     env = {**os.environ, **work.env, **identity(task)}
     for name, data in task.inputs.items():
         variable = f"PENSTOCK_INPUT_{variable_name(name)}"
-        text = as_text(json.loads(data))
+        if name in work.input_files:
+            env[variable] = str(folder / "work" / work.input_files[name])
+            continue
+        text = as_text(incoming.value_with_paths(data, task))
         if len(text.encode()) <= LONGEST_VARIABLE and "\0" not in text:
             env[variable] = text
         else:

@@ -13,17 +13,15 @@ from types import CoroutineType
 from typing import Any
 
 from penstock_agent.executors.channel import Failure, Finished, FunctionWork, Task
-from penstock_agent.executors.worker import step_runtime
+from penstock_agent.executors.worker import incoming, step_runtime
 from penstock_agent.executors.worker.capture import Capture
+from penstock_agent.executors.worker.encoding import OutputEncoder, TooLarge
 from penstock_agent.executors.worker.failures import StepStopped, failure_of, reason_of
-from penstock_agent.executors.worker.json_output import Unserialisable, to_json, too_large
+from penstock_agent.executors.worker.json_output import Unserialisable
 from penstock_agent.executors.worker.stopping import StopSwitch
 from penstock_agent.executors.worker.surroundings import Surroundings
 from penstock_agent.executors.worker.usage import Usage
 from penstock_agent.executors.worker.user_logging import show_from_info
-
-_decode_json = json.JSONDecoder().decode
-
 
 _decode_json = json.JSONDecoder().decode
 
@@ -33,11 +31,19 @@ class NotFound(Exception):
 
 
 class FunctionRunner:
-    def __init__(self, bundle_dir: str, surroundings: Surroundings, capture: Capture, switch: StopSwitch) -> None:
+    def __init__(
+        self,
+        bundle_dir: str,
+        surroundings: Surroundings,
+        capture: Capture,
+        switch: StopSwitch,
+        encoder: OutputEncoder,
+    ) -> None:
         self._bundle_prefix = bundle_dir.rstrip("/") + "/"
         self._surroundings = surroundings
         self._capture = capture
         self._switch = switch
+        self._encoder = encoder
         self._usage = Usage()
         self._functions: dict[FunctionWork, Callable[..., Any]] = {}
 
@@ -57,7 +63,12 @@ class FunctionRunner:
         step_runtime.enter(attempt)
         self._usage.begin()
         began = time.perf_counter_ns()
+        self._encoder.begin(task)
         finished = self._attempt(task, task.work)
+        if finished.failure is None:
+            finished.artifacts = self._encoder.produced
+        else:
+            self._encoder.discard()
         finished.run_time = (time.perf_counter_ns() - began) // 1000
         finished.cpu_time, finished.peak_memory_bytes = self._usage.end()
         finished.metrics, finished.metadata = attempt.metrics, attempt.metadata
@@ -77,20 +88,19 @@ class FunctionRunner:
                 self._switch.arm(task.handle)
                 function = self._functions.get(work) or self._resolve(work)
                 reason = ""
-                value = _call(function, task.inputs)
-                output = to_json(value)
+                output = self._encoder.encode(_call(function, task))
             finally:
                 self._switch.disarm()
         except StepStopped as stop:
             return Finished(task.handle, failure=failure_of(stop, "Cancelled", self._bundle_prefix), stopped=True)
         except Unserialisable as error:
             return Finished(task.handle, failure=Failure("OutputUnserialisable", str(error)[:8192]))
+        except TooLarge as error:
+            return Finished(task.handle, failure=error.failure)
         except BaseException as error:
             failure = failure_of(error, reason or reason_of(error), self._bundle_prefix)
             _clear_frames(error)
             return Finished(task.handle, failure=failure)
-        if len(output) > task.max_output_bytes:
-            return Finished(task.handle, failure=too_large(len(output), task.max_output_bytes))
         return Finished(task.handle, output)
 
     def _resolve(self, work: FunctionWork) -> Callable[..., Any]:
@@ -111,14 +121,20 @@ class FunctionRunner:
         return function
 
 
-def _call(function: Callable[..., Any], inputs: dict[str, bytes]) -> object:
-    value = function(**{name: _decode_json(data.decode("utf-8", "surrogatepass")) for name, data in inputs.items()})
+def _call(function: Callable[..., Any], task: Task) -> object:
+    value = function(**_inputs(task))
     if not isinstance(value, CoroutineType):
         return value
     # Most steps do without, and the import is half of a worker's start.
     import asyncio
 
     return asyncio.run(value)
+
+
+def _inputs(task: Task) -> dict[str, object]:
+    if task.files:
+        return incoming.values(task)
+    return {name: _decode_json(data.decode("utf-8", "surrogatepass")) for name, data in task.inputs.items()}
 
 
 def _clear_frames(error: BaseException) -> None:

@@ -21,30 +21,32 @@ from penstock_agent.executors.channel import Failure
 
 _REMEDIES: tuple[tuple[tuple[type, ...], str], ...] = (
     ((set, frozenset), "a set has no order: return sorted(...) or a list"),
-    ((bytes, bytearray, memoryview), "return text, for example base64, or write a file and return its place"),
 )
-_REMEDY = "return None, bool, int, float, str, lists and dicts of these, a dataclass, a date or a path"
+_REMEDY = (
+    "return None, bool, int, float, str, lists and dicts of these, a dataclass, a date, a path, a data frame or an"
+    " Artifact; for other types register_codec, or allow pickles for this step by its name:"
+    " @pipeline(allow_pickle=[...])"
+)
 
 
 class Unserialisable(Exception):
     """`path` is the place of the offending value in the output, such as `output["rows"][3]`."""
 
     def __init__(self, path: str, problem: str, remedy: str) -> None:
-        super().__init__(f"{path}: {problem}; {remedy}")
+        super().__init__(f"{path}: {problem}; {remedy}" if remedy else f"{path}: {problem}")
 
 
-def to_json(value: object) -> bytes:
-    """In UTF-8; nothing at all for None. Raises `Unserialisable`."""
-    if value is None:
-        return b""
-    try:
-        return _ENCODER.encode(value).encode()
-    except (TypeError, ValueError, RecursionError):
-        _find(value, "output", frozenset())
-        raise
+def json_encoder(default: Callable[[Any], Any]) -> json.JSONEncoder:
+    """`default` takes one step towards JSON for what is none."""
+    return json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=default)
 
 
-def _plain(value: Any) -> Any:
+def refuse(value: object, default: Callable[[Any], Any]) -> None:
+    """Raise `Unserialisable` for the first part of a value that has no JSON form; nothing if there is none."""
+    _find(value, "output", frozenset(), default)
+
+
+def plain(value: Any) -> Any:
     """One step towards JSON. TypeError: there is no obvious one."""
     for types, convert in _CONVERSIONS:
         if isinstance(value, types):
@@ -64,10 +66,9 @@ _CONVERSIONS: tuple[tuple[tuple[type, ...], Callable[[Any], Any]], ...] = (
     ((uuid.UUID, pathlib.PurePath, decimal.Decimal), str),
     ((numbers.Integral,), int),
 )
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
 
 
-def _find(value: Any, path: str, above: frozenset[int]) -> None:
+def _find(value: Any, path: str, above: frozenset[int], default: Callable[[Any], Any]) -> None:
     """Raise `Unserialisable` for the first value that has no JSON form."""
     if id(value) in above:
         raise Unserialisable(path, "the value contains itself", "return a tree")
@@ -76,12 +77,12 @@ def _find(value: Any, path: str, above: frozenset[int]) -> None:
     if isinstance(value, dict):
         for key, member in value.items():
             _check_key(key, path)
-            _find(member, f"{path}[{key!r}]", above | {id(value)})
+            _find(member, f"{path}[{key!r}]", above | {id(value)}, default)
     elif isinstance(value, list | tuple):
         for place, member in enumerate(value):
-            _find(member, f"{path}[{place}]", above | {id(value)})
+            _find(member, f"{path}[{place}]", above | {id(value)}, default)
     else:
-        _check_single(value, path, above)
+        _check_single(value, path, above, default)
 
 
 def _check_key(key: object, path: str) -> None:
@@ -98,17 +99,17 @@ def _check_text(value: str, path: str) -> None:
         raise Unserialisable(path, "the text is no valid Unicode", "remove lone surrogates") from None
 
 
-def _check_single(value: Any, path: str, above: frozenset[int]) -> None:
+def _check_single(value: Any, path: str, above: frozenset[int], default: Callable[[Any], Any]) -> None:
     try:
         json.dumps(value, allow_nan=False)
     except ValueError:
         raise Unserialisable(path, f"{value!r} is no JSON number", "return a finite number, None or text") from None
     except TypeError:
         try:
-            plain = _plain(value)
+            step = default(value)
         except TypeError:
             raise Unserialisable(path, f"a {type(value).__qualname__} has no JSON form", _remedy(value)) from None
-        _find(plain, path, above | {id(value)})
+        _find(step, path, above | {id(value)}, default)
     else:
         if isinstance(value, str):
             _check_text(value, path)

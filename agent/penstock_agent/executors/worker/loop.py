@@ -25,6 +25,7 @@ from penstock_agent.executors.channel import (
 from penstock_agent.executors.worker import children
 from penstock_agent.executors.worker.capture import Capture
 from penstock_agent.executors.worker.commands import CommandRunner
+from penstock_agent.executors.worker.encoding import OutputEncoder
 from penstock_agent.executors.worker.failures import StepStopped, failure_of
 from penstock_agent.executors.worker.functions import FunctionRunner
 from penstock_agent.executors.worker.stopping import StopSwitch
@@ -45,8 +46,10 @@ class Worker:
         logs = socket.socket(fileno=setup.logs)
         unsaid = Unsaid(setup.unsaid)
         self._capture = Capture(setup.out, setup.err, setup.control, logs, unsaid, setup.log_lines, setup.log_bytes)
-        self._functions = FunctionRunner(setup.bundle_dir, Surroundings(setup.work_dir), self._capture, self._switch)
-        self._commands = CommandRunner(setup.work_dir, self._capture, self._switch)
+        encoder = OutputEncoder(setup.outgoing_dir, setup.work_dir)
+        surroundings = Surroundings(setup.work_dir)
+        self._functions = FunctionRunner(setup.bundle_dir, surroundings, self._capture, self._switch, encoder)
+        self._commands = CommandRunner(setup.work_dir, self._capture, self._switch, encoder)
 
     def run(self) -> None:
         self._switch.install()

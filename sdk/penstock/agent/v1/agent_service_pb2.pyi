@@ -967,6 +967,7 @@ class Welcome(_message.Message):
     RESULT_RESEND_INTERVAL_FIELD_NUMBER: _builtins.int
     STOP_GRACE_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
+    INLINE_OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
     session_epoch: _builtins.int
     """Committed before this is sent; one more for each accepted Hello of the agent."""
     coordinator_id: _builtins.str
@@ -975,6 +976,10 @@ class Welcome(_message.Message):
     max_output_bytes: _builtins.int
     basis_seq: _builtins.int
     """The seq of the Hello: leases that are continued are renewed on its basis."""
+    inline_output_bytes: _builtins.int
+    """An output of more bytes of JSON than this goes to the artifact store, and a reference to it in its place. 0: there
+    is no artifact store; then `max_output_bytes` bounds outputs, and steps make no artifacts.
+    """
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration: ...
     @_builtins.property
@@ -1006,10 +1011,11 @@ class Welcome(_message.Message):
         result_resend_interval: _duration_pb2.Duration | None = ...,
         stop_grace: _duration_pb2.Duration | None = ...,
         features: _abc.Iterable[_builtins.str] | None = ...,
+        inline_output_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expiry_margin", b"expiry_margin", "heartbeat_interval", b"heartbeat_interval", "lease_ttl", b"lease_ttl", "result_resend_interval", b"result_resend_interval", "stop_grace", b"stop_grace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis_seq", b"basis_seq", "coordinator_epoch", b"coordinator_epoch", "coordinator_id", b"coordinator_id", "expiry_margin", b"expiry_margin", "features", b"features", "heartbeat_interval", b"heartbeat_interval", "lease_ttl", b"lease_ttl", "max_output_bytes", b"max_output_bytes", "protocol_version", b"protocol_version", "result_resend_interval", b"result_resend_interval", "session_epoch", b"session_epoch", "stop_grace", b"stop_grace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis_seq", b"basis_seq", "coordinator_epoch", b"coordinator_epoch", "coordinator_id", b"coordinator_id", "expiry_margin", b"expiry_margin", "features", b"features", "heartbeat_interval", b"heartbeat_interval", "inline_output_bytes", b"inline_output_bytes", "lease_ttl", b"lease_ttl", "max_output_bytes", b"max_output_bytes", "protocol_version", b"protocol_version", "result_resend_interval", b"result_resend_interval", "session_epoch", b"session_epoch", "stop_grace", b"stop_grace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1279,8 +1285,11 @@ class TaskSpec(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     STOP_GRACE_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_DIGEST_FIELD_NUMBER: _builtins.int
+    ALLOW_PICKLE_FIELD_NUMBER: _builtins.int
     environment_digest: _builtins.str
     """Digest of the environment; empty: the agent's own."""
+    allow_pickle: _builtins.bool
+    """The step may write values as pickles, and read them."""
     @_builtins.property
     def function(self) -> Global___FunctionTask: ...
     @_builtins.property
@@ -1305,10 +1314,11 @@ class TaskSpec(_message.Message):
         resources: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         stop_grace: _duration_pb2.Duration | None = ...,
         environment_digest: _builtins.str = ...,
+        allow_pickle: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempt_timeout", b"attempt_timeout", "command", b"command", "function", b"function", "stop_grace", b"stop_grace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempt_timeout", b"attempt_timeout", "command", b"command", "env", b"env", "environment_digest", b"environment_digest", "function", b"function", "resources", b"resources", "stop_grace", b"stop_grace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "allow_pickle", b"allow_pickle", "attempt_timeout", b"attempt_timeout", "command", b"command", "env", b"env", "environment_digest", b"environment_digest", "function", b"function", "resources", b"resources", "stop_grace", b"stop_grace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["function", "command"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
@@ -1345,11 +1355,32 @@ Global___FunctionTask: _TypeAlias = FunctionTask  # noqa: Y015
 class CommandTask(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class InputFilesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ARGV_FIELD_NUMBER: _builtins.int
     SHELL_FIELD_NUMBER: _builtins.int
     OUTPUTS_FIELD_NUMBER: _builtins.int
     SUCCESS_EXIT_CODES_FIELD_NUMBER: _builtins.int
     BUNDLE_DIGEST_FIELD_NUMBER: _builtins.int
+    INPUT_FILES_FIELD_NUMBER: _builtins.int
     shell: _builtins.str
     bundle_digest: _builtins.str
     """Unpacked as the working folder's `bundle`, if set."""
@@ -1359,6 +1390,10 @@ class CommandTask(_message.Message):
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___CommandTaskOutput]: ...
     @_builtins.property
     def success_exit_codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def input_files(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """By input: the path, below the working folder, where its value or artifact is put before the command runs."""
+
     def __init__(
         self,
         *,
@@ -1367,10 +1402,11 @@ class CommandTask(_message.Message):
         outputs: _abc.Iterable[Global___CommandTaskOutput] | None = ...,
         success_exit_codes: _abc.Iterable[_builtins.int] | None = ...,
         bundle_digest: _builtins.str = ...,
+        input_files: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "bundle_digest", b"bundle_digest", "outputs", b"outputs", "shell", b"shell", "success_exit_codes", b"success_exit_codes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "bundle_digest", b"bundle_digest", "input_files", b"input_files", "outputs", b"outputs", "shell", b"shell", "success_exit_codes", b"success_exit_codes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1384,10 +1420,13 @@ class CommandTaskOutput(_message.Message):
     STDOUT_FIELD_NUMBER: _builtins.int
     FILE_FIELD_NUMBER: _builtins.int
     JSON_FIELD_NUMBER: _builtins.int
+    ARTIFACT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     stdout: _builtins.bool
     file: _builtins.str
     json: _builtins.bool
+    artifact: _builtins.bool
+    """`file` is kept as a file or folder, not read as a value."""
     def __init__(
         self,
         *,
@@ -1395,10 +1434,11 @@ class CommandTaskOutput(_message.Message):
         stdout: _builtins.bool = ...,
         file: _builtins.str = ...,
         json: _builtins.bool = ...,
+        artifact: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "json", b"json", "name", b"name", "stdout", b"stdout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "file", b"file", "json", b"json", "name", b"name", "stdout", b"stdout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,145 @@
+"""Files on their way to the store: in parts, several at once, and after a cut only what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import aiohttp
+import yarl
+
+from penstock.agent.v1 import artifact_service_pb2 as wire
+from penstock_agent.artifacts.failures import Again, Patience, StoreFailure, asking_store, check_answer, together
+from penstock_agent.artifacts.files import FileThreads
+from penstock_agent.artifacts.service import Access, Service
+from penstock_agent.executors.channel import Produced
+
+PARTS_AT_ONCE = 4
+"""Of all files together."""
+FILES_AT_ONCE = 8
+
+
+class Uploads:
+    """`patience`: seconds without progress until an upload is given up."""
+
+    def __init__(self, service: Service, http: aiohttp.ClientSession, threads: FileThreads, patience: float) -> None:
+        self._service = service
+        self._http = http
+        self._threads = threads
+        self._patience = patience
+        self._files = asyncio.Semaphore(FILES_AT_ONCE)
+        self._parts = asyncio.Semaphore(PARTS_AT_ONCE)
+        self.sent_bytes = 0
+        """In all, with what was sent twice."""
+
+    async def put_all(self, access: Access, produced: Sequence[Produced]) -> None:
+        """All are in the store, each once. Raises `StoreFailure`; then, and when it is cancelled, nothing goes on."""
+        files = {each.digest: each for each in produced}
+        await together(self._put(access, each) for each in files.values())
+
+    async def _put(self, access: Access, file: Produced) -> None:
+        async with self._files:
+            upload = _Upload(self, access, file, Patience(self._patience))
+            await upload.run()
+
+    async def begin(self, access: Access, file: Produced, upload_id: str) -> wire.BeginUploadResponse:
+        return await self._service.begin(access, file.digest, file.size, file.media_type, upload_id)
+
+    async def complete(self, access: Access, file: Produced, upload_id: str, etags: dict[int, str]) -> None:
+        await self._service.complete(access, file.digest, upload_id, etags)
+
+    async def is_whole(self, file: Produced) -> bool:
+        """The bytes on this machine are those that were named."""
+        with suppress(OSError):
+            return await self._threads.digest_of(Path(file.path)) == file.digest
+        return False
+
+    async def send_part(self, fd: int, part: wire.UploadPart, patience: Patience) -> str:
+        """The ETag. Raises `Again`, `EOFError`."""
+        async with self._parts, asking_store():
+            pieces = self._threads.pieces(fd, part.offset, part.size_bytes)
+            async with self._http.put(
+                yarl.URL(part.url, encoded=True),
+                data=pieces if part.size_bytes else b"",
+                headers={**part.headers, "Content-Length": str(part.size_bytes)},
+                skip_auto_headers=["Content-Type"],
+            ) as answer:
+                await check_answer(answer, 200, 201, 204)
+                etag = answer.headers.get("ETag", "")
+        self.sent_bytes += part.size_bytes
+        patience.moved()
+        return etag
+
+
+class _Upload:
+    """Of one file."""
+
+    def __init__(self, uploads: Uploads, access: Access, file: Produced, patience: Patience) -> None:
+        self._uploads = uploads
+        self._access = access
+        self._file = file
+        self._patience = patience
+        self._id = ""
+        self._etags: dict[int, str] = {}
+
+    async def run(self) -> None:
+        fd = os.open(self._file.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            await self._patience.run(f"the artifact {self._file.name!r} was not stored", lambda: self._try(fd))
+        except EOFError as error:
+            raise StoreFailure(f"the artifact {self._file.name!r} was not stored: {error}") from error
+        finally:
+            os.close(fd)
+
+    async def _try(self, fd: int) -> None:
+        """Once through all that is missing. Raises `Again`, `StoreFailure`."""
+        while True:
+            begun = await self._uploads.begin(self._access, self._file, self._id)
+            if begun.present:
+                return
+            if begun.upload_id != self._id:
+                self._id = begun.upload_id
+                self._etags.clear()
+            if not begun.missing_parts:
+                break
+            await self._send(fd, begun.missing_parts)
+            if self._covers(begun):
+                break
+        await self._complete()
+
+    def _covers(self, begun: wire.BeginUploadResponse) -> bool:
+        """The answer named all that was missing: its last part ends where the file ends."""
+        last = begun.missing_parts[-1]
+        return last.offset + last.size_bytes >= self._file.size
+
+    async def _send(self, fd: int, parts: Sequence[wire.UploadPart]) -> None:
+        queue = list(reversed(parts))
+        problems: list[Again] = []
+
+        async def work() -> None:
+            while queue and not problems:
+                part = queue.pop()
+                try:
+                    self._etags[part.number] = await self._uploads.send_part(fd, part, self._patience)
+                except Again as problem:
+                    # What the others are sending is not thrown away for it.
+                    problems.append(problem)
+
+        await together(work() for _ in range(min(PARTS_AT_ONCE, len(parts))))
+        if problems:
+            raise problems[0]
+
+    async def _complete(self) -> None:
+        try:
+            await self._uploads.complete(self._access, self._file, self._id, self._etags)
+        except StoreFailure as refused:
+            if not await self._uploads.is_whole(self._file):
+                raise StoreFailure(
+                    f"the artifact {self._file.name!r} was not stored: its file was changed after the step had returned"
+                ) from refused
+            # The upload may have been forgotten, or parts of it: it is begun anew.
+            self._id = ""
+            raise Again(str(refused), refused=True) from refused
