@@ -198,7 +198,7 @@ class _Download:
         await together([self._receive(fd, arrived), self._sum_up(fd, summed, arrived)])
         if f"sha256:{summed.hexdigest()}" != self._answer.digest:
             self._at = list(range(0, self._size, PART_BYTES))
-            raise Again("what came has another digest", refused=True)
+            raise self._patience.wasted(f"what came as the artifact {self._answer.digest} has another digest")
 
     def _end(self, part: int) -> int:
         return min((part + 1) * PART_BYTES, self._size)

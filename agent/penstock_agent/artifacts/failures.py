@@ -21,6 +21,8 @@ REASON = "ArtifactStore"
 """Of attempts that fail because of their artifacts."""
 MOST_REFUSALS = 4
 """Answers in a row that would come again: then it is given up."""
+MOST_WASTED = 3
+"""Times that all of it was brought, and was not right."""
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 3.0
 _LASTING = frozenset(
     {
@@ -58,10 +60,16 @@ class Patience:
         self._seconds = seconds
         self._moved_at = time.monotonic()
         self._refusals = 0
+        self._wasted = 0
 
     def moved(self) -> None:
         self._moved_at = time.monotonic()
         self._refusals = 0
+
+    def wasted(self, problem: str) -> Exception:
+        """All that was brought was in vain: what to raise."""
+        self._wasted += 1
+        return StoreFailure(f"{problem}, again and again") if self._wasted >= MOST_WASTED else Again(problem)
 
     async def run(self, what: str, work: Callable[[], Awaitable[T]]) -> T:
         """`work` until it raises no `Again`. Raises `StoreFailure`."""
@@ -71,8 +79,12 @@ class Patience:
             stop=self._is_over,
             reraise=True,
         )
+
+        async def attempt() -> T:
+            return await work()
+
         try:
-            return await retrying(work)
+            return await retrying(attempt)
         except Again as error:
             raise StoreFailure(f"{what}: {error}; tried for {self._idle():.0f} s without progress") from error
 

@@ -142,4 +142,4 @@ class _Upload:
                 ) from refused
             # The upload may have been forgotten, or parts of it: it is begun anew.
             self._id = ""
-            raise Again(str(refused), refused=True) from refused
+            raise self._patience.wasted(str(refused)) from refused

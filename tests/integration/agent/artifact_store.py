@@ -124,7 +124,9 @@ class ArtifactStore(rpc.ArtifactServiceServicer):
             if digest not in self.objects:
                 await context.abort(grpc.StatusCode.NOT_FOUND, f"the artifact {digest} was removed")
             url = f"{self._base}/objects/{digest}?signed=%2Fyes"
-            answer.downloads.add(digest=digest, size_bytes=len(self.objects[digest]), url=url, headers={"X-Signed": "yes"})
+            answer.downloads.add(
+                digest=digest, size_bytes=len(self.objects[digest]), url=url, headers={"X-Signed": "yes"}
+            )
         return answer
 
     # --- HTTP

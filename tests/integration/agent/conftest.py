@@ -54,7 +54,7 @@ async def coordinator() -> AsyncIterator[Coordinator]:
 @pytest.fixture
 async def store(coordinator: Coordinator) -> AsyncIterator[ArtifactStore]:
     """The coordinator has one, before an agent connects."""
-    coordinator.inline_output_bytes = 1024
+    coordinator.inline_output_bytes = 4096
     await coordinator.artifacts.start()
     try:
         yield coordinator.artifacts
