@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from penstock.artifacts.artifact import Artifact
     from penstock.artifacts.codecs import Codec, register_codec
     from penstock.authoring.caching import CachePolicy
-    from penstock.authoring.commands import File, Stdout, command
+    from penstock.authoring.commands import ArtifactFile, File, Stdout, command
     from penstock.authoring.concurrency import Concurrency, ConcurrencyPolicy
     from penstock.authoring.kinds import StepKind, stage, step_kind
     from penstock.authoring.options import Retry, TriggerRule
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Artifact",
+    "ArtifactFile",
     "CachePolicy",
     "Client",
     "Codec",
@@ -68,6 +69,7 @@ __all__ = [
 
 _HOMES = {
     "Artifact": "artifacts.artifact",
+    "ArtifactFile": "authoring.commands",
     "CachePolicy": "authoring.caching",
     "Client": "client.client",
     "Codec": "artifacts.codecs",

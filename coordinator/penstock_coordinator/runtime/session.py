@@ -237,6 +237,7 @@ def task_spec(plan: Plan, step: Step) -> wire.TaskSpec:
         resources=dict(plan.lines[step.line].resources),
         stop_grace=span(plan.stop_grace),
         environment_digest=plan.lines[step.line].environment,
+        allow_pickle=step.name in plan.pickling,
     )
     if step.timeouts.attempt is not None:
         spec.attempt_timeout.CopyFrom(span(step.timeouts.attempt))
@@ -251,7 +252,10 @@ def task_spec(plan: Plan, step: Step) -> wire.TaskSpec:
     spec.command.success_exit_codes.extend(action.success_exit_codes)
     spec.command.bundle_digest = plan.bundle_digest
     spec.command.outputs.extend(
-        wire.CommandTaskOutput(name=output.name, stdout=output.stdout, file=output.file, json=output.json)
+        wire.CommandTaskOutput(
+            name=output.name, stdout=output.stdout, file=output.file, json=output.json, artifact=output.artifact
+        )
         for output in action.outputs
     )
+    spec.command.input_files.update(action.input_files)
     return spec

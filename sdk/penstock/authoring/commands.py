@@ -28,7 +28,14 @@ class File:
     json: bool = False
 
 
-CommandOutput: TypeAlias = Stdout | File
+@dataclass(frozen=True, slots=True)
+class ArtifactFile:
+    """An output: a file or folder, relative to the attempt's working folder, that is kept as an artifact."""
+
+    path: str
+
+
+CommandOutput: TypeAlias = Stdout | File | ArtifactFile
 
 
 class Command:
@@ -46,16 +53,19 @@ class Command:
         inputs: Mapping[str, Any] | None = None,
         outputs: Mapping[str, CommandOutput] | None = None,
         success_exit_codes: Sequence[int] = (),
+        input_files: Mapping[str, str] | None = None,
         **options: Unpack[CommandKeywords],
     ) -> Any:
         """Adds a command; returns its output.
 
         Exactly one of `argv` (no shell touches it) and `shell` (a script for /bin/sh -e -c). The command finds
-        `inputs` in its environment as PENSTOCK_INPUT_<NAME>. Its output is an object with the members of
+        `inputs` in its environment as PENSTOCK_INPUT_<NAME>; those that `input_files` gives a path are put there, below
+        the working folder, before it runs: artifacts as files and folders, texts as they are, other values as JSON. Its
+        output is an object with the members of
         `outputs`, or None without any.
         """
         graph = graph_for("command(...)", name)
-        target = _target(name, argv, shell, outputs, success_exit_codes)
+        target = _target(name, argv, shell, outputs, success_exit_codes, input_files)
         return _call(name, target, inputs, options).add(graph)
 
     def map(
@@ -67,6 +77,7 @@ class Command:
         inputs: Mapping[str, Any],
         outputs: Mapping[str, CommandOutput] | None = None,
         success_exit_codes: Sequence[int] = (),
+        input_files: Mapping[str, str] | None = None,
         **options: Unpack[MappedCommandKeywords],
     ) -> Any:
         """Adds a command that is run for each item of a list; returns the list of their outputs.
@@ -76,7 +87,7 @@ class Command:
         `max_parallel` bounds how many items are under way at once.
         """
         graph = graph_for("command.map(...)", name)
-        target = _target(name, argv, shell, outputs, success_exit_codes)
+        target = _target(name, argv, shell, outputs, success_exit_codes, input_files)
         return _call(name, target, inputs, options).add_map(graph, zipped=False)
 
     def zip(
@@ -88,11 +99,12 @@ class Command:
         inputs: Mapping[str, Any],
         outputs: Mapping[str, CommandOutput] | None = None,
         success_exit_codes: Sequence[int] = (),
+        input_files: Mapping[str, str] | None = None,
         **options: Unpack[MappedCommandKeywords],
     ) -> Any:
         """As `map` over several lists, but the first members go together, then the second ones."""
         graph = graph_for("command.zip(...)", name)
-        target = _target(name, argv, shell, outputs, success_exit_codes)
+        target = _target(name, argv, shell, outputs, success_exit_codes, input_files)
         return _call(name, target, inputs, options).add_map(graph, zipped=True)
 
 
@@ -105,6 +117,7 @@ def _target(
     shell: str,
     outputs: Mapping[str, CommandOutput] | None,
     success_exit_codes: Sequence[int],
+    input_files: Mapping[str, str] | None,
 ) -> CommandTarget:
     target = CommandTarget(
         argv=_check_argv(argv, name),
@@ -114,6 +127,10 @@ def _target(
             for member, output in (outputs or {}).items()
         },
         success_exit_codes=_check_codes(success_exit_codes, name),
+        input_files={
+            check_name(key, f"{name}.input_files"): _check_path(path, f"{name}.input_files.{key}")
+            for key, path in (input_files or {}).items()
+        },
     )
     if bool(target.argv) == bool(target.shell):
         raise DefinitionError(
@@ -125,6 +142,11 @@ def _target(
 def _call(name: str, target: CommandTarget, inputs: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Call:
     """The name is taken as it is: two commands of a pipeline have different ones."""
     arguments = {check_name(key, f"{name}.inputs"): value for key, value in (inputs or {}).items()}
+    for key in target.input_files:
+        if key not in arguments:
+            raise DefinitionError(
+                f"there is no input {key!r}", field=f"{name}.input_files", remedy="name one of the inputs"
+            )
     return Call(target, read_options(StepOptions(), {**options, "name": name}), name, arguments)
 
 
@@ -154,6 +176,21 @@ def _check_codes(codes: Any, name: str) -> tuple[int, ...]:
 
 
 def _check_output(output: Any, field: str) -> CommandOutput:
-    if isinstance(output, Stdout | File):
+    if isinstance(output, Stdout):
         return output
-    raise DefinitionError(f"{output!r} is no output of a command", field=field, remedy='use Stdout() or File("name")')
+    if isinstance(output, File | ArtifactFile):
+        _check_path(output.path, field)
+        return output
+    raise DefinitionError(
+        f"{output!r} is no output of a command",
+        field=field,
+        remedy='use Stdout(), File("name") or ArtifactFile("name")',
+    )
+
+
+def _check_path(path: Any, field: str) -> str:
+    if not isinstance(path, str) or not path or path.startswith("/") or ".." in path.split("/"):
+        raise DefinitionError(
+            f"{path!r} is no path below the working folder", field=field, remedy='as in "data/input.csv"'
+        )
+    return path

@@ -60,6 +60,7 @@ class CommandTarget:
     shell: str
     outputs: Mapping[str, Any]
     success_exit_codes: tuple[int, ...]
+    input_files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

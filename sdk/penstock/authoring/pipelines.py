@@ -81,6 +81,7 @@ class PipelineKeywords(TypedDict, total=False):
     stop_grace: Span | None
     defaults: DefaultKeywords
     bundle: bool | None
+    allow_pickle: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,7 @@ class PipelineOptions:
     stop_grace: int | None
     defaults: StepOptions
     bundle: bool | None
+    allow_pickle: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +219,8 @@ def pipeline(function: Callable[..., Any] | None = None, /, **options: Unpack[Pi
     `defaults` holds step options for all steps; `bundle` says whether the source tree is shipped (None: if a
     step is a Python function). With `on_failure="rollback"` a run that would end FAILED undoes what was done, by the
     `compensate` steps of its steps. With `cache=False` no step is answered from the cache, whatever its policy says.
+    `compensate` steps of its steps. `allow_pickle` names the steps whose values may be written as pickles, and which
+    may read them: a pickle runs code when it is read.
     """
 
     def decorate(target: Callable[..., Any]) -> Pipeline:
@@ -250,6 +254,7 @@ def _read_options(function: Callable[..., Any], given: PipelineKeywords) -> Pipe
         stop_grace=None if stop_grace is None else require_grace(stop_grace, "stop_grace"),
         defaults=read_defaults(given.get("defaults", {})),
         bundle=given.get("bundle"),
+        allow_pickle=_read_allow_pickle(given.get("allow_pickle", ())),
     )
 
 
@@ -258,6 +263,14 @@ def _read_cache(value: Any) -> bool:
         remedy = "give False to switch the cache off; policies are for steps: defaults={'cache': ...}"
         raise DefinitionError(f"{value!r} is no bool", field="cache", remedy=remedy)
     return value
+
+
+def _read_allow_pickle(names: Any) -> tuple[str, ...]:
+    if isinstance(names, str | bool) or not all(isinstance(name, str) for name in names):
+        raise DefinitionError(
+            "it names the steps that may write and read pickles", field="allow_pickle", remedy='as in ["train"]'
+        )
+    return tuple(check_name(name, "allow_pickle") for name in dict.fromkeys(names))
 
 
 def _read_on_failure(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf import duration_pb2
 
 from penstock.authoring.caching import CachePolicy
-from penstock.authoring.commands import File
+from penstock.authoring.commands import ArtifactFile, File
 from penstock.authoring.concurrency import Concurrency, ConcurrencyPolicy
 from penstock.authoring.graph import (
     CommandTarget,
@@ -52,6 +52,7 @@ def build_spec(pipeline: Pipeline, bundle_digest: str) -> pipeline_pb2.PipelineS
         no_cache=not options.cache,
         labels=options.labels,
         bundle_digest=bundle_digest,
+        allow_pickle=options.allow_pickle,
         parameters=[_parameter(parameter) for parameter in pipeline.parameters.values()],
         steps=[_step(node, layout) for node in pipeline.graph().nodes.values()],
     )
@@ -153,10 +154,13 @@ def _command(command: CommandTarget) -> pipeline_pb2.CommandAction:
         shell=command.shell,
         outputs=[_command_output(name, output) for name, output in command.outputs.items()],
         success_exit_codes=command.success_exit_codes,
+        input_files=command.input_files,
     )
 
 
 def _command_output(name: str, output: Any) -> pipeline_pb2.CommandOutput:
+    if isinstance(output, ArtifactFile):
+        return pipeline_pb2.CommandOutput(name=name, file=output.path, artifact=True)
     chosen = pipeline_pb2.OUTPUT_FORMAT_JSON if output.json else pipeline_pb2.OUTPUT_FORMAT_TEXT
     message = pipeline_pb2.CommandOutput(name=name, format=chosen)
     if isinstance(output, File):

@@ -35,7 +35,7 @@ _OWN_MEMBERS = frozenset({*LOOP_MEMBERS, "if", "unless"})
 _SOURCES = frozenset({"parameter", "step", "item"})
 _PLACES = {
     **dict.fromkeys(
-        ("name", "description", "labels", "env", "queue", "depends_on", "dependsOn", "bundle", "kinds"),
+        ("name", "description", "labels", "env", "queue", "depends_on", "dependsOn", "bundle", "kinds", "allow_pickle"),
         Place.TEXT,
     ),
     **dict.fromkeys(("type", "compensate", "from", "function", "argv", "key"), Place.TEXT),
@@ -153,7 +153,7 @@ class _Expansion:
             return self._value(value, old, new, scope, Place.TEXT)
         if not isinstance(value, dict):
             return self._value(value, old, new, scope, Place.SCRIPT)
-        places = {"shell": Place.SCRIPT, "argv": Place.TEXT, "outputs": Place.TEXT}
+        places = {"shell": Place.SCRIPT, "argv": Place.TEXT, "outputs": Place.TEXT, "input_files": Place.TEXT}
         return {
             key: self._value(each, (*old, key), (*new, key), scope, places.get(key, Place.RAW))
             for key, each in value.items()

@@ -497,6 +497,63 @@ def test_files_stay_in_the_working_folder(path: str, message: str) -> None:
     assert message in faults(spec)["steps[0].command.outputs[0].file"]
 
 
+def put(spec: pb.PipelineSpec, **paths: str) -> None:
+    """Inputs of the command `a` that go to these paths."""
+    for name, path in paths.items():
+        spec.steps[A].inputs[name].CopyFrom(constant())
+        spec.steps[A].command.input_files[name] = path
+
+
+@pytest.mark.parametrize(("path", "message"), FILES)
+def test_inputs_are_put_into_the_working_folder(path: str, message: str) -> None:
+    spec = base_spec()
+    put(spec, given=path)
+    assert message in faults(spec)["steps[0].command.input_files[given]"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "field", "message"),
+    [
+        ({"given": "bundle/x"}, "given", "where the code bundle is"),
+        ({"given": "in/x", "more": "in/x"}, "more", "the input 'given' is put to 'in/x'"),
+        ({"given": "in", "more": "in/x"}, "more", "the input 'given' is put to 'in'"),
+    ],
+)
+def test_inputs_do_not_fall_upon_each_other(paths: dict[str, str], field: str, message: str) -> None:
+    spec = base_spec()
+    put(spec, **paths)
+    assert message in faults(spec)[f"steps[0].command.input_files[{field}]"]
+
+
+def test_a_file_needs_its_input() -> None:
+    spec = base_spec()
+    spec.steps[A].command.input_files["rows"] = "in/rows"
+    assert "no input 'rows'" in faults(spec)["steps[0].command.input_files[rows]"]
+
+
+def test_artifacts_of_commands_are_files_without_a_format() -> None:
+    spec = base_spec()
+    spec.steps[A].command.outputs[0].artifact = True
+    assert not faults(spec)
+    spec.steps[A].command.outputs[0].format = pb.OUTPUT_FORMAT_JSON
+    spec.steps[A].command.outputs[1].artifact = True
+    found = faults(spec)
+    assert "leave out the format" in found["steps[0].command.outputs[0].format"]
+    assert "standard output is no file" in found["steps[0].command.outputs[1].artifact"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(["zzz"], "'zzz' is no step that is a function"), (["a"], "'a' is no step"), (["b", "b"], "'b' is there twice")],
+)
+def test_pickles_are_allowed_to_functions_by_name(names: list[str], message: str) -> None:
+    spec = base_spec()
+    spec.allow_pickle.append("b")
+    assert not faults(spec)
+    replace(spec.allow_pickle, names)
+    assert message in faults(spec)[f"allow_pickle[{len(names) - 1}]"]
+
+
 GOOD: list[tuple[str, Change]] = [
     ("a dependency twice", lambda s: s.steps[B].depends_on.extend(["a", "a"])),
     ("a file in a folder", lambda s: setattr(s.steps[A].command.outputs[0], "file", "./out/ä ~.json")),

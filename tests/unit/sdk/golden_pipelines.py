@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from penstock import Concurrency, File, Retry, Stdout, TriggerRule, command, pipeline, step, unmapped
+from penstock import ArtifactFile, Concurrency, File, Retry, Stdout, TriggerRule, command, pipeline, step, unmapped
 
 
 class TransientError(Exception):
@@ -79,6 +79,7 @@ def clean(**found: Any) -> None:
     concurrency=Concurrency(expression="'load-' + string(params.count)", limit=2, policy="cancel_oldest"),
     labels={"team": "data"},
     stop_grace=5,
+    allow_pickle=["extract"],
     defaults={"retries": 1, "timeout": 30, "queue": "default", "env": {"A": "1"}, "memory": "512MiB"},
 )
 def everything(  # type: ignore[no-untyped-def]  # one parameter has no annotation, which is any value
@@ -104,7 +105,8 @@ def everything(  # type: ignore[no-untyped-def]  # one parameter has no annotati
         "program",
         argv=["python", "-c", "print(1)"],
         inputs={"rows": rows[0], "third": third},
-        outputs={"text": Stdout(), "rows": File("out.json", json=True)},
+        outputs={"text": Stdout(), "rows": File("out.json", json=True), "model": ArtifactFile("out/model")},
+        input_files={"third": "in/third.json"},
         retries=0,
     )
     clean(a=result, b=1)

@@ -186,7 +186,10 @@ def test_nothing_said_is_nothing_said() -> None:
             "line 5, column 5: steps.a.when: the key 'when' is given twice",
         ),
         ("nmae: p", "line 1, column 1: nmae: there is no such field (did you mean 'name'?)"),
-        ("name: p\nzzz: 1", "zzz: there is no such field (known: bundle, bundle_digest, concurrency, defaults,"),
+        (
+            "name: p\nzzz: 1",
+            "zzz: there is no such field (known: allow_pickle, bundle, bundle_digest, concurrency, defaults,",
+        ),
         ("name: 3\nsteps: {}", "line 1, column 1: name: 3 is no text (put it in quotes)"),
         ("name: [p]\nsteps: {}", "name: a list is no text"),
         ("name: !!python/object:os.system p", "the tag 'tag:yaml.org,2002:python/object:os.system' is not allowed"),

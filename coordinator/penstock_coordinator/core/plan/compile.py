@@ -122,6 +122,7 @@ class _Compiler:
             concurrency=self._concurrency(spec),
             max_active_runs=spec.max_active_runs,
             outputs=outputs,
+            pickling=frozenset(spec.allow_pickle),
             rolls_back=spec.on_failure == pb.ON_FAILURE_ROLLBACK,
             limited={at: found for (_, _, found), at in self._lines.items() if found is not None},
             lineage=self._lineage,
@@ -474,6 +475,7 @@ def _action(step: pb.StepSpec) -> Action:
         shell=command.shell,
         outputs=tuple(_output(output) for output in command.outputs),
         success_exit_codes=tuple(sorted(set(command.success_exit_codes))) or (0,),
+        input_files=tuple(sorted(command.input_files.items())),
     )
 
 
@@ -483,4 +485,5 @@ def _output(output: pb.CommandOutput) -> CommandOutput:
         stdout=output.WhichOneof("source") == "stdout",
         file=output.file,
         json=output.format == pb.OUTPUT_FORMAT_JSON,
+        artifact=output.artifact,
     )

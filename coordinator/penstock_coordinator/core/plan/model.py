@@ -213,6 +213,8 @@ class CommandOutput:
     stdout: bool
     file: str
     json: bool
+    artifact: bool = False
+    """The file or folder itself is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,8 @@ class CommandAction:
     shell: str
     outputs: tuple[CommandOutput, ...]
     success_exit_codes: tuple[int, ...]
+    input_files: tuple[tuple[str, str], ...] = ()
+    """By input, where its value is put; sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +323,8 @@ class Plan:
     """The concurrency of steps by their position in `lines`, where there is one."""
     outputs: tuple[tuple[str, FromStep], ...] = ()
     """What the output of a run is made of: the members of an object, or a part alone with no name. Empty: null."""
+    pickling: frozenset[str] = frozenset()
+    """Names of the steps that may write and read pickles."""
     rolls_back: bool = False
     """A run that would end FAILED is rolled back."""
     lineage: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ from penstock.v1 import pipeline_pb2 as pb
 from penstock_coordinator.core.plan.conditions import InvalidCondition, Scope, check
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits, or_raise
 from penstock_coordinator.core.plan.naming import quoted
-from penstock_coordinator.core.plan.validation.actions import check_action, check_bundle
+from penstock_coordinator.core.plan.validation.actions import check_action, check_allow_pickle, check_bundle
 from penstock_coordinator.core.plan.validation.caching import check_default_cache, check_step_cache
 from penstock_coordinator.core.plan.validation.compensation import check_compensation, check_on_failure
 from penstock_coordinator.core.plan.validation.concurrency import (
@@ -125,6 +125,7 @@ def _check_pipeline(report: Report, spec: pb.PipelineSpec, known: Known, limits:
     if spec.HasField("stop_grace"):
         check_span(report, "stop_grace", spec.stop_grace, 0, limits.stop_grace)
     check_bundle(report, spec)
+    check_allow_pickle(report, spec)
     check_active_runs(report, spec, limits)
     check_on_failure(report, spec)
     if spec.HasField("concurrency"):

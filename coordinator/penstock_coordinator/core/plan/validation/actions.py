@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
 
 from penstock.v1 import pipeline_pb2 as pb
 from penstock_coordinator.core.plan.limits import Limits
 from penstock_coordinator.core.plan.naming import quoted
-from penstock_coordinator.core.plan.validation.report import Report
+from penstock_coordinator.core.plan.validation.report import Report, member
 from penstock_coordinator.core.plan.validation.texts import check_bytes, check_name, has_control
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -30,6 +32,15 @@ def check_bundle(report: Report, spec: pb.PipelineSpec) -> None:
             return
 
 
+def check_allow_pickle(report: Report, spec: pb.PipelineSpec) -> None:
+    functions = {step.name for step in spec.steps if step.WhichOneof("action") == "function"}
+    for at, name in enumerate(spec.allow_pickle):
+        if name not in functions:
+            report.add(f"allow_pickle[{at}]", f"{quoted(name)} is no step that is a function: name one that is")
+        elif name in spec.allow_pickle[:at]:
+            report.add(f"allow_pickle[{at}]", f"{quoted(name)} is there twice: name it once")
+
+
 def check_action(report: Report, field: str, step: pb.StepSpec, limits: Limits) -> None:
     match step.WhichOneof("action"):
         case "function":
@@ -44,6 +55,7 @@ def check_action(report: Report, field: str, step: pb.StepSpec, limits: Limits) 
                     report.add(f"{field}.function.{name}", f"the {name} is empty: name the function to run")
         case "command":
             _check_command(report, f"{field}.command", step.command, limits)
+            _check_input_files(report, f"{field}.command.input_files", step, limits)
         case "pipeline":
             _check_pipeline(report, field, step, limits)
         case _:
@@ -102,6 +114,26 @@ def _check_command(report: Report, field: str, command: pb.CommandAction, limits
         _check_outputs(report, f"{field}.outputs", list(command.outputs), limits)
 
 
+def _check_input_files(report: Report, field: str, step: pb.StepSpec, limits: Limits) -> None:
+    files = step.command.input_files
+    for name in sorted(files):
+        place = f"{field}[{member(name)}]"
+        if name not in step.inputs:
+            report.add(place, f"the step has no input {quoted(name)}: name one of its inputs")
+        _check_file(report, place, files[name], limits)
+        _check_place(report, place, name, files)
+
+
+def _check_place(report: Report, place: str, name: str, files: Mapping[str, str]) -> None:
+    path = PurePosixPath(files[name])
+    if path.parts[:1] == ("bundle",):
+        report.add(place, "'bundle' is where the code bundle is: use another folder")
+    for other in sorted(files):
+        taken = PurePosixPath(files[other])
+        if other < name and (taken == path or taken in path.parents or path in taken.parents):
+            report.add(place, f"the input {quoted(other)} is put to {quoted(files[other])}: choose another path")
+
+
 def _check_argv(report: Report, field: str, argv: list[str], limits: Limits) -> None:
     if len(argv) > limits.argv:
         report.add(field, f"there are {len(argv):,} arguments, past the limit of {limits.argv:,}: pass them in a file")
@@ -147,6 +179,15 @@ def _check_outputs(report: Report, field: str, outputs: list[pb.CommandOutput], 
         _check_source(report, place, output, limits)
         if output.format not in _FORMATS:
             report.add(f"{place}.format", f"{output.format} is no format: use TEXT or JSON")
+        if output.artifact:
+            _check_artifact(report, place, output)
+
+
+def _check_artifact(report: Report, place: str, output: pb.CommandOutput) -> None:
+    if output.WhichOneof("source") != "file":
+        report.add(f"{place}.artifact", "standard output is no file: write one, and name it with `file`")
+    if output.format != pb.OUTPUT_FORMAT_UNSPECIFIED:
+        report.add(f"{place}.format", "an artifact is kept as it is: leave out the format")
 
 
 def _check_source(report: Report, place: str, output: pb.CommandOutput, limits: Limits) -> None:
