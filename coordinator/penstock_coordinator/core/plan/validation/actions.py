@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 
 from penstock.v1 import pipeline_pb2 as pb
 from penstock_coordinator.core.plan.limits import Limits
@@ -125,13 +124,18 @@ def _check_input_files(report: Report, field: str, step: pb.StepSpec, limits: Li
 
 
 def _check_place(report: Report, place: str, name: str, files: Mapping[str, str]) -> None:
-    path = PurePosixPath(files[name])
-    if path.parts[:1] == ("bundle",):
+    path = _parts(files[name])
+    if path[:1] == ["bundle"]:
         report.add(place, "'bundle' is where the code bundle is: use another folder")
     for other in sorted(files):
-        taken = PurePosixPath(files[other])
-        if other < name and (taken == path or taken in path.parents or path in taken.parents):
+        taken = _parts(files[other])
+        shorter = min(len(path), len(taken))
+        if other < name and path[:shorter] == taken[:shorter]:
             report.add(place, f"the input {quoted(other)} is put to {quoted(files[other])}: choose another path")
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
 
 
 def _check_argv(report: Report, field: str, argv: list[str], limits: Limits) -> None:
