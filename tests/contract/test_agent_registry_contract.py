@@ -28,8 +28,9 @@ def _agent(agent_id: str = "a1", boot_id: str = "boot-1") -> AgentRow:
 
 
 async def test_a_session_is_kept_with_what_the_agent_says_of_itself(stores: Stores) -> None:
-    epoch = await stores.agents.open_session(_agent())
+    epoch, paused = await stores.agents.open_session(_agent())
 
+    assert not paused
     assert await stores.agents.get_agent("a1") == dataclasses.replace(_agent(), session_epoch=epoch)
     assert await stores.agents.get_agent("a2") is None
 
@@ -38,17 +39,18 @@ async def test_session_epochs_grow_over_all_agents_and_coordinators(backend: Bac
     first, second = await backend.open("c1"), await backend.open("c2")
 
     epochs = [
-        await first.agents.open_session(_agent("a1")),
-        await second.agents.open_session(_agent("a2")),
-        await second.agents.open_session(_agent("a1")),
-        await first.agents.open_session(_agent("a1")),
+        (await first.agents.open_session(_agent("a1"))).epoch,
+        (await second.agents.open_session(_agent("a2"))).epoch,
+        (await second.agents.open_session(_agent("a1"))).epoch,
+        (await first.agents.open_session(_agent("a1"))).epoch,
     ]
 
     assert epochs == sorted(set(epochs))
 
 
 async def test_sessions_that_one_agent_opens_at_once_have_epochs_of_their_own(stores: Stores) -> None:
-    epochs = await asyncio.gather(*(stores.agents.open_session(_agent(boot_id=str(i))) for i in range(5)))
+    opened = await asyncio.gather(*(stores.agents.open_session(_agent(boot_id=str(i))) for i in range(5)))
+    epochs = [each.epoch for each in opened]
 
     assert len(set(epochs)) == 5
     row = await stores.agents.get_agent("a1")
@@ -58,7 +60,7 @@ async def test_sessions_that_one_agent_opens_at_once_have_epochs_of_their_own(st
 
 
 async def test_goodbye_is_noted_until_the_next_session(stores: Stores) -> None:
-    epoch = await stores.agents.open_session(_agent())
+    epoch, _ = await stores.agents.open_session(_agent())
 
     await stores.agents.close_session("a1", epoch)
     row = await stores.agents.get_agent("a1")
@@ -72,7 +74,7 @@ async def test_goodbye_is_noted_until_the_next_session(stores: Stores) -> None:
 
 
 async def test_the_goodbye_of_an_old_session_does_not_end_the_newer_one(stores: Stores) -> None:
-    old = await stores.agents.open_session(_agent())
+    old, _ = await stores.agents.open_session(_agent())
     await stores.agents.open_session(_agent())
 
     await stores.agents.close_session("a1", old)
@@ -98,3 +100,19 @@ async def test_nothing_is_found_by_an_id_that_is_no_text(stores: Stores, agent_i
     assert await stores.agents.get_agent(agent_id) is None
     await stores.agents.close_session(agent_id, 1)
     await stores.agents.list_agents(10, agent_id)  # answers, whatever the page token was made of
+
+
+async def test_a_pause_is_kept_over_sessions(stores: Stores) -> None:
+    assert not await stores.agents.set_paused("a1", paused=True)
+    await stores.agents.open_session(_agent())
+
+    assert await stores.agents.set_paused("a1", paused=True)
+    assert (await stores.agents.open_session(_agent())).paused
+    assert [row.paused for row in await stores.agents.list_agents(10)] == [True]
+
+    assert await stores.agents.set_paused("a1", paused=False)
+    row = await stores.agents.get_agent("a1")
+    assert row is not None
+    assert not row.paused
+    assert not (await stores.agents.open_session(_agent())).paused
+    assert not await stores.agents.set_paused("no\0text", paused=True)

@@ -15,7 +15,7 @@ from penstock_coordinator.ports import RequestRow
 
 if TYPE_CHECKING:
     from penstock_coordinator.api.guard import Context
-    from penstock_coordinator.ports import Clock, Stores
+    from penstock_coordinator.ports import AgentRow, Clock, Stores
     from penstock_coordinator.runtime.engine import Engine
 
 DRAIN = "AgentAdminService.Drain"
@@ -33,12 +33,10 @@ class AgentAdminService(AgentAdminServiceServicer):
     async def List(self, request: pb.ListAgentsRequest, context: Context) -> pb.ListAgentsResponse:
         size, tokens = page_size(request.page_size), PageTokens(request, str)
         rows = await self._stores.agents.list_agents(size + 1, tokens.read(request.page_token) or "")
-        views, discarded = self._engine.agents(), self._engine.discarded_results()
+        views = self._engine.agents()
         return pb.ListAgentsResponse(
             agents=[
-                encode.connected(views[row.agent_id])
-                if row.agent_id in views
-                else encode.away(row, discarded[row.agent_id])
+                encode.connected(views[row.agent_id]) if row.agent_id in views else self._away(row)
                 for row in rows[:size]
             ],
             next_page_token=tokens.write(rows[size - 1].agent_id) if len(rows) > size else "",
@@ -63,6 +61,18 @@ class AgentAdminService(AgentAdminServiceServicer):
                     same_answer(repeated)
         return pb.DrainAgentResponse(agent=await self._agent(agent_id))
 
+    async def Pause(self, request: pb.PauseAgentRequest, context: Context) -> pb.PauseAgentResponse:
+        return pb.PauseAgentResponse(agent=await self._paused(request.agent_id, paused=True))
+
+    async def Resume(self, request: pb.ResumeAgentRequest, context: Context) -> pb.ResumeAgentResponse:
+        return pb.ResumeAgentResponse(agent=await self._paused(request.agent_id, paused=False))
+
+    async def _paused(self, named: str, *, paused: bool) -> pb.Agent:
+        agent_id = _agent_id(named)
+        if not await self._engine.pause_agent(agent_id, paused=paused):
+            raise _unknown()
+        return await self._agent(agent_id)
+
     async def _agent(self, agent_id: str) -> pb.Agent:
         view = self._engine.agents().get(agent_id)
         if view is not None:
@@ -70,7 +80,11 @@ class AgentAdminService(AgentAdminServiceServicer):
         row = await self._stores.agents.get_agent(agent_id)
         if row is None:
             raise _unknown()
-        return encode.away(row, self._engine.discarded_results()[agent_id])
+        return self._away(row)
+
+    def _away(self, row: AgentRow) -> pb.Agent:
+        discarded = self._engine.discarded_results()[row.agent_id]
+        return encode.away(row, discarded, left=self._engine.has_left(row.agent_id))
 
 
 def _agent_id(text: str) -> str:

@@ -103,7 +103,10 @@ class AgentStream:
         session = self._session
         if session is not None and session.said_goodbye:
             with contextlib.suppress(Unavailable):
-                await self._supervisor.stores.agents.close_session(session.holder.agent, session.holder.committed)
+                # The agent may end the call at once, which cancels this one, and not what it waits for.
+                await asyncio.shield(
+                    self._supervisor.stores.agents.close_session(session.holder.agent, session.holder.committed)
+                )
 
     async def _finish(self, writer: asyncio.Task[None] | None) -> None:
         """Give the writer a moment for what is gathered, a Goaway for example."""

@@ -6,7 +6,7 @@ contract suite (tests/contract) that its real adapter and its fake both pass.
 
 from __future__ import annotations
 
-from penstock_coordinator.ports.agents import AgentRegistry, AgentRow, Incarnations
+from penstock_coordinator.ports.agents import AgentRegistry, AgentRow, Incarnations, OpenedSession
 from penstock_coordinator.ports.bulk_jobs import BulkJobRow, BulkJobStore, BulkState
 from penstock_coordinator.ports.bundles import BundleStore
 from penstock_coordinator.ports.cache import (
@@ -103,6 +103,7 @@ __all__ = [
     "NewRun",
     "NotNewest",
     "OldRows",
+    "OpenedSession",
     "Origin",
     "OutOfSequence",
     "Parent",

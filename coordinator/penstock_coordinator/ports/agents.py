@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +20,28 @@ class AgentRow:
     connect_time: int
     goodbye: bool
     """The last session ended with a goodbye."""
+    paused: bool = False
+    """By a person. A session that is opened leaves it as it is."""
+
+
+class OpenedSession(NamedTuple):
+    epoch: int
+    """Greater than all before of all agents."""
+    paused: bool
+    """The agent is, by a person."""
 
 
 class AgentRegistry(Protocol):
     """The agents that were ever connected. All methods raise `Unavailable`."""
 
-    async def open_session(self, agent: AgentRow) -> int:
-        """Commit a new session of the agent and answer its epoch, greater than all before of all agents."""
+    async def open_session(self, agent: AgentRow) -> OpenedSession:
+        """Commit a new session of the agent."""
 
     async def close_session(self, agent_id: str, session_epoch: int) -> None:
         """The session said goodbye. Nothing happens if a newer one is open."""
+
+    async def set_paused(self, agent_id: str, *, paused: bool) -> bool:
+        """Whether there is such an agent."""
 
     async def get_agent(self, agent_id: str) -> AgentRow | None: ...
 

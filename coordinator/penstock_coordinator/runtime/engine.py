@@ -232,6 +232,14 @@ class Engine:
         """Returns when the request is on its way. Raises `NotConnected`."""
         return await self._supervisor.fleet.drain_agent(agent_id, deadline)
 
+    async def pause_agent(self, agent_id: str, *, paused: bool) -> bool:
+        """Or let it go on. Whether there is such an agent; durable when it returns. Raises `Unavailable`."""
+        return await self._supervisor.fleet.pause_agent(agent_id, paused=paused)
+
+    def has_left(self, agent_id: str) -> bool:
+        """It said goodbye to this coordinator, and did not come back."""
+        return agent_id in self._supervisor.fleet.left
+
 
 def _parts(run_ids: list[RunId]) -> Iterator[list[RunId]]:
     for start in range(0, len(run_ids), RUNS_AT_ONCE):

@@ -64,7 +64,10 @@ class _Surroundings:
 
     def _situation(self, line: Line, position: int) -> LineSituation:
         """Nobody comes before a run that is not in the line: it is about to be leased, or to join."""
-        agents = tuple(_situation(session, line) for session in self._supervisor.fleet.sessions())
+        fleet = self._supervisor.fleet
+        connected = [_situation(each, line, paused=each.holder.agent in fleet.pauses) for each in fleet.sessions()]
+        left = [AgentSituation(each.agent, mismatch(each, line), left=True) for each in fleet.left.all()]
+        agents = (*connected, *left)
         now = self._supervisor.clock.monotonic()
         standing = self._supervisor.dispatcher.standing(line, self._actor.run_id, position, now)
         if standing is None:
@@ -86,7 +89,7 @@ class _Surroundings:
         return self._supervisor.limits.situation_of_run(self._actor)
 
 
-def _situation(session: AgentSession, line: Line) -> AgentSituation:
+def _situation(session: AgentSession, line: Line, *, paused: bool) -> AgentSituation:
     capacity = session.capacity
     return AgentSituation(
         agent=capacity.agent,
@@ -96,6 +99,7 @@ def _situation(session: AgentSession, line: Line) -> AgentSituation:
         disk_low=session.disk_low,
         leases=capacity.leases,
         slots=capacity.slots,
+        paused=paused,
     )
 
 

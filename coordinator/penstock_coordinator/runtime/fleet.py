@@ -11,7 +11,7 @@ import structlog
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.fleet.fairness import misplaced
-from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable, Lost, Stop, left_over
+from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey, LeaseTable, Lost, Phase, Stop, left_over
 from penstock_coordinator.core.fleet.negotiation import PROTOCOL_VERSIONS, common_version
 from penstock_coordinator.core.fleet.session import Verdict, expired, is_outdated, may_go_on, reunite
 from penstock_coordinator.core.fleet.settled import Settled
@@ -21,6 +21,7 @@ from penstock_coordinator.core.run.events import Charge, Failure
 from penstock_coordinator.core.run.messages import InputsUnresolved, LeaseGone
 from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.runtime.actor import Actor, Mail
+from penstock_coordinator.runtime.agent_pauses import AgentPauses
 from penstock_coordinator.runtime.hello import (
     IdInUse,
     StaleCoordinator,
@@ -31,6 +32,7 @@ from penstock_coordinator.runtime.hello import (
     held_of,
     snapshot_of,
 )
+from penstock_coordinator.runtime.left_agents import LeftAgents
 from penstock_coordinator.runtime.session import AgentSession, lease_key, lease_ref, span
 from penstock_coordinator.runtime.views import AgentView, NotConnected
 
@@ -55,8 +57,10 @@ BUNDLE_UNAVAILABLE = "bundle_unavailable"
 REJECTION_PAUSE = 0.1
 """Seconds."""
 FAILURE_CHARACTERS = 2_000
-DATABASE_AWAY, DATABASE_BACK = "database_away", "database_back"
-"""Why agents are paused, and why those are to come back that went on without a session of their own."""
+DATABASE_AWAY, REQUESTED = "database_away", "requested"
+"""Why agents are paused."""
+DATABASE_BACK = "database_back"
+"""Why those are to come back that went on without a session of their own."""
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +73,8 @@ class Fleet:
         self.standing = Standing(fence_interval(timing.expiry_margin))
         self.paused = ""
         """Why no agent gets anything now."""
+        self.pauses = AgentPauses(supervisor.stores.agents)
+        self.left = LeftAgents()
         self.discarded: Counter[str] = Counter()
         """Results that came too late, by agent."""
         self._settled = Settled()
@@ -98,14 +104,16 @@ class Fleet:
             raise StaleCoordinator(self._supervisor.epoch, hello.highest_coordinator_epoch_seen)
         self._check_alone(hello)
         row = agent_row(hello, self._supervisor.clock.now())
+        mark = self.pauses.mark(hello.agent_id)
         try:
-            epoch = await self._supervisor.stores.agents.open_session(row)
+            epoch, paused = await self._supervisor.stores.agents.open_session(row)
         except Unavailable:
             self._still_there(hello)
             former = may_go_on(self.leases, hello.agent_id, hello.boot_id, hello.stream)
             if former is None or self._twin(hello) is not None:
                 raise
             return self._stand_in(hello, row, former, self._welcome(former.committed, basis_seq, version))
+        self.pauses.read(hello.agent_id, mark, paused=paused)
         newer = any(other.holder.agent == hello.agent_id and other.epoch > epoch for other in self.sessions())
         if newer or is_outdated(self.leases, hello.agent_id, hello.boot_id, hello.stream):
             raise Superseded(hello.agent_id)
@@ -113,9 +121,10 @@ class Fleet:
         alive = self._twin(hello) is not None
         session = self._enter(hello, row, epoch, self._welcome(epoch, basis_seq, version))
         self._reunite(session, hello, former_lives=alive)
-        if self.paused:
-            session.pause(self.paused)
+        if reason := self._pause_of(session):
+            session.pause(reason)
             session.capacity.open = False
+        self._call_back_unstarted(session)
         self._supervisor.dispatcher.add_session(session.capacity)
         self._supervisor.pump_offers()
         return session
@@ -140,6 +149,7 @@ class Fleet:
             Holder(hello.agent_id, number, hello.boot_id, now, stream=hello.stream, slots=hello.slots)
         )
         session = AgentSession(holder, capacity_of(hello, number), welcome)
+        self.left.is_back(hello.agent_id)
         self._sessions[number] = session
         self._rows[number] = replace(row, session_epoch=welcome.session_epoch)
         return session
@@ -340,12 +350,38 @@ class Fleet:
         was, self.paused = self.paused, reason
         log.info("agents_paused" if reason else "agents_resumed", reason=reason or was)
         for session in self.sessions():
-            if reason:
-                session.pause(reason)
-            else:
-                session.resume()
-            self._open_or_close(session)
+            self._pause_or_resume(session)
         self._supervisor.pump_offers()
+
+    def _pause_of(self, session: AgentSession) -> str:
+        """Why the agent gets nothing now."""
+        return self.paused or (REQUESTED if session.holder.agent in self.pauses else "")
+
+    def _pause_or_resume(self, session: AgentSession) -> None:
+        if reason := self._pause_of(session):
+            session.pause(reason)
+        else:
+            session.resume()
+        self._open_or_close(session)
+
+    async def pause_agent(self, agent: str, *, paused: bool) -> bool:
+        """By a person, or what lets it go on; kept. Returns whether there is such an agent. Raises `Unavailable`."""
+        known = await self.pauses.change(agent, paused=paused)
+        for session in self.sessions():
+            if known and session.holder.agent == agent:
+                self._pause_or_resume(session)
+                self._call_back_unstarted(session)
+        self._supervisor.pump_offers()
+        return known
+
+    def _call_back_unstarted(self, session: AgentSession) -> None:
+        """Of an agent that a person has paused: what it holds and has not begun goes elsewhere."""
+        if session.holder.agent not in self.pauses:
+            return
+        for lease in session.holder.leases.values():
+            if lease.sent and lease.phase not in (Phase.RUNNING, Phase.FINISHED):
+                lease.called_back = True
+                session.call_back(lease_ref(lease.key, lease.token))
 
     def _open_or_close(self, session: AgentSession) -> None:
         was, session.capacity.open = session.capacity.open, not self._is_closed(session)
@@ -354,13 +390,14 @@ class Fleet:
 
     def _is_closed(self, session: AgentSession) -> bool:
         waits = session.acceptance.closed_until > self._supervisor.clock.monotonic()
-        return session.draining or waits or bool(self.paused or session.holder.stands_for)
+        return session.draining or waits or bool(self._pause_of(session) or session.holder.stands_for)
 
     # --- a session goes
 
     def goodbye(self, session: AgentSession) -> None:
         """The agent has ended well: whatever it still held is given up."""
         session.said_goodbye = True
+        self.left.says_goodbye(session.capacity)
         for lease in list(session.holder.leases.values()):
             self.leases.end(lease.key, lease.token)
             self._tell(lease, "goodbye", Charge.STARTED if lease.accepted else Charge.NOBODY)
@@ -528,6 +565,7 @@ class Fleet:
             age = now - session.holder.heard_at
             row = self._rows[epoch]
             discarded = self.discarded[row.agent_id]
+            row = replace(row, paused=row.agent_id in self.pauses)
             seen[row.agent_id] = AgentView(row, state, len(session.holder.leases), age, discarded)
         return seen
 

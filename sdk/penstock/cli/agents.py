@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @command_options
 @click.pass_context
 def agents(context: click.Context, session: Session) -> None:
-    """List, show or drain agents. Without a sub-command: list."""
+    """List, show, pause or drain agents. Without a sub-command: list."""
     if context.invoked_subcommand is None:
         context.invoke(list_agents, address=session.address, as_json=session.as_json)
     elif context.params["address"] is not None or session.as_json:
@@ -67,6 +67,33 @@ def drain_agent(session: Session, agent_id: str, deadline: float | None) -> None
     run_async(main)
 
 
+@agents.command("pause")
+@click.argument("agent_ids", metavar="AGENT...", nargs=-1, required=True)
+@command_options
+def pause_agent(session: Session, agent_ids: tuple[str, ...]) -> None:
+    """Give agents no new work until they are resumed, also after restarts. What they run goes on; what they hold and
+    have not begun goes elsewhere."""
+
+    async def main() -> None:
+        async with session.client() as client:
+            _show(session, [await client.pause_agent(agent_id) for agent_id in agent_ids])
+
+    run_async(main)
+
+
+@agents.command("resume")
+@click.argument("agent_ids", metavar="AGENT...", nargs=-1, required=True)
+@command_options
+def resume_agent(session: Session, agent_ids: tuple[str, ...]) -> None:
+    """Let work come to paused agents again."""
+
+    async def main() -> None:
+        async with session.client() as client:
+            _show(session, [await client.resume_agent(agent_id) for agent_id in agent_ids])
+
+    run_async(main)
+
+
 def _show(session: Session, found: list[agent_admin_service_pb2.Agent]) -> None:
     if session.as_json:
         for agent in found:
@@ -81,7 +108,7 @@ def _show(session: Session, found: list[agent_admin_service_pb2.Agent]) -> None:
     rows = [
         (
             agent.id,
-            state_text(agent_state(agent.state)),
+            state_text(agent_state(agent)),
             f"{agent.leases}/{agent.slots}",
             ", ".join(agent.queues),
             labels_text(agent),

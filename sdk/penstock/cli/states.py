@@ -36,8 +36,11 @@ def step_state(state: run_pb2.StepRunState.ValueType) -> str:
     return run_pb2.StepRunState.Name(state).removeprefix("STEP_RUN_STATE_")
 
 
-def agent_state(state: agent_admin_service_pb2.AgentState.ValueType) -> str:
-    return agent_admin_service_pb2.AgentState.Name(state).removeprefix("AGENT_STATE_")
+def agent_state(agent: agent_admin_service_pb2.Agent) -> str:
+    """Of one that is connected and takes nothing because somebody paused it: PAUSED."""
+    if agent.paused and agent.state == agent_admin_service_pb2.AGENT_STATE_CONNECTED:
+        return "PAUSED"
+    return agent_admin_service_pb2.AgentState.Name(agent.state).removeprefix("AGENT_STATE_")
 
 
 def attempt_outcome(outcome: run_pb2.AttemptOutcome.ValueType) -> str:

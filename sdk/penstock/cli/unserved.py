@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 PAUSE = 3.0
 """A step that is READY at the begin and at the end of it is asked about."""
-_TOLD = frozenset({"NoAgent", "AgentsBusy", "AgentsDraining", "AgentsLowOnDisk", "Concurrency", "Recovering"})
+_TOLD = frozenset(
+    {"NoAgent", "AgentsBusy", "AgentsDraining", "AgentsPaused", "AgentsLowOnDisk", "Concurrency", "Recovering"}
+)
 _NEEDS = "It needs an agent that "
 
 Explain = Callable[[], Awaitable["run_service_pb2.ExplainRunResponse"]]

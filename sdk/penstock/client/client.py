@@ -494,6 +494,19 @@ class Client(PipelineCalls):
         response: agent_admin_service_pb2.DrainAgentResponse = await self._call(self._agents().Drain, request)
         return response.agent
 
+    async def pause_agent(self, agent_id: str) -> agent_admin_service_pb2.Agent:
+        """The agent gets nothing new until `resume_agent`, also after reconnects and restarts; what it runs goes on.
+        Raises NotFoundError if it was never connected."""
+        request = agent_admin_service_pb2.PauseAgentRequest(agent_id=agent_id)
+        response: agent_admin_service_pb2.PauseAgentResponse = await self._call(self._agents().Pause, request)
+        return response.agent
+
+    async def resume_agent(self, agent_id: str) -> agent_admin_service_pb2.Agent:
+        """Lets work come to the agent again. Raises NotFoundError if it was never connected."""
+        request = agent_admin_service_pb2.ResumeAgentRequest(agent_id=agent_id)
+        response: agent_admin_service_pb2.ResumeAgentResponse = await self._call(self._agents().Resume, request)
+        return response.agent
+
     # The coordinator
 
     async def health(self) -> coordinator_service_pb2.CoordinatorHealth:

@@ -277,6 +277,8 @@ class SyncClient:
     list_agents = _iterating(Client.list_agents)
     get_agent = _blocking(Client.get_agent)
     drain_agent = _blocking(Client.drain_agent)
+    pause_agent = _blocking(Client.pause_agent)
+    resume_agent = _blocking(Client.resume_agent)
     health = _blocking(Client.health)
     run_janitor = _blocking(Client.run_janitor)
 

@@ -50,6 +50,16 @@ class AgentAdminServiceStub:
                 request_serializer=penstock_dot_v1_dot_agent__admin__service__pb2.DrainAgentRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_agent__admin__service__pb2.DrainAgentResponse.FromString,
                 _registered_method=True)
+        self.Pause = channel.unary_unary(
+                '/penstock.v1.AgentAdminService/Pause',
+                request_serializer=penstock_dot_v1_dot_agent__admin__service__pb2.PauseAgentRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_agent__admin__service__pb2.PauseAgentResponse.FromString,
+                _registered_method=True)
+        self.Resume = channel.unary_unary(
+                '/penstock.v1.AgentAdminService/Resume',
+                request_serializer=penstock_dot_v1_dot_agent__admin__service__pb2.ResumeAgentRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_agent__admin__service__pb2.ResumeAgentResponse.FromString,
+                _registered_method=True)
 
 
 class AgentAdminServiceServicer:
@@ -78,6 +88,21 @@ class AgentAdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Pause(self, request, context):
+        """The agent gets nothing new until Resume; what it runs goes on, and what it has not begun goes elsewhere. Durable when
+        answered: it stays so over reconnects and restarts, also of an agent that is away. NOT_FOUND: never seen.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resume(self, request, context):
+        """NOT_FOUND: never seen. One that is not paused is left as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentAdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +120,16 @@ def add_AgentAdminServiceServicer_to_server(servicer, server):
                     servicer.Drain,
                     request_deserializer=penstock_dot_v1_dot_agent__admin__service__pb2.DrainAgentRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_agent__admin__service__pb2.DrainAgentResponse.SerializeToString,
+            ),
+            'Pause': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pause,
+                    request_deserializer=penstock_dot_v1_dot_agent__admin__service__pb2.PauseAgentRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_agent__admin__service__pb2.PauseAgentResponse.SerializeToString,
+            ),
+            'Resume': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resume,
+                    request_deserializer=penstock_dot_v1_dot_agent__admin__service__pb2.ResumeAgentRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_agent__admin__service__pb2.ResumeAgentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,6 +214,60 @@ class AgentAdminService:
             '/penstock.v1.AgentAdminService/Drain',
             penstock_dot_v1_dot_agent__admin__service__pb2.DrainAgentRequest.SerializeToString,
             penstock_dot_v1_dot_agent__admin__service__pb2.DrainAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pause(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.AgentAdminService/Pause',
+            penstock_dot_v1_dot_agent__admin__service__pb2.PauseAgentRequest.SerializeToString,
+            penstock_dot_v1_dot_agent__admin__service__pb2.PauseAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.AgentAdminService/Resume',
+            penstock_dot_v1_dot_agent__admin__service__pb2.ResumeAgentRequest.SerializeToString,
+            penstock_dot_v1_dot_agent__admin__service__pb2.ResumeAgentResponse.FromString,
             options,
             channel_credentials,
             insecure,

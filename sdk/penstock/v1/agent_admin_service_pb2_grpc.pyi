@@ -24,6 +24,12 @@ class AgentAdminServiceStub:
     """The agent takes no new leases, ends or hands back what it runs, and says goodbye. Answered when the
     request is on its way. FAILED_PRECONDITION: it is not connected.
     """
+    Pause: _aio.UnaryUnaryMultiCallable[_agent_admin_service_pb2.PauseAgentRequest, _agent_admin_service_pb2.PauseAgentResponse]
+    """The agent gets nothing new until Resume; what it runs goes on, and what it has not begun goes elsewhere. Durable when
+    answered: it stays so over reconnects and restarts, also of an agent that is away. NOT_FOUND: never seen.
+    """
+    Resume: _aio.UnaryUnaryMultiCallable[_agent_admin_service_pb2.ResumeAgentRequest, _agent_admin_service_pb2.ResumeAgentResponse]
+    """NOT_FOUND: never seen. One that is not paused is left as it is."""
 
 class AgentAdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """The agents that are, or lately were, connected. Called by people and the command line."""
@@ -53,5 +59,23 @@ class AgentAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """The agent takes no new leases, ends or hands back what it runs, and says goodbye. Answered when the
         request is on its way. FAILED_PRECONDITION: it is not connected.
         """
+
+    @_abc_1.abstractmethod
+    def Pause(
+        self,
+        request: _agent_admin_service_pb2.PauseAgentRequest,
+        context: _aio.ServicerContext[_agent_admin_service_pb2.PauseAgentRequest, _abc.Awaitable[_agent_admin_service_pb2.PauseAgentResponse]],
+    ) -> _abc.Awaitable[_agent_admin_service_pb2.PauseAgentResponse]:
+        """The agent gets nothing new until Resume; what it runs goes on, and what it has not begun goes elsewhere. Durable when
+        answered: it stays so over reconnects and restarts, also of an agent that is away. NOT_FOUND: never seen.
+        """
+
+    @_abc_1.abstractmethod
+    def Resume(
+        self,
+        request: _agent_admin_service_pb2.ResumeAgentRequest,
+        context: _aio.ServicerContext[_agent_admin_service_pb2.ResumeAgentRequest, _abc.Awaitable[_agent_admin_service_pb2.ResumeAgentResponse]],
+    ) -> _abc.Awaitable[_agent_admin_service_pb2.ResumeAgentResponse]:
+        """NOT_FOUND: never seen. One that is not paused is left as it is."""
 
 def add_AgentAdminServiceServicer_to_server(servicer: AgentAdminServiceServicer, server: _aio.Server) -> None: ...

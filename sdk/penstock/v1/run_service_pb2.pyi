@@ -1103,8 +1103,8 @@ class Reason(_message.Message):
     kind: _builtins.str
     """For programs: "Upstream", "TriggerRule", "When", "Backoff", "SubPipeline", "RunPaused", "RunHeld",
     "RunCancelling", "RunRollingBack", "MaxParallel", "MapParallel", "Concurrency", "NoAgent", "AgentsBusy",
-    "AgentsDraining", "AgentsLowOnDisk", "Queued", "QueuedTimeout", "Running", "AtRest", "CleanupWaits", "Recovering",
-    "Losses", "Compensation", "Cache".
+    "AgentsDraining", "AgentsPaused", "AgentsLowOnDisk", "Queued", "QueuedTimeout", "Running", "AtRest", "CleanupWaits",
+    "Recovering", "Losses", "Compensation", "Cache".
     """
     message: _builtins.str
     """A whole sentence, for people."""

@@ -7,10 +7,12 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from tests.integration.api.answers import refused
 from tests.integration.api.conftest import PATIENCE, Edge, spec
+from tests.integration.runtime.scripted_agent import ScriptedAgent
 from tests.waiting import until
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.v1 import agent_admin_service_pb2 as pb
+from penstock.v1 import run_service_pb2
 
 
 async def get(edge: Edge, agent_id: str = "agent-1") -> pb.Agent:
@@ -94,6 +96,75 @@ async def test_a_wrong_drain_is_refused_by_field(edge: Edge, request_message: pb
     answer = await refused(edge.admin.Drain(request_message))
     assert answer.code is grpc.StatusCode.INVALID_ARGUMENT
     assert list(answer.violations) == [field]
+
+
+async def test_a_paused_agent_ends_what_it_runs_and_gets_nothing_new(edge: Edge) -> None:
+    agent = await edge.agent(slots=1)
+    first = await edge.start(spec({"name": "a"}))
+    grant = await agent.grant()
+    agent.held[0].phase = wire.LEASE_PHASE_RUNNING
+    await agent.beat()
+    answer = await edge.admin.Pause(pb.PauseAgentRequest(agent_id="agent-1"), timeout=PATIENCE)
+    assert (answer.agent.state, answer.agent.paused) == (pb.AGENT_STATE_CONNECTED, True)
+    await agent.until(lambda: agent.orders == ["pause"])
+    second = await edge.start(spec({"name": "a"}))
+    await agent.succeed(grant)
+    await edge.watch(first)
+    await agent.more(10)
+    await agent.beat()
+    assert not agent.called_back
+    assert not agent.grants
+    assert (await edge.get(second)).step_counts.ready == 1
+    resumed = await edge.admin.Resume(pb.ResumeAgentRequest(agent_id="agent-1"), timeout=PATIENCE)
+    assert not resumed.agent.paused
+    await agent.succeed(await agent.grant())
+    await edge.watch(second)
+    assert agent.orders == ["pause", "resume"]
+
+
+async def test_a_pause_outlives_the_session_and_calls_back_what_has_not_begun(edge: Edge) -> None:
+    agent = await edge.agent()
+    run = await edge.start(spec({"name": "a"}))
+    await agent.grant()
+    await agent.vanish()
+    await edge.admin.Pause(pb.PauseAgentRequest(agent_id="agent-1"), timeout=PATIENCE)
+    back = ScriptedAgent(edge.server.address)
+    edge.agents.append(back)
+    back.held = agent.held
+    await back.connect()
+    await back.until(lambda: back.orders == ["pause"] and len(back.called_back) == 1)
+    assert (await get(edge)).paused
+    await back.say(returned=wire.Returned(leases=[wire.ReturnedLease(lease=back.called_back[0], started=False)]))
+    other = await edge.agent("agent-2")
+    await other.succeed(await other.grant())
+    await edge.watch(run)
+
+
+async def test_an_agent_that_said_goodbye_is_gone_at_once(edge: Edge) -> None:
+    """Also while that cannot be stored, and if the agent ends the call without waiting."""
+    agent = await edge.agent()
+    await agent.say(goodbye=wire.Goodbye(reason="done"))
+    await agent.vanish()
+
+    async def left() -> bool:
+        return "agent-1" not in edge.backend.engine.agents()
+
+    await until(left)
+    assert (await get(edge)).state == pb.AGENT_STATE_GONE
+    page = await edge.admin.List(pb.ListAgentsRequest())
+    assert [each.state for each in page.agents] == [pb.AGENT_STATE_GONE]
+    run = await edge.start(spec({"name": "a"}))
+    explained = await edge.runs.Explain(run_service_pb2.ExplainRunRequest(run_id=run.id), timeout=PATIENCE)
+    (reason,) = explained.steps[0].reasons
+    assert reason.message.endswith("agent-1 could run it, but was drained or stopped: start it again.")
+
+
+async def test_nobody_pauses_an_agent_that_was_never_there(edge: Edge) -> None:
+    for call in (
+        edge.admin.Pause(pb.PauseAgentRequest(agent_id="never")),
+        edge.admin.Resume(pb.ResumeAgentRequest(agent_id="never")),
+    ):
+        assert (await refused(call)).code is grpc.StatusCode.NOT_FOUND
 
 
 async def test_an_unknown_agent_is_not_found(edge: Edge) -> None:

@@ -2,6 +2,7 @@
 
     > agent a1 slots=2 leases=2 full
     > agent a2 lacks=label:zone:eu:us,resource:gpu:1:0
+    > agent a3 left
     > key reports limit=1 holder=r7/load
 
 `priority=5/7` of an agent line: that of who waits, and what it is with the wait.
@@ -56,7 +57,18 @@ class StagedSituation:
         self.priority = (int(own), int(effective or own))
         self.agents = [agent for agent in self.agents if agent.agent != words[0]]
         if "gone" not in words:
-            self.agents.append(AgentSituation(words[0], lacks, "draining" in words, "full" in words, leases, slots))
+            self.agents.append(
+                AgentSituation(
+                    words[0],
+                    lacks,
+                    "draining" in words,
+                    "full" in words,
+                    leases,
+                    slots,
+                    paused="paused" in words,
+                    left="left" in words,
+                )
+            )
 
     def set_key(self, words: list[str]) -> None:
         options = dict(word.split("=", 1) for word in words if "=" in word)

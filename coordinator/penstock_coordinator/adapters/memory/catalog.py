@@ -12,6 +12,7 @@ from penstock_coordinator.ports import (
     AgentRow,
     LogChunk,
     LogFilter,
+    OpenedSession,
     PipelineRow,
     Repeated,
     RequestKey,
@@ -132,18 +133,30 @@ class MemoryAgentRegistry:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    async def open_session(self, agent: AgentRow) -> int:
+    async def open_session(self, agent: AgentRow) -> OpenedSession:
         await reached(self._database)
         self._database.last_session_epoch += 1
         epoch = self._database.last_session_epoch
-        self._database.agents[agent.agent_id] = dataclasses.replace(agent, session_epoch=epoch, goodbye=False)
-        return epoch
+        former = self._database.agents.get(agent.agent_id)
+        paused = former is not None and former.paused
+        self._database.agents[agent.agent_id] = dataclasses.replace(
+            agent, session_epoch=epoch, goodbye=False, paused=paused
+        )
+        return OpenedSession(epoch, paused)
 
     async def close_session(self, agent_id: str, session_epoch: int) -> None:
         await reached(self._database)
         agent = self._database.agents.get(agent_id)
         if agent is not None and agent.session_epoch == session_epoch:
             self._database.agents[agent_id] = dataclasses.replace(agent, goodbye=True)
+
+    async def set_paused(self, agent_id: str, *, paused: bool) -> bool:
+        await reached(self._database)
+        agent = self._database.agents.get(agent_id)
+        if agent is None:
+            return False
+        self._database.agents[agent_id] = dataclasses.replace(agent, paused=paused)
+        return True
 
     async def get_agent(self, agent_id: str) -> AgentRow | None:
         await reached(self._database)

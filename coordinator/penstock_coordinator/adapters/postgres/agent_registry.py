@@ -8,7 +8,7 @@ import msgspec
 
 from penstock_coordinator.adapters.postgres.queries import load
 from penstock_coordinator.adapters.postgres.text import storable
-from penstock_coordinator.ports import AgentRow
+from penstock_coordinator.ports import AgentRow, OpenedSession
 
 if TYPE_CHECKING:
     import asyncpg
@@ -36,7 +36,7 @@ class PostgresAgentRegistry:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def open_session(self, agent: AgentRow) -> int:
+    async def open_session(self, agent: AgentRow) -> OpenedSession:
         description = _encode(
             _Description(
                 agent.boot_id,
@@ -48,16 +48,21 @@ class PostgresAgentRegistry:
                 agent.slots,
             )
         )
-        epoch: int | None = None
-        while epoch is None:  # the first two sessions of a new agent at once: the one that lost the race draws again
-            epoch = await self._database.fetch_value(
+        row: asyncpg.Record | None = None
+        while row is None:  # the first two sessions of a new agent at once: the one that lost the race draws again
+            row = await self._database.fetch_row(
                 _QUERIES["open_session"], agent.agent_id, agent.connect_time, description
             )
-        return epoch
+        return OpenedSession(row["session_epoch"], row["paused"])
 
     async def close_session(self, agent_id: str, session_epoch: int) -> None:
         if storable(agent_id):
             await self._database.fetch(_QUERIES["close_session"], agent_id, session_epoch)
+
+    async def set_paused(self, agent_id: str, *, paused: bool) -> bool:
+        if not storable(agent_id):
+            return False
+        return bool(await self._database.fetch(_QUERIES["set_paused"], agent_id, paused))
 
     async def get_agent(self, agent_id: str) -> AgentRow | None:
         if not storable(agent_id):
@@ -85,4 +90,5 @@ def _agent(row: asyncpg.Record) -> AgentRow:
         slots=description.slots,
         connect_time=row["connect_time"],
         goodbye=row["goodbye"],
+        paused=row["paused"],
     )

@@ -3,7 +3,8 @@ CREATE TABLE public.agents (
     session_epoch bigint NOT NULL,
     connect_time bigint NOT NULL,
     goodbye boolean NOT NULL,
-    description bytea NOT NULL
+    description bytea NOT NULL,
+    paused boolean DEFAULT false NOT NULL
 );
 CREATE TABLE public.alembic_version (
     version_num character varying(32) NOT NULL

@@ -22,9 +22,9 @@ def connected(view: AgentView) -> admin.Agent:
     return agent
 
 
-def away(row: AgentRow, discarded: int = 0) -> admin.Agent:
-    """An agent without a stream."""
-    agent = _described(row, admin.AGENT_STATE_GONE if row.goodbye else admin.AGENT_STATE_LOST)
+def away(row: AgentRow, discarded: int = 0, *, left: bool = False) -> admin.Agent:
+    """An agent without a stream. `left`: it said goodbye, whatever the row says yet."""
+    agent = _described(row, admin.AGENT_STATE_GONE if row.goodbye or left else admin.AGENT_STATE_LOST)
     agent.discarded_results = discarded
     return agent
 
@@ -42,6 +42,7 @@ def _described(row: AgentRow, state: admin.AgentState.ValueType) -> admin.Agent:
         resources=_resources(dict(row.resources)),
         slots=row.slots,
         connect_time=instant(row.connect_time),
+        paused=row.paused,
     )
 
 

@@ -12,16 +12,19 @@ on conflict (agent_id) do update
 set session_epoch = excluded.session_epoch, connect_time = excluded.connect_time, goodbye = false,
     description = excluded.description
 where agents.session_epoch < excluded.session_epoch
-returning session_epoch
+returning session_epoch, paused
 
 -- name: close_session
 update agents set goodbye = true where agent_id = $1 and session_epoch = $2
 
+-- name: set_paused
+update agents set paused = $2 where agent_id = $1 returning true
+
 -- name: get
-select agent_id, session_epoch, connect_time, goodbye, description from agents where agent_id = $1
+select agent_id, session_epoch, connect_time, goodbye, description, paused from agents where agent_id = $1
 
 -- name: list
-select agent_id, session_epoch, connect_time, goodbye, description
+select agent_id, session_epoch, connect_time, goodbye, description, paused
 from agents
 where agent_id > $1
 order by agent_id

@@ -25,17 +25,20 @@ ABOUT_TO_BE_LEASED = "An agent has room: it is about to be leased."
 
 def line_reasons(line: Line, situation: LineSituation) -> Iterator[Reason]:
     """Why no agent takes a step of the line."""
-    agents = situation.agents
+    agents = tuple(agent for agent in situation.agents if not agent.left)
+    left = [agent.agent for agent in situation.agents if agent.left and not agent.lacks]
     serving = [agent for agent in agents if not agent.lacks]
-    ready = [agent for agent in serving if not agent.draining]
+    staying = [agent for agent in serving if not agent.draining]
+    ready = [agent for agent in staying if not agent.paused]
     if not agents:
-        yield Reason("NoAgent", f"No agent is connected. {_needed(line)}", _line_details(line))
+        text = f"No agent is connected. {_needed(line)}{_left(left)}"
+        yield Reason("NoAgent", text, _line_details(line) | _left_details(left))
     elif not serving:
-        yield _none_serves(line, agents)
+        yield _none_serves(line, agents, left)
+    elif not staying:
+        yield _none_takes("AgentsDraining", "draining", serving, _left(left))
     elif not ready:
-        names = [agent.agent for agent in serving]
-        who = "The only agent that could run it is" if len(names) == 1 else "The agents that could run it are"
-        yield Reason("AgentsDraining", f"{who} draining: {agents_listed(names)}.", {"agents": names})
+        yield _none_takes("AgentsPaused", "paused", staying, " `penstock agents resume AGENT` lets work come again.")
     elif all(agent.disk_low for agent in ready):
         names = [agent.agent for agent in ready]
         yield Reason(
@@ -51,9 +54,28 @@ def line_reasons(line: Line, situation: LineSituation) -> Iterator[Reason]:
         yield Reason("Queued", ABOUT_TO_BE_LEASED, {})
 
 
-def _none_serves(line: Line, agents: tuple[AgentSituation, ...]) -> Reason:
+def _none_takes(kind: str, word: str, agents: list[AgentSituation], more: str) -> Reason:
+    names = [agent.agent for agent in agents]
+    who = "The only agent that could run it is" if len(names) == 1 else "The agents that could run it are"
+    return Reason(kind, f"{who} {word}: {agents_listed(names)}.{more}", {"agents": names})
+
+
+def _left(names: list[str]) -> str:
+    """Of agents that would do, and have ended well: a person has forgotten them, or waits for them."""
+    if not names:
+        return ""
+    them = "it" if len(names) == 1 else "them"
+    were = "was" if len(names) == 1 else "were"
+    return f" {agents_listed(names)} could run it, but {were} drained or stopped: start {them} again."
+
+
+def _left_details(names: list[str]) -> dict[str, Json]:
+    return {"left": names} if names else {}
+
+
+def _none_serves(line: Line, agents: tuple[AgentSituation, ...], left: list[str]) -> Reason:
     closest = sorted(agents, key=lambda agent: len(agent.lacks))[:NAMED]
-    text = f"{_none_of(len(agents))} run it: {_all_that_lack(agents)}. {_needed(line)}"
+    text = f"{_none_of(len(agents))} run it: {_all_that_lack(agents)}. {_needed(line)}{_left(left)}"
     lacking = [
         {
             "agent": agent.agent,
@@ -61,7 +83,7 @@ def _none_serves(line: Line, agents: tuple[AgentSituation, ...]) -> Reason:
         }
         for agent in closest
     ]
-    return Reason("NoAgent", text, _line_details(line) | {"agents": lacking})
+    return Reason("NoAgent", text, _line_details(line) | {"agents": lacking} | _left_details(left))
 
 
 def _none_of(count: int) -> str:

@@ -28,6 +28,10 @@ class AgentSituation:
     slots: int = 0
     disk_low: bool = False
     """It takes no work, because less disk is free than its floor."""
+    paused: bool = False
+    """By a person."""
+    left: bool = False
+    """It said goodbye: it was drained, or stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class LineSituation:
     """What stands between a step run that is READY and an agent."""
 
     agents: tuple[AgentSituation, ...] = ()
-    """All that are connected."""
+    """All that are connected, and those that have left."""
     ahead: int = 0
     """Places that are waited for by others who come first."""
     priority: int = 0
