@@ -11,6 +11,7 @@ from penstock.errors import DefinitionError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+LONGEST_NAME = 128
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 NAME_REMEDY = "use 1 to 128 letters, digits, '_', '.' and '-', beginning with a letter, a digit or '_'"
 

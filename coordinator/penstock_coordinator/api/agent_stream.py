@@ -226,7 +226,9 @@ class AgentStream:
         now = self._supervisor.clock.now()
         for result in results.results:
             message = _attempt_ended(result, session.epoch, now, self._supervisor)
-            if not self._supervisor.deliver(result.lease.run_id, message):
+            if self._fleet.is_of_another(session, result.lease) or not self._supervisor.deliver(
+                result.lease.run_id, message
+            ):
                 status = self._fleet.status_of_late(session, result.result_id)
                 session.acknowledge(_of_status(result, status))
 

@@ -257,6 +257,11 @@ class Fleet:
         ours = lease is not None and lease.token == ref.token and lease.holder is session.holder
         return lease if ours else None
 
+    def is_of_another(self, session: AgentSession, ref: wire.LeaseRef) -> bool:
+        """Another agent holds that very attempt: a token can be guessed, and who guesses it has no result."""
+        lease = self.leases.find(lease_key(ref))
+        return lease is not None and lease.token == ref.token and lease.holder.agent != session.holder.agent
+
     def rejected(self, session: AgentSession, leases: Iterable[wire.RejectedLease]) -> None:
         """The agent did not take them. One whose code is nowhere to be had can run on no agent; the others go back
         after a moment, so that an agent that rejects everything is not asked without end."""

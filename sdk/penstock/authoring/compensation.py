@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from penstock.errors import DefinitionError
+from penstock.names import LONGEST_NAME
 
 if TYPE_CHECKING:
     from penstock.authoring.graph import Target
@@ -28,7 +29,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Compensation:
-    """What is to run, under which name, and which arguments it takes."""
+    """What is to run, what it is called in errors, and which arguments it takes."""
 
     target: Target
     options: StepOptions
@@ -79,6 +80,11 @@ def own_options(options: StepOptions, field: str) -> StepOptions:
                 remedy=f"leave {name} out",
             )
     return replace(options, name=None)
+
+
+def undo_name(step: str) -> str:
+    """Of what undoes the step, unless it says a name of its own; as in YAML."""
+    return f"undo_{step}"[:LONGEST_NAME]
 
 
 def chosen(wanted: Iterable[Wanted], inputs: Mapping[str, Any], output: Any, step: str, name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from penstock.authoring.compensation import chosen, own_options
+from penstock.authoring.compensation import chosen, own_options, undo_name
 from penstock.authoring.options import StepOptions
 from penstock.authoring.references import NodeOutput, ParameterReference, Reference
 from penstock.errors import DefinitionError
@@ -145,7 +145,7 @@ class Graph:
 
     def _undo(self, node: Node, by: Compensation, output: NodeOutput) -> None:
         inputs = chosen(by.wanted, node.inputs, output, node.name, by.name)
-        name = self._free_name(None, by.name)
+        name = self._free_name(None, by.options.name or undo_name(node.name))
         other = Node(self, name, by.target, own_options(by.options, name), inputs)
         self.nodes[name] = other
         node.undo_by(other)

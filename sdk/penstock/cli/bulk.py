@@ -126,7 +126,7 @@ def _make(session: Session, action: str, chosen: dict[str, Any], *, dry_run: boo
                 confirm(f"{action} {_runs(counted.seen_count)}?")
             job = await _create(client, action, chosen)
             if wait:
-                job = await client.bulk.wait(job.id)
+                job = await job_at_its_end(session, client, job.id)
         return show_made(session, job, waited=wait)
 
     run_async(main)
@@ -194,6 +194,16 @@ def stop_job(session: Session, job_id: str) -> None:
             show_jobs(session, [await client.bulk.stop(job_id)])
 
     run_async(main)
+
+
+async def job_at_its_end(session: Session, client: Client, job_id: str) -> bulk_service_pb2.BulkJob:
+    """Waits for it, and tells people what for."""
+    from rich.console import Console
+
+    from penstock.cli.job_wait import end_of
+
+    console = None if session.as_json else Console(stderr=True, highlight=False)
+    return await end_of(job_id, client.bulk.wait(job_id), lambda: client.bulk.get(job_id), console)
 
 
 def show_made(session: Session, job: bulk_service_pb2.BulkJob, *, waited: bool) -> int:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from penstock.cli.bulk import job_at_its_end, show_made
+from penstock.cli.letter_names import check_known, hint
 from penstock.cli.moments import read_moment
-from penstock.cli.remedies import known_pipeline
 from penstock.cli.run_ids import find_run
+from penstock.cli.running import watch_again
 from penstock.cli.session import EXIT_OK, Session, command_options, confirm, emit_json, message_dict, run_async
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ def choosing(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--reason", "why", default="", help="For people."),
         click.option("--dry-run", is_flag=True, help="Only count the letters."),
         click.option("--yes", "-y", is_flag=True, help="Do not ask."),
-        click.option("--wait", is_flag=True, help="Return when the job has gone through all letters."),
+        click.option("--wait", is_flag=True, help="Of a requeued LETTER: watch the run. Else: till the job is done."),
     )
 
     @functools.wraps(command)
@@ -122,8 +124,10 @@ def list_letters(session: Session, chosen: dict[str, Any], states: tuple[str, ..
                 letters.append(letter)
                 if len(letters) == limit:
                     break
-            if not letters and chosen["pipeline"]:
-                await known_pipeline(client, chosen["pipeline"])
+            if not letters:
+                await check_known(client, chosen)
+                session.say(await hint(client, chosen, wanted) or "There is no such letter.")
+                return
         _show(session, letters)
 
     run_async(main)
@@ -167,18 +171,21 @@ def requeue(
         _many(session, "requeue", chosen, why, dry_run=dry_run, yes=yes, wait=wait)
         return
 
-    async def main() -> None:
+    async def main() -> int:
         async with session.client() as client:
             letter = await _letter(client, letter_id)
             if dry_run:
                 _show(session, [(await client.dead_letters.get(letter)).letter])
-                return
+                return EXIT_OK
             done = await client.dead_letters.requeue(letter, reason=why)
-        if session.as_json:
-            emit_json(message_dict(done))
-        again = "1 step runs again" if done.reset_steps == 1 else f"{done.reset_steps} steps run again"
-        session.say(f"run {done.run.id}, generation {done.run.generation}: {again}")
-        session.say(f"Watch it: penstock watch {done.run.id}")
+            if session.as_json:
+                emit_json(message_dict(done))
+            again = "1 step runs again" if done.reset_steps == 1 else f"{done.reset_steps} steps run again"
+            session.say(f"run {done.run.id}, generation {done.run.generation}: {again}")
+            if wait:
+                return await watch_again(session, client, done.run)
+            session.say(f"Watch it: penstock watch {done.run.id}")
+            return EXIT_OK
 
     run_async(main)
 
@@ -218,18 +225,18 @@ def _many(
         async with session.client() as client:
             await _resolve(client, chosen)
             counted = await _create(client, action, {**chosen, "dry_run": True})
-            if not counted.letter_count and chosen["pipeline"]:
-                await known_pipeline(client, chosen["pipeline"])
+            if not counted.letter_count:
+                await check_known(client, chosen)
             if dry_run or not counted.letter_count:
                 _say_count(session, action, counted)
+                if not counted.letter_count and (why_none := await hint(client, chosen, ())):
+                    session.say(why_none)
                 return EXIT_OK
             if not yes:
                 confirm(f"{action} {_counted(counted)}?")
             job = await _create(client, action, {**chosen, "why": why})
             if wait:
-                job = await client.bulk.wait(job.id)
-        from penstock.cli.bulk import show_made
-
+                job = await job_at_its_end(session, client, job.id)
         return show_made(session, job, waited=wait)
 
     run_async(main)

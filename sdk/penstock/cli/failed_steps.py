@@ -7,12 +7,14 @@ import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from penstock.cli.looking import split_step
+from penstock.cli.states import run_state
 from penstock.errors import PenstockError
 
 if TYPE_CHECKING:
     from penstock.cli.progress import RunProgress
     from penstock.cli.session import Session
     from penstock.client.client import Client
+    from penstock.v1 import run_pb2
 
 _DEEPEST = 32
 """Runs that are gone down through; there are no chains that are longer."""
@@ -26,9 +28,16 @@ class FailedStep(NamedTuple):
     name: str
 
 
-async def show_failed(session: Session, client: Client, progress: RunProgress) -> str:
-    """The command that shows why the run failed, with the traceback."""
-    found = await _lowest(client, FailedStep(progress.run_id, named_in(progress.reason) or progress.first_failed()))
+async def why_not_completed(session: Session, client: Client, progress: RunProgress, run: run_pb2.Run) -> str:
+    """What to look at. Of a run that a person has rolled back nothing needs to have failed."""
+    named = named_in(run.reason)
+    if run_state(run.state) == "ROLLED_BACK" and not named:
+        return f"What was undone: {_command(session, FailedStep(run.id, ''))}"
+    found = await _lowest(client, FailedStep(run.id, named or progress.first_failed()))
+    return f"What failed, with its traceback: {_command(session, found)}"
+
+
+def _command(session: Session, found: FailedStep) -> str:
     words = ["penstock", "get", found.run_id, *filter(None, [found.name])]
     if session.address:
         words += ["--address", session.address]

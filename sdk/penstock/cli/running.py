@@ -225,11 +225,15 @@ def watch(session: Session, run_id: str, from_event: int) -> None:
     async def main() -> int:
         async with session.client() as client:
             found = await client.get_run(await find_run(client, run_id))
-            found_steps = client.list_step_runs(found.id)
-            steps = [step_run.step async for step_run in found_steps if not step_run.compensates]
-            return await watch_run(session, client, found.id, found.pipeline, steps, from_event)
+            return await watch_again(session, client, found, from_event)
 
     run_async(main)
+
+
+async def watch_again(session: Session, client: Client, run: run_pb2.Run, from_event: int = 1) -> int:
+    """A run that is there already; the exit code."""
+    steps = [each.step async for each in client.list_step_runs(run.id) if not each.compensates]
+    return await watch_run(session, client, run.id, run.pipeline, steps, from_event)
 
 
 async def watch_run(
@@ -258,11 +262,9 @@ async def watch_run(
     _show_end(session, run)
     code = exit_code(run)
     if code == EXIT_FAILED and not session.as_json:
-        from penstock.cli.failed_steps import show_failed
+        from penstock.cli.failed_steps import why_not_completed
 
-        progress.reason = run.reason
-        command = await show_failed(session, client, progress)
-        click.echo(f"What failed, with its traceback: {command}", err=True)
+        click.echo(await why_not_completed(session, client, progress, run), err=True)
     return code
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from penstock.authoring.preparing import called_first
 from penstock.errors import DefinitionError, PenstockError
+from penstock.names import nearest
 from penstock.testing.agents import AgentSpec
 from penstock.testing.coordinator import Timing
 from penstock.testing.executions import Behaviour
@@ -115,8 +116,9 @@ def simulate(
     or `Fault`s with their instants; None draws kinds that nobody asked for: no cancel, pause, retry or drain by people.
     `agents` is a number, or what each of them is. The same arguments give the same schedule.
 
-    Raises `DefinitionError` if the pipeline or the parameters are not valid, and `PromiseBroken`.
+    Raises `DefinitionError`, which names the argument, if one of them is not valid, and `PromiseBroken`.
     """
+    _check_amounts(agents, slots, runs, chaos_seconds)
     stage = _Stage(pipeline, behaviour)
     scenario = stage.scenario(seed, parameters or {}, faults, agents, slots, runs, int(chaos_seconds * SECOND))
     simulation = stage.simulation = Simulation(scenario)
@@ -138,6 +140,8 @@ class _Stage:
         self._plans = {name: compile_plan(spec, digest_of(spec)) for name, spec in self._specs.items()}
         self._name = pipeline.name
         self._by_digest = {plan.digest: plan for plan in self._plans.values()}
+        if not callable(self._behaviour):
+            _check_behaviour(self._behaviour, {step.name for plan in self._plans.values() for step in plan.steps})
 
     @property
     def _plan(self) -> Plan:
@@ -218,6 +222,29 @@ class _Stage:
             tuple(line_of(entry) for entry in outcome.trace),
             outcome.trace_hash,
         )
+
+
+def _check_amounts(agents: int | Sequence[AgentSpec], slots: int, runs: int, chaos_seconds: float) -> None:
+    least = {
+        "agents": (agents if isinstance(agents, int) else len(agents), 1),
+        "slots": (slots, 1),
+        "runs": (runs, 1),
+        "chaos_seconds": (chaos_seconds, 0),
+    }
+    for name, (given, minimum) in least.items():
+        if not minimum <= given < float("inf"):
+            raise DefinitionError(f"{given!r} is too few", field=name, remedy=f"give {minimum} or more")
+
+
+def _check_behaviour(given: Mapping[str, StepBehaviour | Sequence[StepBehaviour]], steps: Collection[str]) -> None:
+    for name, said in given.items():
+        field = f"behaviour.{name}"
+        if name not in steps:
+            raise DefinitionError(f"there is no step {name!r}", field=field, remedy=nearest(name, steps))
+        if not isinstance(said, StepBehaviour) and not (said and all(isinstance(x, StepBehaviour) for x in said)):
+            raise DefinitionError(
+                f"{said!r} is no behaviour", field=field, remedy="give StepBehaviour(...), or several"
+            )
 
 
 def _spec(pipeline: Pipeline) -> pipeline_pb2.PipelineSpec:

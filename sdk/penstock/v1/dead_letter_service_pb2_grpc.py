@@ -80,8 +80,9 @@ class DeadLetterServiceServicer:
     def Requeue(self, request, context):
         """A new generation of the run, in which the step run runs again with everything that comes after it, and with what a
         failure had stopped; also of a run that is under way. Durable when answered; the same for the same request.
-        FAILED_PRECONDITION: the letter is not open, the run is being cancelled, or something that comes after the step
-        run is under way.
+        FAILED_PRECONDITION: the letter is not open (of many requeues at once one wins), the run is being cancelled or
+        rolled back, is ROLLED_BACK, or its rollback did not come to its end (Retry goes on then), or something that comes
+        after the step run is under way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

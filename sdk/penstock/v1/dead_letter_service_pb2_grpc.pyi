@@ -25,8 +25,9 @@ class DeadLetterServiceStub:
     Requeue: _aio.UnaryUnaryMultiCallable[_dead_letter_service_pb2.RequeueDeadLetterRequest, _dead_letter_service_pb2.RequeueDeadLetterResponse]
     """A new generation of the run, in which the step run runs again with everything that comes after it, and with what a
     failure had stopped; also of a run that is under way. Durable when answered; the same for the same request.
-    FAILED_PRECONDITION: the letter is not open, the run is being cancelled, or something that comes after the step
-    run is under way.
+    FAILED_PRECONDITION: the letter is not open (of many requeues at once one wins), the run is being cancelled or
+    rolled back, is ROLLED_BACK, or its rollback did not come to its end (Retry goes on then), or something that comes
+    after the step run is under way.
     """
     Purge: _aio.UnaryUnaryMultiCallable[_dead_letter_service_pb2.PurgeDeadLetterRequest, _dead_letter_service_pb2.PurgeDeadLetterResponse]
     """The letter is off the list, the run stays as it is. A letter that is not open is left as it is."""
@@ -60,8 +61,9 @@ class DeadLetterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_dead_letter_service_pb2.RequeueDeadLetterResponse]:
         """A new generation of the run, in which the step run runs again with everything that comes after it, and with what a
         failure had stopped; also of a run that is under way. Durable when answered; the same for the same request.
-        FAILED_PRECONDITION: the letter is not open, the run is being cancelled, or something that comes after the step
-        run is under way.
+        FAILED_PRECONDITION: the letter is not open (of many requeues at once one wins), the run is being cancelled or
+        rolled back, is ROLLED_BACK, or its rollback did not come to its end (Retry goes on then), or something that comes
+        after the step run is under way.
         """
 
     @_abc_1.abstractmethod

@@ -58,7 +58,9 @@ class RunServiceStub:
     Rollback: _aio.UnaryUnaryMultiCallable[_run_service_pb2.RollbackRunRequest, _run_service_pb2.RollbackRunResponse]
     """A new generation of a run at rest that is COMPLETED, FAILED or CANCELLED: what is COMPLETED and has a `compensate`
     step is undone, the latest first, and the run comes to rest ROLLED_BACK; at once if there is nothing to undo. Of a
-    run whose rollback failed or was cancelled, what is left of it. FAILED_PRECONDITION: the run is in another state.
+    run whose rollback failed or was cancelled, what is left of it. FAILED_PRECONDITION: the run is in another state, or
+    the version that is asked for has no `compensate` for something that the run's own would undo. While it goes on, and
+    after it, Retry goes on with it or does the work again; RerunStep and DeadLetterService.Requeue are refused.
     """
     Explain: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ExplainRunRequest, _run_service_pb2.ExplainRunResponse]
     """Why steps are not running: every condition that is not met."""
@@ -189,7 +191,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_run_service_pb2.RollbackRunResponse]:
         """A new generation of a run at rest that is COMPLETED, FAILED or CANCELLED: what is COMPLETED and has a `compensate`
         step is undone, the latest first, and the run comes to rest ROLLED_BACK; at once if there is nothing to undo. Of a
-        run whose rollback failed or was cancelled, what is left of it. FAILED_PRECONDITION: the run is in another state.
+        run whose rollback failed or was cancelled, what is left of it. FAILED_PRECONDITION: the run is in another state, or
+        the version that is asked for has no `compensate` for something that the run's own would undo. While it goes on, and
+        after it, Retry goes on with it or does the work again; RerunStep and DeadLetterService.Requeue are refused.
         """
 
     @_abc_1.abstractmethod

@@ -99,7 +99,32 @@ def test_letters_are_requeued_and_purged_by_what_they_have_in_common(system: Dev
     assert letters(system, *chosen) == []
     nothing = system.penstock("dead-letters", "requeue", *chosen)
     assert (nothing.returncode, nothing.stdout) == (0, "There is no open letter to requeue.\n")
+    for command in ("list", "requeue"):
+        for options, said_of in (
+            (("--pipeline", "brokn"), "did you mean 'broken'?"),
+            (("--pipeline", "broken", "--step", "braks"), "did you mean 'breaks'?"),
+            (("--run", runs[0].id, "--step", "braks"), "did you mean 'breaks'?"),
+            (("--step", "no-such-step"), "there is no step 'no-such-step' in any pipeline"),
+        ):
+            typo = system.penstock("dead-letters", command, *options)
+            assert (typo.returncode, said_of in typo.stderr) == (2, True), (options, typo.stderr)
+    purged = ("--pipeline", "broken", "--state", "purged")
+    (classes,) = {each["failure"]["errorClass"] for each in letters(system, *purged)}
+    found = letters(system, *purged, "--error-class", classes.rpartition(".")[2])
+    assert len(found) == 3
+    near = system.penstock("dead-letters", "list", *purged, "--error-class", classes[:-1])
+    assert (near.returncode, near.stdout) == (0, f"--error-class {classes[:-1]}: did you mean {classes!r}?\n")
     wrong = system.penstock("dead-letters", "purge")
     assert (wrong.returncode, "or take --all of them" in wrong.stderr) == (2, True)
     unknown = system.penstock("dead-letters", "show", f"{runs[0].id}:1")
     assert (unknown.returncode, "no such dead letter" in unknown.stderr) == (2, True), unknown.stderr
+
+
+def test_who_requeues_one_letter_may_watch_what_becomes_of_it(system: DevSystem, tmp_path: Path) -> None:
+    run = system.client().start(letter_flows.broken, {"folder": str(tmp_path)})
+    assert run.wait(60.0).state == FAILED
+    (tmp_path / "mended").touch()
+    letter = letters(system, "--run", run.id)[0]["id"]
+    said = system.penstock("dead-letters", "requeue", letter, "--wait")
+    assert f"run {run.id}, generation 2: 2 steps run again" in said.stdout
+    assert (said.returncode, f"run {run.id} FAILED" in said.stdout) == (1, True), "two other items failed"

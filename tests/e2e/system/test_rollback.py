@@ -70,6 +70,11 @@ def test_a_completed_run_is_rolled_back_on_the_command_line(system: DevSystem, t
         "give back 3 30": 1,
     }
     assert "ROLLED_BACK" in shown
+    watched = system.penstock("watch", run.id)
+    assert (watched.returncode, f"What was undone: penstock get {run.id}" in watched.stderr) == (1, True), (
+        watched.stderr
+    )
+    assert "undo_take[0] COMPLETED" in watched.stdout
     again = system.penstock("rollback", run.id, "--yes")
     assert again.returncode != 0
     assert "ROLLED_BACK already" in again.stderr
@@ -83,7 +88,7 @@ def test_a_rollback_that_failed_is_gone_on_with(system: DevSystem, client: SyncC
     run.rollback(reason="a test")
     ended = run.wait(60.0)
     assert ended.state == run_pb2.RUN_STATE_FAILED
-    assert ended.reason.startswith('not all is undone: step "give_back[')
+    assert ended.reason.startswith('not all is undone: step "undo_take[')
     broken.unlink()
     done = system.penstock("retry", run.id)
     assert "generation 3: the rollback goes on: 1 step will be undone" in done.stdout, done.stderr

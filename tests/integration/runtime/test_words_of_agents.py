@@ -103,6 +103,22 @@ async def test_a_result_with_another_token_is_stale_and_counted(world: World, to
     assert (await coordinator.ended(run_id)).row.state == RunState.COMPLETED
 
 
+async def test_a_result_of_another_agent_with_the_token_is_stale_and_counted(world: World) -> None:
+    """Tokens are small numbers: they can be guessed."""
+    coordinator = await world.coordinator()
+    holder, other = coordinator.agent("agent-1"), coordinator.agent("agent-2")
+    await holder.connect()
+    run_id = await coordinator.start(ONE)
+    grant = await holder.grant()
+    await other.connect(credits=0)
+    assert (await other.acked(await other.succeed(grant, b'"forged"'))).status == wire.RESULT_ACK_STATUS_STALE
+    assert coordinator.supervisor.fleet.discarded == {"agent-2": 1}
+    assert (await holder.acked(await holder.succeed(grant, b'"true"'))).status == wire.RESULT_ACK_STATUS_COMMITTED
+    assert (await coordinator.ended(run_id)).row.state == RunState.COMPLETED
+    view, _ = await coordinator.engine.step_run(run_id, 0, -1)
+    assert view.output == b'"true"'
+
+
 async def test_a_result_that_comes_again_is_a_duplicate_also_when_the_run_is_at_rest(world: World) -> None:
     coordinator = await world.coordinator()
     agent = coordinator.agent()

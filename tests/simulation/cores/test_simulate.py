@@ -114,3 +114,23 @@ def test_the_page_names_every_fault_and_promise() -> None:
 def sources() -> str:
     folder = Path(simulation.__file__).parent
     return "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "remedy"),
+    [
+        ({"behaviour": {"extrakt": StepBehaviour()}}, "behaviour.extrakt", "did you mean 'extract'?"),
+        ({"behaviour": {"extract": []}}, "behaviour.extract", "give StepBehaviour"),
+        ({"behaviour": {"extract": "slow"}}, "behaviour.extract", "give StepBehaviour"),
+        ({"agents": 0}, "agents", "give 1 or more"),
+        ({"agents": []}, "agents", "give 1 or more"),
+        ({"slots": 0}, "slots", "give 1 or more"),
+        ({"runs": 0}, "runs", "give 1 or more"),
+        ({"chaos_seconds": -1}, "chaos_seconds", "give 0 or more"),
+    ],
+)
+def test_what_cannot_be_played_is_told_by_its_argument(arguments: dict[str, Any], field: str, remedy: str) -> None:
+    with pytest.raises(DefinitionError) as refused:
+        simulate(nightly, parameters={"day": "today"}, **arguments)
+    assert refused.value.field == field
+    assert remedy in (refused.value.remedy or "")

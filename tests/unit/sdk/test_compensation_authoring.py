@@ -45,12 +45,24 @@ def test_arguments_are_found_by_name() -> None:
         book("hotel", price=n)
 
     made = build(body)
-    assert list(made) == ["book", "cancel", "book_2", "cancel_2"]
-    assert [made[name].compensate for name in ("book", "book_2", "cancel")] == ["cancel", "cancel_2", ""]
-    assert made["cancel"].inputs["output"].step.step == "book"
-    assert made["cancel_2"].inputs["kind"] == made["book_2"].inputs["kind"]
-    assert sorted(made["cancel"].inputs) == ["kind", "output"]
-    assert made["cancel"].retry.max_attempts == 3
+    assert list(made) == ["book", "undo_book", "book_2", "undo_book_2"]
+    assert [made[name].compensate for name in ("book", "book_2", "undo_book")] == ["undo_book", "undo_book_2", ""]
+    assert made["undo_book"].inputs["output"].step.step == "book"
+    assert made["undo_book_2"].inputs["kind"] == made["book_2"].inputs["kind"]
+    assert sorted(made["undo_book"].inputs) == ["kind", "output"]
+    assert made["undo_book"].retry.max_attempts == 3
+
+
+def test_what_undoes_is_called_after_the_step_or_as_it_says() -> None:
+    def body() -> None:
+        for kind in ("car", "hotel"):
+            book.options(name=kind)(kind)
+        book.options(name="room", compensate=cancel.options(name="give_up"))("room")
+        book.options(name="n" * 128)("long")
+
+    made = build(body)
+    assert [made[name].compensate for name in ("car", "hotel", "room")] == ["undo_car", "undo_hotel", "give_up"]
+    assert made["n" * 128].compensate == f"undo_{'n' * 123}"
 
 
 def test_of_a_map_the_item_is_meant() -> None:
@@ -58,8 +70,8 @@ def test_of_a_map_the_item_is_meant() -> None:
         book.map(kinds)
 
     made = build(body)
-    assert not made["cancel"].HasField("map")
-    assert made["cancel"].inputs["kind"].HasField("item")
+    assert not made["undo_book"].HasField("map")
+    assert made["undo_book"].inputs["kind"].HasField("item")
 
 
 def test_a_call_may_be_what_undoes() -> None:
@@ -77,8 +89,8 @@ def test_a_pipeline_may_be_what_undoes() -> None:
         book.options(compensate=refund.options(overall_timeout="1m"))("car")
 
     made = build(body)
-    assert made["refund"].pipeline.name == "refund"
-    assert sorted(made["refund"].inputs) == ["kind", "output"]
+    assert made["undo_book"].pipeline.name == "refund"
+    assert sorted(made["undo_book"].inputs) == ["kind", "output"]
 
 
 def test_a_step_can_do_without() -> None:
