@@ -444,6 +444,19 @@ class Agents(agent_admin_service_pb2_grpc.AgentAdminServiceServicer):
         agent.state = agent_admin_service_pb2.AGENT_STATE_DRAINING
         return agent_admin_service_pb2.DrainAgentResponse(agent=agent)
 
+    async def Pause(self, request: Any, context: Any) -> Any:
+        await self.peer.enter("PauseAgent", request, context)
+        return agent_admin_service_pb2.PauseAgentResponse(agent=self._paused(request.agent_id, paused=True))
+
+    async def Resume(self, request: Any, context: Any) -> Any:
+        await self.peer.enter("ResumeAgent", request, context)
+        return agent_admin_service_pb2.ResumeAgentResponse(agent=self._paused(request.agent_id, paused=False))
+
+    def _paused(self, agent_id: str, *, paused: bool) -> agent_admin_service_pb2.Agent:
+        agent = next(agent for agent in self.peer.agents if agent.id == agent_id)
+        agent.paused = paused
+        return agent
+
 
 @asynccontextmanager
 async def serving(peer: Peer, port: int = 0) -> AsyncIterator[Peer]:

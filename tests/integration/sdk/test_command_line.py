@@ -425,6 +425,8 @@ async def test_agents(peer: Peer, penstock: CommandLine) -> None:
     ).json_lines()
     misplaced = await penstock.run("agents", "--json", "get", "one")
     assert (misplaced.code, "penstock agents get --json" in misplaced.err) == (2, True)
+    assert "PAUSED" in (await penstock.run("agents", "pause", "one")).out
+    assert "CONNECTED" in (await penstock.run("agents", "resume", "one")).out
     assert "DRAINING" in (await penstock.run("agents", "drain", "one", "--deadline", "5")).out
 
 
