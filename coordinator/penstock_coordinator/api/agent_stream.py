@@ -22,8 +22,10 @@ from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.api.errors import CallError
 from penstock_coordinator.core.run.events import Failure, Outcome
 from penstock_coordinator.core.run.messages import AttemptEnded, AttemptReport
+from penstock_coordinator.core.run.retrying import OUT_OF_MEMORY
 from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.runtime.hello import IdInUse, StaleCoordinator, Superseded, UnsupportedProtocol
+from penstock_coordinator.runtime.largest import most_memory
 from penstock_coordinator.runtime.session import AgentSession, goaway, microseconds
 
 if TYPE_CHECKING:
@@ -226,6 +228,10 @@ class AgentStream:
         now = self._supervisor.clock.now()
         for result in results.results:
             message = _attempt_ended(result, session.epoch, now, self._supervisor)
+            if message.failure is not None and message.failure.reason == OUT_OF_MEMORY:
+                message = msgspec.structs.replace(
+                    message, memory_most=most_memory(self._supervisor, result.lease.run_id, message.step)
+                )
             if self._fleet.is_of_another(session, result.lease) or not self._supervisor.deliver(
                 result.lease.run_id, message
             ):

@@ -312,7 +312,7 @@ class Actor:
             return
         for line in lines:
             want = run.demand(line) if gate is None else gate.room(line, run.demand(line))
-            for permit in self._supervisor.dispatcher.reserve(self.plan.lines[line], want):
+            for permit in self._supervisor.dispatcher.reserve(run.line_at(line), want):
                 drafts.now = drafts.now or self._supervisor.clock.now()
                 offer = SlotsOffered(drafts.now, line, permit.session, permit.agent, permit.count)
                 self._apply(offer, permit, drafts)
@@ -337,8 +337,8 @@ class Actor:
         return Applicant(
             self.run_id,
             line,
-            plan.lines[line],
-            share.priority + plan.priorities[line],
+            self.run.line_at(line),
+            share.priority + plan.priorities[self.run.plan_line(line)],
             share.weight,
             share.group,
             share.group_weight,

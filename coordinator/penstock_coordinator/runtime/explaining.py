@@ -59,7 +59,7 @@ class _Surroundings:
     def line(self, position: int) -> LineSituation:
         found = self._lines.get(position)
         if found is None:
-            found = self._lines[position] = self._situation(self._actor.plan.lines[position], position)
+            found = self._lines[position] = self._situation(self._actor.run.line_at(position), position)
         return found
 
     def _situation(self, line: Line, position: int) -> LineSituation:

@@ -494,7 +494,7 @@ class Fleet:
         if holder is None:
             now = self._supervisor.clock.monotonic()
             holder = self.leases.add_holder(left_over(command.agent, command.session, last_boot, now))
-        line = actor.plan.lines[actor.plan.steps[command.step].line]
+        line = actor.run.line_at(actor.run.agents_line(command.step, command.item))
         key = (actor.run_id, command.step, command.item)
         lease = self.add_lease(holder, key, command.token, command.attempt, line)
         lease.sent = lease.accepted = True

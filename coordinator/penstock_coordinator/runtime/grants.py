@@ -13,6 +13,7 @@ from penstock_coordinator.core.plan.values import UnresolvableInput, dump_again,
 from penstock_coordinator.core.run.events import WHOLE, Charge, Failure
 from penstock_coordinator.core.run.messages import InputsUnresolved, LeaseGone
 from penstock_coordinator.core.run.places import place_of, spelled_place
+from penstock_coordinator.core.run.raised import memory_of
 from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.runtime.actor import Actor, Mail
 from penstock_coordinator.runtime.outputs import (
@@ -57,8 +58,8 @@ class Granter:
             for step, item, _ in command.leases:
                 self._gone(actor, step, item, command.token, "session_gone")
             return
+        line = actor.run.line_at(command.line)
         for step, item, attempt in command.leases:
-            line = actor.plan.lines[actor.plan.steps[step].line]
             lease = self._supervisor.fleet.add_lease(
                 session.holder, (actor.run_id, step, item), command.token, attempt, line
             )
@@ -162,6 +163,8 @@ class Granter:
         # In place: a message that is put into another one is copied, by way of bytes.
         ref = grant.lease
         (ref.run_id, ref.step, ref.item), ref.token = lease.key, lease.token
+        if lease.line is not plan.lines[step.line]:
+            grant.memory_bytes = memory_of(lease.line)
         if actor.trace_context:
             grant.trace_context.update(actor.trace_context)
         grant.task, new = session.tasks.number(plan, step_number)

@@ -196,7 +196,7 @@ class Limits:
 
     @staticmethod
     def step_claim(actor: Actor, position: int) -> Claim | None:
-        concurrency = actor.plan.limited.get(position)
+        concurrency = actor.plan.limited.get(actor.run.plan_line(position))
         if concurrency is None:
             return None
         key = actor.run.limit_key(position)
@@ -277,7 +277,7 @@ class Gate:
         claim = self._limits.step_claim(self._actor, position)
         if claim is None or not self._actor.committed_seq:
             return (wanted if claim is None else 0), None
-        priority = self._actor.share.priority + self._actor.plan.priorities[position]
+        priority = self._actor.share.priority + self._actor.plan.priorities[self._actor.run.plan_line(position)]
         declared = self._steps.wait(self._claimant(position), claim, wanted, priority, now)
         (self.waiting.add if wanted else self.waiting.discard)(position)
         if wanted and not declared:

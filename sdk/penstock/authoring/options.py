@@ -62,6 +62,9 @@ class Retry:
 
     Lost agents are not failures of the step and do not count for `max_attempts`: so many as `max_losses` says may be
     lost while they run it, with the last of them it fails (unset: what the coordinator's PENSTOCK_MAX_LOSSES says, 10).
+
+    After an attempt that ran out of memory the next one asks for `memory_factor` times as much, 1 to 16, of the step's
+    `memory`: at most 64 times that, and no more than the largest agent has.
     """
 
     max_attempts: int = 3
@@ -72,6 +75,7 @@ class Retry:
     retry_on: ErrorName | Iterable[ErrorName] = ()
     never_retry_on: ErrorName | Iterable[ErrorName] = ()
     max_losses: int | None = None
+    memory_factor: float | None = None
 
     def __post_init__(self) -> None:
         _check_count(self.max_attempts, "retry.max_attempts", 1, MAX_ATTEMPTS)
@@ -84,6 +88,8 @@ class Retry:
             _check_number(self.jitter, "retry.jitter", 0, 1)
         if self.max_losses is not None:
             _check_count(self.max_losses, "retry.max_losses", 1, MAX_ATTEMPTS)
+        if self.memory_factor is not None:
+            _check_number(self.memory_factor, "retry.memory_factor", 1, 16)
         for name in ("retry_on", "never_retry_on"):
             object.__setattr__(self, name, _read_errors(getattr(self, name), f"retry.{name}"))
 

@@ -274,6 +274,7 @@ def _retry(retry: Retry) -> pipeline_pb2.RetryPolicy:
         retry_on=_error_names(retry.retry_on),
         never_retry_on=_error_names(retry.never_retry_on),
         max_losses=retry.max_losses or 0,
+        memory_factor=retry.memory_factor or 0,
     )
     if retry.initial_backoff is not None:
         _set_span(message.initial_backoff, nanoseconds(retry.initial_backoff))

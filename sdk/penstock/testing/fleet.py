@@ -21,6 +21,8 @@ from penstock_coordinator.core.fleet.standing import Standing, fence_interval
 from penstock_coordinator.core.run.commands import AckStatus
 from penstock_coordinator.core.run.events import Charge, Failure, Outcome
 from penstock_coordinator.core.run.messages import AttemptEnded, InputsUnresolved, LeaseGone
+from penstock_coordinator.core.run.raised import MEMORY, memory_of
+from penstock_coordinator.core.run.retrying import OUT_OF_MEMORY
 from penstock_coordinator.runtime.actor import Mail
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ ACK_DELAY = 20 * MILLISECOND
 REJECTION_PAUSE = 100 * MILLISECOND
 HEARTBEAT_WINDOW = 1.5
 MISSED_BEATS = 3
+SHORT_OF_MEMORY = 3
+"""One in so many failures, of attempts with a limit of memory, is that they ran out of it."""
 
 _OUTCOMES = {2: Outcome.FAILED, 3: Outcome.CANCELLED, 4: Outcome.TIMED_OUT, 5: Outcome.LOST}
 
@@ -315,7 +319,7 @@ class SimulatedFleet:
                 outcome, failure = None, None
             else:
                 outcome = _OUTCOMES[result.status]
-                failure = Failure("UserError" if outcome is Outcome.FAILED else outcome.name, "", result.error)
+                failure = Failure(self._why(result, outcome), "", result.error)
             jitter = coordinator.timeline.random.random()
             message = AttemptEnded(
                 now,
@@ -328,10 +332,24 @@ class SimulatedFleet:
                 result.output,
                 failure,
                 jitter=jitter,
+                memory_most=self._most_memory(),
             )
             if not coordinator.deliver(run_id, message):
                 status = self.status_of_late(result.result_id)
                 session.acknowledge(result.key, result.token, result.result_id, status)
+
+    def _why(self, result: words.Result, outcome: Outcome) -> str:
+        """Some attempts that may not hold more than so much memory fail because they did."""
+        run_id, step, item = result.key
+        actor = self._coordinator.actor(run_id)
+        if outcome is not Outcome.FAILED:
+            return outcome.name
+        if actor is None or result.token % SHORT_OF_MEMORY or not actor.run.speaks(step, item, result.token):
+            return "UserError"
+        return OUT_OF_MEMORY if memory_of(actor.run.line_at(actor.run.agents_line(step, item))) else "UserError"
+
+    def _most_memory(self) -> int:
+        return max((int(s.capacity.resources.get(MEMORY, 0)) for s in self.sessions.values()), default=0)
 
     def settled(self, result_id: bytes) -> None:
         self._settled.add(result_id)
@@ -473,7 +491,7 @@ class SimulatedFleet:
         for number, place, attempt in command.leases:
             leased = actor.plan.steps[number]
             key = (actor.run_id, number, place)
-            lease = self._add_lease(session.holder, key, command.token, attempt, actor.plan.lines[leased.line])
+            lease = self._add_lease(session.holder, key, command.token, attempt, actor.run.line_at(command.line))
             if self._coordinator.behave(key, attempt).unresolvable:
                 self.end_lease(key, command.token)
                 failure = Failure("Input", "it cannot be made")
@@ -541,7 +559,7 @@ class SimulatedFleet:
             now = self._coordinator.clock.monotonic()
             last_boot = self._coordinator.boots.get(command.agent, (0, ""))
             holder = self.leases.add_holder(left_over(command.agent, command.session, last_boot, now))
-        line = actor.plan.lines[actor.plan.steps[command.step].line]
+        line = actor.run.line_at(actor.run.agents_line(command.step, command.item))
         key = (actor.run_id, command.step, command.item)
         lease = self._add_lease(holder, key, command.token, command.attempt, line)
         lease.sent = lease.accepted = True

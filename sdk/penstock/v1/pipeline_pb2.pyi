@@ -1152,6 +1152,7 @@ class RetryPolicy(_message.Message):
     RETRY_ON_FIELD_NUMBER: _builtins.int
     NEVER_RETRY_ON_FIELD_NUMBER: _builtins.int
     MAX_LOSSES_FIELD_NUMBER: _builtins.int
+    MEMORY_FACTOR_FIELD_NUMBER: _builtins.int
     max_attempts: _builtins.int
     """Executions in all: 1 is no retry. 0: 1. At most 1,000."""
     backoff_multiplier: _builtins.float
@@ -1163,6 +1164,11 @@ class RetryPolicy(_message.Message):
     max_losses: _builtins.int
     """Agents that may be lost while they run the step, for reasons that are not the step's: with the last of them it
     FAILED. 0: as the coordinator's PENSTOCK_MAX_LOSSES says (10). At most 1,000.
+    """
+    memory_factor: _builtins.float
+    """After an attempt that ran out of memory ("OutOfMemory") the next one asks for so many times the memory of this one:
+    at most 64 times what the step's `resources.memory_bytes` says, and no more than the largest agent has that could
+    run it otherwise. Between 1 and 16. 0: 1, no more.
     """
     @_builtins.property
     def initial_backoff(self) -> _duration_pb2.Duration:
@@ -1194,10 +1200,11 @@ class RetryPolicy(_message.Message):
         retry_on: _abc.Iterable[_builtins.str] | None = ...,
         never_retry_on: _abc.Iterable[_builtins.str] | None = ...,
         max_losses: _builtins.int = ...,
+        memory_factor: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_jitter", b"_jitter", "initial_backoff", b"initial_backoff", "jitter", b"jitter", "max_backoff", b"max_backoff"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_jitter", b"_jitter", "backoff_multiplier", b"backoff_multiplier", "initial_backoff", b"initial_backoff", "jitter", b"jitter", "max_attempts", b"max_attempts", "max_backoff", b"max_backoff", "max_losses", b"max_losses", "never_retry_on", b"never_retry_on", "retry_on", b"retry_on"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_jitter", b"_jitter", "backoff_multiplier", b"backoff_multiplier", "initial_backoff", b"initial_backoff", "jitter", b"jitter", "max_attempts", b"max_attempts", "max_backoff", b"max_backoff", "max_losses", b"max_losses", "memory_factor", b"memory_factor", "never_retry_on", b"never_retry_on", "retry_on", b"retry_on"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__jitter: _TypeAlias = _typing.Literal["jitter"]  # noqa: Y015
     _WhichOneofArgType__jitter: _TypeAlias = _typing.Literal["_jitter", b"_jitter"]  # noqa: Y015

@@ -179,8 +179,12 @@ class Script:
     # `continue`, `admit`, `displace`
 
     def _offer(self, words: list[str], options: dict[str, str]) -> Message:
-        queues = [line.queue for line in self._driver.run.plan.lines]
+        run = self._driver.run
+        queues = [line.queue for line in run.plan.lines]
         line = queues.index(options.get("queue", "default"))
+        if "raised" in options:
+            # Of the step run that asks for more memory.
+            line = run.agents_line(*self._named(options["raised"]))
         session = int(options.get("session", "1"))
         return SlotsOffered(self._driver.now, line, session, f"agent-{session}", int(words[0]))
 
@@ -201,6 +205,7 @@ class Script:
             error_bases=tuple(filter(None, options.get("bases", "").split(","))),
             jitter=float(options.get("jitter", "0")),
             report=AttemptReport(exit_code=int(options["exit"]) if "exit" in options else None),
+            memory_most=int(options.get("most", "0")),
         )
 
     def _lost(self, words: list[str], options: dict[str, str]) -> Message:
@@ -322,6 +327,8 @@ class Script:
 
     def _field(self, thing: Any, name: str, value: Any) -> str:
         run = self._driver.run
+        if name == "line" and value < len(run.plan.lines):
+            return ""
         if name in _HIDDEN or value in (None, "", b"", ()) or value is Budget.NONE:
             return ""
         if name == "version_digest":
@@ -462,13 +469,26 @@ def _options(words: list[str]) -> dict[str, str]:
 
 def _parse_node(name: str, options: dict[str, str], numbers: dict[str, int]) -> Node:
     known = {"after", "rule", "when", "map", "retry", "backoff", "jitter", "on", "never", "queued", "overall", "queue"}
-    known |= {"allow_failure", "cleanup", "parallel", "zip", "child", "code", "losses", "undoes", "cache"}
+    known |= {
+        "allow_failure",
+        "cleanup",
+        "parallel",
+        "zip",
+        "child",
+        "code",
+        "losses",
+        "undoes",
+        "cache",
+        "memory",
+        "factor",
+    }
     assert options.keys() <= known, options
     retry = Retry(
         max_attempts=int(options.get("retry", "1")),
         max_losses=int(options.get("losses", "0")),
         initial_backoff=_span(options.get("backoff", "1s")),
         jitter=float(options.get("jitter", "0")),
+        memory_factor=float(options.get("factor", "1")),
         retry_on=_names(options.get("on", "")),
         never_retry_on=_names(options.get("never", "")),
     )
@@ -483,6 +503,7 @@ def _parse_node(name: str, options: dict[str, str], numbers: dict[str, int]) -> 
         retry=retry,
         timeouts=Timeouts(**limits),
         queue=options.get("queue", "default"),
+        memory_bytes=int(options.get("memory", "0")),
         allow_failure="allow_failure" in options,
         cleanup="cleanup" in options,
         child=options.get("child", ""),

@@ -8,7 +8,7 @@ from functools import cache
 from random import Random
 
 from tests.unit.run.plans import Node, build, values, when
-from tests.unit.run.schedules import PARAMETERS, _random_node, _random_undoing
+from tests.unit.run.schedules import PARAMETERS, _random_node, _random_undoing, give_memory
 
 from penstock.testing.agents import AgentSpec
 from penstock.testing.coordinator import Timing
@@ -18,6 +18,8 @@ from penstock.testing.simulation import RunSpec, Scenario
 from penstock.testing.timeline import MILLISECOND, SECOND
 from penstock_coordinator.core.plan.model import Concurrency, Plan, Policy
 
+MEMORY = (("memory_bytes", 400.0),)
+"""Some steps ask for 100, and for more of it after they ran out of it."""
 LEAST_STEPS = 10
 LEAST_FAULTS = 3
 PLANS = 1_000
@@ -35,7 +37,7 @@ CHAOS = 12 * SECOND
 
 
 @cache
-def plan_number(number: int) -> Plan:
+def plan_number(number: int, *, memory: bool = False) -> Plan:
     random = Random(f"plan {number}")
     nodes: list[Node] = []
     for step in range(random.randint(LEAST_STEPS, LEAST_STEPS + 3)):
@@ -51,6 +53,8 @@ def plan_number(number: int) -> Plan:
             node.child = "nothing"
         if random.random() < 0.1:
             node.timeouts = type(node.timeouts)(node.timeouts.queued, 2 * SECOND, node.timeouts.overall)
+    if memory:
+        give_memory(nodes, random)
     return build(
         nodes,
         timeout=random.choice([None, None, None, 40 * SECOND]),
@@ -104,15 +108,17 @@ def _enabled(random: Random, kinds: Sequence[FaultKind]) -> list[FaultKind]:
     return enabled + random.sample(people, min(len(people), random.choice([0, 0, 1, 2])))
 
 
-def scenario(seed: int, kinds: Sequence[FaultKind] = tuple(FaultKind)) -> Scenario:
-    """At least two agents, ten steps and three faults."""
+def scenario(seed: int, kinds: Sequence[FaultKind] = tuple(FaultKind), *, memory: bool = False) -> Scenario:
+    """At least two agents, ten steps and three faults. `memory`: some steps run out of it."""
     random = Random(f"schedule {seed}")
     rates = [1.0, 1.0, 0.9995, 1.0005]
     agents = tuple(
-        AgentSpec(f"agent-{number}", random.choice([1, 1, 2, 4]), ("default", "gpu"), random.choice(rates))
+        AgentSpec(
+            f"agent-{number}", random.choice([1, 1, 2, 4]), ("default", "gpu"), random.choice(rates), resources=MEMORY
+        )
         for number in range(random.choice([2, 2, 3]))
     )
-    plan = plan_number(random.randrange(PLANS))
+    plan = plan_number(random.randrange(PLANS), memory=memory)
     several = plan.concurrency is not None or plan.max_active_runs or random.random() < 0.2
     runs = tuple(RunSpec(plan, PARAMETERS, int(random.random() * SECOND)) for _ in range(2 if several else 1))
     faults = draw_faults(random, len(agents), len(runs), _enabled(random, kinds), LEAST_FAULTS, 7, CHAOS - 2 * SECOND)

@@ -18,6 +18,7 @@ from tests.simulation.cores.schedules import scenario
 from penstock.testing.simulation import Outcome, Simulation
 
 FIXED = 2000
+SHORT_OF_MEMORY = 100
 SECONDS = float(os.environ.get("PENSTOCK_SIMULATE_SECONDS", "20"))
 """Of processor time, for the fresh schedules."""
 
@@ -45,6 +46,17 @@ def test_fresh_schedules() -> None:
         holds(seed)
         seed += 1
     print(f"{seed - first} schedules")
+
+
+@pytest.mark.timeout(300)
+def test_schedules_that_run_out_of_memory() -> None:
+    raised = 0
+    for seed in range(10_000, 10_000 + SHORT_OF_MEMORY):
+        simulation = Simulation(scenario(seed, memory=True))
+        outcome = simulation.play()
+        assert outcome.violation is None, f"seed {seed}: {outcome.violation}"
+        raised += sum("MemoryRaised" in happened for happened in outcome.trace)
+    assert raised, "none of them did"
 
 
 def test_a_seed_is_the_same_schedule_in_every_process() -> None:

@@ -83,6 +83,7 @@ class StepRunner:
         self._running: dict[Handle, Running] = {}
         self._chance = world.chance(f"steps:{boot_id}")
         self._closing = False
+        self.on_end: Callable[[Handle], None] = lambda _: None
 
     # --- orders
 
@@ -95,12 +96,19 @@ class StepRunner:
         found = [job.handle for job in self._waiting if job.handle in wanted]
         if found:
             self._waiting = deque(job for job in self._waiting if job.handle not in wanted)
+            self._give_free(found)
             self._report(LeasesUnstarted(found))
+
+    def _give_free(self, handles: Iterable[Handle]) -> None:
+        """What they had is free."""
+        for handle in handles:
+            self.on_end(handle)
 
     def stop(self, handle: Handle, *, kill: bool) -> None:
         for job in self._waiting:
             if job.handle == handle:
                 self._waiting.remove(job)
+                self._give_free([handle])
                 self._report(
                     AttemptsEnded([Outcome(handle, Ended.NEVER_STARTED, self._world.fresh(RESULT_ID_BYTES), 0)])
                 )
@@ -148,6 +156,7 @@ class StepRunner:
             begun.append(job.handle)
             self._begin(job, task)
         if late:
+            self._give_free(late)
             self._report(LeasesUnstarted(late))
         if begun:
             self._report(AttemptsStarted(begun))
@@ -200,6 +209,7 @@ class StepRunner:
         else:
             finished.stopped = True
         self._output.attempt_ended(handle)
+        self._give_free([handle])
         self._fill()
         self._report(AttemptsEnded([Outcome(handle, ended, self._world.fresh(RESULT_ID_BYTES), run_time, finished)]))
 

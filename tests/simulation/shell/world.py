@@ -24,6 +24,7 @@ from tests.simulation.shell.loop import VirtualLoop, current_process
 from tests.simulation.shell.steps import Ledger, Manners, StepRunner
 from tests.simulation.shell.wire import Network, VirtualChannel
 
+from penstock_agent.resources.machine import Machine
 from penstock_agent.runtime import agent as agent_module
 from penstock_agent.runtime import clock as agent_clock
 from penstock_agent.runtime import host as agent_host
@@ -165,6 +166,10 @@ def make_world(seed: int, disorder: float) -> Iterator[World]:
                 gc.enable()
 
 
+def _look(given: dict[str, float], _devices: tuple[str, ...] | None) -> Machine:
+    return Machine({"cpu": 4.0, "memory_bytes": 1e10, **given}, ())
+
+
 @contextmanager
 def _seams(world: World) -> Iterator[None]:
     """Puts the world in the place of the machine, for as long as the context is open."""
@@ -176,7 +181,6 @@ def _seams(world: World) -> Iterator[None]:
     )
     machine = SimpleNamespace(
         boot_id=lambda: "machine".ljust(36, "-"),
-        resources=lambda given: {"cpu": 4.0, "memory_bytes": 1e10, **given},
         condition=lambda folder: agent_host.Condition(0.5, 1 << 40, 1 << 33),
         LoopLag=_Lag,
     )
@@ -195,6 +199,7 @@ def _seams(world: World) -> Iterator[None]:
         (agent_module, "secrets", secrets),
         (agent_module, "socket", SimpleNamespace(gethostname=lambda: current_process().name.partition("/")[0])),
         (agent_module, "host", machine),
+        (agent_module, "machine", SimpleNamespace(look=_look)),
         (agent_module, "WarmExecutor", lambda *given: StepRunner(world, *given)),
         (agent_clock, "now", world.monotonic),
         (staging_module, "os", SimpleNamespace(urandom=world.fresh)),

@@ -125,6 +125,7 @@ TABLE: list[tuple[e.Event, dict[str, Any]]] = [
             ]
         },
     ),
+    (e.MemoryRaised(AT, 3, 1, 2_000, 4_000), {"steps": [{"step": "m", "item": ["1"]}]}),
     (e.StepReturned(AT, 3, 1), {"steps": [{"step": "m", "item": ["1"], "state": "STEP_RUN_STATE_READY"}]}),
     (e.StepCancelled(AT, 0, WHOLE), {"steps": [{"step": "a", "state": "STEP_RUN_STATE_CANCELLED"}]}),
     (e.MapSettled(AT, 3, StepState.COMPLETED), {"steps": [{"step": "m", "state": "STEP_RUN_STATE_COMPLETED"}]}),

@@ -12,6 +12,8 @@ from penstock_coordinator.core.plan.model import MapForm, PipelineAction, Plan
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import WHOLE, Budget, Charge, Event
 from penstock_coordinator.core.run.numbering import Place
+from penstock_coordinator.core.run.raised import memory_of
+from penstock_coordinator.core.run.retrying import MOST_RAISED
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.core.run.states import StepState as S
 
@@ -40,6 +42,8 @@ class Life:
     """The number of the event by which the cache was asked."""
     missed: bool = False
     """The cache does not have it."""
+    memory_bytes: int = 0
+    """More than its step asks for; 0: it does not."""
 
     @property
     def displaced_for_good(self) -> bool:
@@ -443,6 +447,17 @@ class Auditor:
     @_read.register
     def _(self, event: e.AttemptFailed, seq: int) -> None:
         self._release(event.step, event.item, event.token).failures += 1
+
+    @_read.register
+    def _(self, event: e.MemoryRaised, seq: int) -> None:
+        """After an attempt that failed, to more than before, and never beyond what the step allows."""
+        step, life = self.plan.steps[event.step], self.life(event.step, event.item)
+        first = memory_of(self.plan.lines[step.line])
+        assert not life.token
+        assert life.failures
+        assert max(life.memory_bytes, first) < event.memory_bytes <= event.wanted_bytes <= MOST_RAISED * first
+        assert event.wanted_bytes <= max(life.memory_bytes, first) * step.retry.memory_factor
+        life.memory_bytes = event.memory_bytes
 
     @_read.register
     def _(self, event: e.LeaseLost, seq: int) -> None:

@@ -48,6 +48,7 @@ class Node:
     retry: Retry = field(default_factory=Retry)
     timeouts: Timeouts = field(default_factory=Timeouts)
     queue: str = "default"
+    memory_bytes: int = 0
     allow_failure: bool = False
     cleanup: bool = False
     concurrency: Concurrency | None = None
@@ -91,7 +92,7 @@ def build(
     for over in maps:
         if over is not None and over.form is MapForm.NESTED:
             lengths[over.followed or 0].add(over.path)
-    lines = list(dict.fromkeys((node.queue, node.concurrency) for node in nodes if not node.retired))
+    lines = list(dict.fromkeys(_line(node) for node in nodes if not node.retired))
     steps = tuple(
         Step(
             number=number,
@@ -105,7 +106,7 @@ def build(
             inputs=(),
             retry=node.retry,
             timeouts=node.timeouts,
-            line=CHILDREN if node.child or node.retired else lines.index((node.queue, node.concurrency)),
+            line=CHILDREN if node.child or node.retired else lines.index(_line(node)),
             env=(),
             allow_failure=node.allow_failure,
             cleanup=node.cleanup,
@@ -128,7 +129,7 @@ def build(
         pipeline="tests",
         bundle_digest="",
         steps=steps,
-        lines=tuple(Line(queue) for queue, _ in lines),
+        lines=tuple(line for line, _ in lines),
         priorities=(0,) * len(lines),
         numbers={name: number for name, number in numbers.items() if not nodes[number].retired},
         timeout=timeout,
@@ -143,6 +144,11 @@ def build(
         rolls_back=rolls_back,
         lineage=() if onto is None else (*onto.lineage, onto.digest),
     )
+
+
+def _line(node: Node) -> tuple[Line, Concurrency | None]:
+    resources = (("memory_bytes", float(node.memory_bytes)),) if node.memory_bytes else ()
+    return Line(node.queue, resources=resources), node.concurrency
 
 
 def numbered_on(nodes: Iterable[Node], former: Plan) -> list[Node]:

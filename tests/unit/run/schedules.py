@@ -189,12 +189,21 @@ def _named(over: str) -> str:
     return over.rpartition(":")[2]
 
 
+def give_memory(nodes: list[Node], random: Random) -> None:
+    """Some steps may not hold more than so much, and may ask for more."""
+    for node in nodes:
+        if not node.child:
+            node.memory_bytes = random.choice([0, 0, 100])
+            node.retry = replace(node.retry, memory_factor=random.choice([1.0, 1.5, 3.0]))
+
+
 class Schedule:
     """One history: first chaos, then everything goes well and the run must end."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
         self.nodes = random_nodes(random)
+        give_memory(self.nodes, Random(len(self.nodes)))
         self.driver = Driver(random_plan(random, self.nodes), limit=random.choice([1, 3, 2_000]))
         self.versions = 1
         self.below = RunsBelow()
@@ -316,9 +325,9 @@ class Schedule:
         for _ in range(self.random.randint(1, 2)):
             before = self.run.state
             self.driver.send(PauseRun(self.driver.now, "ann", "dinner"))
-            # What a former turn has left may stop or end the run in this one.
+            # What a former turn has left may stop the run in this one, end it, or begin to roll it back.
             assert before not in (RunState.CANCELLING, *_AT_REST) or self.run.state is not RunState.PAUSED
-        assert RunState.PAUSED < before != RunState.ROLLING_BACK or self.run.state >= RunState.PAUSED
+            assert RunState.PAUSED < before != RunState.ROLLING_BACK or self.run.state >= RunState.PAUSED
         assert self.run.state is not RunState.PAUSED or not self.run.demanded_lines()
 
     def unpause(self) -> None:
@@ -571,10 +580,14 @@ class Schedule:
             assert self.run.reason.startswith("not all is undone: step ")
 
     def _end(self, step: int, item: int, token: int, outcome: Outcome | None) -> AckStatus:
-        failure = None if outcome is None else Failure("UserError", "boom", "app.Boom")
+        short = outcome is Outcome.FAILED and self.random.random() < 0.3
+        failure = None if outcome is None else Failure("OutOfMemory" if short else "UserError", "boom", "app.Boom")
+        most = self.random.choice([0, 120, 1_000]) if short else 0
         output = self.random.choice([b"[1, 2]", b"[3]", b"[1, 2, 3]", b"3", b""]) if outcome is None else b""
         jitter = self.random.random()
-        message = AttemptEnded(self.driver.now, step, item, token, b"r", 7, outcome, output, failure, jitter=jitter)
+        message = AttemptEnded(
+            self.driver.now, step, item, token, b"r", 7, outcome, output, failure, jitter=jitter, memory_most=most
+        )
         ledger = self.driver.send(message)
         (answer,) = [command for command in ledger.commands if isinstance(command, AcknowledgeResult)]
         return answer.status

@@ -218,6 +218,8 @@ class EventEncoder:
                 return (self._change(event.step, event.item, StepState.READY),)
             case e.StepCached():
                 return (self._cached(event),)
+            case e.MemoryRaised():
+                return (self._change(event.step, event.item, None),)
             case e.LeaseLost():
                 lost = None if event.charge is e.Charge.NOBODY else e.Failure("AgentLost", lost_in_words(event.cause))
                 return (self._ended(event, lost),)

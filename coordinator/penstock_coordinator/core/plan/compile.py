@@ -383,6 +383,7 @@ def _retry(policy: pb.RetryPolicy) -> Retry:
         retry_on=tuple(policy.retry_on),
         never_retry_on=tuple(policy.never_retry_on),
         max_losses=policy.max_losses,
+        memory_factor=policy.memory_factor or 1.0,
     )
 
 

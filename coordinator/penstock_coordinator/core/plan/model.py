@@ -53,6 +53,8 @@ class Retry:
     never_retry_on: tuple[str, ...] = ()
     max_losses: int = 0
     """0: what the coordinator's setting says."""
+    memory_factor: float = 1.0
+    """After an attempt that ran out of memory the next one asks for so many times as much."""
 
 
 @dataclass(frozen=True, slots=True)

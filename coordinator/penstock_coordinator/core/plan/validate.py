@@ -19,6 +19,7 @@ from penstock_coordinator.core.plan.validation.environment import check_environm
 from penstock_coordinator.core.plan.validation.graph import check_names_and_cycles
 from penstock_coordinator.core.plan.validation.known import Known
 from penstock_coordinator.core.plan.validation.numbers import (
+    check_memory_factor,
     check_priority,
     check_resources,
     check_retry,
@@ -168,6 +169,7 @@ def _check_step(report: Report, known: Known, sources: Sources, number: int, ste
     if step.HasField("cache"):
         check_step_cache(report, known, number, step, limits)
     _check_shared(report, field, step, limits)
+    check_memory_factor(report, f"{field}.retry", step, known.spec.defaults)
 
 
 def _check_condition(report: Report, known: Known, number: int, step: pb.StepSpec, limits: Limits) -> None:

@@ -26,6 +26,8 @@ class GrantLeases(msgspec.Struct, frozen=True, gc=False):
     agent: str
     token: int
     leases: tuple[tuple[int, int, int], ...]
+    line: int
+    """The position of the line that all of them waited in."""
 
 
 class AcknowledgeResult(msgspec.Struct, frozen=True, gc=False):

@@ -75,7 +75,8 @@ def _resume(run: Run, _event: e.RunResumed) -> list[Command]:
 
 
 def _grant(run: Run, event: e.StepsLeased) -> list[Command]:
-    return [GrantLeases(event.session, event.agent, run.seq, event.leases)]
+    step, item, _ = event.leases[0]
+    return [GrantLeases(event.session, event.agent, run.seq, event.leases, run.agents_line(step, item))]
 
 
 def _displace(run: Run, event: e.StepDisplaced) -> list[Command]:

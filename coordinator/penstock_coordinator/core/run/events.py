@@ -478,6 +478,17 @@ class CacheAwaited(msgspec.Struct, frozen=True, array_like=True, tag=44):
     display_name: str
 
 
+class MemoryRaised(msgspec.Struct, frozen=True, array_like=True, tag=45):
+    """The step run ran out of memory: its next attempts ask for so much. `wanted_bytes` is what the step's
+    `retry.memory_factor` makes of it; more than `memory_bytes` where no agent has so much."""
+
+    at: int
+    step: int
+    item: int
+    memory_bytes: int
+    wanted_bytes: int
+
+
 def displaced_by(event: StepDisplaced) -> str:
     """For people."""
     return f'no place under the key "{event.key}" is left for it: the run {event.by} has it'
@@ -518,6 +529,7 @@ Event: TypeAlias = (
     | StepCached
     | CacheMissed
     | CacheAwaited
+    | MemoryRaised
 )
 
 _encoder = msgspec.msgpack.Encoder()

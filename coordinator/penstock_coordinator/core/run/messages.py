@@ -92,6 +92,9 @@ class AttemptEnded(msgspec.Struct, frozen=True, gc=False):
     """Class names with and without their modules, for the choice of errors that are retried."""
     jitter: float = 0.0
     """In [0, 1)."""
+    memory_most: int = 0
+    """Of an attempt that ran out of memory: what the largest agent has that serves its step otherwise. 0: none is known
+    of."""
     report: AttemptReport = AttemptReport()
 
 

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from penstock_coordinator.core.plan.keys import key_or_source
-from penstock_coordinator.core.plan.model import CHILDREN, LOOKUPS, Concurrency, Json, Plan, Step
+from penstock_coordinator.core.plan.model import CHILDREN, LOOKUPS, Concurrency, Json, Line, Plan, Step
 from penstock_coordinator.core.run.events import WHOLE, CacheMode, Failure, WaitReason
 from penstock_coordinator.core.run.mapped import Groups, MapState
 from penstock_coordinator.core.run.numbering import Numbering, kept_number
 from penstock_coordinator.core.run.openings import Opening, began_in
 from penstock_coordinator.core.run.places import display_name
+from penstock_coordinator.core.run.raised import Raised
 from penstock_coordinator.core.run.ready import ReadyQueue
 from penstock_coordinator.core.run.sources import item_value
 from penstock_coordinator.core.run.states import RunState, StepState
@@ -207,6 +208,7 @@ class Run:
         "plans",
         "queued_timers",
         "queues",
+        "raised",
         "ready",
         "reason",
         "rested",
@@ -304,6 +306,8 @@ class Run:
         if cleanup:
             self.tallies[True][_PENDING] = cleanup
 
+        self.raised: Raised | None = None
+        """Lines of the run's own, once it has some."""
         self.ready: dict[int, int] = {}
         """Per line that has any: how many step runs are READY."""
         self.queues: dict[int, ReadyQueue] = {}
@@ -355,12 +359,30 @@ class Run:
     def line_of(self, step: Step, item: int) -> int:
         """Where the step run lines up when it is READY."""
         if step.cache is None or self.cache is CacheMode.OFF or (step.number, item) in self.lookups:
-            return step.line
+            return self.agents_line(step.number, item)
         return LOOKUPS
+
+    def agents_line(self, step: int, item: int) -> int:
+        """The position of the line in which the step run waits for an agent, or did."""
+        base = self.plan.steps[step].line
+        return base if self.raised is None else self.raised.position(step, item, base)
+
+    def line_at(self, position: int) -> Line:
+        """Of the plan, or after those of the run itself."""
+        lines = self.plan.lines
+        if position < len(lines):
+            return lines[position]
+        assert self.raised is not None
+        return self.raised.line(position)
+
+    def plan_line(self, position: int) -> int:
+        """The position of the plan's line that a line is, or comes from."""
+        found = None if self.raised is None else self.raised.at(position)
+        return position if found is None else found.base
 
     def limit_key(self, position: int) -> str | None:
         """The key of the limit that the step runs at a position of the plan's lines share; None if there is none."""
-        concurrency = self.plan.limited.get(position)
+        concurrency = self.plan.limited.get(self.plan_line(position))
         if concurrency is None:
             return None
         if isinstance(concurrency.key, str):

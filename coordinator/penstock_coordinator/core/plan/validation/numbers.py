@@ -17,6 +17,7 @@ _SECOND = 1_000_000_000
 _ERROR_NAME = re.compile(r"[^\W\d]\w*(?:\.(?:[^\W\d]\w*|<locals>))*")
 _OWN_RESOURCES = ("cpu", "memory_bytes", "gpu")
 MAX_MULTIPLIER = 100
+MAX_MEMORY_FACTOR = 16
 
 
 def check_span(report: Report, field: str, span: Duration, shortest: int, longest: int) -> None:
@@ -60,6 +61,9 @@ def check_retry(report: Report, field: str, retry: pb.RetryPolicy, limits: Limit
             f"{field}.max_losses",
             f"{losses:,} is out of range: use 1 to {limits.retry_attempts:,}, or leave it out for the coordinator's",
         )
+    factor = retry.memory_factor
+    if factor != 0 and not 1 <= factor <= MAX_MEMORY_FACTOR:
+        report.add(f"{field}.memory_factor", f"{factor} is out of range: use 1 (no more) to {MAX_MEMORY_FACTOR}")
     for name in ("initial_backoff", "max_backoff"):
         if retry.HasField(name):
             check_span(report, f"{field}.{name}", getattr(retry, name), 0, limits.span)
@@ -71,6 +75,13 @@ def check_retry(report: Report, field: str, retry: pb.RetryPolicy, limits: Limit
         report.add(f"{field}.jitter", f"{retry.jitter} is out of range: use 0 (none) to 1")
     for name in ("retry_on", "never_retry_on"):
         _check_errors(report, f"{field}.{name}", list(getattr(retry, name)), limits)
+
+
+def check_memory_factor(report: Report, field: str, step: pb.StepSpec, defaults: pb.StepDefaults) -> None:
+    """A step's own factor is of its own memory, or of the defaults'."""
+    asked = step.resources if step.HasField("resources") else defaults.resources
+    if step.retry.memory_factor > 1 and not asked.memory_bytes:
+        report.add(f"{field}.memory_factor", "it multiplies resources.memory_bytes, which the step does not ask for")
 
 
 def _check_backoff_order(report: Report, field: str, retry: pb.RetryPolicy) -> None:

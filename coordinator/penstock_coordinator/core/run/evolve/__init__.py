@@ -47,6 +47,7 @@ _TABLE: dict[type, Callable[[Run, int, Any], None]] = {
     e.StepWaiting: attempts.step_waiting,
     e.StepWoken: steps.step_again_ready,
     e.LeaseLost: attempts.lease_lost,
+    e.MemoryRaised: attempts.memory_raised,
     e.StepReturned: steps.step_again_ready,
     e.StepCancelled: steps.step_cancelled,
     e.MapSettled: maps.map_settled,

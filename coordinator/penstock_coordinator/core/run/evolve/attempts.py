@@ -7,6 +7,7 @@ from heapq import heappush
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.evolve.counters import active_of, begin, move
+from penstock_coordinator.core.run.raised import Raised, RaisedLine
 from penstock_coordinator.core.run.state import ActiveStep, Run, Wait
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.timers import Timer, TimerKind
@@ -32,9 +33,10 @@ def steps_leased(run: Run, seq: int, event: e.StepsLeased) -> None:
         if active.started_at is None:
             active.started_at = at
         move(run, step, item, _RUNNING)
-        if step.line != line:
+        own = step.line if run.raised is None else run.agents_line(number, item)
+        if own != line:
             trim(run, line)
-            line = step.line
+            line = own
     trim(run, line)
 
 
@@ -66,6 +68,13 @@ def attempt_failed(run: Run, _seq: int, event: e.AttemptFailed) -> None:
     active.token = 0
     if event.reported:
         run.hear(event.step, event.item, event.token)
+
+
+def memory_raised(run: Run, _seq: int, event: e.MemoryRaised) -> None:
+    if run.raised is None:
+        run.raised = Raised(run.plan)
+    base = run.plan.steps[event.step].line
+    run.raised.put(run.plan, event.step, event.item, RaisedLine(base, event.memory_bytes, event.wanted_bytes))
 
 
 def lease_lost(run: Run, _seq: int, event: e.LeaseLost) -> None:

@@ -77,7 +77,8 @@ def move(run: Run, step: Step, item: int, after: StepState) -> None:
     if mapped is not None and mapped.places is not None:
         _move_in_places(run, step, mapped, item, before, after)
     elif before == _READY:
-        unready(run, step.line if step.cache is None else run.line_of(step, item), 1)
+        plain = step.cache is None and run.raised is None
+        unready(run, step.line if plain else run.line_of(step, item), 1)
 
 
 def _move_in_places(run: Run, step: Step, mapped: MapState, item: int, before: int, after: StepState) -> None:
@@ -95,7 +96,7 @@ def leave(run: Run, step: Step, mapped: MapState, first: int, before: bytes | by
     """Items are not under way any more, from the first one on; `before` are the states that they had. Those that were
     held move up."""
     places = mapped.places
-    if step.cache is not None:
+    if step.cache is not None or run.raised is not None:
         for item, state in enumerate(before, first):
             held = places is not None and places.leave(item)
             unready(run, run.line_of(step, item), int(state == _READY and not held))

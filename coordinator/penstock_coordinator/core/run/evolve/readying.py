@@ -40,7 +40,10 @@ def queue_items(run: Run, step: Step, mapped: MapState, first: int, stop: int) -
 def enqueue(run: Run, step: Step, states: bytearray, owner: int, first: int, stop: int) -> None:
     if first == stop:
         return
-    line = step.line if step.cache is None else run.line_of(step, WHOLE if owner == UNMAPPED else first)
+    line = step.line
+    if step.cache is not None or (run.raised is not None and stop == first + 1):
+        # Those that become READY for the first time, which may be many, are in none of the run's own lines.
+        line = run.line_of(step, WHOLE if owner == UNMAPPED else first)
     run.ready[line] = run.ready.get(line, 0) + stop - first
     queue = run.queues.get(line)
     if queue is None:

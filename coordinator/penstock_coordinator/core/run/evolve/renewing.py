@@ -21,6 +21,7 @@ def go_on_with(run: Run, plan: Plan) -> None:
     run.plans = NOTHING
     # Nobody waits in a line, and those of the new plan are at other positions.
     run.queues.clear()
+    run.raised = None
     for step in plan.steps:
         if step.retired:
             _retire(run, step.number)

@@ -22,6 +22,8 @@ def rest(run: Run, number: int, item: int, state: StepState) -> None:
     move(run, step, item, state)
     if run.lookups:
         run.lookups.pop((number, item), None)
+    if run.raised is not None:
+        run.raised.forget(number, item)
     if step.undoes is not None:
         note_undone(run, step, item, state)
     if item == WHOLE:

@@ -22,8 +22,10 @@ from penstock_coordinator.core.run.explain.words import (
     one_line,
     place_details,
     place_text,
+    quantity,
 )
 from penstock_coordinator.core.run.places import same_group
+from penstock_coordinator.core.run.raised import MEMORY, memory_of
 from penstock_coordinator.core.run.spans import spelled
 from penstock_coordinator.core.run.state import ActiveStep, Paused, Run, Wait
 from penstock_coordinator.core.run.states import RunState, StepState
@@ -116,7 +118,24 @@ def _holds(run: Run, step: Step, item: int, state: StepState, outside: Outside) 
     lookup = run.lookups.get((step.number, item))
     if lookup is not None and lookup.why:
         yield Reason("Cache", f"It is run without the cache: {one_line(lookup.why)}.", {"why": lookup.why})
+    yield from _memory_raised(run, step, item)
     yield from _budgets(run.active_step(step.number, item))
+
+
+def _memory_raised(run: Run, step: Step, item: int) -> Iterator[Reason]:
+    """It asks for more than its step does."""
+    found = None if run.raised is None else run.raised.at(run.agents_line(step.number, item))
+    if found is None:
+        return
+    first, now, wanted = (
+        quantity(MEMORY, memory)
+        for memory in (memory_of(run.plan.lines[step.line]), found.memory_bytes, found.wanted_bytes)
+    )
+    text = f"It ran out of memory, and asks for {now} in place of {first} (retry.memory_factor)"
+    if found.wanted_bytes > found.memory_bytes:
+        text += f"; it would ask for {wanted}, but no agent that could run it has more than {now}"
+    details: dict[str, Json] = {"memory_bytes": found.memory_bytes, "wanted_bytes": found.wanted_bytes}
+    yield Reason("MemoryRaised", text + ".", details)
 
 
 def _budgets(active: ActiveStep | None) -> Iterator[Reason]:
@@ -207,7 +226,8 @@ def _ready(run: Run, step: Step, item: int, outside: Outside) -> Iterator[Reason
     if outside.now < outside.queued_open_at:
         text = "The coordinator has just started: agents have time to come back before their steps go elsewhere."
         yield Reason("Recovering", text, {})
-    for reason in line_reasons(plan.lines[step.line], outside.line(step.line)):
+    line = run.agents_line(step.number, item)
+    for reason in line_reasons(run.line_at(line), outside.line(line)):
         if reason.kind != "Queued" or not held:
             yield reason
     yield from _queued(run, step, item, outside)

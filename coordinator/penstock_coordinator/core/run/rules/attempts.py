@@ -18,6 +18,7 @@ from penstock_coordinator.core.run.events import (
     Charge,
     Failure,
     LeaseLost,
+    MemoryRaised,
     Outcome,
     StepCompleted,
     StepFailed,
@@ -28,7 +29,8 @@ from penstock_coordinator.core.run.events import (
 from penstock_coordinator.core.run.ledger import Ledger
 from penstock_coordinator.core.run.losses import POISONOUS, losses_in_words, poison_in_words
 from penstock_coordinator.core.run.messages import AttemptEnded, InputsUnresolved, LeaseGone
-from penstock_coordinator.core.run.retrying import backoff, is_retried
+from penstock_coordinator.core.run.raised import memory_of
+from penstock_coordinator.core.run.retrying import OUT_OF_MEMORY, backoff, is_retried, raised_memory
 from penstock_coordinator.core.run.state import ActiveStep, Run
 
 _DEFAULT_REASONS = {
@@ -87,11 +89,22 @@ def _failed(
     elif active.failures >= retry.max_attempts or not is_retried(retry, _names(message, outcome, why)):
         ledger.emit(StepFailed(now, number, item, why, Budget.RETRIES))
     else:
+        if why.reason == OUT_OF_MEMORY and retry.memory_factor > 1:
+            _raise_memory(run, message, active, ledger)
         wait = backoff(retry, active.failures, message.jitter)
         if wait:
             ledger.emit(StepWaiting(now, number, item, WaitReason.BACKOFF, now + wait))
         else:
             ledger.emit(StepReturned(now, number, item))
+
+
+def _raise_memory(run: Run, message: AttemptEnded, active: ActiveStep, ledger: Ledger) -> None:
+    """The next attempts ask for more, if there is an agent that has more."""
+    step = run.plan.steps[active.step]
+    asked = memory_of(run.line_at(run.agents_line(active.step, active.item)))
+    found = raised_memory(step.retry, memory_of(run.plan.lines[step.line]), asked, message.memory_most)
+    if found is not None:
+        ledger.emit(MemoryRaised(message.now, active.step, active.item, *found))
 
 
 def _why(message: AttemptEnded) -> Failure:

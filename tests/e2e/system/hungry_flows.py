@@ -1,0 +1,39 @@
+"""Pipelines whose steps want more than they have."""
+
+from __future__ import annotations
+
+import time
+
+from penstock import Retry, pipeline, step
+
+
+@step(memory="96MiB", retry=Retry(max_attempts=2, initial_backoff="10ms", memory_factor=8))
+def eats(size: int) -> int:
+    held = bytearray(b"x" * size)
+    # Long enough to be looked at, also on a machine that has much to do.
+    time.sleep(3.0)
+    return len(held)
+
+
+@step(memory="96MiB")
+def eats_too_much(size: int) -> int:
+    held = bytearray(b"x" * size)
+    time.sleep(30)
+    return len(held)
+
+
+@step
+def fine() -> str:
+    return "fine"
+
+
+@pipeline
+def hungry(size: int = 200 << 20) -> None:
+    fine()
+    eats(size)
+
+
+@pipeline
+def greedy(size: int = 200 << 20) -> None:
+    fine()
+    eats_too_much(size)
