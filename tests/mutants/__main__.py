@@ -33,6 +33,7 @@ HUNTERS = {
         (*_PYTEST, "tests/unit/run", "-k", "not schedules and not mutant and not states_page"),
         (*_PYTEST, "tests/unit/run/test_schedules.py"),
     ),
+    "agent": ((*_PYTEST, "tests/scripts/agent"),),
     "cores": (("tests.simulation.cores", "--hunt", "--seconds", "60"),),
     "overload": (
         (*_PYTEST, "tests/unit/overload"),
@@ -48,12 +49,15 @@ PATIENCE = 300
 def kill(mutant: Mutant) -> str | None:
     """What killed it; None if it lives."""
     with tempfile.TemporaryDirectory(prefix="penstock-mutant-") as folder:
-        package = ROOT / mutant.package
-        copy = Path(folder) / package.name
-        shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        mutant.apply(copy)
+        for change in mutant.changes:
+            package = ROOT / change.package
+            copy = Path(folder) / package.name
+            if not copy.exists():
+                shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+            change.apply(copy)
         for hunter in HUNTERS[mutant.hunter]:
-            found = _found(folder, hunter)
+            aimed = ("--faults", *mutant.faults) if mutant.faults else ()
+            found = _found(folder, (*hunter, *aimed))
             if found is not None:
                 return f"{next(word for word in hunter if word.startswith('tests'))}{found}"
     return None

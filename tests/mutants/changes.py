@@ -19,11 +19,19 @@ class Mutant:
     """The folder that the file is in; its package is copied."""
     hunter: str = "rules"
     """Who is to find it."""
+    faults: tuple[str, ...] = ()
+    """The kinds that the simulator of the cores hunts it with; all if there are none."""
+    also: Mutant | None = None
+    """What stands against it as a second line, and is broken too."""
 
     @property
     def package(self) -> str:
         """The folder of the package."""
         return "/".join(self.part.split("/")[:2])
+
+    @property
+    def changes(self) -> tuple[Mutant, ...]:
+        return (self,) if self.also is None else (self, *self.also.changes)
 
     def apply(self, package: Path) -> None:
         """To a copy of the package."""

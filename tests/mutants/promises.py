@@ -11,8 +11,18 @@ MODEL = "sdk/penstock/testing"
 """What the simulator's own parties make of the cores' answers, as the coordinator's and the agent's shells do."""
 
 
-def _broken(name: str, breaks: str, folder: str, file: str, before: str, after: str) -> Mutant:
-    return Mutant(name, breaks, file, before, after, folder, "cores")
+def _broken(
+    name: str,
+    breaks: str,
+    folder: str,
+    file: str,
+    before: str,
+    after: str,
+    *,
+    faults: tuple[str, ...] = (),
+    also: Mutant | None = None,
+) -> Mutant:
+    return Mutant(name, breaks, file, before, after, folder, "cores", faults, also)
 
 
 SIMULATED = (
@@ -238,6 +248,25 @@ SIMULATED = (
         "holder.py",
         "            if started:\n                self.book.given_up.add(lease)\n",
         "",
+        faults=("agent_drain", "stream_break", "partition"),
+    ),
+    _broken(
+        "a late Hello supersedes a newer one",
+        "I4, I8: a snapshot that is outdated says nothing of what was granted since",
+        CORE,
+        "fleet/session.py",
+        "holder.stream > stream > 0",
+        "holder.stream > stream > 1_000_000",
+        faults=("stream_ghost", "commit_slow"),
+    ),
+    _broken(
+        "what is not accepted in time is given up at once",
+        "I4: two executions of one step run do not overlap",
+        CORE,
+        "fleet/acceptance.py",
+        "        return _older(self._overdue, leases, now - leases.lifetime)",
+        "        return _older(self._overdue, leases, now)",
+        faults=("partition", "bad_link"),
     ),
     _broken(
         "results of unknown leases are dropped",
@@ -364,6 +393,51 @@ SIMULATED = (
         "holder.py",
         "            elif deadline is not None and 0 < lease.named_seq <= ack.basis_seq:",
         "            elif deadline is not None and 0 > lease.named_seq:",
+    ),
+    _broken(
+        "a renewal is counted from its receipt",
+        "I6: an agent's deadline counts from before it sent what the coordinator refers to",
+        AGENT,
+        "holder.py",
+        "        deadline = session.deadline(ack.basis_seq, ack.ttl)",
+        "        deadline = now + ack.ttl",
+        faults=("bad_link",),
+    ),
+    # Of 8,000 leases of the simulator two are revoked while they run: that none waits is found by the scripts.
+    Mutant(
+        "a newer attempt does not wait for the death of an older one",
+        "I4: two executions of one step run do not overlap",
+        "book.py",
+        "            new.waits_for = old.handle",
+        "            new.waits_for = None",
+        AGENT,
+        "agent",
+    ),
+    _broken(
+        "an older coordinator is believed",
+        "I9: an agent follows the newest coordinator that it has seen",
+        AGENT,
+        "holder.py",
+        "        if welcome.coordinator_epoch < self.highest_coordinator_epoch:",
+        "        if welcome.coordinator_epoch < 0:",
+        faults=("coordinator_replaced", "stream_break"),
+        also=_broken(
+            "an older coordinator takes agents of a newer one",
+            "I9",
+            MODEL,
+            "fleet.py",
+            "        if hello.highest_coordinator_epoch > self._coordinator.epoch or not self._alone(hello):",
+            "        if not self._alone(hello):",
+        ),
+    ),
+    _broken(
+        "words of an older stream are heard",
+        "I10: what an older session says has no effect",
+        AGENT,
+        "holder.py",
+        "            if session is not None and session.stream == message.stream and _may_speak(session, message):",
+        "            if session is not None and _may_speak(session, message):",
+        faults=("stream_ghost", "bad_link"),
     ),
     _broken(
         "attempts outlive their leases",

@@ -87,6 +87,8 @@ class LeaseBook:
         self.unacked = Unacked(spool_after)
         self.given_up = GivenUp()
         self._successors: dict[Handle, Lease] = {}
+        self._dying: dict[LeaseKey, Lease] = {}
+        """Attempts that nobody wants to hear of any more: of each step run one at most."""
         self._last_handle = 0
 
     def find(self, key: LeaseKey, token: int) -> Lease | None:
@@ -144,12 +146,12 @@ class LeaseBook:
         self.running.pop(lease.handle, None)
         self.unacked.add(now, lease)
 
-    def succeed(self, old: Lease, new: Lease) -> None:
-        """`new` must not start before the attempt of `old` is dead; nor before what `old` itself waits for."""
-        dies = old.entered and old.phase is not Phase.FINISHED
-        new.waits_for = old.handle if dies else old.waits_for
-        if new.waits_for is not None:
-            self._successors[new.waits_for] = new
+    def wait_for_death(self, new: Lease) -> None:
+        """`new` must not start before an older attempt of the step run is dead, also if that was given up before."""
+        old = self._dying.get(new.key)
+        if old is not None:
+            new.waits_for = old.handle
+            self._successors[old.handle] = new
 
     def successor(self, handle: Handle) -> Lease | None:
         """The lease that waited for the death of this attempt, if it counts still."""
@@ -160,12 +162,15 @@ class LeaseBook:
         """It is to die, and nobody wants to hear of it. It may have begun."""
         lease.ending = Ending.ABANDONED
         self.given_up.add(lease)
+        self._dying[lease.key] = lease
         del self.held[lease.key]
 
     def forget(self, lease: Lease) -> Result | None:
         """Its result, if that is in the spool."""
         if self.holds(lease):
             del self.held[lease.key]
+        elif self._dying.get(lease.key) is lease:
+            del self._dying[lease.key]
         self.all.pop(lease.handle, None)
         self.running.pop(lease.handle, None)
         self.unacked.leases.pop(lease.handle, None)

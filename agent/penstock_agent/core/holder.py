@@ -247,11 +247,10 @@ class Holder:
         return None
 
     def _take(self, grant: Grant, deadline: int, old: Lease | None) -> Lease:
-        if old is None:
-            return self.book.enter(grant, deadline)
-        self._abandon(old)
+        if old is not None:
+            self._abandon(old)
         lease = self.book.enter(grant, deadline)
-        self.book.succeed(old, lease)
+        self.book.wait_for_death(lease)
         return lease
 
     def _accepts_written(self, now: int, written: said.AcceptsWritten) -> None:

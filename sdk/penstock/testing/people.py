@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from penstock.testing.coordinator import Told
@@ -84,9 +85,21 @@ class People:
             case FaultKind.PAUSE:
                 for _ in range(1 + (fault.chance < 0.2)):
                     coordinator.control(run_id, PauseRun(now, "ann", "dinner"), Told(_ignore))
+                if fault.chance > 0.8:
+                    self._simulation.timeline.after(fault.span // 2, self._meddle, run_id, fault)
                 self._simulation.timeline.after(fault.span, self.resume, run_id)
             case FaultKind.RETRY:
                 self._retry(run_id, fault)
+
+    def _meddle(self, run_id: RunId, fault: Fault) -> None:
+        """With a run that is paused."""
+        coordinator = self._simulation.coordinator
+        if coordinator is None or not coordinator.serving or coordinator.frozen:
+            return
+        if fault.chance > 0.9:
+            coordinator.control(run_id, CancelRun(coordinator.clock.now(), True, "enough", "ann"), Told(_ignore))
+        else:
+            self._rerun(run_id, fault)
 
     def _act_again(self, fault: Fault) -> None:
         """Whoever wants to retry a run waits for its end, but not for ever."""
@@ -121,7 +134,17 @@ class People:
         if fault.chance < 0.5:
             message = RollbackRun(now, "eve", "a mistake") if undone and fault.chance < 0.35 else RetryRun(now, "ann")
             coordinator.reopen(run_id, message, Told(_ignore))
+            if isinstance(message, RollbackRun) and fault.chance < 0.2:
+                # What was undone is done again, when it is.
+                later = replace(fault, chance=0.4 + fault.chance / 10)
+                self._simulation.timeline.after(ASK_AGAIN, self._act_again, later)
             return
+        self._rerun(run_id, fault)
+
+    def _rerun(self, run_id: RunId, fault: Fault) -> None:
+        coordinator = self._simulation.coordinator
+        assert coordinator is not None
+        now = coordinator.clock.now()
         run = coordinator.rebuild(run_id)
         number = int(fault.chance * 1_000)
         step = number % len(run.plan.steps)

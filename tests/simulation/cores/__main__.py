@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.simulation.cores.coverage import DOCUMENTED, EVENTS, Coverage
 from tests.simulation.cores.schedules import scenario
 from tests.unit.run.transitions import Subject, Transition
 
+from penstock.testing.faults import FaultKind
 from penstock.testing.shrinking import script, shrunk
 from penstock.testing.simulation import Outcome, Simulation
 
@@ -39,7 +41,7 @@ def main() -> int:
     if options.seed is not None:
         return _play_again(options.seed)
     if options.hunt:
-        return _hunt(options.first or 0, options.seconds)
+        return _hunt(options.first or 0, options.seconds, options.faults)
     if options.worker:
         _work(options.first, options.seconds)
         return 0
@@ -55,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--schedules", type=int, default=0, help="fail if fewer were played; then all is to be seen")
     parser.add_argument("--seed", type=int, help="play this one again")
     parser.add_argument("--hunt", action="store_true", help="stop at the first broken promise, and tell it as JSON")
+    parser.add_argument("--faults", nargs="*", type=FaultKind, default=tuple(FaultKind), help="kinds to hunt with")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser
 
@@ -73,13 +76,13 @@ def command(seed: int) -> str:
     return f"python -m tests.simulation.cores --seed {seed}"
 
 
-def _hunt(first: int, seconds: float) -> int:
+def _hunt(first: int, seconds: float, kinds: Sequence[FaultKind]) -> int:
     """For mutants: the first promise that is broken, within so many seconds of processor time."""
     gc.freeze()
     gc.disable()
     began, seed = time.process_time(), first
     while time.process_time() - began < seconds:
-        violation = Simulation(scenario(seed)).play().violation
+        violation = Simulation(scenario(seed, kinds)).play().violation
         seed += 1
         if violation is not None:
             _tell({"invariant": violation.invariant, "schedules": seed - first, "seconds": time.process_time() - began})
