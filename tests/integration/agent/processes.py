@@ -25,7 +25,7 @@ def line_of(path: Path) -> str:
     return text if text.endswith("\n") else ""
 
 
-async def written(path: str | Path, deadline: float = 15.0) -> str:
+async def written(path: str | Path, deadline: float = 60.0) -> str:
     """The text of a file, once a step has written a whole line of it."""
 
     async def condition() -> str:
@@ -34,7 +34,7 @@ async def written(path: str | Path, deadline: float = 15.0) -> str:
     return await until(condition, deadline)
 
 
-async def gone(*pids: int, deadline: float = 15.0) -> None:
+async def gone(*pids: int, deadline: float = 60.0) -> None:
     async def condition() -> bool:
         return not any(is_alive(pid) for pid in pids)
 

@@ -172,7 +172,7 @@ async def test_a_lease_that_runs_out_ends_its_step(
     coordinator: Coordinator, agents: Agents, digest: str, waits: dict[str, str]
 ) -> None:
     coordinator.answer_heartbeats = False
-    coordinator.ttl = 1.0
+    coordinator.ttl = 5.0
     coordinator.heartbeat_interval = 60
     await agents.start()
     (ref,) = await coordinator.grant(coordinator.function(digest, "steps:wait_for"), inputs=waits)
@@ -185,7 +185,7 @@ async def test_a_lease_that_runs_out_ends_its_step(
 async def test_heartbeats_keep_a_lease_alive(
     coordinator: Coordinator, agents: Agents, digest: str, waits: dict[str, str]
 ) -> None:
-    coordinator.ttl = 1.0
+    coordinator.ttl = 3.0
     await agents.start()
     (ref,) = await coordinator.grant(coordinator.function(digest, "steps:wait_for"), inputs=waits)
     await written(waits["started"])
