@@ -48,6 +48,7 @@ async def test_max_active_runs_holds_the_others_in_order(world: World) -> None:
     agent = coordinator.agent(slots=10)
     await agent.connect(credits=100)
     runs = [await coordinator.start(spec(ONE_STEP, max_active_runs=2)) for _ in range(5)]
+    await agent.until(lambda: len(agent.grants) == 2)
     assert [await _state(coordinator, run) for run in runs] == [RunState.RUNNING] * 2 + [RunState.PENDING] * 3
     explanation = await coordinator.engine.explain(runs[3], None, -1)
     assert [reason.kind for reason in explanation.reasons] == ["RunHeld"]
