@@ -121,10 +121,12 @@ async def test_a_killed_coordinator_goes_on_with_the_new_version(world: World) -
     await first.create(renamed)
     assert await retry(first, run_id) == Reopened(kept=1, reset=3)
     await first.kill()
-    second, agent = await connected(world)
+    second = await world.coordinator()
     assert await names(second, run_id) == {
         "a": StepState.COMPLETED, "n": StepState.READY, "c": StepState.PENDING, "m": StepState.RUNNING
     }  # fmt: skip
+    agent = second.agent()
+    await agent.connect(credits=1_000)
     granted = [await agent.grant() for _ in range(3)]
     assert sorted(grant.step_name for grant in granted) == ["m", "m", "n"]
     for grant in granted:
