@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from tests.integration.runtime.scripted_agent import ScriptedAgent
+from tests.waiting import until
 
 from penstock.agent.v1 import agent_service_pb2_grpc
 from penstock.v1.pipeline_pb2 import PipelineSpec
@@ -84,6 +85,16 @@ class Coordinator:
         async with asyncio.timeout(PATIENCE):
             await self.engine.at_rest(run_id)
             return await self.engine.run(run_id)
+
+    async def forgets(self, agent: ScriptedAgent) -> None:
+        """Its process is gone, and the coordinator has seen that its connection is: before, another process of its name
+        would be taken for its twin."""
+        await agent.vanish()
+
+        async def forgotten() -> bool:
+            return all(session.holder.boot_id != agent.boot_id for session in self.supervisor.fleet.sessions())
+
+        await until(forgotten)
 
     def check(self) -> None:
         for actor in list(self.supervisor._actors.values()):

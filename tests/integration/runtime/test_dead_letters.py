@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.integration.runtime.test_reopening import failed_run, key
 from tests.integration.runtime.test_runs import spec
-from tests.waiting import until
 
 from penstock_coordinator.core.plan.limits import RunLimits
 from penstock_coordinator.core.run.events import WHOLE, Budget, Charge, LeaseLost
@@ -44,16 +43,6 @@ async def losses(coordinator: Coordinator, run_id: RunId) -> list[LeaseLost]:
     return [event for event in events if isinstance(event, LeaseLost)]
 
 
-async def dies(coordinator: Coordinator, agent: ScriptedAgent) -> None:
-    """Its process is gone, and the coordinator has seen that its connection is."""
-    await agent.vanish()
-    await until(lambda: _is_gone(coordinator, agent))
-
-
-async def _is_gone(coordinator: Coordinator, agent: ScriptedAgent) -> bool:
-    return all(session.holder.boot_id != agent.boot_id for session in coordinator.supervisor.fleet.sessions())
-
-
 async def jobs_done(coordinator: Coordinator, order: Order) -> BulkJob:
     jobs = coordinator.engine.bulk
     job = await jobs.create(order, None)
@@ -77,7 +66,7 @@ async def test_three_agents_that_die_of_a_step_are_poison(world: World) -> None:
         await agent.connect(credits=10)
         assert (await agent.grant()).attempt == number + 1
         await agent.beat()
-        await dies(coordinator, agent)
+        await coordinator.forgets(agent)
     await coordinator.agent(boot_id="boot-3").connect()
     assert (await coordinator.ended(run_id)).row.state == RunState.FAILED
     found = await losses(coordinator, run_id)
@@ -106,7 +95,7 @@ async def test_an_agent_that_hung_up_and_does_not_come_back_has_died(world: Worl
     await agent.connect(credits=10)
     await agent.grant()
     await agent.beat()
-    await dies(coordinator, agent)
+    await coordinator.forgets(agent)
     await expired(coordinator, agent)
     second = coordinator.agent("agent-2", boot_id="other")
     await second.connect(credits=10)

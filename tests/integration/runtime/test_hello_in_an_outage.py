@@ -116,7 +116,7 @@ async def test_another_process_does_not_go_on(world: World) -> None:
     agent = await connected(coordinator, 1)
     await coordinator.start(spec({"name": "a"}))
     await agent.grant()
-    await agent.vanish()
+    await coordinator.forgets(agent)
     world.database.there.clear()
     for boot_id, stream in (("boot-2", 2), ("boot-1", 1)):
         other = coordinator.agent(boot_id=boot_id)

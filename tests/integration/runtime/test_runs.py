@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 from google.protobuf import json_format
-from tests.waiting import until
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.v1.pipeline_pb2 import PipelineSpec
@@ -171,7 +170,7 @@ async def test_an_agent_that_crashed_is_charged_to_the_infrastructure(world: Wor
     run_id = await coordinator.start(spec({"name": "a"}))
     await agent.grant()
     await agent.beat()
-    await agent.vanish()
+    await coordinator.forgets(agent)
     back = coordinator.agent(boot_id="boot-2")
     await back.connect()
     again = await back.grant()
@@ -387,16 +386,11 @@ async def test_a_twin_is_refused_while_the_first_agent_lives(world: World) -> No
     assert (await coordinator.ended(run_id)).row.state == RunState.COMPLETED
 
 
-async def _none_is_connected(coordinator: Coordinator) -> bool:
-    return not coordinator.engine.agents()
-
-
 async def test_an_agent_that_is_started_again_comes_back_at_once(world: World) -> None:
     coordinator = await world.coordinator()
     agent = coordinator.agent()
     await agent.connect()
-    await agent.vanish()
-    await until(lambda: _none_is_connected(coordinator))
+    await coordinator.forgets(agent)
     await coordinator.agent(boot_id="boot-2").connect()
 
 
