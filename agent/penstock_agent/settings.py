@@ -45,6 +45,10 @@ class AgentSettings(BaseSettings):
         default_factory=lambda: platformdirs.user_state_path("penstock") / "agent",
         description="folder for results that are not acknowledged, bundles and work; of one agent alone",
     )
+    secrets_dir: Path | None = Field(
+        default=None,
+        description="folder with a file for each secret that this agent has of its own; also PENSTOCK_SECRET_<NAME>",
+    )
     drain_timeout: float = Field(default=300.0, ge=0, description="seconds that running steps have after SIGTERM")
     idle_workers: int | None = Field(default=None, ge=0, description="idle step processes that are kept; unset: slots")
     disk_floor_bytes: int = Field(default=256 * 2**20, ge=0, description="with less free disk no work is taken")

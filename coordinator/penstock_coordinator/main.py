@@ -27,6 +27,7 @@ import uvloop
 
 from penstock_coordinator.adapters.postgres.schema import CannotMigrate, SchemaOutdated, migrate
 from penstock_coordinator.adapters.postgres.stores import PostgresStores, open_stores
+from penstock_coordinator.adapters.secret_cipher import AesGcmCipher, BadKey
 from penstock_coordinator.adapters.system import SystemClock, SystemIds, memory_there_is, resident_bytes
 from penstock_coordinator.api.bundle_archive import ArchiveLimits
 from penstock_coordinator.api.health import RECOVERY, Readiness
@@ -93,7 +94,7 @@ class Coordinator:
         self._gauge = StrainGauge(self.supervisor, resident_bytes, _trim_memory)
         engine = Engine(self.supervisor)
         self._bulk = engine.bulk
-        backend = Backend(stores, engine, self.supervisor, self._hub, clock, readiness, self._janitor)
+        backend = Backend(stores, engine, self.supervisor, self._hub, clock, readiness, self._janitor, cipher(settings))
         self.server: CoordinatorServer = build_server(backend, edge_options(settings))
 
     def _fail(self, error: BaseException) -> None:
@@ -191,6 +192,15 @@ def fairness(settings: Settings) -> Fairness:
         label=settings.fairness_label,
         weights=settings.fairness_weights,
     )
+
+
+def cipher(settings: Settings) -> AesGcmCipher | None:
+    """None: secrets are not kept here. Raises `CannotStart`."""
+    try:
+        keys = settings.secrets_keys()
+    except BadKey as error:
+        raise CannotStart(str(error)) from None
+    return AesGcmCipher(keys) if keys else None
 
 
 def edge_options(settings: Settings) -> EdgeOptions:

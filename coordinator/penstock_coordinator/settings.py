@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import platformdirs
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, ValidationError, model_validator
@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS
 from penstock_coordinator.core.run.spans import spelled
+from penstock_coordinator.secret_settings import SecretSettings
 
 PREFIX = "PENSTOCK_"
 _MASK = "********"
@@ -120,7 +121,7 @@ def _bytes(number: int, unit: int) -> ByteSize:
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 
 
-class Settings(BaseSettings):
+class Settings(SecretSettings, BaseSettings):
     """The coordinator's settings. Each field is the environment variable PENSTOCK_<FIELD> and the flag --<field>."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
@@ -573,6 +574,8 @@ def _shown(value: object) -> str:
     match value:
         case SecretStr():
             return _MASK
+        case None:
+            return ""
         case timedelta():
             return spelled(microseconds(value)).replace(" ", "").replace("min", "m") if value else "0s"
         case ByteSize():
@@ -593,4 +596,10 @@ def _size(size: int) -> str:
 
 
 def _is_secret(name: str) -> bool:
-    return Settings.model_fields[name].annotation is SecretStr
+    annotation = Settings.model_fields[name].annotation
+    return annotation is SecretStr or SecretStr in _parts(annotation)
+
+
+def _parts(annotation: object) -> set[object]:
+    """Of "this or nothing", with what is annotated laid open."""
+    return {get_args(part)[0] if get_origin(part) is Annotated else part for part in get_args(annotation)}

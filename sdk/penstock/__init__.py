@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from penstock.client.client import Client
     from penstock.client.handles import RunHandle
     from penstock.client.sync import SyncClient, SyncRunHandle
+    from penstock.context import secret
     from penstock.errors import PenstockError
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "pipeline",
     "pipeline_ref",
     "register_codec",
+    "secret",
     "stage",
     "step",
     "step_kind",
@@ -95,6 +97,7 @@ _HOMES = {
     "pipeline": "authoring.pipelines",
     "pipeline_ref": "authoring.sub_pipelines",
     "register_codec": "artifacts.codecs",
+    "secret": "context",
     "stage": "authoring.kinds",
     "step": "authoring.steps",
     "step_kind": "authoring.kinds",

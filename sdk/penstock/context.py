@@ -58,6 +58,28 @@ def current() -> StepContext:
     )
 
 
+def secret(name: str) -> str:
+    """The value of a secret that the step names. ContextError outside of an attempt, and if the step does not name it.
+
+    Where it ends up by mistake - in what the step prints, in the text of an error - it is masked.
+    """
+    runtime = _runtime()
+    if runtime is None:
+        raise ContextError(
+            f"there is no running attempt here that could have the secret {name!r}",
+            field=name,
+            remedy="penstock.secret() works inside a step that an agent runs",
+        )
+    found: dict[str, str] = runtime.secrets
+    if name not in found:
+        raise ContextError(
+            f"the step does not name the secret {name!r}",
+            field=name,
+            remedy=f'write @step(secrets=["{name}"])',
+        )
+    return found[name]
+
+
 def report_metric(name: str, value: float) -> None:
     """Keeps a number with the attempt. The last value of a name counts."""
     _check_name("metric", name)

@@ -9,12 +9,15 @@ holds up a result.
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
 
 LARGEST_PACKET = 32 * 1024
 """Larger tasks go through a file in the worker's folder, named by the packet."""
+MOST_SECRET_BYTES = 24 * 1024
+"""Of the values of one attempt: they fit into a packet, so they never lie in a file."""
 LARGEST_FRAME = 8 * 1024 * 1024
 
 STDOUT, STDERR, SYSTEM = 1, 2, 3
@@ -48,6 +51,18 @@ class CommandWork(msgspec.Struct, frozen=True, tag="command", array_like=True):
     input_files: dict[str, str] = {}
 
 
+class GivenSecret(msgspec.Struct, frozen=True, array_like=True):
+    """`env`, `file`: where the attempt finds it besides; empty: nowhere."""
+
+    name: str
+    value: str
+    env: str
+    file: str
+
+    def __repr__(self) -> str:
+        return f"GivenSecret(name={self.name!r})"
+
+
 class Task(msgspec.Struct, array_like=True):
     """One attempt. `deadline` is an instant of the lease clock: past it nothing is begun. `place` is that in the map,
     outermost first; empty if the step is not mapped."""
@@ -70,6 +85,7 @@ class Task(msgspec.Struct, array_like=True):
     allow_pickle: bool = False
     files: dict[str, str] = {}
     """By digest: where the artifacts that the inputs refer to are on this machine."""
+    secrets: list[GivenSecret] = []
 
 
 class Produced(msgspec.Struct, array_like=True):
@@ -83,6 +99,42 @@ class Produced(msgspec.Struct, array_like=True):
     kind: str
     codec: str
     metadata: bytes
+
+
+class FilePacket(msgspec.Struct, frozen=True, array_like=True):
+    """Of a task that is too large for a packet. Its secrets are in no file."""
+
+    path: str
+    secrets: list[GivenSecret]
+
+
+_FILE_MARK = b"@"
+"""Begins a packet that names the file which holds the task. No array of MessagePack begins so."""
+_encode = msgspec.msgpack.Encoder().encode
+_decode_task = msgspec.msgpack.Decoder(Task).decode
+_decode_file = msgspec.msgpack.Decoder(FilePacket).decode
+
+
+def write_packet(task: Task, folder: Path) -> tuple[bytes, Path | None]:
+    """The packet, and the file that goes with it if the task is large."""
+    packet = _encode(task)
+    if len(packet) <= LARGEST_PACKET:
+        return packet, None
+    file = folder / f"task-{task.handle}"
+    file.write_bytes(_encode(msgspec.structs.replace(task, secrets=[])))
+    return _FILE_MARK + _encode(FilePacket(str(file), task.secrets)), file
+
+
+def read_packet(packet: bytes) -> Task:
+    """The file that goes with it is removed."""
+    if not packet.startswith(_FILE_MARK):
+        return _decode_task(packet)
+    large = _decode_file(packet[len(_FILE_MARK) :])
+    path = Path(large.path)
+    task = _decode_task(path.read_bytes())
+    path.unlink()
+    task.secrets = large.secrets
+    return task
 
 
 class Failure(msgspec.Struct, array_like=True):

@@ -53,6 +53,8 @@ class WorkerKind:
     """Of functions: the limit of each attempt. What one leaves behind in the process counts for the next one."""
     devices: tuple[str, ...] = ()
     """Of functions: the graphics processors that libraries in the process see."""
+    secrets: tuple[tuple[str, str, str], ...] = ()
+    """A process that has seen a secret runs nothing but attempts that name it, too."""
 
 
 @dataclass(slots=True)
@@ -65,6 +67,8 @@ class Job:
     memory_bytes: int = 0
     """The attempt's limit; 0: none."""
     began_at: int = 0
+    secrets: tuple[str, ...] = ()
+    """Their values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,7 +392,7 @@ class WarmExecutor:
             return
         job = self._jobs[worker.queue[0]]
         offset = self._clock() - job.began_at
-        out, err = (data.decode(errors="replace").splitlines() for data in process.last_words())
+        out, err = (data.decode(errors="replace").splitlines() for data in process.last_words(job.secrets))
         texts = [(STDOUT, text) for text in out] + [(STDERR, text) for text in err]
         process.tail.extend(err)
         first = process.last_number(job.handle) + 1

@@ -27,6 +27,8 @@ from penstock_agent.executors.channel import (
     LogLines,
     Setup,
     Task,
+    read_packet,
+    write_packet,
 )
 from penstock_agent.executors.processes import MARK
 from penstock_agent.executors.worker import unsaid
@@ -37,10 +39,7 @@ PIPE_BYTES = 256 * 1024
 READ_BYTES = 256 * 1024
 LAST_WORDS = 64 * 1024
 """Of what a dead worker left in its pipes, so much is kept."""
-_FILE_PACKET = b"@"
 
-_encoder = msgspec.msgpack.Encoder()
-_task_decoder = msgspec.msgpack.Decoder(Task)
 _result_decoder: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
 _log_decoder = msgspec.msgpack.Decoder(LogLines)
 
@@ -138,12 +137,7 @@ class WorkerProcess:
         return left
 
     def _send(self, task: Task) -> bool:
-        packet = _encoder.encode(task)
-        file: Path | None = None
-        if len(packet) > LARGEST_PACKET:
-            file = self._folder / f"task-{task.handle}"
-            file.write_bytes(packet)
-            packet = _FILE_PACKET + os.fsencode(file)
+        packet, file = write_packet(task, self._folder)
         try:
             self._tasks.send(packet)
         except BlockingIOError:
@@ -156,11 +150,7 @@ class WorkerProcess:
         """Everything in the queue: nothing of it has begun, and it will not."""
         handles: list[Handle] = []
         while packet := self._take_packet():
-            if packet.startswith(_FILE_PACKET):
-                file = Path(os.fsdecode(packet[1:]))
-                packet = file.read_bytes()
-                file.unlink()
-            handles.append(_task_decoder.decode(packet).handle)
+            handles.append(read_packet(packet).handle)
         return handles
 
     def _take_packet(self) -> bytes:
@@ -191,11 +181,14 @@ class WorkerProcess:
         """The number of the newest line of the newest attempt, if that is `handle`; else 0."""
         return self._numbered[1] if self._numbered[0] == handle else 0
 
-    def last_words(self) -> tuple[bytes, bytes]:
+    def last_words(self, secrets: tuple[str, ...] = ()) -> tuple[bytes, bytes]:
         """What a dead worker, and nobody else, had not passed on: the end of standard output and of standard error.
         What it did pass on was read before."""
         out, err = unsaid.left_in(self._unsaid, *self._numbered)
-        return (out + _drain(self.out))[-LAST_WORDS:], (err + _drain(self.err))[-LAST_WORDS:]
+        said = out + _drain(self.out), err + _drain(self.err)
+        if secrets:
+            said = _masked(said[0], secrets), _masked(said[1], secrets)
+        return said[0][-LAST_WORDS:], said[1][-LAST_WORDS:]
 
     def relieve(self) -> int:
         """Throws away what stands in a pipe that was nearly full already at the last call: so many bytes.
@@ -232,6 +225,15 @@ class WorkerProcess:
             side.close()
         for fd in (self._control, self.out, self.err, self.exited, self._unsaid):
             os.close(fd)
+
+
+def _masked(data: bytes, secrets: tuple[str, ...]) -> bytes:
+    """What was cut at its beginning begins with the next line: a secret may have been cut through."""
+    from penstock_agent.secrets.masking import Masker
+
+    if len(data) >= LAST_WORDS:
+        data = data.partition(b"\n")[2]
+    return Masker(secrets).mask(data)
 
 
 def _pipe() -> tuple[int, int]:

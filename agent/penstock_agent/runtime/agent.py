@@ -23,6 +23,7 @@ import grpc.aio
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from penstock.agent.v1.artifact_service_pb2_grpc import ArtifactServiceStub
+from penstock.agent.v1.secret_service_pb2_grpc import SecretServiceStub
 from penstock.v1.bundle_service_pb2_grpc import BundleServiceStub
 from penstock_agent.artifacts.equipment import Artifacts
 from penstock_agent.artifacts.service import Access
@@ -38,6 +39,7 @@ from penstock_agent.runtime.bundles import BundleCache
 from penstock_agent.runtime.data_folder import DataFolder
 from penstock_agent.runtime.logs import LogRelay
 from penstock_agent.runtime.outbox import Outbox
+from penstock_agent.runtime.secret_fetches import SecretFetcher
 from penstock_agent.runtime.spool import Spool, Spooled
 from penstock_agent.runtime.staging import Staging
 from penstock_agent.runtime.stream import Connection
@@ -52,6 +54,7 @@ from penstock_agent.runtime.wire import (
     span,
     step_result,
 )
+from penstock_agent.secrets.sources import OwnSecrets
 from penstock_agent.settings import AgentSettings
 
 log = logging.getLogger(__name__)
@@ -103,12 +106,14 @@ class Agent:
         )
         self._artifacts = Artifacts(settings, folder, self._executor.outgoing, self._access_of, self.post)
         self._bundles = BundleCache(folder.bundles, settings.bundle_cache_bytes, self._bundles_in_use)
+        self._secrets = SecretFetcher(OwnSecrets(settings.secrets_dir, os.environ))
         self._staging = Staging(
             self._bundles,
             self._executor,
             self._holder,
             self._logs,
             Stock(self._machine.resources, self._machine.devices),
+            self._secrets,
             self._artifacts.porter,
         )
         self._connection = Connection(settings.address, self, keepalive=settings.keepalive_interval)
@@ -181,7 +186,12 @@ class Agent:
     def _start_guardian(self) -> None:
         argv = [sys.executable, "-P", "-m", "penstock_agent.executors.guardian", f"{self._identity.boot_id}:"]
         self._guardian = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=step_environment(),
+            start_new_session=True,
         )
 
     def _dismiss_guardian(self) -> None:
@@ -322,7 +332,12 @@ class Agent:
     def stream_opened(self, stream: int, outbox: Outbox, channel: grpc.aio.Channel) -> None:
         self._outbox = outbox
         self._decoder = Decoder(stream)
-        self._stubs = (AgentServiceStub(channel), BundleServiceStub(channel), ArtifactServiceStub(channel))
+        self._stubs = (
+            AgentServiceStub(channel),
+            BundleServiceStub(channel),
+            ArtifactServiceStub(channel),
+            SecretServiceStub(channel),
+        )
         self.post(said.StreamOpened(stream))
 
     def stream_says(self, message: wire.CoordinatorMessage) -> bool:
@@ -343,10 +358,11 @@ class Agent:
         if session is None or not session.welcomed:
             return False
         log.info("connected to coordinator %s", word.coordinator_id, extra={"session": word.session_epoch})
-        agents, bundles, artifacts = self._stubs
+        agents, bundles, artifacts, kept_secrets = self._stubs
         self._logs.use(agents)
         self._bundles.use(bundles)
         self._artifacts.use(artifacts)
+        self._secrets.use(kept_secrets)
         return True
 
     def stream_closed(self, stream: int) -> None:
@@ -354,6 +370,7 @@ class Agent:
         self._logs.use(None)
         self._bundles.use(None)
         self._artifacts.use(None)
+        self._secrets.use(None)
         self.post(said.StreamClosed(stream))
 
     def stamp(self) -> int:

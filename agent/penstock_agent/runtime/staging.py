@@ -1,5 +1,5 @@
-"""Between the holder and the workers: attempts whose code bundle or input artifacts are not here yet wait for them, and
-those that ask for resources wait until these are free."""
+"""Between the holder and the workers: attempts whose secrets, code bundle or input artifacts are not here yet wait for
+them, and those that ask for resources wait until these are free."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from penstock_agent.artifacts.porter import Order, Porter, has_references
 from penstock_agent.core.holder import Holder
 from penstock_agent.core.inputs import AttemptsEnded, LeasesRefused, LeasesUnstarted
 from penstock_agent.core.leases import Ended, Handle, Lease, Outcome
-from penstock_agent.executors.channel import Failure, Finished
+from penstock_agent.executors.channel import Failure, Finished, GivenSecret
 from penstock_agent.executors.warm import RESULT_ID_BYTES, Job, WarmExecutor
 from penstock_agent.resources import words
 from penstock_agent.resources.stock import Share, Stock
 from penstock_agent.runtime.archive import BadArchive
 from penstock_agent.runtime.bundles import BundleCache, BundleUnavailable
 from penstock_agent.runtime.logs import LogRelay
+from penstock_agent.runtime.secret_fetches import SecretFetcher, SecretUnavailable
 from penstock_agent.runtime.wire import OutputLimits, Work
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Staging:
         holder: Holder,
         logs: LogRelay,
         stock: Stock,
+        secrets: SecretFetcher,
         porter: Porter,
     ) -> None:
         self.output_limits = OutputLimits(0, 0)
@@ -59,11 +61,18 @@ class Staging:
         self._report = porter.report
         self._waiting: dict[Handle, Lease] = {}
         self._fetches: dict[str, asyncio.Task[None]] = {}
+        self._secrets = secrets
+        self._asking: dict[Handle, asyncio.Task[None]] = {}
+        self._given: dict[Handle, list[GivenSecret]] = {}
+        """Of attempts that are about to start."""
 
     def start(self, leases: Iterable[Lease]) -> None:
         ready: list[Job] = []
         for lease in leases:
             assert isinstance(lease.work, Work)
+            if lease.work.kind.secrets and lease.handle not in self._given:
+                self._asking[lease.handle] = asyncio.get_running_loop().create_task(self._ask(lease, lease.work))
+                continue
             digest = lease.work.kind.bundle_digest
             path = self._bundles.path(digest) if digest else None
             if path is not None or not digest:
@@ -93,6 +102,11 @@ class Staging:
 
     def _leave(self, handle: Handle) -> bool:
         """Whether the attempt waited here, and does no more."""
+        self._given.pop(handle, None)
+        asking = self._asking.pop(handle, None)
+        if asking is not None:
+            asking.cancel()
+            return True
         if self._waiting.pop(handle, None) is not None:
             return True
         short = self._short.pop(handle, None)
@@ -100,6 +114,18 @@ class Staging:
             return False
         self._serve(self._stock.withdraw(handle) if short.share is None else self._stock.release(handle))
         return True
+
+    async def _ask(self, lease: Lease, work: Work) -> None:
+        try:
+            given = await self._secrets.get(work)
+        except SecretUnavailable as error:
+            del self._asking[lease.handle]
+            self._fail([lease.handle], str(error), "Secret")
+        else:
+            del self._asking[lease.handle]
+            if self._holder.book.all.get(lease.handle) is not None:
+                self._given[lease.handle] = given
+                self.start([lease])
 
     def _fetch_inputs(self, lease: Lease, work: Work, bundle_dir: str) -> None:
         def ready(files: dict[str, str]) -> None:
@@ -117,6 +143,7 @@ class Staging:
             return self._job(lease, work, bundle_dir, files)
         missing = self._stock.missing(wants)
         if missing:
+            self._given.pop(lease.handle, None)
             self._report(LeasesRefused([lease.handle], "no_resources", words.missing(missing)))
             return None
         share = self._stock.ask(lease.handle, wants)
@@ -155,14 +182,15 @@ class Staging:
     def _job(
         self, lease: Lease, work: Work, bundle_dir: str, files: dict[str, str], devices: tuple[str, ...] = ()
     ) -> Job:
-        limits = self.output_limits
+        limits, given = self.output_limits, self._given.pop(lease.handle, None)
         self._logs.introduce(lease.handle, work.ref, lease.attempt)
         return Job(
             lease.handle,
             work.worker_kind(devices),
             bundle_dir,
-            lambda: work.task(lease, bundle_dir, limits, files, devices),
+            lambda: work.task(lease, bundle_dir, limits, files, devices, given),
             work.memory_bytes,
+            secrets=() if given is None else tuple(secret.value for secret in given),
         )
 
     def _wait_for(self, digest: str, lease: Lease) -> None:
@@ -175,7 +203,10 @@ class Staging:
         try:
             await self._bundles.get(digest)
         except BundleUnavailable as error:
-            self._report(LeasesRefused(self._take(digest), "bundle_unavailable", str(error)))
+            refused = self._take(digest)
+            for handle in refused:
+                self._given.pop(handle, None)
+            self._report(LeasesRefused(refused, "bundle_unavailable", str(error)))
         except (BadArchive, OSError) as error:
             log.warning("bundle %s cannot be unpacked: %s", digest, error)
             self._fail(self._take(digest), f"the code bundle {digest} cannot be unpacked: {error}")
@@ -194,8 +225,10 @@ class Staging:
             del self._waiting[handle]
         return taken
 
-    def _fail(self, handles: list[Handle], message: str) -> None:
-        failure = Failure("ModuleImport", message)
+    def _fail(self, handles: list[Handle], message: str, reason: str = "ModuleImport") -> None:
+        for handle in handles:
+            self._given.pop(handle, None)
+        failure = Failure(reason, message)
         self._report(
             AttemptsEnded(
                 [

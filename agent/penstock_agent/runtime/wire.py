@@ -16,7 +16,15 @@ from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_agent.artifacts.service import Access
 from penstock_agent.core import inputs as said
 from penstock_agent.core.leases import Grant, Handle, Held, Lease, LeaseKey, Phase, Restored, Status
-from penstock_agent.executors.channel import CommandWork, Failure, Finished, FunctionWork, OutputSource, Task
+from penstock_agent.executors.channel import (
+    CommandWork,
+    Failure,
+    Finished,
+    FunctionWork,
+    GivenSecret,
+    OutputSource,
+    Task,
+)
 from penstock_agent.executors.warm import WorkerKind
 from penstock_agent.resources.gpus import variables
 from penstock_agent.resources.machine import MEMORY
@@ -71,6 +79,7 @@ class TaskKind:
     stop_grace: int | None
     resources: Mapping[str, float] = field(default_factory=dict)
     allow_pickle: bool = False
+    secrets: tuple[wire.TaskSecret, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +126,7 @@ class Work:
         limits: OutputLimits,
         files: dict[str, str],
         devices: tuple[str, ...] = (),
+        secrets: list[GivenSecret] | None = None,
     ) -> Task:
         """`files`: of the artifacts that the inputs refer to."""
         grant, action = self.grant, self.kind.action
@@ -140,6 +150,7 @@ class Work:
             inline_output_bytes=limits.inline,
             allow_pickle=self.kind.allow_pickle,
             files=files,
+            secrets=secrets or [],
         )
 
 
@@ -270,17 +281,18 @@ def _task_kind(spec: wire.TaskSpec) -> TaskKind | UnknownTask:
 def task_kind(spec: wire.TaskSpec) -> TaskKind:
     """Raises `UnknownTask`."""
     env = dict(spec.env)
+    secrets = tuple((each.name, each.env, each.file) for each in spec.secrets)
     action: FunctionWork | CommandWork
     match spec.WhichOneof("action"):
         case "function":
             digest = spec.function.bundle_digest
             action = FunctionWork(spec.function.module, spec.function.qualname)
-            kind = WorkerKind(False, digest, spec.environment_digest, tuple(sorted(env.items())))
+            kind = WorkerKind(False, digest, spec.environment_digest, tuple(sorted(env.items())), secrets=secrets)
         case "command":
             command = spec.command
             digest = command.bundle_digest
             action = _command_work(command, env)
-            kind = WorkerKind(True, "", spec.environment_digest, ())
+            kind = WorkerKind(True, "", spec.environment_digest, (), secrets=secrets)
         case _:
             raise UnknownTask("this agent does not know this kind of task: it is of a newer release")
     return TaskKind(
@@ -291,6 +303,7 @@ def task_kind(spec: wire.TaskSpec) -> TaskKind:
         stop_grace=microseconds(spec.stop_grace) if spec.HasField("stop_grace") else None,
         resources={name: amount for name, amount in spec.resources.items() if amount > 0},
         allow_pickle=spec.allow_pickle,
+        secrets=tuple(spec.secrets),
     )
 
 

@@ -18,7 +18,11 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
 from penstock.agent.v1 import agent_service_pb2
+from penstock.agent.v1 import secret_service_pb2 as agent_secret_service_pb2
 from penstock.agent.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
+from penstock.agent.v1.secret_service_pb2_grpc import (
+    add_SecretServiceServicer_to_server as add_AgentSecretServiceServicer_to_server,
+)
 from penstock.v1 import (
     agent_admin_service_pb2,
     bulk_service_pb2,
@@ -29,6 +33,7 @@ from penstock.v1 import (
     janitor_service_pb2,
     pipeline_service_pb2,
     run_service_pb2,
+    secret_service_pb2,
 )
 from penstock.v1.agent_admin_service_pb2_grpc import add_AgentAdminServiceServicer_to_server
 from penstock.v1.bulk_service_pb2_grpc import add_BulkServiceServicer_to_server
@@ -39,6 +44,7 @@ from penstock.v1.dead_letter_service_pb2_grpc import add_DeadLetterServiceServic
 from penstock.v1.janitor_service_pb2_grpc import add_JanitorServiceServicer_to_server
 from penstock.v1.pipeline_service_pb2_grpc import add_PipelineServiceServicer_to_server
 from penstock.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
+from penstock.v1.secret_service_pb2_grpc import add_SecretServiceServicer_to_server
 from penstock_coordinator.api.agent_admin_service import AgentAdminService
 from penstock_coordinator.api.agent_service import AgentService
 from penstock_coordinator.api.bulk_service import BulkService
@@ -56,13 +62,15 @@ from penstock_coordinator.api.options import KEEPALIVE_MS, MAX_CALLS, server_opt
 from penstock_coordinator.api.pipeline_service import PipelineService
 from penstock_coordinator.api.run_service import RunService
 from penstock_coordinator.api.run_starter import RunStarter
+from penstock_coordinator.api.secret_service import AgentSecretService, SecretService
 from penstock_coordinator.api.shedding import Shedder
 from penstock_coordinator.api.sizes import RequestSizes
 from penstock_coordinator.api.versions import VersionFinder
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits
+from penstock_coordinator.runtime.secrets import SecretVault
 
 if TYPE_CHECKING:
-    from penstock_coordinator.ports import Clock, Stores
+    from penstock_coordinator.ports import Clock, SecretCipher, Stores
     from penstock_coordinator.runtime.engine import Engine
     from penstock_coordinator.runtime.janitor import Janitor
     from penstock_coordinator.runtime.log_hub import LogHub
@@ -84,8 +92,10 @@ SERVICES: tuple[str, ...] = tuple(
         (dead_letter_service_pb2, "DeadLetterService"),
         (cache_service_pb2, "CacheService"),
         (janitor_service_pb2, "JanitorService"),
+        (secret_service_pb2, "SecretService"),
         (coordinator_service_pb2, "CoordinatorService"),
         (agent_service_pb2, "AgentService"),
+        (agent_secret_service_pb2, "SecretService"),
     )
 )
 
@@ -105,6 +115,8 @@ class Backend:
     clock: Clock
     readiness: Readiness
     janitor: Janitor
+    cipher: SecretCipher | None = None
+    """Of users' secrets; None: there is no key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +209,9 @@ def _add_services(server: grpc.aio.Server, backend: Backend, options: EdgeOption
     add_CacheServiceServicer_to_server(CacheService(engine), server)
     add_JanitorServiceServicer_to_server(JanitorService(backend.janitor), server)
     add_CoordinatorServiceServicer_to_server(CoordinatorService(backend.supervisor, backend.readiness), server)
+    vault = SecretVault(stores.secrets, backend.cipher, clock)
+    add_SecretServiceServicer_to_server(SecretService(vault), server)
+    add_AgentSecretServiceServicer_to_server(AgentSecretService(backend.supervisor, vault), server)
     add_AgentServiceServicer_to_server(AgentService(backend.supervisor, engine, backend.hub), server)
 
 

@@ -52,6 +52,7 @@ from penstock_coordinator.ports.retention import EndedRuns, OldRows, RetentionSt
 from penstock_coordinator.ports.rows import AttemptRow, NewRun, Origin, Parent, RunChange, StepRunRow
 from penstock_coordinator.ports.run_keys import AT_REST, COMPLETED, KeyClaim, Reuse, gives_free
 from penstock_coordinator.ports.runs import ANY_GENERATION, RunFilter, RunIndex, RunRow
+from penstock_coordinator.ports.secrets import CannotDecrypt, SecretCipher, SecretRow, SecretStore
 from penstock_coordinator.ports.signing_keys import SigningKey, SigningKeyStore
 from penstock_coordinator.ports.stores import Stores
 from penstock_coordinator.ports.time import Clock, Ids
@@ -75,6 +76,7 @@ __all__ = [
     "CacheQuestion",
     "CacheReply",
     "CacheStore",
+    "CannotDecrypt",
     "Clock",
     "Committed",
     "Crowded",
@@ -124,6 +126,9 @@ __all__ = [
     "RunIndex",
     "RunRow",
     "RunRows",
+    "SecretCipher",
+    "SecretRow",
+    "SecretStore",
     "ShareUse",
     "SigningKey",
     "SigningKeyStore",

@@ -15,6 +15,7 @@ from penstock_coordinator.ports.logs import LogStore
 from penstock_coordinator.ports.pipelines import PipelineStore
 from penstock_coordinator.ports.retention import RetentionStore
 from penstock_coordinator.ports.runs import RunIndex
+from penstock_coordinator.ports.secrets import SecretStore
 from penstock_coordinator.ports.signing_keys import SigningKeyStore
 
 
@@ -34,6 +35,7 @@ class Stores:
     cache: CacheStore
     retention: RetentionStore
     signing_keys: SigningKeyStore
+    secrets: SecretStore
 
     def dependencies(self) -> list[Dependency]:
         """How what they need fares. Nothing of what is kept in memory is ever away."""

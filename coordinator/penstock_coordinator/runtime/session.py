@@ -239,6 +239,7 @@ def task_spec(plan: Plan, step: Step) -> wire.TaskSpec:
         environment_digest=plan.lines[step.line].environment,
         allow_pickle=step.name in plan.pickling,
     )
+    spec.secrets.extend(wire.TaskSecret(name=use.name, env=use.env, file=use.file) for use in step.secrets)
     if step.timeouts.attempt is not None:
         spec.attempt_timeout.CopyFrom(span(step.timeouts.attempt))
     if isinstance(action, FunctionAction):

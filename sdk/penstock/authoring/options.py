@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, TypeAlias, TypedDict
@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypedDict
 from penstock.authoring.caching import CachePolicy, read_cache
 from penstock.authoring.compensation import Compensating, read_compensate
 from penstock.authoring.concurrency import Concurrency, read_concurrency
+from penstock.authoring.secrets import SecretUse, read_secrets
 from penstock.errors import DefinitionError
 from penstock.names import check_name, nearest
 from penstock.quantities import (
@@ -110,6 +111,7 @@ class DefaultKeywords(TypedDict, total=False):
     resources: Mapping[str, float]
     env: Mapping[str, str]
     cache: CachePolicy | bool | None
+    secrets: Sequence[str] | Mapping[str, Any]
 
 
 class CommandKeywords(DefaultKeywords, total=False):
@@ -156,6 +158,7 @@ class StepOptions:
     resources: Mapping[str, float] | None = None
     env: Mapping[str, str] | None = None
     cache: Any = None
+    secrets: tuple[SecretUse, ...] | None = None
     when: str | None = None
     trigger_rule: TriggerRule | None = None
     allow_failure: bool | None = None
@@ -353,6 +356,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "resources": _read_amounts,
     "env": _read_env,
     "cache": read_cache,
+    "secrets": read_secrets,
     "when": _read_text,
     "trigger_rule": _read_rule,
     "allow_failure": _read_flag,

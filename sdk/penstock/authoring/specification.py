@@ -239,6 +239,8 @@ def _set_shared(message: pipeline_pb2.StepSpec | pipeline_pb2.StepDefaults, opti
     message.labels.update(options.labels or {})
     message.env.update(options.env or {})
     _set_cache(message, options.cache)
+    for use in options.secrets or ():
+        message.secrets.add(name=use.name, env=use.env, file=use.file)
     resources = pipeline_pb2.Resources(
         cpu=options.cpu or 0,
         memory_bytes=options.memory or 0,

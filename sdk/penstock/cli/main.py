@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "delete": ("penstock.cli.pipelines", "delete", "Delete a pipeline."),
     "agents": ("penstock.cli.agents", "agents", "List, show or drain agents."),
     "health": ("penstock.cli.health", "health", "Show how the coordinator and its database fare."),
+    "secrets": ("penstock.cli.secrets", "secrets", "Keep what steps need and nobody may read."),
     "janitor": ("penstock.cli.janitor", "janitor", "Remove what is kept no longer."),
     "config": ("penstock.cli.configuration", "config", "Show every setting with its value and source."),
     "server": ("penstock.cli.processes", "server", "Run a coordinator."),

@@ -40,7 +40,9 @@ from penstock.v1 import (
     run_pb2,
     run_service_pb2,
     run_service_pb2_grpc,
+    secret_service_pb2,
 )
+from penstock.v1.secret_service_pb2_grpc import SecretServiceStub
 
 
 class Client(PipelineCalls):
@@ -515,6 +517,33 @@ class Client(PipelineCalls):
         request = coordinator_service_pb2.GetHealthRequest()
         response: coordinator_service_pb2.GetHealthResponse = await self._call(stub.GetHealth, request)
         return response.health
+
+    # Secrets
+
+    def _secrets(self) -> SecretServiceStub:
+        return self._stub(SecretServiceStub)
+
+    async def set_secret(self, name: str, value: str) -> secret_service_pb2.Secret:
+        """Makes the secret, or gives it another value. Raises PreconditionError if the coordinator has no key."""
+        request = secret_service_pb2.SetSecretRequest(name=name, value=value)
+        response: secret_service_pb2.SetSecretResponse = await self._call(self._secrets().Set, request)
+        return response.secret
+
+    async def list_secrets(self) -> AsyncIterator[secret_service_pb2.Secret]:
+        """By name, without their values: nobody gets those but the steps that name them."""
+        async for page in self._pages(self._secrets().List, secret_service_pb2.ListSecretsRequest()):
+            for secret in page.secrets:
+                yield secret
+
+    async def delete_secret(self, name: str) -> None:
+        """Raises NotFoundError."""
+        await self._call(self._secrets().Delete, secret_service_pb2.DeleteSecretRequest(name=name))
+
+    async def rotate_secrets(self) -> int:
+        """Encrypts again, with the coordinator's newest key, what an older one has encrypted; how many they were."""
+        request = secret_service_pb2.RotateSecretsRequest()
+        response: secret_service_pb2.RotateSecretsResponse = await self._call(self._secrets().Rotate, request)
+        return response.rotated
 
     # What is old
 

@@ -281,6 +281,10 @@ class SyncClient:
     resume_agent = _blocking(Client.resume_agent)
     health = _blocking(Client.health)
     run_janitor = _blocking(Client.run_janitor)
+    list_secrets = _iterating(Client.list_secrets)
+    set_secret = _blocking(Client.set_secret)
+    delete_secret = _blocking(Client.delete_secret)
+    rotate_secrets = _blocking(Client.rotate_secrets)
 
     def start(
         self,

@@ -519,6 +519,7 @@ class StepDefaults(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     ENV_FIELD_NUMBER: _builtins.int
     CACHE_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
     queue: _builtins.str
     @_builtins.property
     def retry(self) -> Global___RetryPolicy: ...
@@ -534,6 +535,10 @@ class StepDefaults(_message.Message):
     def cache(self) -> Global___CachePolicy:
         """Of steps that are no sub-pipelines, no cleanup steps, undo nothing and have no `compensate`."""
 
+    @_builtins.property
+    def secrets(self) -> _containers.RepeatedCompositeFieldContainer[Global___SecretUse]:
+        """Merged by name under those of a step."""
+
     def __init__(
         self,
         *,
@@ -544,10 +549,11 @@ class StepDefaults(_message.Message):
         resources: Global___Resources | None = ...,
         env: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         cache: Global___CachePolicy | None = ...,
+        secrets: _abc.Iterable[Global___SecretUse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "env", b"env", "labels", b"labels", "queue", b"queue", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "env", b"env", "labels", b"labels", "queue", b"queue", "resources", b"resources", "retry", b"retry", "secrets", b"secrets", "timeouts", b"timeouts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -640,6 +646,7 @@ class StepSpec(_message.Message):
     CONCURRENCY_FIELD_NUMBER: _builtins.int
     COMPENSATE_FIELD_NUMBER: _builtins.int
     CACHE_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """REQUIRED. The same form as the pipeline's name."""
     description: _builtins.str
@@ -710,6 +717,10 @@ class StepSpec(_message.Message):
         step, a step that undoes another or has a `compensate`.
         """
 
+    @_builtins.property
+    def secrets(self) -> _containers.RepeatedCompositeFieldContainer[Global___SecretUse]:
+        """The secrets that attempts of this step get, and nobody else. Merged over the defaults. Names are unique."""
+
     def __init__(
         self,
         *,
@@ -735,10 +746,11 @@ class StepSpec(_message.Message):
         concurrency: Global___Concurrency | None = ...,
         compensate: _builtins.str = ...,
         cache: Global___CachePolicy | None = ...,
+        secrets: _abc.Iterable[Global___SecretUse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cache", b"cache", "command", b"command", "concurrency", b"concurrency", "function", b"function", "map", b"map", "pipeline", b"pipeline", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "allow_failure", b"allow_failure", "cache", b"cache", "cleanup", b"cleanup", "command", b"command", "compensate", b"compensate", "concurrency", b"concurrency", "depends_on", b"depends_on", "description", b"description", "env", b"env", "function", b"function", "inputs", b"inputs", "labels", b"labels", "map", b"map", "name", b"name", "pipeline", b"pipeline", "priority", b"priority", "queue", b"queue", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts", "trigger_rule", b"trigger_rule", "when", b"when"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "allow_failure", b"allow_failure", "cache", b"cache", "cleanup", b"cleanup", "command", b"command", "compensate", b"compensate", "concurrency", b"concurrency", "depends_on", b"depends_on", "description", b"description", "env", b"env", "function", b"function", "inputs", b"inputs", "labels", b"labels", "map", b"map", "name", b"name", "pipeline", b"pipeline", "priority", b"priority", "queue", b"queue", "resources", b"resources", "retry", b"retry", "secrets", b"secrets", "timeouts", b"timeouts", "trigger_rule", b"trigger_rule", "when", b"when"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["function", "command", "pipeline"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
@@ -795,6 +807,36 @@ class CachePolicy(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_counts) -> _WhichOneofReturnType_counts | None: ...
 
 Global___CachePolicy: _TypeAlias = CachePolicy  # noqa: Y015
+
+@_typing.final
+class SecretUse(_message.Message):
+    """Of a secret that the agent, or else the coordinator, has. A function reads it with `penstock.secret(name)` in any case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ENV_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """REQUIRED. The same form as a step's name."""
+    env: _builtins.str
+    """The environment variable that holds it. Not one of `env`, not beginning with PENSTOCK_."""
+    file: _builtins.str
+    """The name of a file that holds it, in the folder of the attempt that PENSTOCK_SECRETS_DIR names."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        env: _builtins.str = ...,
+        file: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["env", b"env", "file", b"file", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SecretUse: _TypeAlias = SecretUse  # noqa: Y015
 
 @_typing.final
 class PipelineAction(_message.Message):

@@ -228,6 +228,11 @@ def _cache(message: Message) -> Any:
     return members or True
 
 
+def _secret(message: Message) -> Any:
+    members = _message(message)
+    return members["name"] if members.keys() == {"name"} else members
+
+
 def _value(message: Message) -> Any:
     from google.protobuf.struct_pb2 import Value
 
@@ -250,4 +255,5 @@ _SHORT: dict[str, Callable[[Message], Any]] = {
     "penstock.v1.MapSpec": _map,
     "penstock.v1.Concurrency": _concurrency,
     "penstock.v1.CachePolicy": _cache,
+    "penstock.v1.SecretUse": _secret,
 }

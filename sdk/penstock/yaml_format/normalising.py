@@ -30,7 +30,13 @@ _ALIASES = {("penstock.v1.Resources", "memory"): "memory_bytes"}
 
 # Lists of messages with a name of their own may be written as a mapping from that name.
 _NAMED = frozenset(
-    {"penstock.v1.Parameter", "penstock.v1.StepSpec", "penstock.v1.CommandOutput", "penstock.v1.MapList"}
+    {
+        "penstock.v1.Parameter",
+        "penstock.v1.StepSpec",
+        "penstock.v1.CommandOutput",
+        "penstock.v1.MapList",
+        "penstock.v1.SecretUse",
+    }
 )
 
 # What the document may say besides the message's fields; it is read before.

@@ -32,6 +32,7 @@ class ShortForms:
             "penstock.v1.MapList": self._map_list,
             "penstock.v1.Concurrency": self._concurrency,
             "penstock.v1.CachePolicy": self._cache,
+            "penstock.v1.SecretUse": self._secret,
         }
 
     def write_out(self, message_type: str, value: Any, path: Path) -> Any:
@@ -150,6 +151,12 @@ class ShortForms:
         if isinstance(value, bool):
             return {} if value else {"disabled": True}
         return value
+
+    def _secret(self, value: Any, path: Path) -> Any:
+        """Of a list the name, of a mapping from names the variable."""
+        if not isinstance(value, str):
+            return value
+        return {"name": value} if isinstance(path[-1], int) else {"env": value}
 
     def _long_map(self, value: dict[str, Any], path: Path) -> Any:
         """{over: …}, {joined: ${…}}, {nested: ${…}}, {product: {x: …}} or {zip: {x: …}}, each with max_parallel; or the

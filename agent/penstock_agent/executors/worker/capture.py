@@ -20,11 +20,15 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from penstock_agent.executors.channel import STDERR, STDOUT, SYSTEM, LogLines, frame
 from penstock_agent.executors.worker.unsaid import PIECE, Unsaid
+
+if TYPE_CHECKING:
+    from penstock_agent.secrets.masking import Masker
 
 LONGEST_LINE = 16 * 1024
 TAIL_LINES = 20
@@ -63,6 +67,8 @@ class Capture:
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._kept: bytearray | None = None
         self._keep_limit = 0
+        self.masker: Masker | None = None
+        """Of the secrets of the attempt; None: it has none."""
 
     def start(self) -> None:
         threading.Thread(target=self._read_on, name="penstock-output", daemon=True).start()
@@ -137,7 +143,8 @@ class Capture:
         if source.number == STDOUT and self._kept is not None:
             self._kept += data[: self._keep_limit + 1 - len(self._kept)]
         if self._discarding:
-            if source.number == STDERR:
+            # In pieces that are cut anywhere no secret is found: then rather no last words.
+            if source.number == STDERR and self.masker is None:
                 self._tail.extend(
                     line.decode(errors="replace") for line in data[-TAIL_BYTES:].splitlines()[-TAIL_LINES:]
                 )
@@ -151,14 +158,18 @@ class Capture:
         return True
 
     def _cut_lines(self, source: _Source, *, last: bool) -> None:
+        masker = self.masker
+        secret = masker is not None and masker.finds(source.rest)
         *lines, rest = source.rest.split(b"\n")
-        while len(rest) > LONGEST_LINE:
-            lines.append(rest[:LONGEST_LINE])
-            rest = rest[LONGEST_LINE:]
+        while len(rest) > LONGEST_LINE and (cut := masker.cut(rest, LONGEST_LINE) if masker else LONGEST_LINE):
+            lines.append(rest[:cut])
+            rest = rest[cut:]
         if last and rest:
             lines.append(rest)
             rest = bytearray()
         source.rest = rest
+        if secret and masker is not None:
+            lines = [bytearray(masker.mask(line)) for line in lines]
         for line in lines:
             for start in range(0, len(line) or 1, LONGEST_LINE):
                 self._add_printed(source, line[start : start + LONGEST_LINE])

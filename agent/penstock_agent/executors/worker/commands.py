@@ -53,6 +53,8 @@ class CommandRunner:
         self._encoder = encoder
         self._pid: int | None = None
         self._stopped = False
+        self.hide: Callable[[str], str] = lambda text: text
+        """Masks the secrets of the attempt in a text that is told of it."""
 
     def run(self, task: Task) -> Finished:
         assert isinstance(task.work, CommandWork)
@@ -168,7 +170,7 @@ class CommandRunner:
             return json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise BadOutput(
-                f"output {output.name!r}: {source} is no JSON ({error}): {text[:200]!r}; "
+                f"output {output.name!r}: {source} is no JSON ({error}): {self.hide(text)[:200]!r}; "
                 f"print one JSON value and nothing else, or declare the output as text"
             ) from None
 
@@ -226,6 +228,10 @@ def _environment(folder: Path, task: Task, work: CommandWork) -> dict[str, str]:
     env["PENSTOCK_WORK_DIR"] = env["PWD"] = str(folder / "work")
     env["PENSTOCK_METRICS_FILE"] = str(folder / "metrics")
     env["PENSTOCK_METADATA_FILE"] = str(folder / "metadata")
+    if task.secrets:
+        from penstock_agent.executors.worker.attempt_secrets import secret_variables
+
+        env |= secret_variables(task, str(folder.parent))
     return env
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -22,14 +23,17 @@ class StepStopped(BaseException):
     """Raised in a step that is to end: `finally` blocks run, ordinary `except` clauses do not catch it."""
 
 
-def failure_of(error: BaseException, reason: str, hidden_prefix: str = "") -> Failure:
-    """`hidden_prefix` is cut from paths in the trace."""
+def failure_of(
+    error: BaseException, reason: str, hidden_prefix: str = "", hide: Callable[[str], str] = lambda text: text
+) -> Failure:
+    """`hidden_prefix` is cut from paths in the trace; `hide` masks what nobody may read, before anything is cut."""
+    trace = hide(_trace(error))
     return Failure(
         reason=reason,
-        message=_cut(_message(error), LONGEST_MESSAGE),
+        message=_cut(hide(_message(error)), LONGEST_MESSAGE),
         error_class=_class_name(type(error)),
         error_bases=[_class_name(base) for base in type(error).__mro__[1:] if base is not object][:MOST_BASES],
-        traceback=_cut(_trace(error).replace(hidden_prefix, "") if hidden_prefix else _trace(error), LONGEST_TRACEBACK),
+        traceback=_cut(trace.replace(hidden_prefix, "") if hidden_prefix else trace, LONGEST_TRACEBACK),
     )
 
 

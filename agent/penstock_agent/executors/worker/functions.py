@@ -45,6 +45,8 @@ class FunctionRunner:
         self._switch = switch
         self._encoder = encoder
         self._usage = Usage()
+        self.hide: Callable[[str], str] = _as_it_is
+        """Masks the secrets of the attempt in a text that is told of it."""
         self._functions: dict[FunctionWork, Callable[..., Any]] = {}
 
     def run(self, task: Task) -> Finished:
@@ -57,6 +59,7 @@ class FunctionRunner:
             attempt=task.attempt,
             idempotency_key=task.idempotency_key,
             work_dir=self._surroundings.work_dir,
+            secrets={secret.name: secret.value for secret in task.secrets} if task.secrets else {},
         )
         self._surroundings.enter(task)
         self._capture.begin(task.handle)
@@ -92,13 +95,15 @@ class FunctionRunner:
             finally:
                 self._switch.disarm()
         except StepStopped as stop:
-            return Finished(task.handle, failure=failure_of(stop, "Cancelled", self._bundle_prefix), stopped=True)
+            return Finished(
+                task.handle, failure=failure_of(stop, "Cancelled", self._bundle_prefix, self.hide), stopped=True
+            )
         except Unserialisable as error:
-            return Finished(task.handle, failure=Failure("OutputUnserialisable", str(error)[:8192]))
+            return Finished(task.handle, failure=Failure("OutputUnserialisable", self.hide(str(error))[:8192]))
         except TooLarge as error:
             return Finished(task.handle, failure=error.failure)
         except BaseException as error:
-            failure = failure_of(error, reason or reason_of(error), self._bundle_prefix)
+            failure = failure_of(error, reason or reason_of(error), self._bundle_prefix, self.hide)
             _clear_frames(error)
             return Finished(task.handle, failure=failure)
         return Finished(task.handle, output)
@@ -119,6 +124,10 @@ class FunctionRunner:
         function: Callable[..., Any] = found
         self._functions[work] = function
         return function
+
+
+def _as_it_is(text: str) -> str:
+    return text
 
 
 def _call(function: Callable[..., Any], task: Task) -> object:

@@ -13,6 +13,7 @@ import msgspec
 
 from penstock_agent.executors.channel import (
     LARGEST_PACKET,
+    Failure,
     Finished,
     FromWorker,
     FunctionWork,
@@ -21,6 +22,7 @@ from penstock_agent.executors.channel import (
     Setup,
     Task,
     frame,
+    read_packet,
 )
 from penstock_agent.executors.worker import children
 from penstock_agent.executors.worker.capture import Capture
@@ -32,16 +34,12 @@ from penstock_agent.executors.worker.stopping import StopSwitch
 from penstock_agent.executors.worker.surroundings import Surroundings, empty_folder, restore_signals
 from penstock_agent.executors.worker.unsaid import Unsaid
 
-_FILE_PACKET = b"@"
-"""Begins a packet that names the file which holds the task. No array of MessagePack begins so."""
-
 
 class Worker:
     def __init__(self, setup: Setup) -> None:
         self._tasks = socket.socket(fileno=setup.tasks)
         self._results = socket.socket(fileno=setup.results)
         self._encoder = msgspec.msgpack.Encoder()
-        self._decoder = msgspec.msgpack.Decoder(Task)
         self._switch = StopSwitch(setup.control)
         logs = socket.socket(fileno=setup.logs)
         unsaid = Unsaid(setup.unsaid)
@@ -49,6 +47,7 @@ class Worker:
         encoder = OutputEncoder(setup.outgoing_dir, setup.work_dir)
         surroundings = Surroundings(setup.work_dir)
         self._functions = FunctionRunner(setup.bundle_dir, surroundings, self._capture, self._switch, encoder)
+        self._work_dir = setup.work_dir
         self._commands = CommandRunner(setup.work_dir, self._capture, self._switch, encoder)
 
     def run(self) -> None:
@@ -59,30 +58,45 @@ class Worker:
             self._take(packet)
 
     def _take(self, packet: bytes) -> None:
-        task = self._decoder.decode(_read_packet(packet))
+        task = read_packet(packet)
         if time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000 >= task.deadline:
             self._say(Refused(task.handle))
             return
         runner = self._functions if isinstance(task.work, FunctionWork) else self._commands
-        try:
-            finished = runner.run(task)
-        except StepStopped as stop:
-            finished = Finished(task.handle, failure=failure_of(stop, "Cancelled"), stopped=True)
+        if task.secrets:
+            finished = self._run_with_secrets(runner, task)
+        else:
+            finished = self._run(runner, task)
         restore_signals(self._switch.handler)
         self._say(finished)
         runner.clean_up()
 
+    def _run(self, runner: FunctionRunner | CommandRunner, task: Task) -> Finished:
+        try:
+            return runner.run(task)
+        except StepStopped as stop:
+            return Finished(task.handle, failure=failure_of(stop, "Cancelled"), stopped=True)
+
+    def _run_with_secrets(self, runner: FunctionRunner | CommandRunner, task: Task) -> Finished:
+        """Nothing is imported for it where no step has secrets."""
+        from penstock_agent.executors.worker import attempt_secrets
+        from penstock_agent.secrets.masking import Masker
+
+        masker = Masker(secret.value for secret in task.secrets)
+        # Until the next attempt begins: threads that this one leaves behind may print, too.
+        self._capture.masker = masker
+        runner.hide = masker.text
+        try:
+            attempt_secrets.write_files(task, self._work_dir)
+            finished = self._run(runner, task)
+        except OSError as error:
+            finished = Finished(task.handle, failure=Failure("Secret", f"the files of secrets cannot be made: {error}"))
+        finally:
+            attempt_secrets.remove_files(self._work_dir)
+        return attempt_secrets.without_secrets(finished, task, masker)
+
     def _say(self, message: FromWorker) -> None:
         self._results.sendall(frame(self._encoder.encode(message)))
-
-
-def _read_packet(packet: bytes) -> bytes:
-    if not packet.startswith(_FILE_PACKET):
-        return packet
-    path = Path(os.fsdecode(packet[len(_FILE_PACKET) :]))
-    task = path.read_bytes()
-    path.unlink()
-    return task
 
 
 def _prepare(setup: Setup) -> None:

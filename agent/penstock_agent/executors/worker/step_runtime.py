@@ -28,6 +28,8 @@ class Attempt:
     attempt: int
     idempotency_key: str
     work_dir: str
+    secrets: dict[str, str] = field(default_factory=dict)
+    """By name."""
     metrics: dict[str, float] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
 

@@ -63,10 +63,17 @@ class Surroundings:
         self._entered: dict[bytes, bytes] = {}
         self._streams = (sys.stdout, sys.stderr)
         self._own: dict[str, str] = {}
+        self._secret_names: list[str] = []
 
     def enter(self, task: Task) -> None:
         own = identity(task)
         own["PENSTOCK_WORK_DIR"] = self.work_dir
+        if task.secrets:
+            from penstock_agent.executors.worker.attempt_secrets import secret_variables
+
+            variables = secret_variables(task, self.work_dir)
+            self._secret_names = list(variables)
+            own |= variables
         for name in self._own.keys() - own.keys():
             del os.environ[name]
         for name, value in own.items():
@@ -79,11 +86,18 @@ class Surroundings:
         """Undo what the attempt changed."""
         sys.stdout, sys.stderr = self._streams
         self._restore_environment()
+        self._forget_secrets()
         with suppress(FileNotFoundError):
             if os.getcwd() == self.work_dir and not os.listdir(self.work_dir):  # noqa: PTH109, PTH208 - on every step
                 return
         empty_folder(self.work_dir)
         os.chdir(self.work_dir)
+
+    def _forget_secrets(self) -> None:
+        for name in self._secret_names:
+            os.environ.pop(name, None)
+            del self._own[name]
+        self._secret_names = []
 
     def _restore_environment(self) -> None:
         now, wanted = self._variables, self._entered

@@ -17,6 +17,7 @@ from penstock_coordinator.ports import (
     RequestRow,
     RunId,
     RunRow,
+    SecretRow,
     SigningKey,
     StepRunRow,
     VersionRow,
@@ -100,6 +101,7 @@ class MemoryDatabase:
     bulk_jobs: dict[bytes, BulkJobRow] = field(default_factory=dict)
     removed_runs: dict[RunId, RemovedRun] = field(default_factory=dict)
     signing_keys: list[SigningKey] = field(default_factory=list)
+    secrets: dict[str, SecretRow] = field(default_factory=dict)
     last_signing_key: int = 0
     janitor_at_work: bool = False
     there: asyncio.Event = field(default_factory=_set_event)

@@ -18,6 +18,7 @@ from penstock_coordinator.adapters.memory.faults import Faults
 from penstock_coordinator.adapters.memory.journal import MemoryIncarnations, MemoryJournal
 from penstock_coordinator.adapters.memory.retention import MemoryRetentionStore
 from penstock_coordinator.adapters.memory.run_index import MemoryRunIndex
+from penstock_coordinator.adapters.memory.secret_store import MemorySecretStore
 from penstock_coordinator.adapters.memory.signing_key_store import MemorySigningKeyStore
 from penstock_coordinator.ports import Dependency, DependencyState, Stores
 
@@ -68,6 +69,7 @@ def memory_stores(
         cache=MemoryCacheStore(database),
         retention=MemoryRetentionStore(database),
         signing_keys=MemorySigningKeyStore(database),
+        secrets=MemorySecretStore(database),
         faults=faults,
         _memory_journal=journal,
     )

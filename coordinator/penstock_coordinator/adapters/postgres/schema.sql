@@ -229,6 +229,13 @@ CREATE TABLE public.runs_default (
     origin bytea DEFAULT '\x'::bytea CONSTRAINT runs_origin_not_null NOT NULL,
     output bytea
 );
+CREATE TABLE public.secrets (
+    name text NOT NULL COLLATE pg_catalog."C",
+    key_id text NOT NULL COLLATE pg_catalog."C",
+    content bytea NOT NULL,
+    create_time bigint NOT NULL,
+    update_time bigint NOT NULL
+);
 CREATE SEQUENCE public.session_epochs
     START WITH 1
     INCREMENT BY 1
@@ -333,6 +340,8 @@ ALTER TABLE ONLY public.runs
     ADD CONSTRAINT runs_pkey PRIMARY KEY (run_id);
 ALTER TABLE ONLY public.runs_default
     ADD CONSTRAINT runs_default_pkey PRIMARY KEY (run_id);
+ALTER TABLE ONLY public.secrets
+    ADD CONSTRAINT secrets_pkey PRIMARY KEY (name);
 ALTER TABLE ONLY public.signing_keys
     ADD CONSTRAINT signing_keys_pkey PRIMARY KEY (number);
 ALTER TABLE ONLY public.step_runs

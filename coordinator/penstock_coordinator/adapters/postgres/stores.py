@@ -27,6 +27,7 @@ from penstock_coordinator.adapters.postgres.pipeline_store import PostgresPipeli
 from penstock_coordinator.adapters.postgres.retention import PostgresRetentionStore
 from penstock_coordinator.adapters.postgres.run_index import PostgresRunIndex
 from penstock_coordinator.adapters.postgres.schema import check_version
+from penstock_coordinator.adapters.postgres.secret_store import PostgresSecretStore
 from penstock_coordinator.adapters.postgres.signing_key_store import PostgresSigningKeyStore
 from penstock_coordinator.ports import Dependency, DependencyState, Stores
 
@@ -119,6 +120,7 @@ async def open_stores(
         cache=PostgresCacheStore(database.share(shares.cache), reads),
         retention=PostgresRetentionStore(background),
         signing_keys=PostgresSigningKeyStore(database),
+        secrets=PostgresSecretStore(database),
         partitions=PartitionKeeper(background),
         _database=database,
         _postgres_journal=journal,

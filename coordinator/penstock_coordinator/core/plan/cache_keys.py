@@ -29,6 +29,9 @@ def cache_key(plan: Plan, step: Step, parameters: Mapping[str, Json], inputs: Ma
     assert policy is not None
     environment = plan.lines[step.line].environment
     said = [FORM, _code(plan, step), environment, step.env, policy.version, _counts(step, parameters, inputs)]
+    if step.secrets:
+        # Their names: their values are not for the coordinator to know.
+        said.append([[use.name, use.env, use.file] for use in step.secrets])
     return hashlib.sha256(_canonical(said)).digest()
 
 

@@ -7,7 +7,7 @@ steps (lines, retries, timeouts, variables, conditions) become one object: pipel
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -40,6 +40,7 @@ from penstock_coordinator.core.plan.model import (
     Plan,
     Policy,
     Retry,
+    SecretUse,
     Step,
     StepMap,
     Timeouts,
@@ -231,6 +232,7 @@ class _Compiler:
             timeouts=self._timeouts(step),
             line=self._line(step, concurrency),
             env=() if _is_pipeline(step) else self._same(_merged(self._defaults.env, step.env)),
+            secrets=() if _is_pipeline(step) else self._secrets(step),
             allow_failure=step.allow_failure,
             cleanup=step.cleanup,
             kept_paths=self._same(minimal(kept.paths)) if kept.paths else (),
@@ -257,6 +259,13 @@ class _Compiler:
         if number in self._undoes or uncacheable(step) is not None:
             return None
         return self._defaults.cache
+
+    def _secrets(self, step: pb.StepSpec) -> tuple[SecretUse, ...]:
+        """By name."""
+        if not step.secrets and not self._defaults.secrets:
+            return ()
+        used = self._defaults.secrets | _secrets(step.secrets)
+        return self._same(tuple(use for _, use in sorted(used.items())))
 
     def _timeouts(self, step: pb.StepSpec) -> Timeouts:
         found = self._once(_timeouts, step.timeouts) if step.HasField("timeouts") else self._defaults.timeouts
@@ -363,6 +372,11 @@ class _Defaults:
         self.resources = _resources(spec.resources)
         self.env = dict(spec.env)
         self.cache = _cache(spec.cache) if spec.HasField("cache") else None
+        self.secrets = _secrets(spec.secrets)
+
+
+def _secrets(uses: Iterable[pb.SecretUse]) -> dict[str, SecretUse]:
+    return {use.name: SecretUse(use.name, use.env, use.file) for use in uses}
 
 
 def _merged(defaults: dict[str, str], own: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

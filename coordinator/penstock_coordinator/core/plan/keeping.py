@@ -24,6 +24,7 @@ def same_work(former: Plan, plan: Plan, number: int) -> bool:
         and old.inputs == new.inputs
         and old.condition == new.condition
         and old.env == new.env
+        and old.secrets == new.secrets
         and same_items(old.map, new.map)
         and _same_action(old.action, new.action, same_bundle=former.bundle_digest == plan.bundle_digest)
     )

@@ -247,6 +247,15 @@ LOOKUPS = -2
 
 
 @dataclass(frozen=True, slots=True)
+class SecretUse:
+    """Where an attempt finds the value of a secret besides: in a variable, in a file of its own."""
+
+    name: str
+    env: str = ""
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One node. `upstream` and `downstream` are sorted step numbers without duplicates."""
 
@@ -281,6 +290,7 @@ class Step:
     """Those of `downstream` that go along with its items, and open when it is expanded."""
     joiners: tuple[int, ...] = ()
     """The others of `downstream`: they wait until it is at rest as a whole."""
+    secrets: tuple[SecretUse, ...] = ()
     compensate: int | None = None
     """The step that undoes this one."""
     cache: CachePolicy | None = None

@@ -28,6 +28,7 @@ from penstock_coordinator.core.plan.validation.numbers import (
     check_weight,
 )
 from penstock_coordinator.core.plan.validation.report import Enough, Problem, Report
+from penstock_coordinator.core.plan.validation.secrets import check_secrets
 from penstock_coordinator.core.plan.validation.sources import Sources, path_fault
 from penstock_coordinator.core.plan.validation.texts import check_bytes, check_description, check_labels, check_name
 
@@ -145,6 +146,8 @@ def _check_shared(report: Report, field: str, shared: pb.StepSpec | pb.StepDefau
     if shared.HasField("resources"):
         check_resources(report, f"{field}.resources", shared.resources, limits)
     check_environment(report, f"{field}.env", shared.env, limits)
+    if shared.secrets:
+        check_secrets(report, f"{field}.secrets", shared.secrets, shared.env, limits)
 
 
 def _check_step(report: Report, known: Known, sources: Sources, number: int, step: pb.StepSpec, limits: Limits) -> None:

@@ -1285,6 +1285,7 @@ class TaskSpec(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     STOP_GRACE_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_DIGEST_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
     ALLOW_PICKLE_FIELD_NUMBER: _builtins.int
     environment_digest: _builtins.str
     """Digest of the environment; empty: the agent's own."""
@@ -1304,6 +1305,10 @@ class TaskSpec(_message.Message):
     def resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
     @_builtins.property
     def stop_grace(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def secrets(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskSecret]:
+        """Without their values: those are the agent's own, or come by SecretService."""
+
     def __init__(
         self,
         *,
@@ -1314,17 +1319,45 @@ class TaskSpec(_message.Message):
         resources: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         stop_grace: _duration_pb2.Duration | None = ...,
         environment_digest: _builtins.str = ...,
+        secrets: _abc.Iterable[Global___TaskSecret] | None = ...,
         allow_pickle: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempt_timeout", b"attempt_timeout", "command", b"command", "function", b"function", "stop_grace", b"stop_grace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "allow_pickle", b"allow_pickle", "attempt_timeout", b"attempt_timeout", "command", b"command", "env", b"env", "environment_digest", b"environment_digest", "function", b"function", "resources", b"resources", "stop_grace", b"stop_grace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "allow_pickle", b"allow_pickle", "attempt_timeout", b"attempt_timeout", "command", b"command", "env", b"env", "environment_digest", b"environment_digest", "function", b"function", "resources", b"resources", "secrets", b"secrets", "stop_grace", b"stop_grace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["function", "command"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
 Global___TaskSpec: _TypeAlias = TaskSpec  # noqa: Y015
+
+@_typing.final
+class TaskSecret(_message.Message):
+    """As penstock.v1.SecretUse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ENV_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    env: _builtins.str
+    file: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        env: _builtins.str = ...,
+        file: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["env", b"env", "file", b"file", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskSecret: _TypeAlias = TaskSecret  # noqa: Y015
 
 @_typing.final
 class FunctionTask(_message.Message):

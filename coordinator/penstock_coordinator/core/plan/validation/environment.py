@@ -25,7 +25,7 @@ def check_environment(report: Report, field: str, env: Mapping[str, str], limits
     for name in sorted(env):
         value = env[name]
         place = f"{field}[{member(name)}]"
-        fault = _fault(name)
+        fault = variable_fault(name)
         if fault is not None:
             report.add(place, fault)
         if "\x00" in value:
@@ -36,7 +36,7 @@ def check_environment(report: Report, field: str, env: Mapping[str, str], limits
         report.add(field, text + or_raise("env_bytes"))
 
 
-def _fault(name: str) -> str | None:
+def variable_fault(name: str) -> str | None:
     if not name:
         return "the name is empty: use letters, digits and '_', not beginning with a digit"
     if "\x00" in name or "=" in name:

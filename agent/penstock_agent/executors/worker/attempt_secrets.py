@@ -1,0 +1,86 @@
+"""The secrets of the attempt that runs: its variables, its files, and what is told of it without them."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from penstock_agent.executors.channel import Failure, Finished, Task
+from penstock_agent.secrets.masking import Masker
+
+FOLDER_VARIABLE = "PENSTOCK_SECRETS_DIR"
+
+
+def secret_variables(task: Task, work_dir: str) -> dict[str, str]:
+    """What the attempt's environment has of them."""
+    variables = {secret.env: secret.value for secret in task.secrets if secret.env}
+    if any(secret.file for secret in task.secrets):
+        variables[FOLDER_VARIABLE] = str(_folder(work_dir))
+    return variables
+
+
+def write_files(task: Task, work_dir: str) -> None:
+    """Readable by the agent's user alone."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # A core would hold the secrets too.
+    files = [secret for secret in task.secrets if secret.file]
+    if not files:
+        return
+    folder = _folder(work_dir)
+    remove_files(work_dir)
+    folder.mkdir(mode=0o700)
+    for secret in files:
+        with open(folder / secret.file, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write(secret.value.encode())
+
+
+def remove_files(work_dir: str) -> None:
+    shutil.rmtree(_folder(work_dir), ignore_errors=True)
+
+
+def _folder(work_dir: str) -> Path:
+    """Beside the working folder, whose content may become an output."""
+    return Path(work_dir).with_name("secrets")
+
+
+def without_secrets(finished: Finished, task: Task, masker: Masker) -> Finished:
+    """An output that holds a secret is not given on: changed it would be another value, which nobody would notice."""
+    if finished.failure is None and masker.finds(finished.output):
+        finished = msgspec.structs.replace(finished, output=b"", failure=_in_output(task, finished.output))
+    failure = finished.failure
+    return msgspec.structs.replace(
+        finished,
+        failure=None if failure is None else _masked(failure, masker),
+        metrics={
+            masker.text(name): value for name, value in finished.metrics.items() if not masker.finds(_digits(value))
+        },
+        metadata={masker.text(name): masker.text(text) for name, text in finished.metadata.items()},
+    )
+
+
+def _masked(failure: Failure, masker: Masker) -> Failure:
+    return msgspec.structs.replace(
+        failure,
+        message=masker.text(failure.message),
+        error_class=masker.text(failure.error_class),
+        error_bases=[masker.text(each) for each in failure.error_bases],
+        traceback=masker.text(failure.traceback),
+    )
+
+
+def _in_output(task: Task, output: bytes) -> Failure:
+    found = [secret.name for secret in task.secrets if Masker([secret.value]).finds(output)]
+    names = ", ".join(map(repr, found))
+    return Failure(
+        "Secret",
+        f"the output holds the secret {names}: outputs are kept and shown; return something else, and let the steps"
+        " that need the secret name it themselves",
+    )
+
+
+def _digits(value: float) -> bytes:
+    """As a secret of digits would stand there."""
+    return (str(int(value)) if value == int(value) else repr(value)).encode()

@@ -1,0 +1,49 @@
+"""The settings about users' secrets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, Field, SecretStr
+
+from penstock_coordinator.adapters.secret_cipher import BadKey, read_keys
+
+
+def _keys(given: SecretStr) -> SecretStr:
+    try:
+        read_keys(given.get_secret_value())
+    except BadKey as error:
+        raise ValueError(str(error)) from None
+    return given
+
+
+class SecretSettings(BaseModel):
+    """What encrypts the secrets that are kept in the database."""
+
+    secrets_key: Annotated[SecretStr, AfterValidator(_keys)] | None = Field(
+        default=None,
+        description="what users' secrets are encrypted with: 32 bytes in base64, older keys behind it with a comma"
+        " between; without one the coordinator keeps no secrets",
+    )
+    secrets_key_file: Path | None = Field(
+        default=None, description="a file that holds it, a key per line, the newest first; in place of the variable"
+    )
+
+    def secrets_keys(self) -> list[bytes]:
+        """The newest first; none: secrets are not kept. Raises `BadKey`, also if both settings are there."""
+        if self.secrets_key is not None:
+            if self.secrets_key_file is not None:
+                raise BadKey("PENSTOCK_SECRETS_KEY and PENSTOCK_SECRETS_KEY_FILE are both set: keep one of them")
+            return read_keys(self.secrets_key.get_secret_value())
+        if self.secrets_key_file is None:
+            return []
+        try:
+            text = self.secrets_key_file.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it is no text"
+            raise BadKey(f"PENSTOCK_SECRETS_KEY_FILE={self.secrets_key_file} cannot be read: {why}") from None
+        try:
+            return read_keys(text)
+        except BadKey as error:
+            raise BadKey(f"PENSTOCK_SECRETS_KEY_FILE={self.secrets_key_file}: {error}") from None
