@@ -171,6 +171,7 @@ class Agent:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._bundles.close()
+        self._staging.close()
         await self._spool.settle()
         self._spool.close()
         self._lag.stop()

@@ -115,8 +115,8 @@ def _check(found: Iterable[tuple[str, str]]) -> None:
 
 def _nowhere(name: str) -> str:
     return (
-        f"there is no secret {name!r}: `penstock secrets set {name}` gives it to the coordinator, {variable_of(name)} or"
-        f" a file {name} in PENSTOCK_AGENT_SECRETS_DIR to this agent"
+        f"there is no secret {name!r}: `penstock secrets set {name}` gives it to the coordinator, {variable_of(name)}"
+        f" or a file {name} in PENSTOCK_AGENT_SECRETS_DIR to this agent"
     )
 
 

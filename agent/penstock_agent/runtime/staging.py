@@ -100,6 +100,10 @@ class Staging:
         elif not self._porter.stop(handle):
             self._executor.stop(handle, kill=kill)
 
+    def close(self) -> None:
+        for asking in self._asking.values():
+            asking.cancel()
+
     def _leave(self, handle: Handle) -> bool:
         """Whether the attempt waited here, and does no more."""
         self._given.pop(handle, None)

@@ -1,1 +1,1 @@
-"""Secrets on the agent: where their values come from, and how they are kept out of everything that is told of a step."""
+"""Secrets on the agent: where values come from, and how they are kept out of all that is told of a step."""

@@ -81,7 +81,9 @@ def _places(data: bytes | bytearray, form: bytes) -> Iterator[tuple[int, int]]:
 def _forms(value: str) -> Iterator[bytes]:
     data = value.encode("utf-8", "surrogatepass")
     yield data
-    yield value[::-1].encode("utf-8", "surrogatepass")
+    # Of other letters than those of ASCII the capitals are forms of their own.
+    for form in (value.upper(), value.lower(), value[::-1]):
+        yield form.encode("utf-8", "surrogatepass")
     yield from _escaped(value, data)
     yield from _per_byte(data)
     yield from _armoured(data)

@@ -210,6 +210,9 @@ class DevCluster:
             "PENSTOCK_HTTP_LISTEN": self.http_address,
             "PENSTOCK_DATA_DIR": str(self.folder.path / COORDINATOR),
         }
+        given = {**os.environ, **self._extra_environment}
+        if not (given.get("PENSTOCK_SECRETS_KEY") or given.get("PENSTOCK_SECRETS_KEY_FILE")):
+            environment["PENSTOCK_SECRETS_KEY_FILE"] = str(self.folder.secrets_key())
         return self._new_child(COORDINATOR, ["penstock_coordinator", "server"], environment)
 
     def _agent(self, name: str) -> Child:

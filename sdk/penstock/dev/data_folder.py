@@ -11,6 +11,7 @@ lock            held by the cluster and each of its processes; free once the las
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import fcntl
 import json
@@ -40,6 +41,17 @@ class DataFolder:
 
     def log_file(self, name: str) -> Path:
         return self.path / "logs" / f"{name}.log"
+
+    def secrets_key(self) -> Path:
+        """The file of the key that users' secrets are encrypted with; made when it is first asked for, readable by its
+        owner alone."""
+        path = self.path / "secrets.key"
+        if not path.exists():
+            fresh = path.with_suffix(".new")
+            fresh.touch(mode=0o600)
+            fresh.write_bytes(base64.b64encode(os.urandom(32)) + b"\n")
+            fresh.replace(path)
+        return path
 
     async def take(self) -> None:
         """Make the folder and lock it. Processes of a former cluster that still end are waited for.

@@ -35,7 +35,7 @@ from penstock_coordinator.runtime.log_hub import LogHub
 from penstock_coordinator.runtime.supervisor import Supervisor, Timing
 
 if TYPE_CHECKING:
-    from penstock_coordinator.ports import Stores
+    from penstock_coordinator.ports import SecretCipher, Stores
 
 PATIENCE = 60.0
 ARCHIVE_LIMITS = ArchiveLimits(packed_bytes=4 << 20, unpacked_bytes=8 << 20, files=100)
@@ -93,7 +93,12 @@ class Edge:
 
 
 async def start_edge(
-    stores: Stores, *, reflection: bool = True, timing: Timing | None = None, limits: Limits = DEFAULT_LIMITS
+    stores: Stores,
+    *,
+    reflection: bool = True,
+    timing: Timing | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    cipher: SecretCipher | None = None,
 ) -> Edge:
     epoch = await stores.incarnations.incarnate("c1", 1)
     clock = SystemClock()
@@ -103,7 +108,7 @@ async def start_edge(
     readiness.clear(RECOVERY)
     hub = LogHub(stores.logs, 1 << 20, 1 << 20)
     hub.start()
-    backend = Backend(stores, Engine(supervisor), supervisor, hub, clock, readiness, Janitor(supervisor))
+    backend = Backend(stores, Engine(supervisor), supervisor, hub, clock, readiness, Janitor(supervisor), cipher)
     options = EdgeOptions("127.0.0.1:0", "127.0.0.1:0", reflection, ARCHIVE_LIMITS, limits)
     server = build_server(backend, options)
     await server.start()

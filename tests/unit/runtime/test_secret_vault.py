@@ -99,7 +99,7 @@ def test_the_key_is_a_setting_that_is_never_shown(monkeypatch: pytest.MonkeyPatc
     (shown,) = (each for each in shown_settings(settings) if each.name == "secrets_key")
     assert shown.value == "********"
     monkeypatch.setenv("PENSTOCK_SECRETS_KEY", "canary")
-    with pytest.raises(SettingsError, match="PENSTOCK_SECRETS_KEY: .*base64") as raised:
+    with pytest.raises(SettingsError, match=r"PENSTOCK_SECRETS_KEY: .*base64") as raised:
         load_settings()
     assert "canary" not in str(raised.value)
 

@@ -95,18 +95,19 @@ class FunctionRunner:
             finally:
                 self._switch.disarm()
         except StepStopped as stop:
-            return Finished(
-                task.handle, failure=failure_of(stop, "Cancelled", self._bundle_prefix, self.hide), stopped=True
-            )
+            return Finished(task.handle, failure=self._failure(stop, "Cancelled"), stopped=True)
         except Unserialisable as error:
             return Finished(task.handle, failure=Failure("OutputUnserialisable", self.hide(str(error))[:8192]))
         except TooLarge as error:
             return Finished(task.handle, failure=error.failure)
         except BaseException as error:
-            failure = failure_of(error, reason or reason_of(error), self._bundle_prefix, self.hide)
+            failure = self._failure(error, reason or reason_of(error))
             _clear_frames(error)
             return Finished(task.handle, failure=failure)
         return Finished(task.handle, output)
+
+    def _failure(self, error: BaseException, reason: str) -> Failure:
+        return failure_of(error, reason, self._bundle_prefix, self.hide)
 
     def _resolve(self, work: FunctionWork) -> Callable[..., Any]:
         found: Any = importlib.import_module(work.module)

@@ -63,10 +63,8 @@ class Worker:
             self._say(Refused(task.handle))
             return
         runner = self._functions if isinstance(task.work, FunctionWork) else self._commands
-        if task.secrets:
-            finished = self._run_with_secrets(runner, task)
-        else:
-            finished = self._run(runner, task)
+        run = self._run_with_secrets if task.secrets else self._run
+        finished = run(runner, task)
         restore_signals(self._switch.handler)
         self._say(finished)
         runner.clean_up()

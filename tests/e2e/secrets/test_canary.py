@@ -1,0 +1,140 @@
+"""A canary secret in more than twenty encodings is nowhere but in the process of the step that names it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+from tests.e2e.secrets.telling import secret_flows
+from tests.e2e.secrets.telling.secret_flows import KEPT, OWN, encodings
+
+from penstock import Client
+from penstock.dev.cluster import DevCluster
+from penstock.dev.postgres_binaries import installed_programs
+from penstock.v1 import run_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+VALUES = {
+    KEPT: 'kept\'C4nary "of" the/coordinator+ü',
+    OWN: "own&C4nary<of>the=agent",
+}
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+VARIABLE = "PENSTOCK_SECRET_CANARY_OWN"
+WELL = {"prints", "reports", "fine", "finds_them", "names_none", "after_all"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevCluster]:
+    async with DevCluster(tmp_path_factory.mktemp("dev"), agents=1, environment={VARIABLE: VALUES[OWN]}) as made:
+        yield made
+
+
+def found_in(data: bytes) -> list[str]:
+    lowered = data.lower()
+    return [
+        f"{name}: {encoding}"
+        for name, value in VALUES.items()
+        for encoding, text in encodings(value).items()
+        if text.encode().lower() in lowered
+    ]
+
+
+def dump(url: str) -> bytes:
+    """All rows of all tables; `bytea` also as the bytes that they are."""
+    program = installed_programs() / "bin" / "pg_dump"
+    said = subprocess.run([program, "--data-only", "--inserts", url], capture_output=True, check=True).stdout
+    raw = b"\n".join(bytes.fromhex(part.split(b"'")[0].decode()) for part in said.split(b"'\\x")[1:])
+    return said + raw
+
+
+def files_of(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """All but PostgreSQL's own: what they hold is in the dump, or was."""
+    for path in folder.rglob("*"):
+        inside = path.relative_to(folder)
+        if path.is_file() and not path.is_symlink() and inside.parts[0] != "postgres":
+            yield str(inside), path.read_bytes()
+
+
+def worker_environments(cluster: DevCluster) -> list[bytes]:
+    """As the worker processes were started with them."""
+    found: list[bytes] = []
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+            if b"executors.worker" in command and str(cluster.folder.path).encode() in command:
+                found.append((entry / "environ").read_bytes())
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+async def test_a_canary_is_nowhere_but_in_the_step(cluster: DevCluster) -> None:
+    async with Client(cluster.address) as client:
+        await client.set_secret(KEPT, VALUES[KEPT])
+        run = await client.start(secret_flows.canary)
+        done = await run.wait(120)
+        found = [await run.result(name) for name in ("finds_them", "after_all", "names_none")]
+        steps = {each.step: each async for each in client.list_step_runs(run.id)}
+        lines = [line async for line in client.logs(run.id)]
+        shown = str(done) + str([(await client.get_step_run(run.id, name)) for name in steps])
+    failures = {name: each.failure for name, each in steps.items() if each.failure.reason}
+    assert {name: failure.reason for name, failure in failures.items()} == {
+        "returns": "Secret",
+        "has_none": "Secret",
+        "raises": "UserError",
+        "raises_much": "UserError",
+        "dies": "Crash",
+        "shell": "ExitCode",
+    }
+    assert done.state == run_pb2.RUN_STATE_COMPLETED
+    assert steps.keys() - failures.keys() == WELL
+    assert "'canary-kept', 'canary-own'" in failures["returns"].message
+    assert "penstock secrets set canary-nowhere" in failures["has_none"].message
+    assert found == [[True] * 6, [True] * 6, []]
+    logs = "\n".join(line.text for line in lines)
+    assert logs.count("***") >= 6 * len(encodings("")) * 3 / 4
+    assert "in a word: password=***;" in logs
+    for told in (shown, logs, "".join(str(each) for each in failures.values())):
+        assert found_in(told.encode()) == []
+    assert found_in(await asyncio.to_thread(dump, cluster.database_url)) == []
+    assert [(path, found) for path, data in files_of(cluster.folder.path) if (found := found_in(data))] == []
+    environments = worker_environments(cluster)
+    assert environments
+    assert [found for data in environments if (found := found_in(data))] == []
+
+
+async def test_people_keep_secrets_by_the_command_line(cluster: DevCluster) -> None:
+    async def typed(*arguments: str, value: str = "") -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "penstock", "secrets", *arguments),
+            env={**os.environ, "PENSTOCK_ADDRESS": cluster.address},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate(value.encode())
+        return process.returncode or 0, said.decode()
+
+    assert (await typed("set", "db", value="hunter22\n"))[0] == 0
+    assert (await typed("set", "db", value="hunter23"))[0] == 0
+    code, listed = await typed("list")
+    assert code == 0
+    assert "db" in listed
+    assert "hunter" not in listed
+    code, refused = await typed("set", "short", value="abc\n")
+    assert code != 0
+    assert "at least 4" in refused
+    assert (await typed("rotate"))[1].startswith("0 secrets")
+    assert (await typed("delete", "db", "--yes"))[0] == 0
+    code, refused = await typed("delete", "db", "--yes")
+    assert code != 0
+    assert "penstock secrets list" in refused
