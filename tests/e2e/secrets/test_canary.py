@@ -82,7 +82,7 @@ async def test_a_canary_is_nowhere_but_in_the_step(cluster: DevCluster) -> None:
         await client.set_secret(KEPT, VALUES[KEPT])
         run = await client.start(secret_flows.canary)
         done = await run.wait(120)
-        found = [await run.result(name) for name in ("finds_them", "after_all", "names_none")]
+        results = [await run.result(name) for name in ("finds_them", "after_all", "names_none")]
         steps = {each.step: each async for each in client.list_step_runs(run.id)}
         lines = [line async for line in client.logs(run.id)]
         shown = str(done) + str([(await client.get_step_run(run.id, name)) for name in steps])
@@ -99,7 +99,7 @@ async def test_a_canary_is_nowhere_but_in_the_step(cluster: DevCluster) -> None:
     assert steps.keys() - failures.keys() == WELL
     assert "'canary-kept', 'canary-own'" in failures["returns"].message
     assert "penstock secrets set canary-nowhere" in failures["has_none"].message
-    assert found == [[True] * 6, [True] * 6, []]
+    assert results == [[True] * 6, [True] * 6, []]
     logs = "\n".join(line.text for line in lines)
     assert logs.count("***") >= 6 * len(encodings("")) * 3 / 4
     assert "in a word: password=***;" in logs

@@ -42,7 +42,7 @@ def test_what_names_none_is_refused_where_it_is_written(given: Any) -> None:
 
 
 def test_a_pipeline_names_them_for_all_its_steps() -> None:
-    spec = spec_with(["own"], secrets={"shared": "SHARED"})
+    spec = spec_with(["own"], defaults={"secrets": {"shared": "SHARED"}})
     assert [(use.name, use.env) for use in spec.defaults.secrets] == [("shared", "SHARED")]
 
 
