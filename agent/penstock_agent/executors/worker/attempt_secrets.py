@@ -12,6 +12,7 @@ import msgspec
 from penstock_agent.executors.channel import Failure, Finished, Task
 from penstock_agent.secrets.masking import Masker
 
+PIECE = 1 << 20
 FOLDER_VARIABLE = "PENSTOCK_SECRETS_DIR"
 
 
@@ -48,8 +49,11 @@ def _folder(work_dir: str) -> Path:
 
 def without_secrets(finished: Finished, task: Task, masker: Masker) -> Finished:
     """An output that holds a secret is not given on: changed it would be another value, which nobody would notice."""
-    if finished.failure is None and masker.finds(finished.output):
-        finished = msgspec.structs.replace(finished, output=b"", failure=_in_output(task, finished.output))
+    if finished.failure is None and (masker.finds(finished.output) or _in_values(finished, masker)):
+        failed = _in_output(task, finished)
+        for produced in finished.artifacts:
+            Path(produced.path).unlink(missing_ok=True)
+        finished = msgspec.structs.replace(finished, output=b"", artifacts=[], failure=failed)
     failure = finished.failure
     return msgspec.structs.replace(
         finished,
@@ -71,8 +75,25 @@ def _masked(failure: Failure, masker: Masker) -> Failure:
     )
 
 
-def _in_output(task: Task, output: bytes) -> Failure:
-    found = [secret.name for secret in task.secrets if Masker([secret.value]).finds(output)]
+def _in_values(finished: Finished, masker: Masker) -> bool:
+    """Outputs that are too large to be inline. Files and folders are the step's own to answer for."""
+    return any(_in_file(Path(each.path), masker) for each in finished.artifacts if each.kind == "value")
+
+
+def _in_file(path: Path, masker: Masker) -> bool:
+    """Pieces overlap, so that none of them cuts through a secret unseen."""
+    rest = b""
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            if masker.finds(rest + piece):
+                return True
+            rest = (rest + piece)[-masker.longest :]
+    return False
+
+
+def _in_output(task: Task, finished: Finished) -> Failure:
+    maskers = {secret.name: Masker([secret.value]) for secret in task.secrets}
+    found = [name for name, each in maskers.items() if each.finds(finished.output) or _in_values(finished, each)]
     names = ", ".join(map(repr, found))
     return Failure(
         "Secret",

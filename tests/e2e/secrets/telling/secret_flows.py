@@ -130,6 +130,12 @@ def returns() -> list[str]:
 
 
 @step(secrets=USED, allow_failure=True)
+def returns_much() -> list[str]:
+    """So much that it becomes an artifact."""
+    return ["x" * 1_500_000, *both()]
+
+
+@step(secrets=USED, allow_failure=True)
 def dies() -> None:
     os.write(2, both()[0].encode() + b"\n" + both()[1].encode())
     os._exit(7)
@@ -152,7 +158,7 @@ def canary() -> Any:
         shell='test "$KEPT_SECRET" = "$(cat $PENSTOCK_SECRETS_DIR/kept)"; test -n "$OWN_SECRET"',
         secrets=USED,
     )
-    told = [prints(), raises(), raises_much(), reports(), returns(), dies(), has_none(), shell, fine]
+    told = [prints(), raises(), raises_much(), reports(), returns(), returns_much(), dies(), has_none(), shell, fine]
     found = finds_them()
     names_none.options(depends_on=[found])()
     return finds_them.options(name="after_all", depends_on=told)()
