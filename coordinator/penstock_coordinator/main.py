@@ -25,6 +25,7 @@ import asyncpg
 import structlog
 import uvloop
 
+from penstock_coordinator.adapters.artifacts.opening import CannotOpen, OpenedStore, open_store
 from penstock_coordinator.adapters.postgres.schema import CannotMigrate, SchemaOutdated, migrate
 from penstock_coordinator.adapters.postgres.stores import PostgresStores, open_stores
 from penstock_coordinator.adapters.secret_cipher import AesGcmCipher, BadKey
@@ -38,6 +39,7 @@ from penstock_coordinator.logs import configure_logging
 from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.runtime.admission import Bounds
 from penstock_coordinator.runtime.caching import CacheTiming
+from penstock_coordinator.runtime.credentials import Signer
 from penstock_coordinator.runtime.engine import Engine
 from penstock_coordinator.runtime.housekeeping import Housekeeping
 from penstock_coordinator.runtime.janitor import Janitor
@@ -79,8 +81,17 @@ class CannotStart(Exception):
 class Coordinator:
     """One incarnation of a coordinator: from its epoch to its last commit."""
 
-    def __init__(self, settings: Settings, stores: PostgresStores, readiness: Readiness, name: str, epoch: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stores: PostgresStores,
+        artifacts: OpenedStore,
+        readiness: Readiness,
+        name: str,
+        epoch: int,
+    ) -> None:
         self._settings = settings
+        self._artifacts = artifacts
         self._stores = stores
         self._readiness = readiness
         self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -94,7 +105,18 @@ class Coordinator:
         self._gauge = StrainGauge(self.supervisor, resident_bytes, _trim_memory)
         engine = Engine(self.supervisor)
         self._bulk = engine.bulk
-        backend = Backend(stores, engine, self.supervisor, self._hub, clock, readiness, self._janitor, cipher(settings))
+        artifacts.sign_with(Signer(self.supervisor.keyring, "artifact url"))
+        backend = Backend(
+            stores,
+            engine,
+            self.supervisor,
+            self._hub,
+            clock,
+            readiness,
+            self._janitor,
+            cipher(settings),
+            artifacts.routes,
+        )
         self.server: CoordinatorServer = build_server(backend, edge_options(settings))
 
     def _fail(self, error: BaseException) -> None:
@@ -108,6 +130,7 @@ class Coordinator:
         log.info("recovered", live_runs=live, epoch=self.supervisor.epoch)
         self._hub.start()
         await self.server.start()
+        self._artifacts.reached_at(self._settings.http_url, self.server.http_address)
         self._readiness.clear(RECOVERY)
         _settle_memory()
         keeping = asyncio.create_task(self._housekeeping.run(), name="housekeeping")
@@ -175,6 +198,10 @@ def retention(settings: Settings) -> Retention:
         deleted_pipelines=microseconds(settings.deleted_pipeline_retention),
         unused_bundles=microseconds(settings.unused_bundle_retention),
         notes=microseconds(settings.removed_run_retention),
+        artifacts=microseconds(settings.artifact_retention),
+        artifacts_of=tuple((name, microseconds(span)) for name, span in settings.artifact_retention_of.items()),
+        artifacts_kept=settings.artifacts_kept,
+        unpublished=microseconds(settings.artifact_grace),
     )
 
 
@@ -211,7 +238,13 @@ def edge_options(settings: Settings) -> EdgeOptions:
     )
     keepalive_ms = microseconds(settings.keepalive_interval) // 1_000
     return EdgeOptions(
-        settings.listen, settings.http_listen, settings.reflection, limits, limits_of(settings), keepalive_ms
+        settings.listen,
+        settings.http_listen,
+        settings.reflection,
+        limits,
+        limits_of(settings),
+        keepalive_ms,
+        settings.max_artifact_size,
     )
 
 
@@ -305,10 +338,11 @@ async def serve(settings: Settings, *, migrates: bool) -> None:
 
 async def _serve_as(name: str, settings: Settings, stop: asyncio.Event) -> None:
     readiness = Readiness()
-    stores = await _open(settings, name, readiness)
+    artifacts = await _open_artifacts(settings)
+    stores = await _open(settings, name, readiness, artifacts)
     try:
         epoch = await stores.incarnations.incarnate(name, settings.lanes)
-        await Coordinator(settings, stores, readiness, name, epoch).run(stop)
+        await Coordinator(settings, stores, artifacts, readiness, name, epoch).run(stop)
     except CannotListen as error:
         raise CannotStart(str(error)) from None
     finally:
@@ -316,7 +350,16 @@ async def _serve_as(name: str, settings: Settings, stop: asyncio.Event) -> None:
             await stores.aclose()
 
 
-async def _open(settings: Settings, name: str, readiness: Readiness) -> PostgresStores:
+async def _open_artifacts(settings: Settings) -> OpenedStore:
+    try:
+        return await open_store(settings.artifacts_url, settings.data_dir, settings.artifact_part_size)
+    except CannotOpen as error:
+        raise CannotStart(str(error)) from None
+
+
+async def _open(
+    settings: Settings, name: str, readiness: Readiness, artifacts: OpenedStore | None = None
+) -> PostgresStores:
     try:
         return await open_stores(
             settings.database_url.get_secret_value(),
@@ -324,6 +367,7 @@ async def _open(settings: Settings, name: str, readiness: Readiness) -> Postgres
             lanes=settings.lanes,
             pool_size=settings.database_connections,
             on_availability=readiness.journal_available,
+            objects=None if artifacts is None else artifacts.store,
         )
     except SchemaOutdated as error:
         raise CannotStart(str(error)) from None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,44 +20,36 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from penstock_coordinator.artifact_settings import ArtifactSettings
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS
 from penstock_coordinator.core.run.spans import spelled
 from penstock_coordinator.secret_settings import SecretSettings
+from penstock_coordinator.setting_kinds import GIB as _GIB
+from penstock_coordinator.setting_kinds import KIB as _KIB
+from penstock_coordinator.setting_kinds import LONGEST as _LONGEST
+from penstock_coordinator.setting_kinds import MIB as _MIB
+from penstock_coordinator.setting_kinds import KeptFor, Span
+from penstock_coordinator.setting_kinds import size_of as _bytes
+from penstock_coordinator.setting_kinds import span as span_of
 
 PREFIX = "PENSTOCK_"
 _MASK = "********"
 _MICROSECOND = timedelta(microseconds=1)
-_LONGEST = timedelta(days=3_650)
 _SHORTEST_OF_BUNDLES = timedelta(hours=2)
-
-_SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|min|m|h|d)")
-_UNITS = {"ms": 1e3, "s": 1e6, "m": 6e7, "min": 6e7, "h": 3.6e9, "d": 8.64e10}
 
 
 class SettingsError(Exception):
     """A setting is missing or not allowed. The text names it and the remedy; it holds no secret."""
 
 
-def _span(given: object) -> object:
-    if not isinstance(given, str):
-        return given
-    match = _SPAN.fullmatch(given.strip())
-    if match is None:
-        raise ValueError("is no span of time: write a number and ms, s, m, h or d, for example 30s or 500ms")
-    try:
-        return timedelta(microseconds=round(float(match[1]) * _UNITS[match[2]]))
-    except OverflowError:
-        raise ValueError("is too long a span of time") from None
-
-
 def read_span(given: str) -> timedelta:
     """Of a flag that is no setting. Raises `SettingsError`."""
     try:
-        span = _span(given)
+        found = span_of(given)
     except ValueError as error:
         raise SettingsError(f"{given!r} {error}") from None
-    assert isinstance(span, timedelta)
-    return span
+    assert isinstance(found, timedelta)
+    return found
 
 
 def _address(given: str) -> str:
@@ -99,29 +90,13 @@ def _weights(given: object) -> object:
     return weights
 
 
-def _kept_for(given: timedelta) -> timedelta:
-    if given and given < timedelta(seconds=1):
-        raise ValueError("is shorter than a second: write for example 30d, or 0s to keep for ever")
-    return given
-
-
-Span = Annotated[timedelta, BeforeValidator(_span)]
-KeptFor = Annotated[timedelta, BeforeValidator(_span), AfterValidator(_kept_for)]
-"""0 is for ever."""
 Address = Annotated[str, AfterValidator(_address)]
 
 
 Weights = Annotated[dict[str, float], NoDecode, BeforeValidator(_weights)]
 
 
-def _bytes(number: int, unit: int) -> ByteSize:
-    return ByteSize(number * unit)
-
-
-_KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
-
-
-class Settings(SecretSettings, BaseSettings):
+class Settings(ArtifactSettings, SecretSettings, BaseSettings):
     """The coordinator's settings. Each field is the environment variable PENSTOCK_<FIELD> and the flag --<field>."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
@@ -140,7 +115,9 @@ class Settings(SecretSettings, BaseSettings):
         default="127.0.0.1:7400",
         description="host:port of gRPC; anyone who reaches it may do anything: keep it private",
     )
-    http_listen: Address = Field(default="127.0.0.1:7480", description="host:port of HTTP: /healthz and /readyz")
+    http_listen: Address = Field(
+        default="127.0.0.1:7480", description="host:port of HTTP: /healthz, /readyz, and the artifacts of a local store"
+    )
     reflection: bool = Field(default=True, description="whether gRPC tells its services and messages to those who ask")
 
     lanes: int = Field(
@@ -581,7 +558,9 @@ def _shown(value: object) -> str:
         case ByteSize():
             return _size(value)
         case dict():
-            return ",".join(f"{name}={weight:g}" for name, weight in value.items())
+            return ",".join(f"{name}={_shown(each)}" for name, each in value.items())
+        case float():
+            return f"{value:g}"
         case bool():
             return str(value).lower()
         case _:

@@ -7,6 +7,7 @@ import itertools
 import msgspec
 
 from penstock_coordinator.ports import (
+    ArtifactRow,
     AttemptRow,
     LetterRow,
     NewRun,
@@ -15,6 +16,8 @@ from penstock_coordinator.ports import (
     RequestRow,
     RunId,
     StepRunRow,
+    UseRow,
+    WorkRow,
 )
 
 _numbers = itertools.count(1)
@@ -76,3 +79,18 @@ def letter(seq: int, step: int = 0, item: int = -1, **given: object) -> LetterRo
     name = "load" if item == -1 else f"load[{item}]"
     row = LetterRow(seq, step, item, 1, 1, 2, 1_000 + seq, "etl", "load", name, "UserError", "boom \0 \ud800")
     return msgspec.structs.replace(row, **given)
+
+
+_DIGEST = "sha256:" + "0" * 64
+
+
+def _work(step: int) -> WorkRow:
+    return WorkRow(step, -1, 1, 1, 7, "etl", "sha256:abc", "load", "load", "")
+
+
+def artifact(seq: int, step: int = 0) -> ArtifactRow:
+    return ArtifactRow(seq, 0, 1_000 + seq, _work(step), "data", _DIGEST, 5, "text/csv", "file", "", b"")
+
+
+def artifact_use(step: int) -> UseRow:
+    return UseRow(1_000, _work(step), "x", _DIGEST)

@@ -7,7 +7,18 @@ import asyncio
 import msgspec
 import pytest
 from tests.contract.backends import Backend, open_speaking
-from tests.contract.records import attempt, letter, new_run, new_run_id, record, request, start, step_run
+from tests.contract.records import (
+    artifact,
+    artifact_use,
+    attempt,
+    letter,
+    new_run,
+    new_run_id,
+    record,
+    request,
+    start,
+    step_run,
+)
 
 from penstock_coordinator.ports import (
     BulkJobRow,
@@ -62,9 +73,11 @@ async def add_run(
             "step_runs": (step_run(number),),
             "attempts": (attempt(number),),
             "letters": (letter(3 + number),),
+            "artifacts": (artifact(3 + number),),
         }
         await commit(stores, msgspec.structs.replace(record(run_id, 3 + number), **rows_of_step))
         await stores.logs.append_logs([chunk(run_id, number)])
+        await stores.artifacts.add_uses([(run_id, artifact_use(number))])
     if ended_at is not None:
         await commit(stores, ending(run_id, 3 + rows, ended_at))
     return run_id
@@ -158,7 +171,7 @@ async def test_a_child_of_a_removed_run_that_was_live_goes_when_it_is_at_rest(st
 
 async def test_a_removed_run_is_noted_and_then_its_rows_go_in_batches(stores: Stores) -> None:
     run_id, other = await add_run(stores, rows=5), await add_run(stores, rows=2)
-    assert await left(stores, run_id) == [7, 5, 5, 5, 5]
+    assert await left(stores, run_id) == [7, 5, 5, 5, 5, 5, 5]
     assert await stores.retention.remove_runs([run_id], EVER, NOW) == [run_id]
     assert await stores.runs.get(run_id) is None
     assert (await stores.retention.noted(FIRST, 10), await stores.retention.removed_at(run_id)) == ([run_id], NOW)
@@ -167,8 +180,8 @@ async def test_a_removed_run_is_noted_and_then_its_rows_go_in_batches(stores: St
         assert sum(counts) == (7 if rows is RunRows.EVENTS else 5)
         assert counts[0] == 2
     await stores.retention.all_gone([run_id])
-    assert await left(stores, run_id) == [0] * 5
-    assert await left(stores, other) == [4, 2, 2, 2, 2]
+    assert await left(stores, run_id) == [0] * 7
+    assert await left(stores, other) == [4, 2, 2, 2, 2, 2, 2]
     assert await stores.retention.noted(FIRST, 10) == []
     assert await stores.retention.removed_at(run_id) == NOW
 
@@ -185,7 +198,7 @@ async def test_nothing_of_a_live_run_is_removed(stores: Stores) -> None:
     assert await stores.retention.remove_runs([run_id], EVER, NOW) == []
     for rows in RunRows:
         assert await stores.retention.remove_rows(rows, [run_id], 10) == 0
-    assert await left(stores, run_id) == [3, 2, 2, 2, 2]
+    assert await left(stores, run_id) == [3, 2, 2, 2, 2, 2, 2]
     assert await stores.retention.note_strays([run_id], NOW) == 0
 
 
@@ -266,7 +279,7 @@ async def test_logs_of_runs_that_ended_long_ago_are_found_in_pages(stores: Store
     assert young not in found
     assert await store.remove_rows(RunRows.LOGS, runs, 100) == 6
     assert await stores.logs.read_logs(runs[0], LogFilter(), 0, 10) == []
-    assert await left(stores, runs[0]) == [4, 2, 2, 0, 2]
+    assert await left(stores, runs[0]) == [4, 2, 2, 0, 2, 2, 2]
 
 
 @pytest.mark.parametrize("rows", RunRows)
@@ -296,6 +309,10 @@ async def orphan(stores: Stores, rows: RunRows, run_id: RunId) -> None:
             await stores.logs.append_logs([chunk(run_id, 0)])
         case RunRows.LETTERS:
             await commit(stores, msgspec.structs.replace(bare, letters=(letter(1),)))
+        case RunRows.ARTIFACTS:
+            await commit(stores, msgspec.structs.replace(bare, artifacts=(artifact(1),)))
+        case RunRows.USES:
+            await stores.artifacts.add_uses([(run_id, artifact_use(0))])
 
 
 async def test_rows_that_come_after_the_removal_are_strays(stores: Stores) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,10 @@ from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_coordinator.api.artifact_fields import made_artifacts
 from penstock_coordinator.api.errors import CallError
-from penstock_coordinator.core.run.events import Failure, Outcome
+from penstock_coordinator.core.plan.references import BadReference, may_refer
+from penstock_coordinator.core.run.events import Failure, MadeArtifact, Outcome
 from penstock_coordinator.core.run.messages import AttemptEnded, AttemptReport
 from penstock_coordinator.core.run.retrying import OUT_OF_MEMORY
 from penstock_coordinator.ports import Unavailable
@@ -232,11 +235,18 @@ class AgentStream:
                 message = msgspec.structs.replace(
                     message, memory_most=most_memory(self._supervisor, result.lease.run_id, message.step)
                 )
-            if self._fleet.is_of_another(session, result.lease) or not self._supervisor.deliver(
-                result.lease.run_id, message
-            ):
-                status = self._fleet.status_of_late(session, result.result_id)
-                session.acknowledge(_of_status(result, status))
+            if message.outcome is None and (message.artifacts or may_refer(message.output)):
+                deliver = functools.partial(self._deliver, session, result)
+                self._supervisor.artifact_results.take(result.lease.run_id, message, deliver)
+            else:
+                self._deliver(session, result, message)
+
+    def _deliver(self, session: AgentSession, result: wire.StepResult, message: AttemptEnded) -> None:
+        if self._fleet.is_of_another(session, result.lease) or not self._supervisor.deliver(
+            result.lease.run_id, message
+        ):
+            status = self._fleet.status_of_late(session, result.result_id)
+            session.acknowledge(_of_status(result, status))
 
     # --- writing
 
@@ -289,9 +299,24 @@ def _attempt_ended(result: wire.StepResult, session: int, now: int, supervisor: 
     report = _report(result)
     if result.status == wire.RESULT_STATUS_OK:
         problem = _output_problem(result.output, supervisor.timing.max_output_bytes)
+        artifacts: tuple[MadeArtifact, ...] = ()
+        if result.artifacts:
+            try:
+                artifacts = made_artifacts(result.artifacts)
+            except BadReference as error:
+                problem = Failure("Artifact", str(error))
         if problem is None:
             return AttemptEnded(
-                now, lease.step, lease.item, lease.token, result.result_id, session, None, result.output, report=report
+                now,
+                lease.step,
+                lease.item,
+                lease.token,
+                result.result_id,
+                session,
+                None,
+                result.output,
+                report=report,
+                artifacts=artifacts,
             )
         outcome, failure = Outcome.FAILED, problem
     else:

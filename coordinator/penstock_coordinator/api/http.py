@@ -1,4 +1,4 @@
-"""The HTTP side: whether the process lives, and whether it can serve."""
+"""The HTTP side: whether the process lives, whether it can serve, and what the artifact store serves."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from aiohttp.log import server_logger
 from penstock_coordinator.runtime.load import load_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from penstock_coordinator.api.health import Readiness
     from penstock_coordinator.runtime.supervisor import Supervisor
 
@@ -29,13 +31,16 @@ class _NoRequests(logging.Filter):
         return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
-def http_application(readiness: Readiness, supervisor: Supervisor) -> web.Application:
+def http_application(
+    readiness: Readiness, supervisor: Supervisor, more: Sequence[web.RouteDef] = ()
+) -> web.Application:
     server_logger.addFilter(_NO_REQUESTS)
     application = web.Application()
     application[READINESS] = readiness
     application[SUPERVISOR] = supervisor
     application.router.add_get("/healthz", live)
     application.router.add_get("/readyz", ready)
+    application.add_routes(more)
     return application
 
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec.structs import replace
 
 from penstock.v1 import run_pb2
-from penstock_coordinator.api.errors import CallError, Violation, invalid, invalid_fields
+from penstock_coordinator.api.errors import CallError, Violation, invalid, invalid_fields, not_found
 from penstock_coordinator.api.fields import count_of, labels_of, name_of, priority_of, trace_context_of, weight_of
 from penstock_coordinator.api.request_ids import content_of, first_answer, key_of, same_answer
 from penstock_coordinator.api.run_keys import claim_of, key_taken, uses_existing
 from penstock_coordinator.api.start_batch import EXISTING, StartBatch, Started, first_start
 from penstock_coordinator.core.plan.keys import InvalidKey, check_keys, has_expressions
 from penstock_coordinator.core.plan.parameters import InvalidParameters, bind
+from penstock_coordinator.core.plan.references import BadReference, may_refer, references_in
 from penstock_coordinator.ports import KeyTaken, NotNewest, Origin, Repeated, RequestRow, RunId
 from penstock_coordinator.runtime.views import RunRequest
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.api.versions import Declared, VersionFinder
     from penstock_coordinator.core.plan.limits import Limits
     from penstock_coordinator.core.plan.model import Plan
-    from penstock_coordinator.ports import Clock, RequestKey, RunIndex, VersionRow
+    from penstock_coordinator.ports import Clock, RequestKey, Stores, VersionRow
     from penstock_coordinator.runtime.engine import Engine
     from penstock_coordinator.runtime.outcomes import StartAnswer
 
@@ -52,10 +53,11 @@ class _Outdated(Exception):
 
 
 class RunStarter:
-    def __init__(self, engine: Engine, runs: RunIndex, versions: VersionFinder, limits: Limits, clock: Clock) -> None:
+    def __init__(self, engine: Engine, stores: Stores, versions: VersionFinder, limits: Limits, clock: Clock) -> None:
         self._clock = clock
         self._engine = engine
-        self._runs = runs
+        self._runs = stores.runs
+        self._index = stores.artifacts
         self._versions = versions
         self._limits = limits
 
@@ -189,7 +191,27 @@ class RunStarter:
             origin=_origin(request, declared, self._limits),
             claim=claim_of(request),
             only_if_newest=remembered is not None,
+            uses=await self._artifacts(parameters) if may_refer(parameters) else (),
         )
+
+    async def _artifacts(self, parameters: bytes) -> tuple[tuple[str, str], ...]:
+        """(parameter, digest) of the artifacts that the parameters refer to, all of which are there."""
+        uses: list[tuple[str, str]] = []
+        for name, value in json.loads(parameters).items():
+            try:
+                uses += [(name, each.digest) for each in references_in(value)]
+            except BadReference as error:
+                raise invalid(f"parameters.{name}", str(error)) from None
+        absent = {digest for _, digest in uses} - await self._index.known({digest for _, digest in uses})
+        for name, digest in uses:
+            if digest in absent:
+                raise not_found(
+                    f"parameters.{name}",
+                    "UNKNOWN_ARTIFACT",
+                    f"the parameter {name!r} refers to the artifact {digest}, which is not there, or not any more:"
+                    " `penstock artifacts list` (List) shows those that there are",
+                )
+        return tuple(uses)
 
 
 def _check_keys(plan: Plan, parameters: bytes) -> None:

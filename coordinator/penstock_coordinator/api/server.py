@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,13 +18,18 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
 from penstock.agent.v1 import agent_service_pb2
+from penstock.agent.v1 import artifact_service_pb2 as agent_artifact_service_pb2
 from penstock.agent.v1 import secret_service_pb2 as agent_secret_service_pb2
 from penstock.agent.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
+from penstock.agent.v1.artifact_service_pb2_grpc import (
+    add_ArtifactServiceServicer_to_server as add_AgentArtifactServiceServicer_to_server,
+)
 from penstock.agent.v1.secret_service_pb2_grpc import (
     add_SecretServiceServicer_to_server as add_AgentSecretServiceServicer_to_server,
 )
 from penstock.v1 import (
     agent_admin_service_pb2,
+    artifact_service_pb2,
     bulk_service_pb2,
     bundle_service_pb2,
     cache_service_pb2,
@@ -36,6 +41,7 @@ from penstock.v1 import (
     secret_service_pb2,
 )
 from penstock.v1.agent_admin_service_pb2_grpc import add_AgentAdminServiceServicer_to_server
+from penstock.v1.artifact_service_pb2_grpc import add_ArtifactServiceServicer_to_server
 from penstock.v1.bulk_service_pb2_grpc import add_BulkServiceServicer_to_server
 from penstock.v1.bundle_service_pb2_grpc import add_BundleServiceServicer_to_server
 from penstock.v1.cache_service_pb2_grpc import add_CacheServiceServicer_to_server
@@ -46,7 +52,9 @@ from penstock.v1.pipeline_service_pb2_grpc import add_PipelineServiceServicer_to
 from penstock.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from penstock.v1.secret_service_pb2_grpc import add_SecretServiceServicer_to_server
 from penstock_coordinator.api.agent_admin_service import AgentAdminService
+from penstock_coordinator.api.agent_artifact_service import DEFAULT_ARTIFACT_BYTES, AgentArtifactService
 from penstock_coordinator.api.agent_service import AgentService
+from penstock_coordinator.api.artifact_service import ArtifactService
 from penstock_coordinator.api.bulk_service import BulkService
 from penstock_coordinator.api.bundle_archive import DEFAULT_ARCHIVE_LIMITS, ArchiveLimits
 from penstock_coordinator.api.bundle_service import BundleService
@@ -87,6 +95,7 @@ SERVICES: tuple[str, ...] = tuple(
         (pipeline_service_pb2, "PipelineService"),
         (run_service_pb2, "RunService"),
         (bundle_service_pb2, "BundleService"),
+        (artifact_service_pb2, "ArtifactService"),
         (agent_admin_service_pb2, "AgentAdminService"),
         (bulk_service_pb2, "BulkService"),
         (dead_letter_service_pb2, "DeadLetterService"),
@@ -96,6 +105,7 @@ SERVICES: tuple[str, ...] = tuple(
         (coordinator_service_pb2, "CoordinatorService"),
         (agent_service_pb2, "AgentService"),
         (agent_secret_service_pb2, "SecretService"),
+        (agent_artifact_service_pb2, "ArtifactService"),
     )
 )
 
@@ -117,6 +127,8 @@ class Backend:
     janitor: Janitor
     cipher: SecretCipher | None = None
     """Of users' secrets; None: there is no key."""
+    routes: Sequence[web.RouteDef] = ()
+    """Of the artifact store, on the HTTP port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +141,7 @@ class EdgeOptions:
     archive_limits: ArchiveLimits = DEFAULT_ARCHIVE_LIMITS
     limits: Limits = DEFAULT_LIMITS
     keepalive_ms: int = KEEPALIVE_MS
+    max_artifact_bytes: int = DEFAULT_ARTIFACT_BYTES
 
 
 class CoordinatorServer:
@@ -193,12 +206,13 @@ def build_server(backend: Backend, options: EdgeOptions) -> CoordinatorServer:
     if options.reflection:
         health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         reflection.enable_server_reflection((*SERVICES, health, reflection.SERVICE_NAME), server)
-    return CoordinatorServer(server, http_application(backend.readiness, backend.supervisor), backend, options)
+    http = http_application(backend.readiness, backend.supervisor, backend.routes)
+    return CoordinatorServer(server, http, backend, options)
 
 
 def _add_services(server: grpc.aio.Server, backend: Backend, options: EdgeOptions) -> None:
     stores, engine, clock, limits = backend.stores, backend.engine, backend.clock, options.limits
-    starter = RunStarter(engine, stores.runs, VersionFinder(stores.pipelines), limits, backend.clock)
+    starter = RunStarter(engine, stores, VersionFinder(stores.pipelines), limits, backend.clock)
     logs = LogReader(engine, stores.logs, backend.hub, clock)
     add_PipelineServiceServicer_to_server(PipelineService(stores, clock, limits), server)
     add_RunServiceServicer_to_server(RunService(stores, engine, clock, limits, starter, logs), server)
@@ -212,6 +226,9 @@ def _add_services(server: grpc.aio.Server, backend: Backend, options: EdgeOption
     vault = SecretVault(stores.secrets, backend.cipher, clock)
     add_SecretServiceServicer_to_server(SecretService(vault), server)
     add_AgentSecretServiceServicer_to_server(AgentSecretService(backend.supervisor, vault), server)
+    add_ArtifactServiceServicer_to_server(ArtifactService(stores, clock), server)
+    artifacts = AgentArtifactService(backend.supervisor, options.max_artifact_bytes)
+    add_AgentArtifactServiceServicer_to_server(artifacts, server)
     add_AgentServiceServicer_to_server(AgentService(backend.supervisor, engine, backend.hub), server)
 
 

@@ -9,7 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.agent.v1 import agent_service_pb2
-from penstock.v1 import bundle_service_pb2, dead_letter_service_pb2, pipeline_service_pb2, run_service_pb2
+from penstock.v1 import (
+    artifact_service_pb2,
+    bundle_service_pb2,
+    dead_letter_service_pb2,
+    pipeline_service_pb2,
+    run_service_pb2,
+)
 from penstock_coordinator.api.errors import CallError, translate
 from penstock_coordinator.api.sizes import field_number, field_varint
 from penstock_coordinator.ports import Unavailable
@@ -47,6 +53,7 @@ LOADS = (
     )
     | _methods(pipeline_service_pb2.DESCRIPTOR, "PipelineService", "Create", "Validate", "List", "DiffVersions")
     | _methods(dead_letter_service_pb2.DESCRIPTOR, "DeadLetterService", "List")
+    | _methods(artifact_service_pb2.DESCRIPTOR, "ArtifactService", "List", "GetLineage")
     | _methods(bundle_service_pb2.DESCRIPTOR, "BundleService", "Upload")
     | _methods(agent_service_pb2.DESCRIPTOR, "AgentService", "PushLogs")
 )

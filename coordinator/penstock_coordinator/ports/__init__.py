@@ -7,6 +7,19 @@ contract suite (tests/contract) that its real adapter and its fake both pass.
 from __future__ import annotations
 
 from penstock_coordinator.ports.agents import AgentRegistry, AgentRow, Incarnations, OpenedSession
+from penstock_coordinator.ports.artifact_index import (
+    OF_RUN,
+    Artifact,
+    ArtifactFilter,
+    ArtifactIndex,
+    ArtifactPlace,
+    ArtifactRow,
+    ArtifactUse,
+    OldArtifacts,
+    UseRow,
+    WorkRow,
+)
+from penstock_coordinator.ports.artifacts import ArtifactStore
 from penstock_coordinator.ports.bulk_jobs import BulkJobRow, BulkJobStore, BulkState
 from penstock_coordinator.ports.bundles import BundleStore
 from penstock_coordinator.ports.cache import (
@@ -62,9 +75,17 @@ __all__ = [
     "AT_REST",
     "COMPLETED",
     "LETTER_MESSAGE_CHARACTERS",
+    "OF_RUN",
     "AgentRegistry",
     "AgentRow",
     "AppendOutcome",
+    "Artifact",
+    "ArtifactFilter",
+    "ArtifactIndex",
+    "ArtifactPlace",
+    "ArtifactRow",
+    "ArtifactStore",
+    "ArtifactUse",
     "AttemptRow",
     "BulkJobRow",
     "BulkJobStore",
@@ -104,6 +125,7 @@ __all__ = [
     "LogStore",
     "NewRun",
     "NotNewest",
+    "OldArtifacts",
     "OldRows",
     "OpenedSession",
     "Origin",
@@ -137,6 +159,8 @@ __all__ = [
     "Stores",
     "Unavailable",
     "Unstorable",
+    "UseRow",
     "VersionRow",
+    "WorkRow",
     "gives_free",
 ]

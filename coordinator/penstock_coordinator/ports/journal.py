@@ -7,6 +7,7 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
+from penstock_coordinator.ports.artifact_index import ArtifactRow
 from penstock_coordinator.ports.cache import CacheEntryRow
 from penstock_coordinator.ports.common import RunId
 from penstock_coordinator.ports.dead_letters import LetterClosing, LetterRow
@@ -37,6 +38,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """Values that the cache gains."""
     answered: tuple[StepRunRow, ...] = ()
     """Step runs that were answered from the cache, apart from `step_runs`: each has a source."""
+    artifacts: tuple[ArtifactRow, ...] = ()
 
     @property
     def reopens(self) -> bool:

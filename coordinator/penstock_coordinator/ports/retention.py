@@ -24,6 +24,9 @@ class RunRows(enum.Enum):
     ATTEMPTS = "attempts"
     LOGS = "logs"
     LETTERS = "dead_letters"
+    ARTIFACTS = "artifacts"
+    USES = "artifact_uses"
+    """That artifacts were given to steps of the run."""
 
 
 class OldRows(enum.Enum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from penstock_coordinator.ports.artifact_index import UseRow
 from penstock_coordinator.ports.common import RunId
 
 
@@ -49,6 +50,8 @@ class NewRun(msgspec.Struct, frozen=True, gc=False):
     output: bytes | None = None
     only_if_newest: bool = False
     """Stored only if the version is still the newest of its pipeline. Needs a request in the record."""
+    uses: tuple[UseRow, ...] = ()
+    """Artifacts that the parameters refer to."""
 
 
 class RunChange(msgspec.Struct, frozen=True, gc=False):

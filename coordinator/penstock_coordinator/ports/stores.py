@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from penstock_coordinator.ports.agents import AgentRegistry, Incarnations
+from penstock_coordinator.ports.artifact_index import ArtifactIndex
+from penstock_coordinator.ports.artifacts import ArtifactStore
 from penstock_coordinator.ports.bulk_jobs import BulkJobStore
 from penstock_coordinator.ports.bundles import BundleStore
 from penstock_coordinator.ports.cache import CacheStore
@@ -21,7 +23,7 @@ from penstock_coordinator.ports.signing_keys import SigningKeyStore
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """All that is kept in PostgreSQL."""
+    """All that is kept in PostgreSQL, and the artifact store beside it."""
 
     journal: Journal
     runs: RunIndex
@@ -34,6 +36,9 @@ class Stores:
     dead_letters: DeadLetterStore
     cache: CacheStore
     retention: RetentionStore
+    artifacts: ArtifactIndex
+    objects: ArtifactStore
+    """The bytes of artifacts, which are not in PostgreSQL."""
     signing_keys: SigningKeyStore
     secrets: SecretStore
 

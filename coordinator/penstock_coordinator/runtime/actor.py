@@ -427,6 +427,7 @@ class Actor:
             closings=tuple(drafts.projection.closings),
             entries=tuple(drafts.projection.entries),
             answered=tuple(drafts.projection.answered),
+            artifacts=tuple(drafts.projection.artifacts),
         )
 
     # --- after the commit

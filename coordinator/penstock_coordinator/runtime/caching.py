@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
+from msgspec.structs import replace
 
 from penstock_coordinator.core.plan.cache_keys import NoKey, cache_key
-from penstock_coordinator.core.plan.values import UnresolvableInput
+from penstock_coordinator.core.plan.references import may_refer
+from penstock_coordinator.core.plan.values import InvalidJson, UnresolvableInput
 from penstock_coordinator.core.run.events import CacheSource
 from penstock_coordinator.core.run.messages import CacheAnswer, ValueAwaited, ValueFound, ValueMissing
 from penstock_coordinator.core.run.states import StepState
@@ -96,6 +98,7 @@ class Caching:
         """Reservations to be given up, and whether the value is there."""
         self._task: asyncio.Task[None] | None = None
         self._late: set[asyncio.Task[list[CacheReply | None]]] = set()
+        self._reading: set[asyncio.Task[None]] = set()
         self._due = {"renew": 0, "look": 0}
         self._open = False
 
@@ -153,7 +156,7 @@ class Caching:
             self._begin()
 
     def close(self) -> None:
-        for task in (self._task, *self._late):
+        for task in (self._task, *self._late, *self._reading):
             if task is not None:
                 task.cancel()
 
@@ -373,7 +376,28 @@ class Caching:
     # --- what runs are told
 
     def _tell(self, question: _Question, message: CacheAnswer) -> None:
-        self._supervisor.tell(question.run_id, message)
+        if isinstance(message, ValueFound) and may_refer(message.output):
+            task = asyncio.create_task(self._read_and_tell(question, message))
+            self._reading.add(task)
+            task.add_done_callback(self._reading.discard)
+        else:
+            self._supervisor.tell(question.run_id, message)
+
+    async def _read_and_tell(self, question: _Question, message: ValueFound) -> None:
+        """What the rules will read of a value that refers to artifacts is read first."""
+        while self._asks(question):
+            actor = self._supervisor.actor(question.run_id)
+            assert actor is not None
+            try:
+                kept = await self._supervisor.spilled.kept_of(actor.plan.steps[question.step], message.output)
+            except Unavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+            except (InvalidJson, UnresolvableInput) as error:
+                self._supervisor.tell(question.run_id, self._missing(question, False, str(error)))
+                return
+            else:
+                self._supervisor.tell(question.run_id, replace(message, kept=kept))
+                return
 
     def _found(self, question: _Question, entry: CacheEntry) -> ValueFound:
         row = entry.row

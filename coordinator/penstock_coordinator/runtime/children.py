@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Value
+from msgspec.structs import replace
 
 from penstock.v1.pipeline_pb2 import PipelineSpec
 from penstock_coordinator.core.plan.keys import InvalidKey, check_keys, has_expressions
+from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS
 from penstock_coordinator.core.plan.model import PipelineAction
 from penstock_coordinator.core.plan.parameters import InvalidParameters, bind
-from penstock_coordinator.core.plan.values import UnresolvableInput
+from penstock_coordinator.core.plan.references import BadReference, may_refer
+from penstock_coordinator.core.plan.values import InvalidJson, UnresolvableInput
 from penstock_coordinator.core.run.commands import CancelChild, PauseChild, ResumeChild, StartChild
 from penstock_coordinator.core.run.duties import cancel_child, cancel_given_up, pause_child
 from penstock_coordinator.core.run.events import Failure
@@ -34,6 +37,7 @@ from penstock_coordinator.core.run.messages import (
 from penstock_coordinator.core.run.output import run_output
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import Origin, Parent, Unavailable
+from penstock_coordinator.runtime.artifact_rows import uses_of
 from penstock_coordinator.runtime.views import NotAccepted, Overloaded, RunRequest, SetAside, Stopping, UnknownRun
 
 if TYPE_CHECKING:
@@ -223,9 +227,13 @@ class Children:
         version = await self._version(action)
         spec = PipelineSpec.FromString(version.spec)
         inputs = await supervisor.inputs_for(parent, command.step, command.item)
+        inputs = await supervisor.spilled.resolved(inputs, DEFAULT_LIMITS.parameters_bytes)
         try:
+            uses = uses_of(inputs)
             given = {name: ParseDict(json.loads(value), Value()) for name, value in inputs.items()}
             parameters = bind(spec.parameters, given)
+        except BadReference as error:
+            raise _Refused(f"the inputs: {error}") from None
         except InvalidParameters as error:
             raise _Refused(f"the inputs do not fit the pipeline {action.pipeline!r}: {error}") from None
         plan = await supervisor.plans.get(version.digest)
@@ -249,6 +257,7 @@ class Children:
                 depth=depth,
                 cache=above.cache,
             ),
+            uses=uses,
         )
 
     async def _version(self, action: PipelineAction) -> VersionRow:
@@ -272,7 +281,28 @@ class Children:
         message = ChildReported(
             now, parent.step, parent.item, run_id, state, output or b"", failure, self._supervisor.ids.jitter()
         )
-        self._supervisor.tell(parent.run_id, message)
+        if output is not None and may_refer(output):
+            self._spawn(self._report_read(parent.run_id, message))
+        else:
+            self._supervisor.tell(parent.run_id, message)
+
+    async def _report_read(self, parent_id: RunId, message: ChildReported) -> None:
+        """What the parent's rules will read of the output is read first."""
+        while not self._supervisor.stopping:
+            actor = self._supervisor.actor(parent_id)
+            if actor is None:
+                return  # it asks when it is here
+            try:
+                kept = await self._supervisor.spilled.kept_of(actor.plan.steps[message.step], message.output)
+            except Unavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+            except (InvalidJson, UnresolvableInput) as error:
+                why = Failure(SUB_PIPELINE, f"what the run gave: {error}")
+                self._supervisor.tell(parent_id, replace(message, state=RunState.FAILED, failure=why, output=b""))
+                return
+            else:
+                self._supervisor.tell(parent_id, replace(message, kept=kept))
+                return
 
     def _refuse(self, parent_id: RunId, command: StartChild, why: str) -> None:
         now = self._supervisor.clock.now()

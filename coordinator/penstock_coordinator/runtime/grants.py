@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.plan.model import MapForm
 from penstock_coordinator.core.plan.naming import run_id_text
-from penstock_coordinator.core.plan.values import UnresolvableInput, dump_again, inputs_of
+from penstock_coordinator.core.plan.references import BadReference, may_refer, references_in
+from penstock_coordinator.core.plan.spilled import NotLoaded
+from penstock_coordinator.core.plan.values import InvalidJson, UnresolvableInput, dump_again, inputs_of, parse
 from penstock_coordinator.core.run.events import WHOLE, Charge, Failure
 from penstock_coordinator.core.run.messages import InputsUnresolved, LeaseGone
 from penstock_coordinator.core.run.places import place_of, spelled_place
 from penstock_coordinator.core.run.raised import memory_of
 from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.runtime.actor import Actor, Mail
+from penstock_coordinator.runtime.artifact_rows import use_rows, work_row
+from penstock_coordinator.runtime.artifact_uses import UseWriter
 from penstock_coordinator.runtime.outputs import (
     InputSource,
     ListCache,
@@ -29,7 +34,9 @@ from penstock_coordinator.runtime.session import AgentSession, task_spec
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.fleet.leases import Lease
-    from penstock_coordinator.core.plan.model import Step
+    from penstock_coordinator.core.plan.model import Json, Step
+    from penstock_coordinator.core.plan.references import Reference
+    from penstock_coordinator.core.plan.spilled import Load
     from penstock_coordinator.core.run.commands import GrantLeases
     from penstock_coordinator.runtime.supervisor import Supervisor
 
@@ -40,6 +47,14 @@ RETRY_READ = 0.2
 """Seconds between attempts to read an output while the database is away."""
 
 
+@dataclass(slots=True)
+class _Read:
+    """What was read for one grant: the caches may be too small for all of it."""
+
+    outputs: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    values: dict[str, Json] = field(default_factory=dict)
+
+
 class Granter:
     def __init__(self, supervisor: Supervisor, outputs: OutputCache | None = None) -> None:
         """`outputs`: another cache than that of live runs."""
@@ -47,6 +62,7 @@ class Granter:
         self._own_outputs = outputs
         self._reading: set[asyncio.Task[None]] = set()
         self._lists = ListCache()
+        self._uses = UseWriter(supervisor)
 
     @property
     def _outputs(self) -> OutputCache:
@@ -67,8 +83,8 @@ class Granter:
 
     def _send(self, actor: Actor, session: AgentSession, lease: Lease) -> None:
         try:
-            grant = self._build(actor, session, lease, {})
-        except NotCached:
+            grant = self._build(actor, session, lease, _Read())
+        except (NotCached, NotLoaded):
             task = asyncio.create_task(self._read_and_send(actor, session, lease))
             self._reading.add(task)
             task.add_done_callback(self._reading.discard)
@@ -76,7 +92,36 @@ class Granter:
         except UnresolvableInput as error:
             self._unresolvable(actor, lease, str(error))
             return
-        self._deliver(session, lease, grant)
+        self._note_and_deliver(actor, session, lease, grant)
+
+    def _note_and_deliver(self, actor: Actor, session: AgentSession, lease: Lease, grant: wire.LeaseGrant) -> None:
+        """Whoever is given artifacts gets the grant when it is stored that they were."""
+        for data in grant.inputs.values():
+            if may_refer(data):
+                break
+        else:
+            self._deliver(session, lease, grant)
+            return
+        try:
+            uses = use_rows(
+                work_row(actor.run, lease.key[1], lease.key[2], lease.attempt, lease.token),
+                self._supervisor.clock.now(),
+                [(name, each.digest) for name, data in grant.inputs.items() for each in _references(data)],
+            )
+        except BadReference as error:
+            self._unresolvable(actor, lease, str(error))
+            return
+        self._uses.note(
+            [(actor.run_id, use) for use in uses], lambda: self._deliver_noted(actor, session, lease, grant)
+        )
+
+    def _deliver_noted(self, actor: Actor, session: AgentSession, lease: Lease, grant: wire.LeaseGrant) -> None:
+        if self._supervisor.fleet.leases.find(lease.key) is not lease:
+            return
+        if lease.stop is not None:
+            self._drop(actor, lease, "stopped_before_start")
+        else:
+            self._deliver(session, lease, grant)
 
     def _deliver(self, session: AgentSession, lease: Lease, grant: wire.LeaseGrant) -> None:
         lease.sent = True
@@ -89,7 +134,7 @@ class Granter:
     async def _read_and_send(self, actor: Actor, session: AgentSession, lease: Lease) -> None:
         """The inputs are not in memory: read them, while others go on. What was read is kept until the grant is built:
         the cache may be too small for all of it."""
-        read: dict[tuple[int, int], bytes] = {}
+        read = _Read()
         while self._supervisor.fleet.leases.find(lease.key) is lease:
             if lease.stop is not None:
                 self._drop(actor, lease, "stopped_before_start")
@@ -97,28 +142,34 @@ class Granter:
             try:
                 try:
                     grant = self._build(actor, session, lease, read)
-                except NotCached as missing:
-                    await self._read(actor, missing, read)
+                except (NotCached, NotLoaded) as missing:
+                    await self._read_again(actor, missing, read)
                     continue
             except UnresolvableInput as error:
                 self._unresolvable(actor, lease, str(error))
                 return
-            self._deliver(session, lease, grant)
+            self._note_and_deliver(actor, session, lease, grant)
             return
 
-    async def _read(self, actor: Actor, missing: NotCached, read: dict[tuple[int, int], bytes]) -> None:
-        supervisor = self._supervisor
+    async def _read_again(self, actor: Actor, missing: NotCached | NotLoaded, read: _Read) -> None:
         try:
-            found = await read_output(self._outputs, supervisor.stores.runs, actor, missing)
-            read[missing.step, missing.item] = found
+            await self._read(actor, missing, read)
         except Unavailable:
             await asyncio.sleep(RETRY_READ)
 
-    def _output(self, actor: InputSource, step: int, read: dict[tuple[int, int], bytes]) -> bytes:
-        found = read.get((step, WHOLE))
+    async def _read(self, actor: InputSource, missing: NotCached | NotLoaded, read: _Read) -> None:
+        supervisor = self._supervisor
+        if isinstance(missing, NotLoaded):
+            read.values[missing.reference.digest] = await supervisor.spilled.read(missing.reference)
+        else:
+            found = await read_output(self._outputs, supervisor.stores.runs, actor, missing)
+            read.outputs[missing.step, missing.item] = found
+
+    def _output(self, actor: InputSource, step: int, read: _Read) -> bytes:
+        found = read.outputs.get((step, WHOLE))
         return cached_output(self._outputs, actor, step) if found is None else found
 
-    def _item(self, actor: InputSource, step: Step, item: int, read: dict[tuple[int, int], bytes]) -> bytes:
+    def _item(self, actor: InputSource, step: Step, item: int, read: _Read) -> bytes:
         """The value of the item as JSON. Of a step that goes along with another one it is in the output of an item."""
         over = step.map
         assert over is not None
@@ -127,22 +178,29 @@ class Granter:
             return dump_again(actor.run.item_value(step.number, item))
         groups = actor.run.groups_of(step.number) if over.form is MapForm.NESTED else None
         owner, position = (item, 0) if groups is None else groups.at(item)
-        output = read.get((followed, owner))
+        output = read.outputs.get((followed, owner))
         if output is None:
             output = cached_item(self._outputs, actor, followed, owner)
         if groups is None:
             return output
-        return self._lists.member((actor.run_id, actor.run.generation, step.number, owner), output, over.path, position)
+        key = (actor.run_id, actor.run.generation, step.number, owner)
+        return self._lists.member(key, output, over.path, position, self._load(read))
 
-    def _undone(self, actor: InputSource, step: Step, item: int, read: dict[tuple[int, int], bytes]) -> bytes:
+    def _load(self, read: _Read) -> Load:
+        spilled = self._supervisor.spilled
+
+        def load(reference: Reference) -> Json:
+            return read.values[reference.digest] if reference.digest in read.values else spilled.get(reference)
+
+        return load
+
+    def _undone(self, actor: InputSource, step: Step, item: int, read: _Read) -> bytes:
         """The output of the step run that is undone."""
         assert step.undoes is not None
-        found = read.get((step.undoes, item))
+        found = read.outputs.get((step.undoes, item))
         return cached_item(self._outputs, actor, step.undoes, item) if found is None else found
 
-    def _build(
-        self, actor: Actor, session: AgentSession, lease: Lease, read: dict[tuple[int, int], bytes]
-    ) -> wire.LeaseGrant:
+    def _build(self, actor: Actor, session: AgentSession, lease: Lease, read: _Read) -> wire.LeaseGrant:
         run_id, step_number, item = lease.key
         plan = actor.plan
         step = plan.steps[step_number]
@@ -172,9 +230,7 @@ class Granter:
             grant.task_spec.CopyFrom(task_spec(plan, step))
         return grant
 
-    def _inputs(
-        self, actor: InputSource, step: Step, item: int, read: dict[tuple[int, int], bytes]
-    ) -> dict[str, bytes]:
+    def _inputs(self, actor: InputSource, step: Step, item: int, read: _Read) -> dict[str, bytes]:
         if actor.parameters is None:
             given = actor.parameters_json
             actor.parameters = parameters = {} if given == NO_PARAMETERS else json.loads(given)
@@ -190,19 +246,18 @@ class Granter:
             lambda upstream: self._output(actor, upstream, read),
             actor.limits,
             lambda: self._undone(actor, step, item, read),
+            self._load(read),
         )
 
     async def inputs_for(self, actor: InputSource, step: int, item: int) -> dict[str, bytes]:
         """The inputs of a step run as JSON, by name, of what is not in memory too. Raises `UnresolvableInput`,
         `Unavailable`."""
-        supervisor = self._supervisor
-        read: dict[tuple[int, int], bytes] = {}
+        read = _Read()
         while True:
             try:
                 return self._inputs(actor, actor.plan.steps[step], item, read)
-            except NotCached as missing:
-                found = await read_output(self._outputs, supervisor.stores.runs, actor, missing)
-                read[missing.step, missing.item] = found
+            except (NotCached, NotLoaded) as missing:
+                await self._read(actor, missing, read)
 
     def _unresolvable(self, actor: Actor, lease: Lease, message: str) -> None:
         _, step, item = lease.key
@@ -216,6 +271,14 @@ class Granter:
 
     def _gone(self, actor: Actor, step: int, item: int, token: int, cause: str) -> None:
         actor.post(Mail(LeaseGone(self._supervisor.clock.now(), step, item, token, cause, Charge.NOBODY)))
+
+
+def _references(data: bytes) -> list[Reference]:
+    """Constants of a pipeline may be no JSON that is looked through: then there are none."""
+    try:
+        return references_in(parse(data)) if may_refer(data) else []
+    except InvalidJson:
+        return []
 
 
 def _whose_item(actor: InputSource, step: Step) -> Step:

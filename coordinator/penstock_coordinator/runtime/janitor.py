@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from penstock_coordinator.ports import Unavailable
+from penstock_coordinator.runtime.artifact_removal import ArtifactRemoval
 from penstock_coordinator.runtime.recovery import recover_lost
-from penstock_coordinator.runtime.removal import FIRST, NamedBundles, Places, Removal
+from penstock_coordinator.runtime.removal import FIRST, Breath, NamedBundles, Places, Removal
 from penstock_coordinator.runtime.retention import Pace, Report, Retention
 
 if TYPE_CHECKING:
@@ -95,7 +96,27 @@ class Janitor:
         await removal.old_rows()
         await removal.old_values(self._supervisor.stores.cache)
         await removal.unused_bundles(self._named)
+        await self._artifacts(report)
         report.end_time = self._supervisor.clock.now()
+
+    async def _artifacts(self, report: Report) -> None:
+        supervisor, stores = self._supervisor, self._supervisor.stores
+        removal = ArtifactRemoval(
+            stores.artifacts,
+            stores.objects,
+            self._retention,
+            self._pace.batch,
+            Breath(self._pace),
+            report,
+            report.start_time,
+            supervisor.confirmed.since,
+        )
+        await removal.old_artifacts()
+        try:
+            await removal.unpublished()
+        except Unavailable as error:
+            # All else has been done, and the store is its own matter.
+            log.warning("artifact_store_not_cleaned", reason=str(error))
 
     # --- runs without an owner
 

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from penstock_coordinator.core.plan.naming import quoted
+from penstock_coordinator.core.plan.references import follow_through, loaded
 from penstock_coordinator.core.plan.values import check_size, dump_again, follow, parse
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.places import gathered
@@ -14,6 +15,7 @@ from penstock_coordinator.core.run.states import StepState
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.limits import RunLimits
     from penstock_coordinator.core.plan.model import Json, Path, Plan
+    from penstock_coordinator.core.plan.spilled import Load
     from penstock_coordinator.core.run.places import Shaped
     from penstock_coordinator.core.run.state import Run
     from penstock_coordinator.ports import RunId, RunIndex
@@ -166,12 +168,13 @@ class ListCache:
         self._lists: OrderedDict[tuple[RunId, int, int, int], tuple[int, Json]] = OrderedDict()
         self._size = 0
 
-    def member(self, key: tuple[RunId, int, int, int], output: bytes, path: Path, position: int) -> bytes:
-        """The JSON of a member. `key` names the generation, the nested step and the owner. Raises `InvalidJson` and
-        `NoSuchPath`."""
+    def member(self, key: tuple[RunId, int, int, int], output: bytes, path: Path, position: int, load: Load) -> bytes:
+        """The JSON of a member. `key` names the generation, the nested step and the owner. Raises `InvalidJson`,
+        `NoSuchPath`, and what `load` raises."""
         found = self._lists.get(key)
         if found is None:
-            found = self._lists[key] = (len(output), follow(path, parse(output)))
+            members = loaded(follow_through(path, parse(output), load), load)
+            found = self._lists[key] = (len(output), members)
             self._size += len(output)
             while self._size > self._capacity and len(self._lists) > 1:
                 _, (dropped, _) = self._lists.popitem(last=False)

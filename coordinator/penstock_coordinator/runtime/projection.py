@@ -16,6 +16,7 @@ from penstock_coordinator.core.plan.cache_keys import artifacts_in
 from penstock_coordinator.core.run.displaced import stopping
 from penstock_coordinator.core.run.events import (
     WHOLE,
+    ArtifactsMade,
     AttemptFailed,
     Budget,
     CacheSource,
@@ -38,12 +39,14 @@ from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.view import describe
 from penstock_coordinator.ports import (
     LETTER_MESSAGE_CHARACTERS,
+    ArtifactRow,
     AttemptRow,
     CacheEntryRow,
     LetterClosing,
     LetterRow,
     StepRunRow,
 )
+from penstock_coordinator.runtime.artifact_rows import artifact_rows, work_row
 from penstock_coordinator.runtime.views import AttemptView, FailureView
 
 if TYPE_CHECKING:
@@ -122,6 +125,7 @@ class Projection:
         "_run",
         "_seq",
         "answered",
+        "artifacts",
         "attempts",
         "child_end",
         "closings",
@@ -152,6 +156,7 @@ class Projection:
         self.outputs: list[tuple[int, int, bytes]] = []
         """(step, item, JSON) of steps that completed."""
         self.letters: list[LetterRow] = []
+        self.artifacts: list[ArtifactRow] = []
         self.closings: list[LetterClosing] = []
         self.reopened = False
         """A new generation began."""
@@ -200,6 +205,11 @@ class Projection:
         detail = describe(self._run, event.step, event.item)
         row = self._row(event, detail, StepState.COMPLETED, output, None)
         self.answered.append(replace(row, source=_encode(event.source)))
+
+    def note_artifacts(self, event: ArtifactsMade) -> None:
+        detail = describe(self._run, event.step, event.item)
+        work = work_row(self._run, event.step, event.item, detail.attempts, event.token)
+        self.artifacts += artifact_rows(self._seq, event, work)
 
     def note_child_ended(self, event: ChildEnded) -> None:
         if event.state is not RunState.COMPLETED:
@@ -362,6 +372,7 @@ _KEEPERS: dict[type, Callable[[Projection, Any], None]] = {
     ItemsAdded: Projection.note_added,
     StepCancelled: Projection.note_cancelled,
     RunReopened: Projection.note_reopened,
+    ArtifactsMade: Projection.note_artifacts,
 }
 
 

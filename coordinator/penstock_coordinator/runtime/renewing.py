@@ -15,7 +15,8 @@ from penstock.v1.pipeline_pb2 import Parameter, PipelineSpec
 from penstock_coordinator.core.plan.keys import InvalidKey, check_keys, has_expressions
 from penstock_coordinator.core.plan.naming import quoted
 from penstock_coordinator.core.plan.parameters import InvalidParameters, bind
-from penstock_coordinator.core.plan.values import NULL, InvalidJson, dump, keep
+from penstock_coordinator.core.plan.references import may_refer
+from penstock_coordinator.core.plan.values import NULL, InvalidJson, UnresolvableInput, dump, keep
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.renewing import parts_wanted
 from penstock_coordinator.core.run.resets import NotPossible
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.run.state import Run
     from penstock_coordinator.ports import PipelineStore, RunIndex, VersionRow
     from penstock_coordinator.runtime.plans import PlanCache
+    from penstock_coordinator.runtime.spilled import SpilledValues
 
 NEWEST = 0
 """In place of the number of a version."""
@@ -43,7 +45,8 @@ INLINE_BYTES = 64 << 10
 
 
 class Renewer:
-    def __init__(self, pipelines: PipelineStore, runs: RunIndex, plans: PlanCache) -> None:
+    def __init__(self, pipelines: PipelineStore, runs: RunIndex, plans: PlanCache, spilled: SpilledValues) -> None:
+        self._spilled = spilled
         self._pipelines = pipelines
         self._runs = runs
         self._plans = plans
@@ -93,11 +96,27 @@ class Renewer:
         size = 0
         for number, items in parts_wanted(run, plan, reset_for(run, message)):
             outputs = await self._outputs(run, plan.steps[number], items)
-            for item, parts in await _extracted(plan.steps[number], items, outputs):
+            for item, parts in await self._extracted(plan.steps[number], items, outputs):
                 found.append((number, item, parts))
                 size += sum(map(len, parts))
             if size > MOST_KEPT_BYTES:
                 raise _too_large(plan.steps[number], MOST_KEPT_BYTES)
+        return found
+
+    async def _extracted(
+        self, step: Step, items: list[int], outputs: dict[int, bytes]
+    ) -> list[tuple[int, tuple[bytes, ...]]]:
+        referring = [item for item in items if may_refer(outputs.get(item, NULL))]
+        plain = [item for item in items if item not in set(referring)] if referring else items
+        if sum(map(len, outputs.values())) > INLINE_BYTES:
+            found = await asyncio.to_thread(_extract, step, plain, outputs)
+        else:
+            found = _extract(step, plain, outputs)
+        for item in referring:
+            try:
+                found.append((item, await self._spilled.kept_of(step, outputs[item])))
+            except (InvalidJson, UnresolvableInput) as error:
+                raise _unreadable(step, error) from None
         return found
 
     async def _outputs(self, run: Run, step: Step, items: list[int]) -> dict[int, bytes]:
@@ -135,19 +154,17 @@ def _check_keys(plan: Plan, version: VersionRow, parameters: bytes) -> None:
         ) from None
 
 
-async def _extracted(step: Step, items: list[int], outputs: dict[int, bytes]) -> list[tuple[int, tuple[bytes, ...]]]:
-    if sum(map(len, outputs.values())) > INLINE_BYTES:
-        return await asyncio.to_thread(_extract, step, items, outputs)
-    return _extract(step, items, outputs)
-
-
 def _extract(step: Step, items: list[int], outputs: dict[int, bytes]) -> list[tuple[int, tuple[bytes, ...]]]:
     try:
         return [(item, keep(step, outputs.get(item, NULL))) for item in items]
     except InvalidJson as error:
-        raise NotPossible(
-            f"the new version reads the output of the step {quoted(step.name)}, which is {error}: rerun that step first"
-        ) from None
+        raise _unreadable(step, error) from None
+
+
+def _unreadable(step: Step, error: Exception) -> NotPossible:
+    return NotPossible(
+        f"the new version reads the output of the step {quoted(step.name)}, which is {error}: rerun that step first"
+    )
 
 
 def _too_large(step: Step, limit: int) -> NotPossible:

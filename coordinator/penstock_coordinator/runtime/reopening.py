@@ -52,7 +52,7 @@ class Reopener:
         self._supervisor = supervisor
         self._busy: dict[RunId, asyncio.Event] = {}
         stores = supervisor.stores
-        self._renewer = Renewer(stores.pipelines, stores.runs, supervisor.plans)
+        self._renewer = Renewer(stores.pipelines, stores.runs, supervisor.plans, supervisor.spilled)
 
     async def reopen(
         self, run_id: RunId, message: ReopenMessage, request: RequestKey | None, version: int | None = None

@@ -38,6 +38,14 @@ class Retention:
     """Since somebody last asked for a bundle that no version names."""
     notes: int = 90 * _DAY
     """Since a run's removal: so long its id is answered with that it was removed."""
+    artifacts: int = 0
+    """Since an artifact was made."""
+    artifacts_of: tuple[tuple[str, int], ...] = ()
+    """The same for pipelines of their own."""
+    artifacts_kept: int = 0
+    """So many of the newest artifacts of each name of a step of a pipeline are kept."""
+    unpublished: int = _DAY
+    """Since bytes came to the artifact store that are no artifact, or none any more. Never 0."""
     strays: int = _HOUR
     """Rows of runs that are not there are left alone if they are younger."""
 
@@ -75,6 +83,14 @@ class Report:
     """Chunks of lines."""
     dead_letters: int = 0
     """With their runs."""
+    artifacts: int = 0
+    """Rows: what steps made."""
+    artifact_uses: int = 0
+    """Rows: what steps were given."""
+    objects: int = 0
+    """Of the artifact store."""
+    uploads: int = 0
+    """That were begun and never completed."""
     run_keys: int = 0
     requests: int = 0
     bulk_jobs: int = 0
@@ -100,6 +116,10 @@ class Report:
         "attempts",
         "logs",
         "dead_letters",
+        "artifacts",
+        "artifact_uses",
+        "objects",
+        "uploads",
         "run_keys",
         "requests",
         "bulk_jobs",

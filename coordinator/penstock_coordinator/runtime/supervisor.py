@@ -69,6 +69,7 @@ from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.actor import Actor, Mail, Turn
 from penstock_coordinator.runtime.admission import DEFAULT_BOUNDS, LOOK_AGAIN, Admission, Bounds
 from penstock_coordinator.runtime.answers import Answer, Answers
+from penstock_coordinator.runtime.artifact_rows import use_rows, work_of_run
 from penstock_coordinator.runtime.caching import CacheTiming, Caching
 from penstock_coordinator.runtime.children import Children
 from penstock_coordinator.runtime.credentials import Credentials, Keyring
@@ -83,7 +84,9 @@ from penstock_coordinator.runtime.outcomes import accepted, start_answer, unstor
 from penstock_coordinator.runtime.outputs import OutputCache
 from penstock_coordinator.runtime.plans import PlanCache
 from penstock_coordinator.runtime.recovery import last_boots, recover_all
+from penstock_coordinator.runtime.results import ArtifactResults, ConfirmedObjects
 from penstock_coordinator.runtime.run_keys import KeyTurns
+from penstock_coordinator.runtime.spilled import SpilledValues
 from penstock_coordinator.runtime.views import Overloaded, RunRequest, SetAside, Stopping, UnknownRun
 
 if TYPE_CHECKING:
@@ -164,6 +167,9 @@ class Supervisor:
         self.set_aside: set[RunId] = set()
         """Live runs that could not be made again when this coordinator started: they stay as they are."""
         self.key_turns = KeyTurns()
+        self.spilled = SpilledValues(stores.objects, timing.run_limits)
+        self.confirmed = ConfirmedObjects()
+        self.artifact_results = ArtifactResults(self)
         self._granter = Granter(self)
         self.children = Children(self)
         self.caching = Caching(self, timing.cache)
@@ -254,6 +260,7 @@ class Supervisor:
             state=int(RunState.PENDING),
             origin=request.origin,
             only_if_newest=request.only_if_newest,
+            uses=tuple(use_rows(work_of_run(request.plan), now, request.uses)) if request.uses else (),
         )
         share = self.share_of(request.origin, request.labels)
         run = Run(request.plan, run_id)
@@ -627,6 +634,7 @@ class Supervisor:
         self._deadlines.close()
         self.children.close()
         self.caching.close()
+        self.artifact_results.close()
         for lane in self._lanes:
             await lane.close()
         self._discard_all()

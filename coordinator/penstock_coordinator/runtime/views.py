@@ -33,6 +33,8 @@ class RunRequest(msgspec.Struct, frozen=True, gc=False):
     claim: KeyClaim | None = None
     only_if_newest: bool = False
     """The version is the newest that is remembered: nothing is started if it is not that any more. Needs a request."""
+    uses: tuple[tuple[str, str], ...] = ()
+    """(parameter, digest) of the artifacts that the parameters refer to. They are there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "bulk": ("penstock.cli.bulk", "bulk", "Cancel, retry or roll back many runs."),
     "dead-letters": ("penstock.cli.dead_letters", "dead_letters", "See, requeue or purge what failed for good."),
     "cache": ("penstock.cli.cache", "cache", "List, show or delete values of the cache."),
+    "artifacts": ("penstock.cli.artifacts", "artifacts", "List, show, download and trace what steps made."),
     "delete": ("penstock.cli.pipelines", "delete", "Delete a pipeline."),
     "agents": ("penstock.cli.agents", "agents", "List, show or drain agents."),
     "health": ("penstock.cli.health", "health", "Show how the coordinator and its database fare."),

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequenc
 from typing import Any
 
 from penstock.authoring.pipelines import Pipeline
+from penstock.client.artifacts import Artifacts
 from penstock.client.bulk import BulkJobs
 from penstock.client.cache import Cache
 from penstock.client.dead_letters import DeadLetters
@@ -30,6 +31,7 @@ from penstock.json_values import Json
 from penstock.v1 import (
     agent_admin_service_pb2,
     agent_admin_service_pb2_grpc,
+    artifact_service_pb2_grpc,
     bulk_service_pb2_grpc,
     cache_service_pb2_grpc,
     coordinator_service_pb2,
@@ -91,6 +93,11 @@ class Client(PipelineCalls):
     def cache(self) -> Cache:
         """The values that steps are answered from."""
         return Cache(self._stub(cache_service_pb2_grpc.CacheServiceStub), self._call, self._pages)
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """What steps made that was too large to be inline, files and folders."""
+        return Artifacts(self._stub(artifact_service_pb2_grpc.ArtifactServiceStub), self._call, self._pages)
 
     def _agents(self) -> agent_admin_service_pb2_grpc.AgentAdminServiceStub:
         return self._stub(agent_admin_service_pb2_grpc.AgentAdminServiceStub)

@@ -12,6 +12,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
+from penstock.client.artifacts import ArtifactFilters, Artifacts
 from penstock.client.bulk import BulkJobs
 from penstock.client.cache import Cache
 from penstock.client.client import Client
@@ -21,7 +22,14 @@ from penstock.client.places import Place
 if TYPE_CHECKING:
     from penstock.authoring.pipelines import Pipeline
     from penstock.json_values import Json
-    from penstock.v1 import bulk_service_pb2, cache_service_pb2, dead_letter_pb2, run_pb2, run_service_pb2
+    from penstock.v1 import (
+        artifact_service_pb2,
+        bulk_service_pb2,
+        cache_service_pb2,
+        dead_letter_pb2,
+        run_pb2,
+        run_service_pb2,
+    )
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -120,6 +128,19 @@ def _of_cache(
     return call
 
 
+def _artifacts(
+    method: Callable[Concatenate[Artifacts, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[SyncArtifacts, P], T]:
+    @functools.wraps(method)
+    def call(self: SyncArtifacts, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        async def calling() -> T:
+            return await method(self._client.artifacts, *args, **kwargs)
+
+        return _thread.run(calling())
+
+    return call
+
+
 def _iterate(iterator: AsyncIterator[T]) -> Iterator[T]:
     async def following() -> T:
         return await anext(iterator)
@@ -212,6 +233,25 @@ class SyncCache:
             yield entry
 
 
+class SyncArtifacts:
+    """The same calls as `Client.artifacts`, blocking."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    get = _artifacts(Artifacts.get)
+    lineage = _artifacts(Artifacts.lineage)
+    download = _artifacts(Artifacts.download)
+
+    def list(self, **filters: Unpack[ArtifactFilters]) -> Iterator[artifact_service_pb2.Artifact]:
+        """The newest first."""
+        return _iterate(self._listing(filters))
+
+    async def _listing(self, filters: ArtifactFilters) -> AsyncIterator[artifact_service_pb2.Artifact]:
+        async for artifact in self._client.artifacts.list(**filters):
+            yield artifact
+
+
 class SyncClient:
     """The same calls as `Client`, blocking. Safe to use from several threads."""
 
@@ -240,6 +280,11 @@ class SyncClient:
     def cache(self) -> SyncCache:
         """The values that steps are answered from."""
         return SyncCache(self.asynchronous)
+
+    @property
+    def artifacts(self) -> SyncArtifacts:
+        """What steps made that was too large to be inline, files and folders."""
+        return SyncArtifacts(self.asynchronous)
 
     def __enter__(self) -> Self:
         return self

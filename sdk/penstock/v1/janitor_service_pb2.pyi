@@ -107,6 +107,10 @@ class JanitorReport(_message.Message):
     CLOSED_LETTERS_FIELD_NUMBER: _builtins.int
     CACHE_ENTRIES_FIELD_NUMBER: _builtins.int
     EXPIRED_ENTRIES_FIELD_NUMBER: _builtins.int
+    ARTIFACTS_FIELD_NUMBER: _builtins.int
+    ARTIFACT_USES_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    UPLOADS_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
     runs: _builtins.int
     """With the runs below them."""
@@ -135,6 +139,14 @@ class JanitorReport(_message.Message):
     """Values of the cache that were too old, or too many."""
     expired_entries: _builtins.int
     """Values of the cache that had expired."""
+    artifacts: _builtins.int
+    """Artifacts that went with their runs or by their own retention."""
+    artifact_uses: _builtins.int
+    """Notes that a step was given an artifact."""
+    objects: _builtins.int
+    """Of the artifact store: what no artifact has any more, and what never became one."""
+    uploads: _builtins.int
+    """Uploads that were begun and never completed. A dry run does not count them."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -174,10 +186,14 @@ class JanitorReport(_message.Message):
         closed_letters: _builtins.int = ...,
         cache_entries: _builtins.int = ...,
         expired_entries: _builtins.int = ...,
+        artifacts: _builtins.int = ...,
+        artifact_uses: _builtins.int = ...,
+        objects: _builtins.int = ...,
+        uploads: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "attempts", b"attempts", "bulk_jobs", b"bulk_jobs", "bundles", b"bundles", "cache_entries", b"cache_entries", "closed_letters", b"closed_letters", "dead_letters", b"dead_letters", "dry_run", b"dry_run", "end_time", b"end_time", "events", b"events", "expired_entries", b"expired_entries", "live_of_others", b"live_of_others", "logs", b"logs", "notes", b"notes", "pipelines", b"pipelines", "requests", b"requests", "run_keys", b"run_keys", "runs", b"runs", "start_time", b"start_time", "step_runs", b"step_runs", "strays", b"strays", "unrecoverable_run_ids", b"unrecoverable_run_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "artifact_uses", b"artifact_uses", "artifacts", b"artifacts", "attempts", b"attempts", "bulk_jobs", b"bulk_jobs", "bundles", b"bundles", "cache_entries", b"cache_entries", "closed_letters", b"closed_letters", "dead_letters", b"dead_letters", "dry_run", b"dry_run", "end_time", b"end_time", "events", b"events", "expired_entries", b"expired_entries", "live_of_others", b"live_of_others", "logs", b"logs", "notes", b"notes", "objects", b"objects", "pipelines", b"pipelines", "requests", b"requests", "run_keys", b"run_keys", "runs", b"runs", "start_time", b"start_time", "step_runs", b"step_runs", "strays", b"strays", "unrecoverable_run_ids", b"unrecoverable_run_ids", "uploads", b"uploads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

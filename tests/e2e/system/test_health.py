@@ -23,6 +23,7 @@ def test_a_healthy_system_says_so_to_people_programs_and_probes(system: DevSyste
     assert {each["name"]: each["state"] for each in told["dependencies"]} == {
         "postgresql": "DEPENDENCY_STATE_CLOSED",
         "journal": "DEPENDENCY_STATE_CLOSED",
+        "artifacts": "DEPENDENCY_STATE_CLOSED",
     }
     assert {share["name"] for share in told["dependencies"][0]["shares"]} == {"reading", "background work"}
 

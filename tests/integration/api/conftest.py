@@ -22,13 +22,16 @@ from penstock.v1.pipeline_pb2 import PipelineSpec
 from penstock.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 from penstock.v1.run_pb2 import Run
 from penstock.v1.run_service_pb2_grpc import RunServiceStub
+from penstock_coordinator.adapters.artifacts.opening import OpenedStore
 from penstock_coordinator.adapters.memory import MemoryDatabase, memory_stores
 from penstock_coordinator.adapters.postgres import open_stores
 from penstock_coordinator.adapters.system import SystemClock, SystemIds
+from penstock_coordinator.api.agent_artifact_service import DEFAULT_ARTIFACT_BYTES
 from penstock_coordinator.api.bundle_archive import ArchiveLimits
 from penstock_coordinator.api.health import RECOVERY, Readiness
 from penstock_coordinator.api.server import Backend, CoordinatorServer, EdgeOptions, build_server
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits
+from penstock_coordinator.runtime.credentials import Signer
 from penstock_coordinator.runtime.engine import Engine
 from penstock_coordinator.runtime.janitor import Janitor
 from penstock_coordinator.runtime.log_hub import LogHub
@@ -99,6 +102,8 @@ async def start_edge(
     timing: Timing | None = None,
     limits: Limits = DEFAULT_LIMITS,
     cipher: SecretCipher | None = None,
+    artifacts: OpenedStore | None = None,
+    max_artifact_bytes: int = DEFAULT_ARTIFACT_BYTES,
 ) -> Edge:
     epoch = await stores.incarnations.incarnate("c1", 1)
     clock = SystemClock()
@@ -108,10 +113,18 @@ async def start_edge(
     readiness.clear(RECOVERY)
     hub = LogHub(stores.logs, 1 << 20, 1 << 20)
     hub.start()
-    backend = Backend(stores, Engine(supervisor), supervisor, hub, clock, readiness, Janitor(supervisor), cipher)
-    options = EdgeOptions("127.0.0.1:0", "127.0.0.1:0", reflection, ARCHIVE_LIMITS, limits)
+    routes = () if artifacts is None else artifacts.routes
+    backend = Backend(
+        stores, Engine(supervisor), supervisor, hub, clock, readiness, Janitor(supervisor), cipher, routes
+    )
+    options = EdgeOptions(
+        "127.0.0.1:0", "127.0.0.1:0", reflection, ARCHIVE_LIMITS, limits, max_artifact_bytes=max_artifact_bytes
+    )
     server = build_server(backend, options)
     await server.start()
+    if artifacts is not None:
+        artifacts.sign_with(Signer(supervisor.keyring, "artifact url"))
+        artifacts.reached_at("", server.http_address)
     channel = grpc.aio.insecure_channel(
         server.address,
         options=[

@@ -39,7 +39,7 @@ FOR_EVER: dict[str, Any] = dict.fromkeys(
 """And what is left: requests, for the shortest time."""
 
 
-def janitor(coordinator: Coordinator, **spans: int) -> Janitor:
+def janitor(coordinator: Coordinator, **spans: Any) -> Janitor:
     """Keeps all for ever but what is given."""
     retention = Retention(**{**FOR_EVER, "requests": 1, "strays": 0, **spans})
     return Janitor(coordinator.supervisor, retention, Pace(interval=0, batch=10, pause=0))

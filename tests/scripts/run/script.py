@@ -29,7 +29,7 @@ from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.plan.model import Plan, Retry, Timeouts, TriggerRule
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.commands import Command
-from penstock_coordinator.core.run.events import WHOLE, Budget, Charge, Failure, Outcome
+from penstock_coordinator.core.run.events import WHOLE, Budget, Charge, Failure, MadeArtifact, Outcome
 from penstock_coordinator.core.run.explain import explain, explain_open, explain_run
 from penstock_coordinator.core.run.ledger import TURN_LIMIT, Ledger
 from penstock_coordinator.core.run.messages import (
@@ -190,7 +190,11 @@ class Script:
 
     def _done(self, words: list[str], options: dict[str, str]) -> Message:
         output = words[1] if len(words) > 1 else ""
-        return AttemptEnded(self._driver.now, *self._lease(words[0], options), b"", 1, None, output.encode())
+        made = tuple(
+            MadeArtifact(name, f"sha256:{name}", 1) for name in filter(None, options.get("made", "").split(","))
+        )
+        lease = self._lease(words[0], options)
+        return AttemptEnded(self._driver.now, *lease, b"", 1, None, output.encode(), artifacts=made)
 
     def _fail(self, words: list[str], options: dict[str, str]) -> Message:
         outcome = Outcome[options.get("outcome", "FAILED")]

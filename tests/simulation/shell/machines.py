@@ -21,6 +21,7 @@ from penstock_agent.runtime.data_folder import DataFolder
 from penstock_agent.runtime.stream import IdInUse
 from penstock_agent.settings import AgentSettings
 from penstock_coordinator import main as coordinator_main
+from penstock_coordinator.adapters.artifacts.opening import OpenedStore
 from penstock_coordinator.adapters.memory.faults import Faults
 from penstock_coordinator.adapters.memory.stores import MemoryStores, memory_stores
 from penstock_coordinator.api.guard import CallGuard
@@ -141,7 +142,8 @@ class CoordinatorMachine:
         epoch = await stores.incarnations.incarnate(NAME, LANES)
         self.world.edge = lambda backend, options: Edge(self, backend, options)
         # The stores have what a coordinator uses of PostgreSQL's.
-        self.coordinator = coordinator_main.Coordinator(self.settings, stores, readiness, NAME, epoch)  # type: ignore[arg-type]
+        make = coordinator_main.Coordinator
+        self.coordinator = make(self.settings, stores, OpenedStore(stores.objects), readiness, NAME, epoch)  # type: ignore[arg-type]
         await self.coordinator.run(self._stop)
 
     def stop(self) -> None:

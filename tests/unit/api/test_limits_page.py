@@ -45,6 +45,7 @@ TESTS = {
     "max_items_of_step": (RUNS, "test_the_items_of_a_map_over_an_output"),
     "max_sub_pipeline_depth": (RUNS, "test_the_depth_of_sub_pipelines"),
     "max_attempt_log_size": (RUNS, "test_the_stored_bytes_of_an_attempts_log"),
+    "max_artifact_size": ("tests/integration/api/test_artifacts_over_the_wire.py", "test_the_size_of_an_artifact"),
     "max_bundle_size": (BUNDLES, "test_a_bundle_at_its_limits_and_one_past_them"),
     "max_bundle_unpacked_size": (BUNDLES, "test_a_bundle_at_its_limits_and_one_past_them"),
     "max_bundle_files": (BUNDLES, "test_a_bundle_at_its_limits_and_one_past_them"),

@@ -13,11 +13,8 @@ from penstock_coordinator.runtime.retention import Pace, Retention
 from penstock_coordinator.settings import Settings, SettingsError, load_settings, shown_settings, variable
 
 PAGE = (Path(__file__).parents[3] / "docs" / "retention.md").read_text()
-NAMES = [
-    name
-    for name in Settings.model_fields
-    if "retention" in name or name.startswith(("runs_kept", "cache_entries", "janitor_"))
-]
+OTHERS = ("runs_kept", "cache_entries", "janitor_", "artifacts_kept", "artifact_grace")
+NAMES = [name for name in Settings.model_fields if "retention" in name or name.startswith(OTHERS)]
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +37,9 @@ def test_each_setting_reaches_the_janitor() -> None:
         "janitor_interval": "7s",
         "janitor_batch": "77",
         "janitor_pause": "1s",
+        "artifact_retention_of": "etl=2d",
+        "artifacts_kept": "5",
+        "artifact_grace": "3h",
     }
     assert {*spans, *others} == set(NAMES)
     spans["run_retention"] = "80d"
@@ -61,6 +61,9 @@ def test_each_setting_reaches_the_janitor() -> None:
         ({"unused_bundle_retention": "1h"}, "PENSTOCK_UNUSED_BUNDLE_RETENTION is shorter than 2h"),
         ({"runs_kept_per_pipeline": "-1"}, "PENSTOCK_RUNS_KEPT_PER_PIPELINE"),
         ({"janitor_batch": "9"}, "PENSTOCK_JANITOR_BATCH"),
+        ({"artifact_grace": "59m"}, "PENSTOCK_ARTIFACT_GRACE"),
+        ({"artifact_retention_of": "etl"}, "is no pipeline with a span: write for example train=90d,etl=2d"),
+        ({"artifact_retention_of": "etl=2d,etl=3d"}, "is no pipeline with a span"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_name(given: dict[str, str], problem: str) -> None:
@@ -74,7 +77,7 @@ def test_nothing_is_removed_by_age_if_the_spans_say_so() -> None:
     )
     kept = retention(settings)
     assert kept.kept_since(10**18) is None
-    assert {kept.logs, kept.bulk_jobs, kept.deleted_pipelines, kept.unused_bundles, kept.notes} == {0}
+    assert {kept.logs, kept.bulk_jobs, kept.deleted_pipelines, kept.unused_bundles, kept.notes, kept.artifacts} == {0}
 
 
 @pytest.mark.parametrize("name", NAMES)

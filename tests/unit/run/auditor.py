@@ -434,6 +434,12 @@ class Auditor:
             self.rests[step] = seq
 
     @_read.register
+    def _(self, event: e.ArtifactsMade, seq: int) -> None:
+        assert event.artifacts
+        assert (event.step, event.item) in self.holders
+        assert self.life(event.step, event.item).token == event.token
+
+    @_read.register
     def _(self, event: e.StepCompleted, seq: int) -> None:
         self._rests(event.step, event.item, seq)
         if isinstance(self.plan.steps[event.step].action, PipelineAction):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from penstock_coordinator.ports import (
     AgentRow,
+    Artifact,
+    ArtifactUse,
     AttemptRow,
     BulkJobRow,
     CacheEntry,
@@ -98,6 +100,10 @@ class MemoryDatabase:
     cache_entries: dict[int, CacheEntry] = field(default_factory=dict)
     cache_reservations: dict[bytes, KeptReservation] = field(default_factory=dict)
     """By key."""
+    artifacts: dict[RunId, dict[tuple[int, int], Artifact]] = field(default_factory=dict)
+    """Of each run by (number, position)."""
+    artifact_uses: dict[RunId, dict[tuple[int, int, int, str, str], ArtifactUse]] = field(default_factory=dict)
+    """Of each run by (step, item, token, input, digest)."""
     bulk_jobs: dict[bytes, BulkJobRow] = field(default_factory=dict)
     removed_runs: dict[RunId, RemovedRun] = field(default_factory=dict)
     signing_keys: list[SigningKey] = field(default_factory=list)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from penstock_coordinator.adapters.memory.artifact_index import project_artifacts
 from penstock_coordinator.adapters.memory.cache_store import project_values
 from penstock_coordinator.adapters.memory.database import KeptRequest, MemoryDatabase
 from penstock_coordinator.adapters.memory.dead_letter_store import project_letters
@@ -167,6 +168,8 @@ def _refusal(record: Record, faults: Faults) -> str | None:
         new = record.new_run
         texts += [new.pipeline, new.version_digest, new.owner, *(x for pair in new.labels for x in pair)]
         texts.append(new.origin.run_key)
+    works = [row.work for row in record.artifacts]
+    texts += [text for work in works for text in (work.pipeline, work.step_name, work.display_name, work.code_digest)]
     texts += [text for letter in record.letters for text in (letter.pipeline, letter.step_name, letter.display_name)]
     texts += [text for entry in record.entries for text in (entry.pipeline, entry.step_name, entry.display_name)]
     if not all(storable(text) for text in texts):
@@ -207,6 +210,7 @@ def _project(database: MemoryDatabase, record: Record) -> None:
     steps.update({(s.step, s.item, s.generation): s for s in (*record.step_runs, *record.answered)})
     project_values(database, record)
     project_letters(database, record)
+    project_artifacts(database, record)
     attempts = database.attempts.setdefault(record.run_id, {})
     attempts.update({(a.step, a.item, a.number, a.token): a for a in record.attempts})
 

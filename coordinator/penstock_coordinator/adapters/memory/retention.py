@@ -100,6 +100,8 @@ class MemoryRetentionStore:
             RunRows.ATTEMPTS: self._database.attempts,
             RunRows.LOGS: self._database.logs,
             RunRows.LETTERS: self._database.dead_letters,
+            RunRows.ARTIFACTS: self._database.artifacts,
+            RunRows.USES: self._database.artifact_uses,
         }
         table: dict[RunId, dict[Any, Any]] = tables[rows]
         return table

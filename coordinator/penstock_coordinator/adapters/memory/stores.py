@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from penstock_coordinator.adapters.memory.artifact_index import MemoryArtifactIndex
+from penstock_coordinator.adapters.memory.artifact_store import MemoryArtifactStore
 from penstock_coordinator.adapters.memory.bulk_job_store import MemoryBulkJobStore
 from penstock_coordinator.adapters.memory.cache_store import MemoryCacheStore
 from penstock_coordinator.adapters.memory.catalog import (
@@ -24,6 +26,7 @@ from penstock_coordinator.ports import Dependency, DependencyState, Stores
 
 if TYPE_CHECKING:
     from penstock_coordinator.adapters.memory.database import MemoryDatabase
+    from penstock_coordinator.ports import ArtifactStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,12 @@ class MemoryStores(Stores):
 
 
 def memory_stores(
-    database: MemoryDatabase, *, coordinator_id: str, lanes: int, faults: Faults | None = None
+    database: MemoryDatabase,
+    *,
+    coordinator_id: str,
+    lanes: int,
+    faults: Faults | None = None,
+    objects: ArtifactStore | None = None,
 ) -> MemoryStores:
     """The stores of a coordinator on a database that others may share."""
     faults = faults or Faults()
@@ -68,6 +76,8 @@ def memory_stores(
         dead_letters=MemoryDeadLetterStore(database),
         cache=MemoryCacheStore(database),
         retention=MemoryRetentionStore(database),
+        artifacts=MemoryArtifactIndex(database),
+        objects=objects or MemoryArtifactStore(),
         signing_keys=MemorySigningKeyStore(database),
         secrets=MemorySecretStore(database),
         faults=faults,

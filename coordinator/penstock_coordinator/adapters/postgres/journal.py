@@ -22,6 +22,7 @@ import asyncpg
 
 from penstock_coordinator.adapters.postgres import batch as batches
 from penstock_coordinator.adapters.postgres.alone import values_alone
+from penstock_coordinator.adapters.postgres.artifact_index import has_artifacts, write_artifacts
 from penstock_coordinator.adapters.postgres.cache_store import has_values, write_values
 from penstock_coordinator.adapters.postgres.connections import answering_within, close, connect_lane, is_away
 from penstock_coordinator.adapters.postgres.dead_letter_store import has_letters, write_letters
@@ -226,8 +227,8 @@ class _Writer:
         return await self._write_with_care(records)
 
     async def _write_together(self, records: Sequence[Record]) -> list[AppendOutcome]:
-        """In one statement; of a batch with dead letters or values of the cache in one transaction."""
-        if not (has_letters(records) or has_values(records)):
+        """In one statement; of a batch with dead letters, values of the cache or artifacts in one transaction."""
+        if not (has_letters(records) or has_values(records) or has_artifacts(records)):
             return await self._store(records)
         async with self._connection.transaction():
             return await self._store_with_more(records)
@@ -235,14 +236,16 @@ class _Writer:
     async def _store_with_more(self, records: Sequence[Record]) -> list[AppendOutcome]:
         """Inside a transaction. Raises `_Refused`, and `Fenced`."""
         outcomes = await self._store(records)
-        letters, values = has_letters(records), has_values(records)
-        if letters or values:
+        letters, values, artifacts = has_letters(records), has_values(records), has_artifacts(records)
+        if letters or values or artifacts:
             stored = [r for r, outcome in zip(records, outcomes, strict=True) if outcome == _COMMITTED]
             try:
                 if letters:
                     await write_letters(self._connection, stored)
                 if values:
                     await write_values(self._connection, stored)
+                if artifacts:
+                    await write_artifacts(self._connection, stored)
             except Exception as error:
                 if is_away(error):
                     raise

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from penstock_coordinator.adapters.postgres.connections import Connection, Database, PooledConnection
 
-TABLES = ("run_events", "runs", "step_runs", "attempts", "log_chunks")
+TABLES = ("run_events", "runs", "step_runs", "attempts", "log_chunks", "artifacts", "artifact_uses")
 MONTHS_AHEAD = 2
 _LOCK_TIMEOUT = "2s"
 """Attaching waits for statements under way, and everything else behind it: rather try again than hold up commits."""

@@ -9,6 +9,86 @@ CREATE TABLE public.agents (
 CREATE TABLE public.alembic_version (
     version_num character varying(32) NOT NULL
 );
+CREATE TABLE public.artifact_uses (
+    run_id uuid NOT NULL,
+    step integer NOT NULL,
+    item integer NOT NULL,
+    generation integer NOT NULL,
+    attempt integer NOT NULL,
+    token bigint NOT NULL,
+    pipeline text NOT NULL COLLATE pg_catalog."C",
+    version_digest text NOT NULL COLLATE pg_catalog."C",
+    step_name text NOT NULL COLLATE pg_catalog."C",
+    display_name text NOT NULL COLLATE pg_catalog."C",
+    code_digest text NOT NULL COLLATE pg_catalog."C",
+    at bigint NOT NULL,
+    digest text NOT NULL COLLATE pg_catalog."C",
+    input text NOT NULL COLLATE pg_catalog."C"
+)
+PARTITION BY RANGE (run_id);
+CREATE TABLE public.artifact_uses_default (
+    run_id uuid CONSTRAINT artifact_uses_run_id_not_null NOT NULL,
+    step integer CONSTRAINT artifact_uses_step_not_null NOT NULL,
+    item integer CONSTRAINT artifact_uses_item_not_null NOT NULL,
+    generation integer CONSTRAINT artifact_uses_generation_not_null NOT NULL,
+    attempt integer CONSTRAINT artifact_uses_attempt_not_null NOT NULL,
+    token bigint CONSTRAINT artifact_uses_token_not_null NOT NULL,
+    pipeline text CONSTRAINT artifact_uses_pipeline_not_null NOT NULL COLLATE pg_catalog."C",
+    version_digest text CONSTRAINT artifact_uses_version_digest_not_null NOT NULL COLLATE pg_catalog."C",
+    step_name text CONSTRAINT artifact_uses_step_name_not_null NOT NULL COLLATE pg_catalog."C",
+    display_name text CONSTRAINT artifact_uses_display_name_not_null NOT NULL COLLATE pg_catalog."C",
+    code_digest text CONSTRAINT artifact_uses_code_digest_not_null NOT NULL COLLATE pg_catalog."C",
+    at bigint CONSTRAINT artifact_uses_at_not_null NOT NULL,
+    digest text CONSTRAINT artifact_uses_digest_not_null NOT NULL COLLATE pg_catalog."C",
+    input text CONSTRAINT artifact_uses_input_not_null NOT NULL COLLATE pg_catalog."C"
+);
+CREATE TABLE public.artifacts (
+    run_id uuid NOT NULL,
+    seq bigint NOT NULL,
+    "position" integer NOT NULL,
+    step integer NOT NULL,
+    item integer NOT NULL,
+    generation integer NOT NULL,
+    attempt integer NOT NULL,
+    token bigint NOT NULL,
+    pipeline text NOT NULL COLLATE pg_catalog."C",
+    version_digest text NOT NULL COLLATE pg_catalog."C",
+    step_name text NOT NULL COLLATE pg_catalog."C",
+    display_name text NOT NULL COLLATE pg_catalog."C",
+    code_digest text NOT NULL COLLATE pg_catalog."C",
+    at bigint NOT NULL,
+    digest text NOT NULL COLLATE pg_catalog."C",
+    name bytea NOT NULL,
+    size bigint NOT NULL,
+    media_type bytea NOT NULL,
+    kind text NOT NULL COLLATE pg_catalog."C",
+    codec bytea NOT NULL,
+    metadata bytea NOT NULL
+)
+PARTITION BY RANGE (run_id);
+CREATE TABLE public.artifacts_default (
+    run_id uuid CONSTRAINT artifacts_run_id_not_null NOT NULL,
+    seq bigint CONSTRAINT artifacts_seq_not_null NOT NULL,
+    "position" integer CONSTRAINT artifacts_position_not_null NOT NULL,
+    step integer CONSTRAINT artifacts_step_not_null NOT NULL,
+    item integer CONSTRAINT artifacts_item_not_null NOT NULL,
+    generation integer CONSTRAINT artifacts_generation_not_null NOT NULL,
+    attempt integer CONSTRAINT artifacts_attempt_not_null NOT NULL,
+    token bigint CONSTRAINT artifacts_token_not_null NOT NULL,
+    pipeline text CONSTRAINT artifacts_pipeline_not_null NOT NULL COLLATE pg_catalog."C",
+    version_digest text CONSTRAINT artifacts_version_digest_not_null NOT NULL COLLATE pg_catalog."C",
+    step_name text CONSTRAINT artifacts_step_name_not_null NOT NULL COLLATE pg_catalog."C",
+    display_name text CONSTRAINT artifacts_display_name_not_null NOT NULL COLLATE pg_catalog."C",
+    code_digest text CONSTRAINT artifacts_code_digest_not_null NOT NULL COLLATE pg_catalog."C",
+    at bigint CONSTRAINT artifacts_at_not_null NOT NULL,
+    digest text CONSTRAINT artifacts_digest_not_null NOT NULL COLLATE pg_catalog."C",
+    name bytea CONSTRAINT artifacts_name_not_null NOT NULL,
+    size bigint CONSTRAINT artifacts_size_not_null NOT NULL,
+    media_type bytea CONSTRAINT artifacts_media_type_not_null NOT NULL,
+    kind text CONSTRAINT artifacts_kind_not_null NOT NULL COLLATE pg_catalog."C",
+    codec bytea CONSTRAINT artifacts_codec_not_null NOT NULL,
+    metadata bytea CONSTRAINT artifacts_metadata_not_null NOT NULL
+);
 CREATE TABLE public.attempts (
     run_id uuid NOT NULL,
     step integer NOT NULL,
@@ -287,6 +367,8 @@ CREATE TABLE public.step_runs_default (
     failure bytea,
     source bytea
 );
+ALTER TABLE ONLY public.artifact_uses ATTACH PARTITION public.artifact_uses_default DEFAULT;
+ALTER TABLE ONLY public.artifacts ATTACH PARTITION public.artifacts_default DEFAULT;
 ALTER TABLE ONLY public.attempts ATTACH PARTITION public.attempts_default DEFAULT;
 ALTER TABLE ONLY public.log_chunks ATTACH PARTITION public.log_chunks_default DEFAULT;
 ALTER TABLE ONLY public.run_events ATTACH PARTITION public.run_events_default DEFAULT;
@@ -296,6 +378,14 @@ ALTER TABLE ONLY public.agents
     ADD CONSTRAINT agents_pkey PRIMARY KEY (agent_id);
 ALTER TABLE ONLY public.alembic_version
     ADD CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num);
+ALTER TABLE ONLY public.artifact_uses
+    ADD CONSTRAINT artifact_uses_pkey PRIMARY KEY (run_id, step, item, token, input, digest);
+ALTER TABLE ONLY public.artifact_uses_default
+    ADD CONSTRAINT artifact_uses_default_pkey PRIMARY KEY (run_id, step, item, token, input, digest);
+ALTER TABLE ONLY public.artifacts
+    ADD CONSTRAINT artifacts_pkey PRIMARY KEY (run_id, seq, "position");
+ALTER TABLE ONLY public.artifacts_default
+    ADD CONSTRAINT artifacts_default_pkey PRIMARY KEY (run_id, seq, "position");
 ALTER TABLE ONLY public.attempts
     ADD CONSTRAINT attempts_pkey PRIMARY KEY (run_id, step, item, number, token);
 ALTER TABLE ONLY public.attempts_default
@@ -348,6 +438,14 @@ ALTER TABLE ONLY public.step_runs
     ADD CONSTRAINT step_runs_pkey PRIMARY KEY (run_id, step, item, generation);
 ALTER TABLE ONLY public.step_runs_default
     ADD CONSTRAINT step_runs_default_pkey PRIMARY KEY (run_id, step, item, generation);
+CREATE INDEX artifact_uses_by_digest ON ONLY public.artifact_uses USING btree (digest, at);
+CREATE INDEX artifact_uses_default_digest_at_idx ON public.artifact_uses_default USING btree (digest, at);
+CREATE INDEX artifacts_by_digest ON ONLY public.artifacts USING btree (digest, at);
+CREATE INDEX artifacts_by_time ON ONLY public.artifacts USING btree (at, run_id, seq, "position");
+CREATE INDEX artifacts_default_at_run_id_seq_position_idx ON public.artifacts_default USING btree (at, run_id, seq, "position");
+CREATE INDEX artifacts_default_digest_at_idx ON public.artifacts_default USING btree (digest, at);
+CREATE INDEX artifacts_of_series ON ONLY public.artifacts USING btree (pipeline, step_name, name, at);
+CREATE INDEX artifacts_default_pipeline_step_name_name_at_idx ON public.artifacts_default USING btree (pipeline, step_name, name, at);
 CREATE INDEX bulk_jobs_live ON public.bulk_jobs USING btree (job_id) WHERE (state = 1);
 CREATE INDEX cache_entries_by_expiry ON public.cache_entries USING btree (expire_time) WHERE (expire_time IS NOT NULL);
 CREATE INDEX cache_entries_by_key ON public.cache_entries USING btree (key, id);
@@ -374,6 +472,12 @@ CREATE INDEX runs_of_pipeline ON ONLY public.runs USING btree (pipeline, run_id)
 CREATE INDEX runs_default_pipeline_run_id_idx ON public.runs_default USING btree (pipeline, run_id);
 CREATE INDEX runs_default_pipeline_run_key_run_id_idx ON public.runs_default USING btree (pipeline, run_key, run_id) WHERE (run_key <> ''::text);
 CREATE UNIQUE INDEX signing_keys_newest ON public.signing_keys USING btree ((true)) WHERE (expire_time IS NULL);
+ALTER INDEX public.artifact_uses_by_digest ATTACH PARTITION public.artifact_uses_default_digest_at_idx;
+ALTER INDEX public.artifact_uses_pkey ATTACH PARTITION public.artifact_uses_default_pkey;
+ALTER INDEX public.artifacts_by_time ATTACH PARTITION public.artifacts_default_at_run_id_seq_position_idx;
+ALTER INDEX public.artifacts_by_digest ATTACH PARTITION public.artifacts_default_digest_at_idx;
+ALTER INDEX public.artifacts_of_series ATTACH PARTITION public.artifacts_default_pipeline_step_name_name_at_idx;
+ALTER INDEX public.artifacts_pkey ATTACH PARTITION public.artifacts_default_pkey;
 ALTER INDEX public.attempts_pkey ATTACH PARTITION public.attempts_default_pkey;
 ALTER INDEX public.log_chunks_pkey ATTACH PARTITION public.log_chunks_default_pkey;
 ALTER INDEX public.log_chunks_run_id_step_item_attempt_first_number_key ATTACH PARTITION public.log_chunks_default_run_id_step_item_attempt_first_number_key;

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from penstock_coordinator.adapters.memory.artifact_store import MemoryArtifactStore
 from penstock_coordinator.adapters.postgres.agent_registry import PostgresAgentRegistry
+from penstock_coordinator.adapters.postgres.artifact_index import PostgresArtifactIndex
 from penstock_coordinator.adapters.postgres.bulk_job_store import PostgresBulkJobStore
 from penstock_coordinator.adapters.postgres.bulkhead import Bulkhead
 from penstock_coordinator.adapters.postgres.bundle_store import PostgresBundleStore
@@ -29,7 +31,7 @@ from penstock_coordinator.adapters.postgres.run_index import PostgresRunIndex
 from penstock_coordinator.adapters.postgres.schema import check_version
 from penstock_coordinator.adapters.postgres.secret_store import PostgresSecretStore
 from penstock_coordinator.adapters.postgres.signing_key_store import PostgresSigningKeyStore
-from penstock_coordinator.ports import Dependency, DependencyState, Stores
+from penstock_coordinator.ports import ArtifactStore, Dependency, DependencyState, Stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,11 +62,12 @@ class PostgresStores(Stores):
     _shares: Shares
 
     def dependencies(self) -> list[Dependency]:
-        """The pool, and the connections of the lanes."""
+        """The pool, the connections of the lanes, and the artifact store."""
         state = DependencyState.CLOSED if self.available else DependencyState.HALF_OPEN
         reason = "" if self.available else "commits wait for the database"
         shares = dict.fromkeys((self._shares.reads, self._shares.cache, self._shares.background))
-        return [self._database.dependency(*shares), Dependency("journal", state, reason=reason)]
+        journal = Dependency("journal", state, reason=reason)
+        return [self._database.dependency(*shares), journal, self.objects.dependency()]
 
     @property
     def available(self) -> bool:
@@ -75,6 +78,7 @@ class PostgresStores(Stores):
         """Not to be called while anything is under way. Idempotent."""
         await self._postgres_journal.aclose()
         await self._database.aclose()
+        await self.objects.aclose()
 
 
 async def open_stores(
@@ -85,13 +89,14 @@ async def open_stores(
     pool_size: int = POOL_SIZE,
     answer_timeout: float = ANSWER_SECONDS,
     on_availability: Callable[[bool], None] | None = None,
+    objects: ArtifactStore | None = None,
 ) -> PostgresStores:
     """Connect, and check the schema. It does not wait: raises `SchemaOutdated` and what asyncpg and the system raise
     (`asyncpg.PostgresError`, `OSError`), so that a wrong address, password or database is seen as it is.
 
     It takes `pool_size` connections and one per lane. A connection that gives no answer for `answer_timeout` seconds
     is cut: what was asked fails, what was to be committed is looked up and sent again. `on_availability` hears False
-    when commits wait for the database, True when it is back.
+    when commits wait for the database, True when it is back. Without `objects` what is put there is kept in memory.
     """
     probe = await connect(dsn, "penstock start")
     try:
@@ -119,6 +124,8 @@ async def open_stores(
         dead_letters=PostgresDeadLetterStore(database, reads),
         cache=PostgresCacheStore(database.share(shares.cache), reads),
         retention=PostgresRetentionStore(background),
+        artifacts=PostgresArtifactIndex(database, reads, background),
+        objects=objects or MemoryArtifactStore(),
         signing_keys=PostgresSigningKeyStore(database),
         secrets=PostgresSecretStore(database),
         partitions=PartitionKeeper(background),

@@ -165,6 +165,7 @@ class EventEncoder:
                 | e.RunEnded()
                 | e.RunHeld()
                 | e.RunAdmitted()
+                | e.ArtifactsMade()
             ):
                 return ()
             case e.RunReopened():

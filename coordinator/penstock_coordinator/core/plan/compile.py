@@ -237,6 +237,7 @@ class _Compiler:
             cleanup=step.cleanup,
             kept_paths=self._same(minimal(kept.paths)) if kept.paths else (),
             kept_lengths=self._same(tuple(sorted(kept.lengths))) if kept.lengths else (),
+            judged=kept.judged,
             depth=graph.depths[number],
             shape=graph.shapes[number],
             followers=graph.followers[number],
@@ -330,6 +331,12 @@ class _Kept:
 
     paths: set[Path] = field(default_factory=set)
     lengths: set[Path] = field(default_factory=set)
+    judged: bool = False
+
+    def judge(self, paths: Iterable[Path]) -> None:
+        """Maps or conditions read these."""
+        self.paths.update(paths)
+        self.judged = True
 
 
 def _kept(nodes: list[_Node], depths: list[int], numbers: dict[str, int], outputs: list[FromStep]) -> dict[int, _Kept]:
@@ -344,7 +351,7 @@ def _kept(nodes: list[_Node], depths: list[int], numbers: dict[str, int], output
         if node.condition is not None:
             for name, paths in node.condition.output_paths.items():
                 number = numbers[name]
-                kept[number].paths.update(path[depths[number] :] for path in paths)
+                kept[number].judge(path[depths[number] :] for path in paths)
     return kept
 
 
@@ -353,12 +360,12 @@ def _keep_for_map(over: StepMap, condition: Condition | None, depths: list[int],
     if followed is None:
         for source in over.lists:
             if isinstance(source, FromStep):
-                kept[source.step].paths.add(source.path[depths[source.step] :])
+                kept[source.step].judge([source.path[depths[source.step] :]])
         return
     if over.form is MapForm.NESTED:
         kept[followed].lengths.add(over.path)
     if condition is not None and condition.reads_item:
-        kept[followed].paths.update([over.path] if over.form is MapForm.NESTED else condition.item_paths)
+        kept[followed].judge([over.path] if over.form is MapForm.NESTED else condition.item_paths)
 
 
 class _Defaults:

@@ -37,7 +37,7 @@ def same_rule(old: Step, new: Step) -> bool:
 
 def same_parts(old: Step, new: Step) -> bool:
     """Whether a run keeps the same parts of the step's output."""
-    return (old.kept_paths, old.kept_lengths) == (new.kept_paths, new.kept_lengths)
+    return (old.kept_paths, old.kept_lengths, old.judged) == (new.kept_paths, new.kept_lengths, new.judged)
 
 
 def same_items(old: StepMap | None, new: StepMap | None) -> bool:

@@ -296,6 +296,8 @@ class Step:
     cache: CachePolicy | None = None
     undoes: int | None = None
     """The step that this one undoes, when the run is rolled back. It has no edges, and is SKIPPED until then."""
+    judged: bool = False
+    """Maps or conditions read of its output, and not only the output of the run."""
     retired: bool = False
     """The version has no such step, but an earlier one of the run had it: its number and its name are kept for what is
     stored of it. It has no edges, and no state."""

@@ -24,6 +24,7 @@ from penstock_coordinator.core.plan.model import (
 )
 from penstock_coordinator.core.plan.naming import quoted
 from penstock_coordinator.core.plan.paths import NoSuchPath, follow
+from penstock_coordinator.core.plan.references import BadReference, Reference, follow_through
 
 __all__ = [
     "InvalidJson",
@@ -37,6 +38,7 @@ __all__ = [
     "inputs_of",
     "keep",
     "length_in",
+    "length_of",
     "parse",
     "rebuild",
 ]
@@ -125,6 +127,11 @@ def _length(path: Path, value: Json) -> int | str:
         found = follow(path, value)
     except NoSuchPath as error:
         return str(error)
+    return length_of(found)
+
+
+def length_of(found: Json) -> int | str:
+    """A text that says what is there instead of a list."""
     return len(found) if isinstance(found, list) else f"it is {kind_of(found)}, not a list"
 
 
@@ -159,6 +166,10 @@ def rebuild(paths: Sequence[Path], kept: Sequence[bytes]) -> Json:
     return whole
 
 
+def _stays(reference: Reference) -> Json:
+    raise UnresolvableInput(f"the value {reference.digest} is not at hand")
+
+
 def inputs_of(
     plan: Plan,
     step: Step,
@@ -167,10 +178,11 @@ def inputs_of(
     outputs: Callable[[int], bytes],
     limits: RunLimits = DEFAULT_RUN_LIMITS,
     undone: Callable[[], bytes] = lambda: NULL,
+    load: Callable[[Reference], Json] = _stays,
 ) -> dict[str, bytes]:
     """The inputs of one attempt as JSON, by name. `item` gives the step run's item as JSON, `outputs` the output of a
     step, null if it did not complete; `undone` the output of the step run that this one undoes, whose item is then
-    meant.
+    meant. `load` gives what was spilled, where a path leads into it; what is asked for as a whole stays a reference.
 
     A path into an output that is null (the step was skipped, failed, or gave nothing) gives null, and so does one
     into the item of a mapped step that did not complete. Raises `UnresolvableInput` for any other path that leads
@@ -189,24 +201,28 @@ def inputs_of(
             case FromItem(path):
                 if _ITEM not in parsed:
                     parsed[_ITEM] = parse(item())
-                return dump_again(_at(name, "the item", path, parsed[_ITEM]))
+                return dump_again(_at(name, "the item", path, parsed[_ITEM], load))
             case FromUndone(()):
                 return undone()
             case FromUndone(path):
                 output = parse(undone())
-                return NULL if output is None else dump_again(_at(name, "the output that is undone", path, output))
+                return (
+                    NULL if output is None else dump_again(_at(name, "the output that is undone", path, output, load))
+                )
             case FromStep(number, ()):
                 return outputs(number)
             case FromStep(number, path):
                 if number not in parsed:
                     parsed[number] = parse(outputs(number))
-                return _from_output(name, plan.steps[number], path, parsed[number])
+                return _from_output(name, plan.steps[number], path, parsed[number], load)
 
     def checked(name: str, source: InputSource) -> bytes:
         try:
             return resolve(name, source)
         except InvalidJson as error:
             raise UnresolvableInput(f"the input {quoted(name)} reads a value that is {error}") from None
+        except BadReference as error:
+            raise UnresolvableInput(f"the input {quoted(name)}: {error}") from None
 
     inputs: dict[str, bytes] = {}
     size = 0
@@ -217,12 +233,12 @@ def inputs_of(
     return inputs
 
 
-def _from_output(name: str, upstream: Step, path: Path, output: Json) -> bytes:
+def _from_output(name: str, upstream: Step, path: Path, output: Json, load: Callable[[Reference], Json]) -> bytes:
     if output is None:
         return NULL
     if any(_is_null(path[:level], output) for level in range(1, upstream.depth + 1)):
         return NULL
-    return dump_again(_at(name, f"the output of the step {quoted(upstream.name)}", path, output))
+    return dump_again(_at(name, f"the output of the step {quoted(upstream.name)}", path, output, load))
 
 
 def _is_null(path: Path, value: Json) -> bool:
@@ -232,9 +248,9 @@ def _is_null(path: Path, value: Json) -> bool:
         return False
 
 
-def _at(name: str, of: str, path: Path, value: Json) -> Json:
+def _at(name: str, of: str, path: Path, value: Json, load: Callable[[Reference], Json]) -> Json:
     try:
-        return follow(path, value)
+        return follow_through(path, value, load)
     except NoSuchPath as error:
         shown = quoted(".".join(path))
         raise UnresolvableInput(f"the input {quoted(name)} reads {shown} of {of}, but {error}") from None

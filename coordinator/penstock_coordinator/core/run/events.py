@@ -489,6 +489,29 @@ class MemoryRaised(msgspec.Struct, frozen=True, array_like=True, tag=45):
     wanted_bytes: int
 
 
+class MadeArtifact(msgspec.Struct, frozen=True, array_like=True):
+    """What an attempt brought to the artifact store."""
+
+    name: str
+    digest: str
+    size: int
+    media_type: str = ""
+    kind: str = "value"
+    codec: str = ""
+    metadata: bytes = b""
+    """A JSON object; empty: none."""
+
+
+class ArtifactsMade(msgspec.Struct, frozen=True, array_like=True, tag=39):
+    """The output of the step run refers to these, which its attempt made. StepCompleted follows."""
+
+    at: int
+    step: int
+    item: int
+    token: int
+    artifacts: tuple[MadeArtifact, ...]
+
+
 def displaced_by(event: StepDisplaced) -> str:
     """For people."""
     return f'no place under the key "{event.key}" is left for it: the run {event.by} has it'
@@ -530,6 +553,7 @@ Event: TypeAlias = (
     | CacheMissed
     | CacheAwaited
     | MemoryRaised
+    | ArtifactsMade
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from penstock_coordinator.core.run.events import CacheMode, CacheSource, Charge, Failure, Outcome
+from penstock_coordinator.core.run.events import CacheMode, CacheSource, Charge, Failure, MadeArtifact, Outcome
 from penstock_coordinator.core.run.states import RunState
 
 
@@ -96,6 +96,10 @@ class AttemptEnded(msgspec.Struct, frozen=True, gc=False):
     """Of an attempt that ran out of memory: what the largest agent has that serves its step otherwise. 0: none is known
     of."""
     report: AttemptReport = AttemptReport()
+    artifacts: tuple[MadeArtifact, ...] = ()
+    """Which the output refers to, and which this attempt made."""
+    kept: tuple[bytes, ...] | None = None
+    """What `values.keep` gives of the output, where that refers to what had to be read first; None: it does not."""
 
 
 class LeaseGone(msgspec.Struct, frozen=True, gc=False):
@@ -177,6 +181,8 @@ class ChildReported(msgspec.Struct, frozen=True, gc=False):
     failure: Failure | None = None
     jitter: float = 0.0
     """In [0, 1)."""
+    kept: tuple[bytes, ...] | None = None
+    """As in AttemptEnded."""
 
 
 class ChildRefused(msgspec.Struct, frozen=True, gc=False):
@@ -260,6 +266,8 @@ class ValueFound(msgspec.Struct, frozen=True, gc=False):
     output: bytes
     """JSON."""
     source: CacheSource
+    kept: tuple[bytes, ...] | None = None
+    """As in AttemptEnded."""
 
 
 class ValueMissing(msgspec.Struct, frozen=True, gc=False):

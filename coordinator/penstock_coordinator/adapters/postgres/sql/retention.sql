@@ -419,3 +419,74 @@ select pg_try_advisory_lock(hashtextextended('penstock janitor', 0))
 -- What is removed and lost again in a crash of the database is removed once more: no commit needs to wait for the disk
 -- behind it.
 select set_config('synchronous_commit', 'off', true)
+
+-- name: count_artifacts
+select count(*) from artifacts where run_id = any($1::uuid[])
+
+-- name: count_artifact_uses
+select count(*) from artifact_uses where run_id = any($1::uuid[])
+
+-- name: remove_artifacts
+with old as materialized (
+    select a.run_id, a.seq, a.position
+    from artifacts a
+    where a.run_id = any($1::uuid[]) and not exists (select from runs r where r.run_id = a.run_id and r.state < 6)
+    order by a.run_id, a.seq, a.position
+    limit $2
+), removed as (
+    delete from artifacts a using old
+    where a.run_id = old.run_id and a.seq = old.seq and a.position = old.position
+    returning 1
+)
+select count(*) from removed
+
+-- name: remove_artifact_uses
+with old as materialized (
+    select u.run_id, u.step, u.item, u.token, u.input, u.digest
+    from artifact_uses u
+    where u.run_id = any($1::uuid[]) and not exists (select from runs r where r.run_id = u.run_id and r.state < 6)
+    order by u.run_id, u.step, u.item, u.token, u.input, u.digest
+    limit $2
+), removed as (
+    delete from artifact_uses u using old
+    where u.run_id = old.run_id and u.step = old.step and u.item = old.item and u.token = old.token
+        and u.input = old.input and u.digest = old.digest
+    returning 1
+)
+select count(*) from removed
+
+-- name: strays_artifacts
+with recursive ids (run_id, number) as (
+    (select t.run_id, 1 from artifacts t where t.run_id > $1 and t.run_id < $2 order by t.run_id limit 1)
+    union all
+    select
+        (select t.run_id from artifacts t where t.run_id > ids.run_id and t.run_id < $2 order by t.run_id limit 1),
+        ids.number + 1
+    from ids
+    where ids.run_id is not null and ids.number < $3
+)
+select
+    run_id,
+    not exists (select from runs r where r.run_id = ids.run_id)
+        and not exists (select from removed_runs g where g.run_id = ids.run_id and not g.gone) as free
+from ids
+where run_id is not null
+order by run_id
+
+-- name: strays_artifact_uses
+with recursive ids (run_id, number) as (
+    (select t.run_id, 1 from artifact_uses t where t.run_id > $1 and t.run_id < $2 order by t.run_id limit 1)
+    union all
+    select
+        (select t.run_id from artifact_uses t where t.run_id > ids.run_id and t.run_id < $2 order by t.run_id limit 1),
+        ids.number + 1
+    from ids
+    where ids.run_id is not null and ids.number < $3
+)
+select
+    run_id,
+    not exists (select from runs r where r.run_id = ids.run_id)
+        and not exists (select from removed_runs g where g.run_id = ids.run_id and not g.gone) as free
+from ids
+where run_id is not null
+order by run_id

@@ -68,4 +68,5 @@ _TABLE: dict[type, Callable[[Run, int, Any], None]] = {
     e.StepCached: caching.step_cached,
     e.CacheMissed: caching.cache_missed,
     e.CacheAwaited: caching.cache_awaited,
+    e.ArtifactsMade: steps.artifacts_made,
 }

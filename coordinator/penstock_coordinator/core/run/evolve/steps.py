@@ -61,6 +61,10 @@ def step_completed(run: Run, _seq: int, event: e.StepCompleted) -> None:
     rest(run, event.step, event.item, _COMPLETED)
 
 
+def artifacts_made(_run: Run, _seq: int, _event: e.ArtifactsMade) -> None:
+    """For their rows alone: no decision rests on them."""
+
+
 def step_failed(run: Run, _seq: int, event: e.StepFailed) -> None:
     _note_failure(run, event.step, event.item, event.failure)
     rest(run, event.step, event.item, _FAILED)

@@ -13,6 +13,7 @@ from penstock_coordinator.core.plan import values
 from penstock_coordinator.core.run.commands import AcknowledgeResult, AckStatus
 from penstock_coordinator.core.run.displaced import stopped, stopping
 from penstock_coordinator.core.run.events import (
+    ArtifactsMade,
     AttemptFailed,
     Budget,
     Charge,
@@ -68,6 +69,8 @@ def _completed(run: Run, message: AttemptEnded, active: ActiveStep, ledger: Ledg
         why = Failure("OutputUnserialisable", f"the output: {error}")
         _failed(run, message, active, Outcome.FAILED, why, ledger)
         return
+    if message.artifacts:
+        ledger.emit(ArtifactsMade(message.now, message.step, message.item, message.token, message.artifacts))
     ledger.emit(StepCompleted(message.now, message.step, message.item, message.token, kept))
 
 
@@ -75,6 +78,8 @@ def _kept(run: Run, message: AttemptEnded) -> tuple[bytes, ...]:
     step = run.plan.steps[message.step]
     if not step.kept_paths and not step.kept_lengths:
         return ()
+    if message.kept is not None:
+        return message.kept
     return values.keep(step, message.output or values.NULL)
 
 

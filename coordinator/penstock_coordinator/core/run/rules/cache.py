@@ -51,7 +51,7 @@ def _hand_back(run: Run, message: ValueMissing, ledger: Ledger) -> None:
 def _found(run: Run, message: ValueFound, ledger: Ledger) -> None:
     now, step, item = message.now, message.step, message.item
     try:
-        kept = values.keep(run.plan.steps[step], message.output)
+        kept = message.kept if message.kept is not None else values.keep(run.plan.steps[step], message.output)
     except values.InvalidJson:
         ledger.emit(CacheMissed(now, step, item, message.source.key, False, UNREADABLE))
         return

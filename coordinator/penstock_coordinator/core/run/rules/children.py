@@ -64,7 +64,9 @@ def _pipeline(run: Run, step: int) -> str:
 def _completed(run: Run, message: ChildReported, active: ActiveStep, ledger: Ledger) -> None:
     now, step, item = message.now, message.step, message.item
     try:
-        kept = values.keep(run.plan.steps[step], message.output or values.NULL)
+        kept = message.kept
+        if kept is None:
+            kept = values.keep(run.plan.steps[step], message.output or values.NULL)
     except values.InvalidJson as error:
         _failed(run, message, active, Failure("OutputUnserialisable", f"the output: {error}"), ledger)
         return

@@ -1,0 +1,77 @@
+"""The breaker around the artifact store."""
+
+from __future__ import annotations
+
+import pytest
+
+from penstock_coordinator.adapters.artifacts.guarded import GuardedArtifactStore
+from penstock_coordinator.adapters.breaker import FAILURES, Breaker, Refused
+from penstock_coordinator.adapters.memory.artifact_store import MemoryArtifactStore
+from penstock_coordinator.ports import DependencyState, Unavailable
+from penstock_coordinator.ports.artifacts import SignedUrl, UnknownUpload
+
+DIGEST = "sha256:" + "0" * 64
+
+
+class Away(MemoryArtifactStore):
+    """Counts what it is asked while it is away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.there = False
+        self.asked = 0
+
+    async def get(self, digest: str, limit: int) -> bytes | None:
+        self.asked += 1
+        if not self.there:
+            raise Unavailable("away") from OSError()
+        return await super().get(digest, limit)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def guarded() -> tuple[Away, Clock, GuardedArtifactStore]:
+    inner, clock = Away(), Clock()
+    return inner, clock, GuardedArtifactStore(inner, Breaker("the store", now=clock, chance=lambda: 1.0))
+
+
+async def test_a_store_that_fails_again_and_again_is_left_in_peace_and_tried_later() -> None:
+    inner, clock, store = guarded()
+    for _ in range(FAILURES):
+        with pytest.raises(Unavailable):
+            await store.get(DIGEST, 1)
+    with pytest.raises(Refused):
+        await store.get(DIGEST, 1)
+    assert inner.asked == FAILURES
+    told = store.dependency()
+    assert (told.name, told.state, told.failures, told.reason) == (
+        "artifacts",
+        DependencyState.OPEN,
+        FAILURES,
+        "OSError",
+    )
+    clock.now, inner.there = 10.0, True
+    assert await store.get(DIGEST, 1) is None
+    assert store.dependency().state is DependencyState.CLOSED
+
+
+async def test_what_the_store_refuses_is_no_failure_of_it() -> None:
+    _, _, store = guarded()
+    for _ in range(FAILURES + 1):
+        with pytest.raises(UnknownUpload):
+            await store.complete(DIGEST, "none")
+    assert store.dependency().state is DependencyState.CLOSED
+
+
+async def test_urls_are_signed_while_the_store_is_away() -> None:
+    _, _, store = guarded()
+    for _ in range(FAILURES):
+        with pytest.raises(Unavailable):
+            await store.get(DIGEST, 1)
+    assert await store.sign_download(DIGEST) == SignedUrl("memory:///" + "0" * 64)
