@@ -447,6 +447,7 @@ CREATE INDEX artifacts_default_digest_at_idx ON public.artifacts_default USING b
 CREATE INDEX artifacts_of_series ON ONLY public.artifacts USING btree (pipeline, step_name, name, at);
 CREATE INDEX artifacts_default_pipeline_step_name_name_at_idx ON public.artifacts_default USING btree (pipeline, step_name, name, at);
 CREATE INDEX bulk_jobs_live ON public.bulk_jobs USING btree (job_id) WHERE (state = 1);
+CREATE INDEX cache_entries_by_artifact ON public.cache_entries USING gin (artifacts) WHERE (artifacts <> '{}'::text[]);
 CREATE INDEX cache_entries_by_expiry ON public.cache_entries USING btree (expire_time) WHERE (expire_time IS NOT NULL);
 CREATE INDEX cache_entries_by_key ON public.cache_entries USING btree (key, id);
 CREATE INDEX cache_entries_by_time ON public.cache_entries USING btree (create_time);
