@@ -23,14 +23,16 @@ log = logging.getLogger(__name__)
 RETRY_AFTER = 0.2
 MOST_WAIT = 5.0
 ANSWER_SECONDS = 10.0
-_FINAL = frozenset(
+_PASSING = frozenset(
     {
-        grpc.StatusCode.FAILED_PRECONDITION,
-        grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.CANCELLED,
     }
 )
+"""Asked again, it may answer; for as long as the lease lives."""
 
 
 class SecretUnavailable(Exception):
@@ -75,7 +77,7 @@ class SecretFetcher:
             try:
                 return await self._ask_once(request)
             except grpc.aio.AioRpcError as error:
-                if error.code() in _FINAL:
+                if error.code() not in _PASSING:
                     text = f"the coordinator does not give {_named(names)}: {error.details()}"
                     raise SecretUnavailable(text) from None
                 log.info("secrets are not here yet: %s: trying again", error.code())
