@@ -21,7 +21,7 @@ import psutil
 from penstock.dev.ports import take_port
 from penstock.dev.postgres import EmbeddedPostgres
 
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.02
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def environment(database_url: str, data_dir: Path, **settings: str) -> dict[str, str]:
