@@ -24,7 +24,8 @@ from penstock.errors import PenstockError, ServiceError
 COORDINATOR = "coordinator"
 POSTGRES = "postgres"
 DEFAULT_SLOTS = 4
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
+"""That a process may need on a busy machine. One that ends is told of at once."""
 DRAIN_SECONDS = 20.0
 """How long agents may take to end what they run, when all is stopped."""
 COORDINATOR_STOP_SECONDS = 10.0

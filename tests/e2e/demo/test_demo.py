@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 
 def demo(folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "examples.etl.demo", "--data", str(folder)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
 
 
 def test_demo_ends_well_shows_its_result_and_leaves_no_process(tmp_path: Path) -> None:
@@ -48,11 +48,11 @@ async def test_interrupted_demo_leaves_no_process_either(tmp_path: Path) -> None
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         while b"load_month[0] RUNNING" not in await process.stdout.readline():
             assert process.returncode is None
     process.send_signal(signal.SIGINT)
-    _, complaint = await asyncio.wait_for(process.communicate(), 60)
+    _, complaint = await asyncio.wait_for(process.communicate(), 150)
     assert process.returncode == 130
     assert complaint == b"demo: interrupted, and everything is stopped\n"
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-READY_SECONDS = 120.0
+READY_SECONDS = 150.0
 STOP_SECONDS = 40.0
 
 

@@ -96,7 +96,7 @@ async def started_command(*options: str, environment: dict[str, str] | None = No
         *typed, stdout=asyncio.subprocess.PIPE, env={**os.environ, **(environment or {})}
     )
     assert process.stdout is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         while b"is ready" not in (line := await process.stdout.readline()):
             assert line, "penstock dev ended before it was ready"
     return process
@@ -105,7 +105,7 @@ async def started_command(*options: str, environment: dict[str, str] | None = No
 async def test_ctrl_c_ends_all_in_order(tmp_path: Path) -> None:
     process = await started_command("--data", str(tmp_path / "data"))
     process.send_signal(signal.SIGINT)
-    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    output, _ = await asyncio.wait_for(process.communicate(), 150)
     assert process.returncode == 0
     assert output.rstrip().endswith(b"stopped")
     assert processes_of(tmp_path / "data") == []
@@ -122,7 +122,7 @@ async def test_second_ctrl_c_does_not_wait_for_steps(tmp_path: Path) -> None:
                 break
     process.send_signal(signal.SIGINT)
     assert process.stdout is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         while b"stopping" not in await process.stdout.readline():
             assert process.returncode is None
         process.send_signal(signal.SIGINT)
@@ -149,6 +149,6 @@ async def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path) -> N
 async def test_ephemeral_leaves_no_folder(tmp_path: Path) -> None:
     process = await started_command("--ephemeral", "--agents", "0", environment={"TMPDIR": str(tmp_path)})
     process.send_signal(signal.SIGTERM)
-    await asyncio.wait_for(process.communicate(), 60)
+    await asyncio.wait_for(process.communicate(), 150)
     assert process.returncode == 0
     assert os.listdir(tmp_path) == []  # noqa: PTH208  # pathlib's own is refused in async functions
