@@ -31,6 +31,7 @@ from penstock_coordinator.adapters.postgres.stores import PostgresStores, open_s
 from penstock_coordinator.adapters.secret_cipher import AesGcmCipher, BadKey
 from penstock_coordinator.adapters.system import SystemClock, SystemIds, memory_there_is, resident_bytes
 from penstock_coordinator.api.bundle_archive import ArchiveLimits
+from penstock_coordinator.api.encoding.costs import Prices
 from penstock_coordinator.api.health import RECOVERY, Readiness
 from penstock_coordinator.api.server import Backend, CannotListen, CoordinatorServer, EdgeOptions, build_server
 from penstock_coordinator.core.dispatch.fairness import Fairness
@@ -245,6 +246,7 @@ def edge_options(settings: Settings) -> EdgeOptions:
         limits_of(settings),
         keepalive_ms,
         settings.max_artifact_size,
+        Prices(settings.price_slot_second, settings.price_cpu_second, settings.price_gb_second, settings.currency),
     )
 
 

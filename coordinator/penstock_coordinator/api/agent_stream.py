@@ -352,6 +352,7 @@ def _report(result: wire.StepResult) -> AttemptReport:
         metadata=tuple(metadata.items()) if metadata else (),
         traceback=result.error.traceback if failed else "",
         error_bases=tuple(result.error.error_bases) if failed else (),
+        bytes_moved=max(result.bytes_moved, 0),
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, cast
 
 from penstock.v1 import run_pb2
 from penstock.v1 import run_service_pb2 as pb
+from penstock_coordinator.api.encoding import costs as encode_costs
 from penstock_coordinator.api.encoding import runs as encode
 from penstock_coordinator.api.encoding.differences import run_difference
 from penstock_coordinator.api.encoding.events import EventEncoder
@@ -31,10 +33,11 @@ from penstock_coordinator.api.run_keys import run_key_of
 from penstock_coordinator.core.run.events import WHOLE, RunReopened
 from penstock_coordinator.core.run.places import place_of
 from penstock_coordinator.core.run.states import RunState
-from penstock_coordinator.ports import LogFilter, RunFilter
+from penstock_coordinator.ports import Costs, LogFilter, RunFilter, Unavailable
 from penstock_coordinator.runtime.views import EventNotYet, OutputTooLarge, UnknownRun
 
 if TYPE_CHECKING:
+    from penstock_coordinator.api.encoding.costs import Prices
     from penstock_coordinator.api.guard import Context
     from penstock_coordinator.api.log_reader import LogReader
     from penstock_coordinator.api.run_starter import RunStarter
@@ -59,12 +62,21 @@ PACKED_INLINE_BYTES = 64 << 10
 
 class RunService(RunControl):
     def __init__(
-        self, stores: Stores, engine: Engine, clock: Clock, limits: Limits, starter: RunStarter, logs: LogReader
+        self,
+        stores: Stores,
+        engine: Engine,
+        clock: Clock,
+        limits: Limits,
+        starter: RunStarter,
+        logs: LogReader,
+        prices: Prices,
     ) -> None:
         super().__init__(engine, stores.runs, clock)
         self._limits = limits
         self._starter = starter
         self._logs = logs
+        self._costs = stores.costs
+        self._prices = prices
 
     # --- starting and ending
 
@@ -102,7 +114,17 @@ class RunService(RunControl):
         view = await self._engine.run(run_id_of(request.run_id), event_of(request.at_event, "at_event"))
         message = await encoded(view)
         await self._tell_parents([message], [view.row])
+        if view.row.start_time is not None and not request.at_event:
+            await self._tell_costs(message, view.row.run_id)
         return pb.GetRunResponse(run=message)
+
+    async def _tell_costs(self, message: run_pb2.Run, run_id: RunId) -> None:
+        """While the database is away the run is told of without them."""
+        with contextlib.suppress(Unavailable):
+            found = await self._costs.of_run(run_id)
+            if found:
+                total = sum((costs for _, costs in found), Costs())
+                message.costs.CopyFrom(encode_costs.costs(total, self._prices))
 
     async def List(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
         where = RunFilter(
@@ -212,7 +234,11 @@ class RunService(RunControl):
         view, attempts = await self._engine.step_run(run_id, step, item, at_event)
         message = encode.step_run(run_id, plan, view)
         encode.describe_newest(message, attempts)
-        response = pb.GetStepRunResponse(step_run=message, attempts=[encode.attempt(each) for each in attempts])
+        spent = encode_costs.of_attempts(attempts)
+        if spent is not None:
+            message.costs.CopyFrom(encode_costs.costs(spent, self._prices))
+        told = [encode.attempt(each, self._prices) for each in attempts]
+        response = pb.GetStepRunResponse(step_run=message, attempts=told)
         if response.ByteSize() > self._limits.message_bytes:
             raise OutputTooLarge
         return response

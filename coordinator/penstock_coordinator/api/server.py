@@ -34,6 +34,7 @@ from penstock.v1 import (
     bundle_service_pb2,
     cache_service_pb2,
     coordinator_service_pb2,
+    cost_service_pb2,
     dead_letter_service_pb2,
     janitor_service_pb2,
     pipeline_service_pb2,
@@ -46,6 +47,7 @@ from penstock.v1.bulk_service_pb2_grpc import add_BulkServiceServicer_to_server
 from penstock.v1.bundle_service_pb2_grpc import add_BundleServiceServicer_to_server
 from penstock.v1.cache_service_pb2_grpc import add_CacheServiceServicer_to_server
 from penstock.v1.coordinator_service_pb2_grpc import add_CoordinatorServiceServicer_to_server
+from penstock.v1.cost_service_pb2_grpc import add_CostServiceServicer_to_server
 from penstock.v1.dead_letter_service_pb2_grpc import add_DeadLetterServiceServicer_to_server
 from penstock.v1.janitor_service_pb2_grpc import add_JanitorServiceServicer_to_server
 from penstock.v1.pipeline_service_pb2_grpc import add_PipelineServiceServicer_to_server
@@ -60,7 +62,9 @@ from penstock_coordinator.api.bundle_archive import DEFAULT_ARCHIVE_LIMITS, Arch
 from penstock_coordinator.api.bundle_service import BundleService
 from penstock_coordinator.api.cache_service import CacheService
 from penstock_coordinator.api.coordinator_service import CoordinatorService
+from penstock_coordinator.api.cost_service import CostService
 from penstock_coordinator.api.dead_letter_service import DeadLetterService
+from penstock_coordinator.api.encoding.costs import NO_PRICES, Prices
 from penstock_coordinator.api.guard import CallGuard
 from penstock_coordinator.api.health import STOPPING, DatabaseProbe, HealthService, Readiness
 from penstock_coordinator.api.http import SHUTDOWN_SECONDS, http_application
@@ -100,6 +104,7 @@ SERVICES: tuple[str, ...] = tuple(
         (bulk_service_pb2, "BulkService"),
         (dead_letter_service_pb2, "DeadLetterService"),
         (cache_service_pb2, "CacheService"),
+        (cost_service_pb2, "CostService"),
         (janitor_service_pb2, "JanitorService"),
         (secret_service_pb2, "SecretService"),
         (coordinator_service_pb2, "CoordinatorService"),
@@ -142,6 +147,7 @@ class EdgeOptions:
     limits: Limits = DEFAULT_LIMITS
     keepalive_ms: int = KEEPALIVE_MS
     max_artifact_bytes: int = DEFAULT_ARTIFACT_BYTES
+    prices: Prices = NO_PRICES
 
 
 class CoordinatorServer:
@@ -215,12 +221,13 @@ def _add_services(server: grpc.aio.Server, backend: Backend, options: EdgeOption
     starter = RunStarter(engine, stores, VersionFinder(stores.pipelines), limits, backend.clock)
     logs = LogReader(engine, stores.logs, backend.hub, clock)
     add_PipelineServiceServicer_to_server(PipelineService(stores, clock, limits), server)
-    add_RunServiceServicer_to_server(RunService(stores, engine, clock, limits, starter, logs), server)
+    add_RunServiceServicer_to_server(RunService(stores, engine, clock, limits, starter, logs, options.prices), server)
     add_BundleServiceServicer_to_server(BundleService(stores, clock, options.archive_limits), server)
     add_AgentAdminServiceServicer_to_server(AgentAdminService(stores, engine, clock), server)
     add_BulkServiceServicer_to_server(BulkService(engine.bulk, limits), server)
     add_DeadLetterServiceServicer_to_server(DeadLetterService(engine, logs, limits), server)
     add_CacheServiceServicer_to_server(CacheService(engine), server)
+    add_CostServiceServicer_to_server(CostService(engine, stores.costs, options.prices, limits), server)
     add_JanitorServiceServicer_to_server(JanitorService(backend.janitor), server)
     add_CoordinatorServiceServicer_to_server(CoordinatorService(backend.supervisor, backend.readiness), server)
     vault = SecretVault(stores.secrets, backend.cipher, clock)

@@ -106,4 +106,4 @@ class AttemptRow(msgspec.Struct, frozen=True, gc=False):
     start_time: int
     end_time: int
     detail: bytes
-    """MessagePack of what it reported of itself, see `runtime.projection`."""
+    """What it cost, see `ports.costs`, and MessagePack of what it reported of itself, see `runtime.projection`."""

@@ -10,6 +10,7 @@ from penstock_coordinator.ports.artifacts import ArtifactStore
 from penstock_coordinator.ports.bulk_jobs import BulkJobStore
 from penstock_coordinator.ports.bundles import BundleStore
 from penstock_coordinator.ports.cache import CacheStore
+from penstock_coordinator.ports.costs import CostStore
 from penstock_coordinator.ports.dead_letters import DeadLetterStore
 from penstock_coordinator.ports.dependencies import Dependency
 from penstock_coordinator.ports.journal import Journal
@@ -35,6 +36,7 @@ class Stores:
     bulk_jobs: BulkJobStore
     dead_letters: DeadLetterStore
     cache: CacheStore
+    costs: CostStore
     retention: RetentionStore
     artifacts: ArtifactIndex
     objects: ArtifactStore

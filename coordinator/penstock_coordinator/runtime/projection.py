@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from penstock_coordinator.core.plan.cache_keys import artifacts_in
+from penstock_coordinator.core.plan.model import CHILDREN
 from penstock_coordinator.core.run.displaced import stopping
 from penstock_coordinator.core.run.events import (
     WHOLE,
@@ -40,11 +41,15 @@ from penstock_coordinator.core.run.view import describe
 from penstock_coordinator.ports import (
     LETTER_MESSAGE_CHARACTERS,
     ArtifactRow,
+    AttemptCost,
     AttemptRow,
     CacheEntryRow,
     LetterClosing,
     LetterRow,
     StepRunRow,
+    cost_in,
+    with_cost,
+    without_cost,
 )
 from penstock_coordinator.runtime.artifact_rows import artifact_rows, work_row
 from penstock_coordinator.runtime.views import AttemptView, FailureView
@@ -99,7 +104,7 @@ def decode_source(packed: bytes | None) -> CacheSource | None:
 
 
 def decode_attempt(row: AttemptRow) -> AttemptView:
-    detail = _decode_attempt(row.detail)
+    detail = _decode_attempt(without_cost(row.detail))
     report = AttemptReport(
         run_duration=detail.run_duration,
         cpu_duration=detail.cpu_duration,
@@ -110,7 +115,15 @@ def decode_attempt(row: AttemptRow) -> AttemptView:
     )
     failure = None if detail.failure is None else _view(detail.failure)
     return AttemptView(
-        row.number, row.agent, row.outcome, failure, row.start_time, row.end_time, report, detail.charged_to
+        row.number,
+        row.agent,
+        row.outcome,
+        failure,
+        row.start_time,
+        row.end_time,
+        report,
+        detail.charged_to,
+        cost_in(row.detail) or AttemptCost(slot_time=max(row.end_time - row.start_time, 0)),
     )
 
 
@@ -328,9 +341,19 @@ class Projection:
                 agent=detail.agent,
                 start_time=detail.leased_at if detail.leased_at is not None else event.at,
                 end_time=event.at,
-                detail=_encode(packed),
+                detail=with_cost(self._cost(event, detail, report), _encode(packed)),
             )
         )
+
+    def _cost(self, event: _Ending, detail: StepRunDetail, report: AttemptReport) -> AttemptCost:
+        """An attempt of which no result came has cost the time of its lease. A step that is a run costs nothing itself:
+        that run has attempts of its own."""
+        slot_time = report.run_duration
+        if not slot_time and detail.leased_at is not None:
+            slot_time = max(event.at - detail.leased_at, 0)
+        if self._run.plan.steps[event.step].line == CHILDREN:
+            slot_time = 0
+        return AttemptCost(slot_time, report.cpu_duration, report.peak_memory_bytes, report.bytes_moved)
 
     def _rest(
         self, event: _Ending, detail: StepRunDetail, state: StepState, output: bytes | None, failure: Failure | None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from penstock_coordinator.ports import Origin, RunId, Unavailable
+from penstock_coordinator.ports import NO_COST, AttemptCost, Origin, RunId, Unavailable
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
@@ -106,6 +106,7 @@ class AttemptView:
     report: AttemptReport
     charged_to: int = 0
     """A penstock.v1.Budget; 0: to none."""
+    cost: AttemptCost = NO_COST
 
 
 @dataclass(frozen=True, slots=True)

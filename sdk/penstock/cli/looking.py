@@ -261,6 +261,7 @@ def _show_run(
     if session.as_json:
         emit_json({"run": message_dict(run), "stepRuns": [message_dict(step_run) for step_run in steps]})
         return
+    from penstock.cli.costs import cost_line
     from penstock.cli.live import state_text
     from penstock.cli.said import said_of
     from penstock.cli.states import run_state, step_state
@@ -282,6 +283,7 @@ def _show_run(
         ("parent", f"{run.parent.run_id} {_parent_step(run.parent)}" if run.HasField("parent") else ""),
         ("created", time_text(run, "create_time")),
         ("time", duration_text(run, moment)),
+        ("cost", cost_line(run.costs) if run.HasField("costs") else ""),
         ("output", shortened(run.output_json, 200)),
     ]
     for fact, value in facts:

@@ -298,6 +298,8 @@ class SyncClient:
     upload_bundle = _blocking(Client.upload_bundle)
     validate = _blocking(Client.validate)
     get_pipeline = _blocking(Client.get_pipeline)
+    get_costs = _blocking(Client.get_costs)
+    list_costs = _blocking(Client.list_costs)
     list_pipelines = _iterating(Client.list_pipelines)
     list_versions = _iterating(Client.list_versions)
     delete_pipeline = _blocking(Client.delete_pipeline)

@@ -11,6 +11,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from penstock.v1 import cost_pb2 as _cost_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -258,6 +259,7 @@ class Run(_message.Message):
     OUTPUT_JSON_FIELD_NUMBER: _builtins.int
     PAUSE_FIELD_NUMBER: _builtins.int
     HELD_BY_KEY_FIELD_NUMBER: _builtins.int
+    COSTS_FIELD_NUMBER: _builtins.int
     CACHE_MODE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """OUTPUT_ONLY. A UUIDv7."""
@@ -311,6 +313,10 @@ class Run(_message.Message):
     def pause(self) -> Global___PauseDetail:
         """While PAUSED."""
 
+    @_builtins.property
+    def costs(self) -> _cost_pb2.Costs:
+        """Of all its attempts that ended, in all generations. Not in lists, nor in answers to what changes a run."""
+
     def __init__(
         self,
         *,
@@ -336,11 +342,12 @@ class Run(_message.Message):
         output_json: _builtins.str = ...,
         pause: Global___PauseDetail | None = ...,
         held_by_key: _builtins.str = ...,
+        costs: _cost_pb2.Costs | None = ...,
         cache_mode: Global___CacheMode.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "parent", b"parent", "pause", b"pause", "start_time", b"start_time", "step_counts", b"step_counts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["costs", b"costs", "create_time", b"create_time", "end_time", b"end_time", "parent", b"parent", "pause", b"pause", "start_time", b"start_time", "step_counts", b"step_counts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_mode", b"cache_mode", "create_time", b"create_time", "depth", b"depth", "end_time", b"end_time", "generation", b"generation", "held_by_key", b"held_by_key", "id", b"id", "labels", b"labels", "last_event", b"last_event", "output_json", b"output_json", "parameters", b"parameters", "parent", b"parent", "pause", b"pause", "pipeline", b"pipeline", "priority", b"priority", "reason", b"reason", "run_key", b"run_key", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "version_digest", b"version_digest", "version_number", b"version_number", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_mode", b"cache_mode", "costs", b"costs", "create_time", b"create_time", "depth", b"depth", "end_time", b"end_time", "generation", b"generation", "held_by_key", b"held_by_key", "id", b"id", "labels", b"labels", "last_event", b"last_event", "output_json", b"output_json", "parameters", b"parameters", "parent", b"parent", "pause", b"pause", "pipeline", b"pipeline", "priority", b"priority", "reason", b"reason", "run_key", b"run_key", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "version_digest", b"version_digest", "version_number", b"version_number", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -510,6 +517,7 @@ class StepRun(_message.Message):
     CHILD_RUN_ID_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     COMPENSATES_FIELD_NUMBER: _builtins.int
+    COSTS_FIELD_NUMBER: _builtins.int
     CACHE_SOURCE_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     step: _builtins.str
@@ -559,6 +567,10 @@ class StepRun(_message.Message):
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
+    def costs(self) -> _cost_pb2.Costs:
+        """Of its attempts that ended. Not in lists."""
+
+    @_builtins.property
     def cache_source(self) -> Global___CacheSource:
         """When `cached`: what computed the value."""
 
@@ -586,11 +598,12 @@ class StepRun(_message.Message):
         child_run_id: _builtins.str = ...,
         generation: _builtins.int = ...,
         compensates: _builtins.str = ...,
+        costs: _cost_pb2.Costs | None = ...,
         cache_source: Global___CacheSource | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cache_source", b"cache_source", "end_time", b"end_time", "failure", b"failure", "item_counts", b"item_counts", "ready_time", b"ready_time", "start_time", b"start_time", "wait_until", b"wait_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache_source", b"cache_source", "costs", b"costs", "end_time", b"end_time", "failure", b"failure", "item_counts", b"item_counts", "ready_time", b"ready_time", "start_time", b"start_time", "wait_until", b"wait_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempt_count", b"attempt_count", "cache_source", b"cache_source", "cached", b"cached", "child_run_id", b"child_run_id", "compensates", b"compensates", "display_name", b"display_name", "end_time", b"end_time", "failure", b"failure", "generation", b"generation", "item", b"item", "item_counts", b"item_counts", "metadata", b"metadata", "metrics", b"metrics", "output_json", b"output_json", "ready_time", b"ready_time", "run_id", b"run_id", "start_time", b"start_time", "state", b"state", "step", b"step", "wait_reason", b"wait_reason", "wait_until", b"wait_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempt_count", b"attempt_count", "cache_source", b"cache_source", "cached", b"cached", "child_run_id", b"child_run_id", "compensates", b"compensates", "costs", b"costs", "display_name", b"display_name", "end_time", b"end_time", "failure", b"failure", "generation", b"generation", "item", b"item", "item_counts", b"item_counts", "metadata", b"metadata", "metrics", b"metrics", "output_json", b"output_json", "ready_time", b"ready_time", "run_id", b"run_id", "start_time", b"start_time", "state", b"state", "step", b"step", "wait_reason", b"wait_reason", "wait_until", b"wait_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -691,6 +704,7 @@ class Attempt(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     CHARGED_TO_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Counted from 1; the number only grows."""
     agent_id: _builtins.str
@@ -718,6 +732,8 @@ class Attempt(_message.Message):
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def cost(self) -> _cost_pb2.Cost: ...
     def __init__(
         self,
         *,
@@ -734,10 +750,11 @@ class Attempt(_message.Message):
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         charged_to: Global___Budget.ValueType = ...,
+        cost: _cost_pb2.Cost | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "cpu_duration", b"cpu_duration", "end_time", b"end_time", "exit_code", b"exit_code", "failure", b"failure", "run_duration", b"run_duration", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "cost", b"cost", "cpu_duration", b"cpu_duration", "end_time", b"end_time", "exit_code", b"exit_code", "failure", b"failure", "run_duration", b"run_duration", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "agent_id", b"agent_id", "charged_to", b"charged_to", "cpu_duration", b"cpu_duration", "end_time", b"end_time", "exit_code", b"exit_code", "failure", b"failure", "metadata", b"metadata", "metrics", b"metrics", "number", b"number", "outcome", b"outcome", "peak_memory_bytes", b"peak_memory_bytes", "run_duration", b"run_duration", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "agent_id", b"agent_id", "charged_to", b"charged_to", "cost", b"cost", "cpu_duration", b"cpu_duration", "end_time", b"end_time", "exit_code", b"exit_code", "failure", b"failure", "metadata", b"metadata", "metrics", b"metrics", "number", b"number", "outcome", b"outcome", "peak_memory_bytes", b"peak_memory_bytes", "run_duration", b"run_duration", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

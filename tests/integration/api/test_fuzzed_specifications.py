@@ -112,7 +112,7 @@ class Server:
         path = f"/penstock.v1.PipelineService/{method}"
         call = channel.unary_unary(path, response_deserializer=response.FromString)
         try:
-            return await call(request, timeout=60)
+            return await call(request, timeout=10)
         except grpc.aio.AioRpcError as error:
             return answer_of(error)
 

@@ -125,7 +125,7 @@ async def test_child_that_crashes_has_not_left(make_child: Make) -> None:
 async def test_stop_asks_first(make_child: Make) -> None:
     child = await make_child(PATIENT)
     await is_up(child)
-    assert await child.stop(patience=60)
+    assert await child.stop(patience=10)
     assert child.pid == 0
 
 
@@ -149,7 +149,7 @@ async def test_hurry_cuts_patience_short(make_child: Make) -> None:
 async def test_stopped_child_can_be_started_again(make_child: Make) -> None:
     child = await make_child(PATIENT)
     await is_up(child)
-    await child.stop(patience=60)
+    await child.stop(patience=10)
     await child.start()
     assert child.pid
     assert child.restarts == 0

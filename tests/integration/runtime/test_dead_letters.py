@@ -276,8 +276,9 @@ async def test_a_step_is_requeued_while_its_run_goes_on(world: World) -> None:
 # --- sub-pipelines
 
 
-async def failed_below(coordinator: Coordinator, agent: ScriptedAgent) -> RunId:
-    """A run that failed because the run below it did."""
+async def test_the_letter_of_a_sub_pipeline_is_that_of_its_own_step(world: World) -> None:
+    coordinator = await world.coordinator()
+    agent = coordinator.agent()
     await agent.connect(credits=10)
     child = spec({"name": "inner"})
     child.name = "child"
@@ -285,12 +286,6 @@ async def failed_below(coordinator: Coordinator, agent: ScriptedAgent) -> RunId:
     run_id = await coordinator.start(spec({"name": "outer", "pipeline": {"name": "child"}, "command": None}))
     await agent.acked(await agent.fail(await agent.grant()))
     assert (await coordinator.ended(run_id)).row.state == RunState.FAILED
-    return run_id
-
-
-async def test_the_letter_of_a_sub_pipeline_is_that_of_its_own_step(world: World) -> None:
-    coordinator = await world.coordinator()
-    await failed_below(coordinator, coordinator.agent())
     found = await only(coordinator)
     assert (found.letter.pipeline, found.letter.step_name) == ("child", "inner")
     shown = await coordinator.engine.dead_letters.show(found.run_id, found.letter.seq)
@@ -300,7 +295,13 @@ async def test_the_letter_of_a_sub_pipeline_is_that_of_its_own_step(world: World
 async def test_the_run_of_a_sub_pipeline_is_opened_alone(world: World) -> None:
     coordinator = await world.coordinator()
     agent = coordinator.agent()
-    run_id = await failed_below(coordinator, agent)
+    await agent.connect(credits=10)
+    child = spec({"name": "inner"})
+    child.name = "child"
+    await coordinator.create(child)
+    run_id = await coordinator.start(spec({"name": "outer", "pipeline": {"name": "child"}, "command": None}))
+    await agent.acked(await agent.fail(await agent.grant()))
+    await coordinator.ended(run_id)
     found = await only(coordinator)
     await coordinator.engine.dead_letters.requeue(found.run_id, found.letter.seq, "", "", None)
     await agent.acked(await agent.succeed(await agent.grant()))

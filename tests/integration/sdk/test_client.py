@@ -119,7 +119,7 @@ async def test_a_limit_without_a_delay_is_an_error_at_once(peer: Peer, client: C
 
 async def test_a_retry_delay_past_the_deadline_is_reported(peer: Peer) -> None:
     peer.fail("GetRun", Fault(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", (wire.retry_info(60),)))
-    async with Client(peer.address, deadline=30) as client:
+    async with Client(peer.address, deadline=1) as client:
         with pytest.raises(errors.ResourceExhaustedError) as caught:
             await client.get_run("run-1")
     assert caught.value.retry_after == 60

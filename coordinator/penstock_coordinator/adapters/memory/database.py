@@ -13,6 +13,7 @@ from penstock_coordinator.ports import (
     AttemptRow,
     BulkJobRow,
     CacheEntry,
+    Costs,
     DeadLetter,
     LogChunk,
     Record,
@@ -68,6 +69,9 @@ class KeptPipeline:
 class RemovedRun:
     remove_time: int
     gone: bool = False
+    pipeline: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    create_time: int = 0
 
 
 @dataclass(slots=True)
@@ -106,6 +110,8 @@ class MemoryDatabase:
     """Of each run by (step, item, token, input, digest)."""
     bulk_jobs: dict[bytes, BulkJobRow] = field(default_factory=dict)
     removed_runs: dict[RunId, RemovedRun] = field(default_factory=dict)
+    cost_days: dict[tuple[int, str, tuple[tuple[str, str], ...]], Costs] = field(default_factory=dict)
+    """By day (since 1970), pipeline and labels, of removed runs."""
     signing_keys: list[SigningKey] = field(default_factory=list)
     secrets: dict[str, SecretRow] = field(default_factory=dict)
     last_signing_key: int = 0

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
+from penstock_coordinator.adapters.memory.cost_store import DAY, costs_of_row
 from penstock_coordinator.adapters.memory.database import FIRST_STATE_AT_REST, MemoryDatabase, RemovedRun
 from penstock_coordinator.adapters.memory.reaching import reached
-from penstock_coordinator.ports import BulkState, EndedRuns, OldRows, RunId, RunRow, RunRows
+from penstock_coordinator.ports import AttemptRow, BulkState, Costs, EndedRuns, OldRows, RunId, RunRow, RunRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -69,8 +70,8 @@ class MemoryRetentionStore:
         runs = self._database.runs
         due = sorted(i for i in run_ids if i in runs and self._is(runs[i], which) and not self._has_live_child(i))
         for run_id in due:
-            del runs[run_id]
-            self._database.removed_runs[run_id] = RemovedRun(now)
+            row = runs.pop(run_id)
+            self._database.removed_runs[run_id] = RemovedRun(now, False, row.pipeline, row.labels, row.create_time)
         return due
 
     async def noted(self, after: RunId, limit: int) -> list[RunId]:
@@ -88,10 +89,19 @@ class MemoryRetentionStore:
         ended = [i for i in sorted(set(run_ids)) if i not in self._database.runs or not _live(self._database.runs[i])]
         due = [(i, key) for i in ended for key in sorted(table.get(i, ()))][:limit]
         for run_id, key in due:
+            if rows is RunRows.ATTEMPTS:
+                self._keep_cost(run_id, table[run_id][key])
             del table[run_id][key]
             if not table[run_id]:
                 del table[run_id]
         return len(due)
+
+    def _keep_cost(self, run_id: RunId, row: AttemptRow) -> None:
+        note = self._database.removed_runs.get(run_id)
+        if note is not None and note.pipeline:
+            day = (note.create_time // DAY, note.pipeline, note.labels)
+            kept = self._database.cost_days
+            kept[day] = kept.get(day, Costs()) + costs_of_row(row)
 
     def _table(self, rows: RunRows) -> dict[RunId, dict[Any, Any]]:
         tables: dict[RunRows, Any] = {

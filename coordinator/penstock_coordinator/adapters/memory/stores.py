@@ -15,6 +15,7 @@ from penstock_coordinator.adapters.memory.catalog import (
     MemoryLogStore,
     MemoryPipelineStore,
 )
+from penstock_coordinator.adapters.memory.cost_store import MemoryCostStore
 from penstock_coordinator.adapters.memory.dead_letter_store import MemoryDeadLetterStore
 from penstock_coordinator.adapters.memory.faults import Faults
 from penstock_coordinator.adapters.memory.journal import MemoryIncarnations, MemoryJournal
@@ -75,6 +76,7 @@ def memory_stores(
         bulk_jobs=MemoryBulkJobStore(database),
         dead_letters=MemoryDeadLetterStore(database),
         cache=MemoryCacheStore(database),
+        costs=MemoryCostStore(database),
         retention=MemoryRetentionStore(database),
         artifacts=MemoryArtifactIndex(database),
         objects=objects or MemoryArtifactStore(),

@@ -1,3 +1,6 @@
+CREATE FUNCTION public.attempt_cost(detail bytea, place integer) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN ((length(detail) >= 33) AND (get_byte(detail, 0) = 193)) THEN ((('x'::text || encode(substr(detail, (2 + (8 * place)), 8), 'hex'::text)))::bit(64))::bigint ELSE NULL::bigint END;
 CREATE TABLE public.agents (
     agent_id text NOT NULL COLLATE pg_catalog."C",
     session_epoch bigint NOT NULL,
@@ -167,6 +170,24 @@ CREATE SEQUENCE public.coordinator_epochs
     NO MINVALUE
     NO MAXVALUE
     CACHE 1;
+CREATE TABLE public.cost_days (
+    day bigint NOT NULL,
+    pipeline text NOT NULL COLLATE pg_catalog."C",
+    labels_digest bytea NOT NULL,
+    labels text[] NOT NULL COLLATE pg_catalog."C",
+    attempts bigint NOT NULL,
+    slot_time bigint NOT NULL,
+    cpu_time bigint NOT NULL,
+    peak_memory_bytes bigint NOT NULL,
+    bytes_moved bigint NOT NULL,
+    memory_time double precision NOT NULL,
+    wasted_attempts bigint NOT NULL,
+    wasted_slot_time bigint NOT NULL,
+    wasted_cpu_time bigint NOT NULL,
+    wasted_peak_memory_bytes bigint NOT NULL,
+    wasted_bytes_moved bigint NOT NULL,
+    wasted_memory_time double precision NOT NULL
+);
 CREATE TABLE public.dead_letters (
     run_id uuid NOT NULL,
     seq bigint NOT NULL,
@@ -237,7 +258,9 @@ CREATE TABLE public.removed_runs (
     remove_time bigint NOT NULL,
     pipeline text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
     run_key text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
-    gone boolean DEFAULT false NOT NULL
+    gone boolean DEFAULT false NOT NULL,
+    labels text[] DEFAULT '{}'::text[] NOT NULL COLLATE pg_catalog."C",
+    create_time bigint DEFAULT 0 NOT NULL
 );
 CREATE TABLE public.requests (
     key bytea NOT NULL,
@@ -398,6 +421,8 @@ ALTER TABLE ONLY public.cache_entries
     ADD CONSTRAINT cache_entries_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY public.cache_reservations
     ADD CONSTRAINT cache_reservations_pkey PRIMARY KEY (key);
+ALTER TABLE ONLY public.cost_days
+    ADD CONSTRAINT cost_days_pkey PRIMARY KEY (day, pipeline, labels_digest);
 ALTER TABLE ONLY public.dead_letters
     ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (run_id, seq);
 ALTER TABLE ONLY public.fences

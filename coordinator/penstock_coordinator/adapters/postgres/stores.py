@@ -20,6 +20,7 @@ from penstock_coordinator.adapters.postgres.connections import (
     close,
     connect,
 )
+from penstock_coordinator.adapters.postgres.cost_store import PostgresCostStore
 from penstock_coordinator.adapters.postgres.dead_letter_store import PostgresDeadLetterStore
 from penstock_coordinator.adapters.postgres.incarnations import PostgresIncarnations
 from penstock_coordinator.adapters.postgres.journal import PostgresJournal
@@ -123,6 +124,7 @@ async def open_stores(
         bulk_jobs=PostgresBulkJobStore(database, reads),
         dead_letters=PostgresDeadLetterStore(database, reads),
         cache=PostgresCacheStore(database.share(shares.cache), reads),
+        costs=PostgresCostStore(reads),
         retention=PostgresRetentionStore(background),
         artifacts=PostgresArtifactIndex(database, reads, background),
         objects=objects or MemoryArtifactStore(),

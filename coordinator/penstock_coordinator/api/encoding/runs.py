@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.v1 import run_pb2
+from penstock_coordinator.api.encoding.costs import NO_PRICES, Prices, cost
 from penstock_coordinator.api.encoding.values import fill, instant, known_instant, span
 from penstock_coordinator.api.fields import run_id_text
 from penstock_coordinator.core.plan.values import parse
 from penstock_coordinator.core.run.places import spelled_place
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.core.run.summary import unpack
+from penstock_coordinator.ports import costs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -115,7 +117,7 @@ def describe_newest(message: run_pb2.StepRun, attempts: list[AttemptView]) -> No
         message.metadata.update(dict(attempts[-1].report.metadata))
 
 
-def attempt(view: AttemptView) -> run_pb2.Attempt:
+def attempt(view: AttemptView, prices: Prices = NO_PRICES) -> run_pb2.Attempt:
     report = view.report
     return run_pb2.Attempt(
         number=view.number,
@@ -131,6 +133,7 @@ def attempt(view: AttemptView) -> run_pb2.Attempt:
         metrics=dict(report.metrics),
         metadata=dict(report.metadata),
         charged_to=run_pb2.Budget.ValueType(view.charged_to),
+        cost=cost(costs_of(view.cost, view.outcome).total, prices),
     )
 
 

@@ -73,6 +73,8 @@ class AttemptReport(msgspec.Struct, frozen=True, gc=False):
     metadata: tuple[tuple[str, str], ...] = ()
     traceback: str = ""
     error_bases: tuple[str, ...] = ()
+    bytes_moved: int = 0
+    """To and from the artifact store."""
 
 
 class AttemptEnded(msgspec.Struct, frozen=True, gc=False):

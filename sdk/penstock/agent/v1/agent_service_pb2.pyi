@@ -714,6 +714,7 @@ class StepResult(_message.Message):
     AGE_FIELD_NUMBER: _builtins.int
     ARTIFACTS_FIELD_NUMBER: _builtins.int
     TRACE_CONTEXT_FIELD_NUMBER: _builtins.int
+    BYTES_MOVED_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     result_id: _builtins.bytes
     """Names this result for ever: 16 random bytes."""
@@ -722,6 +723,8 @@ class StepResult(_message.Message):
     """JSON in UTF-8; empty: null. At most the size that Welcome says."""
     peak_memory_bytes: _builtins.int
     exit_code: _builtins.int
+    bytes_moved: _builtins.int
+    """To and from the artifact store."""
     @_builtins.property
     def lease(self) -> Global___LeaseRef: ...
     @_builtins.property
@@ -766,10 +769,11 @@ class StepResult(_message.Message):
         age: _duration_pb2.Duration | None = ...,
         artifacts: _abc.Iterable[Global___OutputArtifact] | None = ...,
         trace_context: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        bytes_moved: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "age", b"age", "cpu_duration", b"cpu_duration", "error", b"error", "exit_code", b"exit_code", "lease", b"lease", "run_duration", b"run_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "age", b"age", "artifacts", b"artifacts", "attempt", b"attempt", "cpu_duration", b"cpu_duration", "error", b"error", "exit_code", b"exit_code", "lease", b"lease", "metadata", b"metadata", "metrics", b"metrics", "output", b"output", "peak_memory_bytes", b"peak_memory_bytes", "result_id", b"result_id", "run_duration", b"run_duration", "status", b"status", "trace_context", b"trace_context"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "age", b"age", "artifacts", b"artifacts", "attempt", b"attempt", "bytes_moved", b"bytes_moved", "cpu_duration", b"cpu_duration", "error", b"error", "exit_code", b"exit_code", "lease", b"lease", "metadata", b"metadata", "metrics", b"metrics", "output", b"output", "peak_memory_bytes", b"peak_memory_bytes", "result_id", b"result_id", "run_duration", b"run_duration", "status", b"status", "trace_context", b"trace_context"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

@@ -57,12 +57,19 @@ with due as materialized (
         and not exists (select from runs c where c.parent_run_id = r.run_id and c.state < 6)
     for update of r skip locked
 ), removed as (
-    delete from runs using due where runs.run_id = due.run_id returning runs.run_id, runs.pipeline, runs.run_key
+    delete from runs using due where runs.run_id = due.run_id returning
+        runs.run_id, runs.pipeline, runs.run_key, runs.labels, runs.create_time
 )
-insert into removed_runs (run_id, remove_time, pipeline, run_key)
-select run_id, $2, pipeline, run_key from removed
+insert into removed_runs (run_id, remove_time, pipeline, run_key, labels, create_time)
+select run_id, $2, pipeline, run_key, labels, create_time from removed
 on conflict (run_id) do update
-set remove_time = excluded.remove_time, pipeline = excluded.pipeline, run_key = excluded.run_key, gone = false
+set
+    remove_time = excluded.remove_time,
+    pipeline = excluded.pipeline,
+    run_key = excluded.run_key,
+    labels = excluded.labels,
+    create_time = excluded.create_time,
+    gone = false
 returning run_id
 
 -- name: noted
@@ -111,6 +118,7 @@ with old as materialized (
 select count(*) from removed
 
 -- name: remove_attempts
+-- What they cost is kept, in the same transaction.
 with old as materialized (
     select a.run_id, a.step, a.item, a.number, a.token
     from attempts a
@@ -121,7 +129,51 @@ with old as materialized (
     delete from attempts a using old
     where a.run_id = old.run_id and a.step = old.step and a.item = old.item and a.number = old.number
         and a.token = old.token
-    returning 1
+    returning a.run_id, a.outcome, a.start_time, a.end_time, a.detail
+), costs as (
+    select
+        g.create_time / 86400000000 as day,
+        g.pipeline,
+        g.labels,
+        a.outcome <> 1 as wasted,
+        coalesce(attempt_cost(a.detail, 0), greatest(a.end_time - a.start_time, 0)) as slot,
+        coalesce(attempt_cost(a.detail, 1), 0) as cpu,
+        coalesce(attempt_cost(a.detail, 2), 0) as peak,
+        coalesce(attempt_cost(a.detail, 3), 0) as moved
+    from removed a
+    join removed_runs g using (run_id)
+    where g.pipeline <> ''
+), kept as (
+    insert into cost_days as d (
+        day, pipeline, labels_digest, labels, attempts, slot_time, cpu_time, peak_memory_bytes, bytes_moved,
+        memory_time, wasted_attempts, wasted_slot_time, wasted_cpu_time, wasted_peak_memory_bytes,
+        wasted_bytes_moved, wasted_memory_time
+    )
+    select
+        c.day, c.pipeline, decode(md5(c.labels::text), 'hex'), c.labels,
+        count(*), sum(c.slot), sum(c.cpu), max(c.peak), sum(c.moved), sum(c.peak * (c.slot / 1e6)::float8),
+        count(*) filter (where c.wasted),
+        coalesce(sum(c.slot) filter (where c.wasted), 0),
+        coalesce(sum(c.cpu) filter (where c.wasted), 0),
+        coalesce(max(c.peak) filter (where c.wasted), 0),
+        coalesce(sum(c.moved) filter (where c.wasted), 0),
+        coalesce(sum(c.peak * (c.slot / 1e6)::float8) filter (where c.wasted), 0)
+    from costs c
+    group by c.day, c.pipeline, c.labels
+    on conflict (day, pipeline, labels_digest) do update
+    set
+        attempts = d.attempts + excluded.attempts,
+        slot_time = d.slot_time + excluded.slot_time,
+        cpu_time = d.cpu_time + excluded.cpu_time,
+        peak_memory_bytes = greatest(d.peak_memory_bytes, excluded.peak_memory_bytes),
+        bytes_moved = d.bytes_moved + excluded.bytes_moved,
+        memory_time = d.memory_time + excluded.memory_time,
+        wasted_attempts = d.wasted_attempts + excluded.wasted_attempts,
+        wasted_slot_time = d.wasted_slot_time + excluded.wasted_slot_time,
+        wasted_cpu_time = d.wasted_cpu_time + excluded.wasted_cpu_time,
+        wasted_peak_memory_bytes = greatest(d.wasted_peak_memory_bytes, excluded.wasted_peak_memory_bytes),
+        wasted_bytes_moved = d.wasted_bytes_moved + excluded.wasted_bytes_moved,
+        wasted_memory_time = d.wasted_memory_time + excluded.wasted_memory_time
 )
 select count(*) from removed
 
