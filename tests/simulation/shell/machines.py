@@ -61,6 +61,7 @@ class Edge:
     def __init__(self, machine: CoordinatorMachine, backend: Backend, options: EdgeOptions) -> None:
         self._machine = machine
         self.backend = backend
+        self.http_address = options.http_listen
         self.server = VirtualServer(machine.world.network, machine.process, CallGuard(RequestSizes(options.limits)))
         _add_services(self.server, backend, options)  # type: ignore[arg-type]  # as far as services use it
         self._probe = DatabaseProbe(backend.stores, backend.readiness)

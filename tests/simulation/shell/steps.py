@@ -75,6 +75,7 @@ class StepRunner:
     ) -> None:
         self._world = world
         self._slots = limits.slots
+        self.outgoing = folder / "outgoing"
         self._clock = clock
         self._report = report
         self._output = output
