@@ -60,7 +60,8 @@ class LogHub:
         self._wake = asyncio.Event()
         self._progress = asyncio.Condition()
         self._attempts: OrderedDict[AttemptKey, _Attempt] = OrderedDict()
-        self._followers: dict[RunId, set[asyncio.Event]] = {}
+        self._followers: dict[RunId, dict[asyncio.Event, None]] = {}
+        """In the order that they came in."""
         self._closed = False
         self._writer: asyncio.Task[None] | None = None
 
@@ -187,17 +188,17 @@ class LogHub:
         """An event that is set each time when lines of the run have become durable. The reader clears it before it
         reads."""
         event = asyncio.Event()
-        self._followers.setdefault(run_id, set()).add(event)
+        self._followers.setdefault(run_id, {})[event] = None
         try:
             yield event
         finally:
             followers = self._followers[run_id]
-            followers.discard(event)
+            del followers[event]
             if not followers:
                 del self._followers[run_id]
 
     def _tell(self, group: list[tuple[LogChunk, int]]) -> None:
-        for run_id in {chunk.run_id for chunk, _ in group}:
+        for run_id in dict.fromkeys(chunk.run_id for chunk, _ in group):
             for event in self._followers.get(run_id, ()):
                 event.set()
 
