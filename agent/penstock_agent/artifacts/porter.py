@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import shutil
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,12 @@ class Order:
     """Called with the files by digest."""
 
 
-def has_references(inputs: Iterable[bytes]) -> bool:
-    return any(MARK in document for document in inputs)
+def has_references(inputs: Mapping[str, bytes]) -> bool:
+    """Asked of every attempt, so without a generator."""
+    for document in inputs.values():  # noqa: SIM110
+        if MARK in document:
+            return True
+    return False
 
 
 class Porter:

@@ -76,7 +76,7 @@ class Staging:
             digest = lease.work.kind.bundle_digest
             path = self._bundles.path(digest) if digest else None
             if path is not None or not digest:
-                if has_references(lease.work.grant.inputs.values()):
+                if has_references(lease.work.inputs):
                     self._fetch_inputs(lease, lease.work, str(path or ""))
                     continue
                 job = self._equipped(lease, lease.work, str(path or ""), {})
@@ -137,7 +137,7 @@ class Staging:
             if job is not None:
                 self._executor.start([job])
 
-        inputs = tuple(work.grant.inputs.values())
+        inputs = tuple(work.inputs.values())
         self._porter.fetch(Order(lease.handle, work.access, inputs, work.kind.bundle_digest, ready))
 
     def _equipped(self, lease: Lease, work: Work, bundle_dir: str, files: dict[str, str]) -> Job | None:

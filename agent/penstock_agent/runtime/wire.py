@@ -97,6 +97,8 @@ class Work:
     grant: wire.LeaseGrant
     ref: wire.LeaseRef
     kind: TaskKind
+    inputs: dict[str, bytes]
+    """As JSON."""
 
     @property
     def access(self) -> Access:
@@ -143,7 +145,7 @@ class Work:
             place=_place(grant),
             attempt=lease.attempt,
             idempotency_key=grant.idempotency_key,
-            inputs=dict(grant.inputs),
+            inputs=self.inputs,
             parameters=grant.parameters,
             trace_context=dict(grant.trace_context),
             max_output_bytes=limits.largest,
@@ -266,7 +268,7 @@ class Decoder:
             attempt=grant.attempt,
             timeout=kind.timeout,
             stop_grace=self.stop_grace if kind.stop_grace is None else kind.stop_grace,
-            work=Work(grant, ref, kind),
+            work=Work(grant, ref, kind, dict(grant.inputs)),
         )
 
 
