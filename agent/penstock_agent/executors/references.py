@@ -39,7 +39,7 @@ def parse(said: Any) -> Reference:
     """What stands under the key. Raises `BadReference`."""
     match said:
         case {"digest": str() as digest, "size": int() as size, "kind": "value" | "file" | "dir" as kind}:
-            codec = said.get("codec", "")
+            codec = said.get("codec") or ""
             if _DIGEST.fullmatch(digest) and size >= 0 and isinstance(codec, str):
                 return Reference(digest, size, kind, codec)
     raise BadReference(f"an input has a malformed reference to an artifact: {str(said)[:200]}")
