@@ -163,6 +163,7 @@ def timing(settings: Settings) -> Timing:
         result_resend_interval=microseconds(settings.result_resend_interval),
         stop_grace=microseconds(settings.stop_grace),
         max_output_bytes=settings.max_output_size,
+        inline_output_bytes=min(settings.inline_output_size, settings.max_output_size),
         output_cache_bytes=settings.output_cache_size,
         max_live_runs=settings.max_live_runs,
         admission=bounds(settings),

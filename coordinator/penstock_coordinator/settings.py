@@ -160,6 +160,12 @@ class Settings(ArtifactSettings, SecretSettings, PriceSettings, BaseSettings):
     max_output_size: ByteSize = Field(
         default=_bytes(256, _KIB), ge=_KIB, le=_MIB // 2, description="of one step's output; 1KiB to 512KiB"
     )
+    inline_output_size: ByteSize = Field(
+        default=_bytes(32, _KIB),
+        ge=_KIB,
+        le=_bytes(256, _KIB),
+        description="of a step's output that stays in the run; a larger one goes to the artifact store; 1KiB to 256KiB",
+    )
     output_cache_size: ByteSize = Field(
         default=_bytes(256, _MIB),
         ge=_MIB,

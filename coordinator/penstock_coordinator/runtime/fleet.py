@@ -205,6 +205,7 @@ class Fleet:
             lease_ttl=span(timing.lease_ttl),
             expiry_margin=span(timing.expiry_margin),
             max_output_bytes=timing.max_output_bytes,
+            inline_output_bytes=timing.inline_output_bytes,
             basis_seq=basis_seq,
             result_resend_interval=span(timing.result_resend_interval),
             stop_grace=span(timing.stop_grace),

@@ -115,6 +115,8 @@ class Timing:
     result_resend_interval: int = 5_000_000
     stop_grace: int = 10_000_000
     max_output_bytes: int = 256 * 1024
+    inline_output_bytes: int = 0
+    """Larger outputs go to the artifact store; 0: there is none that agents reach."""
     output_cache_bytes: int = 256 * 1024 * 1024
     max_live_runs: int = 100_000
     admission: Bounds = DEFAULT_BOUNDS
