@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks import flows
 from benchmarks.large import OTHERS, large_cancel, large_map, layered, long_chain
+from benchmarks.large_outputs import large_outputs
 from benchmarks.penstock_cluster import SLOTS, Site, running_cluster
 from benchmarks.standing import idle_sessions, recovery, waiting_runs
 from benchmarks.turns import PENSTOCK
@@ -29,6 +30,7 @@ ALONE: dict[str, Alone] = {
     "waiting10000": Alone(waiting_runs),
     "recovery10000": Alone(recovery),
     "layered": Alone(layered, is_long=True),
+    "outputs100k": Alone(large_outputs, is_long=True),
     "cancel50000": Alone(large_cancel, slots=OTHERS, is_long=True),
 }
 

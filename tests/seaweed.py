@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,14 @@ class SeaweedServer:
 
 @pytest.fixture(scope="session")
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedServer]:
-    folder = tmp_path_factory.mktemp("seaweed")
+    with running_seaweed(tmp_path_factory.mktemp("seaweed")) as server:
+        yield server
+
+
+@contextmanager
+def running_seaweed(folder: Path) -> Iterator[SeaweedServer]:
+    """In this folder, until the end."""
+    folder.mkdir(exist_ok=True)
     process, port = _start(folder)
     try:
         yield SeaweedServer(f"http://127.0.0.1:{port}")
