@@ -35,8 +35,8 @@ async def _behind_proxy(dsn: str) -> AsyncIterator[tuple[PostgresStores, TcpProx
 
 
 def _state(stores: PostgresStores) -> DependencyState:
-    pool, journal = stores.dependencies()
-    assert (pool.name, journal.name) == ("postgresql", "journal")
+    pool, journal, objects = stores.dependencies()
+    assert (pool.name, journal.name, objects.name) == ("postgresql", "journal", "artifacts")
     return pool.state
 
 

@@ -27,7 +27,7 @@ async def test_the_load_and_the_dependencies_are_told_also_when_it_is_not_ready(
     assert (told.coordinator_id, dict(told.reasons)) == ("c1", {})
     assert (told.load.live_runs, told.load.waiting_runs, told.load.max_backlog) == (1, 1, 100_000)
     assert all(each.state == pb.DEPENDENCY_STATE_CLOSED for each in told.dependencies)
-    assert told.dependencies[-1].name == "journal"
+    assert "journal" in [each.name for each in told.dependencies]
 
     edge.backend.supervisor.admission.measure(Strain(lag=0.25, memory=2.0), "")
     edge.backend.readiness.block(JOURNAL, "commits wait for the database")
