@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import hashlib
 import http.client
+import json
 import os
 import secrets
+import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypedDict, Unpack
 
@@ -19,6 +21,9 @@ from penstock.v1 import artifact_service_pb2
 from penstock.v1.artifact_service_pb2_grpc import ArtifactServiceStub
 
 CHUNK_BYTES = 1 << 20
+MOST_IN_MEMORY = 32 << 20
+"""Bytes of a value that are not put on a disk while they come."""
+REFERENCE = "$artifact"
 SILENT_SECONDS = 60.0
 ATTEMPTS = 5
 """That a download has. Each goes on where the last one was cut."""
@@ -85,17 +90,59 @@ class Artifacts:
         Raises NotFoundError, ArtifactError if the bytes cannot be had or are others, and OSError.
         """
         target = Path(path)
-        request = artifact_service_pb2.GetDownloadRequest(id=artifact_id)
         with _beside(target) as file:
-            reading = _Reading(file)
-            for left in reversed(range(ATTEMPTS)):
-                found: artifact_service_pb2.GetDownloadResponse = await self._call(self._artifacts.GetDownload, request)
-                if await asyncio.to_thread(reading.go_on, found, last=not left):
-                    break
-            # Bytes that came later of another artifact with that digest would be the same.
-            reading.check(found.artifact)
+            artifact = await self._read(artifact_id, file)
             await asyncio.to_thread(_publish, file, target)
+        return artifact
+
+    async def value_of(self, output: Any) -> Any:
+        """An output with the JSON values in it that were too large to be inline, each read once. Files, folders and
+        values of other codecs stay references. Raises as `download`."""
+        known: dict[str, Any] = {}
+        for digest in dict.fromkeys(_spilled(output)):
+            with tempfile.SpooledTemporaryFile(MOST_IN_MEMORY) as file:
+                await self._read(digest, file)
+                file.seek(0)
+                known[digest] = await asyncio.to_thread(json.load, file)
+        return _filled(output, known) if known else output
+
+    async def _read(self, artifact_id: str, file: IO[bytes]) -> artifact_service_pb2.Artifact:
+        """All of its bytes into the file, from its begin."""
+        request = artifact_service_pb2.GetDownloadRequest(id=artifact_id)
+        reading = _Reading(file)
+        for left in reversed(range(ATTEMPTS)):
+            found: artifact_service_pb2.GetDownloadResponse = await self._call(self._artifacts.GetDownload, request)
+            if await asyncio.to_thread(reading.go_on, found, last=not left):
+                break
+        # Bytes that came later of another artifact with that digest would be the same.
+        reading.check(found.artifact)
         return found.artifact
+
+
+def _reference(value: dict[str, Any]) -> str:
+    """The digest of the JSON value that it stands for; "" if it stands for none."""
+    said = value.get(REFERENCE) if len(value) == 1 else None
+    if isinstance(said, dict) and said.get("kind") == "value" and (said.get("codec") or "json") == "json":
+        return str(said.get("digest", ""))
+    return ""
+
+
+def _spilled(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if digest := _reference(value):
+            yield digest
+        else:
+            value = list(value.values())
+    if isinstance(value, list):
+        for member in value:
+            yield from _spilled(member)
+
+
+def _filled(value: Any, known: Mapping[str, Any]) -> Any:
+    if isinstance(value, dict):
+        digest = _reference(value)
+        return known[digest] if digest else {name: _filled(member, known) for name, member in value.items()}
+    return [_filled(member, known) for member in value] if isinstance(value, list) else value
 
 
 class _Reading:

@@ -464,13 +464,14 @@ class Client(PipelineCalls):
         return response
 
     async def result(self, run_id: str, step: str, item: Place = None) -> Json:
-        """The output of a step run, also while the run goes on; of a mapped step the list of its outputs.
+        """The output of a step run, also while the run goes on; of a mapped step the list of its outputs. What was too
+        large to be inline is read from the artifact store; files and folders are references (`client.artifacts`).
 
-        StepNotCompletedError while it is not COMPLETED.
+        StepNotCompletedError while it is not COMPLETED; ArtifactError if a large value cannot be had.
         """
         step_run = (await self.get_step_run(run_id, step, item)).step_run
         if step_run.state == run_pb2.STEP_RUN_STATE_COMPLETED:
-            output: Json = json.loads(step_run.output_json) if step_run.output_json else None
+            output: Json = await self.artifacts.value_of(json.loads(step_run.output_json or "null"))
             return output
         state = run_pb2.StepRunState.Name(step_run.state).removeprefix("STEP_RUN_STATE_")
         why = f": {step_run.failure.message}" if step_run.HasField("failure") else ""

@@ -315,7 +315,7 @@ class Run(_message.Message):
 
     @_builtins.property
     def costs(self) -> _cost_pb2.Costs:
-        """Of all its attempts that ended, in all generations. Not in lists, nor in answers to what changes a run."""
+        """Of all its attempts that ended, in all generations. In the answer of Get alone."""
 
     def __init__(
         self,

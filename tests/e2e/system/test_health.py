@@ -25,7 +25,7 @@ def test_a_healthy_system_says_so_to_people_programs_and_probes(system: DevSyste
         "journal": "DEPENDENCY_STATE_CLOSED",
         "artifacts": "DEPENDENCY_STATE_CLOSED",
     }
-    assert {share["name"] for share in told["dependencies"][0]["shares"]} == {"reading", "background work"}
+    assert {share["name"] for share in told["dependencies"][0]["shares"]} == {"reading", "background work", "the cache"}
 
     with urllib.request.urlopen(f"http://{system.state['http_address']}/readyz", timeout=10) as answer:
         probed = json.load(answer)

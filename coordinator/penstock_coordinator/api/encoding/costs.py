@@ -37,7 +37,8 @@ def costs(found: Costs, prices: Prices) -> cost_pb2.Costs:
 
 
 def cost(found: Cost, prices: Prices) -> cost_pb2.Cost:
-    gb_seconds = found.memory_time / _GB
+    # Sums are the same in whatever order their parts came.
+    gb_seconds = round(found.memory_time / _GB, 9)
     return cost_pb2.Cost(
         attempts=found.attempts,
         slot_time=span(found.slot_time),
