@@ -15,7 +15,7 @@ from penstock_coordinator.core.plan.validate import problems
 
 FUNCTION = {"function": {"module": "m", "qualname": "f", "codeDigest": "1" * 64}}
 COMMAND = {"command": {"argv": ["train", "fast"]}}
-ARTIFACT = '{"$artifact": {"digest": "sha256:%s", "kind": "file", "name": "%s", "size": %d}}'
+ARTIFACT = '{"$artifact": {"digest": "sha256:%s", "kind": "%s", "name": "%s"}}'
 
 
 def spec(*steps: dict[str, Any], **fields: Any) -> PipelineSpec:
@@ -96,6 +96,7 @@ def test_equal_work_has_one_key_whatever_it_is_called() -> None:
         {"command": {"shell": "train fast"}},
         {"command": {"argv": ["train", "fast"], "successExitCodes": [0, 3]}},
         {"command": {"argv": ["train", "fast"], "outputs": [{"name": "n", "stdout": True}]}},
+        {"command": {"argv": ["train", "fast"], "inputFiles": {"x": "in/x"}}, "inputs": {"x": {"parameter": "day"}}},
         {"env": {"MODE": "x"}},
         {"cache": {"version": "2"}},
         {"cache": {"key": "k"}},
@@ -105,6 +106,13 @@ def test_equal_work_has_one_key_whatever_it_is_called() -> None:
 )
 def test_what_counts(other: dict[str, Any]) -> None:
     assert key({}, x="1") != key(other, x="1")
+
+
+def test_whether_a_command_gives_a_file_or_what_is_in_it_counts() -> None:
+    def output(**form: Any) -> dict[str, Any]:
+        return {"command": {"argv": ["train"], "outputs": [{"name": "n", "file": "out", **form}]}}
+
+    assert len({key(output()), key(output(format="OUTPUT_FORMAT_JSON")), key(output(artifact=True))}) == 3
 
 
 def test_of_a_function_its_code_counts_and_not_the_bundle_nor_parameters_that_it_does_not_take() -> None:
@@ -143,10 +151,24 @@ def test_a_key_of_ones_own_counts_in_their_place() -> None:
         key(own(), {"day": ""} | {"day": " "})
 
 
-def test_artifacts_count_by_their_digest() -> None:
-    one, same, other = ARTIFACT % ("1", "a", 1), ARTIFACT % ("1", "b", 2), ARTIFACT % ("2", "a", 1)
+def test_values_in_the_store_count_by_their_digest() -> None:
+    one, same, other = (ARTIFACT % each for each in (("1", "value", "a"), ("1", "value", "b"), ("2", "value", "a")))
     assert key({}, x=f"[{one}]") == key({}, x=f"[{same}]")
     assert key({}, x=f"[{one}]") != key({}, x=f"[{other}]")
+
+
+@pytest.mark.parametrize(
+    "part", ['"name": "b"', '"name": "a", "metadata": {"rows": 3}', '"name": "a", "media_type": "text/csv"']
+)
+@pytest.mark.parametrize("kind", ["file", "dir"])
+def test_of_files_and_folders_all_counts_that_a_step_can_read(kind: str, part: str) -> None:
+    file = ARTIFACT % ("1", kind, "a")
+    assert key({}, x=file) != key({}, x=file.replace('"name": "a"', part))
+    assert key({}, x=file) == key({}, x=file.replace('"kind"', '"size": 7, "kind"'))
+
+
+def test_artifacts_are_found_in_an_output() -> None:
+    one, other = ARTIFACT % ("1", "file", "a"), ARTIFACT % ("2", "file", "a")
     assert artifacts_in(f'{{"a": [{other}, {one}], "b": {one}}}'.encode()) == ("sha256:1", "sha256:2")
     assert artifacts_in(b'{"$artifact": "text"}') == ()
     assert artifacts_in(b"[1]") == ()

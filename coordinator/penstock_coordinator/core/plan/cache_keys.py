@@ -16,7 +16,9 @@ from penstock_coordinator.core.plan.values import InvalidJson, parse
 FORM = "penstock-cache-1"
 ARTIFACT = "$artifact"
 _WHAT_COUNTS = ("codec", "digest", "kind")
-"""Of a reference to an artifact: what its reader gets does not hang on more."""
+"""Of a reference to a value: what its reader gets does not hang on more."""
+_WHAT_COUNTS_OF_FILES = (*_WHAT_COUNTS, "media_type", "metadata", "name")
+"""Who gets a file or a folder can read these too."""
 
 
 class NoKey(Exception):
@@ -42,7 +44,11 @@ def _code(plan: Plan, step: Step) -> Json:
         return ["function", action.module, action.qualname, code]
     assert isinstance(action, CommandAction)
     outputs = [[each.name, each.stdout, each.file, each.json] for each in action.outputs]
-    return ["command", action.argv, action.shell, outputs, action.success_exit_codes, plan.bundle_digest]
+    said: list[Json] = ["command", action.argv, action.shell, outputs, action.success_exit_codes, plan.bundle_digest]
+    kept = [each.name for each in action.outputs if each.artifact]
+    if kept or action.input_files:
+        said.append([kept, action.input_files])
+    return said
 
 
 def _counts(step: Step, parameters: Mapping[str, Json], inputs: Mapping[str, bytes]) -> Json:
@@ -80,7 +86,8 @@ def _plain(value: Json) -> Json:
         if isinstance(found, dict):
             reference = artifact_in(found)
             if reference is not None:
-                container[place] = {ARTIFACT: {name: reference.get(name) for name in _WHAT_COUNTS}}
+                counting = _WHAT_COUNTS if reference.get("kind") == "value" else _WHAT_COUNTS_OF_FILES
+                container[place] = {ARTIFACT: {name: reference.get(name) for name in counting}}
                 continue
             left.extend((found, name) for name in found)
         elif isinstance(found, list):
