@@ -96,9 +96,10 @@ def digest_of(reference: dict[str, Any]) -> str:
 
 
 def copy_of(folder: Path, before: str = "", after: str = "") -> Path:
-    """The file in a folder of its own, with one line changed."""
+    """The file in a folder of its own, as it is beside the example, with one line changed."""
     assert SOURCE.count(before) == 1 or not before
     folder.mkdir()
+    (folder / ".penstockignore").touch()
     file = folder / "digits.py"
     file.write_text(SOURCE.replace(before, after) if before else SOURCE, encoding="utf-8")
     return file
