@@ -288,22 +288,23 @@ class Coordinator(Process):
         self.crash()
 
     def _periodic(self) -> None:
-        self.fleet.awake()
-        late = self.clock.monotonic() - self._due_at
+        now = self.clock.monotonic()
+        self.fleet.awake(now)
+        late = now - self._due_at
         if late > FROZEN:
-            self.fleet.leases.stand_still(late, self.clock.monotonic())
+            self.fleet.leases.stand_still(late, now)
         self.fleet.hold_back(paused=self.store.away)
-        self.fleet.expire()
-        self.fleet.give_up_unaccepted()
-        self.fleet.close_silent()
+        self.fleet.expire(now)
+        self.fleet.give_up_unaccepted(now)
+        self.fleet.close_silent(now)
         self.caching.renew()
         self.invariants.look_around(self)
-        self._due_at = self.clock.monotonic() + PERIOD
+        self._due_at = now + PERIOD
         self.after(PERIOD, self._periodic)
 
     def _look_at_fence(self) -> None:
         """An incarnation that has nothing to write would never learn that it is over."""
-        self.fleet.awake()
+        self.fleet.awake(self.clock.monotonic())
         if self.epoch != self.store.epoch:
             self.fenced()
             return

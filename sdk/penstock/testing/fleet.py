@@ -419,8 +419,8 @@ class SimulatedFleet:
         self.standing.notice(self._coordinator.clock.monotonic(), database_away=self.paused)
         return 0 if self.standing.in_doubt else self._timing.lease_ttl
 
-    def awake(self) -> None:
-        self.standing.awake(self._coordinator.clock.monotonic(), database_away=self.paused)
+    def awake(self, now: int) -> None:
+        self.standing.awake(now, database_away=self.paused)
 
     def drain(self, session: Session) -> None:
         session.draining = True
@@ -567,8 +567,8 @@ class SimulatedFleet:
         if session is not None:
             session.capacity.adopt(line)
 
-    def expire(self) -> None:
-        for holder in self.leases.expired(self._coordinator.clock.monotonic()):
+    def expire(self, now: int) -> None:
+        for holder in self.leases.expired(now):
             session = self.sessions.get(holder.session)
             if session is not None:
                 session.close("silent")
@@ -581,8 +581,7 @@ class SimulatedFleet:
             self.leases.remove_holder(holder.session)
             self._report_lost(lost)
 
-    def give_up_unaccepted(self) -> None:
-        now = self._coordinator.clock.monotonic()
+    def give_up_unaccepted(self, now: int) -> None:
         for session in self.sessions.values():
             for lease in session.acceptance.overdue(self.leases, now, self._timing.accept_timeout):
                 session.call_back(lease)
@@ -593,14 +592,13 @@ class SimulatedFleet:
                 self._open_or_close(session)
         self._coordinator.pump_offers()
 
-    def close_silent(self) -> None:
-        limit = self._coordinator.clock.monotonic() - self._timing.heartbeat_interval * MISSED_BEATS
-        for session in list(self.sessions.values()):
-            if session.holder.heard_at < limit:
-                self._coordinator.invariants.closes_as_silent(session)
-                session.close("silent")
-                # The stream's handler ends, and lets go of the session.
-                self._coordinator.after(100, self.stream_ended, session)
+    def close_silent(self, now: int) -> None:
+        limit = now - self._timing.heartbeat_interval * MISSED_BEATS
+        for session in [each for each in self.sessions.values() if each.holder.heard_at < limit]:
+            self._coordinator.invariants.closes_as_silent(session)
+            session.close("silent")
+            # The stream's handler ends, and lets go of the session.
+            self._coordinator.after(100, self.stream_ended, session)
 
     def _report_lost(self, lost: list[Lost], charge: Charge | None = None) -> None:
         for loss in lost:

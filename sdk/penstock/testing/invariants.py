@@ -447,10 +447,11 @@ class Invariants:
 
     def memory_is_bounded(self, coordinator: Coordinator) -> None:
         """8, I19: what a coordinator remembers is bounded by what lives."""
-        live = sum(1 for granted in self.leases.values() if not granted.ended)
         table = coordinator.fleet.leases
-        if len(table) > live + len(self.leases):
-            _broken("memory_is_bounded", f"{len(table)} leases are remembered, and {live} live")
+        if len(table) > len(self.leases):
+            live = sum(1 for granted in self.leases.values() if not granted.ended)
+            if len(table) > live + len(self.leases):
+                _broken("memory_is_bounded", f"{len(table)} leases are remembered, and {live} live")
         empty = [h for h in table.holders() if not h.leases and h.session not in coordinator.fleet.sessions]
         if empty:
             _broken("memory_is_bounded", f"{len(empty)} sessions are remembered that have ended")

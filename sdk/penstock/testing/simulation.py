@@ -167,10 +167,8 @@ class Simulation:
     def _go_on_until(self, instant: int) -> None:
         timeline = self.timeline
         timeline.at(instant, self._nothing)
-        while timeline.now < instant:
-            timeline.step()
-            if timeline.steps > MOST_STEPS:
-                raise Violation("comes_to_rest", f"{MOST_STEPS} things have happened, and it goes on")
+        if not timeline.go_on_until(instant, MOST_STEPS):
+            raise Violation("comes_to_rest", f"{MOST_STEPS} things have happened, and it goes on")
 
     @staticmethod
     def _nothing() -> None:
@@ -197,7 +195,7 @@ class Simulation:
             self._go_on_until(self.timeline.now + LOOK)
 
     def _at_rest(self) -> bool:
-        return self.people.all_answered and all(RunState(row.state).at_rest for row in self.store.runs.values())
+        return self.people.all_answered and all(row.state >= RunState.COMPLETED for row in self.store.runs.values())
 
     def _unfinished(self) -> str:
         live = [

@@ -32,16 +32,19 @@ class Timeline:
         heappush(self._heap, (instant, self._count, action, arguments))
 
     def after(self, span: int, action: Action, *arguments: Any) -> None:
-        self.at(self.now + span, action, *arguments)
+        self._count += 1
+        heappush(self._heap, (self.now + span, self._count, action, arguments))
 
-    def step(self) -> bool:
-        """The next thing happens. False if there is none."""
-        if not self._heap:
-            return False
-        instant, _, action, arguments = heappop(self._heap)
-        self.now = instant
-        self.steps += 1
-        action(*arguments)
+    def go_on_until(self, instant: int, most: int) -> bool:
+        """What is due happens, up to the first thing that is planned for that instant or later, and that one too: there
+        is to be one. False if more than `most` things have happened since the beginning; then it stops there."""
+        heap = self._heap
+        while self.now < instant:
+            self.now, _, action, arguments = heappop(heap)
+            self.steps += 1
+            action(*arguments)
+            if self.steps > most:
+                return False
         return True
 
     def note(self, who: str, what: str, *details: Any) -> None:
@@ -104,7 +107,7 @@ class Process:
 
     def after(self, span: int, action: Action, *arguments: Any) -> None:
         """Unless the process has ended by then."""
-        self.timeline.at(self.timeline.now + span, self.run, action, *arguments)
+        self.timeline.after(span, self.run, action, *arguments)
 
     def run(self, action: Action, *arguments: Any) -> None:
         """Now, or when the process goes on; never if it has ended."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 from penstock_coordinator.core.run.duties import commands
@@ -16,6 +17,9 @@ from penstock_coordinator.core.run.states import StepState
 
 NOTHING = "-"
 """In place of a state: there is no such item yet, or no more."""
+NOBODY = -2
+"""The event names no step run as such."""
+_NAMES = {int(state): state.name for state in StepState}
 
 
 class Subject(enum.Enum):
@@ -79,11 +83,9 @@ class Watcher:
         if event is None:
             return
         name, self._event = type(event).__name__, None
-        into.transitions.update(
-            Transition(whose, was, name, now) for whose, was, now in self._before.changes(run, event)
-        )
+        for whose, was, now in self._before.follow(run, event):
+            into.transitions.add(Transition(whose, was, name, now))
         into.duties.update((name, type(command).__name__) for command in commands(run, event))
-        self._before = _Standing(run)
 
 
 class _Standing:
@@ -94,31 +96,47 @@ class _Standing:
         self._steps = bytes(run.states)
         self._items = {number: bytes(mapped.states) for number, mapped in run.maps.items()}
 
-    def changes(self, run: Run, event: Event) -> Iterator[tuple[Subject, str, str]]:
-        """Of what changed, and of what the event names. Steps that only one of two versions has changed nothing."""
-        named = getattr(event, "step", None), getattr(event, "item", WHOLE)
-        if run.state is not self._run or not _is_about_steps(event):
+    def follow(self, run: Run, event: Event) -> Iterator[tuple[Subject, str, str]]:
+        """To the moment after the event: (whose, before, after) of what changed, and of what the event names. Steps that
+        only one of two versions has changed nothing."""
+        step, item = getattr(event, "step", NOBODY), getattr(event, "item", WHOLE)
+        if run.state is not self._run or not _is_about_steps(type(event)):
             yield Subject.RUN, self._run.name, run.state.name
-        for number, (was, now) in enumerate(zip(self._steps, run.states, strict=False)):
-            if RETIRED not in (was, now) and (was != now or named == (number, WHOLE)):
-                subject = Subject.STEP if run.plan.steps[number].map is None else Subject.MAP
-                yield subject, StepState(was).name, StepState(now).name
+            self._run = run.state
+        yield from self._follow_steps(run, step if item == WHOLE else NOBODY)
         for number in self._items.keys() | run.maps.keys():
-            yield from self._changed_items(run, number, named[1] if named[0] == number else WHOLE)
+            yield from self._follow_items(run, number, item if step == number else NOBODY)
 
-    def _changed_items(self, run: Run, number: int, named: int) -> Iterator[tuple[Subject, str, str]]:
-        before = self._items.get(number, b"")
+    def _follow_steps(self, run: Run, named: int) -> Iterator[tuple[Subject, str, str]]:
+        before, after = self._steps, run.states
+        for number in _places(before, after, min(len(before), len(after)), named):
+            was, now = before[number], after[number]
+            if was != RETIRED != now:
+                subject = Subject.STEP if run.plan.steps[number].map is None else Subject.MAP
+                yield subject, _NAMES[was], _NAMES[now]
+        if before != after:
+            self._steps = bytes(after)
+
+    def _follow_items(self, run: Run, number: int, named: int) -> Iterator[tuple[Subject, str, str]]:
         mapped = run.maps.get(number)
-        after = mapped.states if mapped is not None else b""
-        for item in range(max(len(before), len(after))):
-            was, now = _state_at(before, item), _state_at(after, item)
-            if was != now or item == named:
-                yield Subject.ITEM, was, now
+        before, after = self._items.get(number, b""), b"" if mapped is None else mapped.states
+        for place in _places(before, after, max(len(before), len(after)), named):
+            yield Subject.ITEM, _state_at(before, place), _state_at(after, place)
+        if before != after:
+            self._items[number] = bytes(after)
 
 
-def _is_about_steps(event: Event) -> bool:
-    return bool({"step", "ranges", "leases"} & set(event.__struct_fields__))
+def _places(before: bytes, after: bytes | bytearray, stop: int, named: int) -> Iterable[int]:
+    """Those before `stop` at which something has changed, and the named one. Most events change one or none."""
+    if before == after:
+        return (named,) if 0 <= named < stop else ()
+    return [at for at in range(stop) if at == named or before[at : at + 1] != after[at : at + 1]]
+
+
+@cache
+def _is_about_steps(kind: type[Event]) -> bool:
+    return bool({"step", "ranges", "leases"} & set(kind.__struct_fields__))
 
 
 def _state_at(states: bytes | bytearray, item: int) -> str:
-    return StepState(states[item]).name if item < len(states) else NOTHING
+    return _NAMES[states[item]] if item < len(states) else NOTHING
