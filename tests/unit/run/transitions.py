@@ -97,8 +97,8 @@ class _Standing:
         self._items = {number: bytes(mapped.states) for number, mapped in run.maps.items()}
 
     def follow(self, run: Run, event: Event) -> Iterator[tuple[Subject, str, str]]:
-        """To the moment after the event: (whose, before, after) of what changed, and of what the event names. Steps that
-        only one of two versions has changed nothing."""
+        """To the moment after the event: (whose, before, after) of what changed, and of what the event names.
+        Steps that only one of two versions has changed nothing."""
         step, item = getattr(event, "step", NOBODY), getattr(event, "item", WHOLE)
         if run.state is not self._run or not _is_about_steps(type(event)):
             yield Subject.RUN, self._run.name, run.state.name

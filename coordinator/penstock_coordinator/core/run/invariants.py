@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -25,6 +24,7 @@ StepRun: TypeAlias = tuple[Step, int, StepState]
 """(step, item, state)"""
 StepRuns: TypeAlias = list[StepRun]
 
+_COUNTED = StepState.ROLLED_BACK + 1
 _LIVE = (StepState.READY, StepState.RUNNING, StepState.WAITING)
 
 
@@ -65,18 +65,19 @@ def step_runs(run: Run) -> Iterator[StepRun]:
 
 
 def _check_counters(run: Run, step_runs: StepRuns) -> None:
-    found = Counter((step.cleanup, state) for step, _, state in step_runs)
+    found = [0] * _COUNTED, [0] * _COUNTED
+    for step, _, state in step_runs:
+        found[step.cleanup][state] += 1
     for cleanup in (False, True):
-        for state in StepState:
-            assert run.tallies[cleanup][state] == found[cleanup, state], (cleanup, state)
-    assert sum(run.counts()) == sum(found.values())
+        assert run.tallies[cleanup] == found[cleanup], (cleanup, run.tallies[cleanup], found[cleanup])
+    assert sum(run.counts()) == len(step_runs)
     at_rest = [step.retired or run.state_of(step.number).at_rest for step in run.plan.steps]
     assert run.open_steps == at_rest.count(False)
     assert run.open_work == sum(1 for step in run.plan.steps if not step.cleanup and not at_rest[step.number])
     for step in run.plan.steps:
         waits_for = [number for number in step.upstream if not at_rest[number] and not _opens_with(run, step, number)]
         assert run.open_upstream[step.number] == len(waits_for), step.name
-    assert run.running == found[False, StepState.RUNNING] + found[True, StepState.RUNNING]
+    assert run.running == found[False][StepState.RUNNING] + found[True][StepState.RUNNING]
     assert not run.plan.max_parallel or run.running <= run.plan.max_parallel
 
 
