@@ -58,8 +58,8 @@ SHELL_MUTANTS = (
         "idempotent: the same request id is the same run",
         COORDINATOR,
         "supervisor.py",
-        "answer=answer, request=row, claim=request.claim)",
-        "answer=answer, claim=request.claim)",
+        "                request=row,\n                claim=",
+        "                claim=",
     ),
     _mutant(
         "recovery drops leases",
