@@ -88,7 +88,7 @@ async def test_p1_a_commit_on_a_frozen_backend_goes_on_with_another(database_url
         (pid,) = [row["pid"] for row in await direct.fetch(BACKENDS + " and application_name like '%lane%'")]
         os.kill(pid, signal.SIGSTOP)
         try:
-            assert await asyncio.wait_for(stores.journal.commit(0, [record(run, 2)]), 60.0) == [Committed()]
+            assert await asyncio.wait_for(stores.journal.commit(0, [record(run, 2)]), 10.0) == [Committed()]
         finally:
             os.kill(pid, signal.SIGCONT)
             await direct.close()
@@ -132,8 +132,8 @@ async def test_p1_a_server_that_falls_silent_at_the_start_is_given_up(
         began = time.monotonic()
         opening = open_stores(dsn, coordinator_id="c1", lanes=1, answer_timeout=ANSWER_SECONDS)
         with pytest.raises((OSError, asyncpg.PostgresError, asyncpg.InterfaceError)):
-            await asyncio.wait_for(opening, 60.0)
-        assert time.monotonic() - began < 30.0
+            await asyncio.wait_for(opening, 10.0)
+        assert time.monotonic() - began < 9.0
 
 
 async def test_p1_the_janitors_connection_is_not_waited_for_without_end(
@@ -146,7 +146,7 @@ async def test_p1_the_janitors_connection_is_not_waited_for_without_end(
             for words in range(1, 8):
                 link.drop_after(words)
                 with contextlib.suppress(Unavailable):
-                    async with asyncio.timeout(15.0), stores.retention.alone():
+                    async with asyncio.timeout(5.0), stores.retention.alone():
                         pass
                 link.heal()
 
@@ -196,7 +196,7 @@ async def test_p4_text_that_cannot_be_stored_is_refused_alone_and_at_once(databa
     async with _stores(database_url) as stores:
         bad = start(new_run_id(), new=msgspec.structs.replace(new_run(), pipeline=text))
         good = start(new_run_id())
-        outcomes = await asyncio.wait_for(stores.journal.commit(0, [bad, good]), 60.0)
+        outcomes = await asyncio.wait_for(stores.journal.commit(0, [bad, good]), 5.0)
         assert isinstance(outcomes[0], Unstorable)
         assert outcomes[1] == Committed()
         assert stores.available
@@ -258,7 +258,7 @@ async def test_p7_after_a_crash_questions_and_commits_go_on_as_soon_as_the_serve
                 await stores.runs.list_runs(RunFilter(), 1)
             await asyncio.to_thread(server.start)
             assert await stores.runs.list_runs(RunFilter(), 1) == []
-            assert await asyncio.wait_for(committing, 20.0) == [Committed()]
+            assert await asyncio.wait_for(committing, 5.0) == [Committed()]
 
 
 # --- P8: a pooler between us and the server gives each transaction another backend
@@ -272,7 +272,7 @@ async def test_p8_a_lane_whose_statements_are_gone_prepares_them_again(database_
         connection = stores._postgres_journal._lanes[0]._connection
         assert connection is not None
         await connection.execute("deallocate all")
-        assert await asyncio.wait_for(stores.journal.commit(0, [record(run, 2)]), 60.0) == [Committed()]
+        assert await asyncio.wait_for(stores.journal.commit(0, [record(run, 2)]), 5.0) == [Committed()]
         assert [each.first_seq for each in await stores.journal.read(run)] == [1, 2]
 
 

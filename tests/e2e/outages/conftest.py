@@ -28,15 +28,15 @@ SECONDS = float(os.environ.get("PENSTOCK_OUTAGE_SECONDS", "5"))
 """How long each outage lasts."""
 SHORT_TIMES = {
     "PENSTOCK_HEARTBEAT_INTERVAL": "300ms",
-    "PENSTOCK_LEASE_TTL": "3s",
-    "PENSTOCK_EXPIRY_MARGIN": "1s",
+    "PENSTOCK_LEASE_TTL": "1500ms",
+    "PENSTOCK_EXPIRY_MARGIN": "500ms",
     "PENSTOCK_RESULT_RESEND_INTERVAL": "500ms",
 }
-"""So that an outage of 5 s is longer than a lease lives unheard of, and a busy machine's own pauses are not."""
+"""So that an outage of 5 s is three times as long as a lease lives unheard of."""
 TIMES = SHORT_TIMES if SECONDS < 60 else {}
-ANSWERED_SECONDS = 15.0
+ANSWERED_SECONDS = 8.0
 """PENSTOCK_COMMIT_PATIENCE, and what a busy machine adds."""
-BACK_SECONDS = 60.0
+BACK_SECONDS = 30.0
 """Within so many seconds after an outage all is as before."""
 RUNS = 10
 

@@ -31,8 +31,8 @@ SHORT = {
 }
 LOOKS_EVERY = 1.0
 """Seconds between two looks for leases that ran out."""
-BUSY_SECONDS = 3.5
-"""What busy cores may add. A lease that lived twice would add more."""
+BUSY_SECONDS = 1.5
+"""What two busy cores may add."""
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.waiting import until
 
 from penstock.v1 import agent_admin_service_pb2 as admin
 
-TTL = 6.0
+TTL = 3.0
 HANG = """
 import signal, sys, time
 
@@ -25,12 +25,6 @@ sys.argv[0] = "{module}"
 import runpy
 runpy.run_module("{module}", run_name="__main__", alter_sys=True)
 """
-
-
-@pytest.fixture
-async def system(system: System) -> System:
-    system.settings |= {"PENSTOCK_LEASE_TTL": f"{TTL:g}s"}
-    return system
 
 
 @pytest.fixture

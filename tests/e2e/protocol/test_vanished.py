@@ -19,8 +19,6 @@ from penstock.v1 import agent_admin_service_pb2 as admin
 from penstock.v1 import run_pb2
 
 TTL, MARGIN = 3.0, 0.5
-BUSY = 1.5
-"""Seconds that busy cores may add. A lease that lived twice would add more."""
 
 
 class Machine:
@@ -111,9 +109,9 @@ async def test_steps_of_a_machine_that_vanished_run_elsewhere_in_time(system: Sy
             async def counted() -> bool:
                 return bool((await client.get_agent("agent-1")).discarded_results == 2)
 
-            await until(counted, 60.0)
+            await until(counted, 30.0)
             back = await client.get_agent("agent-1")
             assert (back.state, back.leases) == (admin.AGENT_STATE_CONNECTED, 0)
             assert [each.attempt for each in ledger.of("end", 1)] == [2], "the agent killed what it was not to run"
     print(f"granted elsewhere {took:.2f} s, begun {began:.2f} s after the last heartbeat")
-    assert took <= TTL + MARGIN + 1.0 + BUSY
+    assert took <= TTL + MARGIN + 1.0
