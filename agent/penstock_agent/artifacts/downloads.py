@@ -148,12 +148,19 @@ class Downloads:
                 async for data in _pieces(reply.content, end - at):
                     await self._write(fd, data, at)
                     at += len(data)
-                    self.received_bytes += len(data)
+                    self._note(answer.digest, len(data))
                     patience.moved()
         except Again:
             if at == start:
                 raise
         return at
+
+    def _note(self, digest: str, size: int) -> None:
+        """What several wait for is moved by the first of them."""
+        self.received_bytes += size
+        fetch = self._fetches.get(digest)
+        if fetch is not None and fetch.waiting:
+            fetch.waiting[0].moved.bytes += size
 
     async def _write(self, fd: int, data: bytes, at: int) -> None:
         try:

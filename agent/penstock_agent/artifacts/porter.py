@@ -21,7 +21,7 @@ import msgspec
 from penstock_agent.artifacts.downloads import Downloads
 from penstock_agent.artifacts.failures import REASON, StoreFailure
 from penstock_agent.artifacts.files import FileThreads
-from penstock_agent.artifacts.service import Access
+from penstock_agent.artifacts.service import Access, Moved
 from penstock_agent.artifacts.uploads import Uploads
 from penstock_agent.core.inputs import AttemptsEnded, Input, LeasesRefused, LeasesUnstarted
 from penstock_agent.core.leases import Ended, Handle, Outcome
@@ -81,6 +81,8 @@ class Porter:
         self._post = post
         self._transfers: dict[Handle, asyncio.Task[None]] = {}
         self._fetching: dict[Handle, Order] = {}
+        self._moved: dict[Handle, Moved] = {}
+        """By attempt that moves something, until its end is told."""
         self._closed = False
         self._folders: set[Handle] = set()
         """Attempts that have files below `incoming`."""
@@ -108,13 +110,14 @@ class Porter:
     async def _bring(self, order: Order) -> dict[str, str]:
         folder = self._incoming / str(order.handle)
         await self._threads.do(_make_folder, folder)
+        access = self._counting(order.handle, order.access)
         files: dict[str, str] = {}
         documents: Iterable[bytes] = order.inputs
         while wanted := {d: r for d, r in find(documents).items() if d not in files}:
             if len(files) + len(wanted) > MOST_ARTIFACTS:
                 raise StoreFailure(f"the inputs refer to more than {MOST_ARTIFACTS:,} artifacts")
             targets = {folder / digest.removeprefix("sha256:"): each for digest, each in wanted.items()}
-            await self._downloads.link_all(order.access, targets)
+            await self._downloads.link_all(access, targets)
             files |= {each.digest: str(path) for path, each in targets.items()}
             await self._unpack(targets, files)
             documents = await self._threads.do(_documents, targets)
@@ -140,7 +143,7 @@ class Porter:
                 return
         if self._folders:
             self._sweep_inputs(message)
-        self._post(message)
+        self._post(self._counted(message))
 
     def _hold_back(self, message: AttemptsEnded) -> AttemptsEnded:
         """Attempts with artifacts have not ended until these are stored."""
@@ -161,7 +164,7 @@ class Porter:
         access = self._access_of(outcome.handle)
         try:
             if access is not None:
-                await self._uploads.put_all(access, finished.artifacts)
+                await self._uploads.put_all(self._counting(outcome.handle, access), finished.artifacts)
         except (StoreFailure, OSError) as error:
             log.warning("the output of an attempt cannot be stored: %s", error)
             failure = Failure(REASON, str(error))
@@ -230,7 +233,20 @@ class Porter:
         if self._folders:
             self._sweep_inputs(message)
         if not self._closed:
-            self._post(message)
+            self._post(self._counted(message))
+
+    def _counting(self, handle: Handle, access: Access) -> Access:
+        """What is moved in its name is the attempt's."""
+        return replace(access, moved=self._moved.setdefault(handle, Moved()))
+
+    def _counted(self, message: Input) -> Input:
+        """Attempts that are over say what they moved, however they ended."""
+        if not self._moved:
+            return message
+        moved = {handle: found.bytes for handle in _handles(message) if (found := self._moved.pop(handle, None))}
+        if not isinstance(message, AttemptsEnded) or not any(moved.values()):
+            return message
+        return AttemptsEnded([_with_moved(outcome, moved.get(outcome.handle, 0)) for outcome in message.outcomes])
 
     def _sweep_inputs(self, message: Input) -> None:
         for handle in _handles(message):
@@ -247,6 +263,11 @@ class Porter:
 def _finished(outcome: Outcome) -> Finished:
     assert isinstance(outcome.body, Finished)
     return outcome.body
+
+
+def _with_moved(outcome: Outcome, moved: int) -> Outcome:
+    finished = outcome.body if isinstance(outcome.body, Finished) else Finished(outcome.handle)
+    return replace(outcome, body=msgspec.structs.replace(finished, bytes_moved=moved)) if moved else outcome
 
 
 def _handles(message: Input) -> list[Handle]:

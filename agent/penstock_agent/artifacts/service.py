@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from penstock.agent.v1 import agent_service_pb2 as agent_wire
@@ -19,12 +19,20 @@ COMPLETE_TIMEOUT = 600.0
 MOST_DIGESTS = 1_000
 
 
+@dataclass(slots=True)
+class Moved:
+    """What an attempt has moved to and from the artifact store."""
+
+    bytes: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """In whose name bytes are brought."""
 
     lease: agent_wire.LeaseRef
     credential: str
+    moved: Moved = field(default_factory=Moved, compare=False)
 
 
 class Service:

@@ -57,7 +57,7 @@ class Uploads:
             return await self._threads.digest_of(Path(file.path)) == file.digest
         return False
 
-    async def send_part(self, fd: int, part: wire.UploadPart, patience: Patience) -> str:
+    async def send_part(self, access: Access, fd: int, part: wire.UploadPart, patience: Patience) -> str:
         """The ETag. Raises `Again`, `EOFError`."""
         async with self._parts, asking_store():
             pieces = self._threads.pieces(fd, part.offset, part.size_bytes)
@@ -70,6 +70,7 @@ class Uploads:
                 await check_answer(answer, 200, 201, 204)
                 etag = answer.headers.get("ETag", "")
         self.sent_bytes += part.size_bytes
+        access.moved.bytes += part.size_bytes
         patience.moved()
         return etag
 
@@ -123,7 +124,7 @@ class _Upload:
             while queue and not problems:
                 part = queue.pop()
                 try:
-                    self._etags[part.number] = await self._uploads.send_part(fd, part, self._patience)
+                    self._etags[part.number] = await self._uploads.send_part(self._access, fd, part, self._patience)
                 except Again as problem:
                     # What the others are sending is not thrown away for it.
                     problems.append(problem)

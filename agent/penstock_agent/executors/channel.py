@@ -166,6 +166,8 @@ class Finished(msgspec.Struct, tag="finished", array_like=True):
     """The signal that ended the command; 0: none did."""
     artifacts: list[Produced] = []
     """What `output` refers to and this attempt made."""
+    bytes_moved: int = 0
+    """To and from the artifact store: the agent's word, the worker moves nothing."""
 
 
 class Refused(msgspec.Struct, tag="refused", array_like=True):

@@ -365,6 +365,7 @@ def _new_result(lease: Lease, body: object, result_id: bytes, status: Status) ->
         status=wire.ResultStatus.ValueType(int(status)),
         output=finished.output,
         peak_memory_bytes=finished.peak_memory_bytes,
+        bytes_moved=finished.bytes_moved,
     )
     # Messages that are put into others are copied, by way of bytes: this is in place.
     ref = message.lease

@@ -207,7 +207,7 @@ async def test_files_and_folders_travel_between_agents(
     )
     value = output(made)
     assert store.credentials == {"secret of the lease"}
-    assert store.received_bytes == sum(map(len, store.objects.values()))
+    assert made.bytes_moved == store.received_bytes == sum(map(len, store.objects.values()))
     assert [each.name for each in made.artifacts] == ["own.bin", "outside.csv", "forest"]
     assert (tmp_path / "outside.csv").exists()
     assert json.loads(made.artifacts[0].metadata) == {"rows": 3}
@@ -215,7 +215,9 @@ async def test_files_and_folders_travel_between_agents(
     await first.wait()
     await agents.start(slots=1, name="second")
     reads = spec(coordinator, digest, "read")
-    seen = output(await coordinator.run(reads, inputs={"given": value}))
+    taken = await coordinator.run(reads, inputs={"given": value})
+    seen = output(taken)
+    assert taken.bytes_moved == store.sent_bytes
     own = value["own"]["$artifact"]
     assert seen == {
         "own": [5_000_000, own["digest"], "own.bin", {"rows": 3}, 5_000_000],
@@ -227,7 +229,8 @@ async def test_files_and_folders_travel_between_agents(
         "same": True,
     }
     sent = store.sent_bytes
-    assert output(await coordinator.run(reads, inputs={"given": value})) == seen
+    cached = await coordinator.run(reads, inputs={"given": value})
+    assert (output(cached), cached.bytes_moved) == (seen, 0)
     assert store.sent_bytes == sent
     passed = await coordinator.run(spec(coordinator, digest, "pass_on"), inputs={"given": value})
     assert output(passed) == [value["outside"]]
@@ -332,6 +335,12 @@ async def test_a_download_goes_on_after_cuts_and_is_checked(
     refused = await coordinator.run(sizes, inputs={"given": given})
     assert refused.error.reason == "ArtifactStore"
     assert "another digest" in refused.error.message
+    assert refused.bytes_moved >= 1000, "what an attempt moved in vain counts too"
+    fourth = store.add(os.urandom(1000))
+    wrong = {"$artifact": {"digest": fourth, "size": 1000, "kind": "file", "name": "data.bin"}}
+    store.spoiled_gets = 0
+    failed = await coordinator.run(spec(coordinator, digest, "look"), inputs={"values": wrong})
+    assert (failed.status, failed.bytes_moved) == (wire.RESULT_STATUS_FAILED, 1000)
     await nothing_left(agents)
 
 
