@@ -16,8 +16,10 @@ from penstock_coordinator.ports import (
     RunChange,
     RunId,
     RunRows,
+    StepCost,
     Stores,
     cost_in,
+    costs_of,
     with_cost,
     without_cost,
 )
@@ -108,6 +110,29 @@ async def test_runs_are_put_together_by_pipeline_label_and_day(stores: Stores) -
     assert await stores.costs.of_runs(CostFilter(), "pipeline", limit=1) == [
         ("ml", Costs(Cost(1, 4 * SECOND, 500_000, 1_000_000_000, 5, 4e9)))
     ]
+
+
+async def test_the_steps_of_many_runs_have_their_sums(stores: Stores) -> None:
+    """By version; runs of several generations one by one, since they may number their steps in another way."""
+    await ended(stores, attempt(0, 1, cost=FIRST), attempt(1, 1, 2, cost=LOST))
+    await ended(stores, attempt(0, 1, cost=SECOND_ONE), labels=(("team", "a"),), create_time=2 * DAY)
+    await ended(stores, attempt(0, 1, cost=FIRST), pipeline="ml")
+    retried = await ended(stores, attempt(0, 1, cost=LOST), create_time=3 * DAY)
+    again = msgspec.structs.replace(record(retried, 4), change=RunChange(6, generation=2, version_digest="sha256:new"))
+    assert await stores.journal.commit(0, [again]) == [COMMITTED]
+
+    async def found(where: CostFilter) -> set[StepCost]:
+        return set(await stores.costs.of_steps(where))
+
+    first, second = (costs_of(cost, 1) for cost in (FIRST, SECOND_ONE))
+    alone = StepCost("sha256:new", retried, 0, costs_of(LOST, 1))
+    both, failed = StepCost("sha256:abc", None, 0, first + second), StepCost("sha256:abc", None, 1, costs_of(LOST, 2))
+    assert await found(CostFilter("etl")) == {both, failed, alone}
+    assert await found(CostFilter("etl", (("team", "a"),))) == {StepCost("sha256:abc", None, 0, second)}
+    assert await found(CostFilter("etl", since=2 * DAY, until=3 * DAY)) == {StepCost("sha256:abc", None, 0, second)}
+    await remove(stores, retried)
+    assert await found(CostFilter("etl")) == {both, failed}
+    assert await found(CostFilter("no\0ne")) == set()
 
 
 async def test_what_removed_runs_cost_is_kept_by_day(stores: Stores) -> None:

@@ -10,12 +10,14 @@ from penstock_coordinator.api.encoding import costs as encode
 from penstock_coordinator.api.errors import invalid
 from penstock_coordinator.api.fields import instant_of, labels_of, name_of, run_id_of
 from penstock_coordinator.ports import CostFilter, Costs
+from penstock_coordinator.runtime.views import UnknownRun
 
 if TYPE_CHECKING:
     from penstock_coordinator.api.encoding.costs import Prices
     from penstock_coordinator.api.guard import Context
     from penstock_coordinator.core.plan.limits import Limits
-    from penstock_coordinator.ports import CostStore, Grouping
+    from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.ports import CostStore, Grouping, StepCost
     from penstock_coordinator.runtime.engine import Engine
 
 GROUPS = 100
@@ -25,6 +27,7 @@ _GROUPINGS: dict[int, Grouping] = {
     pb.COST_GROUPING_PIPELINE: "pipeline",
     pb.COST_GROUPING_LABEL: "label",
     pb.COST_GROUPING_DAY: "day",
+    pb.COST_GROUPING_STEP: "pipeline",
 }
 
 
@@ -49,6 +52,8 @@ class CostService(CostServiceServicer):
         by = _GROUPINGS.get(request.group_by)
         if by is None:
             raise invalid("group_by", f"{request.group_by} is no grouping: use one of the CostGrouping enum")
+        if request.group_by == pb.COST_GROUPING_STEP and not request.pipeline:
+            raise invalid("pipeline", "steps are those of one pipeline: name it")
         if (by == "label") is not bool(request.label):
             raise invalid("label", "is the key of a label: it goes with group_by LABEL, and LABEL with it")
         if not 0 <= request.limit <= MAX_GROUPS:
@@ -59,10 +64,34 @@ class CostService(CostServiceServicer):
             since=instant_of(request, "since", "request"),
             until=instant_of(request, "until", "request"),
         )
-        groups = await self._costs.of_runs(where, by, request.label, request.limit or GROUPS)
-        total = await self._costs.of_runs(where, "")
+        if request.group_by == pb.COST_GROUPING_STEP:
+            groups = await self._by_step(where)
+            total = sum((costs for _, costs in groups), Costs())
+            groups = groups[: request.limit or GROUPS]
+        else:
+            groups = await self._costs.of_runs(where, by, request.label, request.limit or GROUPS)
+            total = sum((costs for _, costs in await self._costs.of_runs(where, "")), Costs())
         return pb.ListCostsResponse(
-            costs=encode.costs(total[0][1] if total else Costs(), self._prices),
+            costs=encode.costs(total, self._prices),
             groups=[pb.CostGroup(name=name, costs=encode.costs(costs, self._prices)) for name, costs in groups],
             currency=self._prices.currency,
         )
+
+    async def _by_step(self, where: CostFilter) -> list[tuple[str, Costs]]:
+        """By name, over the versions; those that took most slots first."""
+        found: dict[str, Costs] = {}
+        for each in await self._costs.of_steps(where):
+            plan = await self._plan_of(each)
+            if plan is not None:
+                name = plan.steps[each.step].name
+                found[name] = found.get(name, Costs()) + each.costs
+        return sorted(found.items(), key=lambda named: (-named[1].total.slot_time, named[0]))
+
+    async def _plan_of(self, step: StepCost) -> Plan | None:
+        """None: its run was removed meanwhile."""
+        if step.run_id is None:
+            return await self._engine.plan(step.version_digest)
+        try:
+            return (await self._engine.run(step.run_id)).plan
+        except UnknownRun:
+            return None

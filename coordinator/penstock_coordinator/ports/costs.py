@@ -114,6 +114,17 @@ class CostFilter:
     until: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """Of a step by its number, in runs of one version."""
+
+    version_digest: str
+    run_id: RunId | None
+    """Of one run that had several generations: it may have been of other versions before, which number its steps."""
+    step: int
+    costs: Costs
+
+
 class CostStore(Protocol):
     """All methods raise `Unavailable`."""
 
@@ -125,3 +136,6 @@ class CostStore(Protocol):
     ) -> list[tuple[str, Costs]]:
         """By the name of the group, those that took most slots first: pipelines, values of the label (empty: runs
         without it), or days as 2026-11-21."""
+
+    async def of_steps(self, where: CostFilter) -> list[StepCost]:
+        """Of the pipeline that the filter names, in no order. Removed runs are not counted."""

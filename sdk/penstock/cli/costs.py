@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -9,8 +10,6 @@ import click
 from penstock.cli.session import Session, command_options, run_async
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from penstock.v1 import cost_pb2, cost_service_pb2
 
 _HEAD = ("ATTEMPTS", "SLOTS", "CPU", "PEAK MEMORY", "MOVED", "WASTED")
@@ -24,11 +23,16 @@ def _instant(_context: click.Context, _parameter: click.Parameter, value: dateti
 
 @click.command()
 @click.argument("run_id", metavar="[RUN]", default="")
-@click.option("--by", type=click.Choice(["pipeline", "day"]), help="How many runs are put together [pipeline].")
+@click.option(
+    "--by",
+    type=click.Choice(["pipeline", "day", "step"]),
+    help="How many runs are put together [pipeline]; step: of the one that --pipeline names.",
+)
 @click.option("--by-label", metavar="KEY", default="", help="By the value of a label.")
 @click.option("--pipeline", metavar="NAME", default="", help="Only runs of this pipeline.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only runs with it; may be repeated.")
 @click.option("--since", type=click.DateTime(), callback=_instant, help="Only runs created then or later.")
+@click.option("--days", type=click.IntRange(1, 36_500), help="Only runs created in so many days until now.")
 @click.option("--until", type=click.DateTime(), callback=_instant, help="Only runs created before.")
 @click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Lines at most.")
 @command_options
@@ -40,19 +44,25 @@ def cost(
     pipeline: str,
     labels: tuple[str, ...],
     since: datetime | None,
+    days: int | None,
     until: datetime | None,
     limit: int,
 ) -> None:
-    """What a run has cost by step, or what runs have cost, by pipeline, by day or by the value of a label. Runs that
-    were removed count too, by whole days (UTC)."""
+    """What a run has cost by step, or what runs have cost, by pipeline, by day, by the value of a label, or by the
+    steps of a pipeline. Runs that were removed count too, by whole days (UTC), but not by step."""
     if by and by_label:
         raise click.UsageError("--by and --by-label are two ways to put runs together: give one of them")
-    if run_id and (by or by_label or pipeline or labels or since or until):
+    if since and days:
+        raise click.UsageError("--since and --days are two ways to say from when on: give one of them")
+    if by == "step" and not pipeline:
+        raise click.UsageError("--by step is about the steps of one pipeline: name it with --pipeline")
+    if run_id and (by or by_label or pipeline or labels or since or days or until):
         raise click.UsageError("of one run there is nothing to choose: leave out the options, or RUN")
     from penstock.cli.run_ids import find_run
     from penstock.cli.running import read_labels
 
     wanted = read_labels(labels)
+    since = since if days is None else datetime.now(UTC) - timedelta(days=days)
 
     async def main() -> None:
         async with session.client() as client:

@@ -121,8 +121,8 @@ class Client(PipelineCalls):
         until: datetime | None = None,
         limit: int = 0,
     ) -> cost_service_pb2.ListCostsResponse:
-        """What runs have cost, also those that were removed: by "pipeline", "day", or "label" (`label` is its key).
-        `since` and `until` are of the runs' creation."""
+        """What runs have cost, also those that were removed: by "pipeline", "day", or "label" (`label` is its key); or
+        by "step" of one pipeline, without those that were removed. `since` and `until` are of the runs' creation."""
         grouping = cost_service_pb2.CostGrouping.Value(f"COST_GROUPING_{group_by.upper()}")
         request = cost_service_pb2.ListCostsRequest(
             pipeline=pipeline, labels=labels or {}, group_by=grouping, label=label, limit=limit

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from penstock.v1 import cost_pb2 as penstock_dot_v1_dot_cost__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epenstock/v1/cost_service.proto\x12\x0bpenstock.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16penstock/v1/cost.proto\"!\n\x0fGetCostsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"n\n\x10GetCostsResponse\x12!\n\x05\x63osts\x18\x01 \x01(\x0b\x32\x12.penstock.v1.Costs\x12%\n\x05steps\x18\x02 \x03(\x0b\x32\x16.penstock.v1.StepCosts\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\"<\n\tStepCosts\x12\x0c\n\x04step\x18\x01 \x01(\t\x12!\n\x05\x63osts\x18\x02 \x01(\x0b\x32\x12.penstock.v1.Costs\"\xaf\x02\n\x10ListCostsRequest\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x39\n\x06labels\x18\x02 \x03(\x0b\x32).penstock.v1.ListCostsRequest.LabelsEntry\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08group_by\x18\x05 \x01(\x0e\x32\x19.penstock.v1.CostGrouping\x12\r\n\x05label\x18\x06 \x01(\t\x12\r\n\x05limit\x18\x07 \x01(\x05\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"p\n\x11ListCostsResponse\x12!\n\x05\x63osts\x18\x01 \x01(\x0b\x32\x12.penstock.v1.Costs\x12&\n\x06groups\x18\x02 \x03(\x0b\x32\x16.penstock.v1.CostGroup\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\"<\n\tCostGroup\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x05\x63osts\x18\x02 \x01(\x0b\x32\x12.penstock.v1.Costs*y\n\x0c\x43ostGrouping\x12\x1d\n\x19\x43OST_GROUPING_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43OST_GROUPING_PIPELINE\x10\x01\x12\x17\n\x13\x43OST_GROUPING_LABEL\x10\x02\x12\x15\n\x11\x43OST_GROUPING_DAY\x10\x03\x32\x98\x01\n\x0b\x43ostService\x12\x42\n\x03Get\x12\x1c.penstock.v1.GetCostsRequest\x1a\x1d.penstock.v1.GetCostsResponse\x12\x45\n\x04List\x12\x1d.penstock.v1.ListCostsRequest\x1a\x1e.penstock.v1.ListCostsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epenstock/v1/cost_service.proto\x12\x0bpenstock.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16penstock/v1/cost.proto\"!\n\x0fGetCostsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"n\n\x10GetCostsResponse\x12!\n\x05\x63osts\x18\x01 \x01(\x0b\x32\x12.penstock.v1.Costs\x12%\n\x05steps\x18\x02 \x03(\x0b\x32\x16.penstock.v1.StepCosts\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\"<\n\tStepCosts\x12\x0c\n\x04step\x18\x01 \x01(\t\x12!\n\x05\x63osts\x18\x02 \x01(\x0b\x32\x12.penstock.v1.Costs\"\xaf\x02\n\x10ListCostsRequest\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x39\n\x06labels\x18\x02 \x03(\x0b\x32).penstock.v1.ListCostsRequest.LabelsEntry\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08group_by\x18\x05 \x01(\x0e\x32\x19.penstock.v1.CostGrouping\x12\r\n\x05label\x18\x06 \x01(\t\x12\r\n\x05limit\x18\x07 \x01(\x05\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"p\n\x11ListCostsResponse\x12!\n\x05\x63osts\x18\x01 \x01(\x0b\x32\x12.penstock.v1.Costs\x12&\n\x06groups\x18\x02 \x03(\x0b\x32\x16.penstock.v1.CostGroup\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\"<\n\tCostGroup\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x05\x63osts\x18\x02 \x01(\x0b\x32\x12.penstock.v1.Costs*\x91\x01\n\x0c\x43ostGrouping\x12\x1d\n\x19\x43OST_GROUPING_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43OST_GROUPING_PIPELINE\x10\x01\x12\x17\n\x13\x43OST_GROUPING_LABEL\x10\x02\x12\x15\n\x11\x43OST_GROUPING_DAY\x10\x03\x12\x16\n\x12\x43OST_GROUPING_STEP\x10\x04\x32\x98\x01\n\x0b\x43ostService\x12\x42\n\x03Get\x12\x1c.penstock.v1.GetCostsRequest\x1a\x1d.penstock.v1.GetCostsResponse\x12\x45\n\x04List\x12\x1d.penstock.v1.ListCostsRequest\x1a\x1e.penstock.v1.ListCostsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LISTCOSTSREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_LISTCOSTSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_COSTGROUPING']._serialized_start=795
-  _globals['_COSTGROUPING']._serialized_end=916
+  _globals['_COSTGROUPING']._serialized_start=796
+  _globals['_COSTGROUPING']._serialized_end=941
   _globals['_GETCOSTSREQUEST']._serialized_start=104
   _globals['_GETCOSTSREQUEST']._serialized_end=137
   _globals['_GETCOSTSRESPONSE']._serialized_start=139
@@ -51,6 +51,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCOSTSRESPONSE']._serialized_end=731
   _globals['_COSTGROUP']._serialized_start=733
   _globals['_COSTGROUP']._serialized_end=793
-  _globals['_COSTSERVICE']._serialized_start=919
-  _globals['_COSTSERVICE']._serialized_end=1071
+  _globals['_COSTSERVICE']._serialized_start=944
+  _globals['_COSTSERVICE']._serialized_end=1096
 # @@protoc_insertion_point(module_scope)

@@ -34,6 +34,10 @@ class _CostGroupingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CostGrou
     """By the value of `label`; runs without it together, under an empty name."""
     COST_GROUPING_DAY: _CostGrouping.ValueType  # 3
     """On which the runs were created (UTC), as 2026-11-21."""
+    COST_GROUPING_STEP: _CostGrouping.ValueType  # 4
+    """By the steps of one pipeline, over all its versions: those of the same name are one. Removed runs are not counted:
+    their steps are not kept apart. Nor does `costs` count them then.
+    """
 
 class CostGrouping(_CostGrouping, metaclass=_CostGroupingEnumTypeWrapper): ...
 
@@ -44,6 +48,10 @@ COST_GROUPING_LABEL: CostGrouping.ValueType  # 2
 """By the value of `label`; runs without it together, under an empty name."""
 COST_GROUPING_DAY: CostGrouping.ValueType  # 3
 """On which the runs were created (UTC), as 2026-11-21."""
+COST_GROUPING_STEP: CostGrouping.ValueType  # 4
+"""By the steps of one pipeline, over all its versions: those of the same name are one. Removed runs are not counted:
+their steps are not kept apart. Nor does `costs` count them then.
+"""
 Global___CostGrouping: _TypeAlias = CostGrouping  # noqa: Y015
 
 @_typing.final
@@ -151,7 +159,7 @@ class ListCostsRequest(_message.Message):
     LABEL_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     pipeline: _builtins.str
-    """Empty: of all pipelines."""
+    """Empty: of all pipelines. REQUIRED with STEP."""
     group_by: Global___CostGrouping.ValueType
     label: _builtins.str
     """REQUIRED with LABEL: its key."""

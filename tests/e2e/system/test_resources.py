@@ -60,6 +60,13 @@ def test_every_attempt_costs_once_also_when_the_coordinator_dies(own_system: Cal
     assert client.get_step_run(run.id, "eats").step_run.costs == by_step["eats"]
     (team,) = client.list_costs(group_by="label", label="team").groups
     assert (team.name, team.costs) == ("a", after.costs)
+    steps = client.list_costs(group_by="step", pipeline="hungry")
+    assert [group.name for group in steps.groups] == ["eats", "fine"], "what took most comes first"
+    assert (steps.groups[0].costs, steps.costs) == (by_step["eats"], after.costs)
+    by_name = system.penstock("cost", "--by", "step", "--pipeline", "hungry", "--days", "1")
+    assert "eats" in by_name.stdout, by_name.stderr
+    unnamed = system.penstock("cost", "--by", "step")
+    assert (unnamed.returncode, "--pipeline" in unnamed.stderr) == (2, True)
     shown = system.penstock("cost", run.id)
     assert shown.returncode == 0, shown.stderr
     assert "eats" in shown.stdout

@@ -6,7 +6,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.adapters.memory.reaching import reached
-from penstock_coordinator.ports import AttemptCost, AttemptRow, CostFilter, Costs, Grouping, RunId, cost_in, costs_of
+from penstock_coordinator.ports import (
+    AttemptCost,
+    AttemptRow,
+    CostFilter,
+    Costs,
+    Grouping,
+    RunId,
+    StepCost,
+    cost_in,
+    costs_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,6 +48,19 @@ class MemoryCostStore:
             name = {"pipeline": pipeline, "label": dict(labels).get(label, ""), "day": _day(at), "": ""}[by]
             found[name] = found.get(name, Costs()) + costs
         return sorted(found.items(), key=lambda each: (-each[1].total.slot_time, each[0]))[:limit]
+
+    async def of_steps(self, where: CostFilter) -> list[StepCost]:
+        await reached(self._database)
+        found: dict[tuple[str, RunId | None, int], Costs] = {}
+        for run_id, rows in self._database.attempts.items():
+            run = self._database.runs.get(run_id)
+            wanted = run is not None and run.pipeline == where.pipeline and set(where.labels) <= set(run.labels)
+            if run is None or not wanted or not _within(run.create_time, where):
+                continue
+            for row in rows.values():
+                key = (run.version_digest, run_id if run.generation > 1 else None, row.step)
+                found[key] = found.get(key, Costs()) + costs_of_row(row)
+        return [StepCost(*key, costs) for key, costs in found.items()]
 
     def _live(self, where: CostFilter) -> Iterator[tuple[str, Iterable[tuple[str, str]], int, Costs]]:
         for run_id, rows in self._database.attempts.items():

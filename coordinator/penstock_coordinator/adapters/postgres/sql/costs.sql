@@ -25,6 +25,42 @@ where a.run_id = $1
 group by a.step
 order by a.step
 
+-- name: of_steps
+-- Step by step of one pipeline. A run of several generations may have gone on with another version, and numbers its
+-- steps as the first one did: such runs are told one by one.
+select
+    case when r.generation > 1 then r.run_id end as run_id,
+    r.version_digest,
+    a.step,
+    count(*) as attempts,
+    sum(c.slot)::int8 as slot_time,
+    sum(c.cpu)::int8 as cpu_time,
+    max(c.peak)::int8 as peak_memory_bytes,
+    sum(c.moved)::int8 as bytes_moved,
+    sum(c.peak * (c.slot / 1e6)::float8) as memory_time,
+    count(*) filter (where a.outcome <> 1) as wasted_attempts,
+    coalesce(sum(c.slot) filter (where a.outcome <> 1), 0)::int8 as wasted_slot_time,
+    coalesce(sum(c.cpu) filter (where a.outcome <> 1), 0)::int8 as wasted_cpu_time,
+    coalesce(max(c.peak) filter (where a.outcome <> 1), 0)::int8 as wasted_peak_memory_bytes,
+    coalesce(sum(c.moved) filter (where a.outcome <> 1), 0)::int8 as wasted_bytes_moved,
+    coalesce(sum(c.peak * (c.slot / 1e6)::float8) filter (where a.outcome <> 1), 0) as wasted_memory_time
+from runs r
+join attempts a using (run_id)
+cross join lateral (
+    select
+        coalesce(attempt_cost(a.detail, 0), greatest(a.end_time - a.start_time, 0)) as slot,
+        coalesce(attempt_cost(a.detail, 1), 0) as cpu,
+        coalesce(attempt_cost(a.detail, 2), 0) as peak,
+        coalesce(attempt_cost(a.detail, 3), 0) as moved
+) c
+where r.pipeline = $1
+    and ($2::text[] is null or (r.labels <> '{}' and r.labels @> $2))
+    and ($3::int8 is null or r.create_time >= $3)
+    and ($4::int8 is null or r.create_time < $4)
+    and ($5::uuid is null or r.run_id >= $5)
+    and ($6::uuid is null or r.run_id < $6)
+group by 1, 2, 3
+
 -- name: of_runs
 -- Of a run that is being removed some attempts are rows still, and the others are in its day's sums.
 with counted as (
