@@ -220,9 +220,9 @@ SIMULATED = (
     _broken(
         "a superseded session is still heard",
         "I10: one session of an agent lives",
-        MODEL,
-        "fleet.py",
-        "        self._supersede(hello.agent)\n",
+        CORE,
+        "fleet/roster.py",
+        "        self._supersede(arrival.agent)\n",
         "",
     ),
     _broken(
@@ -279,16 +279,16 @@ SIMULATED = (
     _broken(
         "no resume window after a take-over",
         "I6: after a restart the agents have a lease's whole life to come back",
-        MODEL,
-        "fleet.py",
-        "self.leases.add_holder(left_over(command.agent, command.session, last_boot, now))",
-        "self.leases.add_holder(left_over(command.agent, command.session, last_boot, 0))",
+        CORE,
+        "fleet/leasing.py",
+        "self.leases.add_holder(left_over(agent, session, last_boot, now))",
+        "self.leases.add_holder(left_over(agent, session, last_boot, 0))",
     ),
     _broken(
         "heartbeats do not renew",
         "I6: the coordinator gives up no lease that its agent holds",
         MODEL,
-        "fleet.py",
+        "sessions.py",
         "        session.holder.heard_at = self._coordinator.clock.monotonic()\n",
         "",
     ),
@@ -319,20 +319,20 @@ SIMULATED = (
     _broken(
         "a heartbeat wakes the runs",
         "I17: a heartbeat writes nothing",
-        MODEL,
-        "fleet.py",
-        "        ack = words.HeartbeatAck(",
-        "        for held_lease in session.holder.leases.values():\n"
-        "            actor = self._coordinator.actor(held_lease.key[0])\n"
-        "            if actor is not None:\n                actor.lane.schedule(actor)\n"
-        "        ack = words.HeartbeatAck(",
+        CORE,
+        "fleet/roster.py",
+        "        self.leasing.tell_lost(lost)\n        if complete:",
+        "        self.leasing.tell_lost(lost)\n"
+        "        for lease in session.holder.leases.values():\n"
+        '            self.leasing.tell(lease, "alive", Charge.NOBODY)\n'
+        "        if complete:",
     ),
     _broken(
         "a lease that is given up keeps its slot",
         "no slot leaks",
-        MODEL,
-        "fleet.py",
-        "        if old is not None:\n            self._freed(old)\n",
+        CORE,
+        "fleet/leasing.py",
+        "        if old is not None:\n            self.freed(old)\n",
         "",
     ),
     _broken(
@@ -347,7 +347,7 @@ SIMULATED = (
         "cancels are not sent",
         "I13: what runs of a cancelled run ends within its grace",
         MODEL,
-        "fleet.py",
+        "sessions.py",
         "            found.append(words.Cancels(cancels))",
         "            del cancels",
     ),
@@ -424,10 +424,10 @@ SIMULATED = (
         also=_broken(
             "an older coordinator takes agents of a newer one",
             "I9",
-            MODEL,
-            "fleet.py",
-            "        if hello.highest_coordinator_epoch > self._coordinator.epoch or not self._alone(hello):",
-            "        if not self._alone(hello):",
+            CORE,
+            "fleet/roster.py",
+            "        if arrival.newest_coordinator > incarnation:",
+            "        if arrival.newest_coordinator < 0:",
         ),
     ),
     _broken(

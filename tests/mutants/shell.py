@@ -6,6 +6,7 @@ from __future__ import annotations
 from tests.mutants.changes import Mutant
 
 COORDINATOR = "coordinator/penstock_coordinator/runtime"
+FLEET = "coordinator/penstock_coordinator/core/fleet"
 AGENT = "agent/penstock_agent/runtime"
 SHELL = "shell"
 
@@ -88,26 +89,26 @@ SHELL_MUTANTS = (
     _mutant(
         "a superseded session lives on",
         "one session: the newest of an agent alone",
-        COORDINATOR,
-        "fleet.py",
+        FLEET,
+        "roster.py",
         '                session.close("superseded")\n                self._detach(session)',
         "                pass",
     ),
     _mutant(
         "leases never run out",
         "nothing lost: what an agent held that does not come back runs elsewhere",
-        COORDINATOR,
-        "fleet.py",
-        "for holder in self.leases.expired(self._supervisor.clock.monotonic()):",
+        FLEET,
+        "roster.py",
+        "for holder in self.leases.expired(now):",
         "for holder in ():",
     ),
     _mutant(
         "an awaited lease takes no place",
         "books: a session counts the leases that it has",
-        COORDINATOR,
-        "fleet.py",
-        "            session.capacity.adopt(line)\n\n",
-        "            pass\n\n",
+        FLEET,
+        "leasing.py",
+        "            connected.capacity.adopt(line)\n",
+        "            pass\n",
     ),
     _mutant(
         "what a discarded actor decided is stored",

@@ -1,52 +1,31 @@
-"""Which agents a person has paused."""
+"""What a person says of an agent, and keeps."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import TYPE_CHECKING
+
+from penstock_coordinator.core.fleet.pauses import PausedAgents
 
 if TYPE_CHECKING:
     from penstock_coordinator.ports import AgentRegistry
 
 
-class AgentPauses:
-    """The rows are the truth; what is known of connected agents is kept in memory. A session that is opened while
-    somebody pauses its agent, or lets it go on, may have read either: what the person said counts."""
+class AgentPauses(PausedAgents):
+    """With the rows, which outlive this coordinator."""
 
     def __init__(self, registry: AgentRegistry) -> None:
+        super().__init__()
         self._registry = registry
-        self._paused: set[str] = set()
         self._turn = asyncio.Lock()
-        self._changes: Counter[str] = Counter()
-        """Begun and ended, by agent."""
-
-    def __contains__(self, agent: str) -> bool:
-        return agent in self._paused
-
-    def mark(self, agent: str) -> int:
-        """To be asked for before the row is read. Odd while it is being changed."""
-        return self._changes[agent]
-
-    def read(self, agent: str, mark: int, *, paused: bool) -> None:
-        """What the row said, if nobody has changed it meanwhile."""
-        if mark % 2 == 0 and mark == self._changes[agent]:
-            self._note(agent, paused=paused)
 
     async def change(self, agent: str, *, paused: bool) -> bool:
         """Whether there is such an agent. Raises `Unavailable`."""
         async with self._turn:
-            self._changes[agent] += 1
+            self.begin_change(agent)
+            known = False
             try:
                 known = await self._registry.set_paused(agent, paused=paused)
             finally:
-                self._changes[agent] += 1
-            if known:
-                self._note(agent, paused=paused)
+                self.end_change(agent, paused if known else None)
             return known
-
-    def _note(self, agent: str, *, paused: bool) -> None:
-        if paused:
-            self._paused.add(agent)
-        else:
-            self._paused.discard(agent)

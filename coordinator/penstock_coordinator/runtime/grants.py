@@ -76,7 +76,7 @@ class Granter:
             return
         line = actor.run.line_at(command.line)
         for step, item, attempt in command.leases:
-            lease = self._supervisor.fleet.add_lease(
+            lease = self._supervisor.fleet.leasing.add(
                 session.holder, (actor.run_id, step, item), command.token, attempt, line
             )
             self._send(actor, session, lease)
@@ -124,11 +124,7 @@ class Granter:
             self._deliver(session, lease, grant)
 
     def _deliver(self, session: AgentSession, lease: Lease, grant: wire.LeaseGrant) -> None:
-        lease.sent = True
-        lease.sent_at = self._supervisor.clock.monotonic()
-        session.acceptance.sent(lease)
-        lease.due_ack = session.roll.acks + 1
-        grant.grant_seq = session.capacity.grant()
+        grant.grant_seq = self._supervisor.fleet.leasing.send(session, lease, self._supervisor.clock.monotonic())
         session.grant(grant)
 
     async def _read_and_send(self, actor: Actor, session: AgentSession, lease: Lease) -> None:
@@ -261,12 +257,12 @@ class Granter:
 
     def _unresolvable(self, actor: Actor, lease: Lease, message: str) -> None:
         _, step, item = lease.key
-        self._supervisor.fleet.end_lease(lease.key, lease.token)
+        self._supervisor.fleet.leasing.end(lease.key, lease.token)
         failure = Failure("Input", message)
         actor.post(Mail(InputsUnresolved(self._supervisor.clock.now(), step, item, lease.token, failure)))
 
     def _drop(self, actor: Actor, lease: Lease, cause: str) -> None:
-        self._supervisor.fleet.end_lease(lease.key, lease.token)
+        self._supervisor.fleet.leasing.end(lease.key, lease.token)
         self._gone(actor, lease.key[1], lease.key[2], lease.token, cause)
 
     def _gone(self, actor: Actor, step: int, item: int, token: int, cause: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.dispatch.capacity import Capacity
+from penstock_coordinator.core.fleet.roster import Arrival
 from penstock_coordinator.core.fleet.session import Held, Snapshot
 from penstock_coordinator.ports import AgentRow
 from penstock_coordinator.runtime.session import lease_key
@@ -69,6 +70,17 @@ def agent_row(hello: wire.Hello, now: int) -> AgentRow:
         slots=hello.slots,
         connect_time=now,
         goodbye=False,
+    )
+
+
+def arrival_of(hello: wire.Hello) -> Arrival:
+    return Arrival(
+        hello.agent_id,
+        hello.boot_id,
+        hello.stream,
+        hello.slots,
+        hello.highest_coordinator_epoch_seen,
+        snapshot_of(hello),
     )
 
 

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 from google.protobuf.duration_pb2 import Duration
 
 from penstock.agent.v1 import agent_service_pb2 as wire
-from penstock_coordinator.core.fleet.acceptance import Acceptance
-from penstock_coordinator.core.fleet.session import Roll
+from penstock_coordinator.core.fleet.connected import Connected
+from penstock_coordinator.core.fleet.session import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from penstock_coordinator.core.dispatch.capacity import Capacity
     from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey
+    from penstock_coordinator.core.fleet.session import Held
     from penstock_coordinator.core.plan.model import Plan, Step
+    from penstock_coordinator.ports import AgentRow
 
 MAX_MESSAGE_BYTES = 1 << 20
 MAX_ITEMS = 500
@@ -83,23 +85,19 @@ class TaskTable:
         return number, True
 
 
-class AgentSession:
+class AgentSession(Connected):
     """One connected stream of an agent."""
 
-    def __init__(self, holder: Holder, capacity: Capacity, welcome: wire.Welcome) -> None:
-        self.holder = holder
-        self.opened_at = holder.heard_at
-        self.capacity = capacity
-        self.roll = Roll()
+    def __init__(self, holder: Holder, capacity: Capacity, row: AgentRow, welcome: wire.Welcome) -> None:
+        super().__init__(holder, capacity)
+        self.row = row
+        """What its Hello says of the agent, for people."""
         self.tasks = TaskTable()
-        self.acceptance = Acceptance()
         self.basis_seq = welcome.basis_seq
         """The newest message of the agent that was processed."""
         self.lease_ttl = welcome.lease_ttl
         self.disk_low = False
         """By its last heartbeat it takes no work for lack of disk."""
-        self.draining = False
-        self.said_goodbye = False
         self._seq = 0
         self._wake = asyncio.Event()
         self.closed = asyncio.Event()
@@ -112,10 +110,6 @@ class AgentSession:
         """Said again with each heartbeat: to an agent that does not read it is said once."""
         self._call_backs: list[wire.LeaseRef] = []
         self._wake.set()
-
-    @property
-    def epoch(self) -> int:
-        return self.holder.session
 
     # --- what is to be sent
 
@@ -144,6 +138,25 @@ class AgentSession:
         self._acks_due = True
         self._wake.set()
 
+    def judge(self, verdicts: Sequence[tuple[Held, Verdict]], ttl: int) -> None:
+        said = wire.LeaseVerdicts(basis_seq=self.basis_seq)
+        for held, verdict in verdicts:
+            said.verdicts.add(
+                lease=lease_ref(held.key, held.token),
+                verdict=wire.Verdict.ValueType(int(verdict)),
+                ttl=span(ttl) if verdict is Verdict.CONTINUE else None,
+            )
+        self.send(wire.CoordinatorMessage(lease_verdicts=said))
+
+    def answer_heartbeat(self, revoked: Sequence[Held], ttl: int, echo: int) -> None:
+        ack = wire.HeartbeatAck(
+            basis_seq=self.basis_seq,
+            ttl=span(ttl),
+            revoked=[lease_ref(held.key, held.token) for held in revoked],
+            echo=echo,
+        )
+        self.send(wire.CoordinatorMessage(heartbeat_ack=ack))
+
     def cancel(self, lease: Lease) -> None:
         assert lease.stop is not None
         self._cancels[lease.key, lease.token] = wire.CancelledLease(
@@ -151,9 +164,8 @@ class AgentSession:
         )
         self._wake.set()
 
-    def call_back(self, lease: wire.LeaseRef) -> None:
-        """Ask the agent to hand the lease back if it has not started."""
-        self._call_backs.append(lease)
+    def call_back(self, lease: Lease) -> None:
+        self._call_backs.append(lease_ref(lease.key, lease.token))
         self._wake.set()
 
     def pause(self, reason: str) -> None:
@@ -163,7 +175,7 @@ class AgentSession:
         self.send(wire.CoordinatorMessage(resume=wire.Resume()))
 
     def close(self, reason: str = "") -> None:
-        """End the stream, with a Goaway if there is a reason to give. What is gathered is still written."""
+        """What is gathered is still written."""
         if reason:
             self.send(wire.CoordinatorMessage(goaway=goaway(reason)))
         self.closed.set()

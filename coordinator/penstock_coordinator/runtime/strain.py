@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from penstock_coordinator.core.fleet.gate import DATABASE_AWAY
 from penstock_coordinator.ports import DependencyState
 from penstock_coordinator.runtime.admission import HIGH_SHARE, Strain
-from penstock_coordinator.runtime.fleet import DATABASE_AWAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -406,8 +406,8 @@ class Supervisor:
         return {
             GrantLeases: self._granter.grant,
             AcknowledgeResult: self._acknowledge,
-            StopAttempt: lambda actor, command: self.fleet.stop(actor.run_id, command),
-            CallBackLease: lambda actor, command: self.fleet.call_back(actor.run_id, command),
+            StopAttempt: self.fleet.stop,
+            CallBackLease: self.fleet.call_back,
             StartChild: steer,
             CancelChild: steer,
             PauseChild: steer,
@@ -424,7 +424,7 @@ class Supervisor:
 
     def _acknowledge(self, actor: Actor, command: AcknowledgeResult) -> None:
         key = (actor.run_id, command.step, command.item)
-        self.fleet.end_lease(key, command.token)
+        self.fleet.leasing.end(key, command.token)
         session, status = self.fleet.session(command.session), command.status
         if status is AckStatus.COMMITTED:
             self.fleet.settled(command.result_id)
@@ -594,10 +594,7 @@ class Supervisor:
 
     def run_periodic(self) -> None:
         """Once in a while: leases that ran out or were not accepted, streams that fell silent."""
-        self.fleet.expire()
-        self.fleet.give_up_unaccepted()
-        self.fleet.close_silent()
-        self.fleet.end_stand_ins()
+        self.fleet.run_periodic()
         self.caching.run_periodic()
 
     async def look_at_fence(self) -> None:

@@ -14,8 +14,9 @@ import msgspec
 
 from penstock.testing.caching import SimulatedCache
 from penstock.testing.children import SimulatedChildren
-from penstock.testing.fleet import SimulatedFleet, Stream
+from penstock.testing.fleet import SimulatedFleet
 from penstock.testing.journal import LaneWriter, Store, StoredRun
+from penstock.testing.sessions import Stream
 from penstock.testing.timeline import MILLISECOND, SECOND, PartyClock, Process
 from penstock_coordinator.core.dispatch.dispatcher import Dispatcher
 from penstock_coordinator.core.dispatch.fairness import USUAL
@@ -293,10 +294,7 @@ class Coordinator(Process):
         late = now - self._due_at
         if late > FROZEN:
             self.fleet.leases.stand_still(late, now)
-        self.fleet.hold_back(paused=self.store.away)
-        self.fleet.expire(now)
-        self.fleet.give_up_unaccepted(now)
-        self.fleet.close_silent(now)
+        self.fleet.run_periodic(now)
         self.caching.renew()
         self.invariants.look_around(self)
         self._due_at = now + PERIOD
@@ -463,7 +461,7 @@ class Coordinator(Process):
 
     def acknowledge(self, actor: Actor, command: AcknowledgeResult) -> None:
         key = (actor.run_id, command.step, command.item)
-        self.fleet.end_lease(key, command.token)
+        self.fleet.leasing.end(key, command.token)
         session, status = self.fleet.session(command.session), int(command.status)
         if command.status is AckStatus.COMMITTED:
             self.fleet.settled(command.result_id)

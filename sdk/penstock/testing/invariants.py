@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from penstock.testing.agents import AgentProcess
     from penstock.testing.coordinator import Coordinator, Timing
     from penstock.testing.executions import Execution
-    from penstock.testing.fleet import Session
     from penstock.testing.journal import Store
+    from penstock.testing.sessions import Session
     from penstock.testing.timeline import Timeline
     from penstock_agent.core.leases import Lease, LeaseKey
     from penstock_coordinator.core.fleet.leases import Lease as CoordinatorLease

@@ -13,11 +13,11 @@ from penstock.testing.agents import AgentProcess, AgentSpec, Machine
 from penstock.testing.coordinator import Coordinator, Timing
 from penstock.testing.executions import Behave
 from penstock.testing.faults import OF_RUNS, Fault, FaultKind
-from penstock.testing.fleet import Stream
 from penstock.testing.invariants import Invariants, Violation
 from penstock.testing.journal import Store
 from penstock.testing.network import End, Link, Weather
 from penstock.testing.people import People
+from penstock.testing.sessions import Stream
 from penstock.testing.timeline import MILLISECOND, SECOND, PartyClock, Timeline
 from penstock_coordinator.core.run.states import RunState
 

@@ -83,7 +83,7 @@ async def test_an_agent_that_talks_and_does_not_listen_loses_its_stream(world: W
     coordinator = await world.coordinator()
     agent = coordinator.agent()
     await agent.connect(credits=0)
-    session: AgentSession = next(iter(coordinator.supervisor.fleet._sessions.values()))
+    session: AgentSession = next(iter(coordinator.supervisor.fleet.sessions()))
     with patch.object(sessions, "MOST_WAITING_MESSAGES", 100):
         for _ in range(150):
             session.send(wire.CoordinatorMessage(heartbeat_ack=wire.HeartbeatAck()))
