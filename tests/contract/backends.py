@@ -20,10 +20,10 @@ class Backend(Protocol):
 
 class MemoryBackend:
     def __init__(self) -> None:
-        self._database = MemoryDatabase()
+        self.database = MemoryDatabase()
 
     async def open(self, coordinator_id: str = "c1", lanes: int = 2) -> Stores:
-        return memory_stores(self._database, coordinator_id=coordinator_id, lanes=lanes)
+        return memory_stores(self.database, coordinator_id=coordinator_id, lanes=lanes)
 
     async def aclose(self) -> None:
         pass
@@ -31,11 +31,11 @@ class MemoryBackend:
 
 class PostgresBackend:
     def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
+        self.dsn = dsn
         self._opened: list[PostgresStores] = []
 
     async def open(self, coordinator_id: str = "c1", lanes: int = 2) -> Stores:
-        stores = await open_stores(self._dsn, coordinator_id=coordinator_id, lanes=lanes, pool_size=3)
+        stores = await open_stores(self.dsn, coordinator_id=coordinator_id, lanes=lanes, pool_size=3)
         self._opened.append(stores)
         return stores
 

@@ -56,3 +56,10 @@ class Incarnations(Protocol):
 
     async def is_current(self, coordinator_id: str, epoch: int) -> bool:
         """Whether no newer incarnation of the coordinator was made since. Raises `Unavailable`."""
+
+    def speak_as(self, epoch: int) -> None:
+        """This coordinator was given its epoch by a claim of the `CoordinatorRegistry`: its journal writes with it."""
+
+    async def take_over_run(self, run_id: bytes, epoch: int) -> bool:
+        """Make this coordinator, with that epoch, the owner of a run at rest whose owner is none any more. False: it has
+        another owner, or one that was never registered, or this one is none. Raises `Unavailable`."""

@@ -135,7 +135,9 @@ class Reopener:
     async def _folded(self, row: RunRow) -> Run:
         """As its journal says. Raises `Stopping` if it is live after all."""
         supervisor = self._supervisor
-        if row.owner != supervisor.coordinator_id:
+        if row.owner != supervisor.coordinator_id and not await supervisor.stores.incarnations.take_over_run(
+            row.run_id, supervisor.epoch
+        ):
             raise NotPossible(f'the run is that of the coordinator "{row.owner}", which alone can open it again')
         run = await rebuild(supervisor.stores.journal, supervisor.plans, row.run_id)
         if run is None:  # removed since its row was read

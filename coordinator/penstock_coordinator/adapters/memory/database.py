@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock_coordinator.adapters.memory.cache_store import KeptReservation
+    from penstock_coordinator.core.fleet.ownership import CoordinatorRow
 
 
 def _none_at_all() -> float:
@@ -80,6 +81,7 @@ class MemoryDatabase:
 
     fences: dict[tuple[str, int], int] = field(default_factory=dict)
     last_epoch: int = 0
+    coordinators: dict[str, CoordinatorRow] = field(default_factory=dict)
     records: dict[RunId, dict[int, Record]] = field(default_factory=dict)
     """Of each run by first number."""
     runs: dict[RunId, RunRow] = field(default_factory=dict)

@@ -10,10 +10,11 @@ import msgspec
 
 from penstock_coordinator.adapters.memory.artifact_index import project_artifacts
 from penstock_coordinator.adapters.memory.cache_store import project_values
-from penstock_coordinator.adapters.memory.database import KeptRequest, MemoryDatabase
+from penstock_coordinator.adapters.memory.database import FIRST_STATE_AT_REST, KeptRequest, MemoryDatabase
 from penstock_coordinator.adapters.memory.dead_letter_store import project_letters
 from penstock_coordinator.adapters.memory.faults import CommitUnknown, Faults
 from penstock_coordinator.adapters.memory.reaching import reached
+from penstock_coordinator.core.fleet.ownership import OwnershipState
 from penstock_coordinator.ports import (
     AppendOutcome,
     Committed,
@@ -265,3 +266,18 @@ class MemoryIncarnations:
     async def is_current(self, coordinator_id: str, epoch: int) -> bool:
         await reached(self._database)
         return all(fence <= epoch for (owner, _), fence in self._database.fences.items() if owner == coordinator_id)
+
+    def speak_as(self, epoch: int) -> None:
+        self._on_own_epoch(epoch)
+
+    async def take_over_run(self, run_id: RunId, epoch: int) -> bool:
+        await reached(self._database)
+        row = self._database.runs.get(run_id)
+        if row is None or row.state < FIRST_STATE_AT_REST:
+            return False
+        owner = self._database.coordinators.get(row.owner)
+        fenced = self._database.fences.get((self._coordinator_id, 0)) != epoch
+        if fenced or owner is None or owner.state is OwnershipState.OWNER:
+            return False
+        self._database.runs[run_id] = dataclasses.replace(row, owner=self._coordinator_id)
+        return True

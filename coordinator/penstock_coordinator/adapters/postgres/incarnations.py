@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock_coordinator.adapters.postgres.connections import Database
+    from penstock_coordinator.ports import RunId
 
 _QUERIES = load("incarnations")
 
@@ -36,3 +37,9 @@ class PostgresIncarnations:
     async def is_current(self, coordinator_id: str, epoch: int) -> bool:
         (row,) = await self._database.fetch(_QUERIES["newest_fence"], coordinator_id)
         return row["epoch"] is None or bool(row["epoch"] <= epoch)
+
+    def speak_as(self, epoch: int) -> None:
+        self._on_own_epoch(epoch)
+
+    async def take_over_run(self, run_id: RunId, epoch: int) -> bool:
+        return bool(await self._database.fetch(_QUERIES["take_over_run"], self._coordinator_id, epoch, run_id))

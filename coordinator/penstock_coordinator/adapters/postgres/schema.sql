@@ -170,6 +170,16 @@ CREATE SEQUENCE public.coordinator_epochs
     NO MINVALUE
     NO MAXVALUE
     CACHE 1;
+CREATE TABLE public.coordinators (
+    coordinator_id text NOT NULL COLLATE pg_catalog."C",
+    state smallint NOT NULL,
+    epoch bigint NOT NULL,
+    renewals bigint NOT NULL,
+    lease bigint NOT NULL,
+    address text NOT NULL COLLATE pg_catalog."C",
+    http_address text NOT NULL COLLATE pg_catalog."C",
+    began bigint NOT NULL
+);
 CREATE TABLE public.cost_days (
     day bigint NOT NULL,
     pipeline text NOT NULL COLLATE pg_catalog."C",
@@ -421,6 +431,8 @@ ALTER TABLE ONLY public.cache_entries
     ADD CONSTRAINT cache_entries_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY public.cache_reservations
     ADD CONSTRAINT cache_reservations_pkey PRIMARY KEY (key);
+ALTER TABLE ONLY public.coordinators
+    ADD CONSTRAINT coordinators_pkey PRIMARY KEY (coordinator_id);
 ALTER TABLE ONLY public.cost_days
     ADD CONSTRAINT cost_days_pkey PRIMARY KEY (day, pipeline, labels_digest);
 ALTER TABLE ONLY public.dead_letters

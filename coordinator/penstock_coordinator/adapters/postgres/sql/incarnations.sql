@@ -18,3 +18,13 @@ on conflict do nothing
 
 -- name: newest_fence
 select max(epoch) as epoch from fences where coordinator_id = $1
+
+-- name: take_over_run
+with fence as materialized (
+    select from fences where coordinator_id = $1 and lane = 0 and epoch = $2 for key share
+)
+update runs set owner = $1
+from fence
+where run_id = $3 and state >= 6
+  and exists (select from coordinators c where c.coordinator_id = runs.owner and c.state <> 1)
+returning true

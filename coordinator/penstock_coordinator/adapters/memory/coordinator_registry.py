@@ -1,0 +1,112 @@
+"""Port `CoordinatorRegistry` in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from penstock_coordinator.adapters.memory.database import FIRST_STATE_AT_REST
+from penstock_coordinator.adapters.memory.reaching import reached
+from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
+from penstock_coordinator.ports.coordinators import CLAIMED_AT_ONCE, Claim
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock_coordinator.adapters.memory.database import MemoryDatabase
+
+_GONE = CoordinatorRow("", OwnershipState.GONE, 0, 0, 0, "", "", 0)
+
+
+class MemoryCoordinatorRegistry:
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+        self._rows = database.coordinators
+
+    async def register(self, coordinator: CoordinatorRow) -> None:
+        await reached(self._database)
+        before = self._rows.get(coordinator.coordinator_id, _GONE)
+        self._rows[coordinator.coordinator_id] = replace(
+            coordinator, state=OwnershipState.FOLLOWER, epoch=before.epoch, renewals=before.renewals + 1
+        )
+
+    async def look(self) -> list[CoordinatorRow]:
+        await reached(self._database)
+        return [row for _, row in sorted(self._rows.items()) if row.state is not OwnershipState.GONE]
+
+    async def renew(self, coordinator_id: str, epoch: int) -> bool:
+        await reached(self._database)
+        row = self._rows.get(coordinator_id)
+        if row is None or not _is(row, epoch):
+            return False
+        self._rows[coordinator_id] = replace(row, renewals=row.renewals + 1)
+        return True
+
+    async def claim(self, coordinator_id: str, lanes: int, owners: Sequence[CoordinatorRow]) -> Claim | None:
+        await reached(self._database)
+        own = self._rows.get(coordinator_id, _GONE)
+        expected = {row.coordinator_id: row.mark for row in owners}
+        found = {name: row.mark for name, row in self._rows.items() if row.state is OwnershipState.OWNER}
+        if own.state is not OwnershipState.FOLLOWER or found != expected:
+            return None
+        self._database.last_epoch += 1
+        epoch = self._database.last_epoch
+        self._raise_fences(coordinator_id, lanes, epoch)
+        for name in found:
+            former = self._rows[name]
+            self._rows[name] = replace(former, state=OwnershipState.GONE, renewals=former.renewals + 1)
+        self._rows[coordinator_id] = replace(own, state=OwnershipState.OWNER, epoch=epoch, renewals=own.renewals + 1)
+        return Claim(epoch, alone=all(row.state is not OwnershipState.FOLLOWER for row in self._rows.values()))
+
+    def _raise_fences(self, coordinator_id: str, lanes: int, epoch: int) -> None:
+        fences = self._database.fences
+        for owner, lane in fences:
+            if owner in self._rows:
+                fences[owner, lane] = epoch
+        fences.update({(coordinator_id, lane): epoch for lane in range(lanes)})
+
+    async def claim_runs(self, coordinator_id: str, epoch: int) -> int:
+        await reached(self._database)
+        if self._database.fences.get((coordinator_id, 0)) != epoch:
+            return 0
+        without = {name for name, row in self._rows.items() if row.state is not OwnershipState.OWNER}
+        runs = self._database.runs
+        live = [key for key, run in runs.items() if run.state < FIRST_STATE_AT_REST and run.owner in without]
+        for run_id in live[:CLAIMED_AT_ONCE]:
+            runs[run_id] = replace(runs[run_id], owner=coordinator_id)
+        return len(live[:CLAIMED_AT_ONCE])
+
+    async def adopt(self, coordinator_id: str) -> bool:
+        await reached(self._database)
+        if any(owner == coordinator_id for owner, _ in self._database.fences):
+            self._rows.setdefault(coordinator_id, replace(_GONE, coordinator_id=coordinator_id))
+        return coordinator_id in self._rows
+
+    async def strangers(self) -> dict[str, int]:
+        await reached(self._database)
+        live = (run.owner for run in self._database.runs.values() if run.state < FIRST_STATE_AT_REST)
+        return dict(sorted(Counter(owner for owner in live if owner not in self._rows).items()))
+
+    async def release(self, coordinator_id: str, epoch: int) -> None:
+        await reached(self._database)
+        row = self._rows.get(coordinator_id)
+        if row is not None and _is(row, epoch):
+            self._rows[coordinator_id] = replace(row, state=OwnershipState.GONE, renewals=row.renewals + 1)
+
+    async def forget(self, coordinator: CoordinatorRow) -> None:
+        await reached(self._database)
+        row = self._rows.get(coordinator.coordinator_id)
+        if row is not None and row.state is OwnershipState.FOLLOWER and row.renewals == coordinator.renewals:
+            self._rows[coordinator.coordinator_id] = replace(row, state=OwnershipState.GONE)
+
+    async def hinted(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def _is(row: CoordinatorRow, epoch: int) -> bool:
+    """The owner with that epoch, or one that waits."""
+    if row.state is OwnershipState.OWNER:
+        return row.epoch == epoch
+    return row.state is OwnershipState.FOLLOWER and not epoch

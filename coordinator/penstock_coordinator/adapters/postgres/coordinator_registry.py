@@ -1,0 +1,132 @@
+"""Port `CoordinatorRegistry`: the ownership lease, in rows of its own beside the fences that enforce it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from penstock_coordinator.adapters.postgres.connections import Database, close, connect
+from penstock_coordinator.adapters.postgres.queries import load
+from penstock_coordinator.adapters.postgres.text import storable
+from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
+from penstock_coordinator.ports.coordinators import CLAIMED_AT_ONCE, Claim
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock_coordinator.adapters.postgres.connections import Connection
+
+_QUERIES = load("coordinators")
+CHANNEL = "penstock_ownership"
+CONNECTIONS = 2
+
+
+class PostgresCoordinatorRegistry:
+    """On connections of its own: what keeps the others busy delays no renewal."""
+
+    def __init__(self, database: Database, dsn: str, name: str) -> None:
+        self._database = database
+        self._dsn = dsn
+        self._name = name
+        self._hinted = asyncio.Event()
+        self._listening: Connection | None = None
+
+    @classmethod
+    async def open(cls, dsn: str, coordinator_id: str, answer_timeout: float) -> PostgresCoordinatorRegistry:
+        """An answer that does not come within `answer_timeout` seconds is given up."""
+        name = f"penstock {coordinator_id} ownership"
+        return cls(await Database.open(dsn, name, CONNECTIONS, answer_timeout), dsn, name)
+
+    async def register(self, coordinator: CoordinatorRow) -> None:
+        row = coordinator
+        arguments = row.coordinator_id, row.lease, row.address, row.http_address, row.began
+        await self._database.fetch(_QUERIES["register"], *arguments)
+
+    async def look(self) -> list[CoordinatorRow]:
+        return [_row(record) for record in await self._database.fetch(_QUERIES["look"])]
+
+    async def renew(self, coordinator_id: str, epoch: int) -> bool:
+        return bool(await self._database.fetch(_QUERIES["renew"], coordinator_id, epoch))
+
+    async def claim(self, coordinator_id: str, lanes: int, owners: Sequence[CoordinatorRow]) -> Claim | None:
+        async with self._database.transaction() as connection:
+            await connection.execute(_QUERIES["one_at_a_time"])
+            rows = await connection.fetch(_QUERIES["lock_all"])
+            states = {row["coordinator_id"]: row["state"] for row in rows}
+            expected = {row.coordinator_id: row.mark for row in owners}
+            found = {row["coordinator_id"]: _mark(row) for row in rows if row["state"] == OwnershipState.OWNER}
+            if states.get(coordinator_id) != OwnershipState.FOLLOWER or found != expected:
+                return None
+            await connection.fetch(_QUERIES["lock_fences"])
+            epoch: int = await connection.fetchval(_QUERIES["next_epoch"])
+            await connection.execute(_QUERIES["raise_fences"], epoch)
+            await connection.execute(_QUERIES["add_fences"], coordinator_id, epoch, lanes)
+            await connection.execute(_QUERIES["former_are_gone"], coordinator_id)
+            await connection.execute(_QUERIES["own"], coordinator_id, epoch)
+        waiting = [name for name, state in states.items() if state == OwnershipState.FOLLOWER]
+        return Claim(epoch, alone=waiting == [coordinator_id])
+
+    async def claim_runs(self, coordinator_id: str, epoch: int) -> int:
+        count: int = await self._database.fetch_value(_QUERIES["claim_runs"], coordinator_id, epoch, CLAIMED_AT_ONCE)
+        return count
+
+    async def adopt(self, coordinator_id: str) -> bool:
+        if not storable(coordinator_id):
+            return False
+        await self._database.fetch(_QUERIES["adopt"], coordinator_id)
+        return bool(await self._database.fetch_value(_QUERIES["is_known"], coordinator_id))
+
+    async def strangers(self) -> dict[str, int]:
+        return {row["owner"]: row["count"] for row in await self._database.fetch(_QUERIES["strangers"])}
+
+    async def release(self, coordinator_id: str, epoch: int) -> None:
+        await self._database.fetch(_QUERIES["release"], coordinator_id, epoch)
+        await self._database.fetch(_QUERIES["hint"], coordinator_id)
+
+    async def forget(self, coordinator: CoordinatorRow) -> None:
+        await self._database.fetch(_QUERIES["forget"], coordinator.coordinator_id, coordinator.renewals)
+
+    # --- hints
+
+    async def hinted(self, seconds: float) -> None:
+        """Returns when somebody has released, or after so long: a hint may be lost."""
+        await self._listen()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hinted.wait(), seconds)
+        self._hinted.clear()
+
+    async def _listen(self) -> None:
+        if self._listening is not None and not self._listening.is_closed():
+            return
+        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            connection = await connect(self._dsn, f"{self._name} hints")
+            self._listening = connection
+            await connection.add_listener(CHANNEL, self._hear)
+
+    def _hear(self, *_about: Any) -> None:
+        self._hinted.set()
+
+    async def aclose(self) -> None:
+        if self._listening is not None:
+            await close(self._listening)
+        await self._database.aclose()
+
+
+def _mark(row: asyncpg.Record) -> tuple[int, int, int]:
+    return row["state"], row["epoch"], row["renewals"]
+
+
+def _row(row: asyncpg.Record) -> CoordinatorRow:
+    return CoordinatorRow(
+        coordinator_id=row["coordinator_id"],
+        state=OwnershipState(row["state"]),
+        epoch=row["epoch"],
+        renewals=row["renewals"],
+        lease=row["lease"],
+        address=row["address"],
+        http_address=row["http_address"],
+        began=row["began"],
+    )

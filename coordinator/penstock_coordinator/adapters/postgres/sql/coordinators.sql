@@ -1,0 +1,92 @@
+-- States: 0 waits, 1 owns, 2 is gone.
+
+-- name: register
+insert into coordinators (coordinator_id, state, epoch, renewals, lease, address, http_address, began)
+values ($1, 0, 0, 1, $2, $3, $4, $5)
+on conflict (coordinator_id) do update
+set state = 0, renewals = coordinators.renewals + 1,
+    lease = excluded.lease, address = excluded.address, http_address = excluded.http_address, began = excluded.began
+
+-- name: look
+select coordinator_id, state, epoch, renewals, lease, address, http_address, began
+from coordinators
+where state < 2
+order by coordinator_id
+
+-- name: renew
+update coordinators set renewals = renewals + 1
+where coordinator_id = $1 and ((state = 1 and epoch = $2) or (state = 0 and $2 = 0))
+returning true
+
+-- name: one_at_a_time
+-- Two that claim at once: one after the other, and the later one finds an owner.
+select pg_advisory_xact_lock(hashtextextended('penstock ownership', 0))
+
+-- name: lock_all
+-- A renewal either was before this, and is seen, or waits, and finds that its coordinator is no owner any more.
+select coordinator_id, state, epoch, renewals from coordinators order by coordinator_id for update
+
+-- name: lock_fences
+-- Of all: nobody else is an owner from here on. Whoever appends reads its fence FOR KEY SHARE: it is over, or waits.
+select f.coordinator_id, f.lane from fences f join coordinators c using (coordinator_id)
+order by f.coordinator_id, f.lane
+for update of f
+
+-- name: next_epoch
+select nextval('coordinator_epochs')
+
+-- name: raise_fences
+update fences f set epoch = $1 from coordinators c where c.coordinator_id = f.coordinator_id
+
+-- name: add_fences
+insert into fences (coordinator_id, lane, epoch)
+select $1, lane, $2 from generate_series(0, $3::int4 - 1) as lane
+on conflict do nothing
+
+-- name: former_are_gone
+update coordinators set state = 2, renewals = renewals + 1 where state = 1 and coordinator_id <> $1
+
+-- name: own
+update coordinators set state = 1, epoch = $2, renewals = renewals + 1 where coordinator_id = $1
+
+-- name: claim_runs
+-- The fence is read as an append reads it: none of an owner's runs is claimed by one that was replaced.
+with fence as materialized (
+    select from fences where coordinator_id = $1 and lane = 0 and epoch = $2 for key share
+), claimed as materialized (
+    select r.run_id
+    from fence, runs r
+    where r.state < 6 and r.owner = any(array(
+        select coordinator_id from coordinators where state <> 1
+    ))
+    limit $3
+    for no key update of r
+), changed as (
+    update runs set owner = $1 from claimed where runs.run_id = claimed.run_id returning 1
+)
+select count(*) from changed
+
+-- name: adopt
+insert into coordinators (coordinator_id, state, epoch, renewals, lease, address, http_address, began)
+select distinct coordinator_id, 2, 0, 0, 0, '', '', 0 from fences where coordinator_id = $1
+on conflict do nothing
+
+-- name: is_known
+select exists (select from coordinators where coordinator_id = $1)
+
+-- name: strangers
+select owner, count(*) as count
+from runs
+where state < 6 and not exists (select from coordinators c where c.coordinator_id = runs.owner)
+group by owner
+order by owner
+
+-- name: release
+update coordinators set state = 2, renewals = renewals + 1
+where coordinator_id = $1 and ((state = 1 and epoch = $2) or (state = 0 and $2 = 0))
+
+-- name: hint
+select pg_notify('penstock_ownership', $1)
+
+-- name: forget
+update coordinators set state = 2 where coordinator_id = $1 and state = 0 and renewals = $2
