@@ -61,5 +61,5 @@ class Incarnations(Protocol):
         """This coordinator was given its epoch by a claim of the `CoordinatorRegistry`: its journal writes with it."""
 
     async def take_over_run(self, run_id: bytes, epoch: int) -> bool:
-        """Make this coordinator, with that epoch, the owner of a run at rest whose owner is none any more. False: it has
-        another owner, or one that was never registered, or this one is none. Raises `Unavailable`."""
+        """Make this coordinator, with that epoch, the owner of a run at rest whose owner is none any more. False: it
+        has another owner, or one that was never registered, or this one is none. Raises `Unavailable`."""
