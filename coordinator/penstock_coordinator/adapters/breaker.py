@@ -7,11 +7,13 @@ What calls say that began before the last change is not heard: a statement that 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from penstock_coordinator.ports import DependencyState, Unavailable
+from penstock_coordinator.ports import Dependency, DependencyState, ShareUse, Unavailable
 
 FAILURES = 3
 FIRST_PAUSE = 0.25
@@ -68,6 +70,10 @@ class Breaker:
             return 0.0
         return max(self._again_at - self._now(), 0.0)
 
+    def dependency(self, name: str, shares: tuple[ShareUse, ...] = ()) -> Dependency:
+        """What health shows."""
+        return Dependency(name, self._state, self.failures, int(self.retry_in * 1e6), self.reason, shares)
+
     def check(self) -> None:
         """Raises `Refused` for calls that need not even queue."""
         if self._state is HALF_OPEN or (self._state is OPEN and self._now() < self._again_at):
@@ -104,6 +110,27 @@ class Breaker:
         if era == self._era and self._state is HALF_OPEN:
             self._again_at = self._now()
             self._move(OPEN)
+
+    @contextlib.contextmanager
+    def watching(self, is_fault: Callable[[Unavailable], bool] = lambda _: True) -> Iterator[None]:
+        """One try: how it ends is heard. What raises anything but `Unavailable`, or one that is no fault, has
+        answered: what was made of the answer is another matter. Raises `Refused` before anything is tried."""
+        era = self.enter()
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            self.gave_up(era)
+            raise
+        except Unavailable as error:
+            if is_fault(error):
+                self.failed(era, type(error.__cause__ or error).__name__)
+            else:
+                self.succeeded(era)
+            raise
+        except BaseException:
+            self.succeeded(era)
+            raise
+        self.succeeded(era)
 
     def _open(self) -> None:
         self._again_at = self._now() + self._pause * (0.5 + self._chance() / 2)

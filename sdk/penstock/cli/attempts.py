@@ -6,14 +6,37 @@ from typing import TYPE_CHECKING
 
 from penstock.cli.live import span_text
 from penstock.cli.states import attempt_outcome, budget_word, failure_line
-from penstock.cli.tables import MAX_FAILURE, duration_text, shortened
+from penstock.cli.table_widths import Column
+from penstock.cli.tables import MAX_FAILURE, duration_text, print_table, shortened
 from penstock.quantities import format_size
 from penstock.v1 import run_pb2
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from penstock.v1 import run_service_pb2
 
 Row = tuple[str, str, str, str, str, str, str, str]
+
+COLUMNS = (
+    "ATTEMPT",
+    "OUTCOME",
+    Column("AGENT", folds=12),
+    "TIME",
+    Column("CPU", leaves=1),
+    Column("MEMORY", leaves=2),
+    Column("CHARGED", leaves=4, optional=True),
+    Column("FAILURE", folds=20, leaves=3),
+)
+
+
+def print_attempts(console: Console, response: run_service_pb2.GetStepRunResponse) -> bool:
+    """As a table under an empty line; whether there is any."""
+    rows = attempt_rows(response)
+    if rows:
+        console.print()
+        print_table(console, COLUMNS, rows)
+    return bool(rows)
 
 
 def attempt_rows(response: run_service_pb2.GetStepRunResponse) -> list[Row]:

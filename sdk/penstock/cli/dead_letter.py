@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.json_format import MessageToJson
 
-from penstock.cli.attempts import attempt_rows
+from penstock.cli.attempts import print_attempts
 from penstock.cli.said import failed_attempts
 from penstock.cli.states import budget_text, failure_text, letter_state, run_state
-from penstock.cli.table_widths import Column
-from penstock.cli.tables import print_table, shortened, time_text
+from penstock.cli.tables import shortened, time_text
 from penstock.quantities import format_size
 from penstock.v1 import run_service_pb2
 
@@ -79,21 +78,8 @@ def _inputs(console: Console, found: dead_letter_service_pb2.GetDeadLetterRespon
 
 def _attempts(console: Console, found: dead_letter_service_pb2.GetDeadLetterResponse) -> None:
     response = run_service_pb2.GetStepRunResponse(step_run=found.step_run, attempts=found.attempts)
-    rows = attempt_rows(response)
-    if not rows:
+    if not print_attempts(console, response):
         return
-    console.print()
-    columns = (
-        "ATTEMPT",
-        "OUTCOME",
-        Column("AGENT", folds=12),
-        "TIME",
-        Column("CPU", leaves=1),
-        Column("MEMORY", leaves=2),
-        Column("CHARGED", leaves=4, optional=True),
-        Column("FAILURE", folds=20, leaves=3),
-    )
-    print_table(console, columns, rows)
     response.step_run.ClearField("failure")
     for heading, failure in failed_attempts(response):
         console.print(f"\n{heading}:\n{failure}", markup=False)

@@ -331,12 +331,11 @@ def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse, m
     if session.as_json:
         session.emit(response)
         return
-    from penstock.cli.attempts import attempt_rows
+    from penstock.cli.attempts import print_attempts
     from penstock.cli.live import state_text
     from penstock.cli.said import failed_attempts
     from penstock.cli.states import failure_text, step_state
-    from penstock.cli.table_widths import Column
-    from penstock.cli.tables import cached_text, counts_text, duration_text, print_table
+    from penstock.cli.tables import cached_text, counts_text, duration_text
 
     console, step_run = session.console(), response.step_run
     facts: list[tuple[str, Any]] = [
@@ -358,20 +357,7 @@ def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse, m
             console.print(f"{fact:<11}", value, sep="", markup=False)
     if step_run.failure.traceback:
         console.print(step_run.failure.traceback.rstrip(), markup=False)
-    rows = attempt_rows(response)
-    if rows:
-        console.print()
-        columns = (
-            "ATTEMPT",
-            "OUTCOME",
-            Column("AGENT", folds=12),
-            "TIME",
-            Column("CPU", leaves=1),
-            Column("MEMORY", leaves=2),
-            Column("CHARGED", leaves=4, optional=True),
-            Column("FAILURE", folds=20, leaves=3),
-        )
-        print_table(console, columns, rows)
+    print_attempts(console, response)
     for heading, failure in failed_attempts(response):
         console.print(f"\n{heading}:\n{failure}", markup=False)
     if step_run.item_counts.failed and not session.as_json:

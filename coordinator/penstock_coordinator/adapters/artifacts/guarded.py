@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.adapters.breaker import Breaker
-from penstock_coordinator.ports import Dependency, Unavailable
+from penstock_coordinator.ports import Dependency
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from penstock_coordinator.ports.artifacts import ArtifactStore, Digest, SignedUrl, StoredObject, Upload
 
 LONGEST_PAUSE = 5.0
@@ -22,36 +18,20 @@ class GuardedArtifactStore:
         self._store = store
         self._breaker = breaker or Breaker("the artifact store", longest_pause=LONGEST_PAUSE)
 
-    @contextlib.contextmanager
-    def _watched(self) -> Iterator[None]:
-        era = self._breaker.enter()
-        try:
-            yield
-        except (asyncio.CancelledError, GeneratorExit):
-            self._breaker.gave_up(era)
-            raise
-        except Unavailable as error:
-            self._breaker.failed(era, type(error.__cause__ or error).__name__)
-            raise
-        except BaseException:
-            self._breaker.succeeded(era)  # it answered
-            raise
-        self._breaker.succeeded(era)
-
     async def find(self, digest: Digest) -> StoredObject | None:
-        with self._watched():
+        with self._breaker.watching():
             return await self._store.find(digest)
 
     async def begin(self, digest: Digest, size: int, media_type: str, upload_id: str = "") -> Upload:
-        with self._watched():
+        with self._breaker.watching():
             return await self._store.begin(digest, size, media_type, upload_id)
 
     async def complete(self, digest: Digest, upload_id: str) -> int:
-        with self._watched():
+        with self._breaker.watching():
             return await self._store.complete(digest, upload_id)
 
     async def abort(self, digest: Digest, upload_id: str) -> None:
-        with self._watched():
+        with self._breaker.watching():
             await self._store.abort(digest, upload_id)
 
     async def sign_download(self, digest: Digest) -> SignedUrl:
@@ -59,40 +39,39 @@ class GuardedArtifactStore:
         return await self._store.sign_download(digest)
 
     async def get(self, digest: Digest, limit: int) -> bytes | None:
-        with self._watched():
+        with self._breaker.watching():
             return await self._store.get(digest, limit)
 
     async def put(self, content: bytes, media_type: str = "application/octet-stream") -> Digest:
-        with self._watched():
+        with self._breaker.watching():
             return await self._store.put(content, media_type)
 
     async def objects(self, after: Digest | None, limit: int) -> list[StoredObject]:
-        with self._watched():
+        with self._breaker.watching():
             return await self._store.objects(after, limit)
 
     async def delete(self, digest: Digest) -> None:
-        with self._watched():
+        with self._breaker.watching():
             await self._store.delete(digest)
 
     async def remove_uploads(self, before: int) -> int:
-        with self._watched():
+        with self._breaker.watching():
             return await self._store.remove_uploads(before)
 
     async def write_blob(self, name: str, content: bytes) -> None:
-        with self._watched():
+        with self._breaker.watching():
             await self._store.write_blob(name, content)
 
     async def read_blob(self, name: str, limit: int) -> bytes | None:
-        with self._watched():
+        with self._breaker.watching():
             return await self._store.read_blob(name, limit)
 
     async def delete_blob(self, name: str) -> None:
-        with self._watched():
+        with self._breaker.watching():
             await self._store.delete_blob(name)
 
     def dependency(self) -> Dependency:
-        breaker = self._breaker
-        return Dependency("artifacts", breaker.state, breaker.failures, int(breaker.retry_in * 1e6), breaker.reason)
+        return self._breaker.dependency("artifacts")
 
     async def aclose(self) -> None:
         await self._store.aclose()

@@ -188,31 +188,9 @@ class Database:
         """To be used for no longer than the timeout: then it is cut. Raises `Refused` and `Crowded` at once or soon."""
         self._breaker.check()
         async with contextlib.nullcontext() if self._bulkhead is None else self._bulkhead.place():
-            with self._watched():
+            with self._breaker.watching(_is_fault):
                 async with self._acquired() as connection:
                     yield connection
-
-    @contextlib.contextmanager
-    def _watched(self) -> Iterator[None]:
-        """The breaker hears how it went."""
-        era = self._breaker.enter()
-        try:
-            yield
-        except (asyncio.CancelledError, GeneratorExit):
-            self._breaker.gave_up(era)
-            raise
-        except Unavailable as error:
-            cause = error.__cause__
-            if cause is None or is_fault(cause):
-                self._breaker.failed(era, type(cause or error).__name__)
-            else:
-                self._breaker.succeeded(era)
-            raise
-        except BaseException:
-            # It answered: what was made of the answer is another matter.
-            self._breaker.succeeded(era)
-            raise
-        self._breaker.succeeded(era)
 
     @contextlib.asynccontextmanager
     async def _acquired(self) -> AsyncIterator[PooledConnection]:
@@ -241,15 +219,7 @@ class Database:
             await close(connection)
 
     def dependency(self, *shares: Bulkhead) -> Dependency:
-        breaker = self._breaker
-        return Dependency(
-            "postgresql",
-            breaker.state,
-            breaker.failures,
-            int(breaker.retry_in * 1e6),
-            breaker.reason,
-            tuple(share.use for share in shares),
-        )
+        return self._breaker.dependency("postgresql", tuple(share.use for share in shares))
 
     async def aclose(self) -> None:
         watchdog = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._pool.terminate)
@@ -259,6 +229,10 @@ class Database:
             self._pool.terminate()
         finally:
             watchdog.cancel()
+
+
+def _is_fault(error: Unavailable) -> bool:
+    return error.__cause__ is None or is_fault(error.__cause__)
 
 
 @contextlib.contextmanager
