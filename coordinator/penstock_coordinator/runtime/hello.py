@@ -8,6 +8,7 @@ from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.dispatch.capacity import Capacity
 from penstock_coordinator.core.fleet.roster import Arrival
 from penstock_coordinator.core.fleet.session import Held, Snapshot
+from penstock_coordinator.core.run.explain.words import one_line
 from penstock_coordinator.ports import AgentRow
 from penstock_coordinator.runtime.session import lease_key
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 TELLS_GIVEN_UP = "given_up"
 """The feature of agents that name what they have given up."""
+
+
+MOST_ENVIRONMENT_KINDS = 16
 
 
 class UnsupportedProtocol(Exception):
@@ -92,6 +96,10 @@ def capacity_of(hello: wire.Hello, epoch: int) -> Capacity:
         labels=dict(hello.labels),
         resources=dict(hello.resources),
         slots=hello.slots,
+        environments={
+            kind: one_line(hello.environments[kind])
+            for kind in sorted(hello.environments)[:MOST_ENVIRONMENT_KINDS]
+        },
     )
 
 

@@ -251,6 +251,16 @@ def task_spec(plan: Plan, step: Step) -> wire.TaskSpec:
         environment_digest=plan.lines[step.line].environment,
         allow_pickle=step.name in plan.pickling,
     )
+    environment = plan.environments.get(spec.environment_digest)
+    if environment is not None:
+        spec.environment.python.CopyFrom(
+            wire.TaskPythonEnvironment(
+                requirements=environment.requirements,
+                lock=environment.lock,
+                pylock=environment.pylock,
+                python=environment.python,
+            )
+        )
     spec.secrets.extend(wire.TaskSecret(name=use.name, env=use.env, file=use.file) for use in step.secrets)
     if step.timeouts.attempt is not None:
         spec.attempt_timeout.CopyFrom(span(step.timeouts.attempt))

@@ -103,6 +103,27 @@ PARAMETER_TYPE_ANY: ParameterType.ValueType  # 7
 """Any JSON value."""
 Global___ParameterType: _TypeAlias = ParameterType  # noqa: Y015
 
+class _LockFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LockFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LockFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOCK_FORMAT_UNSPECIFIED: _LockFormat.ValueType  # 0
+    LOCK_FORMAT_REQUIREMENTS: _LockFormat.ValueType  # 1
+    """A requirements.txt in which every requirement is pinned (==) and has at least one --hash=sha256:."""
+    LOCK_FORMAT_PYLOCK: _LockFormat.ValueType  # 2
+    """A pylock.toml (PEP 751) in which every file of a package has a SHA-256."""
+
+class LockFormat(_LockFormat, metaclass=_LockFormatEnumTypeWrapper): ...
+
+LOCK_FORMAT_UNSPECIFIED: LockFormat.ValueType  # 0
+LOCK_FORMAT_REQUIREMENTS: LockFormat.ValueType  # 1
+"""A requirements.txt in which every requirement is pinned (==) and has at least one --hash=sha256:."""
+LOCK_FORMAT_PYLOCK: LockFormat.ValueType  # 2
+"""A pylock.toml (PEP 751) in which every file of a package has a SHA-256."""
+Global___LockFormat: _TypeAlias = LockFormat  # noqa: Y015
+
 class _OutputFormat:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -518,6 +539,7 @@ class StepDefaults(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     ENV_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
     CACHE_FIELD_NUMBER: _builtins.int
     SECRETS_FIELD_NUMBER: _builtins.int
     queue: _builtins.str
@@ -531,6 +553,10 @@ class StepDefaults(_message.Message):
     def resources(self) -> Global___Resources: ...
     @_builtins.property
     def env(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def environment(self) -> Global___Environment:
+        """Of steps that say nothing of theirs. Those that are sub-pipelines have none."""
+
     @_builtins.property
     def cache(self) -> Global___CachePolicy:
         """Of steps that are no sub-pipelines, no cleanup steps, undo nothing and have no `compensate`."""
@@ -548,12 +574,13 @@ class StepDefaults(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         resources: Global___Resources | None = ...,
         env: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        environment: Global___Environment | None = ...,
         cache: Global___CachePolicy | None = ...,
         secrets: _abc.Iterable[Global___SecretUse] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "environment", b"environment", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "env", b"env", "labels", b"labels", "queue", b"queue", "resources", b"resources", "retry", b"retry", "secrets", b"secrets", "timeouts", b"timeouts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "env", b"env", "environment", b"environment", "labels", b"labels", "queue", b"queue", "resources", b"resources", "retry", b"retry", "secrets", b"secrets", "timeouts", b"timeouts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -647,6 +674,7 @@ class StepSpec(_message.Message):
     COMPENSATE_FIELD_NUMBER: _builtins.int
     CACHE_FIELD_NUMBER: _builtins.int
     SECRETS_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """REQUIRED. The same form as the pipeline's name."""
     description: _builtins.str
@@ -721,6 +749,10 @@ class StepSpec(_message.Message):
     def secrets(self) -> _containers.RepeatedCompositeFieldContainer[Global___SecretUse]:
         """The secrets that attempts of this step get, and nobody else. Merged over the defaults. Names are unique."""
 
+    @_builtins.property
+    def environment(self) -> Global___Environment:
+        """In place of the default as a whole. Not of a sub-pipeline."""
+
     def __init__(
         self,
         *,
@@ -747,16 +779,81 @@ class StepSpec(_message.Message):
         compensate: _builtins.str = ...,
         cache: Global___CachePolicy | None = ...,
         secrets: _abc.Iterable[Global___SecretUse] | None = ...,
+        environment: Global___Environment | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cache", b"cache", "command", b"command", "concurrency", b"concurrency", "function", b"function", "map", b"map", "pipeline", b"pipeline", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cache", b"cache", "command", b"command", "concurrency", b"concurrency", "environment", b"environment", "function", b"function", "map", b"map", "pipeline", b"pipeline", "resources", b"resources", "retry", b"retry", "timeouts", b"timeouts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "allow_failure", b"allow_failure", "cache", b"cache", "cleanup", b"cleanup", "command", b"command", "compensate", b"compensate", "concurrency", b"concurrency", "depends_on", b"depends_on", "description", b"description", "env", b"env", "function", b"function", "inputs", b"inputs", "labels", b"labels", "map", b"map", "name", b"name", "pipeline", b"pipeline", "priority", b"priority", "queue", b"queue", "resources", b"resources", "retry", b"retry", "secrets", b"secrets", "timeouts", b"timeouts", "trigger_rule", b"trigger_rule", "when", b"when"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "allow_failure", b"allow_failure", "cache", b"cache", "cleanup", b"cleanup", "command", b"command", "compensate", b"compensate", "concurrency", b"concurrency", "depends_on", b"depends_on", "description", b"description", "env", b"env", "environment", b"environment", "function", b"function", "inputs", b"inputs", "labels", b"labels", "map", b"map", "name", b"name", "pipeline", b"pipeline", "priority", b"priority", "queue", b"queue", "resources", b"resources", "retry", b"retry", "secrets", b"secrets", "timeouts", b"timeouts", "trigger_rule", b"trigger_rule", "when", b"when"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["function", "command", "pipeline"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
 Global___StepSpec: _TypeAlias = StepSpec  # noqa: Y015
+
+@_typing.final
+class Environment(_message.Message):
+    """What a step runs in. Agents make it when they need it, and keep it. With no field set: what the agent itself runs in,
+    whatever the defaults say.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PYTHON_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def python(self) -> Global___PythonEnvironment: ...
+    def __init__(
+        self,
+        *,
+        python: Global___PythonEnvironment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "python", b"python"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "python", b"python"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["python"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___Environment: _TypeAlias = Environment  # noqa: Y015
+
+@_typing.final
+class PythonEnvironment(_message.Message):
+    """A virtual environment. Of a function: its module is imported there. Of a command: its programs come first in PATH."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUIREMENTS_FIELD_NUMBER: _builtins.int
+    LOCK_FIELD_NUMBER: _builtins.int
+    LOCK_FORMAT_FIELD_NUMBER: _builtins.int
+    PYTHON_FIELD_NUMBER: _builtins.int
+    lock: _builtins.str
+    """In place of `requirements`: the text of a lock file, which is installed exactly."""
+    lock_format: Global___LockFormat.ValueType
+    """REQUIRED with `lock`."""
+    python: _builtins.str
+    """The versions of Python that will do, as PEP 440 writes them (">=3.11,<3.14"), or one ("3.12"). The agent's own if
+    that is one of them, else one that the agent has. Empty: the agent's own.
+    """
+    @_builtins.property
+    def requirements(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As PEP 508 writes them, of packages that an index has: no URLs, no paths, no options. Their order does not count."""
+
+    def __init__(
+        self,
+        *,
+        requirements: _abc.Iterable[_builtins.str] | None = ...,
+        lock: _builtins.str = ...,
+        lock_format: Global___LockFormat.ValueType = ...,
+        python: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lock", b"lock", "lock_format", b"lock_format", "python", b"python", "requirements", b"requirements"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PythonEnvironment: _TypeAlias = PythonEnvironment  # noqa: Y015
 
 @_typing.final
 class CachePolicy(_message.Message):

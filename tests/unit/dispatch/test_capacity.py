@@ -47,12 +47,30 @@ def test_a_session_that_took_over_more_than_it_has_is_full_also_for_next_to_noth
 def test_what_a_session_lacks_is_named() -> None:
     has = capacity(2.0)
     has.labels["zone"] = "us"
-    wanted = Line("gpu", (("disk", "ssd"), ("zone", "eu")), (("cpu", 2.0), ("gpu", 1.5)), "abc")
+    wanted = Line("gpu", (("disk", "ssd"), ("zone", "eu")), (("cpu", 2.0), ("gpu", 1.5)), "python:abc")
     assert mismatch(has, wanted) == (
         Lack("queue", "gpu", "gpu"),
         Lack("label", "disk", "ssd"),
         Lack("label", "zone", "eu", "us"),
         Lack("resource", "gpu", "1.5", "0"),
-        Lack("environment", "abc", "abc"),
+        Lack("environment", "python", "python:abc"),
     )
     assert mismatch(has, Line("default", (("zone", "us"),), (("cpu", 2.0),))) == ()
+
+
+@pytest.mark.parametrize(
+    ("environments", "lacks"),
+    [
+        ({}, (Lack("environment", "python", "python:abc"),)),
+        ({"container": ""}, (Lack("environment", "python", "python:abc"),)),
+        ({"python": "uv is not here"}, (Lack("environment", "python", "python:abc", why="uv is not here"),)),
+        ({"python": ""}, ()),
+    ],
+)
+def test_an_environment_is_made_by_agents_that_say_so(environments: dict[str, str], lacks: tuple[Lack, ...]) -> None:
+    has = capacity(2.0)
+    has.environments = environments
+    wanted = Line("default", environment="python:abc")
+    assert mismatch(has, wanted) == lacks
+    assert has.serves(wanted) == (not lacks)
+    assert has.serves(Line("default"))

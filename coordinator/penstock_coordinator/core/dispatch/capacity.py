@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from penstock_coordinator.core.plan.environments import environment_kind
+
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Line
 
@@ -24,6 +26,8 @@ class Capacity:
     labels: dict[str, str]
     resources: dict[str, float]
     slots: int
+    environments: dict[str, str] = field(default_factory=dict)
+    """By kind that the agent knows: why it cannot make such ones; empty: it can."""
     grant_limit: int = 0
     granted: int = 0
     """Grants sent in this session: the number of the last one."""
@@ -42,7 +46,7 @@ class Capacity:
             line.queue in self.queues
             and all(self.labels.get(key) == value for key, value in line.labels)
             and all(self.resources.get(name, 0.0) >= amount for name, amount in line.resources)
-            and not line.environment
+            and (not line.environment or self.environments.get(environment_kind(line.environment)) == "")
         )
 
     def room(self, line: Line) -> int:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from penstock_coordinator.core.plan.environments import environment_kind
 from penstock_coordinator.core.plan.model import Lack
 
 if TYPE_CHECKING:
@@ -41,8 +42,10 @@ def mismatch(capacity: Capacity, line: Line) -> tuple[Lack, ...]:
         has = capacity.resources.get(name, 0.0)
         if has < amount:
             lacks.append(Lack("resource", name, f"{amount:.15g}", f"{has:.15g}"))
-    if line.environment:
-        lacks.append(Lack("environment", line.environment, line.environment))
+    kind = environment_kind(line.environment)
+    why = capacity.environments.get(kind) if kind else ""
+    if why != "":
+        lacks.append(Lack("environment", kind, line.environment, why=why or ""))
     return tuple(lacks)
 
 

@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from penstock.v1 import pipeline_pb2 as pb
 from penstock_coordinator.core.plan.conditions import Condition, minimal
 from penstock_coordinator.core.plan.constants import constant, plain_list
+from penstock_coordinator.core.plan.environments import environment_name, environment_of
 from penstock_coordinator.core.plan.keys import KeyExpression
 from penstock_coordinator.core.plan.model import (
     CHILDREN,
@@ -25,6 +26,7 @@ from penstock_coordinator.core.plan.model import (
     CommandAction,
     CommandOutput,
     Concurrency,
+    Environment,
     FromItem,
     FromParameter,
     FromStep,
@@ -89,6 +91,7 @@ class _Compiler:
         self._numbers = {slot.name: number for number, slot in enumerate(slots) if not isinstance(slot, Step)}
         self._undoes = _undoes(slots, self._numbers)
         self._lines: dict[tuple[Line, int, Concurrency | None], int] = {}
+        self._environments: dict[str, Environment] = {}
         self._known: dict[Hashable, Hashable] = {}
         self._read: dict[tuple[object, bytes], object] = {}
         self._defaults = _Defaults(spec.defaults)
@@ -125,6 +128,7 @@ class _Compiler:
             outputs=outputs,
             pickling=frozenset(spec.allow_pickle),
             rolls_back=spec.on_failure == pb.ON_FAILURE_ROLLBACK,
+            environments=self._environments,
             limited={at: found for (_, _, found), at in self._lines.items() if found is not None},
             lineage=self._lineage,
         )
@@ -282,9 +286,23 @@ class _Compiler:
             resources=self._once(_resources, step.resources)
             if step.HasField("resources")
             else self._defaults.resources,
+            environment=self._environment(step),
         )
         key = (self._same(line), step.priority, concurrency)
         return self._lines.setdefault(key, len(self._lines))
+
+    def _environment(self, step: pb.StepSpec) -> str:
+        """Its name."""
+        if step.HasField("environment"):
+            found = self._once(_environment, step.environment)
+        elif self._spec.defaults.HasField("environment"):
+            found = self._once(_environment, self._spec.defaults.environment)
+        else:
+            return ""
+        name, environment = found
+        if environment is not None:
+            self._environments[name] = environment
+        return name
 
 
 def _undoes(slots: list[pb.StepSpec | Step], numbers: dict[str, int]) -> dict[int, int]:
@@ -380,6 +398,11 @@ class _Defaults:
         self.env = dict(spec.env)
         self.cache = _cache(spec.cache) if spec.HasField("cache") else None
         self.secrets = _secrets(spec.secrets)
+
+
+def _environment(spec: pb.Environment) -> tuple[str, Environment | None]:
+    environment = environment_of(spec)
+    return ("", None) if environment is None else (environment_name(environment), environment)
 
 
 def _secrets(uses: Iterable[pb.SecretUse]) -> dict[str, SecretUse]:

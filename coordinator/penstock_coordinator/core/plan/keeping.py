@@ -25,9 +25,14 @@ def same_work(former: Plan, plan: Plan, number: int) -> bool:
         and old.condition == new.condition
         and old.env == new.env
         and old.secrets == new.secrets
+        and _environment(former, old) == _environment(plan, new)
         and same_items(old.map, new.map)
         and _same_action(old.action, new.action, same_bundle=former.bundle_digest == plan.bundle_digest)
     )
+
+
+def _environment(plan: Plan, step: Step) -> str:
+    return "" if step.line < 0 else plan.lines[step.line].environment
 
 
 def same_rule(old: Step, new: Step) -> bool:

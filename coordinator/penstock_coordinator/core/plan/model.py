@@ -67,6 +67,20 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class PythonEnvironment:
+    """In canonical form: equal ones have equal names."""
+
+    requirements: tuple[str, ...] = ()
+    lock: str = ""
+    pylock: bool = False
+    python: str = ""
+    """Specifiers of its version; empty: that of the agent."""
+
+
+Environment: TypeAlias = PythonEnvironment
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """What a session is matched with: all steps with an equal line wait for the same agents."""
 
@@ -74,6 +88,7 @@ class Line:
     labels: tuple[tuple[str, str], ...] = ()
     resources: tuple[tuple[str, float], ...] = ()
     environment: str = ""
+    """The name of it, which begins with its kind; empty: the agent's own."""
     _hash: int = field(init=False, compare=False, repr=False)
     """Made once: every placing of a step looks its line up several times."""
 
@@ -125,6 +140,8 @@ class Lack:
     name: str
     wanted: str
     has: str = ""
+    why: str = ""
+    """In the agent's own words, if it has any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +358,8 @@ class Plan:
     """Names of the steps that may write and read pickles."""
     rolls_back: bool = False
     """A run that would end FAILED is rolled back."""
+    environments: dict[str, Environment] = field(default_factory=dict)
+    """By name: what the lines name."""
     lineage: tuple[str, ...] = ()
     """The digests of the versions that the run was of before this one, oldest first: they gave the steps their
     numbers."""

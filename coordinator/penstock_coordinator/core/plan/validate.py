@@ -16,6 +16,7 @@ from penstock_coordinator.core.plan.validation.concurrency import (
 )
 from penstock_coordinator.core.plan.validation.declarations import check_parameters
 from penstock_coordinator.core.plan.validation.environment import check_environment
+from penstock_coordinator.core.plan.validation.environments import check_environments
 from penstock_coordinator.core.plan.validation.graph import check_names_and_cycles
 from penstock_coordinator.core.plan.validation.known import Known
 from penstock_coordinator.core.plan.validation.numbers import (
@@ -109,6 +110,7 @@ def _check(report: Report, spec: pb.PipelineSpec, limits: Limits) -> None:
         report.add("steps", "the pipeline has no steps: give it at least one")
     for number, step in enumerate(spec.steps):
         _check_step(report, known, sources, number, step, limits)
+    check_environments(report, spec)
     sources.check_run_outputs(spec)
     check_names_and_cycles(report, known)
     check_compensation(report, known)

@@ -347,6 +347,26 @@ class Hello(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class EnvironmentsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PROTOCOL_VERSIONS_FIELD_NUMBER: _builtins.int
     AGENT_ID_FIELD_NUMBER: _builtins.int
     BOOT_ID_FIELD_NUMBER: _builtins.int
@@ -362,6 +382,7 @@ class Hello(_message.Message):
     HOSTNAME_FIELD_NUMBER: _builtins.int
     STREAM_FIELD_NUMBER: _builtins.int
     GIVEN_UP_FIELD_NUMBER: _builtins.int
+    ENVIRONMENTS_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """REQUIRED. Stable over restarts."""
     boot_id: _builtins.str
@@ -405,6 +426,12 @@ class Hello(_message.Message):
         What is neither here nor in held_leases, and was granted to this process, has not started and never will.
         """
 
+    @_builtins.property
+    def environments(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """By kind of environment ("python", "container"): empty if the agent makes such ones, else why it cannot, for people.
+        A kind that is not there: it does not know it.
+        """
+
     def __init__(
         self,
         *,
@@ -423,10 +450,11 @@ class Hello(_message.Message):
         hostname: _builtins.str = ...,
         stream: _builtins.int = ...,
         given_up: _abc.Iterable[Global___LeaseRef] | None = ...,
+        environments: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "boot_id", b"boot_id", "features", b"features", "given_up", b"given_up", "held_leases", b"held_leases", "highest_coordinator_epoch_seen", b"highest_coordinator_epoch_seen", "hostname", b"hostname", "labels", b"labels", "last_session_epoch", b"last_session_epoch", "protocol_versions", b"protocol_versions", "queues", b"queues", "resources", b"resources", "slots", b"slots", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "boot_id", b"boot_id", "environments", b"environments", "features", b"features", "given_up", b"given_up", "held_leases", b"held_leases", "highest_coordinator_epoch_seen", b"highest_coordinator_epoch_seen", "hostname", b"hostname", "labels", b"labels", "last_session_epoch", b"last_session_epoch", "protocol_versions", b"protocol_versions", "queues", b"queues", "resources", b"resources", "slots", b"slots", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -440,8 +468,13 @@ class HeldLease(_message.Message):
     PHASE_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     ELAPSED_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     phase: Global___LeasePhase.ValueType
     attempt: _builtins.int
+    note: _builtins.str
+    """What an attempt that has not begun waits for on the agent, for people: "its environment is being built". Empty:
+    nothing of interest.
+    """
     @_builtins.property
     def lease(self) -> Global___LeaseRef: ...
     @_builtins.property
@@ -455,10 +488,11 @@ class HeldLease(_message.Message):
         phase: Global___LeasePhase.ValueType = ...,
         attempt: _builtins.int = ...,
         elapsed: _duration_pb2.Duration | None = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "elapsed", b"elapsed", "lease", b"lease", "phase", b"phase"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "elapsed", b"elapsed", "lease", b"lease", "note", b"note", "phase", b"phase"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1289,10 +1323,11 @@ class TaskSpec(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     STOP_GRACE_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_DIGEST_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
     SECRETS_FIELD_NUMBER: _builtins.int
     ALLOW_PICKLE_FIELD_NUMBER: _builtins.int
     environment_digest: _builtins.str
-    """Digest of the environment; empty: the agent's own."""
+    """The name of the environment, which is its kind and a digest: "python:<64 hex>". Empty: the agent's own."""
     allow_pickle: _builtins.bool
     """The step may write values as pickles, and read them."""
     @_builtins.property
@@ -1310,6 +1345,10 @@ class TaskSpec(_message.Message):
     @_builtins.property
     def stop_grace(self) -> _duration_pb2.Duration: ...
     @_builtins.property
+    def environment(self) -> Global___TaskEnvironment:
+        """What `environment_digest` names."""
+
+    @_builtins.property
     def secrets(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskSecret]:
         """Without their values: those are the agent's own, or come by SecretService."""
 
@@ -1323,18 +1362,73 @@ class TaskSpec(_message.Message):
         resources: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         stop_grace: _duration_pb2.Duration | None = ...,
         environment_digest: _builtins.str = ...,
+        environment: Global___TaskEnvironment | None = ...,
         secrets: _abc.Iterable[Global___TaskSecret] | None = ...,
         allow_pickle: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempt_timeout", b"attempt_timeout", "command", b"command", "function", b"function", "stop_grace", b"stop_grace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempt_timeout", b"attempt_timeout", "command", b"command", "environment", b"environment", "function", b"function", "stop_grace", b"stop_grace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "allow_pickle", b"allow_pickle", "attempt_timeout", b"attempt_timeout", "command", b"command", "env", b"env", "environment_digest", b"environment_digest", "function", b"function", "resources", b"resources", "secrets", b"secrets", "stop_grace", b"stop_grace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "allow_pickle", b"allow_pickle", "attempt_timeout", b"attempt_timeout", "command", b"command", "env", b"env", "environment", b"environment", "environment_digest", b"environment_digest", "function", b"function", "resources", b"resources", "secrets", b"secrets", "stop_grace", b"stop_grace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["function", "command"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
 Global___TaskSpec: _TypeAlias = TaskSpec  # noqa: Y015
+
+@_typing.final
+class TaskEnvironment(_message.Message):
+    """As penstock.v1.Environment, in its canonical form."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PYTHON_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def python(self) -> Global___TaskPythonEnvironment: ...
+    def __init__(
+        self,
+        *,
+        python: Global___TaskPythonEnvironment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "python", b"python"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "python", b"python"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["python"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___TaskEnvironment: _TypeAlias = TaskEnvironment  # noqa: Y015
+
+@_typing.final
+class TaskPythonEnvironment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUIREMENTS_FIELD_NUMBER: _builtins.int
+    LOCK_FIELD_NUMBER: _builtins.int
+    PYLOCK_FIELD_NUMBER: _builtins.int
+    PYTHON_FIELD_NUMBER: _builtins.int
+    lock: _builtins.str
+    pylock: _builtins.bool
+    """`lock` is a pylock.toml, else a requirements.txt."""
+    python: _builtins.str
+    @_builtins.property
+    def requirements(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        requirements: _abc.Iterable[_builtins.str] | None = ...,
+        lock: _builtins.str = ...,
+        pylock: _builtins.bool = ...,
+        python: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lock", b"lock", "pylock", b"pylock", "python", b"python", "requirements", b"requirements"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskPythonEnvironment: _TypeAlias = TaskPythonEnvironment  # noqa: Y015
 
 @_typing.final
 class TaskSecret(_message.Message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from penstock_coordinator.core.plan.environments import environment_kind
 from penstock_coordinator.core.plan.model import Json, Lack, Line
 from penstock_coordinator.core.run.explain.situations import (
     AgentSituation,
@@ -79,11 +80,16 @@ def _none_serves(line: Line, agents: tuple[AgentSituation, ...], left: list[str]
     lacking = [
         {
             "agent": agent.agent,
-            "lacks": [{"what": x.what, "name": x.name, "wanted": x.wanted, "has": x.has} for x in agent.lacks],
+            "lacks": [_told(x) for x in agent.lacks],
         }
         for agent in closest
     ]
     return Reason("NoAgent", text, _line_details(line) | {"agents": lacking} | _left_details(left))
+
+
+def _told(lack: Lack) -> dict[str, Json]:
+    told: dict[str, Json] = {"what": lack.what, "name": lack.name, "wanted": lack.wanted, "has": lack.has}
+    return told | {"why": lack.why} if lack.why else told
 
 
 def _none_of(count: int) -> str:
@@ -117,7 +123,8 @@ def _lacks(lacks: tuple[Lack, ...], *, several: bool) -> str:
             has, wanted = amount(lack.name, float(lack.has or 0)), quantity(lack.name, float(lack.wanted))
             texts.append(f"{have} {has}, not {wanted}")
         else:
-            texts.append(f"cannot make its {lack.what}")
+            why = f" ({lack.why})" if lack.why else ""
+            texts.append(f"cannot make its {lack.name} {lack.what}{why}")
     return " and ".join(texts)
 
 
@@ -128,11 +135,18 @@ def _needed(line: Line) -> str:
         parts.append("has the label " + " and ".join(f"{key}={value}" for key, value in line.labels))
     if line.resources:
         parts.append("has " + " and ".join(amount(name, number) for name, number in line.resources))
+    if line.environment:
+        parts.append(f"makes {environment_kind(line.environment)} environments")
     return f"It needs an agent that {conjoined(parts)}."
 
 
 def _line_details(line: Line) -> dict[str, Json]:
-    return {"queue": line.queue, "labels": dict(line.labels), "resources": dict(line.resources)}
+    details: dict[str, Json] = {
+        "queue": line.queue,
+        "labels": dict(line.labels),
+        "resources": dict(line.resources),
+    }
+    return details | {"environment": line.environment} if line.environment else details
 
 
 def _all_busy(agents: list[AgentSituation], situation: LineSituation) -> Reason:
