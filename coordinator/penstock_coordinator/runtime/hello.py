@@ -97,8 +97,7 @@ def capacity_of(hello: wire.Hello, epoch: int) -> Capacity:
         resources=dict(hello.resources),
         slots=hello.slots,
         environments={
-            kind: one_line(hello.environments[kind])
-            for kind in sorted(hello.environments)[:MOST_ENVIRONMENT_KINDS]
+            kind: one_line(hello.environments[kind]) for kind in sorted(hello.environments)[:MOST_ENVIRONMENT_KINDS]
         },
     )
 

@@ -75,7 +75,7 @@ def test_equal_requirements_are_written_alike(text: str, canonical: str) -> None
     ],
 )
 def test_what_no_agent_can_install_is_refused_with_the_remedy(text: str, told: str) -> None:
-    with pytest.raises(BadRequirement, match=".") as refused:
+    with pytest.raises(BadRequirement, match=r".") as refused:
         canonical_requirement(text)
     assert told in str(refused.value)
 
@@ -123,7 +123,7 @@ pandas==2.2.0 ; python_version >= '3.11' {HASH}
     ],
 )
 def test_lock_files_that_leave_something_open(text: str, told: str) -> None:
-    with pytest.raises(BadRequirement, match=".") as refused:
+    with pytest.raises(BadRequirement, match=r".") as refused:
         canonical_requirements_lock(text)
     assert told in str(refused.value)
 
@@ -155,7 +155,7 @@ def test_a_pylock_is_kept_as_it_is() -> None:
     ],
 )
 def test_pylocks_that_leave_something_open(text: str, told: str) -> None:
-    with pytest.raises(BadRequirement, match=".") as refused:
+    with pytest.raises(BadRequirement, match=r".") as refused:
         canonical_pylock(text)
     assert told in str(refused.value)
 

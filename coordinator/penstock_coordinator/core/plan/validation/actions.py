@@ -71,8 +71,11 @@ def _check_pipeline(report: Report, field: str, step: pb.StepSpec, limits: Limit
     for name in ("queue", "labels", "env"):
         if getattr(step, name):
             report.add(f"{field}.{name}", f"the step is a run of a pipeline, which no agent takes: {remedy}")
-    for name in ("resources", "environment"):
-        if step.HasField(name):
+    for name, is_given in (
+        ("resources", step.HasField("resources")),
+        ("environment", step.HasField("environment")),
+    ):
+        if is_given:
             report.add(f"{field}.{name}", f"the step is a run of a pipeline, which no agent takes: {remedy}")
     if step.priority:
         report.add(f"{field}.priority", f"the step is a run of a pipeline, which no agent takes: {remedy}")
