@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import platformdirs
 from pydantic import AliasChoices, Field, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from penstock_agent.environment_settings import EnvironmentSettings
 from penstock_agent.resources.gpus import named
 from penstock_agent.resources.machine import whole_cores
 
@@ -18,7 +19,7 @@ DEFAULT_PORT = 7400
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
-class AgentSettings(BaseSettings):
+class AgentSettings(EnvironmentSettings):
     """PENSTOCK_AGENT_… of the environment, and PENSTOCK_ADDRESS. Lists are separated by commas."""
 
     model_config = SettingsConfigDict(env_prefix="PENSTOCK_AGENT_", env_ignore_empty=True, extra="forbid")

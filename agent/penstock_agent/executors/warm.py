@@ -18,6 +18,8 @@ import msgspec
 from penstock_agent.core import pool as pools
 from penstock_agent.core.inputs import AttemptsEnded, AttemptsStarted, Input, LeasesUnstarted
 from penstock_agent.core.leases import Ended, Handle, Outcome
+from penstock_agent.environments.order import activated
+from penstock_agent.executors.bare.library import BOOT, make_library
 from penstock_agent.executors.channel import STDERR, STDOUT, Failure, Finished, LogLines, Ready, Refused, Task
 from penstock_agent.executors.last_words import last_words
 from penstock_agent.executors.output import OutputSink
@@ -69,6 +71,8 @@ class Job:
     began_at: int = 0
     secrets: tuple[str, ...] = ()
     """Their values."""
+    home: str = ""
+    """Of the environment that it runs in; empty: that of the agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,8 @@ class WarmExecutor:
         self._kills: dict[pools.WorkerId, asyncio.Task[None]] = {}
         self._burials: set[asyncio.Task[None]] = set()
         self._bundle_dirs: dict[WorkerKind, str] = {}
+        self._homes: dict[str, str] = {}
+        """By environment."""
         self._relief: asyncio.TimerHandle | None = None
         self._held_up: set[pools.WorkerId] = set()
         self._guard = MemoryGuard(limits.memory_interval, self._over_memory)
@@ -127,6 +133,8 @@ class WarmExecutor:
                 self._free_devices(job.kind)
             self._jobs[job.handle] = job
             self._bundle_dirs[job.kind] = job.bundle_dir
+            if job.home:
+                self._homes[job.kind.environment_digest] = job.home
             placed.append((job.handle, job.kind))
         self._do(self.pool.add(self._clock(), placed))
 
@@ -155,6 +163,12 @@ class WarmExecutor:
     def bundles_in_use(self) -> set[str]:
         return {kind.bundle_digest for kind in self.pool.kinds() if isinstance(kind, WorkerKind)} | {
             job.kind.bundle_digest for job in self._jobs.values()
+        }
+
+    def environments_in_use(self) -> set[str]:
+        kinds = {kind for kind in self.pool.kinds() if isinstance(kind, WorkerKind)}
+        return {kind.environment_digest for kind in kinds} | {
+            job.kind.environment_digest for job in self._jobs.values()
         }
 
     async def close(self) -> None:
@@ -234,11 +248,19 @@ class WarmExecutor:
 
     def _start_worker(self, worker_id: pools.WorkerId, kind: pools.Kind) -> None:
         assert isinstance(kind, WorkerKind)
+        own = {**variables(kind.devices), **dict(kind.env)}
+        env = {**self._env, **own}
+        bare: tuple[str, ...] = ()
+        if kind.environment_digest and not kind.command:
+            home = self._homes[kind.environment_digest]
+            env = activated(self._env, own, home)
+            bare = (f"{home}/bin/python", "-P", BOOT, make_library(self._folder / "library"))
         equipment = Equipment(
             folder=self._folder_of(worker_id),
             bundle_dir="" if kind.command else self._bundle_dirs[kind],
             outgoing_dir=self.outgoing,
-            env={**self._env, **variables(kind.devices), **dict(kind.env)},
+            env=env,
+            bare=bare,
             mark=f"{self._boot_id}:{worker_id}:",
             log_lines=self._limits.log_lines,
             log_bytes=self._limits.log_bytes,

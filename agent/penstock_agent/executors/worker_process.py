@@ -55,6 +55,8 @@ class Equipment:
     mark: str
     log_lines: int
     log_bytes: int
+    bare: tuple[str, ...] = ()
+    """Of a worker in the Python of an environment: how that is started, before its setup."""
 
 
 class WorkerProcess:
@@ -110,9 +112,9 @@ class WorkerProcess:
         self._result_frames, self._log_frames = FrameBuffer(), FrameBuffer()
 
     def _start(self, setup: Setup, equipment: Equipment, out: int, err: int) -> subprocess.Popen[bytes]:
-        argv = [sys.executable, "-P", "-m", "penstock_agent.executors.worker", msgspec.json.encode(setup).decode()]
+        program = equipment.bare or (sys.executable, "-P", "-m", "penstock_agent.executors.worker")
         return subprocess.Popen(
-            argv,
+            [*program, msgspec.json.encode(setup).decode()],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,

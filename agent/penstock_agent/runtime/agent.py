@@ -31,6 +31,10 @@ from penstock_agent.core import effects as do
 from penstock_agent.core import inputs as said
 from penstock_agent.core.holder import Holder
 from penstock_agent.core.leases import Handle, Lease, Restored
+from penstock_agent.environments.builds import Environments
+from penstock_agent.environments.equipment import open_environments
+from penstock_agent.environments.order import KIND as PYTHON
+from penstock_agent.environments.uv import NoUv
 from penstock_agent.executors.warm import WarmExecutor, WarmLimits
 from penstock_agent.resources import machine
 from penstock_agent.resources.stock import Stock
@@ -49,6 +53,7 @@ from penstock_agent.runtime.wire import (
     Work,
     held_lease,
     in_messages,
+    lease_key,
     lease_ref,
     restored,
     span,
@@ -106,6 +111,7 @@ class Agent:
         )
         self._artifacts = Artifacts(settings, folder, self._executor.outgoing, self._access_of, self.post)
         self._bundles = BundleCache(folder.bundles, settings.bundle_cache_bytes, self._bundles_in_use)
+        self._environments, self._no_environments = self._open_environments()
         self._secrets = SecretFetcher(OwnSecrets(settings.secrets_dir, os.environ))
         self._staging = Staging(
             self._bundles,
@@ -115,6 +121,7 @@ class Agent:
             Stock(self._machine.resources, self._machine.devices),
             self._secrets,
             self._artifacts.porter,
+            self._environments,
         )
         self._connection = Connection(settings.address, self, keepalive=settings.keepalive_interval)
         self._lag = host.LoopLag()
@@ -129,6 +136,20 @@ class Agent:
         self._left: asyncio.Future[str] = self._loop.create_future()
         """Why the agent leaves, once it may; or what must not happen, and did."""
 
+    def _open_environments(self) -> tuple[Environments | None, str]:
+        """Or why there are none."""
+        mark = f"{self._identity.boot_id}:"
+        folder = self._folder.path / "environments"
+        try:
+            return open_environments(self._settings, folder, step_environment(), mark, self._environments_in_use), ""
+        except NoUv as error:
+            return None, str(error)
+
+    def _environments_in_use(self) -> set[str]:
+        works = (lease.work for lease in self._holder.book.all.values())
+        orders = (work.kind.environment for work in works if isinstance(work, Work))
+        return self._executor.environments_in_use() | {order.name for order in orders if order is not None}
+
     def _bundles_in_use(self) -> set[str]:
         waited_with = self._staging.bundles_waited_with() | self._artifacts.porter.bundles_waited_with()
         return self._executor.bundles_in_use() | waited_with
@@ -142,6 +163,8 @@ class Agent:
             self._loop.add_signal_handler(number, self._on_signal, number)
         self._lag.start()
         self._measure_disk()
+        if self._environments is not None:
+            await self._environments.start()
         logs = self._loop.create_task(self._logs.run())
         connection = self._loop.create_task(self._connection.run())
         log.info(
@@ -172,6 +195,8 @@ class Agent:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._bundles.close()
         self._staging.close()
+        if self._environments is not None:
+            await self._environments.close()
         await self._spool.settle()
         self._spool.close()
         self._lag.stop()
@@ -405,13 +430,17 @@ class Agent:
             stream=0 if self._holder.session is None else self._holder.session.stream,
             given_up=[lease_ref(key, token) for key, token in given_up.named()],
             features=[TELLS_GIVEN_UP] if given_up.complete else [],
+            environments={PYTHON: self._no_environments},
         )
 
     def _heartbeat(self) -> Iterator[wire.AgentMessage]:
         parts = list(in_messages(held_lease(held) for held in self._holder.snapshot(clock.now()))) or [[]]
+        notes = self._staging.notes()
         condition = host.condition(self._folder.path)
         session = self._holder.session
         for number, leases in enumerate(parts):
+            for lease in leases if notes else ():
+                lease.note = notes.get((lease_key(lease.lease), lease.lease.token), "")
             beat = wire.Heartbeat(
                 leases=leases,
                 part=number,

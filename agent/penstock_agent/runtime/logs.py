@@ -56,7 +56,8 @@ class LogRelay:
         self.on_room: Callable[[], None] | None = None
         self._agent_id = agent_id
         self._stub: AgentServiceStub | None = None
-        self._names: dict[Handle, tuple[wire.LeaseRef, int]] = {}
+        self._names: dict[Handle, tuple[wire.LeaseRef, int, int]] = {}
+        """With how many lines were told of the attempt before it began."""
         self._ended: deque[Handle] = deque()
         self._batches: deque[tuple[int, wire.LogBatch]] = deque()
         self._bytes = 0
@@ -66,9 +67,9 @@ class LogRelay:
 
     # --- attempts
 
-    def introduce(self, handle: Handle, ref: wire.LeaseRef, attempt: int) -> None:
-        """Lines of this handle will come."""
-        self._names[handle] = (ref, attempt)
+    def introduce(self, handle: Handle, ref: wire.LeaseRef, attempt: int, before: int = 0) -> None:
+        """Lines of this handle will come, counted from 1; `before` them so many came."""
+        self._names[handle] = (ref, attempt, before)
 
     def attempt_ended(self, handle: Handle) -> None:
         self._ended.append(handle)
@@ -85,14 +86,18 @@ class LogRelay:
         name = self._names.get(batch.handle)
         if name is None:
             return
+        ref, attempt, before = name
         for start in range(0, len(batch.lines), MESSAGE_LINES):
             records = [
                 wire.LogRecord(
-                    number=number, source=wire.LogSource.ValueType(source), text=text, offset=span(max(offset, 0))
+                    number=number + before,
+                    source=wire.LogSource.ValueType(source),
+                    text=text,
+                    offset=span(max(offset, 0)),
                 )
                 for number, source, offset, text in batch.lines[start : start + MESSAGE_LINES]
             ]
-            message = wire.LogBatch(lease=name[0], attempt=name[1], records=records)
+            message = wire.LogBatch(lease=ref, attempt=attempt, records=records)
             size = message.ByteSize() + LINE_OVERHEAD * len(records)
             self._batches.append((size, message))
             self._bytes += size

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from penstock_agent.artifacts.porter import Order, Porter, has_references
 from penstock_agent.core.holder import Holder
 from penstock_agent.core.inputs import AttemptsEnded, LeasesRefused, LeasesUnstarted
-from penstock_agent.core.leases import Ended, Handle, Lease, Outcome
+from penstock_agent.core.leases import Ended, Handle, Lease, LeaseKey, Outcome
+from penstock_agent.environments.builds import Environments
 from penstock_agent.executors.channel import Failure, Finished, GivenSecret
 from penstock_agent.executors.warm import RESULT_ID_BYTES, Job, WarmExecutor
 from penstock_agent.resources import words
 from penstock_agent.resources.stock import Share, Stock
 from penstock_agent.runtime.archive import BadArchive
 from penstock_agent.runtime.bundles import BundleCache, BundleUnavailable
+from penstock_agent.runtime.environment_waits import EnvironmentWaits
 from penstock_agent.runtime.logs import LogRelay
 from penstock_agent.runtime.secret_fetches import SecretFetcher, SecretUnavailable
 from penstock_agent.runtime.wire import OutputLimits, Work
@@ -46,7 +48,9 @@ class Staging:
         stock: Stock,
         secrets: SecretFetcher,
         porter: Porter,
+        environments: Environments | None,
     ) -> None:
+        """`environments` None: there can be none on this agent."""
         self.output_limits = OutputLimits(0, 0)
         """Of the newest Welcome."""
         self._bundles = bundles
@@ -58,6 +62,16 @@ class Staging:
         """Attempts that wait for resources."""
         self._executor.on_end = self._ended
         self._porter = porter
+        self.environments = (
+            None
+            if environments is None
+            else EnvironmentWaits(
+                environments,
+                logs,
+                lambda lease: self.start([lease]),
+                lambda lease, message: self._fail([lease.handle], message, "Environment"),
+            )
+        )
         self._report = porter.report
         self._waiting: dict[Handle, Lease] = {}
         self._fetches: dict[str, asyncio.Task[None]] = {}
@@ -72,6 +86,8 @@ class Staging:
             assert isinstance(lease.work, Work)
             if lease.work.kind.secrets and lease.handle not in self._given:
                 self._asking[lease.handle] = asyncio.get_running_loop().create_task(self._ask(lease, lease.work))
+                continue
+            if lease.work.kind.environment is not None and not self._has_environment(lease, lease.work):
                 continue
             digest = lease.work.kind.bundle_digest
             path = self._bundles.path(digest) if digest else None
@@ -103,10 +119,22 @@ class Staging:
     def close(self) -> None:
         for asking in self._asking.values():
             asking.cancel()
+        if self.environments is not None:
+            self.environments.close()
+
+    def _has_environment(self, lease: Lease, work: Work) -> bool:
+        order = work.kind.environment
+        assert order is not None
+        if self.environments is None:
+            self._report(LeasesRefused([lease.handle], "no_environment", "this agent makes no environments"))
+            return False
+        return self.environments.is_here(lease, work, order)
 
     def _leave(self, handle: Handle) -> bool:
         """Whether the attempt waited here, and does no more."""
         self._given.pop(handle, None)
+        if self.environments is not None and self.environments.leave(handle):
+            return True
         asking = self._asking.pop(handle, None)
         if asking is not None:
             asking.cancel()
@@ -179,6 +207,10 @@ class Staging:
                 ]
             )
 
+    def notes(self) -> dict[tuple[LeaseKey, int], str]:
+        """What is to be told of attempts that have not begun, by lease."""
+        return {} if self.environments is None else self.environments.notes()
+
     def bundles_waited_with(self) -> set[str]:
         """The bundles of attempts that wait for resources."""
         return {short.work.kind.bundle_digest for short in self._short.values()}
@@ -187,14 +219,18 @@ class Staging:
         self, lease: Lease, work: Work, bundle_dir: str, files: dict[str, str], devices: tuple[str, ...] = ()
     ) -> Job:
         limits, given = self.output_limits, self._given.pop(lease.handle, None)
-        self._logs.introduce(lease.handle, work.ref, lease.attempt)
+        home, before = "", 0
+        if work.kind.environment is not None and self.environments is not None:
+            home, before = self.environments.home(work), self.environments.lines_before(lease.handle)
+        self._logs.introduce(lease.handle, work.ref, lease.attempt, before)
         return Job(
             lease.handle,
             work.worker_kind(devices),
             bundle_dir,
-            lambda: work.task(lease, bundle_dir, limits, files, devices, given),
+            lambda: work.task(lease, bundle_dir, limits, files, devices, given, home),
             work.memory_bytes,
             secrets=() if given is None else tuple(secret.value for secret in given),
+            home=home,
         )
 
     def _wait_for(self, digest: str, lease: Lease) -> None:

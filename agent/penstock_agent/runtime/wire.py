@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_agent.artifacts.service import Access
 from penstock_agent.core import inputs as said
 from penstock_agent.core.leases import Grant, Handle, Held, Lease, LeaseKey, Phase, Restored, Status
+from penstock_agent.environments.order import PythonOrder, activated
 from penstock_agent.executors.channel import (
     CommandWork,
     Failure,
@@ -80,6 +82,8 @@ class TaskKind:
     resources: Mapping[str, float] = field(default_factory=dict)
     allow_pickle: bool = False
     secrets: tuple[wire.TaskSecret, ...] = ()
+    environment: PythonOrder | None = None
+    """None: the agent's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +133,12 @@ class Work:
         files: dict[str, str],
         devices: tuple[str, ...] = (),
         secrets: list[GivenSecret] | None = None,
+        home: str = "",
     ) -> Task:
-        """`files`: of the artifacts that the inputs refer to."""
+        """`files`: of the artifacts that the inputs refer to; `home`: of the environment of a command."""
         grant, action = self.grant, self.kind.action
+        if isinstance(action, CommandWork) and home:
+            action = msgspec.structs.replace(action, env=_activated(action.env, home))
         if isinstance(action, CommandWork) and (bundle_dir or devices):
             env = {**variables(devices), **action.env}
             action = msgspec.structs.replace(action, bundle_dir=bundle_dir, env=env)
@@ -154,6 +161,12 @@ class Work:
             files=files,
             secrets=secrets or [],
         )
+
+
+def _activated(own: Mapping[str, str], home: str) -> dict[str, str]:
+    """The variables of a command besides those of the worker that starts it."""
+    path = os.environ.get("PATH", os.defpath)
+    return {"PYTHONPATH": "", "PYTHONHOME": "", **activated({"PATH": path}, own, home)}
 
 
 def _place(grant: wire.LeaseGrant) -> list[int]:
@@ -297,6 +310,7 @@ def task_kind(spec: wire.TaskSpec) -> TaskKind:
             kind = WorkerKind(True, "", spec.environment_digest, (), secrets=secrets)
         case _:
             raise UnknownTask("this agent does not know this kind of task: it is of a newer release")
+    environment = _environment(spec)
     return TaskKind(
         kind=kind,
         action=action,
@@ -306,7 +320,18 @@ def task_kind(spec: wire.TaskSpec) -> TaskKind:
         resources={name: amount for name, amount in spec.resources.items() if amount > 0},
         allow_pickle=spec.allow_pickle,
         secrets=tuple(spec.secrets),
+        environment=environment,
     )
+
+
+def _environment(spec: wire.TaskSpec) -> PythonOrder | None:
+    """Raises `UnknownTask`."""
+    if not spec.environment_digest:
+        return None
+    if spec.environment.WhichOneof("kind") != "python":
+        raise UnknownTask("this agent does not know this kind of environment: it is of another release")
+    python = spec.environment.python
+    return PythonOrder(spec.environment_digest, tuple(python.requirements), python.lock, python.pylock, python.python)
 
 
 def _command_work(command: wire.CommandTask, env: dict[str, str]) -> CommandWork:
