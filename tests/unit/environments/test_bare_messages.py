@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock_agent.executors import channel
@@ -19,12 +19,10 @@ from penstock_agent.executors.bare.messages import stand_in
 
 def _bare_channel() -> ModuleType:
     """The channel as a worker in a bare Python imports it."""
-    spec = importlib.util.find_spec("penstock_agent.executors.channel")
+    spec = importlib.util.spec_from_file_location("bare_channel", channel.__file__)
     assert spec is not None
     assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    made.__name__ = made.__dict__["__name__"] = "bare_channel"
-    sys.modules["bare_channel"] = made
+    made = sys.modules["bare_channel"] = importlib.util.module_from_spec(spec)
     own, sys.modules["msgspec"] = sys.modules["msgspec"], stand_in()
     try:
         spec.loader.exec_module(made)
@@ -160,6 +158,7 @@ def values() -> st.SearchStrategy[Any]:
     return st.recursive(single, lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(), inner))
 
 
+@settings(max_examples=50, deadline=None)
 @given(values())
 def test_both_read_what_either_writes(value: Any) -> None:
     theirs, ours = msgspec.msgpack.encode(value), WORDS.msgpack.Encoder().encode(value)

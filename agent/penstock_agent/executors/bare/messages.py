@@ -99,7 +99,8 @@ def _reader(kind: type[Struct]) -> Converter:
     found = _readers.get(kind)
     if found is not None:
         return found
-    hints = typing.get_type_hints(kind, vars(sys.modules[kind.__module__]))
+    # Those of `Struct` itself are looked at, too.
+    hints = typing.get_type_hints(kind, {**globals(), **vars(sys.modules[kind.__module__])})
     converters = {name: _converter(hints[name]) for name in kind.__struct_fields__}
     first = 0 if kind.__struct_tag__ is None else 1
 
