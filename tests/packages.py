@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-_BACKEND = '''
+_BACKEND = """
 import os, pathlib, time, zipfile
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
@@ -23,13 +23,13 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
         for path, text in FILES.items():
             wheel.writestr(path, text)
     return name
-'''
+"""
 
 
 def make_wheel(
     folder: Path, name: str, version: str, files: Mapping[str, str] | None = None, needs: tuple[str, ...] = ()
 ) -> str:
-    """The path of its one module, unless `files` says otherwise, is `<name>.py`, with `VERSION`. Returns the SHA-256."""
+    """Its one module, unless `files` says otherwise, is `<name>.py`, with `VERSION`. Returns the SHA-256."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as wheel:

@@ -162,8 +162,10 @@ class Environments:
         return built
 
     async def _build(self, order: PythonOrder, key: str, build: _Build) -> None:
-        """Unless another agent does. Somebody has built it then."""
+        """Unless another agent does: somebody has built it then."""
         lock = await self._lock_alone(key)
+        if lock is None:
+            return
         try:
             if self._shelf.find(key) is None:
                 log.info("environment %s is built", key)
@@ -187,14 +189,24 @@ class Environments:
             raise self._took_too_long("it took longer than") from None
         await asyncio.to_thread(self._shelf.finish, key, home)
 
-    async def _lock_alone(self, key: str) -> Lock:
+    async def _lock_alone(self, key: str) -> Lock | None:
+        """None: another agent has built it meanwhile, and may use it already."""
         try:
             async with asyncio.timeout(self._limits.timeout):
-                while (lock := self._shelf.lock(key, alone=True)) is None:  # noqa: ASYNC110  # of another process
+                while (lock := self._shelf.lock(key, alone=True)) is None:
+                    if self._is_built(key):
+                        return None
                     await asyncio.sleep(LOOK_AGAIN)
                 return lock
         except TimeoutError:
             raise self._took_too_long("another agent of this machine has it in its hands for longer than") from None
+
+    def _is_built(self, key: str) -> bool:
+        lock = self._shelf.lock(key, alone=False)
+        if lock is None:
+            return False
+        lock.release()
+        return self._shelf.find(key) is not None
 
     def _took_too_long(self, what: str) -> EnvironmentFailed:
         name = "PENSTOCK_AGENT_ENVIRONMENTS_BUILD_TIMEOUT"
