@@ -1,160 +1,233 @@
 """Unpacks a code bundle, or the folder of an artifact, that nobody vouches for.
 
-Every member is checked here before it is made; the archive library is trusted with the format alone. Refused: paths
-that are absolute or climb, links that could lead out, hard links, devices, pipes, sparse files, names that come twice,
-and more files or bytes than there may be. The bytes that come out of the compressor are counted while they come,
-so that a bomb is noticed before it goes off.
+Every member is checked here before it is made; the archive library is trusted with the format alone, and never makes
+anything. Refused: paths that are absolute or climb, links that could lead out, hard links, devices, pipes, sparse
+files, names that come twice, and more files or bytes than there may be. What comes out of the compressor is counted
+while it comes, so that a bomb is noticed before it goes off. What is refused leaves nothing.
 """
 
 from __future__ import annotations
 
-import gzip
 import os
+import shutil
+import sys
 import tarfile
-import zlib
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from pathlib import Path
 
-MOST_HEADER_BYTES = 1024 * 1024
-"""Between the contents of two files."""
-LONGEST_PATH = 1024
-_PIECE = 256 * 1024
+from penstock_agent.runtime.tar_stream import BadArchive, TarStream, gunzipped
+
+__all__ = ["BUNDLE", "BadArchive", "Bounds", "unpack", "unpack_folder"]
+
+MOST_PATH_BYTES = 1024
+MOST_NAME_BYTES = 255
+FOLDER_ENTRIES = 100_000
+_MEMBER_OVERHEAD = 4 * 1024
+"""Headers and padding, of each member."""
+_PADDING = 1024 * 1024
+"""Behind the last file: archives are filled up to whole records."""
+_FOLDER, _FILE, _LINK = "folder", "file", "link"
+_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
+_LONGEST_QUOTE = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """`what` is unpacked, as people call it."""
+    """`what` is unpacked, as people call it. `alike`: names may differ by case or Unicode form alone, as far as the
+    file system tells them apart."""
 
     what: str
     files: int
     bytes: int
+    alike: bool = False
+    files_setting: str = ""
+    bytes_setting: str = ""
 
 
-BUNDLE = Bounds("bundle", 50_000, 512 * 1024 * 1024)
-FOLDER_FILES = 100_000
+BUNDLE = Bounds(
+    "bundle",
+    50_000,
+    512 * 1024 * 1024,
+    files_setting=" of PENSTOCK_AGENT_MAX_BUNDLE_FILES",
+    bytes_setting=" of PENSTOCK_AGENT_MAX_BUNDLE_UNPACKED_SIZE",
+)
 
 
-class BadArchive(Exception):
-    """Names the member, and what is wrong with it."""
-
-
-def unpack(archive: Path, target: Path) -> int:
-    """Into `target`, a new folder: the number of bytes. Raises `BadArchive`; the folder may then be half full."""
-    target.mkdir()
-    try:
-        with gzip.open(archive, "rb") as unpacked:
-            source = _Metered(cast("IO[bytes]", unpacked))
-            with tarfile.open(fileobj=cast("IO[bytes]", source), mode="r|", bufsize=64 * 1024) as members:
-                return _Unpacker(target, source, BUNDLE).unpack(members)
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, UnicodeError) as error:
-        raise BadArchive(f"no gzip-compressed tar archive: {error}") from error
+def unpack(archive: Path, target: Path, bounds: Bounds = BUNDLE) -> int:
+    """Of gzip-compressed tar into `target`, a new folder: the number of bytes. Raises `BadArchive`, OSError; then there
+    is no folder."""
+    overhead = 2 * bounds.files * _MEMBER_OVERHEAD + _PADDING
+    with archive.open("rb") as packed:
+        return _unpack(TarStream(gunzipped(packed), bounds.bytes + overhead), target, bounds)
 
 
 def unpack_folder(archive: Path, target: Path) -> int:
     """As `unpack`, without compression: no more can come out than the archive has bytes."""
+    size = archive.stat().st_size
+    with archive.open("rb") as packed:
+        return _unpack(TarStream(packed, size), target, Bounds("folder", FOLDER_ENTRIES, sys.maxsize, alike=True))
+
+
+def _unpack(stream: TarStream, target: Path, bounds: Bounds) -> int:
     target.mkdir()
-    bounds = Bounds("folder", FOLDER_FILES, archive.stat().st_size)
     try:
-        with archive.open("rb") as packed:
-            source = _Metered(packed)
-            with tarfile.open(fileobj=cast("IO[bytes]", source), mode="r|", bufsize=64 * 1024) as members:
-                return _Unpacker(target, source, bounds).unpack(members)
-    except (tarfile.TarError, EOFError, UnicodeError) as error:
-        raise BadArchive(f"no tar archive: {error}") from error
-
-
-class _Metered:
-    """A stream that gives no more bytes than were allowed."""
-
-    def __init__(self, source: IO[bytes]) -> None:
-        self._source = source
-        self._left = MOST_HEADER_BYTES
-
-    def read(self, size: int) -> bytes:
-        data = self._source.read(size)
-        self._left -= len(data)
-        if self._left < 0:
-            raise BadArchive("the archive has more bytes between its files than any archive needs")
-        return data
-
-    def allow(self, size: int) -> None:
-        """The next file has so many bytes."""
-        self._left = MOST_HEADER_BYTES + size
+        return _Unpacker(target, bounds).unpack(stream)
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
 
 
 class _Unpacker:
-    def __init__(self, target: Path, source: _Metered, bounds: Bounds) -> None:
+    def __init__(self, target: Path, bounds: Bounds) -> None:
         self._target = target
-        self._source = source
         self._bounds = bounds
-        self._kinds: dict[PurePosixPath, str] = {PurePosixPath(): "folder"}
+        self._kinds: dict[str, str] = {"": _FOLDER}
+        """What is at each path so far; the empty one is `target` itself."""
+        self._alike: dict[str, str] = {}
+        """Each of these paths by what a file system may take it for."""
         self._bytes = 0
 
-    def unpack(self, members: tarfile.TarFile) -> int:
-        for member in members:
-            path = _checked_path(member.name, self._bounds.what)
-            if len(self._kinds) > self._bounds.files:
-                raise BadArchive(f"more than {self._bounds.files:,} files")
-            if member.isdir():
-                self._make_folder(path)
-            elif member.issym():
-                self._make_link(path, member.linkname)
-            elif member.isreg() and not member.issparse():
-                self._make_file(path, member, members)
-            else:
-                raise BadArchive(f"{member.name!r} is neither a file nor a folder nor a symbolic link")
+    def unpack(self, stream: TarStream) -> int:
+        for member in stream.members():
+            self._make(plain_path(member.name, self._bounds.what), member, stream)
+            if len(self._kinds) > self._bounds.files + 1:
+                raise BadArchive(
+                    f"the archive holds more than the {self._bounds.files:,} files{self._bounds.files_setting}"
+                )
+        if not self._bounds.alike and _FILE not in self._kinds.values():
+            raise BadArchive("the archive holds no file: pack it again")
         return self._bytes
 
-    def _make_folder(self, path: PurePosixPath) -> None:
-        """With its parents. None of them may be a link, so nothing is ever made outside."""
-        for folder in [*reversed(path.parents), path]:
-            kind = self._kinds.get(folder)
-            if kind is None:
-                (self._target / folder).mkdir(mode=0o755)
-                self._kinds[folder] = "folder"
-            elif kind != "folder":
-                raise BadArchive(f"{str(path)!r} lies below {str(folder)!r}, which is a {kind}")
+    def _make(self, path: str, member: tarfile.TarInfo, stream: TarStream) -> None:
+        if member.size < 0:
+            raise BadArchive(f"{quoted(path)} has a negative size: pack it again")
+        if member.isdir():
+            self._make_folder(path)
+        elif member.issym():
+            check_link(path, member.linkname, self._bounds.what)
+            place = self._claim(path, _LINK)
+            with _told_apart(path):
+                place.symlink_to(member.linkname)
+        elif member.type in _FILES and not _is_sparse(member):
+            self._make_file(path, member, stream)
+        else:
+            kind = "a hard link" if member.islnk() else "neither a file, a folder nor a symbolic link"
+            raise BadArchive(f"{quoted(path)} is {kind}: leave it out")
 
-    def _claim(self, path: PurePosixPath, kind: str) -> Path:
+    def _make_folder(self, path: str) -> None:
+        """With its parents. None of them may be a link, so nothing is ever made outside."""
+        kind = self._kinds.get(path)
+        if kind == _FOLDER:
+            return
+        if kind is not None:
+            raise BadArchive(f"{quoted(path)} comes twice: pack it once")
+        self._make_parent(path)
+        self._add(path, _FOLDER)
+        with _told_apart(path):
+            (self._target / path).mkdir(mode=0o755)
+
+    def _make_parent(self, path: str) -> None:
+        parent = path.rpartition("/")[0]
+        if self._kinds.get(parent, _FOLDER) != _FOLDER:
+            raise BadArchive(f"{quoted(path)} lies below {quoted(parent)}, which is no folder")
+        self._make_folder(parent)
+
+    def _claim(self, path: str, kind: str) -> Path:
         if path in self._kinds:
-            raise BadArchive(f"{str(path)!r} is there twice")
-        self._make_folder(path.parent)
-        self._kinds[path] = kind
+            raise BadArchive(f"{quoted(path) if path else 'the folder itself'} comes twice: pack it once")
+        self._make_parent(path)
+        self._add(path, kind)
         return self._target / path
 
-    def _make_link(self, path: PurePosixPath, target: str) -> None:
-        _check_link(path, target, self._bounds.what)
-        self._claim(path, "link").symlink_to(target)
+    def _add(self, path: str, kind: str) -> None:
+        other = path if self._bounds.alike else self._alike.setdefault(folded(path), path)
+        if other != path:
+            raise BadArchive(f"{quoted(path)} and {quoted(other)} are one file on some machines: rename one of them")
+        self._kinds[path] = kind
 
-    def _make_file(self, path: PurePosixPath, member: tarfile.TarInfo, members: tarfile.TarFile) -> None:
+    def _make_file(self, path: str, member: tarfile.TarInfo, stream: TarStream) -> None:
         self._bytes += member.size
-        if member.size < 0 or self._bytes > self._bounds.bytes:
-            raise BadArchive(f"more than {self._bounds.bytes:,} bytes")
-        self._source.allow(member.size)
-        file = self._claim(path, "file")
-        content = members.extractfile(member)
-        assert content is not None
+        if self._bytes > self._bounds.bytes:
+            most = f"{self._bounds.bytes:,} bytes{self._bounds.bytes_setting}"
+            raise BadArchive(f"the files of the archive have more than the {most}")
+        file = self._claim(path, _FILE)
         mode = 0o755 if member.mode & 0o111 else 0o644
-        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        with _told_apart(path):
+            fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         with os.fdopen(fd, "wb") as out:
-            while data := content.read(_PIECE):
-                out.write(data)
+            stream.copy(member, out)
 
 
-def _checked_path(name: str, what: str) -> PurePosixPath:
-    path = PurePosixPath(name)
-    if not name or "\0" in name or len(name) > LONGEST_PATH:
-        raise BadArchive(f"{name[:100]!r} is no name of a file")
-    if path.is_absolute() or ".." in path.parts:
-        raise BadArchive(f"{name!r} leads out of the {what}")
-    return path
+@contextmanager
+def _told_apart(path: str) -> Iterator[None]:
+    """What is new by its name is so for the file system, too."""
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError):
+        raise BadArchive(f"{quoted(path)} comes twice on this machine's file system: rename one of them") from None
 
 
-def _check_link(path: PurePosixPath, target: str, what: str) -> None:
-    """Steps up come first, and not above the bundle: from there on a link can lead to places in the bundle alone."""
-    parts = PurePosixPath(target).parts
+def plain_path(name: str, what: str) -> str:
+    """Without "./" at its beginning and "/" at its end; empty: the folder itself. Raises `BadArchive`."""
+    if len(name.encode("utf-8", "surrogateescape")) > MOST_PATH_BYTES:
+        raise BadArchive(f"{quoted(name)} has more than {MOST_PATH_BYTES:,} bytes: shorten it")
+    if not name:
+        raise BadArchive("a member of the archive has no name: pack it again")
+    if name.startswith("/"):
+        raise BadArchive(f"{quoted(name)} is an absolute path: pack relative ones")
+    plain = name.removeprefix("./").rstrip("/")
+    if plain in ("", "."):
+        return ""
+    for part in plain.split("/"):
+        _check_part(name, part, what)
+    return plain
+
+
+def _check_part(name: str, part: str, what: str) -> None:
+    if part == "..":
+        raise BadArchive(f"{quoted(name)} leads out of the {what}: pack what is inside")
+    if part in ("", "."):
+        raise BadArchive(f"{quoted(name)} is no plain path: pack it again")
+    if not is_plain(part):
+        raise BadArchive(f"{quoted(name)} holds a character that no file name should: rename the file")
+    if len(part.encode("utf-8")) > MOST_NAME_BYTES:
+        raise BadArchive(f"{quoted(name)} has a part of more than {MOST_NAME_BYTES} bytes: shorten it")
+
+
+def is_plain(text: str) -> bool:
+    """No control characters, nothing that is no UTF-8, and no backslashes, which some take for slashes."""
+    return (text.isprintable() and "\\" not in text) or not any(_is_odd(character) for character in text)
+
+
+def _is_odd(character: str) -> bool:
+    return character == "\\" or unicodedata.category(character) in ("Cc", "Cs")
+
+
+def check_link(path: str, target: str, what: str) -> None:
+    """Steps up come first, and not above the folder: from there on a link can lead to places inside alone. Its own
+    folder is a real one, as nothing may lie below a link. Raises `BadArchive`."""
+    if not target or target.startswith("/") or not is_plain(target):
+        raise BadArchive(f"the link {quoted(path)} does not lead to a relative path: leave it out")
+    if len(target.encode("utf-8")) > MOST_PATH_BYTES:
+        raise BadArchive(f"the link {quoted(path)} leads to more than {MOST_PATH_BYTES:,} bytes: leave it out")
+    parts = [part for part in target.split("/") if part not in ("", ".")]
     ups = next((at for at, part in enumerate(parts) if part != ".."), len(parts))
-    climbs = ".." in parts[ups:] or ups > len(path.parent.parts)
-    if not target or "\0" in target or target.startswith("/") or climbs or len(target) > LONGEST_PATH:
-        raise BadArchive(f"the link {str(path)!r} leads out of the {what}")
+    if ups > path.count("/") or ".." in parts[ups:]:
+        raise BadArchive(f"the link {quoted(path)} leads out of the {what}: pack the file in its place")
+
+
+def folded(path: str) -> str:
+    """The same for paths that some file system takes for one."""
+    return path.lower() if path.isascii() else unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).lower())
+
+
+def quoted(name: str) -> str:
+    text = ascii(name)
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}..."
+
+
+def _is_sparse(member: tarfile.TarInfo) -> bool:
+    return member.sparse is not None or any(name.startswith("GNU.sparse.") for name in member.pax_headers)

@@ -11,7 +11,7 @@ import grpc
 import pytest
 from tests.integration.api.answers import answer_of, refused
 from tests.integration.api.conftest import ARCHIVE_LIMITS, PATIENCE, Edge, on_both_kinds_of_stores
-from tests.unit.api.hostile_archives import HOSTILE, bomb, file, pack
+from tests.unit.archives.hostile_archives import HOSTILE, bomb, file, pack
 
 from penstock.v1 import bundle_service_pb2 as pb
 from penstock_coordinator.api.bundle_service import CHUNK_BYTES, UPLOADS, BundleService
@@ -71,7 +71,7 @@ async def test_a_bundle_is_stored_once_and_comes_back_whole(edge: Edge) -> None:
         (lambda: messages(HONEST, chunk=CHUNK_BYTES + 1), "INVALID_ARGUMENT", "chunk"),
         (lambda: messages(SMALL, size=ARCHIVE_LIMITS.packed_bytes + 1), "RESOURCE_EXHAUSTED", None),
         (lambda: messages(bomb(16 << 20)), "RESOURCE_EXHAUSTED", None),
-        *((lambda name=name: messages(HOSTILE[name]()), "INVALID_ARGUMENT", "chunk") for name in ("parent", "no gzip")),
+        *((lambda name=name: messages(HOSTILE[name].pack()), "INVALID_ARGUMENT", "chunk") for name in ("parent", "a zip archive")),
     ],
 )
 async def test_a_wrong_upload_is_refused_and_leaves_nothing(

@@ -7,7 +7,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from tests.unit.api.hostile_archives import FINE, HOSTILE, TOO_LARGE, trailing_bomb
+from tests.unit.archives.hostile_archives import FINE, HOSTILE, TOO_LARGE, trailing_bomb
 
 from penstock.bundle.archive import build_bundle
 from penstock_coordinator.api.bundle_archive import ArchiveLimits, HostileArchive, TooLarge, check_archive
@@ -17,7 +17,7 @@ LIMITS = ArchiveLimits(packed_bytes=64 << 20, unpacked_bytes=8 << 20, files=1_00
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_archive_is_refused_with_a_reason(name: str) -> None:
-    packed = HOSTILE[name]()
+    packed = HOSTILE[name].pack()
     begun = time.process_time()
     with pytest.raises(HostileArchive) as caught:
         check_archive(packed, LIMITS)
@@ -31,7 +31,7 @@ def test_a_hostile_archive_is_refused_with_a_reason(name: str) -> None:
 @pytest.mark.parametrize("name", TOO_LARGE)
 def test_a_large_archive_is_refused_by_the_limit(name: str) -> None:
     with pytest.raises(TooLarge, match="more than"):
-        check_archive(TOO_LARGE[name](), LIMITS)
+        check_archive(TOO_LARGE[name].pack(), LIMITS)
 
 
 @pytest.mark.parametrize("name", FINE)
