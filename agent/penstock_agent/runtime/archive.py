@@ -12,18 +12,16 @@ import os
 import shutil
 import sys
 import tarfile
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from penstock_agent.core.archive_paths import BadPath, check_link, folded, plain_path, quoted
 from penstock_agent.runtime.tar_stream import BadArchive, TarStream, gunzipped
 
 __all__ = ["BUNDLE", "BadArchive", "Bounds", "unpack", "unpack_folder"]
 
-MOST_PATH_BYTES = 1024
-MOST_NAME_BYTES = 255
 FOLDER_ENTRIES = 100_000
 _MEMBER_OVERHEAD = 4 * 1024
 """Headers and padding, of each member."""
@@ -31,7 +29,6 @@ _PADDING = 1024 * 1024
 """Behind the last file: archives are filled up to whole records."""
 _FOLDER, _FILE, _LINK = "folder", "file", "link"
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
-_LONGEST_QUOTE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +72,10 @@ def _unpack(stream: TarStream, target: Path, bounds: Bounds) -> int:
     target.mkdir()
     try:
         return _Unpacker(target, bounds).unpack(stream)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(target, ignore_errors=True)
+        if isinstance(error, BadPath):
+            raise BadArchive(str(error)) from None
         raise
 
 
@@ -168,65 +167,6 @@ def _told_apart(path: str) -> Iterator[None]:
         yield
     except (FileExistsError, NotADirectoryError):
         raise BadArchive(f"{quoted(path)} comes twice on this machine's file system: rename one of them") from None
-
-
-def plain_path(name: str, what: str) -> str:
-    """Without "./" at its beginning and "/" at its end; empty: the folder itself. Raises `BadArchive`."""
-    if len(name.encode("utf-8", "surrogateescape")) > MOST_PATH_BYTES:
-        raise BadArchive(f"{quoted(name)} has more than {MOST_PATH_BYTES:,} bytes: shorten it")
-    if not name:
-        raise BadArchive("a member of the archive has no name: pack it again")
-    if name.startswith("/"):
-        raise BadArchive(f"{quoted(name)} is an absolute path: pack relative ones")
-    plain = name.removeprefix("./").rstrip("/")
-    if plain in ("", "."):
-        return ""
-    for part in plain.split("/"):
-        _check_part(name, part, what)
-    return plain
-
-
-def _check_part(name: str, part: str, what: str) -> None:
-    if part == "..":
-        raise BadArchive(f"{quoted(name)} leads out of the {what}: pack what is inside")
-    if part in ("", "."):
-        raise BadArchive(f"{quoted(name)} is no plain path: pack it again")
-    if not is_plain(part):
-        raise BadArchive(f"{quoted(name)} holds a character that no file name should: rename the file")
-    if len(part.encode("utf-8")) > MOST_NAME_BYTES:
-        raise BadArchive(f"{quoted(name)} has a part of more than {MOST_NAME_BYTES} bytes: shorten it")
-
-
-def is_plain(text: str) -> bool:
-    """No control characters, nothing that is no UTF-8, and no backslashes, which some take for slashes."""
-    return (text.isprintable() and "\\" not in text) or not any(_is_odd(character) for character in text)
-
-
-def _is_odd(character: str) -> bool:
-    return character == "\\" or unicodedata.category(character) in ("Cc", "Cs")
-
-
-def check_link(path: str, target: str, what: str) -> None:
-    """Steps up come first, and not above the folder: from there on a link can lead to places inside alone. Its own
-    folder is a real one, as nothing may lie below a link. Raises `BadArchive`."""
-    if not target or target.startswith("/") or not is_plain(target):
-        raise BadArchive(f"the link {quoted(path)} does not lead to a relative path: leave it out")
-    if len(target.encode("utf-8")) > MOST_PATH_BYTES:
-        raise BadArchive(f"the link {quoted(path)} leads to more than {MOST_PATH_BYTES:,} bytes: leave it out")
-    parts = [part for part in target.split("/") if part not in ("", ".")]
-    ups = next((at for at, part in enumerate(parts) if part != ".."), len(parts))
-    if ups > path.count("/") or ".." in parts[ups:]:
-        raise BadArchive(f"the link {quoted(path)} leads out of the {what}: pack the file in its place")
-
-
-def folded(path: str) -> str:
-    """The same for paths that some file system takes for one."""
-    return path.lower() if path.isascii() else unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).lower())
-
-
-def quoted(name: str) -> str:
-    text = ascii(name)
-    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}..."
 
 
 def _is_sparse(member: tarfile.TarInfo) -> bool:

@@ -109,8 +109,8 @@ def test_a_cut_archive_is_refused(tmp_path: Path) -> None:
 
 
 def test_limits_of_count_and_bytes(tmp_path: Path) -> None:
+    source = packed(tmp_path / "a.tgz", *(member(f"f{number}") for number in range(5)))
     with pytest.raises(BadArchive, match="3 files"):
-        source = packed(tmp_path / "a.tgz", *(member(f"f{number}") for number in range(5)))
         unpack(source, tmp_path / "out1", Bounds("bundle", 3, 100))
     with pytest.raises(BadArchive, match="10 bytes"):
         unpack(packed(tmp_path / "b.tgz", (member("f"), b"x" * 11)), tmp_path / "out2", Bounds("bundle", 3, 10))

@@ -48,8 +48,25 @@ def test_what_was_packed_comes_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["/etc/passwd", "../out", "a/../../out"])
 def test_links_that_lead_out_are_not_packed(tmp_path: Path, target: str) -> None:
     (tmp_path / "link").symlink_to(target)
-    with pytest.raises(Unpackable, match="leads out"):
+    with pytest.raises(Unpackable, match=r"leads out|does not lead to a relative path"):
         packed(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\\b", "a\x9bb", "a\udcffb"])
+def test_names_that_no_unpacker_takes_are_not_packed(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("x")
+    with pytest.raises(Unpackable, match="rename the file"):
+        packed(tmp_path)
+
+
+def test_unusual_names_that_harm_nobody_come_out(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for name in ("at\u202f3 PM.png", "\u3000", "A", "a", "soft\u00adhyphen", "🙂"):
+        (folder / name).write_text(name)
+    (tmp_path / "x.tar").write_bytes(packed(folder))
+    unpack_folder(tmp_path / "x.tar", tmp_path / "b")
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
+
+from penstock_agent.core.archive_paths import BadPath, check_link, plain_path
 
 MOST_ENTRIES = 100_000
 
@@ -22,7 +24,10 @@ def pack(folder: Path, target: IO[bytes]) -> None:
         for number, (path, name) in enumerate(_entries(folder)):
             if number >= MOST_ENTRIES:
                 raise Unpackable(f"the folder has more than {MOST_ENTRIES:,} entries; pack it into a file first")
-            _add(archive, path, name)
+            try:
+                _add(archive, path, plain_path(name, "folder"))
+            except BadPath as error:
+                raise Unpackable(str(error)) from None
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -56,10 +61,6 @@ def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
 
 
 def _checked_link(path: Path, name: str) -> str:
-    """As the unpacker wants it: up first, and not above the folder."""
     target = str(path.readlink())
-    parts = PurePosixPath(target).parts
-    ups = next((at for at, part in enumerate(parts) if part != ".."), len(parts))
-    if target.startswith("/") or ".." in parts[ups:] or ups > len(PurePosixPath(name).parent.parts):
-        raise Unpackable(f"the link {name!r} leads out of the folder, to {target!r}; copy the file in its place")
+    check_link(name, target, "folder")
     return target
