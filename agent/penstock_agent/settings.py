@@ -53,10 +53,15 @@ class AgentSettings(EnvironmentSettings):
     drain_timeout: float = Field(default=300.0, ge=0, description="seconds that running steps have after SIGTERM")
     idle_workers: int | None = Field(default=None, ge=0, description="idle step processes that are kept; unset: slots")
     disk_floor_bytes: int = Field(default=256 * 2**20, ge=0, description="with less free disk no work is taken")
-    bundle_cache_bytes: int = Field(default=2 * 2**30, ge=0, description="unpacked bundles that are kept")
+    bundle_cache_bytes: int = Field(default=2 * 2**30, ge=0, description="bytes of unpacked bundles that are kept")
+    bundle_cache_count: int = Field(default=1_000, ge=0, description="unpacked bundles that are kept")
+    max_bundle_size: int = Field(default=256 * 2**20, ge=1, description="bytes of a packed bundle that is fetched")
+    max_bundle_unpacked_size: int = Field(default=512 * 2**20, ge=1, description="bytes of all files of a bundle")
+    max_bundle_files: int = Field(default=50_000, ge=1, description="files and folders of a bundle")
     artifact_cache_bytes: int = Field(
-        default=10 * 2**30, ge=0, description="fetched artifacts that are kept for later attempts"
+        default=10 * 2**30, ge=0, description="bytes of fetched artifacts that are kept for later attempts"
     )
+    artifact_cache_count: int = Field(default=100_000, ge=0, description="fetched artifacts that are kept")
     artifact_patience: float = Field(
         default=120.0, ge=1, description="seconds without progress after which an artifact is given up"
     )

@@ -25,16 +25,23 @@ READ_ONLY = 0o444
 
 
 class ArtifactCache:
-    """At most `most_bytes` below `folder`; `free_bytes()` of the disk stay above `floor_bytes`.
+    """At most `most_bytes` in `most` files below `folder`; `free_bytes()` of the disk stay above `floor_bytes`.
 
     What was there before the machine was started anew is removed: what is not synced may be torn then.
     """
 
     def __init__(
-        self, folder: Path, most_bytes: int, floor_bytes: int, free_bytes: Callable[[], int], machine_boot_id: str
+        self,
+        folder: Path,
+        most_bytes: int,
+        floor_bytes: int,
+        free_bytes: Callable[[], int],
+        machine_boot_id: str,
+        most: int = 100_000,
     ) -> None:
         self._folder = folder
         self._most_bytes = most_bytes
+        self._most = most
         self._floor_bytes = floor_bytes
         self._free_bytes = free_bytes
         self._seals: OrderedDict[str, tuple[int, int, int]] = OrderedDict()
@@ -97,7 +104,7 @@ class ArtifactCache:
                 )
 
     def _shrink(self) -> None:
-        while self._bytes > self._most_bytes and self._remove_oldest():
+        while (self._bytes > self._most_bytes or len(self._seals) > self._most) and self._remove_oldest():
             pass
 
     def _remove_oldest(self) -> bool:

@@ -51,6 +51,7 @@ class Artifacts:
             settings.disk_floor_bytes,
             lambda: host.condition(folder.path).disk_free_bytes,
             host.boot_id(),
+            settings.artifact_cache_count,
         )
         patience = settings.artifact_patience
         self.uploads = Uploads(self._service, self._http, self._threads, patience)

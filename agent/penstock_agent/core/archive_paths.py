@@ -53,7 +53,9 @@ def check_link(path: str, target: str, what: str) -> None:
     """Steps up come first, and not above the folder: from there on a link can lead to places inside alone. Its own
     folder is a real one, as nothing may lie below a link. Raises `BadPath`."""
     if not target or target.startswith("/") or not is_plain(target):
-        raise BadPath(f"the link {quoted(path)} does not lead to a relative path: leave it out")
+        raise BadPath(
+            f"the link {quoted(path)} does not lead to a relative path, so it leads out of the {what}: leave it out"
+        )
     if len(target.encode("utf-8")) > MOST_PATH_BYTES:
         raise BadPath(f"the link {quoted(path)} leads to more than {MOST_PATH_BYTES:,} bytes: leave it out")
     parts = [part for part in target.split("/") if part not in ("", ".")]

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ from penstock_agent.executors.warm import WarmExecutor, WarmLimits
 from penstock_agent.resources import machine
 from penstock_agent.resources.stock import Stock
 from penstock_agent.runtime import clock, host
-from penstock_agent.runtime.bundles import BundleCache
+from penstock_agent.runtime.archive import BUNDLE
+from penstock_agent.runtime.bundles import BundleCache, BundleLimits
 from penstock_agent.runtime.data_folder import DataFolder
 from penstock_agent.runtime.logs import LogRelay
 from penstock_agent.runtime.outbox import Outbox
@@ -110,7 +111,7 @@ class Agent:
             lambda message: self._artifacts.porter.report(message),
         )
         self._artifacts = Artifacts(settings, folder, self._executor.outgoing, self._access_of, self.post)
-        self._bundles = BundleCache(folder.bundles, settings.bundle_cache_bytes, self._bundles_in_use)
+        self._bundles = BundleCache(folder.bundles, _bundle_limits(settings), self._bundles_in_use, host.boot_id())
         self._environments, self._no_environments = self._open_environments()
         self._secrets = SecretFetcher(OwnSecrets(settings.secrets_dir, os.environ))
         self._staging = Staging(
@@ -455,6 +456,15 @@ class Agent:
                 mean_step_duration=span(int(self._holder.pace.mean or 0)),
             )
             yield wire.AgentMessage(heartbeat=beat)
+
+
+def _bundle_limits(settings: AgentSettings) -> BundleLimits:
+    return BundleLimits(
+        settings.bundle_cache_bytes,
+        settings.bundle_cache_count,
+        settings.max_bundle_size,
+        replace(BUNDLE, files=settings.max_bundle_files, bytes=settings.max_bundle_unpacked_size),
+    )
 
 
 def step_environment() -> dict[str, str]:

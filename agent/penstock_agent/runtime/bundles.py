@@ -11,6 +11,7 @@ import re
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -18,13 +19,13 @@ import grpc.aio
 
 from penstock.v1 import bundle_service_pb2 as wire
 from penstock.v1.bundle_service_pb2_grpc import BundleServiceStub
-from penstock_agent.runtime.archive import BadArchive, unpack
+from penstock_agent.runtime.archive import BUNDLE, BadArchive, Bounds, unpack
 from penstock_agent.runtime.calls import CallLost, lost_when_cancelled
 
 log = logging.getLogger(__name__)
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-MOST_ARCHIVE_BYTES = 256 * 1024 * 1024
+_MACHINE = ".machine"
 ATTEMPTS = 3
 RETRY_AFTER = 0.3
 MOST_WAIT = 5.0
@@ -34,12 +35,27 @@ class BundleUnavailable(Exception):
     """The coordinator does not have it, or not as its digest says."""
 
 
-class BundleCache:
-    """Folders named by digest below `folder`; at most `most_bytes` of them are kept besides those in use."""
+@dataclass(frozen=True, slots=True)
+class BundleLimits:
+    """Of a bundle, packed and unpacked, and of those that are kept besides what is in use."""
 
-    def __init__(self, folder: Path, most_bytes: int, in_use: Callable[[], set[str]]) -> None:
+    kept_bytes: int = 2 << 30
+    kept: int = 1_000
+    packed_bytes: int = 256 << 20
+    unpacked: Bounds = BUNDLE
+
+
+class BundleCache:
+    """Folders named by digest below `folder`.
+
+    What was there before the machine was started anew is removed: what is not synced may be torn then.
+    """
+
+    def __init__(
+        self, folder: Path, limits: BundleLimits, in_use: Callable[[], set[str]], machine_boot_id: str = ""
+    ) -> None:
         self._folder = folder
-        self._most_bytes = most_bytes
+        self._limits = limits
         self._in_use = in_use
         self._sizes: OrderedDict[str, int] = OrderedDict()
         """The least recently used one first."""
@@ -47,8 +63,9 @@ class BundleCache:
         self._fetches: dict[str, asyncio.Task[Path]] = {}
         self._stub: BundleServiceStub | None = None
         self._connected = asyncio.Event()
+        self._gone = 0
         folder.mkdir(parents=True, exist_ok=True)
-        self._take_stock()
+        self._take_stock(machine_boot_id)
 
     def use(self, stub: BundleServiceStub | None) -> None:
         """Where to fetch from now on; None: nowhere for now."""
@@ -83,15 +100,20 @@ class BundleCache:
         for fetch in self._fetches.values():
             fetch.cancel()
 
-    def _take_stock(self) -> None:
+    def _take_stock(self, machine_boot_id: str) -> None:
+        machine = self._folder.with_suffix(_MACHINE)
+        same = machine.exists() and machine.read_text() == machine_boot_id
         found: list[tuple[float, str, int]] = []
         for entry in self._folder.iterdir():
-            if _DIGEST.fullmatch(entry.name) and entry.is_dir():
+            if same and _DIGEST.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink():
                 found.append((entry.stat().st_mtime, entry.name, _size(entry)))
             else:
                 _remove(entry)
+        machine.write_text(machine_boot_id)
         for _, digest, size in sorted(found):
             self._sizes[digest] = size
+        for doomed in self._forget_old(""):
+            _remove(doomed)
 
     async def _fetch(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):
@@ -120,7 +142,7 @@ class BundleCache:
         try:
             await self._download(stub, digest, archive)
             await asyncio.to_thread(_remove, unpacked)
-            size = await asyncio.to_thread(unpack, archive, unpacked)
+            size = await asyncio.to_thread(unpack, archive, unpacked, self._limits.unpacked)
             unpacked.rename(self._folder / digest)
         finally:
             await asyncio.to_thread(_remove, archive)
@@ -138,8 +160,9 @@ class BundleCache:
                 while (message := await call.read()) is not grpc.aio.EOF:
                     assert isinstance(message, wire.GetBundleResponse)
                     size += len(message.chunk)
-                    if size > MOST_ARCHIVE_BYTES:
-                        raise BadArchive(f"the archive has more than {MOST_ARCHIVE_BYTES:,} bytes")
+                    if size > self._limits.packed_bytes:
+                        most = f"{self._limits.packed_bytes:,} bytes of PENSTOCK_AGENT_MAX_BUNDLE_SIZE"
+                        raise BadArchive(f"the archive has more than the {most}")
                     summed.update(message.chunk)
                     file.write(message.chunk)
             if await call.code() is not grpc.StatusCode.OK:
@@ -154,16 +177,17 @@ class BundleCache:
             raise BundleUnavailable(f"what came as bundle {digest} has another digest")
 
     def _forget_old(self, newest: str) -> list[Path]:
-        """The folders to remove, so that the rest fits."""
-        used = self._in_use() | {newest}
+        """What is to be removed, so that the rest fits. It has other names already, should it be fetched again."""
+        used = self._in_use() | {newest} if newest else set()
         gone: list[Path] = []
         for digest in list(self._sizes):
-            if sum(self._sizes.values()) <= self._most_bytes:
+            if sum(self._sizes.values()) <= self._limits.kept_bytes and len(self._sizes) <= self._limits.kept:
                 break
             if digest not in used:
                 del self._sizes[digest]
                 self._paths.pop(digest, None)
-                gone.append(self._folder / digest)
+                self._gone += 1
+                gone.append((self._folder / digest).rename(self._folder / f"{digest}.{self._gone}.old"))
         return gone
 
 

@@ -228,7 +228,9 @@ def _check_part(name: str, part: str) -> None:
 def _check_link(path: str, target: str) -> None:
     """A symbolic link may lead anywhere inside. Its own folder is a real one: nothing may lie below a link."""
     if not target or target.startswith("/") or not target.isprintable() or "\\" in target:
-        raise HostileArchive(f"the link {quoted(path)} does not lead to a relative path: leave it out")
+        raise HostileArchive(
+            f"the link {quoted(path)} does not lead to a relative path, so it leads out of the bundle: leave it out"
+        )
     if len(target.encode("utf-8", "surrogateescape")) > MAX_PATH_BYTES:
         raise HostileArchive(f"the link {quoted(path)} leads to more than {MAX_PATH_BYTES:,} bytes: leave it out")
     # After a name, ".." would lead to the parent of wherever that name leads: if it is a link, maybe out.

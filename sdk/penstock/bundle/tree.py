@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +51,7 @@ def list_files(root: Path) -> list[TreeFile]:
         if len(files) > MAX_FILES:
             raise _too_many(root, files)
     _check_bytes(root, files)
+    _tell_apart(files)
     return sorted(files, key=lambda file: file.name.encode())
 
 
@@ -102,6 +105,29 @@ def _too_many(root: Path, files: list[TreeFile]) -> BundleError:
         field="bundle",
         remedy="name what the steps do not need in .penstockignore, or put one into the folder to ship",
     )
+
+
+def _tell_apart(files: list[TreeFile]) -> None:
+    """No two names may be one file where a file system looks at neither case nor the form of Unicode."""
+    seen: dict[str, str] = {}
+    for name in sorted({part for file in files for part in _and_parents(file.name)}):
+        other = seen.setdefault(_folded(name), name)
+        if other != name:
+            raise BundleError(
+                f"{other!r} has the same name on machines that do not tell them apart by case or Unicode form",
+                field=name,
+                remedy=f"rename one of them, or {IGNORE_REMEDY}",
+            )
+
+
+def _and_parents(name: str) -> Iterator[str]:
+    while name:
+        yield name
+        name = name.rpartition("/")[0]
+
+
+def _folded(name: str) -> str:
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).lower())
 
 
 def _check_bytes(root: Path, files: list[TreeFile]) -> None:

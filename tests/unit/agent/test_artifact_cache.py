@@ -38,6 +38,14 @@ def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
     assert cache.size == 3000
 
 
+def test_no_more_files_are_kept_than_may_be(tmp_path: Path) -> None:
+    cache = ArtifactCache(tmp_path, 10_000, 0, lambda: 10**9, "m", most=2)
+    cache.pin(name(0))
+    for number in range(4):
+        add(cache, number, 1)
+    assert [number for number in range(4) if cache.find(name(number))] == [0, 3]
+
+
 def test_what_is_pinned_stays(tmp_path: Path) -> None:
     cache = cache_in(tmp_path, most=1000)
     cache.pin(name(0))

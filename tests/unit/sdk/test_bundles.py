@@ -319,3 +319,16 @@ def test_modules_of_a_bundle_import_as_an_agent_does_it(tmp_path: Path) -> None:
     printed = subprocess.run([sys.executable, "-I", "-c", program], check=True, capture_output=True, text=True)
     assert printed.stdout == "3\n"
     assert not (root / "scripts" / "__init__.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("a.py", "A.py"), ("src/a.py", "Src/b.py"), ("\u00e4.py", "a\u0308.py"), ("\u00c4.py", "a\u0308.py")],
+)
+def test_names_that_are_one_file_on_some_machines_are_not_shipped(tmp_path: Path, first: str, second: str) -> None:
+    for name in (first, second):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x = 1\n")
+    with pytest.raises(BundleError, match="rename one of them") as caught:
+        build_bundle(tmp_path)
+    assert caught.value.field
