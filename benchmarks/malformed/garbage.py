@@ -51,11 +51,12 @@ async def _slow(chance: random.Random, _reader: asyncio.StreamReader, writer: as
 
 
 async def _broken_http2(chance: random.Random, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(PREFACE + SETTINGS)
+    frames = [PREFACE, SETTINGS]
     for _ in range(chance.randrange(1, 20)):
         size = chance.choice((0, 1, 5, 100, 16_384, 2**24 - 1))
         head = size.to_bytes(3, "big") + bytes([chance.randrange(12), chance.randrange(256)])
-        writer.write(head + chance.randrange(2**31).to_bytes(4, "big") + chance.randbytes(min(size, 200)))
+        frames.append(head + chance.randrange(2**31).to_bytes(4, "big") + chance.randbytes(min(size, 200)))
+    writer.write(b"".join(frames))
 
 
 async def _settings_flood(_chance: random.Random, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

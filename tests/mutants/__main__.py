@@ -26,7 +26,8 @@ from tests.mutants.promises import SIMULATED
 from tests.mutants.shell import SHELL_MUTANTS
 
 ROOT = Path(__file__).resolve().parents[2]
-_PYTEST = ("pytest", "-q", "-x")
+_PYTEST = ("pytest", "-q", "-x", "--timeout", "40")
+"""A test that hangs has found the mutant: some take an end from what waits."""
 HUNTERS = {
     "rules": (
         (*_PYTEST, "tests/scripts/run"),
