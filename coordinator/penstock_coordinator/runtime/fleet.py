@@ -97,7 +97,7 @@ class Fleet:
         version = common_version(PROTOCOL_VERSIONS, hello.protocol_versions)
         if version is None:
             raise UnsupportedProtocol(PROTOCOL_VERSIONS, hello.protocol_versions)
-        arrival = arrival_of(hello)
+        arrival = arrival_of(hello, self._roster.next_hello())
         self._check(arrival, self._roster.refuses(arrival, self._supervisor.epoch, self._monotonic()))
         mark = self.pauses.mark(arrival.agent)
         try:
@@ -221,11 +221,19 @@ class Fleet:
             log.info("agents_paused" if reason else "agents_resumed", reason=reason or was)
 
     async def pause_agent(self, agent: str, *, paused: bool) -> bool:
-        """By a person, or what lets it go on; kept. Returns whether there is such an agent. Raises `Unavailable`."""
+        """By a person, or what lets it go on; kept. Returns whether there is such an agent. Raises `Unavailable`. Who
+        takes over after the look at the fence reads what was written."""
         known = await self.pauses.change(agent, paused=paused)
         if known:
             self._roster.gate.follow_person(agent, self._monotonic())
+        await self._supervisor.look_at_fence()
+        if self._supervisor.stopping:
+            raise Unavailable("another coordinator has taken over: ask again")
         return known
+
+    def refuses(self, session: AgentSession) -> bool:
+        """What was decided before a person paused the agent is not sent to it any more."""
+        return self._roster.gate.refuses(session)
 
     # --- a session goes
 

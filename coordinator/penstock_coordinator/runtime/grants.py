@@ -100,7 +100,7 @@ class Granter:
             if may_refer(data):
                 break
         else:
-            self._deliver(session, lease, grant)
+            self._deliver(actor, session, lease, grant)
             return
         try:
             uses = use_rows(
@@ -121,9 +121,12 @@ class Granter:
         if lease.stop is not None:
             self._drop(actor, lease, "stopped_before_start")
         else:
-            self._deliver(session, lease, grant)
+            self._deliver(actor, session, lease, grant)
 
-    def _deliver(self, session: AgentSession, lease: Lease, grant: wire.LeaseGrant) -> None:
+    def _deliver(self, actor: Actor, session: AgentSession, lease: Lease, grant: wire.LeaseGrant) -> None:
+        if self._supervisor.fleet.refuses(session):
+            self._drop(actor, lease, "agent_paused")
+            return
         grant.grant_seq = self._supervisor.fleet.leasing.send(session, lease, self._supervisor.clock.monotonic())
         session.grant(grant)
 

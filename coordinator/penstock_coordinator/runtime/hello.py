@@ -77,7 +77,7 @@ def agent_row(hello: wire.Hello, now: int) -> AgentRow:
     )
 
 
-def arrival_of(hello: wire.Hello) -> Arrival:
+def arrival_of(hello: wire.Hello, number: int) -> Arrival:
     return Arrival(
         hello.agent_id,
         hello.boot_id,
@@ -85,6 +85,7 @@ def arrival_of(hello: wire.Hello) -> Arrival:
         hello.slots,
         hello.highest_coordinator_epoch_seen,
         snapshot_of(hello),
+        number,
     )
 
 

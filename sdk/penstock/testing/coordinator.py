@@ -300,10 +300,14 @@ class Coordinator(Process):
         self._due_at = now + PERIOD
         self.after(PERIOD, self._periodic)
 
+    def is_current(self) -> bool:
+        """As the database says."""
+        return self.epoch == self.store.epoch
+
     def _look_at_fence(self) -> None:
         """An incarnation that has nothing to write would never learn that it is over."""
         self.fleet.awake(self.clock.monotonic())
-        if self.epoch != self.store.epoch:
+        if not self.is_current():
             self.fenced()
             return
         self.fleet.standing.confirm(self.fleet.standing.ask())
@@ -313,6 +317,12 @@ class Coordinator(Process):
         """Once the database answers."""
         chance = self.timeline.random.random()
         self.after(300 + int(chance * (MILLISECOND + self.store.slowness)), self._read_store, action)
+
+    def ask_store(self, action: Callable[[], None], failed: Callable[[], None]) -> None:
+        """Once: `failed` if nobody can connect."""
+        chance = self.timeline.random.random()
+        delay = 300 + int(chance * (MILLISECOND + self.store.slowness))
+        self.after(delay, lambda: failed() if self.store.away else action())
 
     def _read_store(self, action: Callable[[], None]) -> None:
         if self.store.away:

@@ -66,6 +66,8 @@ class FaultKind(enum.Enum):
     """Somebody retries a run that is at rest, or reruns a step."""
     DRAIN_ORDER = "drain_order"
     """Somebody drains an agent by way of the coordinator."""
+    AGENT_PAUSE = "agent_pause"
+    """Somebody pauses an agent by way of the coordinator, and lets it go on after a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Fault:
         return f"{self.at / SECOND:8.3f} s  {self.kind.value} of {self.target}{span}"
 
 
-PEOPLE = frozenset({FaultKind.CANCEL, FaultKind.PAUSE, FaultKind.RETRY, FaultKind.DRAIN_ORDER})
+PEOPLE = frozenset({FaultKind.CANCEL, FaultKind.PAUSE, FaultKind.RETRY, FaultKind.DRAIN_ORDER, FaultKind.AGENT_PAUSE})
 """No faults, but what people do at any moment."""
 OF_RUNS = frozenset({FaultKind.CANCEL, FaultKind.PAUSE, FaultKind.RETRY})
 _SPANS = {
@@ -106,6 +108,7 @@ _SPANS = {
     FaultKind.COMMIT_SLOW: (1.0, 10.0),
     FaultKind.CLOCK_JUMP: (0.5, 90_000.0),
     FaultKind.PAUSE: (0.05, 20.0),
+    FaultKind.AGENT_PAUSE: (0.05, 20.0),
 }
 """Seconds, from and to; short ones are more frequent."""
 

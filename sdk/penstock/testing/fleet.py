@@ -23,14 +23,19 @@ from penstock_coordinator.core.run.retrying import OUT_OF_MEMORY
 from penstock_coordinator.runtime.actor import Mail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from penstock.testing.coordinator import Coordinator
     from penstock.testing.sessions import Stream
+    from penstock_coordinator.core.fleet.leases import Holder
     from penstock_coordinator.core.run.commands import AwaitLease, CallBackLease, GrantLeases, StopAttempt
     from penstock_coordinator.runtime.actor import Actor
 
 REJECTION_PAUSE = 100 * MILLISECOND
+ANSWER = 500
+"""Microseconds that the answer of the database takes on its way."""
+TURN = 50 * MILLISECOND
+"""Whoever wants to change the row of an agent while another one is changed comes again."""
 STREAM_ENDS = 100
 """Microseconds from the end that the coordinator makes of a stream to when its reader has ended."""
 SHORT_OF_MEMORY = 3
@@ -50,6 +55,8 @@ class SimulatedFleet:
         self.standing = self._roster.standing
         self.sessions = self._roster.sessions
         self._settled = Settled()
+        self._changing = False
+        """The row of an agent."""
 
     @property
     def leases(self) -> LeaseTable:
@@ -64,34 +71,58 @@ class SimulatedFleet:
     # --- a session comes
 
     def open(self, stream: Stream, hello: words.Hello) -> None:
-        """The session's number is committed, then what the agent holds is settled."""
-        if self._roster.refuses(_arrival(hello), self._coordinator.epoch, self._monotonic()) is not None:
+        """The session's number is committed, then what the agent holds is settled. While the database is away an agent
+        that comes back goes on with its former session."""
+        arrival = _arrival(hello, self._roster.next_hello())
+        if self._roster.refuses(arrival, self._coordinator.epoch, self._monotonic()) is not None:
             stream.refuse()
             return
-        self._coordinator.read_store(lambda: self._opened(stream, hello))
+        mark = self._roster.gate.pauses.mark(hello.agent)
+        self._coordinator.ask_store(
+            lambda: self._committed(stream, hello, arrival, mark), lambda: self._go_on(stream, hello, arrival)
+        )
 
-    def _opened(self, stream: Stream, hello: words.Hello) -> None:
+    def _committed(self, stream: Stream, hello: words.Hello, arrival: Arrival, mark: int) -> None:
         coordinator = self._coordinator
-        epoch = coordinator.store.open_session(hello.agent, hello.boot_id)
-        if any(other.holder.agent == hello.agent and other.epoch > epoch for other in self.sessions.values()):
-            stream.refuse()
-            return
-        # The answer takes its way, too.
-        coordinator.after(500, self._enter, stream, hello, epoch)
+        epoch, paused = coordinator.store.open_session(hello.agent, hello.boot_id)
+        if coordinator.store.loses_answer():
+            coordinator.after(ANSWER, self._go_on, stream, hello, arrival)
+        else:
+            coordinator.after(ANSWER, self._enter, stream, hello, arrival, epoch, mark, paused)
 
-    def _enter(self, stream: Stream, hello: words.Hello, epoch: int) -> None:
-        arrival, now = _arrival(hello), self._monotonic()
+    def _enter(self, stream: Stream, hello: words.Hello, arrival: Arrival, epoch: int, mark: int, paused: bool) -> None:
+        self._roster.gate.pauses.read(hello.agent, mark, paused=paused)
+        now = self._monotonic()
         if self._roster.refuses_committed(arrival, epoch, now) is not None:
             stream.refuse()
             return
+        session = self._session(stream, hello, self._roster.holder_of(arrival, epoch, now))
+        self._roster.enter(session, arrival)
+        self._entered(stream, session)
+
+    def _go_on(self, stream: Stream, hello: words.Hello, arrival: Arrival) -> None:
+        former = self._roster.former_of(arrival, self._monotonic())
+        if former is None:
+            self._coordinator.invariants.turned_away(self._coordinator, hello)
+            stream.refuse()
+            return
+        holder = self._roster.stand_in_for(former, arrival, self._monotonic())
+        session = self._session(stream, hello, holder)
+        self._coordinator.note("goes_on", hello.agent, former.committed)
+        self._roster.enter_stand_in(session, arrival)
+        self._entered(stream, session)
+
+    def _session(self, stream: Stream, hello: words.Hello, holder: Holder) -> Session:
         coordinator, timing = self._coordinator, self._timing
-        capacity = Capacity(epoch, hello.agent, hello.queues, dict(hello.labels), dict(hello.resources), hello.slots)
+        capacity = Capacity(
+            holder.session, hello.agent, hello.queues, dict(hello.labels), dict(hello.resources), hello.slots
+        )
         assert stream.link is not None
         assert stream.end is not None
-        session = Session(coordinator, stream.link, stream.end, self._roster.holder_of(arrival, epoch, now), capacity)
+        session = Session(coordinator, stream.link, stream.end, holder, capacity)
         session.send(
             words.Welcome(
-                epoch,
+                holder.committed,
                 coordinator.epoch,
                 timing.heartbeat_interval,
                 timing.lease_ttl,
@@ -99,12 +130,14 @@ class SimulatedFleet:
                 1,
             )
         )
-        self._roster.enter(session, arrival)
-        coordinator.invariants.session_opens(coordinator, session)
+        return session
+
+    def _entered(self, stream: Stream, session: Session) -> None:
+        self._coordinator.invariants.session_opens(self._coordinator, session)
         if stream.over:
             self.stream_ended(session)
-            return
-        stream.session = session
+        else:
+            stream.session = session
 
     # --- a session speaks
 
@@ -196,6 +229,43 @@ class SimulatedFleet:
                 self._roster.gate.drain(session, self._monotonic())
                 session.send(words.Drain(deadline))
 
+    def pause_agent(self, agent: str, answer: Callable[[bool | None], None], *, paused: bool) -> None:
+        """By a person, or what lets it go on. `answer` is told whether there is such an agent; None: nobody knows."""
+        if self._changing:
+            self._coordinator.after(TURN, lambda: self.pause_agent(agent, answer, paused=paused))
+            return
+        self._changing = True
+        self._roster.gate.pauses.begin_change(agent)
+        self._coordinator.ask_store(
+            lambda: self._write_pause(agent, answer, paused=paused),
+            lambda: self._pause_written(agent, answer, None, paused=paused),
+        )
+
+    def _write_pause(self, agent: str, answer: Callable[[bool | None], None], *, paused: bool) -> None:
+        store = self._coordinator.store
+        known = store.set_paused(agent, paused=paused)
+        told = None if store.loses_answer() else known
+        self._coordinator.after(ANSWER, lambda: self._pause_written(agent, answer, told, paused=paused))
+
+    def _pause_written(
+        self, agent: str, answer: Callable[[bool | None], None], known: bool | None, *, paused: bool
+    ) -> None:
+        self._changing = False
+        self._roster.gate.pauses.end_change(agent, paused if known else None)
+        if not known:
+            answer(known)
+            return
+        self._roster.gate.follow_person(agent, self._monotonic())
+        # Who takes over after this look reads what was written.
+        self._coordinator.ask_store(lambda: self._answer_if_current(answer), lambda: answer(None))
+
+    def _answer_if_current(self, answer: Callable[[bool | None], None]) -> None:
+        if self._coordinator.is_current():
+            answer(True)
+        else:
+            answer(None)
+            self._coordinator.fenced()
+
     # --- a session goes
 
     def stream_ended(self, session: Session) -> None:
@@ -222,6 +292,11 @@ class SimulatedFleet:
                 self._deliver(session, lease, actor.plan.steps[number].timeouts.attempt, actor.plan.stop_grace)
 
     def _deliver(self, session: Session, lease: Lease, timeout: int | None, stop_grace: int) -> None:
+        if self._roster.gate.refuses(session):
+            self.leasing.end(lease.key, lease.token)
+            self._tell(lease, "agent_paused", Charge.NOBODY)
+            return
+        self._coordinator.invariants.lease_sent(self._coordinator, session, lease.key)
         number = self.leasing.send(session, lease, self._monotonic())
         session.grant(Grant(number, lease.key, lease.token, lease.attempt, timeout, stop_grace, None))
 
@@ -262,9 +337,11 @@ class SimulatedFleet:
             coordinator.invariants.closes_as_silent(session)
             # The stream's handler ends, and lets go of the session.
             coordinator.after(STREAM_ENDS, self.stream_ended, session)
+        for session in self._roster.end_stand_ins(now):
+            coordinator.after(STREAM_ENDS, self.stream_ended, session)
 
 
-def _arrival(hello: words.Hello) -> Arrival:
+def _arrival(hello: words.Hello, number: int) -> Arrival:
     snapshot = Snapshot([Held(*each) for each in hello.held], frozenset(hello.given_up), hello.tells_given_up)
     newest = hello.highest_coordinator_epoch
-    return Arrival(hello.agent, hello.boot_id, hello.stream, hello.slots, newest, snapshot)
+    return Arrival(hello.agent, hello.boot_id, hello.stream, hello.slots, newest, snapshot, number)

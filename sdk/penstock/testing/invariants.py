@@ -117,6 +117,8 @@ class Invariants:
         self.epoch = 0
         self.session = 0
         self.turns = 0
+        self.paused_agents: set[str] = set()
+        """Those of which a person was told so, and that nobody has asked to go on."""
         self.events: dict[str, int] = {}
         """How many of each kind were written."""
         self.executions = 0
@@ -380,6 +382,37 @@ class Invariants:
         """I7: never more grants than the agent has asked for."""
         if session.capacity.granted > session.capacity.grant_limit:
             _broken("within_credit", f"{session.capacity.granted} grants, {session.capacity.grant_limit} credits")
+
+    def agent_is_paused(self, agent: str) -> None:
+        """A person was told so."""
+        self.paused_agents.add(agent)
+
+    def agent_goes_on(self, agent: str) -> None:
+        """A person asks for it."""
+        self.paused_agents.discard(agent)
+
+    def lease_sent(self, coordinator: Coordinator, session: Session, key: LeaseKey) -> None:
+        if coordinator.is_current():
+            self.paused_agents_get_nothing(session.holder.agent, key)
+
+    def paused_agents_get_nothing(self, agent: str, key: LeaseKey) -> None:
+        """Once a person was told that an agent is paused it gets no lease, over sessions and restarts."""
+        if agent in self.paused_agents:
+            _broken("paused_agents_get_nothing", f"{_spelled(key)} is sent to {agent}")
+
+    def turned_away(self, coordinator: Coordinator, hello: words.Hello) -> None:
+        """No session could be committed."""
+        self.who_holds_leases_goes_on(coordinator, hello)
+
+    def who_holds_leases_goes_on(self, coordinator: Coordinator, hello: words.Hello) -> None:
+        """While the database is away a process that this incarnation knows, and that holds what it was given, is not
+        turned away: what it runs goes on."""
+        for key, token, *_ in hello.held:
+            lease = coordinator.fleet.leases.find(key)
+            if lease is None or lease.token != token or lease.holder.boot_id != hello.boot_id:
+                continue
+            if 0 < lease.holder.stream < hello.stream:
+                _broken("who_holds_leases_goes_on", f"{hello.agent} is turned away with {_spelled(key)}")
 
     def closes_as_silent(self, session: Session) -> None:
         self.who_speaks_is_heard(session)

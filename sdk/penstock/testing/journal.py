@@ -61,6 +61,8 @@ class Store:
         self.sessions = 0
         self.boots: dict[str, tuple[int, str]] = {}
         """Of each agent its last session, and the boot id of that."""
+        self.paused: set[str] = set()
+        """Agents that a person has paused."""
         self.away = False
         """Nobody can connect."""
         self.slowness = 0
@@ -78,10 +80,27 @@ class Store:
         self.epoch += 1
         return self.epoch
 
-    def open_session(self, agent: str, boot_id: str) -> int:
+    def open_session(self, agent: str, boot_id: str) -> tuple[int, bool]:
+        """Its number, and whether the agent is paused."""
         self.sessions += 1
         self.boots[agent] = self.sessions, boot_id
-        return self.sessions
+        return self.sessions, agent in self.paused
+
+    def set_paused(self, agent: str, *, paused: bool) -> bool:
+        """Whether there is such an agent."""
+        if agent not in self.boots:
+            return False
+        if paused:
+            self.paused.add(agent)
+        else:
+            self.paused.discard(agent)
+        return True
+
+    def loses_answer(self) -> bool:
+        """Of a statement that was just applied."""
+        lost = self.unknown > 0
+        self.unknown -= lost
+        return lost
 
     def transact(self, epoch: int, records: Sequence[Record]) -> list[AppendOutcome]:
         """All in one transaction. Raises `Fenced`; then nothing of it is stored."""

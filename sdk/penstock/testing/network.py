@@ -7,6 +7,7 @@ heard of the break, be it after the agent's next stream was opened; at the agent
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,8 +30,8 @@ class Weather:
     """Nothing of the agent arrives."""
     in_cut: bool = False
     """Nothing arrives at the agent."""
-    held: list[tuple[Link, End, Any]] = field(default_factory=list)
-    """What would have arrived, in its order: it is sent again and again, and arrives when the way is mended, if the
+    held: list[tuple[Link, End]] = field(default_factory=list)
+    """For each message that would have arrived: it is sent again and again, and arrives when the way is mended, if the
     stream has not been given up by then."""
     partitions: int = 0
 
@@ -42,8 +43,8 @@ class Weather:
         self.out_cut = self.in_cut = False
         self.late = 0
         held, self.held = self.held, []
-        for link, end, message in held:
-            link.carry(end, message)
+        for link, end in held:
+            link.carry_again(end)
 
 
 _END = object()
@@ -53,7 +54,7 @@ _END = object()
 class End:
     """One end of a stream: who reads there, and how it is told."""
 
-    __slots__ = ("hears", "hears_end", "last_arrival", "open", "process")
+    __slots__ = ("hears", "hears_end", "last_arrival", "open", "process", "under_way")
 
     def __init__(self, process: Process, hears: Callable[[Any], None], hears_end: Callable[[], None]) -> None:
         self.process = process
@@ -62,6 +63,9 @@ class End:
         self.open = True
         """It has not heard of the end."""
         self.last_arrival = 0
+        self.under_way: deque[Any] = deque()
+        """What was said to it and has not arrived. Whatever arrives is the first of it: a stream keeps its order, also
+        when the way is mended while something is held back and something else is not."""
 
 
 class Link:
@@ -84,24 +88,34 @@ class Link:
         self.carry(self.agent, message)
 
     def carry(self, end: End, message: Any) -> None:
+        if not self.broken:
+            end.under_way.append(message)
+            self._bring(end)
+
+    def carry_again(self, end: End) -> None:
+        """What was held back; lost if the stream has broken meanwhile."""
         if self.broken:
-            return
+            end.under_way.popleft()
+        else:
+            self._bring(end)
+
+    def _bring(self, end: End) -> None:
         weather = self.weather
         longest = weather.delay + weather.late if end is self.agent else weather.delay
         arrival = self.timeline.now + 50 + int(self.timeline.random.random() * longest)
-        # A stream keeps its order.
         end.last_arrival = arrival = max(arrival, end.last_arrival + 1)
-        self.timeline.at(arrival, self._arrive, end, message)
+        self.timeline.at(arrival, self._arrive, end)
 
-    def _arrive(self, end: End, message: Any) -> None:
+    def _arrive(self, end: End) -> None:
         if (self.broken or not end.open) and not self.ghosts:
+            end.under_way.popleft()
             return
         weather = self.weather
         if weather.in_cut if end is self.agent else weather.out_cut:
-            weather.held.append((self, end, message))
+            weather.held.append((self, end))
         else:
             # What is read later than it arrived, because the reader is frozen, is read in the same order.
-            end.process.run(self._read, end, message)
+            end.process.run(self._read, end, end.under_way.popleft())
 
     def _read(self, end: End, message: Any) -> None:
         if not end.open:

@@ -29,6 +29,8 @@ class People:
         self._asked = 0
         self.run_ids: dict[int, RunId] = {}
         """What was answered to the start of each run, by its place in the scenario."""
+        self._paused: dict[str, int] = {}
+        """How often somebody asked for a pause of each agent, or for the end of one."""
 
     @property
     def all_answered(self) -> bool:
@@ -141,6 +143,22 @@ class People:
             return
         self._rerun(run_id, fault)
 
+    def pause_agent(self, agent: str, *, paused: bool) -> None:
+        """Asks once."""
+        coordinator = self._simulation.coordinator
+        if coordinator is None or not coordinator.serving or coordinator.frozen:
+            return
+        invariants = self._simulation.invariants
+        self._paused[agent] = asked = self._paused.get(agent, 0) + 1
+        if not paused:
+            invariants.agent_goes_on(agent)
+
+        def told(known: bool | None) -> None:
+            if known and paused and self._paused[agent] == asked:
+                invariants.agent_is_paused(agent)
+
+        coordinator.fleet.pause_agent(agent, told, paused=paused)
+
     def _rerun(self, run_id: RunId, fault: Fault) -> None:
         coordinator = self._simulation.coordinator
         assert coordinator is not None
@@ -168,6 +186,8 @@ class People:
         for run_id, row in list(simulation.store.runs.items()):
             if row.state == RunState.PAUSED:
                 self.resume(run_id)
+        for agent in self._paused:
+            self.pause_agent(agent, paused=False)
         simulation.timeline.after(ASK_AGAIN + 200 * MILLISECOND, self._resume_all)
 
 

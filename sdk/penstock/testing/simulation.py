@@ -410,6 +410,11 @@ class Simulation:
         if coordinator is not None:
             coordinator.fleet.order_drain(self._machine(fault).spec.name, int(fault.chance * 10 * SECOND))
 
+    def agent_pause(self, fault: Fault) -> None:
+        agent = self._machine(fault).spec.name
+        self.people.pause_agent(agent, paused=True)
+        self.timeline.after(fault.span, lambda: self.people.pause_agent(agent, paused=False))
+
     # --- healing
 
     def _heal(self) -> None:
@@ -469,4 +474,5 @@ _STRIKES: dict[FaultKind, Callable[[Simulation, Fault], None]] = {
     FaultKind.COMMIT_SLOW: Simulation.commit_slow,
     FaultKind.CLOCK_JUMP: Simulation.clock_jump,
     FaultKind.DRAIN_ORDER: Simulation.drain_order,
+    FaultKind.AGENT_PAUSE: Simulation.agent_pause,
 }

@@ -84,6 +84,8 @@ class Holder:
     """So many attempts it runs at once; 0: not known, it has not been heard of since the coordinator began."""
     leases: dict[LeaseKey, Lease] = field(default_factory=dict)
     """In the order of the grants, unless `slots` is not known. A Hello names leases in the order that they came in."""
+    hello: int = 0
+    """The number of its Hello among all that the coordinator has heard; 0: of before a restart."""
     stands_for: int = 0
     """Of one that stands in: the committed session that it goes on with."""
 

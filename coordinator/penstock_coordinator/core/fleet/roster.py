@@ -14,7 +14,15 @@ from penstock_coordinator.core.fleet.fairness import misplaced
 from penstock_coordinator.core.fleet.gate import Gate
 from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseTable, Lost
 from penstock_coordinator.core.fleet.leasing import Leasing, S, Tell
-from penstock_coordinator.core.fleet.session import Held, Snapshot, expired, is_outdated, may_go_on, reunite
+from penstock_coordinator.core.fleet.session import (
+    Held,
+    Snapshot,
+    expired,
+    is_outdated,
+    is_overtaken,
+    may_go_on,
+    reunite,
+)
 from penstock_coordinator.core.fleet.standing import Standing, fence_interval
 from penstock_coordinator.core.run.events import Charge
 
@@ -54,6 +62,8 @@ class Arrival:
     newest_coordinator: int
     """The newest incarnation that it has seen."""
     snapshot: Snapshot
+    number: int
+    """Of its Hello; see `Roster.next_hello`."""
 
 
 class Refusal(enum.Enum):
@@ -62,7 +72,7 @@ class Refusal(enum.Enum):
     ID_IN_USE = enum.auto()
     """Another process with the agent's id is connected, and was heard of lately."""
     SUPERSEDED = enum.auto()
-    """A newer session of the agent was opened in the meantime, or a newer Hello was heard."""
+    """A newer session of the agent was opened in the meantime, or one by a newer Hello."""
 
 
 class Roster(Generic[S]):
@@ -77,10 +87,16 @@ class Roster(Generic[S]):
         self.gate: Gate[S] = Gate(self.leasing, pauses)
         self.standing = Standing(fence_interval(spans.expiry_margin))
         self.sessions = self.leasing.sessions
+        self._hellos = 0
         self._stand_ins = 0
         """How many there have been."""
 
     # --- a session comes
+
+    def next_hello(self) -> int:
+        """The number of a Hello that is heard now: what is committed later may have been said sooner."""
+        self._hellos += 1
+        return self._hellos
 
     def refuses(self, arrival: Arrival, incarnation: int, now: int) -> Refusal | None:
         """Before its session is committed."""
@@ -91,7 +107,8 @@ class Roster(Generic[S]):
     def refuses_committed(self, arrival: Arrival, session: int, now: int) -> Refusal | None:
         """The session has that number in the database by now."""
         newer = any(other.holder.agent == arrival.agent and other.epoch > session for other in self.sessions.values())
-        if newer or is_outdated(self.leases, arrival.agent, arrival.boot_id, arrival.stream):
+        outdated = is_outdated(self.leases, arrival.agent, arrival.boot_id, arrival.stream)
+        if newer or outdated or is_overtaken(self.leases, arrival.agent, arrival.boot_id, arrival.number):
             return Refusal.SUPERSEDED
         return None if self._is_alone(arrival, now) else Refusal.ID_IN_USE
 
@@ -113,7 +130,15 @@ class Roster(Generic[S]):
         return self._spans.heartbeat_interval * HEARTBEAT_WINDOW
 
     def holder_of(self, arrival: Arrival, session: int, now: int) -> Holder:
-        return Holder(arrival.agent, session, arrival.boot_id, now, stream=arrival.stream, slots=arrival.slots)
+        return Holder(
+            arrival.agent,
+            session,
+            arrival.boot_id,
+            now,
+            stream=arrival.stream,
+            slots=arrival.slots,
+            hello=arrival.number,
+        )
 
     def enter(self, session: S, arrival: Arrival) -> None:
         """In place of every session that the agent has. If a former process of it may live, no budget pays for what

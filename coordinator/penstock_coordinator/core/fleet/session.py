@@ -69,6 +69,12 @@ def is_outdated(leases: LeaseTable, agent: str, boot_id: str, stream: int) -> bo
     return any(holder.boot_id == boot_id and holder.stream > stream > 0 for holder in leases.holders_of(agent))
 
 
+def is_overtaken(leases: LeaseTable, agent: str, boot_id: str, hello: int) -> bool:
+    """Whether another process of the agent said Hello after this one, and was let in before it: its session was
+    committed sooner. One process of an agent follows another, so the one that said this `Hello` is gone."""
+    return any(holder.boot_id != boot_id and holder.hello > hello for holder in leases.holders_of(agent))
+
+
 def may_go_on(leases: LeaseTable, agent: str, boot_id: str, stream: int) -> Holder | None:
     """What is left of the session that a `Hello` may go on with when no new one can be committed: the newest of the
     same process that this incarnation itself has welcomed, on an earlier stream. None if that holds nothing: there is

@@ -7,6 +7,7 @@ POISONOUS = 3
 
 _WORDS = {
     "agent_gone": "the agent's connection ended without a goodbye, and it did not come back",
+    "agent_paused": "the agent was paused before the attempt was sent to it",
     "agent_restarted": "the agent's process ended and was started again, and the attempt with it",
     "grant_not_received": "the agent came back and had never heard of the attempt",
     "lease_expired": "the agent was not heard of for longer than its lease",
