@@ -16,7 +16,7 @@ from penstock_coordinator.core.fleet.roster import Arrival, Roster
 from penstock_coordinator.core.fleet.session import Held, Snapshot
 from penstock_coordinator.core.fleet.settled import Settled
 from penstock_coordinator.core.run.commands import AckStatus
-from penstock_coordinator.core.run.events import Charge, Failure, Outcome
+from penstock_coordinator.core.run.events import Charge, Failure, MadeArtifact, Outcome
 from penstock_coordinator.core.run.messages import AttemptEnded, InputsUnresolved, LeaseGone
 from penstock_coordinator.core.run.raised import MEMORY, memory_of
 from penstock_coordinator.core.run.retrying import OUT_OF_MEMORY
@@ -40,7 +40,10 @@ STREAM_ENDS = 100
 """Microseconds from the end that the coordinator makes of a stream to when its reader has ended."""
 SHORT_OF_MEMORY = 3
 """One in so many failures, of attempts with a limit of memory, is that they ran out of it."""
+WITH_ARTIFACTS = 7
+"""One in so many results refers to an artifact."""
 
+_MADE = (MadeArtifact("data.csv", "sha256:" + 64 * "0", 1),)
 _OUTCOMES = {2: Outcome.FAILED, 3: Outcome.CANCELLED, 4: Outcome.TIMED_OUT, 5: Outcome.LOST}
 
 
@@ -184,6 +187,7 @@ class SimulatedFleet:
                 failure,
                 jitter=jitter,
                 memory_most=self._most_memory(),
+                artifacts=_MADE if outcome is None and result.token % WITH_ARTIFACTS == 0 else (),
             )
             if not coordinator.deliver(run_id, message):
                 status = self.status_of_late(result.result_id)

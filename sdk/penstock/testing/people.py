@@ -11,7 +11,7 @@ from penstock.testing.invariants import Violation
 from penstock.testing.timeline import MILLISECOND, SECOND
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.messages import CancelRun, PauseRun, RerunStep, ResumeRun, RetryRun, RollbackRun
-from penstock_coordinator.core.run.states import RunState
+from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.ports import Committed, Repeated, RequestKey, RequestRow
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from penstock_coordinator.ports import AppendOutcome, RunId
 
 ASK_AGAIN = 1 * SECOND
+CANCELLED_ROLLBACK = 0.3, 0.4
+"""By its chance, which rollbacks are cancelled; those before them are done again, and those after them are retries."""
+MOMENT = 50 * MILLISECOND
 PATIENCE = 5 * SECOND
 """An answer that has not come by then is not waited for any longer: the same is asked again."""
 
@@ -84,6 +87,8 @@ class People:
         match fault.kind:
             case FaultKind.CANCEL:
                 coordinator.control(run_id, CancelRun(now, fault.chance < 0.3, "enough", "ann"), Told(_ignore))
+                if fault.chance > 0.8:
+                    self._simulation.timeline.after(ASK_AGAIN, self._regret, run_id, fault)
             case FaultKind.PAUSE:
                 for _ in range(1 + (fault.chance < 0.2)):
                     coordinator.control(run_id, PauseRun(now, "ann", "dinner"), Told(_ignore))
@@ -102,6 +107,44 @@ class People:
             coordinator.control(run_id, CancelRun(coordinator.clock.now(), True, "enough", "ann"), Told(_ignore))
         else:
             self._rerun(run_id, fault)
+
+    def _go_on_after_rollback(self, run_id: RunId, fault: Fault) -> None:
+        """What was undone is done again, when it is. Or somebody cancels the rollback, and somebody goes on with it."""
+        timeline = self._simulation.timeline
+        first, _ = CANCELLED_ROLLBACK
+        if fault.chance >= first:
+            timeline.after(int((fault.chance - first) * 10 * SECOND), self._cancel_at_once, run_id)
+        timeline.after(ASK_AGAIN, self._act_again, replace(fault, chance=0.4 + fault.chance / 5))
+
+    def _cancel_at_once(self, run_id: RunId) -> None:
+        coordinator = self._simulation.coordinator
+        if coordinator is not None and coordinator.serving and not coordinator.frozen:
+            coordinator.control(run_id, CancelRun(coordinator.clock.now(), True, "enough", "ann"), Told(_ignore))
+
+    def _regret(self, run_id: RunId, fault: Fault) -> None:
+        """Of a run that was cancelled the last of what it had done is done again, and is all that is: somebody pauses
+        the run meanwhile."""
+        simulation = self._simulation
+        coordinator, row = simulation.coordinator, simulation.store.runs.get(run_id)
+        if row is None or coordinator is None or not coordinator.serving or coordinator.frozen:
+            return
+        if not RunState(row.state).at_rest:
+            if simulation.timeline.now < 2 * simulation.scenario.chaos:
+                simulation.timeline.after(ASK_AGAIN, self._regret, run_id, fault)
+            return
+        run = coordinator.rebuild(run_id)
+        steps = [each.number for each in run.plan.steps if not each.downstream and not each.retired]
+        done = [number for number in steps if run.state_of(number) is StepState.COMPLETED]
+        if done:
+            step = done[int(fault.chance * 10_000) % len(done)]
+            coordinator.reopen(run_id, RerunStep(coordinator.clock.now(), step, WHOLE, "bob"), Told(_ignore))
+            simulation.timeline.after(MOMENT, self._pause, run_id)
+
+    def _pause(self, run_id: RunId) -> None:
+        coordinator = self._simulation.coordinator
+        if coordinator is not None and coordinator.serving and not coordinator.frozen:
+            coordinator.control(run_id, PauseRun(coordinator.clock.now(), "ann", "dinner"), Told(_ignore))
+            self._simulation.timeline.after(PATIENCE, self.resume, run_id)
 
     def _act_again(self, fault: Fault) -> None:
         """Whoever wants to retry a run waits for its end, but not for ever."""
@@ -134,12 +177,10 @@ class People:
             return
         undone = coordinator.plan_of(self._simulation.store.runs[run_id].digest, None).undoing
         if fault.chance < 0.5:
-            message = RollbackRun(now, "eve", "a mistake") if undone and fault.chance < 0.35 else RetryRun(now, "ann")
+            message = RollbackRun(now, "eve", "a mistake") if undone and fault.chance < CANCELLED_ROLLBACK[1] else RetryRun(now, "ann")
             coordinator.reopen(run_id, message, Told(_ignore))
-            if isinstance(message, RollbackRun) and fault.chance < 0.2:
-                # What was undone is done again, when it is.
-                later = replace(fault, chance=0.4 + fault.chance / 10)
-                self._simulation.timeline.after(ASK_AGAIN, self._act_again, later)
+            if isinstance(message, RollbackRun):
+                self._go_on_after_rollback(run_id, fault)
             return
         self._rerun(run_id, fault)
 
@@ -169,6 +210,10 @@ class People:
         items = run.items_of(step)
         item = number % len(items) if items and number % 2 else WHOLE
         coordinator.reopen(run_id, RerunStep(now, step, item, "bob"), Told(_ignore))
+        if number % 3 == 0:
+            # And another one, before anything of it has begun.
+            other = RerunStep(now, (step + 1) % len(run.plan.steps), WHOLE, "bob")
+            coordinator.after(1, coordinator.reopen, run_id, other, Told(_ignore))
 
     # --- the end
 

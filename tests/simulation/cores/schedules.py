@@ -24,7 +24,9 @@ LEAST_STEPS = 10
 LEAST_FAULTS = 3
 PLANS = 1_000
 """So many plans are made; schedules share them."""
-UNDONE = 4
+SHORT_OF_MEMORY = 5
+"""In one of so many plans some steps run out of memory."""
+UNDONE = 2
 """One of so many plans can be undone."""
 MARGIN = 3 * SECOND
 TIMINGS = tuple(
@@ -105,7 +107,7 @@ def _enabled(random: Random, kinds: Sequence[FaultKind]) -> list[FaultKind]:
     wrong = [kind for kind in kinds if kind not in PEOPLE]
     people = [kind for kind in kinds if kind in PEOPLE]
     enabled = random.sample(wrong, min(len(wrong), random.randint(1, 6)))
-    return enabled + random.sample(people, min(len(people), random.choice([0, 0, 1, 2])))
+    return enabled + random.sample(people, min(len(people), random.choice([0, 1, 1, 2, 3])))
 
 
 def scenario(seed: int, kinds: Sequence[FaultKind] = tuple(FaultKind), *, memory: bool = False) -> Scenario:
@@ -118,7 +120,8 @@ def scenario(seed: int, kinds: Sequence[FaultKind] = tuple(FaultKind), *, memory
         )
         for number in range(random.choice([2, 2, 3]))
     )
-    plan = plan_number(random.randrange(PLANS), memory=memory)
+    number = random.randrange(PLANS)
+    plan = plan_number(number, memory=memory or number % SHORT_OF_MEMORY == 0)
     several = plan.concurrency is not None or plan.max_active_runs or random.random() < 0.2
     runs = tuple(RunSpec(plan, PARAMETERS, int(random.random() * SECOND)) for _ in range(2 if several else 1))
     faults = draw_faults(random, len(agents), len(runs), _enabled(random, kinds), LEAST_FAULTS, 7, CHAOS - 2 * SECOND)
