@@ -34,6 +34,8 @@ class People:
         """What was answered to the start of each run, by its place in the scenario."""
         self._paused: dict[str, int] = {}
         """How often somebody asked for a pause of each agent, or for the end of one."""
+        self._to_go_on: set[str] = set()
+        """Agents that were to be paused, and that nobody knows to go on."""
 
     @property
     def all_answered(self) -> bool:
@@ -191,11 +193,17 @@ class People:
             return
         invariants = self._simulation.invariants
         self._paused[agent] = asked = self._paused.get(agent, 0) + 1
-        if not paused:
+        if paused:
+            self._to_go_on.add(agent)
+        else:
             invariants.agent_goes_on(agent)
 
         def told(known: bool | None) -> None:
-            if known and paused and self._paused[agent] == asked:
+            if known is None or self._paused[agent] != asked:
+                return
+            if not paused:
+                self._to_go_on.discard(agent)
+            elif known:
                 invariants.agent_is_paused(agent)
 
         coordinator.fleet.pause_agent(agent, told, paused=paused)
@@ -231,7 +239,7 @@ class People:
         for run_id, row in list(simulation.store.runs.items()):
             if row.state == RunState.PAUSED:
                 self.resume(run_id)
-        for agent in self._paused:
+        for agent in sorted(self._to_go_on):
             self.pause_agent(agent, paused=False)
         simulation.timeline.after(ASK_AGAIN + 200 * MILLISECOND, self._resume_all)
 

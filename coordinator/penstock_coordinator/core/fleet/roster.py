@@ -309,7 +309,7 @@ class Roster(Generic[S]):
     def end_stand_ins(self, now: int) -> list[S]:
         """Their agents are to come back, for a session that gets work again. If the database is not back yet they go on
         once more, so none is sent away that has just come."""
-        if self.gate.database_away:
+        if not self._stand_ins or self.gate.database_away:
             return []
         limit = now - self._spans.heartbeat_interval
         due = [each for each in self.sessions.values() if each.holder.stands_for and each.opened_at <= limit]
