@@ -37,8 +37,11 @@ class Mutant:
         """To a copy of the package."""
         path = package.joinpath(*self.part.split("/")[2:], self.file)
         text = path.read_text()
+        path.write_text(self.changed(text))
+
+    def changed(self, text: str) -> str:
         assert text.count(self.before) == 1, f"{self.name}: {self.file} has {text.count(self.before)} such places"
-        path.write_text(text.replace(self.before, self.after))
+        return text.replace(self.before, self.after)
 
 
 MUTANTS = (
