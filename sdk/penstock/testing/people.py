@@ -179,7 +179,11 @@ class People:
             return
         undone = coordinator.plan_of(self._simulation.store.runs[run_id].digest, None).undoing
         if fault.chance < 0.5:
-            message = RollbackRun(now, "eve", "a mistake") if undone and fault.chance < CANCELLED_ROLLBACK[1] else RetryRun(now, "ann")
+            message = (
+                RollbackRun(now, "eve", "a mistake")
+                if undone and fault.chance < CANCELLED_ROLLBACK[1]
+                else RetryRun(now, "ann")
+            )
             coordinator.reopen(run_id, message, Told(_ignore))
             if isinstance(message, RollbackRun):
                 self._go_on_after_rollback(run_id, fault)
