@@ -11,7 +11,9 @@ import click
 import uvloop
 from pydantic import ValidationError
 
+from penstock_agent.containers.engine import NoEngine
 from penstock_agent.executors.worker.children import adopt_orphans
+from penstock_agent.resources.memory_groups import NoGroups
 from penstock_agent.runtime import own_log
 from penstock_agent.runtime.agent import run_agent
 from penstock_agent.runtime.data_folder import FolderInUse
@@ -29,6 +31,9 @@ USAGE_ERROR = 2
 @click.option("-l", "--label", "labels", multiple=True, metavar="NAME=VALUE", help="may be repeated")
 @click.option("--resource", "resources", multiple=True, metavar="NAME=NUMBER", help="such as gpu=1; may be repeated")
 @click.option("--gpus", metavar="0,1,…", help="devices that steps may be given; none: no device [all that are found]")
+@click.option(
+    "--container-engine", type=click.Choice(["auto", "docker", "podman", "none"]), help="for steps with an image [auto]"
+)
 @click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="folder of this agent alone")
 @click.option("--drain-timeout", type=float, metavar="SECONDS", help="for running steps after SIGTERM [300]")
 @click.option("--log-format", type=click.Choice(["auto", "json", "console"]), help="of the agent's own log")
@@ -50,7 +55,7 @@ def main(
     gc.set_threshold(10_000, 20, 20)
     try:
         uvloop.run(run_agent(settings))
-    except (FolderInUse, IdInUse, OSError) as error:
+    except (FolderInUse, IdInUse, NoEngine, NoGroups, OSError) as error:
         click.echo(f"penstock agent: {error}", err=True)
         sys.exit(1)
 

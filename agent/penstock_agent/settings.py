@@ -42,6 +42,18 @@ class AgentSettings(EnvironmentSettings):
     memory_interval: float = Field(
         default=0.25, ge=0.01, le=60, description="seconds between two looks at the memory of attempts with a limit"
     )
+    memory_group: str = Field(
+        default="auto",
+        description="the control group below which attempts get one each for their memory: auto, none or its path",
+    )
+    container_engine: str = Field(
+        default="auto",
+        pattern="^(auto|docker|podman|none)$",
+        validation_alias=AliasChoices(
+            "container_engine", "PENSTOCK_AGENT_CONTAINER_ENGINE", "PENSTOCK_CONTAINER_ENGINE"
+        ),
+        description="what runs steps that name a container image: auto, docker, podman or none",
+    )
     data_dir: Path = Field(
         default_factory=lambda: platformdirs.user_state_path("penstock") / "agent",
         description="folder for results that are not acknowledged, bundles and work; of one agent alone",

@@ -51,6 +51,23 @@ class CommandWork(msgspec.Struct, frozen=True, tag="command", array_like=True):
     input_files: dict[str, str] = {}
 
 
+class ContainerWork(msgspec.Struct, frozen=True, array_like=True):
+    """The image that an attempt runs in, and how the engine is asked."""
+
+    program: str
+    image: str
+    pull: str
+    """missing, always or never."""
+    options: list[str]
+    """Of `create`, for all attempts of the task on this agent."""
+    env: dict[str, str] = {}
+    """Of functions; that of commands is with them."""
+    bundle_dir: str = ""
+    """Of functions."""
+    memory_bytes: int = 0
+    """What the engine is asked to hold the container to; 0: nothing."""
+
+
 class GivenSecret(msgspec.Struct, frozen=True, array_like=True):
     """`env`, `file`: where the attempt finds it besides; empty: nowhere."""
 
@@ -86,6 +103,20 @@ class Task(msgspec.Struct, array_like=True):
     files: dict[str, str] = {}
     """By digest: where the artifacts that the inputs refer to are on this machine."""
     secrets: list[GivenSecret] = []
+    container: ContainerWork | None = None
+    """None: the attempt runs as a process of this machine."""
+    memory_group: str = ""
+    """Of commands: the folder of the control group that they are put into; empty: into none."""
+
+
+class Order(msgspec.Struct, array_like=True):
+    """A function that is called in a container: on its standard input, and with the values of its secrets."""
+
+    task: Task
+    folder: str
+    """Of the attempt; its working folder is below."""
+    outgoing_dir: str
+    bundle_dir: str
 
 
 class Produced(msgspec.Struct, array_like=True):

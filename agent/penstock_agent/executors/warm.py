@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from penstock_agent.containers.engine import WORKER_LABEL, NoEngine, remove_labelled
 from penstock_agent.core import pool as pools
 from penstock_agent.core.inputs import AttemptsEnded, AttemptsStarted, Input, LeasesUnstarted
 from penstock_agent.core.leases import Ended, Handle, Outcome
@@ -31,7 +32,8 @@ from penstock_agent.resources import memory
 from penstock_agent.resources.gpus import variables
 from penstock_agent.resources.guard import MemoryGuard
 from penstock_agent.resources.memory import KernelKills, Watched
-from penstock_agent.resources.words import OUT_OF_MEMORY, killed_by_kernel, over_limit
+from penstock_agent.resources.memory_groups import MemoryGroup, MemoryGroups
+from penstock_agent.resources.words import OUT_OF_MEMORY, killed_at_limit, killed_by_kernel, over_limit
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,8 @@ class WorkerKind:
     """Of functions: the graphics processors that libraries in the process see."""
     secrets: tuple[tuple[str, str, str], ...] = ()
     """A process that has seen a secret runs nothing but attempts that name it, too."""
+    container: bool = False
+    """The process asks an engine to run its attempts."""
 
 
 @dataclass(slots=True)
@@ -73,6 +77,8 @@ class Job:
     """Their values."""
     home: str = ""
     """Of the environment that it runs in; empty: that of the agent."""
+    group: MemoryGroup | None = None
+    """Of a command alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,10 @@ class WarmExecutor:
         self._held_up: set[pools.WorkerId] = set()
         self._guard = MemoryGuard(limits.memory_interval, self._over_memory)
         self._kernel = KernelKills()
+        self.groups: MemoryGroups | None = None
+        """None: memory is looked at alone."""
+        self.engine = ""
+        """The program that runs containers."""
         self.on_end: Callable[[Handle], None] = lambda _: None
         """Told of each attempt that is over, or was never begun: what it had is free."""
         output.on_room = self._resume_logs
@@ -217,9 +227,17 @@ class WarmExecutor:
         process = self._processes.get(worker_id)
         if process is None:
             return
-        left = process.feed(self._jobs[handle].task() for handle in handles)
+        left = process.feed(self._task(self._jobs[handle]) for handle in handles)
         if left:
             self._do(self.pool.overfed(self._clock(), worker_id, left))
+
+    def _task(self, job: Job) -> Task:
+        task = job.task()
+        if job.memory_bytes and job.kind.command and not job.kind.container and self.groups is not None:
+            if job.group is None:
+                job.group = self.groups.make(job.memory_bytes)
+            task.memory_group = "" if job.group is None else str(job.group.path)
+        return task
 
     def _begin(self, handles: list[Handle]) -> None:
         now = self._clock()
@@ -234,7 +252,9 @@ class WarmExecutor:
         worker_id = self.pool.worker_of(handle)
         process = None if worker_id is None else self._processes.get(worker_id)
         if process is not None:
-            self._guard.watch(process.id, Watched(process.pid, job.memory_bytes, with_root=not job.kind.command))
+            group = job.group or process.group
+            watched = Watched(process.pid, job.memory_bytes, not job.kind.command, job.kind.container, group)
+            self._guard.watch(process.id, watched)
 
     def _over_memory(self, worker_id: int, limit: int, held: int) -> None:
         process = self._processes.get(worker_id)
@@ -264,6 +284,8 @@ class WarmExecutor:
             mark=f"{self._boot_id}:{worker_id}:",
             log_lines=self._limits.log_lines,
             log_bytes=self._limits.log_bytes,
+            engine=self.engine if kind.container else "",
+            group=self._group_of(kind),
         )
         try:
             process = WorkerProcess(worker_id, equipment)
@@ -277,6 +299,11 @@ class WarmExecutor:
         self._loop.add_reader(process.results.fileno(), self._read_results, process)
         self._loop.add_reader(process.logs.fileno(), self._read_logs, process)
         self._loop.add_reader(process.exited, self._on_exit, process)
+
+    def _group_of(self, kind: WorkerKind) -> MemoryGroup | None:
+        if not kind.memory_bytes or self.groups is None:
+            return None
+        return self.groups.make(kind.memory_bytes)
 
     # --- what workers say
 
@@ -335,6 +362,8 @@ class WarmExecutor:
         job = self._jobs[finished.handle]
         if not job.memory_bytes:
             return
+        if finished.failure is not None and job.group is not None and job.group.kills():
+            finished.failure = Failure(OUT_OF_MEMORY, killed_at_limit(job.memory_bytes))
         finished.peak_memory_bytes = max(finished.peak_memory_bytes, self._guard.forget(process.id))
         if not job.kind.command and memory.resident(process.pid) > job.memory_bytes // 2:
             # What it keeps would be charged to the next attempt.
@@ -392,6 +421,8 @@ class WarmExecutor:
             await asyncio.wait({killing})
         # Only now may the process be reaped: until then nobody else can have its number.
         await asyncio.to_thread(kill_tree, process.pid, process.mark)
+        if process.engine:
+            await _remove_containers(process)
         process.process.poll()
         for fd in (process.results.fileno(), process.logs.fileno()):
             self._loop.remove_reader(fd)
@@ -400,6 +431,8 @@ class WarmExecutor:
         self._hear_last_words(process)
         self._do(self.pool.exited(self._clock(), process.id))
         del self._processes[process.id]
+        if process.group is not None:
+            process.group.remove()
         process.close()
         await asyncio.to_thread(shutil.rmtree, self._folder_of(process.id), ignore_errors=True)
 
@@ -428,7 +461,11 @@ class WarmExecutor:
         self._in_background(asyncio.to_thread(shutil.rmtree, self.outgoing / str(handle), ignore_errors=True))
         finished = Finished(handle, run_time=max(self._clock() - job.began_at, 0))
         finished.peak_memory_bytes = self._guard.forget(worker_id)
-        if process.over_memory is not None:
+        group = job.group or process.group
+        if group is not None and job.memory_bytes and group.kills():
+            finished.peak_memory_bytes = max(finished.peak_memory_bytes, job.memory_bytes)
+            finished.failure = Failure(OUT_OF_MEMORY, killed_at_limit(job.memory_bytes))
+        elif process.over_memory is not None:
             finished.peak_memory_bytes = max(finished.peak_memory_bytes, process.over_memory[1])
             told = over_limit(*process.over_memory, self._limits.memory_interval)
             finished.failure = Failure(OUT_OF_MEMORY, told)
@@ -458,7 +495,10 @@ class WarmExecutor:
 
     def _forget(self, handles: Iterable[Handle]) -> None:
         for handle in handles:
-            if self._jobs.pop(handle, None) is not None:
+            job = self._jobs.pop(handle, None)
+            if job is not None:
+                if job.group is not None:
+                    job.group.remove()
                 self._output.attempt_ended(handle)
                 self.on_end(handle)
 
@@ -475,6 +515,14 @@ class WarmExecutor:
         self._burials.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a worker could not be ended", exc_info=error)
+
+
+async def _remove_containers(process: WorkerProcess) -> None:
+    """Of a worker that is dead: what an engine runs is not below it, but for Podman's."""
+    try:
+        await asyncio.to_thread(remove_labelled, process.engine, WORKER_LABEL, process.mark)
+    except NoEngine as error:
+        log.warning("containers of worker %d may still run: %s", process.id, error)
 
 
 def _crash(process: WorkerProcess, *, by_kernel: bool) -> Failure:

@@ -34,6 +34,7 @@ from penstock_agent.executors.processes import MARK
 from penstock_agent.executors.worker import unsaid
 from penstock_agent.executors.worker.capture import TAIL_LINES
 from penstock_agent.executors.worker.stopping import HANDLE
+from penstock_agent.resources.memory_groups import MemoryGroup
 
 PIPE_BYTES = 256 * 1024
 READ_BYTES = 256 * 1024
@@ -57,6 +58,10 @@ class Equipment:
     log_bytes: int
     bare: tuple[str, ...] = ()
     """Of a worker in the Python of an environment: how that is started, before its setup."""
+    engine: str = ""
+    """Of a worker that runs containers: the program that removes them."""
+    group: MemoryGroup | None = None
+    """What it belongs to, with all that it starts."""
 
 
 class WorkerProcess:
@@ -64,7 +69,7 @@ class WorkerProcess:
 
     def __init__(self, worker_id: int, equipment: Equipment) -> None:
         self.id = worker_id
-        self.mark = equipment.mark
+        self.mark, self.engine = equipment.mark, equipment.engine
         self.killed = self.stopped = False
         """By the agent."""
         self.over_memory: tuple[int, int] | None = None
@@ -106,6 +111,10 @@ class WorkerProcess:
                 os.close(fd)
             results.close()
             logs.close()
+        self.group = equipment.group
+        if self.group is not None:
+            with suppress(OSError):
+                self.group.add(self.process.pid)
         self.exited = os.pidfd_open(self.process.pid)
         self._stuck: frozenset[int] = frozenset()
         self._numbered: tuple[Handle, int] = (0, 0)

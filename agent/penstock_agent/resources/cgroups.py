@@ -39,12 +39,25 @@ def limits(proc: Path = Path("/proc/self")) -> Limits:
     return Limits(min(cpus, default=None), min(memories, default=None))
 
 
+def own_folders(proc: Path) -> Iterator[Path]:
+    """Of each group that the process is in, its folder."""
+    mounts = list(_mounts(proc))
+    for controllers, path in _groups(proc):
+        for at, root, options in mounts:
+            if _is_mount_of(controllers, options):
+                yield at / _below(path, root)
+
+
+def _is_mount_of(controllers: set[str], options: set[str]) -> bool:
+    return controllers <= options and bool(controllers) is not (options == {"cgroup2"})
+
+
 def _folders(proc: Path) -> Iterator[Path]:
     """Of all groups that the process is in, each from its own folder up to where its tree is mounted."""
     mounts = list(_mounts(proc))
     for controllers, path in _groups(proc):
         for at, root, options in mounts:
-            if controllers <= options and bool(controllers) is not (options == {"cgroup2"}):
+            if _is_mount_of(controllers, options):
                 yield from _upwards(at, _below(path, root))
 
 

@@ -11,6 +11,10 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penstock_agent.resources.memory_groups import MemoryGroup
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -24,13 +28,24 @@ class Watched:
     """Bytes; 0: none."""
     with_root: bool
     """The root runs the step itself; or else it is the agent's own, and only what it has started counts."""
+    contained: bool = False
+    """Only what runs in a container counts: not the engine's own processes."""
+    group: MemoryGroup | None = None
+    """The kernel holds it to its limit."""
 
 
 def held(watched: Iterable[Watched]) -> list[int]:
     """Bytes that each tree holds now, in their order. Blocks for some milliseconds."""
     asked = list(watched)
-    children = _children()
-    return [_held_by(_tree(each, children), each.limit) for each in asked]
+    children = _children() if any(each.group is None for each in asked) else {}
+    return [_held_by(_counted(each, children), each.limit) if each.group is None else _past(each) for each in asked]
+
+
+def _past(watched: Watched) -> int:
+    """More than the limit, once the kernel has killed for it: the others of the tree are to follow."""
+    assert watched.group is not None
+    held = watched.group.held()
+    return max(held, watched.limit + 1) if watched.group.kills() else min(held, watched.limit)
 
 
 def resident(pid: int) -> int:
@@ -55,6 +70,18 @@ def _proportional(pid: int) -> int:
             if line.startswith(b"Pss:"):
                 return int(line.split()[1]) * 1024
     return resident(pid)
+
+
+def _counted(watched: Watched, children: Mapping[int, list[int]]) -> list[int]:
+    tree = _tree(watched, children)
+    return [pid for pid in tree if _is_contained(pid)] if watched.contained else tree
+
+
+def _is_contained(pid: int) -> bool:
+    """It numbers its processes for itself. What is gone is not."""
+    with suppress(OSError):
+        return os.stat(f"/proc/{pid}/ns/pid").st_ino != os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116 - many
+    return False
 
 
 def _tree(watched: Watched, children: Mapping[int, list[int]]) -> list[int]:

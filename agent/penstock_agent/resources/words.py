@@ -17,6 +17,13 @@ def over_limit(limit: int, held: int, interval: float) -> str:
     )
 
 
+def killed_at_limit(limit: int) -> str:
+    return (
+        f"the attempt needed more than its resources.memory_bytes of {spelled(limit)}, and the kernel killed it, with"
+        f" everything that it had started (its control group); ask for more, or let retry.memory_factor do so"
+    )
+
+
 def killed_by_kernel(what: str) -> str:
     return (
         f"{what}; the kernel has just killed for lack of memory in the agent's machine or container: "

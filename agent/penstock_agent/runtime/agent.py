@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import random
@@ -27,6 +28,7 @@ from penstock.agent.v1.secret_service_pb2_grpc import SecretServiceStub
 from penstock.v1.bundle_service_pb2_grpc import BundleServiceStub
 from penstock_agent.artifacts.equipment import Artifacts
 from penstock_agent.artifacts.service import Access
+from penstock_agent.containers.orders import CONTAINER, NO_CONTAINERS, ContainerOrders, Containers, look_in_background
 from penstock_agent.core import effects as do
 from penstock_agent.core import inputs as said
 from penstock_agent.core.holder import Holder
@@ -36,7 +38,8 @@ from penstock_agent.environments.equipment import open_environments
 from penstock_agent.environments.order import KIND as PYTHON
 from penstock_agent.environments.uv import NoUv
 from penstock_agent.executors.warm import WarmExecutor, WarmLimits
-from penstock_agent.resources import machine
+from penstock_agent.resources import machine, memory_groups
+from penstock_agent.resources.memory_groups import MemoryGroups
 from penstock_agent.resources.stock import Stock
 from penstock_agent.runtime import clock, host
 from penstock_agent.runtime.archive import BUNDLE
@@ -85,8 +88,9 @@ class Identity:
 class Agent:
     """Runs until it is drained. One per process: it adopts orphans, and takes the signals."""
 
-    def __init__(self, settings: AgentSettings, folder: DataFolder) -> None:
+    def __init__(self, settings: AgentSettings, folder: DataFolder, containers: Containers = NO_CONTAINERS) -> None:
         self._settings = settings
+        self._containers = containers
         self._folder = folder
         self._identity = Identity(
             folder.agent_id(settings.id), secrets.token_hex(16), socket.gethostname(), version("penstock")
@@ -110,6 +114,8 @@ class Agent:
             clock.now,
             lambda message: self._artifacts.porter.report(message),
         )
+        self._executor.engine = containers.program
+        self._executor.groups = _memory_groups(settings, folder, self._identity.boot_id)
         self._artifacts = Artifacts(settings, folder, self._executor.outgoing, self._access_of, self.post)
         self._bundles = BundleCache(folder.bundles, _bundle_limits(settings), self._bundles_in_use, host.boot_id())
         self._environments, self._no_environments = self._open_environments()
@@ -123,6 +129,7 @@ class Agent:
             self._secrets,
             self._artifacts.porter,
             self._environments,
+            ContainerOrders(containers, self._identity.boot_id),
         )
         self._connection = Connection(settings.address, self, keepalive=settings.keepalive_interval)
         self._lag = host.LoopLag()
@@ -212,6 +219,8 @@ class Agent:
 
     def _start_guardian(self) -> None:
         argv = [sys.executable, "-P", "-m", "penstock_agent.executors.guardian", f"{self._identity.boot_id}:"]
+        if self._containers.program:
+            argv.append(self._containers.program)
         self._guardian = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
@@ -431,7 +440,7 @@ class Agent:
             stream=0 if self._holder.session is None else self._holder.session.stream,
             given_up=[lease_ref(key, token) for key, token in given_up.named()],
             features=[TELLS_GIVEN_UP] if given_up.complete else [],
-            environments={PYTHON: self._no_environments},
+            environments={PYTHON: self._no_environments, CONTAINER: self._containers.why},
         )
 
     def _heartbeat(self) -> Iterator[wire.AgentMessage]:
@@ -472,6 +481,19 @@ def step_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
 
 
+def _memory_groups(settings: AgentSettings, folder: DataFolder, boot_id: str) -> MemoryGroups | None:
+    prefix = hashlib.sha256(str(folder.path).encode()).hexdigest()[:12]
+    try:
+        groups = memory_groups.find(settings.memory_group, prefix, boot_id)
+    except memory_groups.NoGroups as error:
+        if settings.memory_group not in (memory_groups.AUTO, memory_groups.NONE):
+            raise
+        log.info("memory limits are looked at every %g s: %s", settings.memory_interval, error)
+        return None
+    log.info("memory limits are held by control groups of version %d below %s", groups.version, groups.base)
+    return groups
+
+
 def _restored(each: Spooled, now: int) -> Restored:
     message = wire.StepResult()
     try:
@@ -482,9 +504,10 @@ def _restored(each: Spooled, now: int) -> Restored:
 
 
 async def run_agent(settings: AgentSettings) -> None:
-    """Raises `FolderInUse`, `IdInUse`, `OSError`."""
+    """Raises `FolderInUse`, `IdInUse`, `NoEngine`, `NoGroups`, `OSError`."""
     folder = DataFolder(Path(settings.data_dir))
     try:
-        await Agent(settings, folder).run()
+        containers = await look_in_background(settings.container_engine, folder.path)
+        await Agent(settings, folder, containers).run()
     finally:
         folder.close()

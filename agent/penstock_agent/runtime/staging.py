@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from penstock_agent.artifacts.porter import Order, Porter, has_references
+from penstock_agent.containers.orders import ContainerOrders
 from penstock_agent.core.holder import Holder
 from penstock_agent.core.inputs import AttemptsEnded, LeasesRefused, LeasesUnstarted
 from penstock_agent.core.leases import Ended, Handle, Lease, LeaseKey, Outcome
@@ -49,6 +50,7 @@ class Staging:
         secrets: SecretFetcher,
         porter: Porter,
         environments: Environments | None,
+        containers: ContainerOrders,
     ) -> None:
         """`environments` None: there can be none on this agent."""
         self.output_limits = OutputLimits(0, 0)
@@ -76,6 +78,7 @@ class Staging:
         self._waiting: dict[Handle, Lease] = {}
         self._fetches: dict[str, asyncio.Task[None]] = {}
         self._secrets = secrets
+        self._containers = containers
         self._asking: dict[Handle, asyncio.Task[None]] = {}
         self._given: dict[Handle, list[GivenSecret]] = {}
         """Of attempts that are about to start."""
@@ -84,6 +87,10 @@ class Staging:
         ready: list[Job] = []
         for lease in leases:
             assert isinstance(lease.work, Work)
+            if lease.work.kind.image is not None and self._containers.why:
+                why = f"this agent has no container engine: {self._containers.why}"
+                self._report(LeasesRefused([lease.handle], "no_container_engine", why))
+                continue
             if lease.work.kind.secrets and lease.handle not in self._given:
                 self._asking[lease.handle] = asyncio.get_running_loop().create_task(self._ask(lease, lease.work))
                 continue
@@ -222,12 +229,13 @@ class Staging:
         home, before = "", 0
         if work.kind.environment is not None and self.environments is not None:
             home, before = self.environments.home(work), self.environments.lines_before(lease.handle)
+        container = work.container(self._containers, bundle_dir, devices)
         self._logs.introduce(lease.handle, work.ref, lease.attempt, before)
         return Job(
             lease.handle,
             work.worker_kind(devices),
             bundle_dir,
-            lambda: work.task(lease, bundle_dir, limits, files, devices, given, home),
+            lambda: work.task(lease, bundle_dir, limits, files, devices, given, home, container),
             work.memory_bytes,
             secrets=() if given is None else tuple(secret.value for secret in given),
             home=home,

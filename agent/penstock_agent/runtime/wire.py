@@ -15,11 +15,13 @@ from google.protobuf.message import Message
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_agent.artifacts.service import Access
+from penstock_agent.containers.orders import CONTAINER, Bounds, ContainerOrders, Image
 from penstock_agent.core import inputs as said
 from penstock_agent.core.leases import Grant, Handle, Held, Lease, LeaseKey, Phase, Restored, Status
 from penstock_agent.environments.order import PythonOrder, activated
 from penstock_agent.executors.channel import (
     CommandWork,
+    ContainerWork,
     Failure,
     Finished,
     FunctionWork,
@@ -29,7 +31,7 @@ from penstock_agent.executors.channel import (
 )
 from penstock_agent.executors.warm import WorkerKind
 from penstock_agent.resources.gpus import variables
-from penstock_agent.resources.machine import MEMORY
+from penstock_agent.resources.machine import CPU, MEMORY
 
 M = TypeVar("M", bound=Message)
 
@@ -84,6 +86,9 @@ class TaskKind:
     secrets: tuple[wire.TaskSecret, ...] = ()
     environment: PythonOrder | None = None
     """None: the agent's own."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    image: Image | None = None
+    """What its attempts run in; None: they are processes of this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +139,7 @@ class Work:
         devices: tuple[str, ...] = (),
         secrets: list[GivenSecret] | None = None,
         home: str = "",
+        container: ContainerWork | None = None,
     ) -> Task:
         """`files`: of the artifacts that the inputs refer to; `home`: of the environment of a command."""
         grant, action = self.grant, self.kind.action
@@ -160,7 +166,18 @@ class Work:
             allow_pickle=self.kind.allow_pickle,
             files=files,
             secrets=secrets or [],
+            container=container,
         )
+
+    def container(self, orders: ContainerOrders, bundle_dir: str, devices: tuple[str, ...]) -> ContainerWork | None:
+        """None: it needs none, or there is no engine."""
+        kind = self.kind
+        if kind.image is None:
+            return None
+        bounds = Bounds(self.memory_bytes, kind.resources.get(CPU, 0.0), devices)
+        if isinstance(kind.action, CommandWork):
+            return orders.work(kind.image, bounds)
+        return orders.work(kind.image, bounds, {**variables(devices), **kind.env}, bundle_dir)
 
 
 def _activated(own: Mapping[str, str], home: str) -> dict[str, str]:
@@ -311,6 +328,10 @@ def task_kind(spec: wire.TaskSpec) -> TaskKind:
         case _:
             raise UnknownTask("this agent does not know this kind of task: it is of a newer release")
     environment = _environment(spec)
+    image = _image(spec)
+    if image is not None:
+        # The process of this machine only asks the engine: it has nothing of the attempt's own.
+        kind = WorkerKind(True, kind.bundle_digest, "", (), secrets=secrets, container=True)
     return TaskKind(
         kind=kind,
         action=action,
@@ -321,17 +342,25 @@ def task_kind(spec: wire.TaskSpec) -> TaskKind:
         allow_pickle=spec.allow_pickle,
         secrets=tuple(spec.secrets),
         environment=environment,
+        env=env,
+        image=image,
     )
 
 
 def _environment(spec: wire.TaskSpec) -> PythonOrder | None:
     """Raises `UnknownTask`."""
-    if not spec.environment_digest:
+    if not spec.environment_digest or spec.environment.WhichOneof("kind") == CONTAINER:
         return None
     if spec.environment.WhichOneof("kind") != "python":
         raise UnknownTask("this agent does not know this kind of environment: it is of another release")
     python = spec.environment.python
     return PythonOrder(spec.environment_digest, tuple(python.requirements), python.lock, python.pylock, python.python)
+
+
+def _image(spec: wire.TaskSpec) -> Image | None:
+    if spec.environment.WhichOneof("kind") != CONTAINER:
+        return None
+    return Image(spec.environment.container.image, spec.environment.container.pull or "missing")
 
 
 def _command_work(command: wire.CommandTask, env: dict[str, str]) -> CommandWork:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.dispatch.capacity import Capacity
     from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey
     from penstock_coordinator.core.fleet.session import Held
-    from penstock_coordinator.core.plan.model import Plan, Step
+    from penstock_coordinator.core.plan.model import Environment, Plan, Step
     from penstock_coordinator.ports import AgentRow
 
 MAX_MESSAGE_BYTES = 1 << 20
@@ -239,6 +239,21 @@ def _parts(grants: list[wire.LeaseGrant]) -> Iterator[list[wire.LeaseGrant]]:
         yield part
 
 
+def _task_environment(environment: Environment) -> wire.TaskEnvironment:
+    from penstock_coordinator.core.plan.model import ContainerEnvironment
+
+    if isinstance(environment, ContainerEnvironment):
+        return wire.TaskEnvironment(container=wire.TaskContainer(image=environment.image, pull=environment.pull))
+    return wire.TaskEnvironment(
+        python=wire.TaskPythonEnvironment(
+            requirements=environment.requirements,
+            lock=environment.lock,
+            pylock=environment.pylock,
+            python=environment.python,
+        )
+    )
+
+
 def task_spec(plan: Plan, step: Step) -> wire.TaskSpec:
     """What an agent must know of a step, whatever the run."""
     from penstock_coordinator.core.plan.model import CommandAction, FunctionAction
@@ -253,14 +268,7 @@ def task_spec(plan: Plan, step: Step) -> wire.TaskSpec:
     )
     environment = plan.environments.get(spec.environment_digest)
     if environment is not None:
-        spec.environment.python.CopyFrom(
-            wire.TaskPythonEnvironment(
-                requirements=environment.requirements,
-                lock=environment.lock,
-                pylock=environment.pylock,
-                python=environment.python,
-            )
-        )
+        spec.environment.CopyFrom(_task_environment(environment))
     spec.secrets.extend(wire.TaskSecret(name=use.name, env=use.env, file=use.file) for use in step.secrets)
     if step.timeouts.attempt is not None:
         spec.attempt_timeout.CopyFrom(span(step.timeouts.attempt))

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypedDict
 from penstock.authoring.caching import CachePolicy, read_cache
 from penstock.authoring.compensation import Compensating, read_compensate
 from penstock.authoring.concurrency import Concurrency, read_concurrency
+from penstock.authoring.containers import ContainerUse, read_container
 from penstock.authoring.secrets import SecretUse, read_secrets
 from penstock.errors import DefinitionError
 from penstock.names import check_name, nearest
@@ -112,6 +113,7 @@ class DefaultKeywords(TypedDict, total=False):
     env: Mapping[str, str]
     cache: CachePolicy | bool | None
     secrets: Sequence[str] | Mapping[str, Any]
+    container: str | Mapping[str, str] | bool | None
 
 
 class CommandKeywords(DefaultKeywords, total=False):
@@ -159,6 +161,7 @@ class StepOptions:
     env: Mapping[str, str] | None = None
     cache: Any = None
     secrets: tuple[SecretUse, ...] | None = None
+    container: ContainerUse | None = None
     when: str | None = None
     trigger_rule: TriggerRule | None = None
     allow_failure: bool | None = None
@@ -357,6 +360,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "env": _read_env,
     "cache": read_cache,
     "secrets": read_secrets,
+    "container": read_container,
     "when": _read_text,
     "trigger_rule": _read_rule,
     "allow_failure": _read_flag,

@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2
 from penstock.authoring.caching import CachePolicy
 from penstock.authoring.commands import ArtifactFile, File
 from penstock.authoring.concurrency import Concurrency, ConcurrencyPolicy
+from penstock.authoring.containers import ContainerUse
 from penstock.authoring.graph import (
     CommandTarget,
     Constant,
@@ -241,6 +242,8 @@ def _set_shared(message: pipeline_pb2.StepSpec | pipeline_pb2.StepDefaults, opti
     _set_cache(message, options.cache)
     for use in options.secrets or ():
         message.secrets.add(name=use.name, env=use.env, file=use.file)
+    if options.container is not None:
+        _set_container(message.environment, options.container)
     resources = pipeline_pb2.Resources(
         cpu=options.cpu or 0,
         memory_bytes=options.memory or 0,
@@ -249,6 +252,13 @@ def _set_shared(message: pipeline_pb2.StepSpec | pipeline_pb2.StepDefaults, opti
     )
     if resources != pipeline_pb2.Resources():
         message.resources.CopyFrom(resources)
+
+
+def _set_container(message: pipeline_pb2.Environment, given: ContainerUse) -> None:
+    message.SetInParent()
+    if given.image:
+        message.container.image = given.image
+        message.container.pull = pipeline_pb2.PullPolicy.Value(f"PULL_POLICY_{given.pull.upper()}")
 
 
 def _set_cache(message: pipeline_pb2.StepSpec | pipeline_pb2.StepDefaults, given: Any) -> None:

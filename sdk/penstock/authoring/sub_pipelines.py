@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from penstock.quantities import Span
 
 _MAX_VERSION = 2**31 - 1
-_OF_AGENTS = frozenset({"queue", "labels", "cpu", "memory", "gpu", "resources", "env", "secrets", "priority"})
+_OF_AGENTS = frozenset(
+    {"queue", "labels", "cpu", "memory", "gpu", "resources", "env", "secrets", "container", "priority"}
+)
 
 
 class SubPipelineKeywords(TypedDict, total=False):

@@ -103,6 +103,32 @@ PARAMETER_TYPE_ANY: ParameterType.ValueType  # 7
 """Any JSON value."""
 Global___ParameterType: _TypeAlias = ParameterType  # noqa: Y015
 
+class _PullPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PullPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PullPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PULL_POLICY_UNSPECIFIED: _PullPolicy.ValueType  # 0
+    PULL_POLICY_MISSING: _PullPolicy.ValueType  # 1
+    """If the agent does not have the image."""
+    PULL_POLICY_ALWAYS: _PullPolicy.ValueType  # 2
+    """Before each attempt."""
+    PULL_POLICY_NEVER: _PullPolicy.ValueType  # 3
+    """Never: an attempt on an agent that does not have the image fails."""
+
+class PullPolicy(_PullPolicy, metaclass=_PullPolicyEnumTypeWrapper):
+    """When the agent asks the image's registry. The pull is part of the attempt, and of its time."""
+
+PULL_POLICY_UNSPECIFIED: PullPolicy.ValueType  # 0
+PULL_POLICY_MISSING: PullPolicy.ValueType  # 1
+"""If the agent does not have the image."""
+PULL_POLICY_ALWAYS: PullPolicy.ValueType  # 2
+"""Before each attempt."""
+PULL_POLICY_NEVER: PullPolicy.ValueType  # 3
+"""Never: an attempt on an agent that does not have the image fails."""
+Global___PullPolicy: _TypeAlias = PullPolicy  # noqa: Y015
+
 class _LockFormat:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -800,22 +826,55 @@ class Environment(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PYTHON_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def python(self) -> Global___PythonEnvironment: ...
+    @_builtins.property
+    def container(self) -> Global___Container: ...
     def __init__(
         self,
         *,
         python: Global___PythonEnvironment | None = ...,
+        container: Global___Container | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "python", b"python"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "kind", b"kind", "python", b"python"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "python", b"python"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "kind", b"kind", "python", b"python"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["python"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["python", "container"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___Environment: _TypeAlias = Environment  # noqa: Y015
+
+@_typing.final
+class Container(_message.Message):
+    """A container, made for each attempt from this image by the Docker or Podman of the agent. The working folder of the
+    attempt, its code bundle and its input artifacts are mounted where they are outside. A function runs with the image's
+    own python3 (3.11 or newer), and needs nothing of Penstock in the image.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    PULL_FIELD_NUMBER: _builtins.int
+    image: _builtins.str
+    """REQUIRED. [REGISTRY[:PORT]/]NAME[:TAG][@DIGEST], as `docker pull` takes it."""
+    pull: Global___PullPolicy.ValueType
+    """UNSPECIFIED: MISSING."""
+    def __init__(
+        self,
+        *,
+        image: _builtins.str = ...,
+        pull: Global___PullPolicy.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "pull", b"pull"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Container: _TypeAlias = Container  # noqa: Y015
 
 @_typing.final
 class PythonEnvironment(_message.Message):

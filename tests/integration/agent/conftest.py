@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,13 +23,19 @@ class Agents:
     started: list[asyncio.subprocess.Process] = field(default_factory=list)
 
     async def start(
-        self, *more: str, slots: int = 2, name: str = "agent", connected: bool = True, prefix: Sequence[str] = ()
+        self,
+        *more: str,
+        slots: int = 2,
+        name: str = "agent",
+        connected: bool = True,
+        prefix: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
     ) -> asyncio.subprocess.Process:
         argv = ["--address", self.coordinator.address, "--slots", str(slots), "--data-dir", str(self.folder / name)]
         before = len(self.coordinator.sessions)
         process = await asyncio.create_subprocess_exec(
             *prefix, sys.executable, "-m", "penstock_agent", *argv, *more,
-            env={**os.environ, "PENSTOCK_API_KEY": "not for steps"},
+            env={**os.environ, "PENSTOCK_API_KEY": "not for steps", **(env or {})},
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         self.started.append(process)

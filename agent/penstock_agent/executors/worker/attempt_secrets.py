@@ -20,7 +20,7 @@ def secret_variables(task: Task, work_dir: str) -> dict[str, str]:
     """What the attempt's environment has of them."""
     variables = {secret.env: secret.value for secret in task.secrets if secret.env}
     if any(secret.file for secret in task.secrets):
-        variables[FOLDER_VARIABLE] = str(_folder(work_dir))
+        variables[FOLDER_VARIABLE] = str(secrets_folder(work_dir))
     return variables
 
 
@@ -30,7 +30,7 @@ def write_files(task: Task, work_dir: str) -> None:
     files = [secret for secret in task.secrets if secret.file]
     if not files:
         return
-    folder = _folder(work_dir)
+    folder = secrets_folder(work_dir)
     remove_files(work_dir)
     folder.mkdir(mode=0o700)
     for secret in files:
@@ -39,10 +39,10 @@ def write_files(task: Task, work_dir: str) -> None:
 
 
 def remove_files(work_dir: str) -> None:
-    shutil.rmtree(_folder(work_dir), ignore_errors=True)
+    shutil.rmtree(secrets_folder(work_dir), ignore_errors=True)
 
 
-def _folder(work_dir: str) -> Path:
+def secrets_folder(work_dir: str) -> Path:
     """Beside the working folder, whose content may become an output."""
     return Path(work_dir).with_name("secrets")
 

@@ -57,23 +57,21 @@ class CommandRunner:
         """Masks the secrets of the attempt in a text that is told of it."""
 
     def run(self, task: Task) -> Finished:
-        assert isinstance(task.work, CommandWork)
         folder = self._work_dir / f"attempt-{task.handle}"
-        wants_stdout = any(output.stdout for output in task.work.outputs)
-        self._capture.begin(task.handle, _most_read(task) if wants_stdout else None)
+        self._capture.begin(task.handle, _kept_bytes(task))
         self._encoder.begin(task, folder / "work")
         self._pid, self._stopped = None, False
         self._switch.arm(task.handle, self._stop)
         began = time.perf_counter_ns()
         try:
-            finished = self._run_in(folder, task, task.work)
+            finished = self._run_in(folder, task)
         finally:
             self._switch.disarm()
             shutil.rmtree(folder, ignore_errors=True)
         finished.run_time = (time.perf_counter_ns() - began) // 1000
         finished.stopped = self._stopped and finished.failure is not None
         if finished.failure is None:
-            finished.artifacts = self._encoder.produced
+            finished.artifacts += self._encoder.produced
         else:
             self._encoder.discard()
         return finished
@@ -88,7 +86,34 @@ class CommandRunner:
             with suppress(ProcessLookupError):
                 os.killpg(self._pid, signal.SIGTERM)
 
-    def _run_in(self, folder: Path, task: Task, work: CommandWork) -> Finished:
+    def _run_in(self, folder: Path, task: Task) -> Finished:
+        work = task.work
+        assert isinstance(work, CommandWork)
+        refused = self._prepare(folder, task, work)
+        if refused is not None:
+            return refused
+        argv = argv_of(work)
+        try:
+            process = subprocess.Popen(
+                argv,
+                cwd=folder / "work",
+                env={**os.environ, **own_environment(folder, task, work)},
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=_joining(task.memory_group) if task.memory_group else None,
+            )
+        except OSError as error:
+            return _not_started(task.handle, argv[0], error)
+        except subprocess.SubprocessError:
+            failure = Failure("Crash", f"the command could not be put into its control group {task.memory_group}")
+            return Finished(task.handle, failure=failure)
+        self._pid = process.pid
+        if self._stopped:
+            self._stop()
+        return self._conclude(folder, task, work, process)
+
+    def _prepare(self, folder: Path, task: Task, work: CommandWork) -> Finished | None:
+        """The attempt's folder as the command finds it; else why that cannot be."""
         (folder / "work").mkdir(parents=True)
         if work.bundle_dir:
             (folder / "work" / "bundle").symlink_to(work.bundle_dir)
@@ -96,21 +121,7 @@ class CommandRunner:
             _put_inputs(folder / "work", task, work)
         except (OSError, incoming.BadInput) as error:
             return Finished(task.handle, failure=Failure("ArtifactStore", f"an input cannot be put in place: {error}"))
-        argv = ["/bin/sh", "-e", "-c", work.shell] if work.shell else list(work.argv)
-        try:
-            process = subprocess.Popen(
-                argv,
-                cwd=folder / "work",
-                env=_environment(folder, task, work),
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        except OSError as error:
-            return _not_started(task.handle, argv[0], error)
-        self._pid = process.pid
-        if self._stopped:
-            self._stop()
-        return self._conclude(folder, task, work, process)
+        return None
 
     def _conclude(self, folder: Path, task: Task, work: CommandWork, process: subprocess.Popen[bytes]) -> Finished:
         _, status, usage = os.wait4(process.pid, 0)
@@ -120,13 +131,17 @@ class CommandRunner:
         self._capture.end()
         finished = Finished(
             task.handle,
-            cpu_time=sum(_cpu_time(each) for each in (usage, *left_over)),
+            cpu_time=sum(cpu_time(each) for each in (usage, *left_over)),
             peak_memory_bytes=max(each.ru_maxrss for each in (usage, *left_over)) * 1024,
             exit_code=code if code >= 0 else None,
             killed_by=-code if code < 0 else 0,
-            metrics=_read_reports(folder / "metrics", _number),
-            metadata=_read_reports(folder / "metadata", lambda text: text[:LONGEST_TEXT]),
         )
+        return self._judge(folder, task, work, finished, code)
+
+    def _judge(self, folder: Path, task: Task, work: CommandWork, finished: Finished, code: int) -> Finished:
+        """What it reported, and its outputs or why it failed."""
+        finished.metrics = _read_reports(folder / "metrics", _number)
+        finished.metadata = _read_reports(folder / "metadata", lambda text: text[:LONGEST_TEXT])
         if code < 0 or code not in (work.success_exit_codes or [0]):
             finished.failure = self._failure(code)
         else:
@@ -154,7 +169,7 @@ class CommandRunner:
         if output.artifact:
             return self._kept(folder, output)
         source = "standard output" if output.stdout else f"the file {output.file!r}"
-        data = self._capture.kept if output.stdout else _read_file(folder / output.file, output, limit)
+        data = self._capture.kept if output.stdout else _read_file(self._path(folder, output), output, limit)
         if len(data) > limit:
             raise BadOutput(
                 f"output {output.name!r}: {source} has more than {limit:,} bytes; "
@@ -174,14 +189,34 @@ class CommandRunner:
                 f"print one JSON value and nothing else, or declare the output as text"
             ) from None
 
+    def _path(self, folder: Path, output: OutputSource) -> Path:
+        return folder / output.file
+
     def _kept(self, folder: Path, output: OutputSource) -> object:
-        path = folder / output.file
+        path = self._path(folder, output)
         if not path.exists():
             raise BadOutput(
                 f"output {output.name!r}: there is no file or folder {output.file!r}; "
                 f"the command writes it, relative to its working folder"
             )
         return self._encoder.keep(path, path.name)
+
+
+def _joining(group: str) -> Callable[[], None]:
+    """Before the command is what it is to be: nothing that it does is outside of its group."""
+
+    def join() -> None:
+        file = os.open(f"{group}/cgroup.procs", os.O_WRONLY)
+        os.write(file, b"0")
+        os.close(file)
+
+    return join
+
+
+def _kept_bytes(task: Task) -> int | None:
+    """Of standard output."""
+    wanted = isinstance(task.work, CommandWork) and any(output.stdout for output in task.work.outputs)
+    return _most_read(task) if wanted else None
 
 
 def _most_read(task: Task) -> int:
@@ -208,8 +243,13 @@ def signal_name(number: int) -> str:
     return name + hint
 
 
-def _environment(folder: Path, task: Task, work: CommandWork) -> dict[str, str]:
-    env = {**os.environ, **work.env, **identity(task)}
+def argv_of(work: CommandWork) -> list[str]:
+    return ["/bin/sh", "-e", "-c", work.shell] if work.shell else list(work.argv)
+
+
+def own_environment(folder: Path, task: Task, work: CommandWork) -> dict[str, str]:
+    """Besides what the command finds where it runs."""
+    env = {**work.env, **identity(task)}
     for name, data in task.inputs.items():
         variable = f"PENSTOCK_INPUT_{variable_name(name)}"
         if name in work.input_files:
@@ -246,13 +286,13 @@ def _not_started(handle: int, program: str, error: OSError) -> Finished:
     )
 
 
-def _cpu_time(usage: struct_rusage) -> int:
+def cpu_time(usage: struct_rusage) -> int:
     return int((usage.ru_utime + usage.ru_stime) * 1e6)
 
 
 def _read_file(path: Path, output: OutputSource, limit: int) -> bytes:
     try:
-        return _read_regular(path, limit + 1)
+        return read_regular(path, limit + 1)
     except OSError as error:
         raise BadOutput(
             f"output {output.name!r}: the file {output.file!r} cannot be read ({error.strerror}); "
@@ -260,7 +300,7 @@ def _read_file(path: Path, output: OutputSource, limit: int) -> bytes:
         ) from None
 
 
-def _read_regular(path: Path, limit: int) -> bytes:
+def read_regular(path: Path, limit: int) -> bytes:
     """At most so many bytes. Of a named pipe nothing is read: nobody would write, and reading would never end."""
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -276,7 +316,7 @@ def _read_reports(path: Path, convert: Callable[[str], T | None]) -> dict[str, T
     """Lines `name=value`; what has another form is left out."""
     reports: dict[str, T] = {}
     try:
-        text = _read_regular(path, LARGEST_REPORT).decode(errors="replace")
+        text = read_regular(path, LARGEST_REPORT).decode(errors="replace")
     except OSError:
         return reports
     for line in text.splitlines():

@@ -44,10 +44,11 @@ class Worker:
         logs = socket.socket(fileno=setup.logs)
         unsaid = Unsaid(setup.unsaid)
         self._capture = Capture(setup.out, setup.err, setup.control, logs, unsaid, setup.log_lines, setup.log_bytes)
-        encoder = OutputEncoder(setup.outgoing_dir, setup.work_dir)
+        self._outputs = encoder = OutputEncoder(setup.outgoing_dir, setup.work_dir)
         surroundings = Surroundings(setup.work_dir)
         self._functions = FunctionRunner(setup.bundle_dir, surroundings, self._capture, self._switch, encoder)
-        self._work_dir = setup.work_dir
+        self._work_dir, self._outgoing_dir = setup.work_dir, setup.outgoing_dir
+        self._containers: CommandRunner | None = None
         self._commands = CommandRunner(setup.work_dir, self._capture, self._switch, encoder)
 
     def run(self) -> None:
@@ -62,12 +63,25 @@ class Worker:
         if time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000 >= task.deadline:
             self._say(Refused(task.handle))
             return
-        runner = self._functions if isinstance(task.work, FunctionWork) else self._commands
+        if task.container is not None:
+            runner: FunctionRunner | CommandRunner = self._container_runner()
+        else:
+            runner = self._functions if isinstance(task.work, FunctionWork) else self._commands
         run = self._run_with_secrets if task.secrets else self._run
         finished = run(runner, task)
         restore_signals(self._switch.handler)
         self._say(finished)
         runner.clean_up()
+
+    def _container_runner(self) -> CommandRunner:
+        """Nothing is imported for it where no step has a container."""
+        if self._containers is None:
+            from penstock_agent.executors.worker.containers import ContainerRunner
+
+            self._containers = ContainerRunner(
+                self._work_dir, self._capture, self._switch, self._outputs, self._outgoing_dir
+            )
+        return self._containers
 
     def _run(self, runner: FunctionRunner | CommandRunner, task: Task) -> Finished:
         try:

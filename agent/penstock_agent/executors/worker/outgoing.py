@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -93,8 +94,10 @@ class Outgoing:
             raise BadArtifact(f"{str(source)!r} is no regular file; a folder is declared as one (Artifact.dir)")
         target = self._new_file()
         if source.is_relative_to(os.path.realpath(self._work_dir)):
-            source.rename(target)
-            return target, *_hash(target)
+            # In a container the two folders are mounted one by one, and nothing is renamed from one mount to another.
+            with suppress(OSError):
+                source.rename(target)
+                return target, *_hash(target)
         with source.open("rb") as content, target.open("wb") as file:
             copy = _HashingWriter(file)
             shutil.copyfileobj(content, copy, PIECE)

@@ -77,7 +77,14 @@ class PythonEnvironment:
     """Specifiers of its version; empty: that of the agent."""
 
 
-Environment: TypeAlias = PythonEnvironment
+@dataclass(frozen=True, slots=True)
+class ContainerEnvironment:
+    image: str
+    pull: str
+    """missing, always or never."""
+
+
+Environment: TypeAlias = PythonEnvironment | ContainerEnvironment
 
 
 @dataclass(frozen=True, slots=True)

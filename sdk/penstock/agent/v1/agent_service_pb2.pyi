@@ -1383,22 +1383,51 @@ class TaskEnvironment(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PYTHON_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def python(self) -> Global___TaskPythonEnvironment: ...
+    @_builtins.property
+    def container(self) -> Global___TaskContainer: ...
     def __init__(
         self,
         *,
         python: Global___TaskPythonEnvironment | None = ...,
+        container: Global___TaskContainer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "python", b"python"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "kind", b"kind", "python", b"python"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "python", b"python"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "kind", b"kind", "python", b"python"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["python"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["python", "container"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___TaskEnvironment: _TypeAlias = TaskEnvironment  # noqa: Y015
+
+@_typing.final
+class TaskContainer(_message.Message):
+    """As penstock.v1.Container."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    PULL_FIELD_NUMBER: _builtins.int
+    image: _builtins.str
+    pull: _builtins.str
+    """"missing", "always" or "never"."""
+    def __init__(
+        self,
+        *,
+        image: _builtins.str = ...,
+        pull: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "pull", b"pull"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskContainer: _TypeAlias = TaskContainer  # noqa: Y015
 
 @_typing.final
 class TaskPythonEnvironment(_message.Message):

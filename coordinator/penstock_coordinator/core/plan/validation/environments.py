@@ -7,6 +7,7 @@ from collections.abc import Callable
 from penstock.v1 import pipeline_pb2 as pb
 from penstock_coordinator.core.plan.locks import canonical_pylock, canonical_requirements_lock
 from penstock_coordinator.core.plan.requirements import BadRequirement, canonical_python, canonical_requirement
+from penstock_coordinator.core.plan.validation.containers import check_container
 from penstock_coordinator.core.plan.validation.report import Report
 
 MOST_ENVIRONMENTS = 256
@@ -39,6 +40,8 @@ def check_environments(report: Report, spec: pb.PipelineSpec) -> None:
     for field, environment in different.values():
         if environment.WhichOneof("kind") == "python":
             _check_python(report, f"{field}.python", environment.python)
+        elif environment.WhichOneof("kind") == "container":
+            check_container(report, f"{field}.container", environment.container)
 
 
 def _check_python(report: Report, field: str, python: pb.PythonEnvironment) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from penstock_coordinator.core.plan.environments import environment_kind
+from penstock_coordinator.core.plan.environments import CONTAINER, environment_kind
 from penstock_coordinator.core.plan.model import Json, Lack, Line
 from penstock_coordinator.core.run.explain.situations import (
     AgentSituation,
@@ -122,6 +122,8 @@ def _lacks(lacks: tuple[Lack, ...], *, several: bool) -> str:
         elif lack.what == "resource":
             has, wanted = amount(lack.name, float(lack.has or 0)), quantity(lack.name, float(lack.wanted))
             texts.append(f"{have} {has}, not {wanted}")
+        elif lack.name == CONTAINER:
+            texts.append(f"{have} no container engine" + (f" ({lack.why})" if lack.why else ""))
         else:
             why = f" ({lack.why})" if lack.why else ""
             texts.append(f"cannot make its {lack.name} {lack.what}{why}")
@@ -136,7 +138,8 @@ def _needed(line: Line) -> str:
     if line.resources:
         parts.append("has " + " and ".join(amount(name, number) for name, number in line.resources))
     if line.environment:
-        parts.append(f"makes {environment_kind(line.environment)} environments")
+        kind = environment_kind(line.environment)
+        parts.append("has a container engine (Docker or Podman)" if kind == CONTAINER else f"makes {kind} environments")
     return f"It needs an agent that {conjoined(parts)}."
 
 

@@ -1,0 +1,1 @@
+"""What runs in the image of a step that is a Python function: with the standard library alone."""
