@@ -45,6 +45,7 @@ from penstock_coordinator.runtime.engine import Engine
 from penstock_coordinator.runtime.housekeeping import Housekeeping
 from penstock_coordinator.runtime.janitor import Janitor
 from penstock_coordinator.runtime.log_hub import LogHub
+from penstock_coordinator.runtime.log_packer import LogPacker, PackPace
 from penstock_coordinator.runtime.retention import Pace, Retention
 from penstock_coordinator.runtime.strain import StrainGauge
 from penstock_coordinator.runtime.supervisor import Supervisor, Timing
@@ -101,6 +102,10 @@ class Coordinator:
             stores, clock, SystemIds(), name, epoch, settings.lanes, timing(settings), self._fail, fairness(settings)
         )
         self._hub = LogHub(stores.logs, settings.log_buffer_size, settings.max_attempt_log_size)
+        self._packer = LogPacker(
+            stores.log_packs, stores.objects, clock, SystemIds(), pack_pace(settings), self._hub.hold
+        )
+        self._hub.on_written = self._packer.wrote
         self._housekeeping = Housekeeping(self.supervisor, stores.partitions.run_once)
         self._janitor = Janitor(self.supervisor, retention(settings), pace(settings))
         self._gauge = StrainGauge(self.supervisor, resident_bytes, _trim_memory)
@@ -138,15 +143,16 @@ class Coordinator:
         bulk = asyncio.create_task(self._bulk.run(), name="bulk-jobs")
         janitor = asyncio.create_task(self._janitor.run(), name="janitor")
         gauge = asyncio.create_task(self._gauge.run(), name="strain")
+        packer = asyncio.create_task(self._packer.run(), name="log packer")
         stopping = asyncio.create_task(stop.wait())
-        ends: set[asyncio.Future[Any]] = {self._failure, stopping, keeping, bulk, janitor, gauge}
+        ends: set[asyncio.Future[Any]] = {self._failure, stopping, keeping, bulk, janitor, gauge, packer}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for task in (keeping, bulk, janitor, gauge, stopping):
+        for task in (keeping, bulk, janitor, gauge, packer, stopping):
             task.cancel()
         await self.server.stop(self.supervisor.stop, self._close_logs)
         if self._failure.done():
             raise self._failure.result()
-        for task in (keeping, bulk, janitor, gauge):
+        for task in (keeping, bulk, janitor, gauge, packer):
             if task.done() and not task.cancelled():
                 task.result()  # it runs for ever, or there was a fault: no reason to end as if all were well
 
@@ -213,6 +219,10 @@ def pace(settings: Settings) -> Pace:
         batch=settings.janitor_batch,
         pause=microseconds(settings.janitor_pause),
     )
+
+
+def pack_pace(settings: Settings) -> PackPace:
+    return PackPace(after=microseconds(settings.log_pack_after), backlog_bytes=settings.log_backlog_size)
 
 
 def fairness(settings: Settings) -> Fairness:

@@ -244,6 +244,20 @@ class Settings(ArtifactSettings, SecretSettings, PriceSettings, BaseSettings):
         le=_GIB,
         description="steps' log lines in memory on their way to the database",
     )
+    log_pack_after: Span = Field(
+        default=timedelta(seconds=60),
+        ge=timedelta(0),
+        le=timedelta(days=1),
+        description="age at which steps' log lines go to the artifact store, if they are not enough for it sooner; 0s"
+        " to 1d",
+    )
+    log_backlog_size: ByteSize = Field(
+        default=_bytes(4, _GIB),
+        ge=_MIB,
+        le=1024 * _GIB,
+        description="steps' log lines that wait in the database while the artifact store is away; past it agents are"
+        " held up",
+    )
     max_attempt_log_size: ByteSize = Field(
         default=_bytes(64, _MIB), ge=_KIB, le=_GIB, description="log of one attempt; what comes after is dropped"
     )

@@ -19,8 +19,9 @@ from penstock_coordinator.runtime.views import SlowReader, Stopping
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.places import Shaped
-    from penstock_coordinator.ports import Clock, LogStore, RunId
+    from penstock_coordinator.ports import Clock, RunId
     from penstock_coordinator.runtime.engine import Engine
+    from penstock_coordinator.runtime.log_history import LogHistory
     from penstock_coordinator.runtime.log_hub import LogHub
 
 READ_CHUNKS = 100
@@ -35,7 +36,7 @@ go."""
 
 class LogReader:
     def __init__(
-        self, engine: Engine, logs: LogStore, hub: LogHub, clock: Clock, late_seconds: float = LATE_SECONDS
+        self, engine: Engine, logs: LogHistory, hub: LogHub, clock: Clock, late_seconds: float = LATE_SECONDS
     ) -> None:
         self._engine = engine
         self._logs = logs

@@ -79,6 +79,7 @@ from penstock_coordinator.api.shedding import Shedder
 from penstock_coordinator.api.sizes import RequestSizes
 from penstock_coordinator.api.versions import VersionFinder
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits
+from penstock_coordinator.runtime.log_history import LogHistory
 from penstock_coordinator.runtime.secrets import SecretVault
 
 if TYPE_CHECKING:
@@ -219,7 +220,8 @@ def build_server(backend: Backend, options: EdgeOptions) -> CoordinatorServer:
 def _add_services(server: grpc.aio.Server, backend: Backend, options: EdgeOptions) -> None:
     stores, engine, clock, limits = backend.stores, backend.engine, backend.clock, options.limits
     starter = RunStarter(engine, stores, VersionFinder(stores.pipelines), limits, backend.clock)
-    logs = LogReader(engine, stores.logs, backend.hub, clock)
+    history = LogHistory(stores.logs, stores.log_packs, stores.objects)
+    logs = LogReader(engine, history, backend.hub, clock)
     add_PipelineServiceServicer_to_server(PipelineService(stores, clock, limits), server)
     add_RunServiceServicer_to_server(RunService(stores, engine, clock, limits, starter, logs, options.prices), server)
     add_BundleServiceServicer_to_server(BundleService(stores, clock, options.archive_limits), server)

@@ -72,6 +72,7 @@ from penstock_coordinator.ports.journal import (
     StoredRecord,
     Unstorable,
 )
+from penstock_coordinator.ports.log_packs import LogPack, LogPackStore, LogPart, StoredLines, UnpackedLogs
 from penstock_coordinator.ports.logs import LogChunk, LogFilter, LogLine, LogStore
 from penstock_coordinator.ports.pipelines import PipelineRow, PipelineStore, VersionRow
 from penstock_coordinator.ports.requests import Repeated, RequestKey, RequestRow
@@ -143,6 +144,9 @@ __all__ = [
     "LogChunk",
     "LogFilter",
     "LogLine",
+    "LogPack",
+    "LogPackStore",
+    "LogPart",
     "LogStore",
     "NewRun",
     "NotNewest",
@@ -177,9 +181,11 @@ __all__ = [
     "SigningKeyStore",
     "StepCost",
     "StepRunRow",
+    "StoredLines",
     "StoredRecord",
     "Stores",
     "Unavailable",
+    "UnpackedLogs",
     "Unstorable",
     "UseRow",
     "VersionRow",

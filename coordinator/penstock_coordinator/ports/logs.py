@@ -36,16 +36,19 @@ class LogFilter:
     step: int | None = None
     item: int | None = None
     attempt: int | None = None
+    since: int | None = None
+    """Received at this instant or later."""
 
 
 class LogStore(Protocol):
     """What steps wrote. All methods raise `Unavailable`."""
 
     async def append_logs(self, chunks: Sequence[LogChunk]) -> None:
-        """Durable when it returns. A chunk whose (attempt, first line number) is there already changes nothing."""
+        """Durable when it returns. A chunk whose (attempt, first line number) is there already, as
+        a row or in a pack, changes nothing."""
 
     async def read_logs(self, run_id: RunId, where: LogFilter, after: int = 0, limit: int = 100) -> list[LogChunk]:
-        """Chunks with a position above `after`, in order of position."""
+        """Of those that are rows: chunks with a position above `after`, in order of position."""
 
     async def last_logs(self, run_id: RunId, where: LogFilter, limit: int) -> list[LogChunk]:
-        """The newest chunks, oldest of them first."""
+        """Of those that are rows: the newest chunks, oldest of them first."""

@@ -23,6 +23,8 @@ class RunRows(enum.Enum):
     STEP_RUNS = "step_runs"
     ATTEMPTS = "attempts"
     LOGS = "logs"
+    LOG_PACKS = "log_packs"
+    """Of lines that are in the artifact store. What is stored under their names goes after them."""
     LETTERS = "dead_letters"
     ARTIFACTS = "artifacts"
     USES = "artifact_uses"

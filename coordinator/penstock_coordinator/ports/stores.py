@@ -14,6 +14,7 @@ from penstock_coordinator.ports.costs import CostStore
 from penstock_coordinator.ports.dead_letters import DeadLetterStore
 from penstock_coordinator.ports.dependencies import Dependency
 from penstock_coordinator.ports.journal import Journal
+from penstock_coordinator.ports.log_packs import LogPackStore
 from penstock_coordinator.ports.logs import LogStore
 from penstock_coordinator.ports.pipelines import PipelineStore
 from penstock_coordinator.ports.retention import RetentionStore
@@ -33,6 +34,7 @@ class Stores:
     agents: AgentRegistry
     incarnations: Incarnations
     logs: LogStore
+    log_packs: LogPackStore
     bulk_jobs: BulkJobStore
     dead_letters: DeadLetterStore
     cache: CacheStore

@@ -113,10 +113,25 @@ class Janitor:
         )
         await removal.old_artifacts()
         try:
+            await self._log_blobs(report)
             await removal.unpublished()
         except Unavailable as error:
             # All else has been done, and the store is its own matter.
             log.warning("artifact_store_not_cleaned", reason=str(error))
+
+    async def _log_blobs(self, report: Report) -> None:
+        """Lines that no pack has any more, and what never became a pack. Raises `Unavailable` if the artifact store
+        cannot be reached."""
+        stores, breath = self._supervisor.stores, Breath(self._pace)
+        if report.dry_run:
+            return
+        before = report.start_time - self._retention.unpublished
+        while names := await stores.log_packs.unused_names(before, self._pace.batch):
+            for name in names:
+                await stores.objects.delete_blob(name)
+            await stores.log_packs.forget_names(names)
+            report.log_blobs += len(names)
+            await breath.take()
 
     # --- runs without an owner
 

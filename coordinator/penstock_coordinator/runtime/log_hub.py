@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -62,6 +62,10 @@ class LogHub:
         self._attempts: OrderedDict[AttemptKey, _Attempt] = OrderedDict()
         self._followers: dict[RunId, dict[asyncio.Event, None]] = {}
         """In the order that they came in."""
+        self._held = False
+        self._release: asyncio.Future[None] | None = None
+        self.on_written: Callable[[RunId, int], None] = lambda run_id, size: None
+        """Hears how many bytes of a run's lines have become durable."""
         self._closed = False
         self._writer: asyncio.Task[None] | None = None
 
@@ -106,7 +110,17 @@ class LogHub:
 
     def _fits(self, size: int) -> bool:
         """What is larger than the whole buffer fits when nothing else is in it."""
-        return not self._bytes or self._bytes + size <= self._buffer_bytes
+        return not self._held and (not self._bytes or self._bytes + size <= self._buffer_bytes)
+
+    def hold(self, held: bool) -> None:
+        """While it is held nothing has room."""
+        self._held = held
+        if not held:
+            self._release = asyncio.ensure_future(self._tell_of_room())
+
+    async def _tell_of_room(self) -> None:
+        async with self._progress:
+            self._progress.notify_all()
 
     async def flush(self) -> None:
         """Returns when everything that was put so far is durable. Raises `Stopping`."""
@@ -198,7 +212,11 @@ class LogHub:
                 del self._followers[run_id]
 
     def _tell(self, group: list[tuple[LogChunk, int]]) -> None:
-        for run_id in dict.fromkeys(chunk.run_id for chunk, _ in group):
+        sizes: dict[RunId, int] = {}
+        for chunk, size in group:
+            sizes[chunk.run_id] = sizes.get(chunk.run_id, 0) + size
+        for run_id, size in sizes.items():
+            self.on_written(run_id, size)
             for event in self._followers.get(run_id, ()):
                 event.set()
 

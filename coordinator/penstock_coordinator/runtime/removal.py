@@ -161,6 +161,7 @@ class Removal:
             left = [run_id for run_id in found if run_id not in self._counted]
             if left:
                 await self._rows(RunRows.LOGS, left)
+                await self._rows(RunRows.LOG_PACKS, left)
 
     async def strays(self, places: Places, pages: int | None) -> None:
         """Rows of runs that are not there: at most so many pages of ids in each table, from where the last pass

@@ -80,7 +80,11 @@ class Report:
     step_runs: int = 0
     attempts: int = 0
     logs: int = 0
-    """Chunks of lines."""
+    """Rows of lines."""
+    log_packs: int = 0
+    """Of lines in the artifact store."""
+    log_blobs: int = 0
+    """Of the artifact store: what no pack has any more, and what never became one."""
     dead_letters: int = 0
     """With their runs."""
     artifacts: int = 0
@@ -115,6 +119,8 @@ class Report:
         "step_runs",
         "attempts",
         "logs",
+        "log_packs",
+        "log_blobs",
         "dead_letters",
         "artifacts",
         "artifact_uses",

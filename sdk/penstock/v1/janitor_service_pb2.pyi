@@ -111,6 +111,8 @@ class JanitorReport(_message.Message):
     ARTIFACT_USES_FIELD_NUMBER: _builtins.int
     OBJECTS_FIELD_NUMBER: _builtins.int
     UPLOADS_FIELD_NUMBER: _builtins.int
+    LOG_PACKS_FIELD_NUMBER: _builtins.int
+    LOG_BLOBS_FIELD_NUMBER: _builtins.int
     dry_run: _builtins.bool
     runs: _builtins.int
     """With the runs below them."""
@@ -119,7 +121,7 @@ class JanitorReport(_message.Message):
     step_runs: _builtins.int
     attempts: _builtins.int
     logs: _builtins.int
-    """Chunks of lines."""
+    """Rows of lines."""
     run_keys: _builtins.int
     requests: _builtins.int
     bulk_jobs: _builtins.int
@@ -147,6 +149,10 @@ class JanitorReport(_message.Message):
     """Of the artifact store: what no artifact has any more, and what never became one."""
     uploads: _builtins.int
     """Uploads that were begun and never completed. A dry run does not count them."""
+    log_packs: _builtins.int
+    """Packs of lines in the artifact store."""
+    log_blobs: _builtins.int
+    """Of the artifact store: what no pack of lines has any more, and what never became one. A dry run does not count them."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -190,10 +196,12 @@ class JanitorReport(_message.Message):
         artifact_uses: _builtins.int = ...,
         objects: _builtins.int = ...,
         uploads: _builtins.int = ...,
+        log_packs: _builtins.int = ...,
+        log_blobs: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "artifact_uses", b"artifact_uses", "artifacts", b"artifacts", "attempts", b"attempts", "bulk_jobs", b"bulk_jobs", "bundles", b"bundles", "cache_entries", b"cache_entries", "closed_letters", b"closed_letters", "dead_letters", b"dead_letters", "dry_run", b"dry_run", "end_time", b"end_time", "events", b"events", "expired_entries", b"expired_entries", "live_of_others", b"live_of_others", "logs", b"logs", "notes", b"notes", "objects", b"objects", "pipelines", b"pipelines", "requests", b"requests", "run_keys", b"run_keys", "runs", b"runs", "start_time", b"start_time", "step_runs", b"step_runs", "strays", b"strays", "unrecoverable_run_ids", b"unrecoverable_run_ids", "uploads", b"uploads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "artifact_uses", b"artifact_uses", "artifacts", b"artifacts", "attempts", b"attempts", "bulk_jobs", b"bulk_jobs", "bundles", b"bundles", "cache_entries", b"cache_entries", "closed_letters", b"closed_letters", "dead_letters", b"dead_letters", "dry_run", b"dry_run", "end_time", b"end_time", "events", b"events", "expired_entries", b"expired_entries", "live_of_others", b"live_of_others", "log_blobs", b"log_blobs", "log_packs", b"log_packs", "logs", b"logs", "notes", b"notes", "objects", b"objects", "pipelines", b"pipelines", "requests", b"requests", "run_keys", b"run_keys", "runs", b"runs", "start_time", b"start_time", "step_runs", b"step_runs", "strays", b"strays", "unrecoverable_run_ids", b"unrecoverable_run_ids", "uploads", b"uploads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -20,6 +20,7 @@ from penstock_coordinator.ports import (
     RunId,
     VersionRow,
 )
+from penstock_coordinator.runtime.log_packing import is_meant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -178,7 +179,7 @@ class MemoryLogStore:
                 continue
             kept = self._database.logs.setdefault(chunk.run_id, {})
             key = (chunk.step, chunk.item, chunk.attempt, chunk.lines[0].number)
-            if key not in kept:
+            if key not in kept and not self._is_packed(chunk):
                 self._database.last_position += 1
                 kept[key] = dataclasses.replace(chunk, position=self._database.last_position)
 
@@ -188,12 +189,18 @@ class MemoryLogStore:
     async def last_logs(self, run_id: RunId, where: LogFilter, limit: int) -> list[LogChunk]:
         return (await self._matching(run_id, where))[-limit:] if limit else []
 
+    def _is_packed(self, chunk: LogChunk) -> bool:
+        first = chunk.lines[0].number
+        parts = (part for kept in self._database.log_packs.get(chunk.run_id, {}).values() for part in kept.parts)
+        return any(
+            (part.step, part.item, part.attempt) == (chunk.step, chunk.item, chunk.attempt)
+            and part.first_number <= first <= part.last_number
+            for part in parts
+        )
+
     async def _matching(self, run_id: RunId, where: LogFilter) -> list[LogChunk]:
         await reached(self._database)
         kept = self._database.logs.get(run_id, {}).values()
-        return sorted((chunk for chunk in kept if _wanted(chunk, where)), key=lambda chunk: chunk.position)
-
-
-def _wanted(chunk: LogChunk, where: LogFilter) -> bool:
-    asked = ((where.step, chunk.step), (where.item, chunk.item), (where.attempt, chunk.attempt))
-    return all(wanted is None or wanted == value for wanted, value in asked)
+        return sorted(
+            (c for c in kept if is_meant(where, c.step, c.item, c.attempt, c.at)), key=lambda chunk: chunk.position
+        )

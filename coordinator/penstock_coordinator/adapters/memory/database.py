@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from penstock_coordinator.adapters.memory.cache_store import KeptReservation
     from penstock_coordinator.core.fleet.ownership import CoordinatorRow
+    from penstock_coordinator.adapters.memory.log_pack_store import KeptPack
 
 
 def _none_at_all() -> float:
@@ -99,6 +100,10 @@ class MemoryDatabase:
     agents: dict[str, AgentRow] = field(default_factory=dict)
     last_session_epoch: int = 0
     logs: dict[RunId, dict[tuple[int, int, int, int], LogChunk]] = field(default_factory=dict)
+    log_packs: dict[RunId, dict[int, KeptPack]] = field(default_factory=dict)
+    """By last position."""
+    log_names: dict[str, int] = field(default_factory=dict)
+    """When each was claimed; 0: its pack was removed."""
     """Of each run by (step, item, attempt, first line)."""
     last_position: int = 0
     dead_letters: dict[RunId, dict[int, DeadLetter]] = field(default_factory=dict)

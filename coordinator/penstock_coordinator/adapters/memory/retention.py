@@ -91,6 +91,8 @@ class MemoryRetentionStore:
         for run_id, key in due:
             if rows is RunRows.ATTEMPTS:
                 self._keep_cost(run_id, table[run_id][key])
+            if rows is RunRows.LOG_PACKS:
+                self._database.log_names[table[run_id][key].pack.name] = 0
             del table[run_id][key]
             if not table[run_id]:
                 del table[run_id]
@@ -109,6 +111,7 @@ class MemoryRetentionStore:
             RunRows.STEP_RUNS: self._database.step_runs,
             RunRows.ATTEMPTS: self._database.attempts,
             RunRows.LOGS: self._database.logs,
+            RunRows.LOG_PACKS: self._database.log_packs,
             RunRows.LETTERS: self._database.dead_letters,
             RunRows.ARTIFACTS: self._database.artifacts,
             RunRows.USES: self._database.artifact_uses,
@@ -129,7 +132,8 @@ class MemoryRetentionStore:
 
     async def runs_with_logs(self, ended_before: int, after: RunId, limit: int) -> tuple[list[RunId], RunId | None]:
         await reached(self._database)
-        ids = sorted(i for i, chunks in self._database.logs.items() if chunks and after < i < _bound(ended_before))
+        found = {i for table in (self._database.logs, self._database.log_packs) for i, kept in table.items() if kept}
+        ids = sorted(run_id for run_id in found if after < run_id < _bound(ended_before))
         return _among(ids, limit, lambda run_id: self._ended(run_id, ended_before))
 
     def _ended(self, run_id: RunId, before: int) -> bool:

@@ -19,6 +19,7 @@ from penstock_coordinator.adapters.memory.cost_store import MemoryCostStore
 from penstock_coordinator.adapters.memory.dead_letter_store import MemoryDeadLetterStore
 from penstock_coordinator.adapters.memory.faults import Faults
 from penstock_coordinator.adapters.memory.journal import MemoryIncarnations, MemoryJournal
+from penstock_coordinator.adapters.memory.log_pack_store import MemoryLogPackStore
 from penstock_coordinator.adapters.memory.retention import MemoryRetentionStore
 from penstock_coordinator.adapters.memory.run_index import MemoryRunIndex
 from penstock_coordinator.adapters.memory.secret_store import MemorySecretStore
@@ -73,6 +74,7 @@ def memory_stores(
         agents=MemoryAgentRegistry(database),
         incarnations=MemoryIncarnations(database, coordinator_id, speak),
         logs=MemoryLogStore(database),
+        log_packs=MemoryLogPackStore(database),
         bulk_jobs=MemoryBulkJobStore(database),
         dead_letters=MemoryDeadLetterStore(database),
         cache=MemoryCacheStore(database),

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from penstock_coordinator.adapters.postgres.queries import load
-from penstock_coordinator.ports import LogChunk, LogFilter, LogLine, RunId
+from penstock_coordinator.ports import LogChunk, LogFilter, RunId
+from penstock_coordinator.runtime.log_packing import pack_lines, unpack_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,13 +18,8 @@ if TYPE_CHECKING:
 
 _QUERIES = load("logs")
 _RUN_LOCKS = 1 << 16
-_COMPRESSION = 1
-"""The quickest: log lines repeat themselves so much that more effort gains little."""
 _INLINE_BYTES = 64 * 1024
 """More than this is compressed in a thread: the event loop has other things to do."""
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[tuple[int, int, int, bytes]]).decode
 
 
 class PostgresLogStore:
@@ -51,12 +44,12 @@ class PostgresLogStore:
         await self._database.fetch(_QUERIES["append"], locks, *columns)
 
     async def read_logs(self, run_id: RunId, where: LogFilter, after: int = 0, limit: int = 100) -> list[LogChunk]:
-        arguments = (run_id, after, where.step, where.item, where.attempt, limit)
+        arguments = (run_id, after, where.step, where.item, where.attempt, where.since, limit)
         rows = await self._reads.fetch(_QUERIES["read"], *arguments)
         return [_chunk(run_id, row) for row in rows]
 
     async def last_logs(self, run_id: RunId, where: LogFilter, limit: int) -> list[LogChunk]:
-        arguments = (run_id, where.step, where.item, where.attempt, limit)
+        arguments = (run_id, where.step, where.item, where.attempt, where.since, limit)
         rows = await self._reads.fetch(_QUERIES["last"], *arguments)
         return [_chunk(run_id, row) for row in reversed(rows)]
 
@@ -69,18 +62,8 @@ def _run_lock(run_id: RunId) -> int:
 async def _packed(chunks: Sequence[LogChunk]) -> list[bytes]:
     size = sum(len(line.text) for chunk in chunks for line in chunk.lines)
     if size <= _INLINE_BYTES:
-        return [_pack(chunk.lines) for chunk in chunks]
-    return await asyncio.to_thread(lambda: [_pack(chunk.lines) for chunk in chunks])
-
-
-def _pack(lines: Sequence[LogLine]) -> bytes:
-    rows = [(x.source, x.number, x.offset, x.text.encode("utf-8", "surrogatepass")) for x in lines]
-    return zlib.compress(_encode(rows), _COMPRESSION)
-
-
-def _unpack(packed: bytes) -> tuple[LogLine, ...]:
-    rows = _decode(zlib.decompress(packed))
-    return tuple(LogLine(s, n, o, text.decode("utf-8", "surrogatepass")) for s, n, o, text in rows)
+        return [pack_lines(chunk.lines) for chunk in chunks]
+    return await asyncio.to_thread(lambda: [pack_lines(chunk.lines) for chunk in chunks])
 
 
 def _chunk(run_id: RunId, row: asyncpg.Record) -> LogChunk:
@@ -90,6 +73,6 @@ def _chunk(run_id: RunId, row: asyncpg.Record) -> LogChunk:
         item=row["item"],
         attempt=row["attempt"],
         at=row["at"],
-        lines=_unpack(row["lines"]),
+        lines=unpack_lines(row["lines"]),
         position=row["position"],
     )

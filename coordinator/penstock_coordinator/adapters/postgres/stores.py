@@ -24,6 +24,7 @@ from penstock_coordinator.adapters.postgres.cost_store import PostgresCostStore
 from penstock_coordinator.adapters.postgres.dead_letter_store import PostgresDeadLetterStore
 from penstock_coordinator.adapters.postgres.incarnations import PostgresIncarnations
 from penstock_coordinator.adapters.postgres.journal import PostgresJournal
+from penstock_coordinator.adapters.postgres.log_pack_store import PostgresLogPackStore
 from penstock_coordinator.adapters.postgres.log_store import PostgresLogStore
 from penstock_coordinator.adapters.postgres.partitions import PartitionKeeper
 from penstock_coordinator.adapters.postgres.pipeline_store import PostgresPipelineStore
@@ -121,6 +122,7 @@ async def open_stores(
         agents=PostgresAgentRegistry(database),
         incarnations=PostgresIncarnations(database, coordinator_id, speak),
         logs=PostgresLogStore(database, reads),
+        log_packs=PostgresLogPackStore(background, reads),
         bulk_jobs=PostgresBulkJobStore(database, reads),
         dead_letters=PostgresDeadLetterStore(database, reads),
         cache=PostgresCacheStore(database.share(shares.cache), reads),

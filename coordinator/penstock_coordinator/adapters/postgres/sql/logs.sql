@@ -16,7 +16,13 @@ with locks as materialized (
 )
 insert into log_chunks (run_id, position, step, item, attempt, first_number, at, lines)
 select run_id, nextval('log_positions'), step, item, attempt, first_number, at, lines
-from chunks
+from chunks c
+-- Lines that come again may be in a pack already.
+where not exists (
+    select from log_parts p
+    where p.run_id = c.run_id and p.step = c.step and p.item = c.item and p.attempt = c.attempt
+        and p.last_number >= c.first_number and p.first_number <= c.first_number
+)
 on conflict (run_id, step, item, attempt, first_number) do nothing
 
 -- name: read
@@ -24,13 +30,15 @@ select position, step, item, attempt, at, lines
 from log_chunks
 where run_id = $1 and position > $2
     and ($3::int4 is null or step = $3) and ($4::int4 is null or item = $4) and ($5::int4 is null or attempt = $5)
+    and ($6::int8 is null or at >= $6)
 order by position
-limit $6
+limit $7
 
 -- name: last
 select position, step, item, attempt, at, lines
 from log_chunks
 where run_id = $1
     and ($2::int4 is null or step = $2) and ($3::int4 is null or item = $3) and ($4::int4 is null or attempt = $4)
+    and ($5::int8 is null or at >= $5)
 order by position desc
-limit $5
+limit $6

@@ -87,6 +87,9 @@ select count(*) from attempts where run_id = any($1::uuid[])
 -- name: count_logs
 select count(*) from log_chunks where run_id = any($1::uuid[])
 
+-- name: count_log_packs
+select count(*) from log_packs where run_id = any($1::uuid[])
+
 -- name: count_dead_letters
 select count(*) from dead_letters where run_id = any($1::uuid[])
 
@@ -189,6 +192,25 @@ with old as materialized (
 )
 select count(*) from removed
 
+-- name: remove_log_packs
+-- Their names are noted in the same statement: what is stored under them goes later.
+with old as materialized (
+    select k.run_id, k.last_position
+    from log_packs k
+    where k.run_id = any($1::uuid[]) and not exists (select from runs r where r.run_id = k.run_id and r.state < 6)
+    order by k.run_id, k.last_position
+    limit $2
+    for update of k skip locked
+), parts as (
+    delete from log_parts p using old where p.run_id = old.run_id and p.pack = old.last_position
+), removed as (
+    delete from log_packs k using old where k.run_id = old.run_id and k.last_position = old.last_position
+    returning k.run_id, k.name
+), noted as (
+    insert into log_names (name, run_id, at) select name, run_id, 0 from removed
+)
+select count(*) from removed
+
 -- name: remove_dead_letters
 with old as materialized (
     select l.run_id, l.seq
@@ -224,12 +246,20 @@ where g.run_id = any($1::uuid[]) and not g.gone
     )
 
 -- name: runs_with_logs
--- From each id to the next greater one: a run with many chunks costs as little as one with few.
+-- From each id to the next greater one: a run with many rows costs as little as one with few.
 with recursive ids (run_id, number) as (
-    (select l.run_id, 1 from log_chunks l where l.run_id > $1 and l.run_id < $2 order by l.run_id limit 1)
+    (
+        select least(
+            (select l.run_id from log_chunks l where l.run_id > $1 and l.run_id < $2 order by l.run_id limit 1),
+            (select k.run_id from log_packs k where k.run_id > $1 and k.run_id < $2 order by k.run_id limit 1)
+        ), 1
+    )
     union all
     select
-        (select l.run_id from log_chunks l where l.run_id > ids.run_id and l.run_id < $2 order by l.run_id limit 1),
+        least(
+            (select l.run_id from log_chunks l where l.run_id > ids.run_id and l.run_id < $2 order by l.run_id limit 1),
+            (select k.run_id from log_packs k where k.run_id > ids.run_id and k.run_id < $2 order by k.run_id limit 1)
+        ),
         ids.number + 1
     from ids
     where ids.run_id is not null and ids.number < $4
@@ -299,6 +329,24 @@ with recursive ids (run_id, number) as (
     union all
     select
         (select t.run_id from log_chunks t where t.run_id > ids.run_id and t.run_id < $2 order by t.run_id limit 1),
+        ids.number + 1
+    from ids
+    where ids.run_id is not null and ids.number < $3
+)
+select
+    run_id,
+    not exists (select from runs r where r.run_id = ids.run_id)
+        and not exists (select from removed_runs g where g.run_id = ids.run_id and not g.gone) as free
+from ids
+where run_id is not null
+order by run_id
+
+-- name: strays_log_packs
+with recursive ids (run_id, number) as (
+    (select t.run_id, 1 from log_packs t where t.run_id > $1 and t.run_id < $2 order by t.run_id limit 1)
+    union all
+    select
+        (select t.run_id from log_packs t where t.run_id > ids.run_id and t.run_id < $2 order by t.run_id limit 1),
         ids.number + 1
     from ids
     where ids.run_id is not null and ids.number < $3
