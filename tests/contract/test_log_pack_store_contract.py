@@ -153,7 +153,7 @@ async def test_the_packs_of_a_run_go_with_it_and_their_names_are_left(stores: St
     retention = stores.retention
 
     assert await retention.count_rows(RunRows.LOG_PACKS, [run]) == 1
-    assert await retention.strays(RunRows.LOG_PACKS, 2**60, bytes(16), 10) == ([run], None)
+    assert await retention.strays(RunRows.LOG_PACKS, 2_000_000_000_000_000, bytes(16), 10) == ([run], None)
     assert await retention.remove_rows(RunRows.LOG_PACKS, [run], 10) == 1
     assert await stores.log_packs.packs(run, EVERYTHING, 0, None, 10) == []
     assert await stores.log_packs.parts(made.pack, EVERYTHING) == []

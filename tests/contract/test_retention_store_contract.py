@@ -41,6 +41,7 @@ from penstock_coordinator.ports import (
     RunRows,
     Stores,
 )
+from penstock_coordinator.runtime.log_packing import make_pack
 
 RUNNING, COMPLETED, FAILED = 2, 6, 7
 FIRST = bytes(16)
@@ -76,8 +77,10 @@ async def add_run(
             "artifacts": (artifact(3 + number),),
         }
         await commit(stores, msgspec.structs.replace(record(run_id, 3 + number), **rows_of_step))
-        await stores.logs.append_logs([chunk(run_id, number)])
+        await add_log_pack(stores, run_id, number)
         await stores.artifacts.add_uses([(run_id, artifact_use(number))])
+    for number in range(rows):
+        await stores.logs.append_logs([chunk(run_id, number)])
     if ended_at is not None:
         await commit(stores, ending(run_id, 3 + rows, ended_at))
     return run_id
@@ -85,6 +88,15 @@ async def add_run(
 
 def chunk(run_id: RunId, step: int) -> LogChunk:
     return LogChunk(run_id, step, -1, 1, 5, (LogLine(1, 1, 5, "line"),))
+
+
+async def add_log_pack(stores: Stores, run_id: RunId, number: int) -> None:
+    """Of a run that has no lines in rows."""
+    await stores.logs.append_logs([chunk(run_id, 100 + number)])
+    name = f"logs/{run_id.hex()}/{number}"
+    made = make_pack(run_id, name, await stores.log_packs.oldest_rows(run_id, 1, 1), 1)
+    await stores.log_packs.claim_name(name, run_id, NOW)
+    assert await stores.log_packs.add_pack(made.pack, made.parts)
 
 
 def ending(run_id: RunId, seq: int, ended_at: int = LONG_AGO) -> Record:
@@ -171,7 +183,7 @@ async def test_a_child_of_a_removed_run_that_was_live_goes_when_it_is_at_rest(st
 
 async def test_a_removed_run_is_noted_and_then_its_rows_go_in_batches(stores: Stores) -> None:
     run_id, other = await add_run(stores, rows=5), await add_run(stores, rows=2)
-    assert await left(stores, run_id) == [7, 5, 5, 5, 5, 5, 5]
+    assert await left(stores, run_id) == [7, 5, 5, 5, 5, 5, 5, 5]
     assert await stores.retention.remove_runs([run_id], EVER, NOW) == [run_id]
     assert await stores.runs.get(run_id) is None
     assert (await stores.retention.noted(FIRST, 10), await stores.retention.removed_at(run_id)) == ([run_id], NOW)
@@ -180,8 +192,8 @@ async def test_a_removed_run_is_noted_and_then_its_rows_go_in_batches(stores: St
         assert sum(counts) == (7 if rows is RunRows.EVENTS else 5)
         assert counts[0] == 2
     await stores.retention.all_gone([run_id])
-    assert await left(stores, run_id) == [0] * 7
-    assert await left(stores, other) == [4, 2, 2, 2, 2, 2, 2]
+    assert await left(stores, run_id) == [0] * 8
+    assert await left(stores, other) == [4, 2, 2, 2, 2, 2, 2, 2]
     assert await stores.retention.noted(FIRST, 10) == []
     assert await stores.retention.removed_at(run_id) == NOW
 
@@ -198,7 +210,7 @@ async def test_nothing_of_a_live_run_is_removed(stores: Stores) -> None:
     assert await stores.retention.remove_runs([run_id], EVER, NOW) == []
     for rows in RunRows:
         assert await stores.retention.remove_rows(rows, [run_id], 10) == 0
-    assert await left(stores, run_id) == [3, 2, 2, 2, 2, 2, 2]
+    assert await left(stores, run_id) == [3, 2, 2, 2, 2, 2, 2, 2]
     assert await stores.retention.note_strays([run_id], NOW) == 0
 
 
@@ -279,7 +291,10 @@ async def test_logs_of_runs_that_ended_long_ago_are_found_in_pages(stores: Store
     assert young not in found
     assert await store.remove_rows(RunRows.LOGS, runs, 100) == 6
     assert await stores.logs.read_logs(runs[0], LogFilter(), 0, 10) == []
-    assert await left(stores, runs[0]) == [4, 2, 2, 0, 2, 2, 2]
+    assert await left(stores, runs[0]) == [4, 2, 2, 0, 2, 2, 2, 2]
+    assert await store.runs_with_logs(NOW, FIRST, 10) == (runs, None), "they have packs"
+    assert await store.remove_rows(RunRows.LOG_PACKS, runs, 100) == 6
+    assert await store.runs_with_logs(NOW, FIRST, 10) == ([], None)
 
 
 @pytest.mark.parametrize("rows", RunRows)
@@ -307,6 +322,8 @@ async def orphan(stores: Stores, rows: RunRows, run_id: RunId) -> None:
             await commit(stores, msgspec.structs.replace(bare, attempts=(attempt(0),)))
         case RunRows.LOGS:
             await stores.logs.append_logs([chunk(run_id, 0)])
+        case RunRows.LOG_PACKS:
+            await add_log_pack(stores, run_id, 0)
         case RunRows.LETTERS:
             await commit(stores, msgspec.structs.replace(bare, letters=(letter(1),)))
         case RunRows.ARTIFACTS:

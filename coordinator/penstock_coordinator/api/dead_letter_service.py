@@ -11,6 +11,7 @@ from penstock_coordinator.api.dead_letter_fields import letter_filter, letter_id
 from penstock_coordinator.api.encoding import dead_letters as encode
 from penstock_coordinator.api.encoding import runs as encode_runs
 from penstock_coordinator.api.errors import CallError, failed_precondition, invalid, not_found, request_id_reused
+from penstock_coordinator.api.log_reader import LogQuery
 from penstock_coordinator.api.paging import PageTokens, page_size
 from penstock_coordinator.api.request_ids import request_key
 from penstock_coordinator.api.run_control import encoded, reason_of, requested_by_of
@@ -83,7 +84,7 @@ class DeadLetterService(DeadLetterServiceServicer):
         letter, run_id = shown.found.letter, shown.found.run_id
         where = LogFilter(letter.step, letter.item, shown.attempts[-1].number)
         lines: list[run_service_pb2.LogLine] = []
-        async with aclosing(self._logs.tail(run_id, shown.run.plan, where, count, follow=False)) as responses:
+        async with aclosing(self._logs.tail(run_id, shown.run.plan, LogQuery(where, count))) as responses:
             async for response in responses:
                 lines += response.lines
         return lines[-count:]

@@ -114,12 +114,12 @@ def span_of(span: Duration, field: str, longest: int) -> int:
 
 def instant_of(message: Message, name: str, field: str) -> int | None:
     """Microseconds since 1970 of a timestamp that the message may have; None if it has not. `field` names the
-    message."""
+    message, if it is within another."""
     if not message.HasField(name):
         return None
     stamp: Timestamp = getattr(message, name)
     if not (0 <= stamp.nanos < 10**9 and 0 <= stamp.seconds < 2**38):
-        raise invalid(f"{field}.{name}", "is no valid instant")
+        raise invalid(f"{field}.{name}".lstrip("."), "is no valid instant")
     return stamp.seconds * 1_000_000 + stamp.nanos // 1_000
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import replace
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from penstock.v1 import run_service_pb2 as pb
@@ -14,6 +14,8 @@ from penstock_coordinator.core.run.numbering import Place, kept_number, kept_pla
 from penstock_coordinator.core.run.places import FLAT, nests, place_of
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.ports import LogChunk, LogFilter
+from penstock_coordinator.runtime.live_logs import EVERYTHING, LiveLogs, Page
+from penstock_coordinator.runtime.log_packing import is_meant
 from penstock_coordinator.runtime.views import SlowReader, Stopping
 
 if TYPE_CHECKING:
@@ -27,11 +29,38 @@ if TYPE_CHECKING:
 READ_CHUNKS = 100
 RESPONSE_BYTES = 1 << 20
 MAX_TAIL_LINES = 10_000
+MAX_SEARCH_CHARACTERS = 1_000
+SEARCHED_LINES = 2_000_000
+"""Of what is there, by one search."""
 NO_ITEM = -2
 """Nothing is kept under it."""
 LATE_SECONDS = 1.0
 """Lines come by a stream of their own and may be behind the result: so long nothing must come before a follower is let
 go."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """`where` in the numbers that steps have now."""
+
+    where: LogFilter = EVERYTHING
+    tail_lines: int = 0
+    after: int = 0
+    contains: str = ""
+    ignore_case: bool = False
+    follow: bool = False
+
+    def cut(self, chunks: list[LogChunk]) -> list[LogChunk]:
+        """Without the lines that do not have the text."""
+        if not self.contains:
+            return chunks
+        cut = (replace(chunk, lines=tuple(line for line in chunk.lines if self._has(line.text))) for chunk in chunks)
+        return [chunk for chunk in cut if chunk.lines]
+
+    def _has(self, text: str) -> bool:
+        if self.ignore_case:
+            return self.contains.casefold() in text.casefold()
+        return self.contains in text
 
 
 class LogReader:
@@ -40,45 +69,55 @@ class LogReader:
     ) -> None:
         self._engine = engine
         self._logs = logs
+        self._live = LiveLogs(logs)
         self._hub = hub
         self._clock = clock
         self._late_seconds = late_seconds
 
-    async def tail(
-        self, run_id: RunId, plan: Plan, where: LogFilter, tail_lines: int, *, follow: bool
-    ) -> AsyncGenerator[pb.TailLogsResponse, None]:
+    async def tail(self, run_id: RunId, plan: Plan, query: LogQuery) -> AsyncGenerator[pb.TailLogsResponse, None]:
         """Lines in the order in which they were received. With `follow` until the step run, or the run, is at rest."""
         with self._hub.follow(run_id) as fresh:
-            position = 0
-            if tail_lines:
+            reading = _Reading(run_id, plan, query)
+            if query.tail_lines:
                 shape = await self._shape(run_id, plan)
-                chunks = await self._newest(run_id, _kept(shape, where), tail_lines)
-                position = chunks[-1].position if chunks else 0
-                for response in _responses(plan, shape, _last_lines(chunks, tail_lines)):
+                chunks = await self._newest(run_id, _kept(shape, query.where), query.tail_lines)
+                for response in reading.responses(shape, _last_lines(chunks, query.tail_lines)):
                     yield response
-            resting = asyncio.create_task(self._rest(run_id, where)) if follow else None
-            try:
-                while True:
-                    fresh.clear()
-                    shape = await self._shape(run_id, plan)
-                    async for chunk in self._read(run_id, _kept(shape, where), position):
-                        position = chunk.position
-                        for response in _responses(plan, shape, [chunk]):
-                            yield response
-                    if resting is None or not await self._more_may_come(fresh, resting):
-                        return
-            finally:
-                if resting is not None:
-                    resting.cancel()
+            async for response in self._history(reading):
+                yield response
+            if query.follow and not reading.has_stopped:
+                async for response in self._following(reading, fresh):
+                    yield response
+
+    async def _history(self, reading: _Reading) -> AsyncGenerator[pb.TailLogsResponse, None]:
+        """What is there."""
+        run_id, query = reading.run_id, reading.query
+        end = await self._logs.end(run_id) if query.follow else 0
+        shape = await self._shape(run_id, reading.plan)
+        where = _kept(shape, query.where)
+        while chunks := await self._logs.read_logs(run_id, where, reading.position, READ_CHUNKS):
+            for response in reading.responses(shape, chunks):
+                yield response
+            if reading.has_stopped:
+                return
+        # What others wrote meanwhile need not be looked at again.
+        reading.position = max(reading.position, end)
+
+    async def _following(self, reading: _Reading, fresh: asyncio.Event) -> AsyncGenerator[pb.TailLogsResponse, None]:
+        resting = asyncio.create_task(self._rest(reading.run_id, reading.query.where))
+        try:
+            while True:
+                fresh.clear()
+                while (page := await self._live.read(reading.run_id, reading.position)).chunks:
+                    for response in reading.page(await self._shape(reading.run_id, reading.plan), page):
+                        yield response
+                if not await self._more_may_come(fresh, resting):
+                    return
+        finally:
+            resting.cancel()
 
     async def _shape(self, run_id: RunId, plan: Plan) -> Shaped:
         return await self._engine.shape(run_id) if nests(plan) else FLAT
-
-    async def _read(self, run_id: RunId, where: LogFilter, after: int) -> AsyncIterator[LogChunk]:
-        while chunks := await self._logs.read_logs(run_id, where, after, READ_CHUNKS):
-            for chunk in chunks:
-                yield chunk
-            after = chunks[-1].position
 
     async def _newest(self, run_id: RunId, where: LogFilter, lines: int) -> list[LogChunk]:
         """The newest chunks with at least so many lines, if there are."""
@@ -149,6 +188,46 @@ def settles(event: e.Event, step: int, item: int) -> bool:
             return True
         case _:
             return False
+
+
+class _Reading:
+    """How far one reader has come."""
+
+    def __init__(self, run_id: RunId, plan: Plan, query: LogQuery) -> None:
+        self.run_id, self.plan, self.query = run_id, plan, query
+        self.position = query.after
+        self.has_stopped = False
+        self._looked_at = 0
+
+    def responses(self, shape: Shaped, chunks: list[LogChunk]) -> list[pb.TailLogsResponse]:
+        """Of what is there. A search that has looked at enough says so, and is over."""
+        if not chunks:
+            return []
+        self.position = chunks[-1].position
+        self._looked_at += sum(len(chunk.lines) for chunk in chunks) if self.query.contains else 0
+        found = _responses(self.plan, shape, self.query.cut(chunks))
+        self.has_stopped = self._looked_at >= SEARCHED_LINES
+        if self.has_stopped:
+            found.append(pb.TailLogsResponse(stopped_after_lines=self._looked_at))
+        if found:
+            found[-1].position = self.position
+        return found
+
+    def page(self, shape: Shaped, page: Page) -> list[pb.TailLogsResponse]:
+        """Of what has just come. All who want all of it are told the same."""
+        self.position = page.chunks[-1].position
+        for_all = self.query.where == EVERYTHING and not self.query.contains and not nests(self.plan)
+        if for_all and page.encoded is not None:
+            shared: list[pb.TailLogsResponse] = page.encoded
+            return shared
+        where = _kept(shape, self.query.where)
+        chunks = [c for c in page.chunks if is_meant(where, c.step, c.item, c.attempt, c.at)]
+        found = _responses(self.plan, shape, self.query.cut(chunks))
+        if found:
+            found[-1].position = self.position
+        if for_all:
+            page.encoded = found
+        return found
 
 
 def _last_lines(chunks: list[LogChunk], wanted: int) -> list[LogChunk]:

@@ -19,6 +19,7 @@ from penstock_coordinator.api.errors import invalid
 from penstock_coordinator.api.fields import (
     count_of,
     event_of,
+    instant_of,
     labels_of,
     name_of,
     place_in,
@@ -26,7 +27,7 @@ from penstock_coordinator.api.fields import (
     run_id_text,
     states_of,
 )
-from penstock_coordinator.api.log_reader import MAX_TAIL_LINES
+from penstock_coordinator.api.log_reader import MAX_SEARCH_CHARACTERS, MAX_TAIL_LINES, LogQuery
 from penstock_coordinator.api.paging import PageTokens, page_size
 from penstock_coordinator.api.run_control import RunControl, encoded, step_number
 from penstock_coordinator.api.run_keys import run_key_of
@@ -257,14 +258,13 @@ class RunService(RunControl):
 
     async def TailLogs(self, request: pb.TailLogsRequest, context: Context) -> AsyncIterator[pb.TailLogsResponse]:
         run_id = run_id_of(request.run_id)
-        if not 0 <= request.tail_lines <= MAX_TAIL_LINES:
-            raise invalid("tail_lines", f"must be between 0 (for all) and {MAX_TAIL_LINES:,}")
+        _check_tail(request)
         attempt = count_of(request.attempt, "attempt")
         plan = (await self._engine.run(run_id)).plan
         step = step_number(plan, request.step) if request.step else None
         item = await self._item(run_id, plan, request.item, request.step)
-        where = LogFilter(step, None if item == WHOLE else item, attempt or None)
-        tail = self._logs.tail(run_id, plan, where, request.tail_lines, follow=request.follow)
+        where = LogFilter(step, None if item == WHOLE else item, attempt or None, instant_of(request, "since", ""))
+        tail = self._logs.tail(run_id, plan, _query(request, where))
         with self._engine.seats.taken(run_id) if request.follow else nullcontext():
             async with aclosing(tail) as responses:
                 async for response in responses:
@@ -274,6 +274,26 @@ class RunService(RunControl):
         """The number of the item at the place that was asked for. `step` is one of the plan's, or empty."""
         place = place_in(item, step, plan)
         return await self._engine.item_at(run_id, plan.numbers[step], place, at_event) if place else WHOLE
+
+
+def _check_tail(request: pb.TailLogsRequest) -> None:
+    if not 0 <= request.tail_lines <= MAX_TAIL_LINES:
+        raise invalid("tail_lines", f"must be between 0 (for all) and {MAX_TAIL_LINES:,}")
+    if len(request.contains) > MAX_SEARCH_CHARACTERS:
+        raise invalid("contains", f"must have at most {MAX_SEARCH_CHARACTERS:,} characters")
+    if request.after_position < 0 or (request.after_position and request.tail_lines):
+        raise invalid("after_position", "must be the position of a response, and not together with tail_lines")
+
+
+def _query(request: pb.TailLogsRequest, where: LogFilter) -> LogQuery:
+    return LogQuery(
+        where,
+        request.tail_lines,
+        request.after_position,
+        request.contains,
+        request.ignore_case,
+        request.follow,
+    )
 
 
 async def _listed(rows: list[RunRow]) -> list[run_pb2.Run]:

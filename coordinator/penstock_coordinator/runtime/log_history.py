@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from penstock_coordinator.ports import LogChunk, LogLine
+from penstock_coordinator.ports import LogChunk, LogFilter, LogLine
 from penstock_coordinator.ports.artifacts import TooLarge
 from penstock_coordinator.runtime.log_packing import BrokenPack, read_pack
 
 if TYPE_CHECKING:
-    from penstock_coordinator.ports import ArtifactStore, LogFilter, LogPack, LogPackStore, LogPart, LogStore, RunId
+    from penstock_coordinator.ports import ArtifactStore, LogPack, LogPackStore, LogPart, LogStore, RunId
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +51,14 @@ class LogHistory:
                     return chunks
             after = packs[-1].last_position
         return rows
+
+    async def end(self, run_id: RunId) -> int:
+        """The position of the newest chunk; 0: there is none."""
+        newest = await self._rows.last_logs(run_id, LogFilter(), 1)
+        if newest:
+            return newest[0].position
+        packs = await self._packs.last_packs(run_id, LogFilter(), None, 1)
+        return packs[0].last_position if packs else 0
 
     async def last_logs(self, run_id: RunId, where: LogFilter, limit: int) -> list[LogChunk]:
         """The newest chunks, oldest of them first."""

@@ -16,7 +16,7 @@ _ROWS = {
     "events": "rows of journals",
     "step_runs": "step runs",
     "attempts": "attempts",
-    "logs": "rows of logs",
+    "logs": "chunks of logs",
     "log_packs": "packs of logs in the artifact store",
     "log_blobs": "bytes of logs in the artifact store",
     "dead_letters": "dead letters, with their runs",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from penstock.cli.looking import split_step
+from penstock.cli.moments import read_moment
 from penstock.cli.run_ids import find_run
 from penstock.cli.session import Session, command_options, run_async
 
@@ -23,20 +25,52 @@ MOST_RUNS_BELOW = 5
 @click.argument("step", metavar="[STEP | STEP[I]…]", required=False)
 @click.option("--follow", "-f", is_flag=True, help="Go on until the step run or run is at rest.")
 @click.option("--tail", type=click.IntRange(min=1), help="Only the last so many lines of those there.")
+@click.option("--since", callback=read_moment, metavar="MOMENT", help="Only lines since then: 10m (ago), 2026-11-21…")
 @click.option("--attempt", type=click.IntRange(min=1), help="Only this attempt.")
+@click.option("--grep", "text", help="Only lines with this text, as it is.")
+@click.option("--ignore-case", "-i", is_flag=True, help="Capital and small letters are the same to --grep.")
+@click.option("--after", type=click.IntRange(min=1), help="Go on with a search from the position that it told.")
 @command_options
-def logs(session: Session, run_id: str, step: str | None, follow: bool, tail: int | None, attempt: int | None) -> None:
+def logs(
+    session: Session,
+    run_id: str,
+    step: str | None,
+    follow: bool,
+    tail: int | None,
+    since: datetime | None,
+    attempt: int | None,
+    text: str | None,
+    ignore_case: bool,
+    after: int | None,
+) -> None:
     """Show the output of a run, of a step, or of one item of a mapped step.
 
     Lines of a whole run are prefixed with their step, and with the attempt from the second one on. Standard error of
     a step goes to standard error. A step that is a run of another pipeline has its logs there.
     """
     name, item = split_step(step) if step else ("", ())
+    if tail and after:
+        raise click.UsageError("--after goes on from a position, and --tail begins at the end: use one of them")
+
+    def tell_stop(looked_at: int, position: int) -> None:
+        click.echo(f"stopped after {looked_at:,} lines; to go on: the same with --after {position}", err=True)
 
     async def main() -> None:
         async with session.client() as client:
             found = await find_run(client, run_id)
-            lines = client.logs(found, name, item, attempt=attempt or 0, follow=follow, tail=tail or 0)
+            lines = client.logs(
+                found,
+                name,
+                item,
+                attempt=attempt or 0,
+                follow=follow,
+                tail=tail or 0,
+                since=since,
+                contains=text or "",
+                ignore_case=ignore_case,
+                after_position=after or 0,
+                on_stop=tell_stop,
+            )
             printer = _Printer(one_attempt=attempt is not None)
             async for line in lines:
                 if session.as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -490,28 +490,42 @@ class Client(PipelineCalls):
         attempt: int = 0,
         follow: bool = False,
         tail: int = 0,
+        since: datetime | None = None,
+        contains: str = "",
+        ignore_case: bool = False,
+        after_position: int = 0,
+        on_stop: Callable[[int, int], None] | None = None,
     ) -> AsyncIterator[run_service_pb2.LogLine]:
-        """Lines of one step run, or of the whole run, each once; `tail`: only the last so many of those there.
+        """Lines of one step run, or of the whole run, each once; `tail`: only the last so many of those there;
+        `since`: received then or later; `contains`: with this text in them.
 
-        With `follow` until the step run or run is at rest, over breaks of the connection.
+        With `follow` until the step run or run is at rest, over breaks of the connection. A search through a very long
+        log stops on its way: then `on_stop` hears how many lines were looked at, and the `after_position` from which
+        another call goes on.
         """
-        position = LogPosition(
-            run_service_pb2.TailLogsRequest(
-                run_id=run_id,
-                step=step,
-                item=place_numbers(item),
-                attempt=attempt,
-                follow=follow,
-                tail_lines=tail,
-            )
+        request = run_service_pb2.TailLogsRequest(
+            run_id=run_id,
+            step=step,
+            item=place_numbers(item),
+            attempt=attempt,
+            follow=follow,
+            tail_lines=tail,
+            contains=contains,
+            ignore_case=ignore_case,
+            after_position=after_position,
         )
+        if since is not None:
+            request.since.FromDatetime(since)
+        position = LogPosition(request)
 
         def open_call() -> Any:
             return self._runs().TailLogs(position.request(), metadata=self._metadata)
 
         async for message in self._caller.stream(open_call, self.patience):
-            for line in position.fresh(message.lines):
+            for line in position.lines(message):
                 yield line
+            if message.stopped_after_lines and on_stop is not None:
+                on_stop(message.stopped_after_lines, message.position)
 
     # Agents
 

@@ -14,14 +14,22 @@ class LogPosition:
         self._request = request
         self._read: dict[tuple[str, tuple[int, ...], int], int] = {}
         self._since: int | None = None
+        self._position = request.after_position
 
     def request(self) -> run_service_pb2.TailLogsRequest:
-        """For the next stream. Once a line was read all are asked for again, and `fresh` leaves out the old."""
+        """For the next stream: on from the last position that the coordinator told. Where it has told none, and a line
+        was read, all are asked for again, and `fresh` leaves out the old."""
         request = run_service_pb2.TailLogsRequest()
         request.CopyFrom(self._request)
-        if self._read:
+        if self._read or self._position:
             request.tail_lines = 0
+        request.after_position = self._position
         return request
+
+    def lines(self, message: run_service_pb2.TailLogsResponse) -> Iterator[run_service_pb2.LogLine]:
+        """Of a response, those that are `fresh`."""
+        yield from self.fresh(message.lines)
+        self._position = max(self._position, message.position)
 
     def fresh(self, lines: Iterable[run_service_pb2.LogLine]) -> Iterator[run_service_pb2.LogLine]:
         """The lines that were not given before, and are not older than the first of a tail."""

@@ -1343,6 +1343,10 @@ class TailLogsRequest(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     FOLLOW_FIELD_NUMBER: _builtins.int
     TAIL_LINES_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    CONTAINS_FIELD_NUMBER: _builtins.int
+    IGNORE_CASE_FIELD_NUMBER: _builtins.int
+    AFTER_POSITION_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """REQUIRED."""
     step: _builtins.str
@@ -1352,8 +1356,20 @@ class TailLogsRequest(_message.Message):
     follow: _builtins.bool
     tail_lines: _builtins.int
     """Only the last so many lines of what is there already. 0: all."""
+    contains: _builtins.str
+    """Only lines that have this text in them, as it is: at most 1,000 characters. Of `tail_lines` those that have it.
+    A search that has looked at 2,000,000 lines that were there already stops and says so.
+    """
+    ignore_case: _builtins.bool
+    """Capital and small letters are the same to `contains`."""
+    after_position: _builtins.int
+    """Only lines after the `position` of a response of an earlier call for the same run. Not with `tail_lines`."""
     @_builtins.property
     def item(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Only lines that the coordinator received at this instant or later."""
+
     def __init__(
         self,
         *,
@@ -1363,10 +1379,14 @@ class TailLogsRequest(_message.Message):
         attempt: _builtins.int = ...,
         follow: _builtins.bool = ...,
         tail_lines: _builtins.int = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        contains: _builtins.str = ...,
+        ignore_case: _builtins.bool = ...,
+        after_position: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "follow", b"follow", "item", b"item", "run_id", b"run_id", "step", b"step", "tail_lines", b"tail_lines"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "attempt", b"attempt", "contains", b"contains", "follow", b"follow", "ignore_case", b"ignore_case", "item", b"item", "run_id", b"run_id", "since", b"since", "step", b"step", "tail_lines", b"tail_lines"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1377,16 +1397,26 @@ class TailLogsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LINES_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    STOPPED_AFTER_LINES_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """With this response all lines that were asked for have been told up to here; 0: as before."""
+    stopped_after_lines: _builtins.int
+    """In the last response of a search that stopped before the end of the log: so many lines were looked at. Go on with
+    `after_position`.
+    """
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogLine]: ...
     def __init__(
         self,
         *,
         lines: _abc.Iterable[Global___LogLine] | None = ...,
+        position: _builtins.int = ...,
+        stopped_after_lines: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "position", b"position", "stopped_after_lines", b"stopped_after_lines"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

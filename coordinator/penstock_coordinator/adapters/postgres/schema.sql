@@ -243,6 +243,35 @@ CREATE TABLE public.log_chunks_default (
     at bigint CONSTRAINT log_chunks_at_not_null NOT NULL,
     lines bytea CONSTRAINT log_chunks_lines_not_null NOT NULL
 );
+CREATE TABLE public.log_names (
+    name text NOT NULL COLLATE pg_catalog."C",
+    run_id uuid NOT NULL,
+    at bigint NOT NULL
+);
+CREATE TABLE public.log_packs (
+    run_id uuid NOT NULL,
+    last_position bigint NOT NULL,
+    first_position bigint NOT NULL,
+    name text NOT NULL COLLATE pg_catalog."C",
+    rows integer NOT NULL,
+    lines integer NOT NULL,
+    size integer NOT NULL,
+    digest bytea NOT NULL,
+    first_time bigint NOT NULL,
+    last_time bigint NOT NULL
+);
+CREATE TABLE public.log_parts (
+    run_id uuid NOT NULL,
+    pack bigint NOT NULL,
+    step integer NOT NULL,
+    item integer NOT NULL,
+    attempt integer NOT NULL,
+    lines integer NOT NULL,
+    first_number bigint NOT NULL,
+    last_number bigint NOT NULL,
+    first_time bigint NOT NULL,
+    last_time bigint NOT NULL
+);
 CREATE SEQUENCE public.log_positions
     START WITH 1
     INCREMENT BY 1
@@ -447,6 +476,12 @@ ALTER TABLE ONLY public.log_chunks
     ADD CONSTRAINT log_chunks_run_id_step_item_attempt_first_number_key UNIQUE (run_id, step, item, attempt, first_number);
 ALTER TABLE ONLY public.log_chunks_default
     ADD CONSTRAINT log_chunks_default_run_id_step_item_attempt_first_number_key UNIQUE (run_id, step, item, attempt, first_number);
+ALTER TABLE ONLY public.log_names
+    ADD CONSTRAINT log_names_pkey PRIMARY KEY (name);
+ALTER TABLE ONLY public.log_packs
+    ADD CONSTRAINT log_packs_pkey PRIMARY KEY (run_id, last_position);
+ALTER TABLE ONLY public.log_parts
+    ADD CONSTRAINT log_parts_pkey PRIMARY KEY (run_id, pack, step, item, attempt);
 ALTER TABLE ONLY public.pipeline_versions
     ADD CONSTRAINT pipeline_versions_pipeline_digest_key UNIQUE (pipeline, digest);
 ALTER TABLE ONLY public.pipeline_versions
@@ -491,6 +526,8 @@ CREATE INDEX cache_entries_by_time ON public.cache_entries USING btree (create_t
 CREATE INDEX dead_letters_by_time ON public.dead_letters USING btree (at, run_id, seq);
 CREATE INDEX dead_letters_closed ON public.dead_letters USING btree (close_time) WHERE (state <> 1);
 CREATE INDEX dead_letters_open ON public.dead_letters USING btree (run_id) WHERE (state = 1);
+CREATE INDEX log_names_by_time ON public.log_names USING btree (at, name);
+CREATE INDEX log_parts_of_attempt ON public.log_parts USING btree (run_id, step, item, attempt, last_number);
 CREATE INDEX pipeline_versions_by_digest ON public.pipeline_versions USING btree (digest);
 CREATE INDEX removed_runs_by_time ON public.removed_runs USING btree (remove_time) WHERE gone;
 CREATE INDEX removed_runs_left ON public.removed_runs USING btree (run_id) WHERE (NOT gone);
