@@ -1,17 +1,21 @@
-"""Takes the lines that steps print to the coordinator: a stream of their own, best effort over reconnects.
+"""Takes the lines that steps print to the coordinator: by streams of their own, each as long as it takes to bring so
+many lines or seconds of them. The answer to a stream says that its lines are durable; those of one without an answer
+are sent again, as they were, and the coordinator takes each once.
 
 The buffer is bounded. When it is full the workers' lines are not read, so the steps that print wait; if that lasts,
-because no coordinator takes lines, the oldest lines are dropped instead (the gap in their numbers shows it): a step
-is never stopped for long by its own output.
+because no coordinator takes lines, the oldest lines are dropped instead, and the log says so: a step is never stopped
+for long by its own output.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import grpc
@@ -20,7 +24,7 @@ import grpc.aio
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from penstock_agent.core.leases import Handle
-from penstock_agent.executors.channel import LogLines
+from penstock_agent.executors.channel import SYSTEM, LogLines
 from penstock_agent.runtime.backoff import asked_to_wait, wait_before
 from penstock_agent.runtime.calls import CallLost, lost_when_cancelled
 from penstock_agent.runtime.wire import span
@@ -33,6 +37,11 @@ FULL_BYTES = 8 * 1024 * 1024
 ROOM_BYTES = FULL_BYTES // 2
 MESSAGE_BYTES = 256 * 1024
 MESSAGE_LINES = 2_000
+GATHER = 0.05
+"""Seconds between two messages that are not full: each costs more than its lines."""
+STREAM_BYTES = 1024 * 1024
+STREAM_SECONDS = 5.0
+"""Past either of them a stream ends, and its lines are known to be durable."""
 LINE_OVERHEAD = 48
 TAKEN = "penstock-log-lines", "taken"
 """Initial metadata of a coordinator that takes lines. The library tells of initial metadata, without any, also when a
@@ -46,6 +55,33 @@ REMEMBERED = 1_024
 """Attempts that ended, and whose last lines may still come."""
 
 
+_Name: TypeAlias = "tuple[wire.LeaseRef, int]"
+_Line: TypeAlias = "tuple[int, int, int, str]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    handle: Handle
+    size: int
+    name: _Name
+    lines: list[_Line]
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """Is sent again as it is: so the coordinator knows its lines again, also after a restart."""
+
+    size: int
+    request: wire.PushLogsRequest
+
+
+@dataclass(slots=True)
+class _Dropped:
+    name: _Name
+    count: int
+    last: _Line
+
+
 class LogRelay:
     """An `OutputSink`. `run` is its task; lines are added on the same loop."""
 
@@ -56,11 +92,16 @@ class LogRelay:
         self.on_room: Callable[[], None] | None = None
         self._agent_id = agent_id
         self._stub: AgentServiceStub | None = None
-        self._names: dict[Handle, tuple[wire.LeaseRef, int, int]] = {}
+        self._names: dict[Handle, tuple[_Name, int]] = {}
         """With how many lines were told of the attempt before it began."""
         self._ended: deque[Handle] = deque()
-        self._batches: deque[tuple[int, wire.LogBatch]] = deque()
+        self._waiting: deque[_Waiting] = deque()
+        self._again: deque[_Message] = deque()
+        """Of streams without an answer."""
+        self._dropped: dict[Handle, _Dropped] = {}
+        """Of which the log does not say so yet."""
         self._bytes = 0
+        """Of all that is not known to be durable."""
         self._full = False
         self._changed = asyncio.Event()
         self._closing = False
@@ -69,7 +110,7 @@ class LogRelay:
 
     def introduce(self, handle: Handle, ref: wire.LeaseRef, attempt: int, before: int = 0) -> None:
         """Lines of this handle will come, counted from 1; `before` them so many came."""
-        self._names[handle] = (ref, attempt, before)
+        self._names[handle] = ((ref, attempt), before)
 
     def attempt_ended(self, handle: Handle) -> None:
         self._ended.append(handle)
@@ -83,45 +124,44 @@ class LogRelay:
         return self._full
 
     def add(self, batch: LogLines) -> None:
-        name = self._names.get(batch.handle)
-        if name is None:
+        known = self._names.get(batch.handle)
+        if known is None:
             return
-        ref, attempt, before = name
-        for start in range(0, len(batch.lines), MESSAGE_LINES):
-            records = [
-                wire.LogRecord(
-                    number=number + before,
-                    source=wire.LogSource.ValueType(source),
-                    text=text,
-                    offset=span(max(offset, 0)),
-                )
-                for number, source, offset, text in batch.lines[start : start + MESSAGE_LINES]
-            ]
-            message = wire.LogBatch(lease=ref, attempt=attempt, records=records)
-            size = message.ByteSize() + LINE_OVERHEAD * len(records)
-            self._batches.append((size, message))
-            self._bytes += size
+        name, before = known
+        lines = [(number + before, *rest) for number, *rest in batch.lines] if before else batch.lines
+        for start in range(0, len(lines), MESSAGE_LINES):
+            self._wait(batch.handle, name, lines[start : start + MESSAGE_LINES])
         if self._bytes >= FULL_BYTES and not self._full:
             self._full = True
             asyncio.get_running_loop().call_later(HELD_UP, self._drop_if_full)
         self._changed.set()
 
+    def _wait(self, handle: Handle, name: _Name, lines: list[_Line]) -> None:
+        size = sum(len(text) for _, _, _, text in lines) + LINE_OVERHEAD * len(lines)
+        self._waiting.append(_Waiting(handle, size, name, lines))
+        self._bytes += size
+
     def _drop_if_full(self) -> None:
         if not self._full:
             return
-        dropped = 0
-        while self._bytes > ROOM_BYTES:
-            dropped += len(self._take()[1].records)
-        log.warning("no coordinator takes log lines: %d lines are dropped", dropped)
+        count = 0
+        while self._bytes > ROOM_BYTES and self._waiting:
+            count += self._drop(self._waiting.popleft())
+        log.warning("no coordinator takes log lines: %d lines are dropped", count)
+        self._tell_of_room()
 
-    def _take(self) -> tuple[int, wire.LogBatch]:
-        size, batch = self._batches.popleft()
-        self._bytes -= size
+    def _drop(self, waiting: _Waiting) -> int:
+        self._bytes -= waiting.size
+        known = self._dropped.setdefault(waiting.handle, _Dropped(waiting.name, 0, waiting.lines[-1]))
+        known.count += len(waiting.lines)
+        known.last = waiting.lines[-1]
+        return len(waiting.lines)
+
+    def _tell_of_room(self) -> None:
         if self._full and self._bytes <= ROOM_BYTES:
             self._full = False
             if self.on_room is not None:
                 self.on_room()
-        return size, batch
 
     # --- the stream
 
@@ -135,11 +175,15 @@ class LogRelay:
         self._closing = True
         self._changed.set()
 
+    @property
+    def _has_lines(self) -> bool:
+        return bool(self._again or self._waiting or self._dropped)
+
     async def run(self) -> None:
-        while not (self._closing and not self._batches):
+        while not (self._closing and not self._has_lines):
             self._changed.clear()
             stub = self._stub
-            if stub is None or not self._batches:
+            if stub is None or not self._has_lines:
                 if not (self._closing and stub is None):
                     await self._changed.wait()
                     continue
@@ -156,53 +200,114 @@ class LogRelay:
                 await asyncio.sleep(wait_before(self._failures, self._chance(), asked_to_wait(error)))
 
     def _drop_all(self) -> None:
-        while self._batches:
-            self._take()
+        self._again.clear()
+        self._waiting.clear()
+        self._dropped.clear()
+        self._bytes = 0
+        self._tell_of_room()
 
     async def _push(self, stub: AgentServiceStub) -> None:
-        """One stream for as long as it and its coordinator live."""
+        """One stream, with its answer."""
         call = stub.PushLogs()
-        unsent: list[tuple[int, wire.LogBatch]] = []
+        sent: list[_Message] = []
         try:
             await _let_in(call)
-            while self._stub is stub:
-                unsent = self._next_message()
-                if unsent:
-                    batches = [batch for _, batch in unsent]
-                    await call.write(wire.PushLogsRequest(agent_id=self._agent_id, batches=batches))
-                    unsent = []
-                    self._failures = 0
-                elif self._closing:
-                    break
-                else:
-                    self._changed.clear()
-                    await self._changed.wait()
+            await self._write(call, stub, sent)
             await call.done_writing()
             await call
         except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
             # The other side has ended the call: its status says why. A write that fails before the status is there says
             # INTERNAL instead.
-            self._put_back(unsent)
-            await call
+            await self._ended_early(call, sent)
         except BaseException:
-            self._put_back(unsent)
+            self._again.extendleft(reversed(sent))
             raise
+        else:
+            self._durable(sent)
         finally:
             call.cancel()
 
-    def _next_message(self) -> list[tuple[int, wire.LogBatch]]:
-        taken: list[tuple[int, wire.LogBatch]] = []
-        size = lines = 0
-        while self._batches and size < MESSAGE_BYTES and lines < MESSAGE_LINES:
-            batch = self._take()
-            taken.append(batch)
-            size += batch[0]
-            lines += len(batch[1].records)
-        return taken
+    async def _write(self, call: LogCall, stub: AgentServiceStub, sent: list[_Message]) -> None:
+        """Until it is enough for one stream. `sent` grows before a message is on its way."""
+        now = asyncio.get_running_loop().time
+        size, until = 0, now() + STREAM_SECONDS
+        while self._stub is stub and size < STREAM_BYTES and now() < until:
+            message = self._next_message()
+            if message is not None:
+                sent.append(message)
+                size += message.size
+                await call.write(message.request)
+                self._failures = 0
+                if message.size < MESSAGE_BYTES // 2 and not self._closing:
+                    await asyncio.sleep(GATHER)
+            elif self._closing:
+                return
+            else:
+                await self._more(until - now())
 
-    def _put_back(self, unsent: list[tuple[int, wire.LogBatch]]) -> None:
-        self._batches.extendleft(reversed(unsent))
-        self._bytes += sum(size for size, _ in unsent)
+    async def _more(self, seconds: float) -> None:
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+
+    async def _ended_early(self, call: LogCall, sent: list[_Message]) -> None:
+        try:
+            await call
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                log.error("the coordinator refuses log lines: %s", error.details())
+                self._durable(sent)  # it would refuse them again
+            else:
+                self._again.extendleft(reversed(sent))
+            raise
+        except BaseException:
+            self._again.extendleft(reversed(sent))
+            raise
+        # It took what it wanted.
+        self._again.extendleft(reversed(sent[-1:]))
+        self._durable(sent[:-1])
+
+    def _durable(self, sent: list[_Message]) -> None:
+        self._bytes -= sum(message.size for message in sent)
+        self._tell_of_room()
+
+    def _next_message(self) -> _Message | None:
+        if self._again:
+            return self._again.popleft()
+        if self._dropped:
+            self._say_dropped()
+        lines: dict[Handle, tuple[_Name, list[_Line]]] = {}
+        size = count = 0
+        while self._waiting and size < MESSAGE_BYTES and count < MESSAGE_LINES:
+            waiting = self._waiting.popleft()
+            lines.setdefault(waiting.handle, (waiting.name, []))[1].extend(waiting.lines)
+            size += waiting.size
+            count += len(waiting.lines)
+        if not lines:
+            return None
+        batches = [_batch(name, of_handle) for name, of_handle in lines.values()]
+        return _Message(size, wire.PushLogsRequest(agent_id=self._agent_id, batches=batches))
+
+    def _say_dropped(self) -> None:
+        """In the place of the last of them."""
+        for handle, dropped in self._dropped.items():
+            number, _, offset, _ = dropped.last
+            text = f"{dropped.count:,} lines are missing here: no coordinator took them"
+            line = (number, SYSTEM, offset, text)
+            size = len(text) + LINE_OVERHEAD
+            self._waiting.appendleft(_Waiting(handle, size, dropped.name, [line]))
+            self._bytes += size
+        self._dropped.clear()
+
+
+def _batch(name: _Name, lines: list[_Line]) -> wire.LogBatch:
+    """All lines of the attempt in one: what the coordinator keeps by one row."""
+    records = [
+        wire.LogRecord(number=number, source=wire.LogSource.ValueType(source), text=text, offset=span(max(offset, 0)))
+        for number, source, offset, text in lines
+    ]
+    return wire.LogBatch(lease=name[0], attempt=name[1], records=records)
 
 
 async def _let_in(call: LogCall) -> None:

@@ -106,10 +106,17 @@ class System:
         return process
 
     async def agent(
-        self, name: str, address: str = "", *prefix: str, connected: bool = True, code: str = "", **settings: str
+        self,
+        name: str,
+        address: str = "",
+        *prefix: str,
+        connected: bool = True,
+        code: str = "",
+        slots: int = 4,
+        **settings: str,
     ) -> Process:
         settings = {"PENSTOCK_AGENT_LOG_FORMAT": "json", **settings}
-        argv = ["--id", name, "--address", address or self.address, "--slots", "4"]
+        argv = ["--id", name, "--address", address or self.address, "--slots", str(slots)]
         argv += ["--data-dir", str(self._folder / name)]
         process = await self._start([*prefix, *_python("penstock_agent", code), *argv], settings)
         if connected:

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 LONGEST_LINE = 16 * 1024
 TAIL_LINES = 20
 TAIL_BYTES = 8 * 1024
+GATHER = 0.01
+"""Seconds that lines gather before they are read, if few came the last time: else a step that prints line by line is
+held up at each of them. Whoever waits for the rest does not wait for this."""
+MANY_LINES = 200
 DISCARD_PAUSE = 0.001
 """While output is thrown away the pipe is left to fill, so that the step is not woken for every line."""
 
@@ -130,10 +134,14 @@ class Capture:
             if self._discarding:
                 time.sleep(DISCARD_PAUSE)
             with self._lock:
+                before = self._number
                 for source in self._sources:
                     if self._read(source):
                         self._cut_lines(source, last=False)
+                few = self._number - before < MANY_LINES
                 self._say()
+            if few and not self._discarding:
+                time.sleep(GATHER)
 
     def _read(self, source: _Source) -> bool:
         try:

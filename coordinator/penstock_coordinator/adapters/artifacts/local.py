@@ -218,7 +218,13 @@ class LocalArtifactStore:
 
     async def delete_blob(self, name: str) -> None:
         place = self._blobs / checked_name(name)
-        await _away(lambda: place.unlink(missing_ok=True))
+        await _away(lambda: self._delete_blob(place))
+
+    def _delete_blob(self, place: Path) -> None:
+        place.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if place.parent != self._blobs:
+                place.parent.rmdir()  # if it was the last one
 
     def dependency(self) -> Dependency:
         return Dependency("artifacts", DependencyState.CLOSED)
