@@ -199,6 +199,8 @@ class Finished(msgspec.Struct, tag="finished", array_like=True):
     """What `output` refers to and this attempt made."""
     bytes_moved: int = 0
     """To and from the artifact store: the agent's word, the worker moves nothing."""
+    log_lines: int = 0
+    """The number of the last line that it printed."""
 
 
 class Refused(msgspec.Struct, tag="refused", array_like=True):

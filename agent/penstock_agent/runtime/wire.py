@@ -420,6 +420,7 @@ def _new_result(lease: Lease, body: object, result_id: bytes, status: Status) ->
         output=finished.output,
         peak_memory_bytes=finished.peak_memory_bytes,
         bytes_moved=finished.bytes_moved,
+        log_lines=finished.log_lines,
     )
     # Messages that are put into others are copied, by way of bytes: this is in place.
     ref = message.lease

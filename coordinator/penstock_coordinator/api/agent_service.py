@@ -32,7 +32,7 @@ class AgentService(AgentServiceServicer):
     async def Connect(  # type: ignore[override]
         self, request_iterator: AsyncIterator[wire.AgentMessage], context: Context
     ) -> None:
-        await AgentStream(self._supervisor, context).serve()
+        await AgentStream(self._supervisor, context, self._intake.expect).serve()
 
     async def PushLogs(
         self, request_iterator: AsyncIterator[wire.PushLogsRequest], context: Context

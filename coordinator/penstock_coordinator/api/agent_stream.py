@@ -32,6 +32,8 @@ from penstock_coordinator.runtime.largest import most_memory
 from penstock_coordinator.runtime.session import AgentSession, goaway, microseconds
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from google.protobuf.duration_pb2 import Duration
 
     from penstock_coordinator.core.run.commands import AckStatus
@@ -64,7 +66,14 @@ class MalformedWord(Exception):
 class AgentStream:
     """One connection of an agent, from its Hello to its end."""
 
-    def __init__(self, supervisor: Supervisor, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        context: grpc.aio.ServicerContext[Any, Any],
+        on_printed: Callable[[wire.StepResult], None] = lambda result: None,
+    ) -> None:
+        """`on_printed` hears of results of attempts that printed something, before anybody else does."""
+        self._on_printed = on_printed
         self._supervisor = supervisor
         self._fleet: Fleet = supervisor.fleet
         self._context = context
@@ -230,6 +239,8 @@ class AgentStream:
     def _results(self, session: AgentSession, results: wire.Results) -> None:
         now = self._supervisor.clock.now()
         for result in results.results:
+            if result.log_lines:
+                self._on_printed(result)
             message = _attempt_ended(result, session.epoch, now, self._supervisor)
             if message.failure is not None and message.failure.reason == OUT_OF_MEMORY:
                 message = msgspec.structs.replace(

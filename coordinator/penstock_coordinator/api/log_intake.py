@@ -65,6 +65,15 @@ class LogIntake:
         await self._hub.flush()
         return accepted
 
+    def expect(self, result: wire.StepResult) -> None:
+        """Of an attempt that has ended: whoever follows waits for its last line."""
+        lease = result.lease
+        try:
+            item = self._live.kept_number((lease.run_id, lease.step, lease.item), lease.token)
+        except LookupError:
+            return
+        self._hub.expect((lease.run_id, lease.step, item, result.attempt), result.log_lines)
+
     async def _keep(self, chunk: LogChunk, token: int) -> int:
         try:
             item = self._live.kept_number((chunk.run_id, chunk.step, chunk.item), token)

@@ -37,6 +37,8 @@ NO_ITEM = -2
 LATE_SECONDS = 1.0
 """Lines come by a stream of their own and may be behind the result: so long nothing must come before a follower is let
 go."""
+EXPECTED_SECONDS = 30.0
+"""The same where it is known that lines are still to come: their agent may be gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class LogReader:
                 while (page := await self._live.read(reading.run_id, reading.position)).chunks:
                     for response in reading.page(await self._shape(reading.run_id, reading.plan), page):
                         yield response
-                if not await self._more_may_come(fresh, resting):
+                if not await self._more_may_come(reading, fresh, resting):
                     return
         finally:
             resting.cancel()
@@ -128,15 +130,19 @@ class LogReader:
                 return chunks
             limit *= 4
 
-    async def _more_may_come(self, fresh: asyncio.Event, resting: asyncio.Task[int]) -> bool:
+    async def _more_may_come(self, reading: _Reading, fresh: asyncio.Event, resting: asyncio.Task[int]) -> bool:
         """Returns when there is something to read, or nothing more will come."""
         waiting = asyncio.create_task(fresh.wait())
         try:
             if not resting.done():
                 await asyncio.wait({waiting, resting}, return_when=asyncio.FIRST_COMPLETED)
             if resting.done():
-                rested = (self._clock.now() - resting.result()) / 1_000_000
-                await asyncio.wait({waiting}, timeout=max(self._late_seconds - rested, 0))
+                where = _kept(await self._shape(reading.run_id, reading.plan), reading.query.where)
+                if self._hub.expects(reading.run_id, where):
+                    await asyncio.wait({waiting}, timeout=EXPECTED_SECONDS)
+                else:
+                    rested = (self._clock.now() - resting.result()) / 1_000_000
+                    await asyncio.wait({waiting}, timeout=max(self._late_seconds - rested, 0))
             return waiting.done()
         finally:
             waiting.cancel()

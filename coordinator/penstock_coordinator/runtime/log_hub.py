@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
-from penstock_coordinator.ports import LogChunk, LogLine, Unavailable
+from penstock_coordinator.ports import LogChunk, LogFilter, LogLine, Unavailable
 from penstock_coordinator.runtime.views import Stopping
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ LINE_CHARACTERS = 64 << 10
 LINE_BYTES = 32
 """What a line costs beside its text."""
 KNOWN_ATTEMPTS = 50_000
+MOST_EXPECTED = 10_000
+"""Attempts that have ended and whose last lines are still to come."""
 FIRST_RETRY, LAST_RETRY = 0.1, 5.0
 
 AttemptKey: TypeAlias = "tuple[RunId, int, int, int]"
@@ -44,6 +46,8 @@ class _Attempt:
     number: int = 0
     size: int = 0
     cut: bool = False
+    durable: int = 0
+    """The number of the last line that is."""
 
 
 class LogHub:
@@ -60,6 +64,8 @@ class LogHub:
         self._wake = asyncio.Event()
         self._progress = asyncio.Condition()
         self._attempts: OrderedDict[AttemptKey, _Attempt] = OrderedDict()
+        self._expected: OrderedDict[AttemptKey, int] = OrderedDict()
+        """The last lines that are still to come, by number."""
         self._followers: dict[RunId, dict[asyncio.Event, None]] = {}
         """In the order that they came in."""
         self._held = False
@@ -195,6 +201,32 @@ class LogHub:
                 log.exception("log_lines_refused", chunks=len(chunks))
                 return None
 
+    def _note_durable(self, chunk: LogChunk) -> None:
+        key = (chunk.run_id, chunk.step, chunk.item, chunk.attempt)
+        attempt = self._attempt(key)
+        attempt.durable = chunk.lines[-1].number
+        if key in self._expected and (attempt.cut or attempt.durable >= self._expected[key]):
+            del self._expected[key]
+
+    # --- what is still to come
+
+    def expect(self, key: AttemptKey, number: int) -> None:
+        """The attempt has ended, and this is its last line."""
+        attempt = self._attempts.get(key)
+        if attempt is not None and (attempt.cut or attempt.durable >= number):
+            return
+        self._expected[key] = number
+        if len(self._expected) > MOST_EXPECTED:
+            self._expected.popitem(last=False)
+
+    def expects(self, run_id: RunId, where: LogFilter) -> bool:
+        """Whether there are attempts that have ended and whose last lines have not become durable yet."""
+        return any(
+            key[0] == run_id
+            and all(asked in (None, value) for asked, value in zip(_asked(where), key[1:], strict=True))
+            for key in self._expected
+        )
+
     # --- reading
 
     @contextlib.contextmanager
@@ -215,10 +247,15 @@ class LogHub:
         sizes: dict[RunId, int] = {}
         for chunk, size in group:
             sizes[chunk.run_id] = sizes.get(chunk.run_id, 0) + size
+            self._note_durable(chunk)
         for run_id, size in sizes.items():
             self.on_written(run_id, size)
             for event in self._followers.get(run_id, ()):
                 event.set()
+
+
+def _asked(where: LogFilter) -> tuple[int | None, int | None, int | None]:
+    return where.step, where.item, where.attempt
 
 
 def _size(line: LogLine) -> int:

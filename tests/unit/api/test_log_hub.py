@@ -221,3 +221,57 @@ async def test_a_close_does_not_wait_for_ever(gate: Gate) -> None:
     for waiting in (held_up, flushing):
         with pytest.raises(Stopping):
             await waiting
+
+
+async def test_the_last_lines_of_an_attempt_are_expected_until_they_are_durable(gate: Gate) -> None:
+    everything, other = LogFilter(), LogFilter(step=3)
+    async with hub_on(gate) as hub:
+        await hub.put(chunk(1, 2))
+        await hub.flush()
+        key = (RUN, 0, -1, 1)
+        hub.expect(key, 2)
+        assert not hub.expects(RUN, everything), "they are there"
+        hub.expect(key, 4)
+        assert hub.expects(RUN, everything)
+        assert hub.expects(RUN, LogFilter(step=0, item=-1, attempt=1))
+        assert not hub.expects(RUN, other)
+        assert not hub.expects(bytes(15) + b"x", everything)
+        await hub.put(chunk(3))
+        await hub.flush()
+        assert hub.expects(RUN, everything)
+        gate.open.clear()
+        gate.knocked.clear()
+        await hub.put(chunk(4))
+        await gate.knocked.wait()
+        assert hub.expects(RUN, everything), "it has come, and is not durable"
+        gate.open.set()
+        await hub.flush()
+        assert not hub.expects(RUN, everything)
+
+
+async def test_of_a_log_that_was_cut_no_last_line_is_expected(gate: Gate) -> None:
+    async with hub_on(gate, attempt_bytes=100) as hub:
+        await hub.put(chunk(*range(1, 20)))
+        hub.expect((RUN, 0, -1, 1), 19)
+        await hub.flush()
+        assert not hub.expects(RUN, LogFilter())
+
+
+async def test_what_is_expected_is_bounded(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_hub, "MOST_EXPECTED", 3)
+    async with hub_on(gate) as hub:
+        for attempt in range(1, 9):
+            hub.expect((RUN, 0, -1, attempt), 1)
+        assert [key[3] for key in hub._expected] == [6, 7, 8]
+
+
+async def test_a_hub_that_is_held_takes_nothing_until_it_is_let_go(gate: Gate) -> None:
+    async with hub_on(gate) as hub:
+        hub.hold(True)
+        waiting = asyncio.create_task(hub.put(chunk(1)))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        hub.hold(False)
+        assert await asyncio.wait_for(waiting, PATIENCE) == 1
+        await hub.flush()
+        assert await gate.numbers() == [1]

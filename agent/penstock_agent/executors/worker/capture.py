@@ -34,9 +34,12 @@ LONGEST_LINE = 16 * 1024
 TAIL_LINES = 20
 TAIL_BYTES = 8 * 1024
 GATHER = 0.01
-"""Seconds that lines gather before they are read, if few came the last time: else a step that prints line by line is
-held up at each of them. Whoever waits for the rest does not wait for this."""
+"""Seconds that lines gather before they are read, while they keep coming: else a step that prints line by line is held
+up at each of them. Whoever waits for the rest does not wait for this."""
 MANY_LINES = 200
+"""When so many came at once they have gathered by themselves."""
+MIXED = 1.0
+"""So many seconds after a step has used both of its streams nothing gathers: which line came first would be lost."""
 DISCARD_PAUSE = 0.001
 """While output is thrown away the pipe is left to fill, so that the step is not woken for every line."""
 
@@ -46,6 +49,8 @@ class _Source:
     fd: int
     number: int
     rest: bytearray = field(default_factory=bytearray)
+    read_at: float = -MIXED
+    """When something was found in it by the thread that reads."""
 
 
 class Capture:
@@ -67,6 +72,7 @@ class Capture:
         self._number = 0
         self._bytes = 0
         self._discarding = False
+        self._looked_at = 0.0
         self._pending: list[tuple[int, int, int, str]] = []
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._kept: bytearray | None = None
@@ -104,6 +110,11 @@ class Capture:
             self._ship()
 
     @property
+    def lines(self) -> int:
+        """The number of the last line since `begin`."""
+        return self._number
+
+    @property
     def kept(self) -> bytes:
         """Standard output since `begin`, at most `keep_stdout` + 1 bytes."""
         return bytes(self._kept or b"")
@@ -137,11 +148,19 @@ class Capture:
                 before = self._number
                 for source in self._sources:
                     if self._read(source):
+                        source.read_at = time.monotonic()
                         self._cut_lines(source, last=False)
-                few = self._number - before < MANY_LINES
+                gathers = self._gathers(self._number - before)
                 self._say()
-            if few and not self._discarding:
+            if gathers:
                 time.sleep(GATHER)
+
+    def _gathers(self, lines: int) -> bool:
+        now = time.monotonic()
+        goes_on = now - self._looked_at < 2 * GATHER
+        self._looked_at = now
+        is_mixed = all(now - source.read_at < MIXED for source in self._sources)
+        return goes_on and lines < MANY_LINES and not is_mixed and not self._discarding
 
     def _read(self, source: _Source) -> bool:
         try:

@@ -749,6 +749,7 @@ class StepResult(_message.Message):
     ARTIFACTS_FIELD_NUMBER: _builtins.int
     TRACE_CONTEXT_FIELD_NUMBER: _builtins.int
     BYTES_MOVED_FIELD_NUMBER: _builtins.int
+    LOG_LINES_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     result_id: _builtins.bytes
     """Names this result for ever: 16 random bytes."""
@@ -759,6 +760,10 @@ class StepResult(_message.Message):
     exit_code: _builtins.int
     bytes_moved: _builtins.int
     """To and from the artifact store."""
+    log_lines: _builtins.int
+    """The number of the last line that the attempt printed; lines may come later than their result. 0: it is not known, or
+    there is none.
+    """
     @_builtins.property
     def lease(self) -> Global___LeaseRef: ...
     @_builtins.property
@@ -804,10 +809,11 @@ class StepResult(_message.Message):
         artifacts: _abc.Iterable[Global___OutputArtifact] | None = ...,
         trace_context: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         bytes_moved: _builtins.int = ...,
+        log_lines: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "age", b"age", "cpu_duration", b"cpu_duration", "error", b"error", "exit_code", b"exit_code", "lease", b"lease", "run_duration", b"run_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "age", b"age", "artifacts", b"artifacts", "attempt", b"attempt", "bytes_moved", b"bytes_moved", "cpu_duration", b"cpu_duration", "error", b"error", "exit_code", b"exit_code", "lease", b"lease", "metadata", b"metadata", "metrics", b"metrics", "output", b"output", "peak_memory_bytes", b"peak_memory_bytes", "result_id", b"result_id", "run_duration", b"run_duration", "status", b"status", "trace_context", b"trace_context"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "age", b"age", "artifacts", b"artifacts", "attempt", b"attempt", "bytes_moved", b"bytes_moved", "cpu_duration", b"cpu_duration", "error", b"error", "exit_code", b"exit_code", "lease", b"lease", "log_lines", b"log_lines", "metadata", b"metadata", "metrics", b"metrics", "output", b"output", "peak_memory_bytes", b"peak_memory_bytes", "result_id", b"result_id", "run_duration", b"run_duration", "status", b"status", "trace_context", b"trace_context"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
@@ -1886,6 +1892,10 @@ Global___Redirect: _TypeAlias = Redirect  # noqa: Y015
 
 @_typing.final
 class PushLogsRequest(_message.Message):
+    """The response says that all lines of the stream are durable, or were not wanted. Those of a stream without one are to
+    be sent again in the same batches, once for all: each is taken once.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     AGENT_ID_FIELD_NUMBER: _builtins.int
