@@ -128,7 +128,9 @@ class LogRelay:
         if known is None:
             return
         name, before = known
-        lines = [(number + before, *rest) for number, *rest in batch.lines] if before else batch.lines
+        lines = batch.lines
+        if before:
+            lines = [(number + before, source, offset, text) for number, source, offset, text in lines]
         for start in range(0, len(lines), MESSAGE_LINES):
             self._wait(batch.handle, name, lines[start : start + MESSAGE_LINES])
         if self._bytes >= FULL_BYTES and not self._full:

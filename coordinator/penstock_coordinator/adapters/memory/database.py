@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock_coordinator.adapters.memory.cache_store import KeptReservation
-    from penstock_coordinator.core.fleet.ownership import CoordinatorRow
     from penstock_coordinator.adapters.memory.log_pack_store import KeptPack
+    from penstock_coordinator.core.fleet.ownership import CoordinatorRow
 
 
 def _none_at_all() -> float:
