@@ -12,7 +12,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo test check format proto constraints states bench bench-ratio bench-guard bench-large bench-artifacts bench-peers bench-plot flood malformed schedules simulate mutants random-dags outages chaos clean
+.PHONY: help setup setup-dev demo test check format proto constraints states bench bench-ratio bench-guard bench-large bench-artifacts bench-logs bench-peers bench-plot flood malformed schedules simulate mutants random-dags outages chaos clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ bench-large: .venv/.ready-dev ## Measure large runs: layers, a map of 50,000, a 
 bench-artifacts: .venv/.ready-dev ## Move 2 GiB between two agents on a disk and on S3, with ratios; then 10,000 outputs of 100 KB.
 	@$(BIN)/python -m benchmarks.artifact_transfer
 	@$(BIN)/python -m benchmarks outputs100k $(BENCH_OPTIONS)
+
+bench-logs: .venv/.ready-dev ## One million lines of 20 steps against the null device, and one who follows them.
+	@$(BIN)/python -m benchmarks.logs $(BENCH_OPTIONS)
 
 bench-peers: .venv/.ready-dev ## Measure others in environments of their own (PEERS="ray dask" takes some).
 	@$(BIN)/python -m benchmarks.peers $(PEERS) $(BENCH_OPTIONS)
