@@ -25,19 +25,23 @@ import asyncpg
 import structlog
 import uvloop
 
-from penstock_coordinator.adapters.artifacts.opening import CannotOpen, OpenedStore, open_store
+from penstock_coordinator.adapters.artifacts.opening import CannotOpen, OpenedStore, open_store, reachable
+from penstock_coordinator.adapters.postgres.connections import ANSWER_SECONDS
+from penstock_coordinator.adapters.postgres.coordinator_registry import PostgresCoordinatorRegistry
 from penstock_coordinator.adapters.postgres.schema import CannotMigrate, SchemaOutdated, migrate
 from penstock_coordinator.adapters.postgres.stores import PostgresStores, open_stores
 from penstock_coordinator.adapters.secret_cipher import AesGcmCipher, BadKey
 from penstock_coordinator.adapters.system import SystemClock, SystemIds, memory_there_is, resident_bytes
 from penstock_coordinator.api.bundle_archive import ArchiveLimits
+from penstock_coordinator.api.doorway import CannotListen
 from penstock_coordinator.api.encoding.costs import Prices
-from penstock_coordinator.api.health import RECOVERY, Readiness
-from penstock_coordinator.api.server import Backend, CannotListen, CoordinatorServer, EdgeOptions, build_server
+from penstock_coordinator.api.health import FOLLOWING, RECOVERY, Readiness
+from penstock_coordinator.api.server import Backend, CoordinatorServer, EdgeOptions, Entrance, build_server
 from penstock_coordinator.core.dispatch.fairness import Fairness
+from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
 from penstock_coordinator.core.plan.limits import LOWERABLE, RAISABLE, RUN_SETTINGS, Limits, RunLimits, setting_of
 from penstock_coordinator.logs import configure_logging
-from penstock_coordinator.ports import Unavailable
+from penstock_coordinator.ports import Fenced, Unavailable
 from penstock_coordinator.runtime.admission import Bounds
 from penstock_coordinator.runtime.caching import CacheTiming
 from penstock_coordinator.runtime.credentials import Signer
@@ -46,6 +50,7 @@ from penstock_coordinator.runtime.housekeeping import Housekeeping
 from penstock_coordinator.runtime.janitor import Janitor
 from penstock_coordinator.runtime.log_hub import LogHub
 from penstock_coordinator.runtime.log_packer import LogPacker, PackPace
+from penstock_coordinator.runtime.ownership import IdentityTaken, OwnershipEnded, OwnershipKeeper
 from penstock_coordinator.runtime.retention import Pace, Retention
 from penstock_coordinator.runtime.strain import StrainGauge
 from penstock_coordinator.runtime.supervisor import Supervisor, Timing
@@ -71,6 +76,8 @@ LOG_PATIENCE = 5.0
 COLLECT_AFTER = 50_000
 """Allocations between looks for garbage among the youngest objects: what a turn makes goes by reference count, and
 looking through what lives long costs latency for nothing."""
+PAUSE_BETWEEN_TURNS = 0.2
+"""Seconds."""
 KEY_OVERLAP = "30d"
 M_ARENA_MAX = -8
 """Of malloc.h."""
@@ -91,7 +98,11 @@ class Coordinator:
         readiness: Readiness,
         name: str,
         epoch: int,
+        keeper: OwnershipKeeper | None = None,
+        entrance: Entrance | None = None,
     ) -> None:
+        """`keeper`: of the ownership lease that gave it the epoch; without, nobody else may be there. `entrance`: where
+        it is let in; without, it opens ports of its own."""
         self._settings = settings
         self._artifacts = artifacts
         self._stores = stores
@@ -122,8 +133,11 @@ class Coordinator:
             self._janitor,
             cipher(settings),
             artifacts.routes,
+            keeper,
         )
-        self.server: CoordinatorServer = build_server(backend, edge_options(settings))
+        enter = build_server if entrance is None else entrance.server
+        self.server: CoordinatorServer = enter(backend, edge_options(settings))
+        self._keeper = keeper
 
     def _fail(self, error: BaseException) -> None:
         if not self._failure.done():
@@ -131,8 +145,33 @@ class Coordinator:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set, or another incarnation takes over: then raises what tells so."""
+        keeping = asyncio.create_task(self._keep_ownership(), name="ownership")
+        try:
+            await self._run(stop)
+        finally:
+            keeping.cancel()
+
+    async def _keep_ownership(self) -> None:
+        """From before the recovery, which may take longer than a lease."""
+        keeper = self._keeper
+        if keeper is None:
+            return
+        tell = self.supervisor.own_until
+        tell(keeper.ends_at)
+        await keeper.keep(self.supervisor.step_down, lambda: tell(keeper.ends_at))
+
+    async def _run(self, stop: asyncio.Event) -> None:
         _let_memory_grow()
-        live = await self.supervisor.recover()
+        try:
+            if self._keeper is not None:
+                await self._keeper.claim_runs()
+            live = await self.supervisor.recover()
+        except BaseException:
+            await self.supervisor.abandon()
+            raise
+        if self._failure.done():
+            await self.supervisor.abandon()
+            raise self._failure.result()
         log.info("recovered", live_runs=live, epoch=self.supervisor.epoch)
         self._hub.start()
         await self.server.start()
@@ -149,12 +188,23 @@ class Coordinator:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for task in (keeping, bulk, janitor, gauge, packer, stopping):
             task.cancel()
-        await self.server.stop(self.supervisor.stop, self._close_logs)
+        await self._leave()
         if self._failure.done():
             raise self._failure.result()
         for task in (keeping, bulk, janitor, gauge, packer):
             if task.done() and not task.cancelled():
                 task.result()  # it runs for ever, or there was a fault: no reason to end as if all were well
+
+    async def _leave(self) -> None:
+        if self._keeper is None:
+            await self.server.stop(self.supervisor.stop, self._close_logs)
+        elif not self._failure.done():
+            # Whoever follows begins when all that is decided is committed.
+            await self.server.stop(self.supervisor.stop, self._keeper.release, self._close_logs)
+        else:
+            self._readiness.block(FOLLOWING, "it owns no runs any more")
+            self.server.refuse()
+            await self.server.leave(self.supervisor.abandon, self._close_logs)
 
     async def _close_logs(self) -> None:
         await self._hub.close(LOG_PATIENCE)
@@ -337,8 +387,9 @@ def _share_one_arena() -> None:
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
-async def serve(settings: Settings, *, migrates: bool) -> None:
-    """Raises `CannotStart`, and what ended the coordinator if it was not a signal."""
+async def serve(settings: Settings, *, migrates: bool, former: Sequence[str] = ()) -> None:
+    """`former`: ids of coordinators of earlier releases whose runs are taken over. Raises `CannotStart`, and what ended
+    the coordinator if it was not a signal."""
     _share_one_arena()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -346,21 +397,143 @@ async def serve(settings: Settings, *, migrates: bool) -> None:
     if migrates:
         await update_schema(settings)
     with identity(settings.data_dir) as name:
-        await _serve_as(name, settings, stop)
+        await _serve_as(name, settings, stop, former)
 
 
-async def _serve_as(name: str, settings: Settings, stop: asyncio.Event) -> None:
+async def _serve_as(name: str, settings: Settings, stop: asyncio.Event, former: Sequence[str]) -> None:
     readiness = Readiness()
     artifacts = await _open_artifacts(settings)
     stores = await _open(settings, name, readiness, artifacts)
+    registry = await _open_registry(settings, name)
+    member = Member(name, settings, readiness, artifacts, stores, registry)
     try:
-        epoch = await stores.incarnations.incarnate(name, settings.lanes)
-        await Coordinator(settings, stores, artifacts, readiness, name, epoch).run(stop)
+        await member.run(stop, former)
     except CannotListen as error:
         raise CannotStart(str(error)) from None
+    except IdentityTaken as error:
+        raise CannotStart(str(error)) from None
     finally:
-        with contextlib.suppress(OSError, asyncpg.PostgresError):
-            await stores.aclose()
+        await member.aclose()
+        await registry.aclose()
+        await artifacts.store.aclose()
+
+
+class Member:
+    """This process among the coordinators of its database: it follows and owns runs in turns."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        readiness: Readiness,
+        artifacts: OpenedStore,
+        stores: PostgresStores,
+        registry: PostgresCoordinatorRegistry,
+    ) -> None:
+        self._name = name
+        self._settings = settings
+        self._readiness = readiness
+        self._artifacts = artifacts
+        self._stores: PostgresStores | None = stores
+        """For the next incarnation: what the former one still has under way writes with the former epoch."""
+        self._registry = registry
+        self._clock = SystemClock()
+        own = CoordinatorRow(
+            coordinator_id=name,
+            state=OwnershipState.FOLLOWER,
+            epoch=0,
+            renewals=0,
+            lease=microseconds(settings.ownership_lease),
+            address="",
+            http_address="",
+            began=self._clock.now(),
+        )
+        self._keeper = OwnershipKeeper(registry, self._clock, own, settings.lanes, self._wait_for)
+        self._entrance = Entrance(readiness, edge_options(settings), self._keeper, artifacts.routes)
+
+    async def run(self, stop: asyncio.Event, former: Sequence[str]) -> None:
+        """Until `stop` is set. Raises `CannotListen`, `CannotStart`, `IdentityTaken`, and what ended it otherwise."""
+        await self._entrance.open()
+        try:
+            await self._introduce(former)
+            while (stores := await self._stores_for_a_turn(stop)) is not None:
+                epoch = await self._keeper.campaign(stop)
+                if epoch is None:
+                    return
+                await self._own(stores, epoch, stop)
+        finally:
+            await self._keeper.release()
+            await self._entrance.close()
+
+    async def _introduce(self, former: Sequence[str]) -> None:
+        doorway, settings = self._entrance.doorway, self._settings
+        address = settings.advertised_address or reachable(doorway.address)
+        http_address = settings.http_url or f"http://{reachable(doorway.http_address)}"
+        try:
+            for name in former:
+                if not await self._registry.adopt(name):
+                    raise CannotStart(
+                        f"--take-over-from {name}: the database knows no coordinator of that name: lines of"
+                        " `runs_of_an_unknown_coordinator` in this one's log name those that left runs"
+                    )
+            await self._keeper.introduce(address, http_address)
+        except Unavailable as error:
+            raise CannotStart(f"the database is away: {error}") from None
+
+    def _wait_for(self, reason: str) -> None:
+        """It follows for now."""
+        self._readiness.block(FOLLOWING, reason)
+        self._readiness.clear(RECOVERY)
+        self._entrance.doorway.announce()
+
+    async def _stores_for_a_turn(self, stop: asyncio.Event) -> PostgresStores | None:
+        """None: `stop` is set."""
+        while self._stores is None and not stop.is_set():
+            try:
+                self._stores = await _open(self._settings, self._name, self._readiness, self._artifacts)
+            except CannotStart as error:
+                log.warning("database_not_opened", reason=str(error))
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), PAUSE_BETWEEN_TURNS)
+        return None if stop.is_set() else self._stores
+
+    async def _own(self, stores: PostgresStores, epoch: int, stop: asyncio.Event) -> None:
+        """Until `stop` is set, or ownership ends."""
+        self._readiness.block(RECOVERY, "live runs are being read from the journal")
+        self._readiness.clear(FOLLOWING)
+        self._readiness.journal_available(True)
+        self._stores = None
+        stores.incarnations.speak_as(epoch)
+        try:
+            coordinator = Coordinator(
+                self._settings,
+                stores,
+                self._artifacts,
+                self._readiness,
+                self._name,
+                epoch,
+                self._keeper,
+                self._entrance,
+            )
+            await coordinator.run(stop)
+        except (Fenced, OwnershipEnded, Unavailable) as error:
+            log.warning("ownership_ended", epoch=epoch, reason=str(error))
+            self._readiness.block(FOLLOWING, f"it owns no runs any more: {error}")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), PAUSE_BETWEEN_TURNS)
+        finally:
+            self._entrance.empty()
+            self._keeper.ended()
+            await _close(stores)
+
+    async def aclose(self) -> None:
+        if self._stores is not None:
+            await _close(self._stores)
+
+
+async def _close(stores: PostgresStores) -> None:
+    with contextlib.suppress(OSError, asyncpg.PostgresError):
+        await stores.aclose(objects=False)
 
 
 async def _open_artifacts(settings: Settings) -> OpenedStore:
@@ -386,6 +559,11 @@ async def _open(
         raise CannotStart(str(error)) from None
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise _no_database(error) from None
+
+
+async def _open_registry(settings: Settings, name: str) -> PostgresCoordinatorRegistry:
+    patience = min(settings.ownership_lease.total_seconds() / 4, ANSWER_SECONDS)
+    return await PostgresCoordinatorRegistry.open(settings.database_url.get_secret_value(), name, patience)
 
 
 async def update_schema(settings: Settings) -> None:
@@ -430,6 +608,15 @@ def _parser() -> argparse.ArgumentParser:
         dest="migrates",
         action="store_false",
         help="do not bring the schema up to date first: refuse to start if it is not",
+    )
+    server.add_argument(
+        "--take-over-from",
+        dest="former",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="take the live runs of a coordinator of an earlier release, which is stopped for good (its id is in its"
+        " data folder, and in the log of the others)",
     )
     add_flags(server)
     add_flags(commands.add_parser("migrate", help="bring the database's schema up to date"))
@@ -477,7 +664,7 @@ def _work(parsed: argparse.Namespace, settings: Settings) -> Coroutine[Any, Any,
             return update_schema(settings)
         case "rotate-signing-key":
             return rotate_signing_key(settings, microseconds(read_span(parsed.expire_after)))
-    return serve(settings, migrates=parsed.migrates)
+    return serve(settings, migrates=parsed.migrates, former=parsed.former)
 
 
 def _show(settings: Settings, flags: dict[str, object], *, as_json: bool) -> None:

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 from penstock.v1 import coordinator_service_pb2 as pb
 from penstock.v1.coordinator_service_pb2_grpc import CoordinatorServiceServicer
-from penstock_coordinator.api.encoding.values import span
+from penstock_coordinator.api.encoding.values import instant, span
+from penstock_coordinator.core.fleet.ownership import OwnershipState, renewal_interval
 from penstock_coordinator.ports import DependencyState
 from penstock_coordinator.runtime.load import load_of
+from penstock_coordinator.runtime.ownership import LATE_AFTER
 
 if TYPE_CHECKING:
     from penstock_coordinator.api.guard import Context
     from penstock_coordinator.api.health import Readiness
     from penstock_coordinator.ports import Dependency
+    from penstock_coordinator.runtime.ownership import CoordinatorView, OwnershipKeeper
     from penstock_coordinator.runtime.supervisor import Supervisor
 
 _STATES = {
@@ -22,34 +25,91 @@ _STATES = {
     DependencyState.HALF_OPEN: pb.DEPENDENCY_STATE_HALF_OPEN,
 }
 
+_ROLES = {
+    OwnershipState.OWNER: pb.COORDINATOR_ROLE_OWNER,
+    OwnershipState.FOLLOWER: pb.COORDINATOR_ROLE_FOLLOWER,
+}
+
 
 class CoordinatorService(CoordinatorServiceServicer):
-    def __init__(self, supervisor: Supervisor, readiness: Readiness) -> None:
+    """Without a supervisor: of one that follows. Without a keeper there is but this one."""
+
+    def __init__(
+        self, supervisor: Supervisor | None, readiness: Readiness, keeper: OwnershipKeeper | None = None
+    ) -> None:
         self._supervisor = supervisor
         self._readiness = readiness
+        self._keeper = keeper
 
     async def GetHealth(self, request: pb.GetHealthRequest, context: Context) -> pb.GetHealthResponse:
-        load = load_of(self._supervisor)
-        return pb.GetHealthResponse(
-            health=pb.CoordinatorHealth(
-                coordinator_id=self._supervisor.coordinator_id,
-                ready=self._readiness.ready,
-                reasons=self._readiness.reasons,
-                load=pb.CoordinatorLoad(
-                    live_runs=load.live_runs,
-                    waiting_runs=load.waiting_runs,
-                    max_backlog=load.max_backlog,
-                    drain_rate=load.drain_rate,
-                    pressure=load.pressure,
-                    backlog=load.backlog,
-                    lag=load.lag,
-                    commits=load.commits,
-                    memory=load.memory,
-                    refusals=load.refusals,
-                ),
-                dependencies=[_dependency(each) for each in self._supervisor.stores.dependencies()],
-            )
+        supervisor, keeper = self._supervisor, self._keeper
+        health = pb.CoordinatorHealth(ready=self._readiness.ready, reasons=self._readiness.reasons)
+        if supervisor is not None:
+            health.coordinator_id = supervisor.coordinator_id
+            health.role = pb.COORDINATOR_ROLE_OWNER
+            health.epoch = supervisor.epoch
+            health.load.CopyFrom(_load(supervisor))
+            health.dependencies.extend(_dependency(each) for each in supervisor.stores.dependencies())
+        elif keeper is not None:
+            health.coordinator_id = keeper.coordinator_id
+            health.role = pb.COORDINATOR_ROLE_FOLLOWER
+            owner = keeper.owner()
+            health.owner_address = "" if owner is None else owner.address
+        return pb.GetHealthResponse(health=health)
+
+    async def ListCoordinators(
+        self, request: pb.ListCoordinatorsRequest, context: Context
+    ) -> pb.ListCoordinatorsResponse:
+        if self._keeper is not None:
+            return pb.ListCoordinatorsResponse(coordinators=map(_coordinator, self._keeper.coordinators()))
+        assert self._supervisor is not None, "whoever follows has a keeper"
+        alone = pb.Coordinator(
+            id=self._supervisor.coordinator_id,
+            role=pb.COORDINATOR_ROLE_OWNER,
+            epoch=self._supervisor.epoch,
+            answering=True,
         )
+        return pb.ListCoordinatorsResponse(coordinators=[alone])
+
+
+def _load(supervisor: Supervisor) -> pb.CoordinatorLoad:
+    load = load_of(supervisor)
+    return pb.CoordinatorLoad(
+        live_runs=load.live_runs,
+        waiting_runs=load.waiting_runs,
+        max_backlog=load.max_backlog,
+        drain_rate=load.drain_rate,
+        pressure=load.pressure,
+        backlog=load.backlog,
+        lag=load.lag,
+        commits=load.commits,
+        memory=load.memory,
+        refusals=load.refusals,
+    )
+
+
+def _coordinator(view: CoordinatorView) -> pb.Coordinator:
+    row = view.row
+    return pb.Coordinator(
+        id=row.coordinator_id,
+        role=_ROLES[row.state],
+        epoch=row.epoch,
+        address=row.address,
+        http_address=row.http_address,
+        begin_time=instant(row.began),
+        lease=span(row.lease),
+        since_renewed=span(view.still_for),
+        lease_state=_lease_state(view),
+        answering=view.own,
+    )
+
+
+def _lease_state(view: CoordinatorView) -> pb.CoordinatorLeaseState.ValueType:
+    if view.still_for < LATE_AFTER * renewal_interval(view.row.lease):
+        return pb.COORDINATOR_LEASE_STATE_CURRENT
+    if view.still_for < view.row.lease:
+        return pb.COORDINATOR_LEASE_STATE_LATE
+    return pb.COORDINATOR_LEASE_STATE_EXPIRED
 
 
 def _dependency(each: Dependency) -> pb.Dependency:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 RECOVERY, DATABASE, JOURNAL, STOPPING = "recovery", "database", "journal", "stopping"
+FOLLOWING = "following"
+"""The cause of one that owns no runs."""
 
 # The package's type hints do not know it yet.
 _ListResponse: Any = health_pb2.HealthListResponse  # type: ignore[attr-defined]

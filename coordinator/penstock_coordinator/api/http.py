@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -19,8 +19,15 @@ if TYPE_CHECKING:
     from penstock_coordinator.runtime.supervisor import Supervisor
 
 READINESS: web.AppKey[Readiness] = web.AppKey("readiness")
-SUPERVISOR: web.AppKey[Supervisor] = web.AppKey("supervisor")
+PLACE: web.AppKey[Place] = web.AppKey("place")
 SHUTDOWN_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Place:
+    """Who is behind the port; None: the process follows, and owns no runs."""
+
+    supervisor: Supervisor | None = None
 
 
 class _NoRequests(logging.Filter):
@@ -31,13 +38,11 @@ class _NoRequests(logging.Filter):
         return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
-def http_application(
-    readiness: Readiness, supervisor: Supervisor, more: Sequence[web.RouteDef] = ()
-) -> web.Application:
+def http_application(readiness: Readiness, place: Place, more: Sequence[web.RouteDef] = ()) -> web.Application:
     server_logger.addFilter(_NO_REQUESTS)
     application = web.Application()
     application[READINESS] = readiness
-    application[SUPERVISOR] = supervisor
+    application[PLACE] = place
     application.router.add_get("/healthz", live)
     application.router.add_get("/readyz", ready)
     application.add_routes(more)
@@ -54,10 +59,12 @@ async def live(_request: web.Request) -> web.Response:
 
 async def ready(request: web.Request) -> web.Response:
     """200, or 503 with what is in the way: whoever sends it work asks here. How it fares comes along."""
-    readiness, supervisor = request.app[READINESS], request.app[SUPERVISOR]
+    readiness, supervisor = request.app[READINESS], request.app[PLACE].supervisor
     told: dict[str, object] = {"status": "ready" if readiness.ready else "not ready"}
     if not readiness.ready:
         told["reasons"] = readiness.reasons
-    told["load"] = asdict(load_of(supervisor))
-    told["dependencies"] = [asdict(each) for each in supervisor.stores.dependencies()]
+    told["role"] = "follower" if supervisor is None else "owner"
+    if supervisor is not None:
+        told["load"] = asdict(load_of(supervisor))
+        told["dependencies"] = [asdict(each) for each in supervisor.stores.dependencies()]
     return web.json_response(told, status=200 if readiness.ready else 503)

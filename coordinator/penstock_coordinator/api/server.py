@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import grpc
 import structlog
@@ -64,10 +62,11 @@ from penstock_coordinator.api.cache_service import CacheService
 from penstock_coordinator.api.coordinator_service import CoordinatorService
 from penstock_coordinator.api.cost_service import CostService
 from penstock_coordinator.api.dead_letter_service import DeadLetterService
+from penstock_coordinator.api.doorway import Doorway, Refusals, ServiceSet
 from penstock_coordinator.api.encoding.costs import NO_PRICES, Prices
 from penstock_coordinator.api.guard import CallGuard
 from penstock_coordinator.api.health import STOPPING, DatabaseProbe, HealthService, Readiness
-from penstock_coordinator.api.http import SHUTDOWN_SECONDS, http_application
+from penstock_coordinator.api.http import Place, http_application
 from penstock_coordinator.api.janitor_service import JanitorService
 from penstock_coordinator.api.log_reader import LogReader
 from penstock_coordinator.api.options import KEEPALIVE_MS, MAX_CALLS, server_options
@@ -87,6 +86,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.runtime.engine import Engine
     from penstock_coordinator.runtime.janitor import Janitor
     from penstock_coordinator.runtime.log_hub import LogHub
+    from penstock_coordinator.runtime.ownership import OwnershipKeeper
     from penstock_coordinator.runtime.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -116,10 +116,6 @@ SERVICES: tuple[str, ...] = tuple(
 )
 
 
-class CannotListen(Exception):
-    """An address cannot be listened on. The text names the setting and the remedy."""
-
-
 @dataclass(frozen=True, slots=True)
 class Backend:
     """What the edge speaks for."""
@@ -135,6 +131,8 @@ class Backend:
     """Of users' secrets; None: there is no key."""
     routes: Sequence[web.RouteDef] = ()
     """Of the artifact store, on the HTTP port."""
+    keeper: OwnershipKeeper | None = None
+    """Of the ownership lease; None: there is but this coordinator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,34 +150,42 @@ class EdgeOptions:
 
 
 class CoordinatorServer:
-    """Both servers. Built by `build_server`; to be started once and stopped once."""
+    """What a coordinator that owns runs has at the doorway. Built by `build_server`, or by an `Entrance` that others
+    were behind before; to be started once and stopped once."""
 
-    def __init__(self, grpc_server: grpc.aio.Server, http: web.Application, backend: Backend, options: EdgeOptions):
-        self._grpc = grpc_server
-        self._http = web.AppRunner(http, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+    def __init__(self, doorway: Doorway, backend: Backend, options: EdgeOptions, http: web.Application | None):
+        self._doorway = doorway
+        self._backend = backend
+        self._options = options
+        self._http = http
+        """None: the doorway is open, and stays so."""
         self._readiness = backend.readiness
         self._probe = DatabaseProbe(backend.stores, backend.readiness)
         self._probing: asyncio.Task[None] | None = None
-        self._options = options
-        self.address = options.listen
+
+    @property
+    def address(self) -> str:
         """Of gRPC; with the real port once it is started."""
-        self.http_address = options.http_listen
+        return self._doorway.address
+
+    @property
+    def http_address(self) -> str:
+        return self._doorway.http_address
 
     async def start(self) -> None:
         """Raises `CannotListen`; then neither listens."""
-        self.address = _bind_grpc(self._grpc, self._options.listen)
-        try:
-            self.http_address = await _start_http(self._http, self._options.http_listen)
-        except CannotListen:
-            await self._grpc.stop(None)
-            await self._http.cleanup()
-            raise
+        if self._http is not None:
+            await self._doorway.bind(self._http)
         await self._probe.run_once()
         self._probing = asyncio.create_task(self._probe.run(), name="database probe")
-        await self._grpc.start()
-        log.info("listening", grpc=self.address, http=self.http_address)
-        if not (_is_loopback(self.address) and _is_loopback(self.http_address)):
-            log.warning("listening_beyond_this_machine", reason="there is no authentication: keep the network private")
+        keeper, backend = self._backend.keeper, self._backend
+        services = ServiceSet()
+        _add_services(services, backend, self._options)
+        guard = CallGuard(RequestSizes(self._options.limits), Shedder(backend.supervisor.admission))
+        self._doorway.let_in(guard, services, None if keeper is None else keeper.may_act)
+        if self._http is not None:
+            await self._doorway.open()
+        self._doorway.announce()
 
     async def stop(self, *steps: Callable[[], Awaitable[object]]) -> None:
         """Say NOT_SERVING first, then take the steps (which end what calls wait for), then end the calls that are left.
@@ -187,6 +193,16 @@ class CoordinatorServer:
         A step that fails is logged, and the next one taken.
         """
         self._readiness.block(STOPPING, "the coordinator is stopping")
+        await self.leave(*steps)
+        if self._http is not None:
+            await self._doorway.close(LAST_CALLS_SECONDS)
+
+    def refuse(self) -> None:
+        """Calls come here no more; those under way are another matter."""
+        self._doorway.let_out()
+
+    async def leave(self, *steps: Callable[[], Awaitable[object]]) -> None:
+        """The steps are taken, and others may be let in: the doorway stays open."""
         for step in steps:
             try:
                 await step()
@@ -196,28 +212,76 @@ class CoordinatorServer:
             self._probing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._probing
-        await self._grpc.stop(LAST_CALLS_SECONDS)
-        await self._http.cleanup()
+        if self._http is None:
+            self.refuse()
+
+
+class Entrance:
+    """The doorway of a process that follows and owns in turns."""
+
+    def __init__(
+        self,
+        readiness: Readiness,
+        options: EdgeOptions,
+        keeper: OwnershipKeeper,
+        routes: Sequence[web.RouteDef],
+    ) -> None:
+        self._options = options
+        self._place = Place()
+        self._http = http_application(readiness, self._place, routes)
+        self._doorway = _doorway(readiness, options)
+        refusals = Refusals(SERVICES, keeper.owner)
+        add_CoordinatorServiceServicer_to_server(
+            CoordinatorService(None, readiness, keeper), cast("grpc.aio.Server", refusals)
+        )
+        self._doorway.stay_outside(CallGuard(RequestSizes(options.limits)), refusals)
+
+    @property
+    def doorway(self) -> Doorway:
+        return self._doorway
+
+    async def open(self) -> None:
+        """Both ports answer from now on: with refusals. Raises `CannotListen`."""
+        await self._doorway.bind(self._http)
+        await self._doorway.open()
+
+    def server(self, backend: Backend, options: EdgeOptions) -> CoordinatorServer:
+        """For a coordinator that owns runs from now on."""
+        self._place.supervisor = backend.supervisor
+        return CoordinatorServer(self._doorway, backend, options, None)
+
+    def empty(self) -> None:
+        """It owns none any more."""
+        self._doorway.let_out()
+        self._place.supervisor = None
+
+    async def close(self) -> None:
+        await self._doorway.close(LAST_CALLS_SECONDS)
 
 
 def build_server(backend: Backend, options: EdgeOptions) -> CoordinatorServer:
-    """All public services, the agents' service, health, and reflection if it is wanted."""
-    server = grpc.aio.server(
-        interceptors=[CallGuard(RequestSizes(options.limits), Shedder(backend.supervisor.admission))],
-        options=server_options(options.limits.message_bytes, options.keepalive_ms),
-        maximum_concurrent_rpcs=MAX_CALLS,
-        compression=grpc.Compression.NoCompression,
+    """All public services, the agents' service, health, and reflection if it is wanted, on ports of its own."""
+    http = http_application(backend.readiness, Place(backend.supervisor), backend.routes)
+    return CoordinatorServer(_doorway(backend.readiness, options), backend, options, http)
+
+
+def _doorway(readiness: Readiness, options: EdgeOptions) -> Doorway:
+    doorway = Doorway(
+        options.listen,
+        options.http_listen,
+        server_options(options.limits.message_bytes, options.keepalive_ms),
+        MAX_CALLS,
     )
-    _add_services(server, backend, options)
-    add_HealthServicer_to_server(HealthService(backend.readiness, SERVICES), server)
+    add_HealthServicer_to_server(HealthService(readiness, SERVICES), doorway.grpc)
     if options.reflection:
         health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        reflection.enable_server_reflection((*SERVICES, health, reflection.SERVICE_NAME), server)
-    http = http_application(backend.readiness, backend.supervisor, backend.routes)
-    return CoordinatorServer(server, http, backend, options)
+        reflection.enable_server_reflection((*SERVICES, health, reflection.SERVICE_NAME), doorway.grpc)
+    return doorway
 
 
-def _add_services(server: grpc.aio.Server, backend: Backend, options: EdgeOptions) -> None:
+def _add_services(services: ServiceSet, backend: Backend, options: EdgeOptions) -> None:
+    # The generated functions ask for a server, and use it as this can be used.
+    server = cast("grpc.aio.Server", services)
     stores, engine, clock, limits = backend.stores, backend.engine, backend.clock, options.limits
     starter = RunStarter(engine, stores, VersionFinder(stores.pipelines), limits, backend.clock)
     history = LogHistory(stores.logs, stores.log_packs, stores.objects)
@@ -231,7 +295,9 @@ def _add_services(server: grpc.aio.Server, backend: Backend, options: EdgeOption
     add_CacheServiceServicer_to_server(CacheService(engine), server)
     add_CostServiceServicer_to_server(CostService(engine, stores.costs, options.prices, limits), server)
     add_JanitorServiceServicer_to_server(JanitorService(backend.janitor), server)
-    add_CoordinatorServiceServicer_to_server(CoordinatorService(backend.supervisor, backend.readiness), server)
+    add_CoordinatorServiceServicer_to_server(
+        CoordinatorService(backend.supervisor, backend.readiness, backend.keeper), server
+    )
     vault = SecretVault(stores.secrets, backend.cipher, clock)
     add_SecretServiceServicer_to_server(SecretService(vault), server)
     add_AgentSecretServiceServicer_to_server(AgentSecretService(backend.supervisor, vault), server)
@@ -239,38 +305,3 @@ def _add_services(server: grpc.aio.Server, backend: Backend, options: EdgeOption
     artifacts = AgentArtifactService(backend.supervisor, options.max_artifact_bytes)
     add_AgentArtifactServiceServicer_to_server(artifacts, server)
     add_AgentServiceServicer_to_server(AgentService(backend.supervisor, engine, backend.hub), server)
-
-
-def _bind_grpc(server: grpc.aio.Server, address: str) -> str:
-    try:
-        port = server.add_insecure_port(address)
-    except RuntimeError:
-        port = 0
-    if not port:
-        raise _cannot_listen("PENSTOCK_LISTEN", address, "it is in use, or no address of this machine")
-    return f"{address.rpartition(':')[0]}:{port}"
-
-
-async def _start_http(runner: web.AppRunner, address: str) -> str:
-    host, _, port = address.rpartition(":")
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host.strip("[]"), int(port)).start()
-    except OSError as error:
-        reason = "it is in use" if error.errno == errno.EADDRINUSE else "it is no address of this machine"
-        raise _cannot_listen("PENSTOCK_HTTP_LISTEN", address, reason) from None
-    return f"{host}:{runner.addresses[0][1]}"
-
-
-def _cannot_listen(setting: str, address: str, reason: str) -> CannotListen:
-    return CannotListen(
-        f"cannot listen on {address}: {reason}. Set {setting} to another host:port, or stop what uses it"
-    )
-
-
-def _is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.ports import Origin
     from penstock_coordinator.runtime.outcomes import StartAnswer
 
+FAREWELL_SECONDS = 0.5
 DRAIN_SECONDS = 10.0
 """How long a stop waits for the database; what is not committed then was never acknowledged."""
 
@@ -608,6 +609,16 @@ class Supervisor:
         else:
             self.fleet.standing.confirm(asked)
 
+    def own_until(self, ends_at: int | None) -> None:
+        """When the ownership lease runs out (by the clock), if it is not renewed; None: it does not. To be told after
+        each renewal."""
+        self.fleet.standing.ends_at = ends_at
+
+    def step_down(self, error: BaseException) -> None:
+        """Nothing is appended, acknowledged or granted any more from here on: another coordinator may do so."""
+        if not self.stopping:
+            self._fenced(error)
+
     def _fenced(self, error: BaseException) -> None:
         """A lane cannot go on: another incarnation writes for this coordinator, or the journal broke."""
         self.stopping = True
@@ -630,6 +641,14 @@ class Supervisor:
         _, late = await asyncio.wait(draining, timeout=DRAIN_SECONDS)
         for task in late:
             task.cancel()
+        await self._close_services()
+
+    async def abandon(self) -> None:
+        """After `step_down`: let go of the agents. What is decided and not committed the next owner decides anew."""
+        await self.fleet.close_all("not_the_leader", patience=FAREWELL_SECONDS)
+        await self._close_services()
+
+    async def _close_services(self) -> None:
         self._deadlines.close()
         self.children.close()
         self.caching.close()

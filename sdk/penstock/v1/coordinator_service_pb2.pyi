@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
@@ -19,6 +20,52 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _CoordinatorRole:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CoordinatorRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CoordinatorRole.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COORDINATOR_ROLE_UNSPECIFIED: _CoordinatorRole.ValueType  # 0
+    COORDINATOR_ROLE_OWNER: _CoordinatorRole.ValueType  # 1
+    """It owns runs: calls and agents are its."""
+    COORDINATOR_ROLE_FOLLOWER: _CoordinatorRole.ValueType  # 2
+    """It waits to take over, and refuses calls and agents: UNAVAILABLE, NOT_THE_LEADER."""
+
+class CoordinatorRole(_CoordinatorRole, metaclass=_CoordinatorRoleEnumTypeWrapper): ...
+
+COORDINATOR_ROLE_UNSPECIFIED: CoordinatorRole.ValueType  # 0
+COORDINATOR_ROLE_OWNER: CoordinatorRole.ValueType  # 1
+"""It owns runs: calls and agents are its."""
+COORDINATOR_ROLE_FOLLOWER: CoordinatorRole.ValueType  # 2
+"""It waits to take over, and refuses calls and agents: UNAVAILABLE, NOT_THE_LEADER."""
+Global___CoordinatorRole: _TypeAlias = CoordinatorRole  # noqa: Y015
+
+class _CoordinatorLeaseState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CoordinatorLeaseStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CoordinatorLeaseState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COORDINATOR_LEASE_STATE_UNSPECIFIED: _CoordinatorLeaseState.ValueType  # 0
+    COORDINATOR_LEASE_STATE_CURRENT: _CoordinatorLeaseState.ValueType  # 1
+    """It renews in time."""
+    COORDINATOR_LEASE_STATE_LATE: _CoordinatorLeaseState.ValueType  # 2
+    """A renewal is overdue."""
+    COORDINATOR_LEASE_STATE_EXPIRED: _CoordinatorLeaseState.ValueType  # 3
+    """It has run out: another one takes over."""
+
+class CoordinatorLeaseState(_CoordinatorLeaseState, metaclass=_CoordinatorLeaseStateEnumTypeWrapper): ...
+
+COORDINATOR_LEASE_STATE_UNSPECIFIED: CoordinatorLeaseState.ValueType  # 0
+COORDINATOR_LEASE_STATE_CURRENT: CoordinatorLeaseState.ValueType  # 1
+"""It renews in time."""
+COORDINATOR_LEASE_STATE_LATE: CoordinatorLeaseState.ValueType  # 2
+"""A renewal is overdue."""
+COORDINATOR_LEASE_STATE_EXPIRED: CoordinatorLeaseState.ValueType  # 3
+"""It has run out: another one takes over."""
+Global___CoordinatorLeaseState: _TypeAlias = CoordinatorLeaseState  # noqa: Y015
 
 class _DependencyState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -109,9 +156,17 @@ class CoordinatorHealth(_message.Message):
     REASONS_FIELD_NUMBER: _builtins.int
     LOAD_FIELD_NUMBER: _builtins.int
     DEPENDENCIES_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    OWNER_ADDRESS_FIELD_NUMBER: _builtins.int
     coordinator_id: _builtins.str
     ready: _builtins.bool
     """As grpc.health.v1 says SERVING."""
+    role: Global___CoordinatorRole.ValueType
+    epoch: _builtins.int
+    """Of its ownership; 0: it follows."""
+    owner_address: _builtins.str
+    """host:port of the coordinator that owns the runs, if this one follows and knows it."""
     @_builtins.property
     def reasons(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What is in the way, by cause."""
@@ -128,14 +183,112 @@ class CoordinatorHealth(_message.Message):
         reasons: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         load: Global___CoordinatorLoad | None = ...,
         dependencies: _abc.Iterable[Global___Dependency] | None = ...,
+        role: Global___CoordinatorRole.ValueType = ...,
+        epoch: _builtins.int = ...,
+        owner_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["load", b"load"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_id", b"coordinator_id", "dependencies", b"dependencies", "load", b"load", "ready", b"ready", "reasons", b"reasons"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_id", b"coordinator_id", "dependencies", b"dependencies", "epoch", b"epoch", "load", b"load", "owner_address", b"owner_address", "ready", b"ready", "reasons", b"reasons", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CoordinatorHealth: _TypeAlias = CoordinatorHealth  # noqa: Y015
+
+@_typing.final
+class ListCoordinatorsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCoordinatorsRequest: _TypeAlias = ListCoordinatorsRequest  # noqa: Y015
+
+@_typing.final
+class ListCoordinatorsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COORDINATORS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def coordinators(self) -> _containers.RepeatedCompositeFieldContainer[Global___Coordinator]:
+        """By id."""
+
+    def __init__(
+        self,
+        *,
+        coordinators: _abc.Iterable[Global___Coordinator] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinators", b"coordinators"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCoordinatorsResponse: _TypeAlias = ListCoordinatorsResponse  # noqa: Y015
+
+@_typing.final
+class Coordinator(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    HTTP_ADDRESS_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    SINCE_RENEWED_FIELD_NUMBER: _builtins.int
+    LEASE_STATE_FIELD_NUMBER: _builtins.int
+    ANSWERING_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    role: Global___CoordinatorRole.ValueType
+    epoch: _builtins.int
+    """Of its newest incarnation as an owner; 0: it never was one."""
+    address: _builtins.str
+    """host:port of gRPC, as others reach it."""
+    http_address: _builtins.str
+    lease_state: Global___CoordinatorLeaseState.ValueType
+    answering: _builtins.bool
+    """It is the one that answers."""
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """When its process began, by its clock."""
+
+    @_builtins.property
+    def lease(self) -> _duration_pb2.Duration:
+        """How long its ownership lasts without a renewal."""
+
+    @_builtins.property
+    def since_renewed(self) -> _duration_pb2.Duration:
+        """Since the one that answers has seen it renew its lease, or tell that it waits."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        role: Global___CoordinatorRole.ValueType = ...,
+        epoch: _builtins.int = ...,
+        address: _builtins.str = ...,
+        http_address: _builtins.str = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        lease: _duration_pb2.Duration | None = ...,
+        since_renewed: _duration_pb2.Duration | None = ...,
+        lease_state: Global___CoordinatorLeaseState.ValueType = ...,
+        answering: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "lease", b"lease", "since_renewed", b"since_renewed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "answering", b"answering", "begin_time", b"begin_time", "epoch", b"epoch", "http_address", b"http_address", "id", b"id", "lease", b"lease", "lease_state", b"lease_state", "role", b"role", "since_renewed", b"since_renewed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Coordinator: _TypeAlias = Coordinator  # noqa: Y015
 
 @_typing.final
 class CoordinatorLoad(_message.Message):

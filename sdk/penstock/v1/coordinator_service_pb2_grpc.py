@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class CoordinatorServiceStub:
-    """How the coordinator itself fares. Always answered, also when it has too much to do and while its database is away.
+    """How the coordinator itself fares. Always answered, also when it has too much to do, while its database is away, and
+    by one that follows.
     """
 
     def __init__(self, channel):
@@ -40,14 +41,27 @@ class CoordinatorServiceStub:
                 request_serializer=penstock_dot_v1_dot_coordinator__service__pb2.GetHealthRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.GetHealthResponse.FromString,
                 _registered_method=True)
+        self.ListCoordinators = channel.unary_unary(
+                '/penstock.v1.CoordinatorService/ListCoordinators',
+                request_serializer=penstock_dot_v1_dot_coordinator__service__pb2.ListCoordinatorsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.ListCoordinatorsResponse.FromString,
+                _registered_method=True)
 
 
 class CoordinatorServiceServicer:
-    """How the coordinator itself fares. Always answered, also when it has too much to do and while its database is away.
+    """How the coordinator itself fares. Always answered, also when it has too much to do, while its database is away, and
+    by one that follows.
     """
 
     def GetHealth(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCoordinators(self, request, context):
+        """The coordinators on the same database, as the one that answers sees them.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -60,6 +74,11 @@ def add_CoordinatorServiceServicer_to_server(servicer, server):
                     request_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.GetHealthRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_coordinator__service__pb2.GetHealthResponse.SerializeToString,
             ),
+            'ListCoordinators': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCoordinators,
+                    request_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.ListCoordinatorsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_coordinator__service__pb2.ListCoordinatorsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'penstock.v1.CoordinatorService', rpc_method_handlers)
@@ -69,7 +88,8 @@ def add_CoordinatorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CoordinatorService:
-    """How the coordinator itself fares. Always answered, also when it has too much to do and while its database is away.
+    """How the coordinator itself fares. Always answered, also when it has too much to do, while its database is away, and
+    by one that follows.
     """
 
     @staticmethod
@@ -89,6 +109,33 @@ class CoordinatorService:
             '/penstock.v1.CoordinatorService/GetHealth',
             penstock_dot_v1_dot_coordinator__service__pb2.GetHealthRequest.SerializeToString,
             penstock_dot_v1_dot_coordinator__service__pb2.GetHealthResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCoordinators(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.CoordinatorService/ListCoordinators',
+            penstock_dot_v1_dot_coordinator__service__pb2.ListCoordinatorsRequest.SerializeToString,
+            penstock_dot_v1_dot_coordinator__service__pb2.ListCoordinatorsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -13,13 +13,19 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CoordinatorServiceStub:
-    """How the coordinator itself fares. Always answered, also when it has too much to do and while its database is away."""
+    """How the coordinator itself fares. Always answered, also when it has too much to do, while its database is away, and
+    by one that follows.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetHealth: _aio.UnaryUnaryMultiCallable[_coordinator_service_pb2.GetHealthRequest, _coordinator_service_pb2.GetHealthResponse]
+    ListCoordinators: _aio.UnaryUnaryMultiCallable[_coordinator_service_pb2.ListCoordinatorsRequest, _coordinator_service_pb2.ListCoordinatorsResponse]
+    """The coordinators on the same database, as the one that answers sees them."""
 
 class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
-    """How the coordinator itself fares. Always answered, also when it has too much to do and while its database is away."""
+    """How the coordinator itself fares. Always answered, also when it has too much to do, while its database is away, and
+    by one that follows.
+    """
 
     @_abc_1.abstractmethod
     def GetHealth(
@@ -27,5 +33,13 @@ class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _coordinator_service_pb2.GetHealthRequest,
         context: _aio.ServicerContext[_coordinator_service_pb2.GetHealthRequest, _abc.Awaitable[_coordinator_service_pb2.GetHealthResponse]],
     ) -> _abc.Awaitable[_coordinator_service_pb2.GetHealthResponse]: ...
+
+    @_abc_1.abstractmethod
+    def ListCoordinators(
+        self,
+        request: _coordinator_service_pb2.ListCoordinatorsRequest,
+        context: _aio.ServicerContext[_coordinator_service_pb2.ListCoordinatorsRequest, _abc.Awaitable[_coordinator_service_pb2.ListCoordinatorsResponse]],
+    ) -> _abc.Awaitable[_coordinator_service_pb2.ListCoordinatorsResponse]:
+        """The coordinators on the same database, as the one that answers sees them."""
 
 def add_CoordinatorServiceServicer_to_server(servicer: CoordinatorServiceServicer, server: _aio.Server) -> None: ...

@@ -22,8 +22,9 @@ from tests.integration.api.conftest import PATIENCE, Edge, spec, start_edge, sto
 
 from penstock.v1 import run_service_pb2 as pb
 from penstock_coordinator.adapters.memory import MemoryDatabase, memory_stores
+from penstock_coordinator.api.doorway import CannotListen
 from penstock_coordinator.api.health import DATABASE, JOURNAL, DatabaseProbe, Readiness
-from penstock_coordinator.api.server import SERVICES, CannotListen, EdgeOptions, build_server
+from penstock_coordinator.api.server import SERVICES, EdgeOptions, build_server
 from penstock_coordinator.ports import Unavailable
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

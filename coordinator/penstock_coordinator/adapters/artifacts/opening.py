@@ -59,7 +59,7 @@ class OpenedStore:
 
     def reached_at(self, given: str, listening: str) -> None:
         """URLs lead there: to the URL that was given, or where the HTTP port listens."""
-        self._edge.base = given or f"http://{_reachable(listening)}"
+        self._edge.base = given or f"http://{reachable(listening)}"
 
 
 async def open_store(url: str, data_dir: Path, part_bytes: int) -> OpenedStore:
@@ -85,7 +85,7 @@ async def open_store(url: str, data_dir: Path, part_bytes: int) -> OpenedStore:
     return OpenedStore(GuardedArtifactStore(local), LocalArtifactRoutes(local, urls).routes(), edge)
 
 
-def _reachable(listening: str) -> str:
+def reachable(listening: str) -> str:
     """An address for others: of a port that listens on all addresses this machine's name."""
     host, _, port = listening.rpartition(":")
     try:

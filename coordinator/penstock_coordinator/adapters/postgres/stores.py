@@ -76,11 +76,13 @@ class PostgresStores(Stores):
         """False while a commit waits for the database."""
         return self._postgres_journal.available
 
-    async def aclose(self) -> None:
-        """Not to be called while anything is under way. Idempotent."""
+    async def aclose(self, *, objects: bool = True) -> None:
+        """Not to be called while anything is under way. Idempotent. The store of objects may be left open, for those
+        who use it on."""
         await self._postgres_journal.aclose()
         await self._database.aclose()
-        await self.objects.aclose()
+        if objects:
+            await self.objects.aclose()
 
 
 async def open_stores(

@@ -3,6 +3,7 @@
 Another one may take over, and then gives agents a lease's ttl and margin to come to it. Whoever was replaced and does
 not know it renews leases meanwhile. So it looks at its fence more than once within a margin, and after it stood still
 for longer than that it renews nothing until it has looked: what it renews ends before the newer one gives it up.
+When its ownership lease has run out it renews nothing either.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ class Standing:
         self._awake_at: int | None = None
         self._doubts = 0
         self._settled = 0
+        self._over = False
+        self.ends_at: int | None = None
+        """When its ownership lease runs out, if that is so; to be set anew with each renewal."""
 
     @property
     def in_doubt(self) -> bool:
-        return self._settled != self._doubts
+        return self._over or self._settled != self._doubts
 
     def awake(self, now: int, *, database_away: bool) -> None:
         """It is running. To be said more often than the longest pause, from the first time on. While the database is
@@ -39,6 +43,7 @@ class Standing:
 
     def notice(self, now: int, *, database_away: bool) -> None:
         """Something depends on it now, perhaps before it could be said."""
+        self._over = self.ends_at is not None and now >= self.ends_at
         if self._awake_at is not None and now - self._awake_at > self._longest_pause and not database_away:
             self._doubts += 1
             self._awake_at = now

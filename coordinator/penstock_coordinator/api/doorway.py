@@ -1,0 +1,228 @@
+"""The two ports of the process, and who is behind them: the services of a coordinator that owns runs, or refusals.
+
+A process may follow, own, and follow again; its ports, connections, health and reflection stay. Calls go to whoever is
+inside when they come.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import structlog
+from aiohttp import web
+
+from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_coordinator.api.errors import CallError
+from penstock_coordinator.api.guard import CallGuard
+from penstock_coordinator.api.http import SHUTDOWN_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from penstock_coordinator.core.fleet.ownership import CoordinatorRow
+
+    Handler = grpc.RpcMethodHandler[Any, Any]
+
+log = structlog.get_logger(__name__)
+
+CONNECT = "/penstock.agent.v1.AgentService/Connect"
+NOT_THE_LEADER = "NOT_THE_LEADER"
+
+
+class CannotListen(Exception):
+    """An address cannot be listened on. The text names the setting and the remedy."""
+
+
+class ServiceSet(grpc.GenericRpcHandler):
+    """Services, added as to a server."""
+
+    def __init__(self) -> None:
+        self._handlers: list[grpc.GenericRpcHandler] = []
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        self._handlers.extend(handlers)
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: dict[str, Handler]) -> None:
+        """As grpc.aio: what is generic is enough."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        for each in self._handlers:
+            found = each.service(handler_call_details)
+            if found is not None:
+                return found
+        return None
+
+
+class Refusals(ServiceSet):
+    """In the place of the services that are not among those added here."""
+
+    def __init__(self, services: Iterable[str], owner: Callable[[], CoordinatorRow | None]) -> None:
+        super().__init__()
+        self._services = frozenset(services)
+        self._owner = owner
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        found = super().service(handler_call_details)
+        if found is not None:
+            return found
+        method = handler_call_details.method
+        if method.strip("/").rpartition("/")[0] not in self._services:
+            return None
+        if method == CONNECT:
+            return grpc.stream_stream_rpc_method_handler(
+                self._redirect, wire.AgentMessage.FromString, wire.CoordinatorMessage.SerializeToString
+            )
+        # Answers before the request is there, of whatever kind the call is.
+        return grpc.stream_unary_rpc_method_handler(self._refuse, None, None)
+
+    async def _refuse(self, _requests: object, _context: object) -> None:
+        raise not_the_leader(self._owner())
+
+    async def _redirect(self, _requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        owner = self._owner()
+        if owner is not None:
+            redirect = wire.Redirect(address=owner.address, reason="not_the_leader")
+            await context.write(wire.CoordinatorMessage(seq=1, redirect=redirect))
+        raise not_the_leader(owner)
+
+
+def not_the_leader(owner: CoordinatorRow | None) -> CallError:
+    """Of a coordinator that owns no runs. `owner`: whom to ask, if that is known."""
+    if owner is None:
+        text = (
+            "this coordinator owns no runs now, and no other one is heard of: try again soon, or give all coordinators"
+            " as the address, host:port,host:port"
+        )
+        return CallError(grpc.StatusCode.UNAVAILABLE, NOT_THE_LEADER, text)
+    text = (
+        f'this coordinator follows: ask the one that owns the runs, "{owner.coordinator_id}" at {owner.address}, or'
+        " give all of them as the address, host:port,host:port"
+    )
+    metadata = {"address": owner.address, "coordinator_id": owner.coordinator_id}
+    return CallError(grpc.StatusCode.UNAVAILABLE, NOT_THE_LEADER, text, metadata=metadata)
+
+
+class Doorway(grpc.aio.ServerInterceptor, grpc.GenericRpcHandler):
+    """To be opened once and closed once; in between anybody may be let in and out."""
+
+    def __init__(self, listen: str, http_listen: str, options: Sequence[tuple[str, Any]], max_calls: int) -> None:
+        self.address = listen
+        """Of gRPC, host:port; with the real port once it is open."""
+        self.http_address = http_listen
+        self._guard = CallGuard()
+        self._services: ServiceSet = ServiceSet()
+        self._may_act: Callable[[], bool] | None = None
+        self._outside: tuple[CallGuard, ServiceSet] = self._guard, self._services
+        self.grpc = grpc.aio.server(
+            interceptors=[self],
+            options=options,
+            maximum_concurrent_rpcs=max_calls,
+            compression=grpc.Compression.NoCompression,
+        )
+        self.grpc.add_generic_rpc_handlers((self,))
+        self._http: web.AppRunner | None = None
+        self._announced = False
+
+    # --- calls
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        if self._may_act is not None and not self._may_act():
+            # The lease has run out, and whoever looks after it had no turn yet.
+            guard, refusals = self._outside
+
+            async def outside(details: grpc.HandlerCallDetails) -> Any:
+                return refusals.service(details) or await continuation(details)
+
+            return await guard.intercept_service(outside, handler_call_details)
+        return await self._guard.intercept_service(continuation, handler_call_details)
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        return self._services.service(handler_call_details)
+
+    def stay_outside(self, guard: CallGuard, refusals: ServiceSet) -> None:
+        """What answers when nobody is let in."""
+        self._outside = guard, refusals
+        self.let_out()
+
+    def let_in(self, guard: CallGuard, services: ServiceSet, may_act: Callable[[], bool] | None = None) -> None:
+        """From now on calls go to the services, for as long as `may_act`."""
+        self._guard, self._services, self._may_act = guard, services, may_act
+
+    def let_out(self) -> None:
+        self._may_act = None
+        self._guard, self._services = self._outside
+
+    # --- ports
+
+    async def bind(self, http: web.Application) -> None:
+        """Both ports are this process's. Raises `CannotListen`; then neither is."""
+        self.address = _bind_grpc(self.grpc, self.address)
+        self._http = web.AppRunner(http, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+        try:
+            self.http_address = await _start_http(self._http, self.http_address)
+        except CannotListen:
+            await self.grpc.stop(None)
+            await self._http.cleanup()
+            raise
+
+    async def open(self) -> None:
+        """Calls are answered from now on."""
+        await self.grpc.start()
+
+    def announce(self) -> None:
+        """For the log, once: where it listens."""
+        if self._announced:
+            return
+        self._announced = True
+        log.info("listening", grpc=self.address, http=self.http_address)
+        if not (_is_loopback(self.address) and _is_loopback(self.http_address)):
+            log.warning("listening_beyond_this_machine", reason="there is no authentication: keep the network private")
+
+    async def close(self, last_calls: float) -> None:
+        """Calls under way have so many seconds to end."""
+        await self.grpc.stop(last_calls)
+        if self._http is not None:
+            await self._http.cleanup()
+
+
+def _bind_grpc(server: grpc.aio.Server, address: str) -> str:
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise _cannot_listen("PENSTOCK_LISTEN", address, "it is in use, or no address of this machine")
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+async def _start_http(runner: web.AppRunner, address: str) -> str:
+    host, _, port = address.rpartition(":")
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+    except OSError as error:
+        reason = "it is in use" if error.errno == errno.EADDRINUSE else "it is no address of this machine"
+        raise _cannot_listen("PENSTOCK_HTTP_LISTEN", address, reason) from None
+    return f"{host}:{runner.addresses[0][1]}"
+
+
+def _cannot_listen(setting: str, address: str, reason: str) -> CannotListen:
+    return CannotListen(
+        f"cannot listen on {address}: {reason}. Set {setting} to another host:port, or stop what uses it"
+    )
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
