@@ -24,7 +24,10 @@ USAGE_ERROR = 2
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--address", help="host:port of a coordinator [PENSTOCK_ADDRESS; 127.0.0.1:7400]")
+@click.option(
+    "--address",
+    help="host:port of a coordinator, or of several: host:port,host:port [PENSTOCK_ADDRESS; 127.0.0.1:7400]",
+)
 @click.option("--id", "id_", help="name of this agent; kept in the data folder when not given")
 @click.option("--slots", type=int, help="attempts that run at once [the number of cores]")
 @click.option("-q", "--queue", "queues", multiple=True, help="a queue to serve; may be repeated [default]")

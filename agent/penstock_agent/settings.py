@@ -27,7 +27,7 @@ class AgentSettings(EnvironmentSettings):
     address: str = Field(
         default="127.0.0.1:7400",
         validation_alias=AliasChoices("address", "PENSTOCK_ADDRESS"),
-        description="host:port of a coordinator",
+        description="host:port of a coordinator, or of several: host:port,host:port",
     )
     id: str = Field(default="", description="name of this agent; kept in the data folder when not given")
     slots: int = Field(default_factory=whole_cores, ge=1, le=1024, description="attempts that run at once")
@@ -91,13 +91,11 @@ class AgentSettings(EnvironmentSettings):
 
     @field_validator("address")
     @classmethod
-    def _complete_address(cls, address: str) -> str:
-        host, colon, port = address.strip().rpartition(":")
-        if not colon or address.endswith("]"):
-            return f"{address.strip()}:{DEFAULT_PORT}"
-        if not port.isdigit() or not host:
-            raise ValueError("use host:port")
-        return address.strip()
+    def _complete_addresses(cls, given: str) -> str:
+        addresses = [_complete(each.strip()) for each in given.split(",") if each.strip()]
+        if not addresses:
+            raise ValueError("use host:port, or host:port,host:port")
+        return ",".join(dict.fromkeys(addresses))
 
     @field_validator("id")
     @classmethod
@@ -142,6 +140,15 @@ class AgentSettings(EnvironmentSettings):
         if isinstance(value, str):
             value = [each.strip() for each in value.split(",") if each.strip()]
         return dict(map(_pair, value)) if isinstance(value, list | tuple) else value
+
+
+def _complete(address: str) -> str:
+    host, colon, port = address.rpartition(":")
+    if not colon or address.endswith("]"):
+        return f"{address}:{DEFAULT_PORT}"
+    if not port.isdigit() or not host:
+        raise ValueError("use host:port")
+    return address
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -580,5 +580,5 @@ class Holder:
 
 
 def _may_speak(session: Session, word: said.Word) -> bool:
-    """A coordinator that does not welcome the agent may send it away."""
-    return session.welcomed or isinstance(word, said.GoawayOrdered)
+    """A coordinator that does not welcome the agent may send it away, or to another one."""
+    return session.welcomed or isinstance(word, said.GoawayOrdered | said.Redirected)

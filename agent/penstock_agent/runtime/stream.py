@@ -1,4 +1,5 @@
-"""The agent's stream: opened, read by one task, written by another, and opened again when it ends.
+"""The agent's stream: opened, read by one task, written by another, and opened again when it ends, to the next
+coordinator if there are several.
 
 Only the read and write calls of the library are used, never its iterators, and no read has a timeout: a read that is
 cancelled ends the call. What takes too long is ended by cancelling the call itself.
@@ -18,6 +19,8 @@ import grpc.aio
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.agent.v1.agent_service_pb2_grpc import AgentServiceStub
+from penstock_agent.core.rounds import Rounds
+from penstock_agent.runtime.names import behind
 from penstock_agent.runtime.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -50,6 +53,8 @@ def channel_options(keepalive: float = KEEPALIVE) -> list[tuple[str, int]]:
 
 FIRST_BACKOFF, MOST_BACKOFF = 0.1, 5.0
 WELCOME_WITHIN = 10.0
+WELCOME_OF_SEVERAL_WITHIN = 4.0
+"""Whoever is silent is not waited for that long if there are others to ask."""
 LAST_WORD_WITHIN = 2.0
 
 REFUSED_WITHIN = 20.0
@@ -90,12 +95,15 @@ class Connection:
         chance: Callable[[], float] = random.random,
         keepalive: float = KEEPALIVE,
     ) -> None:
-        self._home = address
+        """`address`: host:port of a coordinator, or of several, separated by commas."""
+        self._given = address.split(",")
+        self._rounds = Rounds(self._given, chance() if len(self._given) > 1 else 0.0)
         self._options = channel_options(keepalive)
-        self._next_address: str | None = None
         self._listener = listener
         self._chance = chance
         self._streams = 0
+        self._welcomed = False
+        """On the stream that is open, or was last."""
         self._backoff = FIRST_BACKOFF
         self._wait: float | None = None
         self._outbox: Outbox | None = None
@@ -106,20 +114,24 @@ class Connection:
     async def run(self) -> None:
         """Raises `IdInUse` if the coordinator goes on to refuse the agent for it."""
         while not self._leaving.is_set():
-            address, self._next_address = self._next_address or self._home, None
+            self._rounds.known(await behind(self._given))
             opened_at = asyncio.get_running_loop().time()
-            await self._one_stream(address)
-            if asyncio.get_running_loop().time() - opened_at > MOST_BACKOFF:
+            self._welcomed = False
+            await self._one_stream(self._rounds.next())
+            if asyncio.get_running_loop().time() - opened_at > MOST_BACKOFF and (
+                self._welcomed or not self._rounds.several
+            ):
                 self._backoff = FIRST_BACKOFF
-            await self._pause()
+            if self._rounds.over(good=self._welcomed):
+                await self._pause()
 
     def use_address(self, address: str) -> None:
-        """For the next stream; if that fails, the one after it goes to the usual address again."""
-        self._next_address = address
+        """For the next stream; if that fails, the one after it goes to one of the usual addresses again."""
+        self._rounds.name(address)
 
     def close_stream(self, reconnect_after: float | None) -> None:
         """End the open stream when all is written; come back after this many seconds, with jitter of up to 100 %."""
-        self._wait = None if reconnect_after is None else reconnect_after * (1 + self._chance())
+        self._wait = reconnect_after * (1 + self._chance()) if reconnect_after else None
         if self._outbox is not None:
             self._outbox.close()
 
@@ -180,13 +192,16 @@ class Connection:
             raise IdInUse(error.details())
 
     async def _read(self, call: Call) -> None:
-        too_late = asyncio.get_running_loop().call_later(WELCOME_WITHIN, call.cancel)
+        patience = WELCOME_OF_SEVERAL_WITHIN if self._rounds.several else WELCOME_WITHIN
+        too_late = asyncio.get_running_loop().call_later(patience, call.cancel)
         try:
             while (message := await call.read()) is not grpc.aio.EOF:
                 assert isinstance(message, wire.CoordinatorMessage)
                 if self._listener.stream_says(message):
                     too_late.cancel()
                     self._refused_at = None
+                    self._welcomed = True
+                    self._wait = None
         finally:
             too_late.cancel()
 

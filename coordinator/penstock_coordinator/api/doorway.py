@@ -19,6 +19,7 @@ from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.api.errors import CallError
 from penstock_coordinator.api.guard import CallGuard
 from penstock_coordinator.api.http import SHUTDOWN_SECONDS
+from penstock_coordinator.runtime.session import goaway
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,10 +84,14 @@ class Refusals(ServiceSet):
         raise not_the_leader(self._owner())
 
     async def _redirect(self, _requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Agents understand these words in the place of Welcome; those of earlier releases the status."""
         owner = self._owner()
-        if owner is not None:
-            redirect = wire.Redirect(address=owner.address, reason="not_the_leader")
-            await context.write(wire.CoordinatorMessage(seq=1, redirect=redirect))
+        word = wire.CoordinatorMessage(seq=1)
+        if owner is None:
+            word.goaway.CopyFrom(goaway("not_the_leader"))
+        else:
+            word.redirect.CopyFrom(wire.Redirect(address=owner.address, reason="not_the_leader"))
+        await context.write(word)
         raise not_the_leader(owner)
 
 

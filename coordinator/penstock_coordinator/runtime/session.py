@@ -53,7 +53,7 @@ def lease_key(ref: wire.LeaseRef) -> LeaseKey:
     return ref.run_id, ref.step, ref.item
 
 
-RECONNECT_AFTER = {"too_old": 30_000_000, "stale_coordinator": 1_000_000}
+RECONNECT_AFTER = {"too_old": 30_000_000, "stale_coordinator": 1_000_000, "not_the_leader": 500_000}
 """Microseconds that an agent waits after a Goaway, and up to as much again: what goes on for long is not asked for
 often. Otherwise it is back at once, spread enough that a thousand agents do not come in the same moment."""
 RECONNECT_SOON = 100_000

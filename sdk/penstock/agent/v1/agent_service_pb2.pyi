@@ -1843,8 +1843,9 @@ class Goaway(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """"shutdown", "superseded": a newer session of the agent is open, "silent": nothing was heard for three heartbeats,
-    "too_old": no version of the protocol in common, "stale_coordinator": the agent has seen a newer incarnation. The
-    last two come in place of Welcome.
+    "too_old": no version of the protocol in common, "stale_coordinator": the agent has seen a newer incarnation,
+    "not_the_leader": this coordinator owns no runs, and knows of none that does. The last three come in place of
+    Welcome, but the last one also when it owns none any more.
     """
     message: _builtins.str
     """For people."""
@@ -1869,6 +1870,8 @@ Global___Goaway: _TypeAlias = Goaway  # noqa: Y015
 
 @_typing.final
 class Redirect(_message.Message):
+    """Also in place of Welcome: agents of earlier releases read the status of the call then, UNAVAILABLE."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ADDRESS_FIELD_NUMBER: _builtins.int
