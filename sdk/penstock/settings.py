@@ -34,13 +34,18 @@ class ClientSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="forbid")
 
-    address: str = Field(default=DEFAULT_ADDRESS, description="host:port of the coordinator's gRPC")
+    address: str = Field(
+        default=DEFAULT_ADDRESS, description="host:port of the coordinator's gRPC; of several: a:7400,b:7400"
+    )
     api_key: SecretStr | None = Field(default=None, description="sent with every call")
 
     @field_validator("address")
     @classmethod
-    def _complete_address(cls, address: str) -> str:
-        return complete_address(address)
+    def _complete_address(cls, given: str) -> str:
+        addresses = [complete_address(each) for each in given.split(",") if each.strip()]
+        if not addresses:
+            raise ValueError("the address is no host:port")
+        return ",".join(dict.fromkeys(addresses))
 
     @classmethod
     def settings_customise_sources(

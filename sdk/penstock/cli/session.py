@@ -74,7 +74,9 @@ def command_options(function: F) -> F:
 
     with_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of text, one value per line.")
     with_address = click.option(
-        "--address", metavar="HOST:PORT", help="The coordinator. Default: PENSTOCK_ADDRESS, then 127.0.0.1:7400."
+        "--address",
+        metavar="HOST:PORT[,…]",
+        help="The coordinator, or several. Default: PENSTOCK_ADDRESS, then 127.0.0.1:7400.",
     )
     return with_json(with_address(wrapper))  # type: ignore[return-value]  # click keeps the function's type
 

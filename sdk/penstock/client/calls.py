@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from grpc.aio import UnaryStreamCall
     from tenacity import RetryCallState
 
+    from penstock.client.coordinators import Coordinators
+
 T = TypeVar("T")
 
 INITIAL_WAIT = 0.1
@@ -40,15 +42,13 @@ def wait_before(attempt: int, error: BaseException | None) -> float:
     return asked + random.uniform(0, max(most, asked / 2))  # noqa: S311
 
 
-def _tenacity_wait(state: RetryCallState) -> float:
-    return wait_before(state.attempt_number + 1, state.outcome.exception() if state.outcome else None)
-
-
 class Caller:
-    """Makes calls to one address: each within `deadline` seconds, and tried again for at most `retry_for`."""
+    """Makes calls to one of the coordinators: each within `deadline` seconds, and tried again for at most
+    `retry_for`. When one of several does not answer the next is tried at once; after a whole round there is a pause."""
 
-    def __init__(self, address: str, deadline: float, retry_for: float) -> None:
-        self.address = address
+    def __init__(self, coordinators: Coordinators, deadline: float, retry_for: float) -> None:
+        self._coordinators = coordinators
+        self.address = ",".join(coordinators.addresses)
         self.deadline = deadline
         self.retry_for = min(retry_for, deadline)
 
@@ -57,13 +57,24 @@ class Caller:
         loop = asyncio.get_running_loop()
         end = loop.time() + self.deadline + extra
         first: AioRpcError | None = None
+        tries, elsewhere = 0, False
 
         async def once() -> T:
-            nonlocal first
+            nonlocal first, tries, elsewhere
             if first is not None:
                 error, first = first, None
                 raise error
-            return await attempt(max(end - loop.time(), 0.001))
+            address = self._coordinators.current
+            tries += 1
+            try:
+                return await attempt(max(end - loop.time(), 0.001))
+            except AioRpcError as error:
+                elsewhere = self._coordinators.failed(address, error)
+                raise
+
+        def wait(state: RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            return self._wait(tries, error, elsewhere=elsewhere)
 
         try:
             return await once()
@@ -72,7 +83,7 @@ class Caller:
             first = error
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(may_retry),
-            wait=_tenacity_wait,
+            wait=wait,
             stop=tenacity.stop_before_delay(self.retry_for + extra),
             reraise=True,
         )
@@ -80,6 +91,11 @@ class Caller:
             return await retrying(once)
         except AioRpcError as error:
             raise typed_error(error, self.address) from error
+
+    def _wait(self, tries: int, error: BaseException | None, *, elsewhere: bool) -> float:
+        """Before the next try, of which there were so many."""
+        round_of = len(self._coordinators.addresses) + 1 if elsewhere else 1
+        return 0.0 if tries % round_of else wait_before(tries // round_of + 1, error)
 
     async def stream(self, open_call: Callable[[], UnaryStreamCall[object, T]], patience: float) -> AsyncIterator[T]:
         """Messages of the stream that `open_call` opens and, after a break, opens again where it broke off.
@@ -89,6 +105,7 @@ class Caller:
         loop = asyncio.get_running_loop()
         failures, failing_since = 0, 0.0
         while True:
+            address = self._coordinators.current
             call = open_call()
             try:
                 async for message in call:
@@ -98,7 +115,8 @@ class Caller:
             except AioRpcError as error:
                 failures += 1
                 failing_since = loop.time() if failures == 1 else failing_since
-                wait = wait_before(failures + 1, error)
+                elsewhere = self._coordinators.failed(address, error)
+                wait = self._wait(failures, error, elsewhere=elsewhere)
                 if not may_retry(error) or loop.time() + wait - failing_since > patience:
                     raise typed_error(error, self.address) from error
                 await asyncio.sleep(wait)

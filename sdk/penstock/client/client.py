@@ -51,12 +51,14 @@ from penstock.v1.secret_service_pb2_grpc import SecretServiceStub
 
 
 class Client(PipelineCalls):
-    """A client of one coordinator. Use it in one event loop, best as ``async with Client() as client:``.
+    """A client of a coordinator, or of several on one database. Use it in one event loop, best as
+    ``async with Client() as client:``.
 
     The address comes from the argument, else from PENSTOCK_ADDRESS, else from the configuration file, else it
-    is 127.0.0.1:7400; the API key likewise. Each call takes at most `deadline` seconds with all of its tries: a
-    call that may not have arrived is made again with the same request id, so nothing happens twice, for at most
-    `retry_for` seconds. Streams bridge breaks of up to `patience` seconds. Errors are those of `penstock.errors`.
+    is 127.0.0.1:7400; the API key likewise. Of several coordinators, host:port,host:port, calls go to the one that
+    owns the runs, and to the next when it does not answer. Each call takes at most `deadline` seconds with all of
+    its tries: a call that may not have arrived is made again with the same request id, so nothing happens twice, for
+    at most `retry_for` seconds. Streams bridge breaks of up to `patience` seconds. Errors are those of `penstock.errors`.
     """
 
     def __init__(
@@ -574,6 +576,13 @@ class Client(PipelineCalls):
         request = coordinator_service_pb2.GetHealthRequest()
         response: coordinator_service_pb2.GetHealthResponse = await self._call(stub.GetHealth, request)
         return response.health
+
+    async def list_coordinators(self) -> list[coordinator_service_pb2.Coordinator]:
+        """Those on the same database by id, as the one that answers sees them."""
+        stub = self._stub(coordinator_service_pb2_grpc.CoordinatorServiceStub)
+        request = coordinator_service_pb2.ListCoordinatorsRequest()
+        response: coordinator_service_pb2.ListCoordinatorsResponse = await self._call(stub.ListCoordinators, request)
+        return list(response.coordinators)
 
     # Secrets
 

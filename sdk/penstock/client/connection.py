@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from penstock.client.calls import Caller
-from penstock.client.channel import announcing, call_metadata, open_channel
+from penstock.client.channel import announcing, call_metadata
+from penstock.client.coordinators import Channels, Coordinators
 from penstock.settings import load_settings
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ S = TypeVar("S")
 
 
 class Connection:
-    """A channel to one coordinator, opened by the first call. See `Client`."""
+    """A channel to a coordinator, or to the one of several that answers, opened by the first call. See `Client`."""
 
     def __init__(
         self,
@@ -30,9 +31,10 @@ class Connection:
         settings = load_settings(address, api_key)
         self.address = settings.address
         self.patience = patience
-        self._caller = Caller(settings.address, deadline, retry_for)
+        self._coordinators = Coordinators(settings.address)
+        self._caller = Caller(self._coordinators, deadline, retry_for)
         self._metadata = call_metadata(settings.api_key.get_secret_value() if settings.api_key else None)
-        self._channel: grpc.aio.Channel | None = None
+        self._channel: Channels | None = None
         self._stubs: dict[Callable[[grpc.aio.Channel], Any], Any] = {}
         """Of the channel. To make one costs as much as to send a call."""
 
@@ -52,8 +54,9 @@ class Connection:
     # The channel belongs to the loop that runs when it is opened, so it is opened by the first call.
     def _open(self) -> grpc.aio.Channel:
         if self._channel is None:
-            self._channel = open_channel(self.address)
-        return self._channel
+            self._channel = Channels(self._coordinators)
+        # Stubs use no more of a channel than there is.
+        return cast("grpc.aio.Channel", self._channel)
 
     def _stub(self, kind: Callable[[grpc.aio.Channel], S]) -> S:
         """The stub of that class, for the channel that is open."""

@@ -69,7 +69,7 @@ def _unavailable(message: str, address: str) -> tuple[str, str]:
             "repeat it, or make fewer calls at once",
         )
     return (
-        f"no coordinator answers at {address}",
+        f"no coordinator answers at {address.replace(',', ' or ')}",
         "start one with `penstock dev` or `penstock server`, or set --address or PENSTOCK_ADDRESS",
     )
 
@@ -88,6 +88,12 @@ def _oversize(message: str) -> tuple[str, str] | None:
 def retry_after(error: AioRpcError) -> float | None:
     """Seconds of google.rpc.RetryInfo; None without one."""
     return _Details(_status(error)).retry_after
+
+
+def refusal_of(error: AioRpcError) -> tuple[str, str]:
+    """The reason of google.rpc.ErrorInfo, and the address that it names; empty if there is none."""
+    details = _Details(_status(error))
+    return details.reason, details.metadata.get("address", "")
 
 
 def _status(error: AioRpcError) -> status_pb2.Status | None:

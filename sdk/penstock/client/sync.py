@@ -327,6 +327,7 @@ class SyncClient:
     pause_agent = _blocking(Client.pause_agent)
     resume_agent = _blocking(Client.resume_agent)
     health = _blocking(Client.health)
+    list_coordinators = _blocking(Client.list_coordinators)
     run_janitor = _blocking(Client.run_janitor)
     list_secrets = _iterating(Client.list_secrets)
     set_secret = _blocking(Client.set_secret)

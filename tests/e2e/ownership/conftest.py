@@ -1,0 +1,111 @@
+"""Several coordinators on one database, and two agents that know all of them, as processes of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.e2e.outages import outage_flows as flows
+from tests.e2e.outages.conftest import entries
+from tests.rig.parts import Agent, Coordinator, until
+
+from penstock.client.sync import SyncClient, SyncRunHandle
+from penstock.v1 import coordinator_service_pb2 as pb
+from penstock.v1 import run_pb2
+
+LEASE = 3.0
+"""Seconds of ownership."""
+TIMES = {
+    "PENSTOCK_OWNERSHIP_LEASE": "3s",
+    "PENSTOCK_HEARTBEAT_INTERVAL": "1s",
+    "PENSTOCK_LEASE_TTL": "20s",
+    "PENSTOCK_EXPIRY_MARGIN": "2s",
+}
+PATIENCE = 120.0
+
+
+class Group:
+    def __init__(self, folder: Path, database_url: str, count: int) -> None:
+        self.folder = folder
+        self.coordinators: dict[str, Coordinator] = {}
+        for number in range(1, count + 1):
+            place = folder / f"c{number}"
+            (place / "coordinator").mkdir(parents=True)
+            (place / "coordinator" / "coordinator-id").write_text(f"c{number}\n")
+            self.coordinators[f"c{number}"] = Coordinator(place, database_url, TIMES)
+        self.addresses = ",".join(each.address for each in self.coordinators.values())
+        self.agents = [Agent(f"agent-{number}", folder, self.addresses, slots=8) for number in (1, 2)]
+        self.client = SyncClient(self.addresses)
+
+    def seen_by(self, name: str) -> dict[str, pb.Coordinator]:
+        """All coordinators by id, as one of them sees them; none if it does not answer."""
+        with (
+            contextlib.suppress(Exception),
+            SyncClient(self.coordinators[name].address, deadline=2.0, retry_for=0.0) as client,
+        ):
+            return {each.id: each for each in client.list_coordinators()}
+        return {}
+
+    def owner(self) -> str:
+        """The one that owns the runs by its own word; "" while there is none."""
+        for name in self.coordinators:
+            own = self.seen_by(name).get(name)
+            if own is not None and own.role == pb.COORDINATOR_ROLE_OWNER:
+                return name
+        return ""
+
+    def follows(self, name: str) -> bool:
+        own = self.seen_by(name).get(name)
+        return own is not None and own.role == pb.COORDINATOR_ROLE_FOLLOWER
+
+    def others(self, name: str) -> list[str]:
+        return [each for each in self.coordinators if each != name]
+
+    def said(self, name: str) -> list[dict[str, Any]]:
+        """Its lines of log."""
+        lines = []
+        for line in self.coordinators[name].log.read_text(errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                lines.append(json.loads(line))
+        return lines
+
+    def ledger(self, name: str) -> Path:
+        return self.folder / f"{name}.ledger"
+
+    def begin(self, name: str, count: int, seconds: float = 0.4) -> list[SyncRunHandle]:
+        """So many runs of five steps, of which some are under way."""
+        sets = [{"ledger": str(self.ledger(name)), "seconds": seconds} for _ in range(count)]
+        runs = self.client.start_many(flows.five_steps, sets)
+        until(lambda: sum(entries(self.ledger(name), "end").values()) >= 20, PATIENCE, "some work")
+        return runs
+
+    def all_ran_once(self, name: str, runs: list[SyncRunHandle]) -> None:
+        for run in runs:
+            ended = run.wait(PATIENCE)
+            assert ended.state == run_pb2.RUN_STATE_COMPLETED, ended.reason
+        ran = entries(self.ledger(name), "begin")
+        assert {key: count for key, count in ran.items() if count > 1} == {}
+        assert len(ran) == 5 * len(runs)
+        assert entries(self.ledger(name), "end") == ran
+
+
+@pytest.fixture
+def group(database_url: str, tmp_path: Path) -> Iterator[Group]:
+    made = Group(tmp_path, database_url, 2)
+    with contextlib.ExitStack() as stack:
+        for name, coordinator in made.coordinators.items():
+            coordinator.start()
+            stack.callback(coordinator.stop)
+            if name == "c1":
+                coordinator.wait_ready()
+        until(lambda: made.follows("c2"), PATIENCE, "a follower")
+        for agent in made.agents:
+            agent.start()
+            stack.callback(agent.stop)
+        stack.callback(made.client.__exit__, None, None, None)
+        until(lambda: len(list(made.client.list_agents())) == 2, PATIENCE, "two agents")
+        yield made
