@@ -70,6 +70,7 @@ class OwnershipKeeper:
         self._ownership = Ownership(own.coordinator_id, own.lease)
         self._told: tuple[str, bool] | None = None
         self._renewed_at = 0
+        self._registered = False
         self._hint: asyncio.Task[None] | None = None
 
     # --- what is known
@@ -119,6 +120,7 @@ class OwnershipKeeper:
         await self._register()
 
     async def _register(self) -> None:
+        self._registered = True
         await self._registry.register(self._own)
         self._renewed_at = self._clock.monotonic()
 
@@ -290,8 +292,10 @@ class OwnershipKeeper:
         self._ownership.ended()
 
     async def release(self) -> None:
-        """It stops: nobody needs to wait for its lease. A database that is away hears nothing of it."""
-        epoch = self.epoch
+        """It stops: nobody needs to wait for its lease. A database that is away hears nothing of it. Idempotent."""
+        if not self._registered:
+            return
+        epoch, self._registered = self.epoch, False
         self._ownership.ended()
         try:
             await self._registry.release(self._own.coordinator_id, epoch)

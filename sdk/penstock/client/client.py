@@ -58,7 +58,8 @@ class Client(PipelineCalls):
     is 127.0.0.1:7400; the API key likewise. Of several coordinators, host:port,host:port, calls go to the one that
     owns the runs, and to the next when it does not answer. Each call takes at most `deadline` seconds with all of
     its tries: a call that may not have arrived is made again with the same request id, so nothing happens twice, for
-    at most `retry_for` seconds. Streams bridge breaks of up to `patience` seconds. Errors are those of `penstock.errors`.
+    at most `retry_for` seconds. Streams bridge breaks of up to `patience` seconds. Errors are those of
+    `penstock.errors`.
     """
 
     def __init__(

@@ -128,7 +128,7 @@ def test_a_planned_stop_hands_over_without_waiting_and_charges_nothing(group: Gr
 def test_a_raw_call_to_a_follower_says_the_remedy(group: Group) -> None:
     async def ask() -> grpc.aio.AioRpcError:
         async with grpc.aio.insecure_channel(group.coordinators["c2"].address) as channel:
-            call = channel.unary_unary("/penstock.v1.RunService/Get")
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/penstock.v1.RunService/Get")
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await call(b"")
             return refused.value
