@@ -14,6 +14,7 @@ from tests.e2e.outages.conftest import entries
 from tests.rig.parts import Agent, Coordinator, until
 
 from penstock.client.sync import SyncClient, SyncRunHandle
+from penstock.dev.postgres import EmbeddedPostgres
 from penstock.v1 import coordinator_service_pb2 as pb
 from penstock.v1 import run_pb2
 
@@ -31,6 +32,7 @@ PATIENCE = 120.0
 class Group:
     def __init__(self, folder: Path, database_url: str, count: int) -> None:
         self.folder = folder
+        self.database_url = database_url
         self.coordinators: dict[str, Coordinator] = {}
         for number in range(1, count + 1):
             place = folder / f"c{number}"
@@ -65,6 +67,11 @@ class Group:
     def others(self, name: str) -> list[str]:
         return [each for each in self.coordinators if each != name]
 
+    def roles(self) -> tuple[str, str]:
+        """The owner, and the one that follows."""
+        owner = self.owner()
+        return owner, self.others(owner)[0]
+
     def said(self, name: str) -> list[dict[str, Any]]:
         """Its lines of log."""
         lines = []
@@ -93,19 +100,29 @@ class Group:
         assert entries(self.ledger(name), "end") == ran
 
 
-@pytest.fixture
-def group(database_url: str, tmp_path: Path) -> Iterator[Group]:
-    made = Group(tmp_path, database_url, 2)
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
+    folder = tmp_path_factory.mktemp("ownership")
     with contextlib.ExitStack() as stack:
+        server = EmbeddedPostgres(folder / "postgres")
+        server.start()
+        stack.callback(server.stop)
+        made = Group(folder, server.dsn, 2)
         for name, coordinator in made.coordinators.items():
             coordinator.start()
             stack.callback(coordinator.stop)
             if name == "c1":
                 coordinator.wait_ready()
-        until(lambda: made.follows("c2"), PATIENCE, "a follower")
         for agent in made.agents:
             agent.start()
             stack.callback(agent.stop)
         stack.callback(made.client.__exit__, None, None, None)
-        until(lambda: len(list(made.client.list_agents())) == 2, PATIENCE, "two agents")
         yield made
+
+
+@pytest.fixture
+def group(several: Group) -> Group:
+    """With an owner, one that follows it, and two agents."""
+    until(lambda: (owner := several.owner()) and all(map(several.follows, several.others(owner))), PATIENCE, "roles")
+    until(lambda: len(list(several.client.list_agents())) == 2, PATIENCE, "two agents")
+    return several

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+import uuid
 from datetime import datetime
 from typing import Any
 
@@ -47,87 +48,37 @@ def instant_of(group: Group, name: str, event: str) -> float:
 
 
 def test_one_that_follows_refuses_and_names_the_owner(group: Group) -> None:
-    follower = group.coordinators["c2"]
+    owning, following = group.roles()
+    owner, follower = group.coordinators[owning], group.coordinators[following]
     with (
         SyncClient(follower.address, deadline=10.0, retry_for=0.0) as client,
         pytest.raises(UnavailableError, match="follows") as refused,
     ):
         list(client.list_agents())
     assert refused.value.reason == "NOT_THE_LEADER"
-    assert refused.value.metadata["address"] == group.coordinators["c1"].address
+    assert refused.value.metadata["address"] == owner.address
     found = follower.readiness() or {}
     assert found["status"] == "not ready"
-    assert "c1" in found["reasons"]["following"]  # type: ignore[index]
+    assert owning in found["reasons"]["following"]  # type: ignore[index]
     with SyncClient(follower.address) as client:
         health = client.health()
         assert health.role == pb.COORDINATOR_ROLE_FOLLOWER
-        assert health.owner_address == group.coordinators["c1"].address
+        assert health.owner_address == owner.address
         seen = {each.id: each for each in client.list_coordinators()}
-        assert seen["c1"].role == pb.COORDINATOR_ROLE_OWNER
-        assert seen["c1"].lease_state == pb.COORDINATOR_LEASE_STATE_CURRENT
-        assert seen["c2"].answering
+        assert seen[owning].role == pb.COORDINATOR_ROLE_OWNER
+        assert seen[owning].lease_state == pb.COORDINATOR_LEASE_STATE_CURRENT
+        assert seen[following].answering
         assert len(list(client.list_agents())) == 2, "a client that is told where to go goes there"
-    assert any(each["event"] == "coordinator_joined" and each["coordinator"] == "c2" for each in group.said("c1"))
-    assert any(each["event"] == "following" and each["owner"] == "c1" for each in group.said("c2"))
-
-
-def test_after_kill_9_of_the_owner_all_runs_complete_and_no_step_runs_twice(group: Group, database_url: str) -> None:
-    runs = group.begin("killed", 200)
-    with group.coordinators["c1"].down():
-        killed_at = time.time()
-        until(lambda: group.owner() == "c2", PATIENCE, "a take-over")
-        until(lambda: first_lease_after(database_url, killed_at), PATIENCE, "a lease by the new owner")
-    took = first_lease_after(database_url, killed_at) - killed_at
-    print(f"from kill -9 to the first lease by the new owner: {took:.2f} s, with an ownership lease of {LEASE:g} s")
-    assert took < LEASE + 2.0
-    group.all_ran_once("killed", runs)
-    until(lambda: group.follows("c1"), PATIENCE, "the former owner, which follows")
-    assert group.owner() == "c2"
-
-
-def test_an_owner_that_was_frozen_for_longer_than_its_lease_writes_nothing_and_follows(
-    group: Group, database_url: str
-) -> None:
-    runs = group.begin("frozen", 100)
-    pid = group.coordinators["c1"].pid
-    send(pid, signal.SIGSTOP)
-    try:
-        until(lambda: group.owner() == "c2", PATIENCE, "a take-over")
-        last(LEASE)
-    finally:
-        thaw(pid)
-    until(lambda: group.follows("c1"), PATIENCE, "the former owner, which follows")
-    assert group.coordinators["c1"].pid == pid, "in the same process"
-    group.all_ran_once("frozen", runs)
-    owners = {row["owner"] for row in query(database_url, "select distinct owner from runs")}
-    assert owners == {"c2"}
-    epochs = query(database_url, "select coordinator_id, max(epoch) as epoch from fences group by 1 order by 1")
-    assert len({row["epoch"] for row in epochs}) == 1, "its fence is the new owner's"
-    journal = "select count(*) from run_events e join runs r using (run_id)"
-    assert query(database_url, journal)[0][0] > 0
-
-
-def test_a_planned_stop_hands_over_without_waiting_and_charges_nothing(group: Group, database_url: str) -> None:
-    runs = group.begin("planned", 100)
-    stopped_at = time.time()
-    group.coordinators["c1"].stop()
-    until(lambda: group.owner() == "c2", PATIENCE, "a hand-over")
-    group.all_ran_once("planned", runs)
-    owned_at = instant_of(group, "c2", "recovered")
-    gap = owned_at - instant_of(group, "c1", "ownership_released")
-    leased = first_lease_after(database_url, owned_at - 0.001) - stopped_at
-    print(
-        f"planned: the new owner {owned_at - stopped_at:.2f} s after the signal, {gap:.2f} s after the release;"
-        f" its first lease {leased:.2f} s after the signal"
-    )
-    assert gap < LEASE / 2, "nobody waited for the lease"
-    assert query(database_url, "select count(*) from attempts where outcome <> 1")[0][0] == 0
-    assert query(database_url, "select count(*) from attempts where number > 1")[0][0] == 0
+    joined = [each["coordinator"] for each in group.said(owning) if each["event"] == "coordinator_joined"]
+    assert following in joined
+    assert any(each["event"] == "following" and each["owner"] == owning for each in group.said(following))
 
 
 def test_a_raw_call_to_a_follower_says_the_remedy(group: Group) -> None:
+    owner, follower = (group.coordinators[name].address for name in group.roles())
+
     async def ask() -> grpc.aio.AioRpcError:
-        async with grpc.aio.insecure_channel(group.coordinators["c2"].address) as channel:
+        async with grpc.aio.insecure_channel(follower) as channel:
             call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/penstock.v1.RunService/Get")
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await call(b"")
@@ -135,5 +86,67 @@ def test_a_raw_call_to_a_follower_says_the_remedy(group: Group) -> None:
 
     error = asyncio.run(ask())
     assert error.code() is grpc.StatusCode.UNAVAILABLE
-    assert group.coordinators["c1"].address in (error.details() or "")
-    assert refusal_of(error) == ("NOT_THE_LEADER", group.coordinators["c1"].address)
+    assert owner in (error.details() or "")
+    assert refusal_of(error) == ("NOT_THE_LEADER", owner)
+
+
+def test_after_kill_9_of_the_owner_all_runs_complete_and_no_step_runs_twice(group: Group) -> None:
+    owner, follower = group.roles()
+    runs = group.begin("killed", 200)
+    with group.coordinators[owner].down():
+        killed_at = time.time()
+        until(lambda: group.owner() == follower, PATIENCE, "a take-over")
+        until(lambda: first_lease_after(group.database_url, killed_at), PATIENCE, "a lease by the new owner")
+    took = first_lease_after(group.database_url, killed_at) - killed_at
+    print(f"from kill -9 to the first lease by the new owner: {took:.2f} s, with an ownership lease of {LEASE:g} s")
+    assert took < LEASE + 2.0
+    group.all_ran_once("killed", runs)
+    until(lambda: group.follows(owner), PATIENCE, "the former owner, which follows")
+    assert group.owner() == follower
+
+
+def test_an_owner_that_was_frozen_for_longer_than_its_lease_writes_nothing_and_follows(group: Group) -> None:
+    url = group.database_url
+    owner, follower = group.roles()
+    runs = group.begin("frozen", 100)
+    pid = group.coordinators[owner].pid
+    send(pid, signal.SIGSTOP)
+    frozen_at = time.time()
+    try:
+        until(lambda: group.owner() == follower, PATIENCE, "a take-over")
+        until(lambda: first_lease_after(url, frozen_at), PATIENCE, "a lease by the new owner")
+        print(
+            f"from SIGSTOP to the first lease by the new owner: {first_lease_after(url, frozen_at) - frozen_at:.2f} s"
+        )
+        last(LEASE)
+    finally:
+        thaw(pid)
+    until(lambda: group.follows(owner), PATIENCE, "the former owner, which follows")
+    assert group.coordinators[owner].pid == pid, "in the same process"
+    group.all_ran_once("frozen", runs)
+    live_or_ended = query(url, "select distinct owner from runs where create_time > $1", int((frozen_at - 60) * 1e6))
+    assert follower in {row["owner"] for row in live_or_ended}
+    epochs = query(url, "select coordinator_id, max(epoch) as epoch from fences group by 1 order by 1")
+    assert len({row["epoch"] for row in epochs}) == 1, "its fence is the new owner's"
+
+
+def test_a_planned_stop_hands_over_without_waiting_and_charges_nothing(group: Group) -> None:
+    url = group.database_url
+    owner, follower = group.roles()
+    runs = group.begin("planned", 100)
+    stopped_at = time.time()
+    send(group.coordinators[owner].pid, signal.SIGTERM)
+    until(lambda: group.owner() == follower, PATIENCE, "a hand-over")
+    group.all_ran_once("planned", runs)
+    owned_at = instant_of(group, follower, "recovered")
+    gap = owned_at - instant_of(group, owner, "ownership_released")
+    leased = first_lease_after(url, owned_at - 0.001) - stopped_at
+    print(
+        f"planned: the new owner {owned_at - stopped_at:.2f} s after the signal, {gap:.2f} s after the release;"
+        f" its first lease {leased:.2f} s after the signal"
+    )
+    assert gap < LEASE / 2, "nobody waited for the lease"
+    ids = [uuid.UUID(run.id) for run in runs]
+    charged = "select count(*) from attempts where run_id = any($1) and (outcome <> 1 or number > 1)"
+    assert query(url, charged, ids)[0][0] == 0
+    until(lambda: group.follows(owner), PATIENCE, "the former owner, started again, which follows")
