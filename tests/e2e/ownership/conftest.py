@@ -7,10 +7,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from tests.e2e.outages import outage_flows as flows
 from tests.e2e.outages.conftest import entries
+from tests.rig.link import Link
 from tests.rig.parts import Agent, Coordinator, until
 
 from penstock.client.sync import SyncClient, SyncRunHandle
@@ -30,15 +32,20 @@ PATIENCE = 120.0
 
 
 class Group:
-    def __init__(self, folder: Path, database_url: str, count: int) -> None:
+    def __init__(self, folder: Path, database_url: str, links: list[Link]) -> None:
+        """Each coordinator reaches the database by a link of its own."""
         self.folder = folder
         self.database_url = database_url
         self.coordinators: dict[str, Coordinator] = {}
-        for number in range(1, count + 1):
+        self.links: dict[str, Link] = {}
+        for number, link in enumerate(links, 1):
             place = folder / f"c{number}"
             (place / "coordinator").mkdir(parents=True)
             (place / "coordinator" / "coordinator-id").write_text(f"c{number}\n")
-            self.coordinators[f"c{number}"] = Coordinator(place, database_url, TIMES)
+            parts = urlsplit(database_url)
+            through = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{link.port}")
+            self.links[f"c{number}"] = link
+            self.coordinators[f"c{number}"] = Coordinator(place, urlunsplit(through), TIMES)
         self.addresses = ",".join(each.address for each in self.coordinators.values())
         self.agents = [Agent(f"agent-{number}", folder, self.addresses, slots=8) for number in (1, 2)]
         self.client = SyncClient(self.addresses)
@@ -107,7 +114,8 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
         server = EmbeddedPostgres(folder / "postgres")
         server.start()
         stack.callback(server.stop)
-        made = Group(folder, server.dsn, 2)
+        links = [stack.enter_context(Link(("127.0.0.1", server.port))) for _ in range(2)]
+        made = Group(folder, server.dsn, links)
         for name, coordinator in made.coordinators.items():
             coordinator.start()
             stack.callback(coordinator.stop)

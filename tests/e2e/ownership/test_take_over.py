@@ -130,6 +130,35 @@ def test_an_owner_that_was_frozen_for_longer_than_its_lease_writes_nothing_and_f
     assert len({row["epoch"] for row in epochs}) == 1, "its fence is the new owner's"
 
 
+def test_an_owner_that_alone_is_cut_off_from_the_database_has_stopped_before_it_is_taken_over(group: Group) -> None:
+    owner, follower = group.roles()
+    runs = group.begin("cut-off", 50)
+    pids = [each.pid for each in group.coordinators.values()]
+    group.links[owner].drop(requests=True, answers=True)
+    try:
+        until(lambda: group.owner() == follower, PATIENCE, "a take-over")
+        group.all_ran_once("cut-off", runs)
+    finally:
+        group.links[owner].heal()
+    assert instant_of(group, owner, "ownership_ended") < instant_of(group, follower, "owning")
+    until(lambda: group.follows(owner), PATIENCE, "the former owner, which follows")
+    assert [each.pid for each in group.coordinators.values()] == pids
+
+
+def test_when_the_database_is_away_for_all_for_longer_than_a_lease_one_owns_when_it_is_back(group: Group) -> None:
+    owner, _ = group.roles()
+    runs = group.begin("away", 50)
+    for link in group.links.values():
+        link.refuse()
+    try:
+        until(lambda: not group.owner(), PATIENCE, "an owner that stops")
+    finally:
+        for link in group.links.values():
+            link.heal()
+    until(group.owner, PATIENCE, f"an owner, after {owner}")
+    group.all_ran_once("away", runs)
+
+
 def test_a_planned_stop_hands_over_without_waiting_and_charges_nothing(group: Group) -> None:
     url = group.database_url
     owner, follower = group.roles()
