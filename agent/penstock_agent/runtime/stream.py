@@ -20,6 +20,7 @@ import grpc.aio
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from penstock_agent.core.rounds import Rounds
+from penstock_agent.runtime.begun import Begun
 from penstock_agent.runtime.names import behind
 from penstock_agent.runtime.outbox import Outbox
 
@@ -221,15 +222,12 @@ class Connection:
     async def _write_acceptance(self, call: Call, message: wire.AgentMessage, accepted: list[Handle]) -> None:
         """What is accepted begins once the message is on its way, before whatever is said of it later. That the
         library took it is heard of by way of a thread of its own, and says no more of what the coordinator has read."""
-        writing = asyncio.ensure_future(call.write(message))
+        writing = Begun(call.write(message))
         try:
-            await asyncio.sleep(0)  # the write begins
-            if writing.done():
-                writing.result()
             self._listener.written(accepted, message.seq)
             await writing
         finally:
-            writing.cancel()
+            writing.close()
 
 
 def _tell(task: asyncio.Task[None]) -> None:

@@ -29,14 +29,13 @@ from penstock_coordinator.core.run.retrying import OUT_OF_MEMORY
 from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.runtime.hello import IdInUse, StaleCoordinator, Superseded, UnsupportedProtocol
 from penstock_coordinator.runtime.largest import most_memory
-from penstock_coordinator.runtime.session import AgentSession, goaway, microseconds
+from penstock_coordinator.runtime.session import Acknowledgement, AgentSession, goaway, lease_key, microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from google.protobuf.duration_pb2 import Duration
 
-    from penstock_coordinator.core.run.commands import AckStatus
     from penstock_coordinator.runtime.fleet import Fleet
     from penstock_coordinator.runtime.supervisor import Supervisor
 
@@ -184,6 +183,7 @@ class AgentStream:
         session.holder.heard_at = self._supervisor.clock.monotonic()
         session.basis_seq = message.seq
         self._dispatch(session, message)
+        self._supervisor.hurry()
 
     async def _hello(self, message: wire.AgentMessage) -> None:
         if message.WhichOneof("body") != "hello":
@@ -257,7 +257,9 @@ class AgentStream:
             result.lease.run_id, message
         ):
             status = self._fleet.status_of_late(session, result.result_id)
-            session.acknowledge(_of_status(result, status))
+            session.acknowledge(
+                Acknowledgement(lease_key(result.lease), result.lease.token, result.result_id, int(status))
+            )
 
     # --- writing
 
@@ -298,11 +300,6 @@ def _check_hello(hello: wire.Hello) -> None:
     for held in hello.held_leases:
         if len(held.lease.run_id) != 16:
             raise MalformedWord("hello.held_leases.lease.run_id: needs 16 bytes")
-
-
-def _of_status(result: wire.StepResult, status: AckStatus) -> wire.ResultAck:
-    number = wire.ResultAckStatus.ValueType(int(status))
-    return wire.ResultAck(lease=result.lease, result_id=result.result_id, status=number)
 
 
 def _attempt_ended(result: wire.StepResult, session: int, now: int, supervisor: Supervisor) -> AttemptEnded:

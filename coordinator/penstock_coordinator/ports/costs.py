@@ -17,6 +17,7 @@ from penstock_coordinator.ports.common import RunId
 COSTED = 0xC1
 """The first byte of a detail with a cost: no MessagePack begins with it, and the details of former releases do not."""
 _PREFIX = struct.Struct(">Bqqqq")
+_pack = _PREFIX.pack
 _MOST = (1 << 63) - 1
 WELL = 1
 """The outcome of an attempt that completed; all others were wasted."""
@@ -41,8 +42,10 @@ NO_COST = AttemptCost()
 
 def with_cost(cost: AttemptCost, detail: bytes) -> bytes:
     """The detail of an attempt's row."""
-    parts = (cost.slot_time, cost.cpu_time, cost.peak_memory_bytes, cost.bytes_moved)
-    return _PREFIX.pack(COSTED, *(min(max(part, 0), _MOST) for part in parts)) + detail
+    slot_time, cpu_time, peak, moved = cost.slot_time, cost.cpu_time, cost.peak_memory_bytes, cost.bytes_moved
+    if not (0 <= slot_time <= _MOST and 0 <= cpu_time <= _MOST and 0 <= peak <= _MOST and 0 <= moved <= _MOST):
+        slot_time, cpu_time, peak, moved = (min(max(part, 0), _MOST) for part in (slot_time, cpu_time, peak, moved))
+    return _pack(COSTED, slot_time, cpu_time, peak, moved) + detail
 
 
 def cost_in(detail: bytes) -> AttemptCost | None:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.run.commands import Command
     from penstock_coordinator.core.run.state import Run
     from penstock_coordinator.runtime.answers import Answer
+    from penstock_coordinator.runtime.grants import PreparedGrants
     from penstock_coordinator.runtime.lane import Lane
     from penstock_coordinator.runtime.limits import Gate
     from penstock_coordinator.runtime.supervisor import Supervisor
@@ -92,6 +93,8 @@ class Turn:
     answers: list[Answer]
     reopened: bool
     """A new generation began in it."""
+    grants: PreparedGrants | None = None
+    """Made while it was being committed."""
 
 
 class Drafts:
@@ -430,6 +433,11 @@ class Actor:
             artifacts=tuple(drafts.projection.artifacts),
         )
 
+    def prepare(self, turn: Turn) -> None:
+        """To be called while the turn is being committed."""
+        if not self.discarded:
+            turn.grants = self._supervisor.prepare(self, turn.commands)
+
     # --- after the commit
 
     def settle(self, turn: Turn, outcome: AppendOutcome) -> None:
@@ -450,7 +458,10 @@ class Actor:
             self._settle_places(turn, first)
         for watcher in self.watchers:
             watcher.push(turn.events)
-        self._supervisor.execute(self, turn.commands)
+        if turn.grants is None:
+            self._supervisor.execute(self, turn.commands)
+        else:
+            self._supervisor.execute_prepared(self, turn.commands, turn.grants)
         for answer in turn.answers:
             if not answer.done():
                 answer.set_result(outcome)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.plan.model import MapForm
@@ -33,8 +34,8 @@ from penstock_coordinator.runtime.outputs import (
 from penstock_coordinator.runtime.session import AgentSession, task_spec
 
 if TYPE_CHECKING:
-    from penstock_coordinator.core.fleet.leases import Lease
-    from penstock_coordinator.core.plan.model import Json, Step
+    from penstock_coordinator.core.fleet.leases import Lease, LeaseKey
+    from penstock_coordinator.core.plan.model import Json, Plan, Step
     from penstock_coordinator.core.plan.references import Reference
     from penstock_coordinator.core.plan.spilled import Load
     from penstock_coordinator.core.run.commands import GrantLeases
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 NO_PARAMETERS = b"{}"
 ENVIRONMENT_VALUE_BYTES = 1024
 """Parameters of more JSON than this are not put into the environment of steps."""
+MOST_PREPARED = 8
+"""Grants of one command: of many it costs the time of others, and nobody gains by it."""
 RETRY_READ = 0.2
 """Seconds between attempts to read an output while the database is away."""
 
@@ -53,6 +56,18 @@ class _Read:
 
     outputs: dict[tuple[int, int], bytes] = field(default_factory=dict)
     values: dict[str, Json] = field(default_factory=dict)
+
+
+class Prepared(NamedTuple):
+    """A grant that is made before its lease is committed. Nobody has seen it."""
+
+    grant: wire.LeaseGrant
+    inputs: dict[str, bytes]
+
+
+PreparedGrants: TypeAlias = dict[tuple[int, int, int], Prepared]
+"""By (step, item, token), of one turn."""
+_NONE: PreparedGrants = {}
 
 
 class Granter:
@@ -68,7 +83,19 @@ class Granter:
     def _outputs(self) -> OutputCache:
         return self._own_outputs or self._supervisor.outputs
 
-    def grant(self, actor: Actor, command: GrantLeases) -> None:
+    def prepare(self, actor: Actor, command: GrantLeases) -> PreparedGrants:
+        """What can be made of the grants while their leases are being committed, which takes as long as all the rest of
+        a hand-over. Those are left out that need more than what is in memory."""
+        prepared: PreparedGrants = {}
+        for step, item, attempt in command.leases[:MOST_PREPARED]:
+            with contextlib.suppress(NotCached, NotLoaded, UnresolvableInput):
+                inputs = self._inputs(actor, actor.plan.steps[step], item, _Read())
+                grant = self._message(actor, (actor.run_id, step, item), command.token, attempt, inputs)
+                prepared[step, item, command.token] = Prepared(grant, inputs)
+        return prepared
+
+    def grant(self, actor: Actor, command: GrantLeases, prepared: PreparedGrants = _NONE) -> None:
+        """`prepared`: what `prepare` gave for the command."""
         session = self._supervisor.fleet.session(command.session)
         if session is None:
             for step, item, _ in command.leases:
@@ -79,11 +106,15 @@ class Granter:
             lease = self._supervisor.fleet.leasing.add(
                 session.holder, (actor.run_id, step, item), command.token, attempt, line
             )
-            self._send(actor, session, lease)
+            ready = prepared.get((step, item, command.token))
+            if ready is None:
+                self._send(actor, session, lease)
+            else:
+                self._note_and_deliver(actor, session, lease, ready)
 
     def _send(self, actor: Actor, session: AgentSession, lease: Lease) -> None:
         try:
-            grant = self._build(actor, session, lease, _Read())
+            inputs = self._inputs(actor, actor.plan.steps[lease.key[1]], lease.key[2], _Read())
         except (NotCached, NotLoaded):
             task = asyncio.create_task(self._read_and_send(actor, session, lease))
             self._reading.add(task)
@@ -92,11 +123,16 @@ class Granter:
         except UnresolvableInput as error:
             self._unresolvable(actor, lease, str(error))
             return
-        self._note_and_deliver(actor, session, lease, grant)
+        self._note_and_deliver(actor, session, lease, self._made(actor, lease, inputs))
 
-    def _note_and_deliver(self, actor: Actor, session: AgentSession, lease: Lease, grant: wire.LeaseGrant) -> None:
+    def _made(self, actor: Actor, lease: Lease, inputs: dict[str, bytes]) -> Prepared:
+        return Prepared(self._message(actor, lease.key, lease.token, lease.attempt, inputs), inputs)
+
+    def _note_and_deliver(self, actor: Actor, session: AgentSession, lease: Lease, made: Prepared) -> None:
         """Whoever is given artifacts gets the grant when it is stored that they were."""
-        for data in grant.inputs.values():
+        grant, inputs = made
+        self._complete(actor.plan, session, lease, grant)
+        for data in inputs.values():
             if may_refer(data):
                 break
         else:
@@ -106,7 +142,7 @@ class Granter:
             uses = use_rows(
                 work_row(actor.run, lease.key[1], lease.key[2], lease.attempt, lease.token),
                 self._supervisor.clock.now(),
-                [(name, each.digest) for name, data in grant.inputs.items() for each in _references(data)],
+                [(name, each.digest) for name, data in inputs.items() for each in _references(data)],
             )
         except BadReference as error:
             self._unresolvable(actor, lease, str(error))
@@ -140,14 +176,14 @@ class Granter:
                 return
             try:
                 try:
-                    grant = self._build(actor, session, lease, read)
+                    inputs = self._inputs(actor, actor.plan.steps[lease.key[1]], lease.key[2], read)
                 except (NotCached, NotLoaded) as missing:
                     await self._read_again(actor, missing, read)
                     continue
             except UnresolvableInput as error:
                 self._unresolvable(actor, lease, str(error))
                 return
-            self._note_and_deliver(actor, session, lease, grant)
+            self._note_and_deliver(actor, session, lease, self._made(actor, lease, inputs))
             return
 
     async def _read_again(self, actor: Actor, missing: NotCached | NotLoaded, read: _Read) -> None:
@@ -199,15 +235,17 @@ class Granter:
         found = read.outputs.get((step.undoes, item))
         return cached_item(self._outputs, actor, step.undoes, item) if found is None else found
 
-    def _build(self, actor: Actor, session: AgentSession, lease: Lease, read: _Read) -> wire.LeaseGrant:
-        run_id, step_number, item = lease.key
+    def _message(
+        self, actor: Actor, key: LeaseKey, token: int, attempt: int, inputs: dict[str, bytes]
+    ) -> wire.LeaseGrant:
+        """The grant as far as it hangs on no session."""
+        run_id, step_number, item = key
         plan = actor.plan
         step = plan.steps[step_number]
-        inputs = self._inputs(actor, step, item, read)
         place = place_of(plan, actor.run, step_number, item)
         name = step.name + spelled_place(place)
         grant = wire.LeaseGrant(
-            attempt=lease.attempt,
+            attempt=attempt,
             display_name=name,
             place=place,
             step_name=step.name,
@@ -215,19 +253,25 @@ class Granter:
             inputs=inputs,
             parameters=actor.environment_json,
             idempotency_key=f"{run_id_text(run_id)}/{name}",
-            credential=self._supervisor.credentials.issue(lease.key, lease.token),
+            credential=self._supervisor.credentials.issue(key, token),
         )
         # In place: a message that is put into another one is copied, by way of bytes.
         ref = grant.lease
-        (ref.run_id, ref.step, ref.item), ref.token = lease.key, lease.token
-        if lease.line is not plan.lines[step.line]:
-            grant.memory_bytes = memory_of(lease.line)
+        (ref.run_id, ref.step, ref.item), ref.token = key, token
         if actor.trace_context:
             grant.trace_context.update(actor.trace_context)
-        grant.task, new = session.tasks.number(plan, step_number)
+        return grant
+
+    @staticmethod
+    def _complete(plan: Plan, session: AgentSession, lease: Lease, grant: wire.LeaseGrant) -> None:
+        """The agent hears of a task with the first grant of it that is sent."""
+        number = lease.key[1]
+        step = plan.steps[number]
+        if lease.line is not plan.lines[step.line]:
+            grant.memory_bytes = memory_of(lease.line)
+        grant.task, new = session.tasks.number(plan, number)
         if new:
             grant.task_spec.CopyFrom(task_spec(plan, step))
-        return grant
 
     def _inputs(self, actor: InputSource, step: Step, item: int, read: _Read) -> dict[str, bytes]:
         if actor.parameters is None:

@@ -21,6 +21,8 @@ MAX_RECORDS = 500
 MAX_BYTES = 1 << 20
 TURNS_PER_PUMP = 100
 """Then others on the event loop have their turn."""
+MOST_PREPARED = 8
+"""Turns of one commit: with more, time is worth more than that some are a little earlier."""
 PENDING_LIMIT = 5_000
 """Turns that wait for a commit; past it no new run is accepted. Results are always taken: there is at most one for
 each lease, and a lease is sent only after a commit."""
@@ -33,8 +35,10 @@ class Lane:
         self._on_fenced = on_fenced
         self._loop = asyncio.get_running_loop()
         self._runnable: deque[Actor] = deque()
-        self._pumping = False
+        self._pump_soon: asyncio.Handle | None = None
+        """Of the pump that is due, if one is."""
         self._pending: deque[Turn] = deque()
+        self._committing: list[Turn] | None = None
         self._oldest = 0.0
         """When the batch that is being committed was decided, at the latest; 0: there is none."""
         self._wake = asyncio.Event()
@@ -50,11 +54,18 @@ class Lane:
             return
         actor.scheduled = True
         self._runnable.append(actor)
-        if not self._pumping:
-            self._pumping = True
-            self._loop.call_soon(self._pump)
+        if self._pump_soon is None:
+            self._pump_soon = self._loop.call_soon(self._pump)
+
+    def hurry(self) -> None:
+        """To be called last of a callback that gave actors mail: with no commit under way their turns run at once, and
+        not when the loop has come round and done what else it finds. While one is, there is nothing to hurry for."""
+        if self._pump_soon is not None and self._idle.is_set():
+            self._pump_soon.cancel()
+            self._pump()
 
     def _pump(self) -> None:
+        self._pump_soon = None
         runnable = self._runnable
         for _ in range(min(TURNS_PER_PUMP, len(runnable))):
             actor = runnable.popleft()
@@ -63,10 +74,8 @@ class Lane:
         if self._pending:
             self._idle.clear()
             self._wake.set()
-        if runnable:
-            self._loop.call_soon(self._pump)
-        else:
-            self._pumping = False
+        if runnable and self._pump_soon is None:
+            self._pump_soon = self._loop.call_soon(self._pump)
 
     def _run_turn(self, actor: Actor) -> None:
         try:
@@ -116,10 +125,20 @@ class Lane:
     async def _commit(self, turns: list[Turn]) -> None:
         records: list[Record] = [turn.record for turn in turns]
         self._oldest = self._loop.time()
+        if len(turns) <= MOST_PREPARED:
+            # When the statement is on its way, and there is nothing to do but wait for it.
+            self._loop.call_soon(self._prepare, turns)
+        self._committing = turns
         outcomes = await self._journal.commit(self.index, records)
+        self._committing = None
         self._oldest = 0.0
         for turn, outcome in zip(turns, outcomes, strict=True):
             turn.actor.settle(turn, outcome)
+
+    def _prepare(self, turns: list[Turn]) -> None:
+        if self._committing is turns:
+            for turn in turns:
+                turn.actor.prepare(turn)
 
     def _cut(self) -> list[Turn]:
         """The next batch: at most MAX_RECORDS and, but for the first, MAX_BYTES. What an actor decided that has been

@@ -61,8 +61,9 @@ def row_changes(
             ),
             None,
         )
-    reopened = any(type(event) is RunReopened for _, event in events)
     change = RunChange(int(run.state), run.reason, run.started_at, end_time, summary, output)
+    # A run in its first generation was never opened again.
+    reopened = run.generation > 1 and any(type(event) is RunReopened for _, event in events)
     return None, replace(change, **_reopened(run, events, version_number)) if reopened else change
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -64,6 +64,24 @@ def goaway(reason: str, message: str = "") -> wire.Goaway:
     return wire.Goaway(reason=reason, reconnect_after=span(after), message=message)
 
 
+class Acknowledgement(NamedTuple):
+    """Of a result. It becomes a message when it is sent: until then something more urgent may be under way."""
+
+    key: LeaseKey
+    token: int
+    result_id: bytes
+    status: int
+    reason: str = ""
+
+    def message(self) -> wire.ResultAck:
+        ack = wire.ResultAck(
+            result_id=self.result_id, status=wire.ResultAckStatus.ValueType(self.status), reason=self.reason
+        )
+        ref = ack.lease
+        (ref.run_id, ref.step, ref.item), ref.token = self.key, self.token
+        return ack
+
+
 class TaskTable:
     """Numbers for tasks, so that what does not change from attempt to attempt is sent once per session."""
 
@@ -103,7 +121,7 @@ class AgentSession(Connected):
         self.closed = asyncio.Event()
         self._plain: list[wire.CoordinatorMessage] = [wire.CoordinatorMessage(welcome=welcome)]
         self._grants: list[wire.LeaseGrant] = []
-        self._acks: list[wire.ResultAck] = []
+        self._acks: list[Acknowledgement] = []
         self._ack_timer: asyncio.TimerHandle | None = None
         self._acks_due = False
         self._cancels: dict[tuple[LeaseKey, int], wire.CancelledLease] = {}
@@ -126,7 +144,7 @@ class AgentSession(Connected):
         self._grants.append(grant)
         self._wake.set()
 
-    def acknowledge(self, ack: wire.ResultAck) -> None:
+    def acknowledge(self, ack: Acknowledgement) -> None:
         self._acks.append(ack)
         if len(self._acks) >= MOST_WAITING_ACKS:
             self._wake.set()
@@ -212,7 +230,9 @@ class AgentSession(Connected):
         self._acks_due = False
         acks, self._acks = self._acks, []
         for start in range(0, len(acks), MAX_ITEMS):
-            yield wire.CoordinatorMessage(result_acks=wire.ResultAcks(acks=acks[start : start + MAX_ITEMS]))
+            message = wire.CoordinatorMessage()
+            message.result_acks.acks.extend(ack.message() for ack in acks[start : start + MAX_ITEMS])
+            yield message
 
     def _granting(self) -> Iterator[wire.CoordinatorMessage]:
         grants, self._grants = self._grants, []

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.dispatch.dispatcher import Dispatcher, Permit
 from penstock_coordinator.core.dispatch.fairness import Fairness, RunShare
 from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
@@ -76,7 +75,7 @@ from penstock_coordinator.runtime.credentials import Credentials, Keyring
 from penstock_coordinator.runtime.deadlines import DeadlineClock
 from penstock_coordinator.runtime.endings import Endings, Waiter
 from penstock_coordinator.runtime.fleet import Fleet
-from penstock_coordinator.runtime.grants import Granter
+from penstock_coordinator.runtime.grants import Granter, PreparedGrants
 from penstock_coordinator.runtime.history import rebuild
 from penstock_coordinator.runtime.lane import Lane
 from penstock_coordinator.runtime.limits import Limits
@@ -86,6 +85,7 @@ from penstock_coordinator.runtime.plans import PlanCache
 from penstock_coordinator.runtime.recovery import last_boots, recover_all
 from penstock_coordinator.runtime.results import ArtifactResults, ConfirmedObjects
 from penstock_coordinator.runtime.run_keys import KeyTurns
+from penstock_coordinator.runtime.session import Acknowledgement
 from penstock_coordinator.runtime.spilled import SpilledValues
 from penstock_coordinator.runtime.views import Overloaded, RunRequest, SetAside, Stopping, UnknownRun
 
@@ -209,6 +209,7 @@ class Supervisor:
         self.check_open(len(requests), min(request.origin.priority for request in requests))
         answers = Answers(len(requests))
         run_ids = [self._start(request, answers.part(number)) for number, request in enumerate(requests)]
+        self.hurry()
         outcomes = await answers.all(self.patience)
         return [start_answer(run_id, outcome) for run_id, outcome in zip(run_ids, outcomes, strict=True)]
 
@@ -377,6 +378,11 @@ class Supervisor:
             actor.unbegun = False
             self.admission.begun()
 
+    def hurry(self) -> None:
+        """To be called last of a callback that gave runs mail: their turns need not wait for the loop to come round."""
+        for lane in self._lanes:
+            lane.hurry()
+
     @property
     def lanes(self) -> list[Lane]:
         return self._lanes
@@ -397,6 +403,22 @@ class Supervisor:
         """Do what committed events ask for. Each duty is idempotent."""
         for command in commands:
             self._duties[type(command)](actor, command)
+
+    def prepare(self, actor: Actor, commands: list[Command]) -> PreparedGrants | None:
+        """What can be made ready of the commands before it is known that they are to be executed."""
+        prepared: PreparedGrants | None = None
+        for command in commands:
+            if type(command) is GrantLeases:
+                prepared = (prepared or {}) | self._granter.prepare(actor, command)
+        return prepared
+
+    def execute_prepared(self, actor: Actor, commands: list[Command], grants: PreparedGrants) -> None:
+        """As `execute`, of commands that were prepared."""
+        for command in commands:
+            if type(command) is GrantLeases:
+                self._granter.grant(actor, command, grants)
+            else:
+                self._duties[type(command)](actor, command)
 
     def _duty_table(self) -> dict[type[Command], Callable[[Actor, Any], None]]:
         """What is done for each kind of command."""
@@ -432,14 +454,7 @@ class Supervisor:
         if session is not None:
             if status is AckStatus.STALE:
                 status = self.fleet.status_of_late(session, command.result_id)
-            ack = wire.ResultAck(
-                result_id=command.result_id,
-                status=wire.ResultAckStatus.ValueType(int(status)),
-                reason=command.reason,
-            )
-            ref = ack.lease
-            (ref.run_id, ref.step, ref.item), ref.token = key, command.token
-            session.acknowledge(ack)
+            session.acknowledge(Acknowledgement(key, command.token, command.result_id, int(status), command.reason))
 
     def _close(self, actor: Actor) -> None:
         """The run is at rest: nobody needs its actor any more. If it is: a new generation may have begun since."""

@@ -21,6 +21,37 @@ _pack_pairs = msgspec.msgpack.Encoder().encode
 _unpack_pairs = msgspec.msgpack.Decoder(tuple[tuple[bytes, bytes], ...]).decode
 
 
+def is_plain(records: Sequence[Record]) -> bool:
+    """Nothing in the batch needs more than the one statement: no run key, no new generation, and no rows but those of
+    runs, step runs and attempts. Asked of every record, so in one pass."""
+    for record in records:
+        if record.claim is not None or record.letters or record.closings:
+            return False
+        if record.entries or record.answered or record.artifacts:
+            return False
+        if record.new_run is not None and record.new_run.uses:
+            return False
+        if record.change is not None and record.change.generation is not None:
+            return False
+    return True
+
+
+def holds(records: Sequence[Record]) -> tuple[bool, bool, bool]:
+    """Whether the batch has new runs or requests, changes of runs, and step runs or attempts."""
+    starts = changes = steps = False
+    for record in records:
+        starts = starts or record.new_run is not None or record.request is not None
+        changes = changes or record.change is not None
+        steps = steps or bool(record.step_runs or record.attempts)
+    return starts, changes, steps
+
+
+def is_one_part(records: Sequence[Record]) -> bool:
+    """Whether `parts` has nothing to cut; what makes a part needs a request or a run key."""
+    asking = any(record.request is not None or record.claim is not None for record in records)
+    return not asking or len(parts(records)) == 1
+
+
 def parts(records: Sequence[Record]) -> list[list[int]]:
     """The positions of the records, cut where one statement could not tell what was stored: a request or a run key
     twice, or a request that comes after other records of its run. Nearly always one part."""
@@ -131,10 +162,13 @@ class _RunRows:
         if record.run_id in self.new:
             _merge(self.new[record.run_id], (5, 10, 7, 8, 13, 14), values)
             return
-        row = self.changed.setdefault(record.run_id, [record.run_id, *[None] * 10, gate])
+        more = (change.generation, change.version_number, change.version_digest, change.parameters)
+        row = self.changed.get(record.run_id)
+        if row is None:
+            self.changed[record.run_id] = [record.run_id, *values, *more, gate]
+            return
         if change.generation is not None:
             row[4:7] = None, None, None
-        more = (change.generation, change.version_number, change.version_digest, change.parameters)
         _merge(row, (1, 2, 3, 4, 5, 6, 7, 8, 9, 10), (*values, *more))
 
 

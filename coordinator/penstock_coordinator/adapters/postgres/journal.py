@@ -112,6 +112,8 @@ class PostgresJournal:
             await lane.aclose()
 
     def _note_lane(self, lane: int, available: bool) -> None:
+        if available and not self._away:
+            return
         before = self.available
         self._away = self._away - {lane} if available else self._away | {lane}
         if self.available is not before and self._on_availability is not None:
@@ -154,7 +156,7 @@ class _Lane:
     async def _commit(self, records: Sequence[Record], epoch: int) -> list[AppendOutcome]:
         sent = False
         last: type[Exception] | None = None
-        for delay in _delays():
+        for longest in _delays():
             try:
                 connection = await self._connected()
                 writer = _Writer(connection, self._statements, (self._coordinator_id, self._number, epoch))
@@ -168,7 +170,8 @@ class _Lane:
                 if last is not type(error):
                     last = type(error)
                     _log.warning("lane %d waits for PostgreSQL: %s", self._number, last.__name__)
-                await asyncio.sleep(delay)
+                # Spreads attempts, guards nothing.
+                await asyncio.sleep(random.uniform(_FIRST_DELAY, longest))  # noqa: S311
             else:
                 self._note(self._number, True)
                 if last is not None:
@@ -221,9 +224,10 @@ class _Writer:
 
     async def write(self, records: Sequence[Record]) -> list[AppendOutcome]:
         """Store them for the first time."""
-        if len(batches.parts(records)) == 1 and not any(record.claim or record.reopens for record in records):
+        plain = batches.is_plain(records)
+        if batches.is_one_part(records) and (plain or not any(record.claim or record.reopens for record in records)):
             with contextlib.suppress(_Refused):
-                return await self._write_together(records)
+                return await (self._store(records) if plain else self._write_together(records))
         return await self._write_with_care(records)
 
     async def _write_together(self, records: Sequence[Record]) -> list[AppendOutcome]:
@@ -321,7 +325,7 @@ class _Writer:
             raise _Refused from error
         if not rows[0][0]:
             raise Fenced(f"epoch {self._fence[2]} of {self._fence[0]} is over")
-        if size not in _WITH_REQUESTS:
+        if size not in _WITH_REQUESTS or len(rows[0][1]) == sum(record.request is not None for record in records):
             return [_COMMITTED] * len(records)
         return await self._outcomes(records, set(rows[0][1]))
 
@@ -348,9 +352,7 @@ def _arguments(records: Sequence[Record]) -> tuple[str, list[Any]]:
     if len(records) == 1 and (alone := values_alone(records[0])) is not None:
         return alone
     events = batches.event_columns(records)
-    starts = any(r.request is not None or r.new_run is not None for r in records)
-    changes = any(r.change is not None for r in records)
-    steps = any(r.step_runs or r.attempts for r in records)
+    starts, changes, steps = batches.holds(records)
     if starts and (changes or steps):
         return "commit_all", [*events, *_all_columns(records)]
     if starts:
@@ -465,8 +467,8 @@ def _refusal(error: BaseException | None) -> AppendOutcome:
 
 
 def _delays() -> Iterator[float]:
-    """Seconds between attempts: growing, each with full jitter, for ever."""
+    """Seconds at most between attempts: growing, for ever."""
     longest = _FIRST_DELAY
     while True:
-        yield random.uniform(_FIRST_DELAY, longest)  # noqa: S311  # spreads attempts, guards nothing
+        yield longest
         longest = min(_LONGEST_DELAY, longest * 2)

@@ -1,0 +1,110 @@
+"""When a lane runs the turns of its runs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from penstock_coordinator.ports import AppendOutcome, Committed, Record
+from penstock_coordinator.runtime.lane import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from penstock_coordinator.ports import Journal
+    from penstock_coordinator.runtime.actor import Actor
+
+
+class SlowJournal:
+    """Commits what it was given when it is told to."""
+
+    def __init__(self) -> None:
+        self.commits: list[int] = []
+        self.begun, self.may_end = asyncio.Event(), asyncio.Event()
+
+    async def commit(self, _lane: int, records: Sequence[Record]) -> list[AppendOutcome]:
+        self.commits.append(len(records))
+        self.begun.set()
+        await self.may_end.wait()
+        return [Committed()] * len(records)
+
+
+class Participant:
+    """Decides something in each of its turns."""
+
+    def __init__(self) -> None:
+        self.scheduled = self.has_mail = self.discarded = False
+        self.turns = self.settled = self.prepared = 0
+
+    def turn(self) -> Any:
+        self.turns += 1
+        return Decided(self)
+
+    def prepare(self, _turn: object) -> None:
+        self.prepared += 1
+
+    def settle(self, _turn: object, _outcome: AppendOutcome) -> None:
+        self.settled += 1
+
+
+class Decided:
+    def __init__(self, actor: Participant) -> None:
+        self.actor = actor
+        self.size = 1
+        self.record = Record(run_id=bytes(16), first_seq=1, last_seq=1, payload=b"", at=0)
+
+
+def as_actor(participant: Participant) -> Actor:
+    return cast("Actor", participant)
+
+
+@pytest.fixture
+def journal() -> SlowJournal:
+    return SlowJournal()
+
+
+@pytest.fixture
+async def lane(journal: SlowJournal) -> AsyncIterator[Lane]:
+    lane = Lane(0, cast("Journal", journal), lambda error: None)
+    yield lane
+    journal.may_end.set()
+    await lane.close()
+
+
+async def test_with_no_commit_under_way_turns_that_are_hurried_run_at_once_and_once(lane: Lane) -> None:
+    run = Participant()
+    lane.schedule(as_actor(run))
+    assert run.turns == 0
+    lane.hurry()
+    assert run.turns == 1
+    await asyncio.sleep(0)
+    assert run.turns == 1
+
+
+async def test_while_a_commit_is_under_way_turns_wait_for_the_loop_and_are_committed_together(
+    lane: Lane, journal: SlowJournal
+) -> None:
+    first, second, third = Participant(), Participant(), Participant()
+    lane.schedule(as_actor(first))
+    lane.hurry()
+    await journal.begun.wait()
+
+    for late in (second, third):
+        lane.schedule(as_actor(late))
+        lane.hurry()
+        assert late.turns == 0
+    await asyncio.sleep(0)
+    assert (second.turns, third.turns) == (1, 1)
+
+    journal.may_end.set()
+    await lane.drain()
+    assert journal.commits == [1, 2]
+    assert [run.settled for run in (first, second, third)] == [1, 1, 1]
+
+
+async def test_there_may_be_nothing_to_hurry_for(lane: Lane, journal: SlowJournal) -> None:
+    lane.hurry()
+    await asyncio.sleep(0)
+    assert journal.commits == []
