@@ -39,6 +39,7 @@ from penstock_coordinator.api.health import FOLLOWING, RECOVERY, Readiness
 from penstock_coordinator.api.server import Backend, CoordinatorServer, EdgeOptions, Entrance, build_server
 from penstock_coordinator.core.dispatch.fairness import Fairness
 from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
+from penstock_coordinator.core.plan.budget import Prices as BudgetPrices
 from penstock_coordinator.core.plan.limits import LOWERABLE, RAISABLE, RUN_SETTINGS, Limits, RunLimits, setting_of
 from penstock_coordinator.logs import configure_logging
 from penstock_coordinator.ports import Fenced, Unavailable
@@ -227,6 +228,7 @@ def timing(settings: Settings) -> Timing:
         max_watchers=settings.max_watchers,
         max_watchers_of_run=settings.max_watchers_of_run,
         run_limits=run_limits_of(settings),
+        prices=prices_of(settings),
         cache=CacheTiming(
             reservation_ttl=microseconds(settings.cache_reservation_ttl),
             patience=microseconds(settings.cache_patience),
@@ -314,6 +316,10 @@ def edge_options(settings: Settings) -> EdgeOptions:
 def limits_of(settings: Settings) -> Limits:
     given: dict[str, int] = {limit: getattr(settings, setting_of(limit)) for limit in (*RAISABLE, *LOWERABLE)}
     return Limits(**given)
+
+
+def prices_of(settings: Settings) -> BudgetPrices:
+    return BudgetPrices(settings.price_slot_second, settings.price_cpu_second, settings.price_gb_second)
 
 
 def run_limits_of(settings: Settings) -> RunLimits:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from penstock import context, errors, yaml_format
     from penstock.artifacts.artifact import Artifact
     from penstock.artifacts.codecs import Codec, register_codec
+    from penstock.authoring.budget import Budget, BudgetPer, OnExceeded
     from penstock.authoring.caching import CachePolicy
     from penstock.authoring.commands import ArtifactFile, File, Stdout, command
     from penstock.authoring.concurrency import Concurrency, ConcurrencyPolicy
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Artifact",
     "ArtifactFile",
+    "Budget",
+    "BudgetPer",
     "CachePolicy",
     "Client",
     "Codec",
@@ -39,6 +42,7 @@ __all__ = [
     "ConcurrencyPolicy",
     "File",
     "NodeOutput",
+    "OnExceeded",
     "PenstockError",
     "Pipeline",
     "Retry",
@@ -79,6 +83,9 @@ _HOMES = {
     "NodeOutput": "authoring.references",
     "PenstockError": "errors",
     "Pipeline": "authoring.pipelines",
+    "Budget": "authoring.budget",
+    "BudgetPer": "authoring.budget",
+    "OnExceeded": "authoring.budget",
     "Concurrency": "authoring.concurrency",
     "ConcurrencyPolicy": "authoring.concurrency",
     "Retry": "authoring.options",

@@ -84,7 +84,7 @@ MUTANTS = (
         "paused runs lease",
         "nothing starts while a run is paused",
         "run/state.py",
-        "if not ready or line < 0 or self.sweeping or self.paused is not None:",
+        "if not ready or line < 0 or self.sweeping or self.stands_still:",
         "if not ready or line < 0 or self.sweeping:",
     ),
     Mutant(

@@ -56,7 +56,7 @@ SIMULATED = (
         "nothing of a paused run is leased",
         CORE,
         "run/state.py",
-        "if not ready or line < 0 or self.sweeping or self.paused is not None:",
+        "if not ready or line < 0 or self.sweeping or self.stands_still:",
         "if not ready or line < 0 or self.sweeping:",
     ),
     _broken(

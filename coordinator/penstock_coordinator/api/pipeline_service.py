@@ -25,11 +25,13 @@ from penstock_coordinator.api.fields import count_of, name_of
 from penstock_coordinator.api.paging import PageTokens, page_size
 from penstock_coordinator.api.request_ids import first_answer, request_key, same_answer
 from penstock_coordinator.api.versions import unknown_pipeline
+from penstock_coordinator.core.plan.budget import NO_PRICES, Prices
 from penstock_coordinator.core.plan.difference import difference
 from penstock_coordinator.core.plan.digest import digest_of
 from penstock_coordinator.core.plan.limits import Limits
 from penstock_coordinator.core.plan.naming import quoted
 from penstock_coordinator.core.plan.validate import oversize, problems
+from penstock_coordinator.core.plan.validation.budget import price_fault
 from penstock_coordinator.core.plan.validation.report import Problem
 from penstock_coordinator.ports import Repeated
 
@@ -46,7 +48,8 @@ CREATE, DELETE = "PipelineService.Create", "PipelineService.Delete"
 
 
 class PipelineService(PipelineServiceServicer):
-    def __init__(self, stores: Stores, clock: Clock, limits: Limits) -> None:
+    def __init__(self, stores: Stores, clock: Clock, limits: Limits, prices: Prices = NO_PRICES) -> None:
+        self._prices = prices
         self._stores = stores
         self._clock = clock
         self._limits = limits
@@ -54,7 +57,7 @@ class PipelineService(PipelineServiceServicer):
     async def Create(self, request: pb.CreatePipelineRequest, context: Context) -> pb.CreatePipelineResponse:
         if not request.HasField("spec"):
             raise invalid("spec", "is required")
-        examined = await self._off_loop(request.spec, lambda: _examine(request, self._limits))
+        examined = await self._off_loop(request.spec, lambda: _examine(request, self._limits, self._prices))
         if examined.problems:
             raise invalid_fields(examined.problems, "INVALID_SPECIFICATION")
         await self._check_bundle(request.spec.bundle_digest)
@@ -124,7 +127,7 @@ class PipelineService(PipelineServiceServicer):
     async def Validate(self, request: pb.ValidatePipelineRequest, context: Context) -> pb.ValidatePipelineResponse:
         if not request.HasField("spec"):
             raise invalid("spec", "is required")
-        found = await self._off_loop(request.spec, lambda: _problems(request.spec, self._limits))
+        found = await self._off_loop(request.spec, lambda: _problems(request.spec, self._limits, self._prices))
         return pb.ValidatePipelineResponse(
             problems=[pb.Problem(field=each.field, description=each.description) for each in found]
         )
@@ -206,8 +209,8 @@ class _Examined:
     packed: bytes = b""
 
 
-def _examine(request: pb.CreatePipelineRequest, limits: Limits) -> _Examined:
-    found = _problems(request.spec, limits)
+def _examine(request: pb.CreatePipelineRequest, limits: Limits, prices: Prices) -> _Examined:
+    found = _problems(request.spec, limits, prices)
     if found:
         return _Examined(None, found)
     return _Examined(
@@ -219,13 +222,16 @@ def _name(request: Any) -> str:
     return name_of(request.name, "name", "a pipeline")
 
 
-def _problems(spec: PipelineSpec, limits: Limits) -> list[Violation]:
+def _problems(spec: PipelineSpec, limits: Limits, prices: Prices) -> list[Violation]:
     """What the core finds wrong, and what it cannot see: fields that only a newer release knows. To leave them out
     without a word would make another pipeline of it. One that is too large is not looked at any further."""
     large = oversize(spec, limits)
     if large:
         return [Violation(each.field, each.description) for each in large]
     found = [Violation(each.field, _with_step(spec, each)) for each in problems(spec, limits)]
+    priced = price_fault(spec, prices)
+    if priced is not None:
+        found.append(Violation(priced.field, priced.description))
     known = PipelineSpec()
     known.CopyFrom(spec)
     known.DiscardUnknownFields()

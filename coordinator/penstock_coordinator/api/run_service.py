@@ -143,6 +143,7 @@ class RunService(RunControl):
             if not RunState(row.state).at_rest and (glance := await self._engine.live_glance(row.run_id)) is not None:
                 run.step_counts.CopyFrom(encode.counts(glance.counts))
                 run.held_by_key = glance.held_by_key
+                run.held_by_budget = glance.held_by_budget
         await self._tell_parents(runs, rows)
         return pb.ListRunsResponse(
             runs=runs,

@@ -28,6 +28,7 @@ from penstock.agent.v1.secret_service_pb2_grpc import (
 from penstock.v1 import (
     agent_admin_service_pb2,
     artifact_service_pb2,
+    budget_service_pb2,
     bulk_service_pb2,
     bundle_service_pb2,
     cache_service_pb2,
@@ -41,6 +42,7 @@ from penstock.v1 import (
 )
 from penstock.v1.agent_admin_service_pb2_grpc import add_AgentAdminServiceServicer_to_server
 from penstock.v1.artifact_service_pb2_grpc import add_ArtifactServiceServicer_to_server
+from penstock.v1.budget_service_pb2_grpc import add_BudgetServiceServicer_to_server
 from penstock.v1.bulk_service_pb2_grpc import add_BulkServiceServicer_to_server
 from penstock.v1.bundle_service_pb2_grpc import add_BundleServiceServicer_to_server
 from penstock.v1.cache_service_pb2_grpc import add_CacheServiceServicer_to_server
@@ -55,6 +57,7 @@ from penstock_coordinator.api.agent_admin_service import AgentAdminService
 from penstock_coordinator.api.agent_artifact_service import DEFAULT_ARTIFACT_BYTES, AgentArtifactService
 from penstock_coordinator.api.agent_service import AgentService
 from penstock_coordinator.api.artifact_service import ArtifactService
+from penstock_coordinator.api.budget_service import BudgetService
 from penstock_coordinator.api.bulk_service import BulkService
 from penstock_coordinator.api.bundle_archive import DEFAULT_ARCHIVE_LIMITS, ArchiveLimits
 from penstock_coordinator.api.bundle_service import BundleService
@@ -77,6 +80,7 @@ from penstock_coordinator.api.secret_service import AgentSecretService, SecretSe
 from penstock_coordinator.api.shedding import Shedder
 from penstock_coordinator.api.sizes import RequestSizes
 from penstock_coordinator.api.versions import VersionFinder
+from penstock_coordinator.core.plan.budget import Prices as BudgetPrices
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits
 from penstock_coordinator.runtime.log_history import LogHistory
 from penstock_coordinator.runtime.secrets import SecretVault
@@ -106,6 +110,7 @@ SERVICES: tuple[str, ...] = tuple(
         (dead_letter_service_pb2, "DeadLetterService"),
         (cache_service_pb2, "CacheService"),
         (cost_service_pb2, "CostService"),
+        (budget_service_pb2, "BudgetService"),
         (janitor_service_pb2, "JanitorService"),
         (secret_service_pb2, "SecretService"),
         (coordinator_service_pb2, "CoordinatorService"),
@@ -286,7 +291,7 @@ def _add_services(services: ServiceSet, backend: Backend, options: EdgeOptions) 
     starter = RunStarter(engine, stores, VersionFinder(stores.pipelines), limits, backend.clock)
     history = LogHistory(stores.logs, stores.log_packs, stores.objects)
     logs = LogReader(engine, history, backend.hub, clock)
-    add_PipelineServiceServicer_to_server(PipelineService(stores, clock, limits), server)
+    add_PipelineServiceServicer_to_server(PipelineService(stores, clock, limits, _counted(options.prices)), server)
     add_RunServiceServicer_to_server(RunService(stores, engine, clock, limits, starter, logs, options.prices), server)
     add_BundleServiceServicer_to_server(BundleService(stores, clock, options.archive_limits), server)
     add_AgentAdminServiceServicer_to_server(AgentAdminService(stores, engine, clock), server)
@@ -294,6 +299,7 @@ def _add_services(services: ServiceSet, backend: Backend, options: EdgeOptions) 
     add_DeadLetterServiceServicer_to_server(DeadLetterService(engine, logs, limits), server)
     add_CacheServiceServicer_to_server(CacheService(engine), server)
     add_CostServiceServicer_to_server(CostService(engine, stores.costs, options.prices, limits), server)
+    add_BudgetServiceServicer_to_server(BudgetService(engine, stores.pipelines, options.prices), server)
     add_JanitorServiceServicer_to_server(JanitorService(backend.janitor), server)
     add_CoordinatorServiceServicer_to_server(
         CoordinatorService(backend.supervisor, backend.readiness, backend.keeper), server
@@ -305,3 +311,8 @@ def _add_services(services: ServiceSet, backend: Backend, options: EdgeOptions) 
     artifacts = AgentArtifactService(backend.supervisor, options.max_artifact_bytes)
     add_AgentArtifactServiceServicer_to_server(artifacts, server)
     add_AgentServiceServicer_to_server(AgentService(backend.supervisor, engine, backend.hub), server)
+
+
+def _counted(prices: Prices) -> BudgetPrices:
+    """By which budgets count."""
+    return BudgetPrices(prices.slot, prices.cpu, prices.gb)

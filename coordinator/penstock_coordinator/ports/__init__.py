@@ -20,6 +20,7 @@ from penstock_coordinator.ports.artifact_index import (
     WorkRow,
 )
 from penstock_coordinator.ports.artifacts import ArtifactStore
+from penstock_coordinator.ports.budgets import BudgetStore, ChargeRow, WindowUse
 from penstock_coordinator.ports.bulk_jobs import BulkJobRow, BulkJobStore, BulkState
 from penstock_coordinator.ports.bundles import BundleStore
 from penstock_coordinator.ports.cache import (
@@ -104,6 +105,7 @@ __all__ = [
     "ArtifactUse",
     "AttemptCost",
     "AttemptRow",
+    "BudgetStore",
     "BulkJobRow",
     "BulkJobStore",
     "BulkState",
@@ -115,6 +117,7 @@ __all__ = [
     "CacheReply",
     "CacheStore",
     "CannotDecrypt",
+    "ChargeRow",
     "Clock",
     "Committed",
     "Cost",
@@ -189,6 +192,7 @@ __all__ = [
     "Unstorable",
     "UseRow",
     "VersionRow",
+    "WindowUse",
     "WorkRow",
     "cost_in",
     "costs_of",

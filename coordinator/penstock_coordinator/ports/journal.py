@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from penstock_coordinator.ports.artifact_index import ArtifactRow
+from penstock_coordinator.ports.budgets import ChargeRow
 from penstock_coordinator.ports.cache import CacheEntryRow
 from penstock_coordinator.ports.common import RunId
 from penstock_coordinator.ports.dead_letters import LetterClosing, LetterRow
@@ -39,6 +40,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     answered: tuple[StepRunRow, ...] = ()
     """Step runs that were answered from the cache, apart from `step_runs`: each has a source."""
     artifacts: tuple[ArtifactRow, ...] = ()
+    charge: ChargeRow | None = None
+    """To the budget of its pipeline."""
 
     @property
     def reopens(self) -> bool:

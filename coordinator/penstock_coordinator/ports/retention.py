@@ -48,6 +48,10 @@ class OldRows(enum.Enum):
     """Of runs of which nothing is left."""
     PIPELINES = "pipelines"
     """The versions of deleted ones that no run is of, counted by pipeline. A pipeline that comes back counts on."""
+    CHARGES = "budget_charges"
+    """To budgets of pipelines."""
+    BUDGET_RAISES = "budget_raises"
+    """Of windows that began before."""
     BUNDLES = "bundles"
     """Among those that are named."""
 

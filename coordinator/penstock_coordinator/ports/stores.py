@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from penstock_coordinator.ports.agents import AgentRegistry, Incarnations
 from penstock_coordinator.ports.artifact_index import ArtifactIndex
 from penstock_coordinator.ports.artifacts import ArtifactStore
+from penstock_coordinator.ports.budgets import BudgetStore
 from penstock_coordinator.ports.bulk_jobs import BulkJobStore
 from penstock_coordinator.ports.bundles import BundleStore
 from penstock_coordinator.ports.cache import CacheStore
@@ -39,6 +40,7 @@ class Stores:
     dead_letters: DeadLetterStore
     cache: CacheStore
     costs: CostStore
+    budgets: BudgetStore
     retention: RetentionStore
     artifacts: ArtifactIndex
     objects: ArtifactStore

@@ -233,7 +233,8 @@ class Actor:
             self._bounce()
             return None
         projection = Projection(self.run)
-        drafts = Drafts(Ledger(self.run, projection.note, limits=self.limits), projection)
+        prices = self._supervisor.timing.prices
+        drafts = Drafts(Ledger(self.run, projection.note, limits=self.limits, prices=prices), projection)
         try:
             self._decide_all(drafts)
             self._place(drafts)
@@ -431,6 +432,7 @@ class Actor:
             entries=tuple(drafts.projection.entries),
             answered=tuple(drafts.projection.answered),
             artifacts=tuple(drafts.projection.artifacts),
+            charge=drafts.projection.charge,
         )
 
     def prepare(self, turn: Turn) -> None:
@@ -456,6 +458,8 @@ class Actor:
             self._supervisor.begun(self)
         if self.limited or self.gate is not None:
             self._settle_places(turn, first)
+        if turn.record.charge is not None:
+            self._supervisor.note_charge(turn.record.charge)
         for watcher in self.watchers:
             watcher.push(turn.events)
         if turn.grants is None:

@@ -213,7 +213,7 @@ class Caching:
         if lookup is None or lookup.token != reserver.token:
             # What ended it may not be committed yet: then its turn tells.
             return bool(actor.in_flight)
-        return run.paused is None or run.state_of(*place) is StepState.RUNNING
+        return not run.stands_still or run.state_of(*place) is StepState.RUNNING
 
     async def _release(self) -> None:
         """First the reservations go, then one of those that wait for each takes it, or all get the value."""

@@ -7,7 +7,15 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.core.run.events import RunEnded
-from penstock_coordinator.core.run.messages import CancelRun, PauseRun, RerunStep, ResumeRun, RetryRun, RollbackRun
+from penstock_coordinator.core.run.messages import (
+    CancelRun,
+    PauseRun,
+    RaiseBudget,
+    RerunStep,
+    ResumeRun,
+    RetryRun,
+    RollbackRun,
+)
 from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.bulk import BulkJobs
 from penstock_coordinator.runtime.cached_values import CachedValues
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from penstock_coordinator.core.plan.budget import Amounts
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.events import Event
     from penstock_coordinator.core.run.places import Shaped
@@ -33,7 +42,15 @@ if TYPE_CHECKING:
     from penstock_coordinator.runtime.outcomes import StartAnswer
     from penstock_coordinator.runtime.reopening import Reopened
     from penstock_coordinator.runtime.supervisor import Supervisor
-    from penstock_coordinator.runtime.views import AgentView, AttemptView, LiveGlance, RunRequest, RunView, StepRunView
+    from penstock_coordinator.runtime.views import (
+        AgentView,
+        AttemptView,
+        BudgetView,
+        LiveGlance,
+        RunRequest,
+        RunView,
+        StepRunView,
+    )
 
 
 RUNS_AT_ONCE = 100
@@ -90,6 +107,20 @@ class Engine:
     async def resume_run(self, run_id: RunId, requested_by: str, request: RequestRow | None) -> Repeated | None:
         """Returns when the decision is committed; nothing happens to a run that is not paused. Raises `UnknownRun`."""
         return await self._supervisor.ask(run_id, ResumeRun(self._supervisor.clock.now(), requested_by), request)
+
+    async def raise_budget(self, run_id: RunId, limits: Amounts, requested_by: str, reason: str) -> None:
+        """Returns when the decision is committed; nothing happens to a run at rest. Raises `UnknownRun`,
+        `NotPossible`."""
+        message = RaiseBudget(self._supervisor.clock.now(), *limits, requested_by, reason)
+        await self._supervisor.ask(run_id, message, None)
+
+    async def window_budget(self, plan: Plan) -> BudgetView:
+        """Of a plan whose pipeline has one, in the present window."""
+        return await self._supervisor.budgets.view(plan)
+
+    async def raise_window_budget(self, plan: Plan, limits: Amounts, requested_by: str) -> None:
+        """For the present window; durable when it returns. Runs that wait begin soon."""
+        await self._supervisor.budgets.raise_to(plan, limits, requested_by)
 
     async def retry_run(
         self,

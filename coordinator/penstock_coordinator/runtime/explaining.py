@@ -15,6 +15,7 @@ from penstock_coordinator.core.run.explain.situations import (
     Reason,
     StepExplanation,
     Unknown,
+    WindowSituation,
 )
 from penstock_coordinator.core.run.explain.words import one_line
 from penstock_coordinator.core.run.states import StepState
@@ -87,6 +88,9 @@ class _Surroundings:
 
     def run_key(self) -> KeySituation | None:
         return self._supervisor.limits.situation_of_run(self._actor)
+
+    def window(self) -> WindowSituation | None:
+        return self._supervisor.budgets.situation(self._actor)
 
 
 def _situation(session: AgentSession, line: Line, *, paused: bool) -> AgentSituation:

@@ -12,7 +12,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.core.dispatch.limits import Claim, Claimant, Hold, RunLimits, StepLimits
-from penstock_coordinator.core.plan.keys import PIPELINE_PREFIX, key_or_source
+from penstock_coordinator.core.plan.keys import BUDGET_SUFFIX, PIPELINE_PREFIX, key_or_source
 from penstock_coordinator.core.plan.model import Policy
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.explain.situations import KeyHolder, KeySituation
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.core.run.state import Run
     from penstock_coordinator.ports import RunId
     from penstock_coordinator.runtime.actor import Actor
     from penstock_coordinator.runtime.supervisor import Supervisor
@@ -82,6 +83,10 @@ class Limits:
     def _why_refused(self, claim: Claim) -> str:
         holders = ", ".join(str(uuid.UUID(bytes=run)) for run in self._runs.holders(claim.key)[:3])
         return f'the limit of {claim.limit} under the key "{claim.key}" is reached: {holders} has it'
+
+    def knows(self, run_id: RunId) -> bool:
+        """Whether the run has asked for its places."""
+        return self._runs.knows(run_id)
 
     def started(self, actor: Actor) -> None:
         """The run is in the journal: those that are to make place for it may be cancelled."""
@@ -147,13 +152,13 @@ class Limits:
         self._runs.settle()
         self._pass_on()
         for actor in known:
-            if actor.run.held is not None:
+            if actor.run.held is not None and actor.limited:
                 self.started(actor)
 
     def _restore_run(self, actor: Actor) -> None:
         run = actor.run
         claims = self._claims(actor, run.parameters)
-        if claims:
+        if claims and not waits_for_budget(run):
             actor.limited = True
             leaving = run.state is RunState.CANCELLING
             priority, began = actor.share.priority, run.created_at or 0
@@ -162,8 +167,8 @@ class Limits:
     def readopt(self, actor: Actor) -> None:
         """An actor was made again from the journal, while the others went on."""
         run_id, run = actor.run_id, actor.run
-        actor.limited = bool(run_claims(actor.plan, run.parameters))
-        if run.held is not None and self._runs.lacks(run_id) is None:
+        actor.limited = self._runs.knows(run_id) and bool(run_claims(actor.plan, run.parameters))
+        if run.held is not None and actor.limited and self._runs.lacks(run_id) is None:
             actor.post_control(Mail(AdmitRun(self._supervisor.clock.now())))
         if run_id in self._cancelled and run.state is not RunState.CANCELLING:
             self._cancel(run_id)
@@ -317,6 +322,15 @@ class Gate:
 def key_below(key: str, run_id: RunId) -> str:
     """Of those that share the place that the run has under the key."""
     return f"{key} (below {uuid.UUID(bytes=run_id)})"
+
+
+def budget_key(pipeline: str) -> str:
+    """Of a run that waits for what is left of its pipeline's budget: it asks for its places after that."""
+    return PIPELINE_PREFIX + pipeline + BUDGET_SUFFIX
+
+
+def waits_for_budget(run: Run) -> bool:
+    return run.held is not None and run.held.key == budget_key(run.plan.pipeline)
 
 
 def run_claims(plan: Plan, parameters: bytes) -> tuple[Claim, ...]:

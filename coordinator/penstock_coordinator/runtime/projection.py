@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
+from penstock_coordinator.core.plan.budget import Amounts
 from penstock_coordinator.core.plan.cache_keys import artifacts_in
 from penstock_coordinator.core.plan.model import CHILDREN
 from penstock_coordinator.core.run.displaced import stopping
@@ -23,6 +24,7 @@ from penstock_coordinator.core.run.events import (
     CacheSource,
     Charge,
     ChildEnded,
+    CostBudgetCharged,
     Event,
     Failure,
     ItemsAdded,
@@ -44,6 +46,7 @@ from penstock_coordinator.ports import (
     AttemptCost,
     AttemptRow,
     CacheEntryRow,
+    ChargeRow,
     LetterClosing,
     LetterRow,
     StepRunRow,
@@ -140,6 +143,7 @@ class Projection:
         "answered",
         "artifacts",
         "attempts",
+        "charged",
         "child_end",
         "closings",
         "entries",
@@ -170,6 +174,8 @@ class Projection:
         """(step, item, JSON) of steps that completed."""
         self.letters: list[LetterRow] = []
         self.artifacts: list[ArtifactRow] = []
+        self.charged = Amounts()
+        """To the budget of the pipeline."""
         self.closings: list[LetterClosing] = []
         self.reopened = False
         """A new generation began."""
@@ -223,6 +229,14 @@ class Projection:
         detail = describe(self._run, event.step, event.item)
         work = work_row(self._run, event.step, event.item, detail.attempts, event.token)
         self.artifacts += artifact_rows(self._seq, event, work)
+
+    def note_charged(self, event: CostBudgetCharged) -> None:
+        if self._run.plan.window_budget is not None:
+            self.charged = self.charged.plus(Amounts(event.slot_time, event.cpu_time, event.price))
+
+    @property
+    def charge(self) -> ChargeRow | None:
+        return ChargeRow(self._run.plan.pipeline, *self.charged) if any(self.charged) else None
 
     def note_child_ended(self, event: ChildEnded) -> None:
         if event.state is not RunState.COMPLETED:
@@ -396,6 +410,7 @@ _KEEPERS: dict[type, Callable[[Projection, Any], None]] = {
     StepCancelled: Projection.note_cancelled,
     RunReopened: Projection.note_reopened,
     ArtifactsMade: Projection.note_artifacts,
+    CostBudgetCharged: Projection.note_charged,
 }
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from penstock_coordinator.core.plan.model import CHILDREN
 from penstock_coordinator.core.run.child_ids import child_run_id
+from penstock_coordinator.core.run.explain.budget import over_budget, waits_for_window
 from penstock_coordinator.core.run.numbering import kept_number
 from penstock_coordinator.core.run.output import run_output
 from penstock_coordinator.core.run.places import display_name, item_at, place_of
@@ -26,6 +27,7 @@ from penstock_coordinator.runtime.outputs import joined
 from penstock_coordinator.runtime.projection import decode_attempt, decode_failure, decode_source
 from penstock_coordinator.runtime.views import (
     AttemptView,
+    BudgetView,
     FailureView,
     LiveGlance,
     OutputTooLarge,
@@ -130,7 +132,7 @@ class Reader:
             return _run_view(past, await self._of_version(row, past.plan.digest))
         actor = self._supervisor.actor(run_id)
         if actor is not None:
-            view = _run_view(actor.run, await self._row(run_id, actor))
+            view = _run_view(actor.run, await self._row(run_id, actor), self._held_by_budget(actor))
             await barrier(actor)
             return view
         row = await self._row_at_rest(run_id)
@@ -182,9 +184,16 @@ class Reader:
         if actor is None:
             return None
         held = actor.run.held
-        glance = LiveGlance(actor.run.counts(), "" if held is None else held.key)
+        glance = LiveGlance(actor.run.counts(), "" if held is None else held.key, self._held_by_budget(actor))
         await barrier(actor)
         return glance
+
+    def _held_by_budget(self, actor: Actor) -> str:
+        """Why nothing of the run starts, in a sentence."""
+        if actor.run.over_budget:
+            return over_budget(actor.run).message
+        window = self._supervisor.budgets.situation(actor)
+        return "" if window is None else waits_for_window(window, self._supervisor.clock.now()).message
 
     async def _of_version(self, row: RunRow, digest: str) -> RunRow:
         """The row as it was when the run was of that version."""
@@ -320,7 +329,7 @@ class Reader:
         return states, await self._supervisor.plans.get(row.version_digest, states.lineage)
 
 
-def _run_view(run: Run, row: RunRow) -> RunView:
+def _run_view(run: Run, row: RunRow, held_by_budget: str = "") -> RunView:
     live = replace(
         row,
         state=int(run.state),
@@ -332,7 +341,15 @@ def _run_view(run: Run, row: RunRow) -> RunView:
         last_seq=run.seq,
     )
     held = "" if run.held is None else run.held.key
-    return RunView(live, run.plan, run.counts(), run.generation, held, run.paused)
+    return RunView(live, run.plan, run.counts(), run.generation, held, run.paused, _budget(run), held_by_budget)
+
+
+def _budget(run: Run) -> BudgetView | None:
+    spending, budget = run.spending, run.plan.budget
+    if spending is None or budget is None or run.at_rest:
+        return None
+    budget = replace(budget, limits=spending.limits)
+    return BudgetView(budget, spending.used, spending.measure, spending.since)
 
 
 def _keys(source: _Source, step: int | None, after: tuple[int, int] | None) -> Iterator[tuple[int, int]]:

@@ -24,6 +24,8 @@ THREAD_BYTES = 64 << 10
 """A larger specification is read in a thread."""
 
 _SECOND = 1_000_000
+CHARGES_KEPT = 40 * 86_400 * _SECOND
+"""Longer than the longest window of a budget."""
 
 
 class Breath:
@@ -197,6 +199,8 @@ class Removal:
             OldRows.NOTES: retention.notes,
             OldRows.PIPELINES: retention.deleted_pipelines,
         }
+        for rows in (OldRows.CHARGES, OldRows.BUDGET_RAISES):
+            await self._old(rows, self._now - CHARGES_KEPT)
         for rows, span in spans.items():
             if span:
                 # The answer to a repeated request names what it made.

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from penstock_coordinator.core.run.messages import RenewingMessage
 from penstock_coordinator.core.run.resets import NotPossible, Reset
-from penstock_coordinator.core.run.rules.reopening import plan_after, reset_for
+from penstock_coordinator.core.run.rules.reopening import plan_after, reset_for, undoes
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.ports import KeyClaim, KeyTaken, Repeated, RequestKey, RequestRow
 from penstock_coordinator.runtime.absent_runs import unknown
@@ -127,6 +127,10 @@ class Reopener:
                 if wanted.digest != row.version_digest:
                     message, number = await self._renewer.prepared(run, message, wanted), wanted.number
                     self._check_at_rest(run)
+            plan = plan_after(run, message)
+            if plan.window_budget is not None:
+                await supervisor.budgets.look(plan)
+                self._check_at_rest(run)
             reset = reset_for(run, message)
             actor, message = self._raise(row, run, message)
             actor.version_number = number
@@ -160,7 +164,13 @@ class Reopener:
         parameters, plan = parameters or run.parameters, plan_after(run, message)
         actor = supervisor.add(row.run_id, plan, run, parameters, row.trace_context, share)
         actor.origin = row.origin
-        held, refused = supervisor.limits.ask(actor, parameters, message.now)
+        if undoes(run, message):
+            held, refused = supervisor.limits.ask(actor, parameters, message.now)
+        else:
+            held, refused, over = supervisor.budgets.begin(actor, parameters, message.now)
+            if over:
+                supervisor.give_up(actor)
+                raise NotPossible(f"{over}: wait for the next one, or raise it")
         if refused:
             supervisor.give_up(actor)
             raise NotPossible(f"{refused}: wait for its end, or cancel it")

@@ -14,6 +14,7 @@ import structlog
 
 from penstock_coordinator.core.dispatch.dispatcher import Dispatcher, Permit
 from penstock_coordinator.core.dispatch.fairness import Fairness, RunShare
+from penstock_coordinator.core.plan.budget import NO_PRICES, Prices
 from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.run.commands import (
     AcknowledgeResult,
@@ -69,6 +70,7 @@ from penstock_coordinator.runtime.actor import Actor, Mail, Turn
 from penstock_coordinator.runtime.admission import DEFAULT_BOUNDS, LOOK_AGAIN, Admission, Bounds
 from penstock_coordinator.runtime.answers import Answer, Answers
 from penstock_coordinator.runtime.artifact_rows import use_rows, work_of_run
+from penstock_coordinator.runtime.budgets import Budgets
 from penstock_coordinator.runtime.caching import CacheTiming, Caching
 from penstock_coordinator.runtime.children import Children
 from penstock_coordinator.runtime.credentials import Credentials, Keyring
@@ -93,7 +95,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from penstock_coordinator.core.plan.model import Plan
-    from penstock_coordinator.ports import Origin
+    from penstock_coordinator.ports import ChargeRow, Origin
     from penstock_coordinator.runtime.outcomes import StartAnswer
 
 FAREWELL_SECONDS = 0.5
@@ -126,6 +128,7 @@ class Timing:
     max_watchers: int = 5_000
     max_watchers_of_run: int = 1_000
     run_limits: RunLimits = DEFAULT_RUN_LIMITS
+    prices: Prices = NO_PRICES
     cache: CacheTiming = field(default_factory=CacheTiming)
 
 
@@ -156,6 +159,7 @@ class Supervisor:
         self.keyring = Keyring(stores.signing_keys, clock, ids)
         self.credentials = Credentials(self.keyring, self.fleet.leases)
         self.limits = Limits(self)
+        self.budgets = Budgets(self)
         self.admission = Admission(timing.admission, clock.monotonic)
         self.patience = timing.commit_patience / 1e6
         """Seconds that a caller waits for a commit."""
@@ -206,6 +210,9 @@ class Supervisor:
         Raises `Stopping`, and `Overloaded` or `Unavailable` if there is no room for all of them, or nothing can be
         committed now: then none is accepted. `Undecided` if the commit takes too long.
         """
+        for request in requests:
+            if request.plan.window_budget is not None:
+                await self.budgets.look(request.plan)
         self.check_open(len(requests), min(request.origin.priority for request in requests))
         answers = Answers(len(requests))
         run_ids = [self._start(request, answers.part(number)) for number, request in enumerate(requests)]
@@ -232,6 +239,7 @@ class Supervisor:
     async def start_child(self, run_id: RunId, request: RunRequest) -> None:
         """A run that is a step of another one: whoever has accepted that one has accepted this. Durable when it
         returns. Raises `Stopping`, `NotAccepted`."""
+        await self.budgets.look(request.plan)
         if self.stopping:
             raise Stopping
         answer: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
@@ -270,11 +278,11 @@ class Supervisor:
         run = Run(request.plan, run_id)
         actor = self.add(run_id, request.plan, run, request.parameters, request.trace_context, share, new_run)
         actor.origin = request.origin
-        held, refused = self.limits.ask(actor, request.parameters, now)
+        held, refused, over = self.budgets.begin(actor, request.parameters, now)
         row = None if request.request is None else RequestRow(request.request, run_id)
         actor.post(
             Mail(
-                StartRun(now, request.parameters, held, refused, CacheMode(request.origin.cache)),
+                StartRun(now, request.parameters, held, refused, CacheMode(request.origin.cache), over),
                 answer=answer,
                 request=row,
                 claim=request.claim,
@@ -393,9 +401,14 @@ class Supervisor:
 
     def adopt(self, actor: Actor, duties: list[Command]) -> None:
         """A run that was read from the journal goes on: first its leases are known again, then the rest is done."""
+        self.budgets.adopt(actor)
         self.execute(actor, sorted(duties, key=lambda duty: not isinstance(duty, AwaitLease)))
         self.watch_deadline(actor)
         actor.lane.schedule(actor)
+
+    def note_charge(self, charge: ChargeRow) -> None:
+        """To the budget of a pipeline; it is committed."""
+        self.budgets.changed(charge.pipeline)
 
     # --- commands
 
@@ -612,6 +625,7 @@ class Supervisor:
         """Once in a while: leases that ran out or were not accepted, streams that fell silent."""
         self.fleet.run_periodic()
         self.caching.run_periodic()
+        self.budgets.run_periodic()
 
     async def look_at_fence(self) -> None:
         """Step down if a newer incarnation was made. Appends would tell, but one that has nothing to write would keep
@@ -667,6 +681,7 @@ class Supervisor:
         self._deadlines.close()
         self.children.close()
         self.caching.close()
+        self.budgets.close()
         self.artifact_results.close()
         for lane in self._lanes:
             await lane.close()

@@ -13,6 +13,7 @@ import msgspec
 from penstock_coordinator.ports import NO_COST, AttemptCost, Origin, RunId, Unavailable
 
 if TYPE_CHECKING:
+    from penstock_coordinator.core.plan.budget import Amounts, CostBudget, Measure, Window
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.events import CacheSource
     from penstock_coordinator.core.run.messages import AttemptReport
@@ -47,6 +48,17 @@ class FailureView:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetView:
+    budget: CostBudget
+    """With limits that were raised."""
+    used: Amounts
+    exceeded: Measure | None = None
+    exceeded_at: int | None = None
+    window: Window | None = None
+    """Of one that is the pipeline's."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunView:
     """`row` holds the newest committed state, also of a live run."""
 
@@ -57,6 +69,10 @@ class RunView:
     held_by_key: str = ""
     """The key of the limit on runs that it waits for."""
     paused: Paused | None = None
+    budget: BudgetView | None = None
+    """Of a live run that has one of its own."""
+    held_by_budget: str = ""
+    """Why nothing starts, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +81,7 @@ class LiveGlance:
 
     counts: StepCounts
     held_by_key: str
+    held_by_budget: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
+from penstock.authoring.budget import Budget, read_budget
 from penstock.authoring.concurrency import MAX_LIMIT, Concurrency, read_concurrency
 from penstock.authoring.graph import Graph, current_graph, draw
 from penstock.authoring.options import (
@@ -76,6 +77,7 @@ class PipelineKeywords(TypedDict, total=False):
     weight: float | None
     max_active_runs: int
     concurrency: Concurrency | str | None
+    budget: Budget | None
     cache: bool
     labels: Mapping[str, str]
     stop_grace: Span | None
@@ -98,6 +100,7 @@ class PipelineOptions:
     weight: float | None
     max_active_runs: int
     concurrency: Concurrency | None
+    budget: Budget | None
     cache: bool
     labels: Mapping[str, str]
     stop_grace: int | None
@@ -249,6 +252,7 @@ def _read_options(function: Callable[..., Any], given: PipelineKeywords) -> Pipe
         weight=None if weight is None else require_weight(weight, "weight"),
         max_active_runs=require_count(given.get("max_active_runs", 0), "max_active_runs", 0, MAX_LIMIT),
         concurrency=None if concurrency is None else read_concurrency(concurrency, "concurrency"),
+        budget=None if given.get("budget") is None else read_budget(given["budget"]),
         cache=_read_cache(given.get("cache", True)),
         labels=require_labels(given.get("labels", {}), "labels"),
         stop_grace=None if stop_grace is None else require_grace(stop_grace, "stop_grace"),

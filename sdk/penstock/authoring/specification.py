@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf import duration_pb2
 
+from penstock.authoring.budget import Budget, BudgetPer, OnExceeded
 from penstock.authoring.caching import CachePolicy
 from penstock.authoring.commands import ArtifactFile, File
 from penstock.authoring.concurrency import Concurrency, ConcurrencyPolicy
@@ -61,6 +62,7 @@ def build_spec(pipeline: Pipeline, bundle_digest: str) -> pipeline_pb2.PipelineS
         set_code_digests(spec, pipeline_code(pipeline, bundle_digest))
     _set_output(spec, pipeline.graph().output)
     _set_concurrency(spec, options.concurrency)
+    _set_budget(spec, options.budget)
     _set_span(spec.timeout, options.timeout)
     _set_span(spec.stop_grace, options.stop_grace)
     if options.defaults != StepOptions():
@@ -71,6 +73,18 @@ def build_spec(pipeline: Pipeline, bundle_digest: str) -> pipeline_pb2.PipelineS
         for name, value in pipeline.template.arguments.items():
             spec.template.arguments[name].CopyFrom(to_value(value))
     return spec
+
+
+def _set_budget(spec: pipeline_pb2.PipelineSpec, budget: Budget | None) -> None:
+    """What is not said is the same version as what is said in so many words."""
+    if budget is None:
+        return
+    made = spec.budget
+    made.slot_seconds, made.cpu_seconds, made.price = budget.slot_seconds, budget.cpu_seconds, budget.price
+    if budget.per != BudgetPer.RUN:
+        made.per = pipeline_pb2.CostBudgetPer.Value(f"COST_BUDGET_PER_{budget.per.upper()}")
+    if budget.on_exceeded != OnExceeded.HOLD:
+        made.on_exceeded = pipeline_pb2.OnExceeded.Value(f"ON_EXCEEDED_{budget.on_exceeded.upper()}")
 
 
 def _on_failure(name: str) -> pipeline_pb2.OnFailure.ValueType:

@@ -150,8 +150,8 @@ def _items_text(step: StepProgress, width: int) -> Text:
     return text
 
 
-def state_text(state: str) -> Text:
-    return Text(state, style=COLOURS.get(state, ""))
+def state_text(state: str, more: str = "") -> Text:
+    return Text(state + more, style=COLOURS.get(state, ""))
 
 
 def span_text(seconds: float) -> str:

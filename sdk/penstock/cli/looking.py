@@ -115,7 +115,7 @@ async def _list_runs(
             run.id,
             run.pipeline,
             str(run.version_number),
-            state_text(run_state(run.state)),
+            state_text(run_state(run.state), " (budget)" if run.held_by_budget else ""),
             time_text(run, "create_time"),
             duration_text(run),
             counts_text(run.step_counts),
@@ -261,6 +261,7 @@ def _show_run(
     if session.as_json:
         emit_json({"run": message_dict(run), "stepRuns": [message_dict(step_run) for step_run in steps]})
         return
+    from penstock.cli.budgets import budget_line
     from penstock.cli.costs import cost_line
     from penstock.cli.live import state_text
     from penstock.cli.said import said_of
@@ -279,7 +280,8 @@ def _show_run(
         ("priority", str(run.priority or "")),
         ("weight", "" if run.weight in (0, 1) else f"{run.weight:g}"),
         ("run key", run.run_key),
-        ("waits for", f'a place under the key "{run.held_by_key}"' if run.held_by_key else ""),
+        ("waits for", _waits_for(run)),
+        ("budget", budget_line(run.budget) if run.HasField("budget") else ""),
         ("parent", f"{run.parent.run_id} {_parent_step(run.parent)}" if run.HasField("parent") else ""),
         ("created", time_text(run, "create_time")),
         ("time", duration_text(run, moment)),
@@ -312,6 +314,12 @@ def _show_run(
         Column("OUTPUT", folds=20, leaves=2),
     )
     print_table(console, columns, rows)
+
+
+def _waits_for(run: run_pb2.Run) -> str:
+    if run.held_by_budget:
+        return run.held_by_budget
+    return f'a place under the key "{run.held_by_key}"' if run.held_by_key else ""
 
 
 def _parent_step(parent: run_pb2.RunParent) -> str:

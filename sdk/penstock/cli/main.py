@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "explain": ("penstock.cli.explaining", "explain", "Tell why the steps of a run are not running."),
     "diff": ("penstock.cli.diffing", "diff", "Show what is different between two runs or versions."),
     "cost": ("penstock.cli.costs", "cost", "Show what a run, or many, have cost."),
+    "budget": ("penstock.cli.budgets", "budget", "Show or raise what runs may cost."),
     "pause": ("penstock.cli.control", "pause", "Start nothing more of a run for now."),
     "resume": ("penstock.cli.control", "resume", "Let a paused run go on."),
     "retry": ("penstock.cli.control", "retry", "Let what failed run again."),

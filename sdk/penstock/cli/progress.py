@@ -108,6 +108,12 @@ class RunProgress:
         elif event.type == "RunAdmitted":
             self.reason = ""
             changes.append(Change(self.now, "run", self.state, "has its place"))
+        elif event.run_reason:
+            # What holds it, though its state is as it was.
+            self.reason = event.run_reason
+            changes.append(Change(self.now, "run", self.state, self.reason))
+        elif event.type == "CostBudgetRaised":
+            self.reason = ""
         return changes
 
     def _apply_step(self, change: run_service_pb2.StepChange) -> Iterator[Change]:

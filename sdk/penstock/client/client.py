@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from penstock.authoring.pipelines import Pipeline
 from penstock.client.artifacts import Artifacts
 from penstock.client.bulk import BulkJobs
 from penstock.client.cache import Cache
+from penstock.client.cost_calls import CostCalls
 from penstock.client.dead_letters import DeadLetters
 from penstock.client.handles import RunHandle
 from penstock.client.identity import caller_name, new_request_id
@@ -37,8 +37,6 @@ from penstock.v1 import (
     cache_service_pb2_grpc,
     coordinator_service_pb2,
     coordinator_service_pb2_grpc,
-    cost_service_pb2,
-    cost_service_pb2_grpc,
     dead_letter_service_pb2_grpc,
     janitor_service_pb2,
     janitor_service_pb2_grpc,
@@ -50,7 +48,7 @@ from penstock.v1 import (
 from penstock.v1.secret_service_pb2_grpc import SecretServiceStub
 
 
-class Client(PipelineCalls):
+class Client(CostCalls, PipelineCalls):
     """A client of a coordinator, or of several on one database. Use it in one event loop, best as
     ``async with Client() as client:``.
 
@@ -104,38 +102,6 @@ class Client(PipelineCalls):
     def artifacts(self) -> Artifacts:
         """What steps made that was too large to be inline, files and folders."""
         return Artifacts(self._stub(artifact_service_pb2_grpc.ArtifactServiceStub), self._call, self._pages)
-
-    async def get_costs(self, run_id: str) -> cost_service_pb2.GetCostsResponse:
-        """What a run has cost, by step, with what was wasted apart."""
-        stub = self._stub(cost_service_pb2_grpc.CostServiceStub)
-        response: cost_service_pb2.GetCostsResponse = await self._call(
-            stub.Get, cost_service_pb2.GetCostsRequest(run_id=run_id)
-        )
-        return response
-
-    async def list_costs(
-        self,
-        *,
-        group_by: str = "pipeline",
-        label: str = "",
-        pipeline: str = "",
-        labels: Mapping[str, str] | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int = 0,
-    ) -> cost_service_pb2.ListCostsResponse:
-        """What runs have cost, also those that were removed: by "pipeline", "day", or "label" (`label` is its key); or
-        by "step" of one pipeline, without those that were removed. `since` and `until` are of the runs' creation."""
-        grouping = cost_service_pb2.CostGrouping.Value(f"COST_GROUPING_{group_by.upper()}")
-        request = cost_service_pb2.ListCostsRequest(
-            pipeline=pipeline, labels=labels or {}, group_by=grouping, label=label, limit=limit
-        )
-        for field, instant in ((request.since, since), (request.until, until)):
-            if instant is not None:
-                field.FromDatetime(instant)
-        stub = self._stub(cost_service_pb2_grpc.CostServiceStub)
-        response: cost_service_pb2.ListCostsResponse = await self._call(stub.List, request)
-        return response
 
     def _agents(self) -> agent_admin_service_pb2_grpc.AgentAdminServiceStub:
         return self._stub(agent_admin_service_pb2_grpc.AgentAdminServiceStub)

@@ -300,6 +300,8 @@ class SyncClient:
     get_pipeline = _blocking(Client.get_pipeline)
     get_costs = _blocking(Client.get_costs)
     list_costs = _blocking(Client.list_costs)
+    get_budget = _blocking(Client.get_budget)
+    raise_budget = _blocking(Client.raise_budget)
     list_pipelines = _iterating(Client.list_pipelines)
     list_versions = _iterating(Client.list_versions)
     delete_pipeline = _blocking(Client.delete_pipeline)

@@ -21,6 +21,7 @@ from penstock.testing.timeline import MILLISECOND, SECOND, PartyClock, Process
 from penstock_coordinator.core.dispatch.dispatcher import Dispatcher
 from penstock_coordinator.core.dispatch.fairness import USUAL
 from penstock_coordinator.core.fleet.standing import fence_interval
+from penstock_coordinator.core.plan.budget import NO_PRICES, Prices
 from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.run.commands import (
     AcknowledgeResult,
@@ -44,6 +45,7 @@ from penstock_coordinator.core.run.deadlines import next_deadline
 from penstock_coordinator.core.run.events import CacheMode, decode
 from penstock_coordinator.core.run.evolve import evolve
 from penstock_coordinator.core.run.messages import (
+    AdmitRun,
     AttemptEnded,
     CacheAnswer,
     ChildRefused,
@@ -52,6 +54,7 @@ from penstock_coordinator.core.run.messages import (
     Continue,
     ControlMessage,
     ReopenMessage,
+    RollbackRun,
     SlotsOffered,
     StartRun,
 )
@@ -60,6 +63,7 @@ from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import (
     AppendOutcome,
+    ChargeRow,
     Committed,
     NewRun,
     Origin,
@@ -67,7 +71,7 @@ from penstock_coordinator.ports import (
     RunId,
 )
 from penstock_coordinator.runtime.actor import Actor, Mail, Turn
-from penstock_coordinator.runtime.limits import Limits
+from penstock_coordinator.runtime.limits import Limits, budget_key, waits_for_budget
 
 if TYPE_CHECKING:
     from penstock.testing.executions import Behave
@@ -97,6 +101,11 @@ class Timing:
     result_resend_interval: int = 5 * SECOND
     accept_timeout: int = 10 * SECOND
     run_limits: RunLimits = DEFAULT_RUN_LIMITS
+    prices: Prices = NO_PRICES
+
+
+BUDGET_WAIT = 3 * SECOND
+"""How long runs wait for the budget of their pipeline, if it has one."""
 
 
 class Told:
@@ -296,6 +305,7 @@ class Coordinator(Process):
             self.fleet.leases.stand_still(late, now)
         self.fleet.run_periodic(now)
         self.caching.renew()
+        self._let_begin()
         self.invariants.look_around(self)
         self._due_at = now + PERIOD
         self.after(PERIOD, self._periodic)
@@ -394,10 +404,37 @@ class Coordinator(Process):
         )
         actor = self._add(run_id, plan, Run(plan, run_id), parameters, row)
         actor.origin = row.origin
-        held, refused = self.limits.ask(actor, parameters, now)
+        held, refused = self._places(actor, parameters, now)
         actor.post(
             Mail(StartRun(now, parameters, held, refused, CacheMode(row.origin.cache)), answer=answer, request=request)
         )
+
+    def _places(self, actor: Actor, parameters: bytes, now: int) -> tuple[tuple[str, int] | None, str]:
+        """What is left of the budget of a pipeline comes before places under limits: in a simulation nothing is, for a
+        while."""
+        if actor.plan.window_budget is not None:
+            return (budget_key(actor.plan.pipeline), 1), ""
+        return self.limits.ask(actor, parameters, now)
+
+    def _let_begin(self) -> None:
+        now = self.clock.now()
+        for actor in list(self.actors.values()):
+            held = actor.run.held
+            if held is None or not waits_for_budget(actor.run) or self.limits.knows(actor.run_id):
+                continue
+            if now >= held.since + BUDGET_WAIT:
+                places = self.limits.ask(actor, actor.run.parameters, now)
+                actor.post_control(Mail(AdmitRun(now, *places), answer=self._beginning(actor)))
+
+    def note_charge(self, _: ChargeRow) -> None:
+        """What is left of it is not counted here."""
+
+    def _beginning(self, actor: Actor) -> Told:
+        def told(outcome: AppendOutcome | Exception | None) -> None:
+            if isinstance(outcome, Committed) and actor.limited:
+                self.limits.started(actor)
+
+        return Told(told)
 
     def control(self, run_id: RunId, message: ControlMessage, answer: Told) -> None:
         """What a person wants of a run; a run at rest is left as it is."""
@@ -423,7 +460,9 @@ class Coordinator(Process):
             answer.cancel()
             return
         actor = self._raise(run_id, row, self.rebuild(run_id))
-        held, refused = self.limits.ask(actor, row.parameters, message.now)
+        undoes = isinstance(message, RollbackRun)
+        ask = self.limits.ask if undoes else self._places
+        held, refused = ask(actor, row.parameters, message.now)
         if refused:
             self.give_up(actor)
             answer.cancel()

@@ -181,6 +181,7 @@ class Invariants:
     def read_leased(self, shadow: Shadow, seq: int, event: e.StepsLeased) -> None:
         run = shadow.run
         self.paused_runs_start_nothing(run)
+        self.spent_budgets_start_nothing(run)
         for step, item, attempt in event.leases:
             story = shadow.story(step, item)
             key = (run.run_id, step, item)
@@ -192,6 +193,7 @@ class Invariants:
 
     def read_child_started(self, shadow: Shadow, seq: int, event: e.ChildStarted) -> None:
         self.paused_runs_start_nothing(shadow.run)
+        self.spent_budgets_start_nothing(shadow.run)
         self.cancelled_runs_start_nothing(shadow.run, event.step)
         self.rest_is_rest((shadow.run.run_id, event.step, event.item), shadow.story(event.step, event.item))
 
@@ -281,6 +283,11 @@ class Invariants:
         """I13: once a run's cancel is committed no step starts but for cleanup."""
         if run.state is RunState.CANCELLING and run.doomed(step):
             _broken("cancelled_runs_start_nothing", f"step {step} of a run that is being cancelled was leased")
+
+    def spent_budgets_start_nothing(self, run: Run) -> None:
+        """While nothing is left of a run's budget nothing of it is leased but what cleans up or undoes."""
+        if run.over_budget or run.overspent:
+            _broken("spent_budgets_start_nothing", "a step run of a run without a budget left was leased")
 
     def paused_runs_start_nothing(self, run: Run) -> None:
         """While a run is paused nothing of it is leased."""

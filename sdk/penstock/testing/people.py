@@ -10,7 +10,15 @@ from penstock.testing.faults import Fault, FaultKind
 from penstock.testing.invariants import Violation
 from penstock.testing.timeline import MILLISECOND, SECOND
 from penstock_coordinator.core.run.events import WHOLE
-from penstock_coordinator.core.run.messages import CancelRun, PauseRun, RerunStep, ResumeRun, RetryRun, RollbackRun
+from penstock_coordinator.core.run.messages import (
+    CancelRun,
+    PauseRun,
+    RaiseBudget,
+    RerunStep,
+    ResumeRun,
+    RetryRun,
+    RollbackRun,
+)
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.ports import Committed, Repeated, RequestKey, RequestRow
 
@@ -22,6 +30,10 @@ ASK_AGAIN = 1 * SECOND
 CANCELLED_ROLLBACK = 0.3, 0.4
 """By its chance, which rollbacks are cancelled; those before them are done again, and those after them are retries."""
 MOMENT = 50 * MILLISECOND
+RAISES = (SECOND // 2, 4 * SECOND, 9 * SECOND)
+"""After the start of a run with a budget it is raised, more each time."""
+ENOUGH = 1_000_000
+"""Times what the budget of a run was: no simulated run uses so much, also when the clock jumps."""
 PATIENCE = 5 * SECOND
 """An answer that has not come by then is not waited for any longer: the same is asked again."""
 
@@ -75,6 +87,9 @@ class People:
         if run_id not in self._simulation.store.runs:
             raise Violation("answered_after_commit", f"the start of run {place} is answered, and it is not stored")
         before = self.run_ids.setdefault(place, run_id)
+        if self._simulation.scenario.runs[place].plan.budget is not None:
+            for tries, wait in enumerate(RAISES, 1):
+                self._simulation.timeline.after(wait, self.raise_budget, run_id, tries)
         if before != run_id:
             raise Violation("same_request_same_run", f"request {place} is answered with two runs")
 
@@ -227,6 +242,18 @@ class People:
             other = RerunStep(now, (step + 1) % len(run.plan.steps), WHOLE, "bob")
             coordinator.after(1, coordinator.reopen, run_id, other, Told(_ignore))
 
+    def raise_budget(self, run_id: RunId, times: int) -> None:
+        """To so many times what it was."""
+        coordinator = self._simulation.coordinator
+        if coordinator is None or not coordinator.serving or coordinator.frozen:
+            return
+        row = self._simulation.store.runs[run_id]
+        budget = coordinator.plan_of(row.digest, None).budget
+        if budget is not None and not RunState(row.state).at_rest:
+            slot_time, cpu_time, price = (times * limit for limit in budget.limits)
+            message = RaiseBudget(coordinator.clock.now(), slot_time, cpu_time, price, "dan")
+            coordinator.control(run_id, message, Told(_ignore))
+
     # --- the end
 
     def heal(self) -> None:
@@ -245,6 +272,7 @@ class People:
                 self.resume(run_id)
         for agent in sorted(self._to_go_on):
             self.pause_agent(agent, paused=False)
+            self.raise_budget(run_id, ENOUGH)
         simulation.timeline.after(ASK_AGAIN + 200 * MILLISECOND, self._resume_all)
 
 

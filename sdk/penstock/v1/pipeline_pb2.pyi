@@ -22,6 +22,65 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _CostBudgetPer:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CostBudgetPerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CostBudgetPer.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COST_BUDGET_PER_UNSPECIFIED: _CostBudgetPer.ValueType  # 0
+    """RUN."""
+    COST_BUDGET_PER_RUN: _CostBudgetPer.ValueType  # 1
+    """Each generation of each run."""
+    COST_BUDGET_PER_DAY: _CostBudgetPer.ValueType  # 2
+    """All runs of the pipeline together, within a day, a week from Monday on, or a month (UTC). Runs that are under way
+    when it is exceeded go on; new ones wait for the next one, or are refused.
+    """
+    COST_BUDGET_PER_WEEK: _CostBudgetPer.ValueType  # 3
+    COST_BUDGET_PER_MONTH: _CostBudgetPer.ValueType  # 4
+
+class CostBudgetPer(_CostBudgetPer, metaclass=_CostBudgetPerEnumTypeWrapper):
+    """What has the budget."""
+
+COST_BUDGET_PER_UNSPECIFIED: CostBudgetPer.ValueType  # 0
+"""RUN."""
+COST_BUDGET_PER_RUN: CostBudgetPer.ValueType  # 1
+"""Each generation of each run."""
+COST_BUDGET_PER_DAY: CostBudgetPer.ValueType  # 2
+"""All runs of the pipeline together, within a day, a week from Monday on, or a month (UTC). Runs that are under way
+when it is exceeded go on; new ones wait for the next one, or are refused.
+"""
+COST_BUDGET_PER_WEEK: CostBudgetPer.ValueType  # 3
+COST_BUDGET_PER_MONTH: CostBudgetPer.ValueType  # 4
+Global___CostBudgetPer: _TypeAlias = CostBudgetPer  # noqa: Y015
+
+class _OnExceeded:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnExceededEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnExceeded.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_EXCEEDED_UNSPECIFIED: _OnExceeded.ValueType  # 0
+    """HOLD."""
+    ON_EXCEEDED_HOLD: _OnExceeded.ValueType  # 1
+    """No more attempts begin; those that run go on. Until the budget is raised or, of a day, a week or a month, the next
+    one begins.
+    """
+    ON_EXCEEDED_STOP: _OnExceeded.ValueType  # 2
+    """The run is stopped as at its timeout: politely, cleanup steps run, and it ends FAILED."""
+
+class OnExceeded(_OnExceeded, metaclass=_OnExceededEnumTypeWrapper): ...
+
+ON_EXCEEDED_UNSPECIFIED: OnExceeded.ValueType  # 0
+"""HOLD."""
+ON_EXCEEDED_HOLD: OnExceeded.ValueType  # 1
+"""No more attempts begin; those that run go on. Until the budget is raised or, of a day, a week or a month, the next
+one begins.
+"""
+ON_EXCEEDED_STOP: OnExceeded.ValueType  # 2
+"""The run is stopped as at its timeout: politely, cleanup steps run, and it ends FAILED."""
+Global___OnExceeded: _TypeAlias = OnExceeded  # noqa: Y015
+
 class _OnFailure:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -292,6 +351,7 @@ class PipelineSpec(_message.Message):
     TEMPLATE_FIELD_NUMBER: _builtins.int
     ON_FAILURE_FIELD_NUMBER: _builtins.int
     NO_CACHE_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
     ALLOW_PICKLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """REQUIRED. [A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"""
@@ -359,6 +419,10 @@ class PipelineSpec(_message.Message):
         """What a client made this specification from. Says nothing to the coordinator."""
 
     @_builtins.property
+    def budget(self) -> Global___CostBudget:
+        """How much its runs may cost."""
+
+    @_builtins.property
     def allow_pickle(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the steps whose values may be written as pickles, and which may read them. A pickle runs code when it is
         read.
@@ -387,15 +451,55 @@ class PipelineSpec(_message.Message):
         template: Global___TemplateUse | None = ...,
         on_failure: Global___OnFailure.ValueType = ...,
         no_cache: _builtins.bool = ...,
+        budget: Global___CostBudget | None = ...,
         allow_pickle: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "defaults", b"defaults", "output", b"output", "stop_grace", b"stop_grace", "template", b"template", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "concurrency", b"concurrency", "defaults", b"defaults", "output", b"output", "stop_grace", b"stop_grace", "template", b"template", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_pickle", b"allow_pickle", "bundle_digest", b"bundle_digest", "concurrency", b"concurrency", "defaults", b"defaults", "description", b"description", "fail_fast", b"fail_fast", "labels", b"labels", "max_active_runs", b"max_active_runs", "max_parallel", b"max_parallel", "name", b"name", "no_cache", b"no_cache", "on_failure", b"on_failure", "output", b"output", "outputs", b"outputs", "parameters", b"parameters", "priority", b"priority", "steps", b"steps", "stop_grace", b"stop_grace", "template", b"template", "timeout", b"timeout", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_pickle", b"allow_pickle", "budget", b"budget", "bundle_digest", b"bundle_digest", "concurrency", b"concurrency", "defaults", b"defaults", "description", b"description", "fail_fast", b"fail_fast", "labels", b"labels", "max_active_runs", b"max_active_runs", "max_parallel", b"max_parallel", "name", b"name", "no_cache", b"no_cache", "on_failure", b"on_failure", "output", b"output", "outputs", b"outputs", "parameters", b"parameters", "priority", b"priority", "steps", b"steps", "stop_grace", b"stop_grace", "template", b"template", "timeout", b"timeout", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PipelineSpec: _TypeAlias = PipelineSpec  # noqa: Y015
+
+@_typing.final
+class CostBudget(_message.Message):
+    """A limit on what attempts cost. Those that ended count, also those that did not complete; cleanup steps and steps that
+    undo others count, and are not held. Runs of sub-pipelines have budgets of their own.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLOT_SECONDS_FIELD_NUMBER: _builtins.int
+    CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    PER_FIELD_NUMBER: _builtins.int
+    ON_EXCEEDED_FIELD_NUMBER: _builtins.int
+    slot_seconds: _builtins.float
+    """Limits, at least one of them; when nothing is left of one the budget is exceeded. 0: none.
+    Time of slots, as the cost ledger counts it.
+    """
+    cpu_seconds: _builtins.float
+    price: _builtins.float
+    """By the prices of the coordinator's configuration when an attempt ends."""
+    per: Global___CostBudgetPer.ValueType
+    on_exceeded: Global___OnExceeded.ValueType
+    def __init__(
+        self,
+        *,
+        slot_seconds: _builtins.float = ...,
+        cpu_seconds: _builtins.float = ...,
+        price: _builtins.float = ...,
+        per: Global___CostBudgetPer.ValueType = ...,
+        on_exceeded: Global___OnExceeded.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_seconds", b"cpu_seconds", "on_exceeded", b"on_exceeded", "per", b"per", "price", b"price", "slot_seconds", b"slot_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CostBudget: _TypeAlias = CostBudget  # noqa: Y015
 
 @_typing.final
 class TemplateUse(_message.Message):

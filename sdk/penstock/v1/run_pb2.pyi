@@ -11,6 +11,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from penstock.v1 import budget_pb2 as _budget_pb2
 from penstock.v1 import cost_pb2 as _cost_pb2
 import builtins as _builtins
 import sys
@@ -260,6 +261,8 @@ class Run(_message.Message):
     PAUSE_FIELD_NUMBER: _builtins.int
     HELD_BY_KEY_FIELD_NUMBER: _builtins.int
     COSTS_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
+    HELD_BY_BUDGET_FIELD_NUMBER: _builtins.int
     CACHE_MODE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """OUTPUT_ONLY. A UUIDv7."""
@@ -283,6 +286,8 @@ class Run(_message.Message):
     """A JSON text, when COMPLETED, if the pipeline says what its output is."""
     held_by_key: _builtins.str
     """While PENDING: the key of the limit that it waits for."""
+    held_by_budget: _builtins.str
+    """While nothing starts because nothing is left of its budget: why, for people."""
     cache_mode: Global___CacheMode.ValueType
     """As asked for at the start. Runs of sub-pipelines have that of the run that they are a step of."""
     @_builtins.property
@@ -317,6 +322,10 @@ class Run(_message.Message):
     def costs(self) -> _cost_pb2.Costs:
         """Of all its attempts that ended, in all generations. In the answer of Get alone."""
 
+    @_builtins.property
+    def budget(self) -> _budget_pb2.BudgetUse:
+        """Of a run that is not at rest and has a budget of its own. In the answer of Get alone."""
+
     def __init__(
         self,
         *,
@@ -343,11 +352,13 @@ class Run(_message.Message):
         pause: Global___PauseDetail | None = ...,
         held_by_key: _builtins.str = ...,
         costs: _cost_pb2.Costs | None = ...,
+        budget: _budget_pb2.BudgetUse | None = ...,
+        held_by_budget: _builtins.str = ...,
         cache_mode: Global___CacheMode.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["costs", b"costs", "create_time", b"create_time", "end_time", b"end_time", "parent", b"parent", "pause", b"pause", "start_time", b"start_time", "step_counts", b"step_counts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "costs", b"costs", "create_time", b"create_time", "end_time", b"end_time", "parent", b"parent", "pause", b"pause", "start_time", b"start_time", "step_counts", b"step_counts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_mode", b"cache_mode", "costs", b"costs", "create_time", b"create_time", "depth", b"depth", "end_time", b"end_time", "generation", b"generation", "held_by_key", b"held_by_key", "id", b"id", "labels", b"labels", "last_event", b"last_event", "output_json", b"output_json", "parameters", b"parameters", "parent", b"parent", "pause", b"pause", "pipeline", b"pipeline", "priority", b"priority", "reason", b"reason", "run_key", b"run_key", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "version_digest", b"version_digest", "version_number", b"version_number", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "cache_mode", b"cache_mode", "costs", b"costs", "create_time", b"create_time", "depth", b"depth", "end_time", b"end_time", "generation", b"generation", "held_by_budget", b"held_by_budget", "held_by_key", b"held_by_key", "id", b"id", "labels", b"labels", "last_event", b"last_event", "output_json", b"output_json", "parameters", b"parameters", "parent", b"parent", "pause", b"pause", "pipeline", b"pipeline", "priority", b"priority", "reason", b"reason", "run_key", b"run_key", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "version_digest", b"version_digest", "version_number", b"version_number", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

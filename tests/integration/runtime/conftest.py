@@ -110,10 +110,18 @@ class Coordinator:
 
 
 class MovableClock(SystemClock):
-    """The machine's, whose monotonic time a test moves on where it would have to wait."""
+    """The machine's, whose time a test moves on where it would have to wait."""
 
     def __init__(self) -> None:
         self._ahead = 0
+        self._later = 0
+
+    def now(self) -> int:
+        return super().now() + self._later
+
+    def set_later(self, span: int) -> None:
+        """The wall clock alone. Microseconds."""
+        self._later += span
 
     def monotonic(self) -> int:
         return super().monotonic() + self._ahead

@@ -25,6 +25,7 @@ from tests.unit.run.driver import Driver
 from tests.unit.run.plans import SECOND, Node, build, parameter, several, values, when
 from tests.unit.run.transitions import Observations
 
+from penstock_coordinator.core.plan.budget import NO_PRICES, Amounts, CostBudget, OnExceeded, Prices
 from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.plan.model import Plan, Retry, Timeouts, TriggerRule
 from penstock_coordinator.core.run import events as e
@@ -47,6 +48,7 @@ from penstock_coordinator.core.run.messages import (
     LeaseGone,
     Message,
     PauseRun,
+    RaiseBudget,
     RequeueSteps,
     RerunStep,
     ResumeRun,
@@ -81,8 +83,8 @@ def observed(text: str) -> Observations:
 class Script:
     def __init__(self, text: str) -> None:
         self._lines = [line.rstrip() for line in text.splitlines()]
-        plan, limit, limits = _parse_plan(self._lines)
-        self._driver = Driver(plan, limit, limits)
+        plan, limit, limits, prices = _parse_plan(self._lines)
+        self._driver = Driver(plan, limit, limits, prices)
         self._versions = _parse_versions(self._lines)
         self._out: list[str] = []
         self._situation = StagedSituation()
@@ -114,6 +116,9 @@ class Script:
         if verb == "key":
             self._situation.set_key(rest)
             return
+        if verb == "window":
+            self._situation.set_window(rest)
+            return
         if verb == "explain":
             self._explain(rest[0] if rest else "")
             return
@@ -128,7 +133,7 @@ class Script:
             self._out.append(f"  refused: {ledger.refusal}")
 
     def _start(self, rest: list[str]) -> Message:
-        """`start [PARAMETERS] [held=KEY:LIMIT] [refused=WHY] [cache=MODE]`"""
+        """`start [PARAMETERS] [held=KEY:LIMIT] [refused=WHY] [over=WHY] [cache=MODE]`"""
         words = [word for word in rest if "=" not in word]
         options = dict(word.split("=", 1) for word in rest if "=" in word)
         return StartRun(
@@ -136,6 +141,7 @@ class Script:
             (words[0] if words else "{}").encode(),
             held=_held(options),
             refused=options.get("refused", ""),
+            over=options.get("over", ""),
             cache=e.CacheMode[options.get("cache", "USE")],
         )
 
@@ -194,7 +200,9 @@ class Script:
             MadeArtifact(name, f"sha256:{name}", 1) for name in filter(None, options.get("made", "").split(","))
         )
         lease = self._lease(words[0], options)
-        return AttemptEnded(self._driver.now, *lease, b"", 1, None, output.encode(), artifacts=made)
+        return AttemptEnded(
+            self._driver.now, *lease, b"", 1, None, output.encode(), report=_report(options), artifacts=made
+        )
 
     def _fail(self, words: list[str], options: dict[str, str]) -> Message:
         outcome = Outcome[options.get("outcome", "FAILED")]
@@ -208,7 +216,7 @@ class Script:
             failure=failure,
             error_bases=tuple(filter(None, options.get("bases", "").split(","))),
             jitter=float(options.get("jitter", "0")),
-            report=AttemptReport(exit_code=int(options["exit"]) if "exit" in options else None),
+            report=_report(options),
             memory_most=int(options.get("most", "0")),
         )
 
@@ -299,7 +307,12 @@ class Script:
         return Continue(self._driver.now)
 
     def _admit(self, words: list[str], options: dict[str, str]) -> Message:
-        return AdmitRun(self._driver.now)
+        """`admit [held=KEY:LIMIT] [refused=WHY]`"""
+        return AdmitRun(self._driver.now, _held(options), options.get("refused", ""))
+
+    def _raise(self, words: list[str], options: dict[str, str]) -> Message:
+        """`raise [WHO] [WHY] [slot=SPAN] [cpu=SPAN] [price=NUMBER]`"""
+        return RaiseBudget(self._driver.now, *_amounts(options), *_who_and_why(words))
 
     def _displace(self, words: list[str], options: dict[str, str]) -> Message:
         """A step run that holds a lease, or all that is READY on a queue."""
@@ -378,6 +391,12 @@ def _held(options: dict[str, str]) -> tuple[str, int] | None:
     return (key, int(limit)) if key else None
 
 
+def _report(options: dict[str, str]) -> AttemptReport:
+    """`ran=SPAN`, `cpu=SPAN`, `exit=CODE`"""
+    exit_code = int(options["exit"]) if "exit" in options else None
+    return AttemptReport(_span(options.get("ran", "0")), _span(options.get("cpu", "0")), exit_code=exit_code)
+
+
 def _who_and_why(words: list[str]) -> tuple[str, str]:
     return words[0] if words else "", " ".join(words[1:])
 
@@ -424,23 +443,24 @@ def _spell_value(name: str, value: Any) -> str:
 # --- the plan ---------------------------------------------------------------------------------------------------------
 
 
-def _parse_plan(lines: list[str]) -> tuple[Plan, int, RunLimits]:
+def _parse_plan(lines: list[str]) -> tuple[Plan, int, RunLimits, Prices]:
     end = next((at for at, line in enumerate(lines) if line.startswith("version ")), len(lines))
     nodes: list[Node] = []
     settings: dict[str, Any] = {}
-    limit, limits = TURN_LIMIT, DEFAULT_RUN_LIMITS
+    limit, limits, prices = TURN_LIMIT, DEFAULT_RUN_LIMITS, NO_PRICES
     for line in lines[:end]:
         words = shlex.split(line, posix=False) if line.startswith(("plan", "step ")) else []
         if words[:1] == ["plan"]:
             options = _options(words[1:])
             limit = int(options.pop("turn", TURN_LIMIT))
             given = {name: int(options.pop(name)) for name in ("items", "output_bytes", "losses") if name in options}
+            prices = Prices(*(float(each) for each in options.pop("prices", "0").split(",")))
             limits = replace(limits, **given)
             settings = {name: _SETTINGS[name](value) for name, value in options.items()}
         elif words:
             numbers = {node.name: number for number, node in enumerate(nodes)}
             nodes.append(_parse_node(words[1], _options(words[2:]), numbers))
-    return build(nodes, **settings), limit, limits
+    return build(nodes, **settings), limit, limits, prices
 
 
 def _parse_versions(lines: list[str]) -> dict[str, list[list[str]]]:
@@ -540,6 +560,18 @@ def _span(text: str) -> int:
     return int(text)
 
 
+def _budget(text: str) -> CostBudget:
+    """`slot=10s,cpu=5s,price=2,stop`, or less of it."""
+    options = _options(text.split(","))
+    action = OnExceeded.STOP if "stop" in options else OnExceeded.HOLD
+    return CostBudget(_amounts(options), on_exceeded=action)
+
+
+def _amounts(options: dict[str, str]) -> Amounts:
+    price = int(float(options.get("price", "0")) * 1e6)
+    return Amounts(_span(options.get("slot", "0")), _span(options.get("cpu", "0")), price)
+
+
 _SETTINGS: dict[str, Callable[[str], Any]] = {
     "outputs": lambda text: tuple(text.split(",")),
     "timeout": _span,
@@ -547,4 +579,5 @@ _SETTINGS: dict[str, Callable[[str], Any]] = {
     "max_parallel": int,
     "fail_fast": lambda _: True,
     "rolls_back": lambda _: True,
+    "budget": _budget,
 }

@@ -4,6 +4,7 @@
     > agent a2 lacks=label:zone:eu:us,resource:gpu:1:0
     > agent a3 left
     > key reports limit=1 holder=r7/load
+    > window DAY measure=CPU_TIME used=12 limit=10 until=3600
 
 `priority=5/7` of an agent line: that of who waits, and what it is with the wait.
 `open=30s` of an agent line: agents are expected back until then.
@@ -13,12 +14,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from penstock_coordinator.core.plan.budget import Measure, Per
 from penstock_coordinator.core.plan.model import Lack
 from penstock_coordinator.core.run.explain.situations import (
     AgentSituation,
     KeyHolder,
     KeySituation,
     LineSituation,
+    WindowSituation,
 )
 
 
@@ -31,6 +34,7 @@ class StagedSituation:
     priority: tuple[int, int] = (0, 0)
     of_run: KeySituation | None = None
     of_step: KeySituation | None = None
+    of_window: WindowSituation | None = None
 
     def line(self, _position: int) -> LineSituation:
         return LineSituation(tuple(self.agents), self.ahead, *self.priority)
@@ -46,6 +50,15 @@ class StagedSituation:
 
     def run_key(self) -> KeySituation | None:
         return self.of_run
+
+    def window(self) -> WindowSituation | None:
+        return self.of_window
+
+    def set_window(self, words: list[str]) -> None:
+        options = dict(word.split("=", 1) for word in words if "=" in word)
+        measure = Measure[options["measure"]]
+        used, limit, until = (int(options[name]) * 1_000_000 for name in ("used", "limit", "until"))
+        self.of_window = WindowSituation("tests", Per[words[0]], measure, used, limit, until)
 
     def add_agent(self, words: list[str]) -> None:
         """Takes the place of one of the same name."""

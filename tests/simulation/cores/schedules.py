@@ -16,6 +16,7 @@ from penstock.testing.executions import Behave, Behaviour
 from penstock.testing.faults import PEOPLE, FaultKind, draw_faults
 from penstock.testing.simulation import RunSpec, Scenario
 from penstock.testing.timeline import MILLISECOND, SECOND
+from penstock_coordinator.core.plan.budget import Amounts, CostBudget, OnExceeded, Per
 from penstock_coordinator.core.plan.model import Concurrency, Plan, Policy
 
 MEMORY = (("memory_bytes", 400.0),)
@@ -66,7 +67,17 @@ def plan_number(number: int, *, memory: bool = False) -> Plan:
         digest=f"plan {number}",
         concurrency=Concurrency("k", 1, random.choice(list(Policy))) if random.random() < 0.15 else None,
         max_active_runs=random.choice([0] * 9 + [1]),
+        budget=budget(Random(f"budget {number}")),
     )
+
+
+def budget(random: Random) -> CostBudget | None:
+    """Of one in six plans; a few of these have one for a day, which their runs wait for."""
+    if random.random() > 1 / 6:
+        return None
+    action = random.choice([OnExceeded.HOLD, OnExceeded.HOLD, OnExceeded.STOP])
+    per = Per.DAY if random.random() < 0.3 else Per.RUN
+    return CostBudget(Amounts(slot_time=random.randint(1, 20) * SECOND), per, action)
 
 
 @cache

@@ -249,6 +249,9 @@ TABLE: list[tuple[e.Event, dict[str, Any]]] = [
             ]
         },
     ),
+    (e.CostBudgetCharged(AT, 0, WHOLE, 7, 1, 2, 3), {}),
+    (e.CostBudgetExceeded(AT, 2, 12_500_000, 10_000_000, 1), {"runReason": "budget: 12.5 of 10 CPU-seconds are used"}),
+    (e.CostBudgetRaised(AT, 1, 2, 3, "ann", "more"), {"requestedBy": "ann"}),
     (e.RunEnded(AT, RunState.FAILED, "a failed"), {"runState": "RUN_STATE_FAILED", "runReason": "a failed"}),
 ]
 

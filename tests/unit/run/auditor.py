@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
 
+from penstock_coordinator.core.plan.budget import Amounts, Per, exceeded
 from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS
 from penstock_coordinator.core.plan.model import MapForm, PipelineAction, Plan
 from penstock_coordinator.core.run import events as e
@@ -82,6 +83,13 @@ class Auditor:
     """What was done is being undone, or was to be."""
     to_roll: bool = False
     """It will be."""
+    charged: set[tuple[int, int, int]] = field(default_factory=set)
+    """(step, item, token) of attempts that were charged to a budget."""
+    used: Amounts = field(default_factory=Amounts)
+    limits: Amounts | None = None
+    """Of the run's own budget; None: it has none."""
+    over_at: int | None = None
+    counted: int = 0
     undone_before: set[int] = field(default_factory=set)
     """Steps that were undone in the former generation."""
     to_undo: set[tuple[int, int]] = field(default_factory=set)
@@ -128,7 +136,8 @@ class Auditor:
                 continue
             assert limits.overall is None or now < life.first_ready_at + limits.overall
             assert life.state is not S.WAITING or life.child or life.question or now < life.until
-            if self.paused_at is None and life.state is S.READY:
+            held = self.paused_at is not None or (self.over_at is not None and not self._not_held_by_budget(step))
+            if not held and life.state is S.READY:
                 assert limits.queued is None or now < life.ready_at + limits.queued
 
     @property
@@ -144,6 +153,59 @@ class Auditor:
     def _(self, event: e.RunStarted, seq: int) -> None:
         assert seq == 1
         self.started, self.deadline = event, event.deadline
+        self._begin_spending()
+
+    def _begin_spending(self) -> None:
+        budget = self.plan.budget
+        self.used, self.over_at, self.counted = Amounts(), None, 0
+        self.limits = budget.limits if budget is not None and budget.per is Per.RUN else None
+
+    @_read.register
+    def _(self, event: e.CostBudgetCharged, seq: int) -> None:
+        assert self.plan.budget is not None
+        assert (event.step, event.item) in self.holders
+        assert self.life(event.step, event.item).token == event.token
+        lease = (event.step, event.item, event.token)
+        assert lease not in self.charged, "an attempt is charged once"
+        self.charged.add(lease)
+        self.used = self.used.plus(Amounts(event.slot_time, event.cpu_time, event.price))
+
+    @_read.register
+    def _(self, event: e.CostBudgetExceeded, seq: int) -> None:
+        assert self.limits is not None
+        assert self.over_at is None
+        measure = exceeded(self.used, self.limits)
+        assert measure is not None
+        assert (event.measure, event.used, event.limit) == (measure, self.used.of(measure), self.limits.of(measure))
+        assert self.cancelling is None
+        assert not self.to_roll
+        self.over_at = event.at
+
+    @_read.register
+    def _(self, event: e.CostBudgetRaised, seq: int) -> None:
+        assert self.limits is not None
+        limits = Amounts(event.slot_time, event.cpu_time, event.price)
+        assert limits != self.limits
+        assert limits == self.limits.most(limits)
+        self.limits = limits
+        if self.over_at is not None and exceeded(self.used, limits) is None:
+            since = self.over_at if self.paused_at is None else min(self.over_at, self.paused_at)
+            self._shift(max(since, self.counted), event.at, cleanup=False)
+            self.over_at, self.counted = None, event.at
+
+    def _shift(self, since: int, at: int, *, cleanup: bool) -> None:
+        """Clocks of those that wait for an agent stood still."""
+        for (step, _), life in self.lives.items():
+            if life.state is S.READY and self._not_held_by_budget(step) is cleanup:
+                life.ready_at += max(at - max(since, life.ready_at), 0)
+
+    def _not_held_by_budget(self, step: int) -> bool:
+        return self.plan.steps[step].cleanup or self._undoes(step)
+
+    def _check_budget(self, step: int) -> None:
+        """Of a step run that starts."""
+        nothing_left = self.limits is not None and exceeded(self.used, self.limits) is not None
+        assert not nothing_left or self._not_held_by_budget(step) or self.cancelling is not None
 
     @_read.register
     def _(self, event: e.RunHeld, seq: int) -> None:
@@ -177,10 +239,14 @@ class Auditor:
     def _unpause(self, at: int) -> bool:
         """Queued clocks stood still since."""
         since, self.paused_at = self.paused_at, None
-        for life in self.lives.values():
-            if since is not None and life.state is S.READY:
-                life.ready_at += at - max(since, life.ready_at)
-        return since is not None
+        if since is None:
+            return False
+        held = since if self.over_at is None else max(min(since, self.over_at), self.counted)
+        self._shift(since, at, cleanup=True)
+        self._shift(held, at, cleanup=False)
+        if self.over_at is not None:
+            self.counted = at
+        return True
 
     @_read.register
     def _(self, event: e.StepDisplaced, seq: int) -> None:
@@ -355,6 +421,7 @@ class Auditor:
         for step, item, number in event.leases:
             life = self.life(step, item)
             assert life.state is S.READY
+            self._check_budget(step)
             assert number == life.number + 1
             off = self.started is not None and self.started.cache is e.CacheMode.OFF
             assert off or life.missed or self.plan.steps[step].cache is None
@@ -370,6 +437,7 @@ class Auditor:
         assert self.paused_at is None
         for step, item in event.step_runs:
             life = self.life(step, item)
+            self._check_budget(step)
             assert self.plan.steps[step].cache is not None
             assert life.state is S.READY
             assert not life.question
@@ -404,6 +472,7 @@ class Auditor:
         assert self.paused_at is None
         life = self.life(event.step, event.item)
         assert isinstance(self.plan.steps[event.step].action, PipelineAction)
+        self._check_budget(event.step)
         assert life.state is S.READY
         assert event.attempt == life.number + 1
         assert not self.doomed(event.step)
@@ -421,8 +490,10 @@ class Auditor:
         life.child, life.state = b"", S.RUNNING
         life.failures += event.failure is not None
 
-    def _release(self, step: int, item: int, token: int) -> Life:
+    def _release(self, step: int, item: int, token: int, *, free: bool = False) -> Life:
         life = self.life(step, item)
+        if self.plan.budget is not None:
+            assert ((step, item, token) in self.charged) is not free
         assert life.state is S.RUNNING
         assert life.token == token
         life.token = 0
@@ -467,7 +538,7 @@ class Auditor:
 
     @_read.register
     def _(self, event: e.LeaseLost, seq: int) -> None:
-        life = self._release(event.step, event.item, event.token)
+        life = self._release(event.step, event.item, event.token, free=event.charge is Charge.NOBODY)
         life.losses += event.charge is Charge.INFRASTRUCTURE
         if event.charge is Charge.POISON:
             assert event.boot not in life.deaths
@@ -628,6 +699,7 @@ class Auditor:
         self.generation, self.held = event.generation, False
         if self.ended is not None:
             self.ended, self.cancelling, self.deadline, self.paused_at = None, None, event.deadline, None
+            self._begin_spending()
 
     def _may_go(self, step: int, event: e.RunReopened) -> bool:
         """What is COMPLETED stays, but for cleanup steps, items of a map that gets a new list, and what rests on steps

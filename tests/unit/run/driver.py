@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from tests.unit.run.auditor import Auditor
 from tests.unit.run.transitions import Observations, Watcher
 
+from penstock_coordinator.core.plan.budget import NO_PRICES, Prices
 from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.plan.model import Plan
 from penstock_coordinator.core.plan.values import InvalidJson, keep
@@ -53,7 +54,14 @@ from penstock_coordinator.core.run.summary import Summary, unpack
 class Driver:
     """A run, its journal, and a second run that is only ever folded from the journal."""
 
-    def __init__(self, plan: Plan, limit: int = TURN_LIMIT, limits: RunLimits = DEFAULT_RUN_LIMITS) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        limit: int = TURN_LIMIT,
+        limits: RunLimits = DEFAULT_RUN_LIMITS,
+        prices: Prices = NO_PRICES,
+    ) -> None:
+        self._prices = prices
         self.run = Run(plan, b"parent")
         self.folded = Run(plan, b"parent")
         self.auditor = Auditor(plan, limits.losses)
@@ -80,7 +88,7 @@ class Driver:
         """One turn and its commit."""
         seq, verdict = self.run.seq, self.run.verdict
         watcher = Watcher(self.run, self.observations)
-        ledger = Ledger(self.run, watcher.note, self._limit, self._limits)
+        ledger = Ledger(self.run, watcher.note, self._limit, self._limits, self._prices)
         decide(self.run, message, ledger)
         watcher.finish(message, ledger)
         if isinstance(message, AttemptEnded | ChildReported | ValueFound):

@@ -17,6 +17,7 @@ from tests.unit.run.driver import failed_step_runs
 from tests.unit.run.plans import SECOND, Node, build, values, when
 from tests.unit.run.transitions import Observations, Watcher
 
+from penstock_coordinator.core.plan.budget import Amounts, CostBudget, OnExceeded
 from penstock_coordinator.core.plan.model import Plan, Retry, Timeouts
 from penstock_coordinator.core.run.deadlines import next_deadline, standing_timers
 from penstock_coordinator.core.run.decide import decide
@@ -27,6 +28,7 @@ from penstock_coordinator.core.run.ledger import Ledger
 from penstock_coordinator.core.run.messages import (
     AdmitRun,
     AttemptEnded,
+    AttemptReport,
     CancelRun,
     ChildRefused,
     ChildReported,
@@ -38,6 +40,7 @@ from penstock_coordinator.core.run.messages import (
     LeaseGone,
     Message,
     PauseRun,
+    RaiseBudget,
     RequeueSteps,
     RerunStep,
     ResumeRun,
@@ -54,6 +57,7 @@ from penstock_coordinator.core.run.states import RunState
 
 MAX_GENERATIONS = 2
 LISTS = (b"[1]", b"[2, 1]", b"[]", b"3")
+RAN = AttemptReport(SECOND)
 BOOM = Failure("UserError", "boom", "app.Boom")
 
 
@@ -130,6 +134,7 @@ def _signature(run: Run) -> Hashable:
         tuple((key, lookup.key, lookup.reserved) for key, lookup in sorted(run.lookups.items())),
         (_where(run.first_failure), _where(run.earlier_failure), _undoing_signature(run)),
         tuple((timer.kind, timer.step, timer.first, timer.stop) for timer in standing_timers(run)),
+        None if run.spending is None else (run.spending.since is None, run.spending.over, run.spending.limits),
     )
 
 
@@ -186,8 +191,8 @@ def _results(world: World, run: Run, now: int) -> Iterator[Message]:
     for active in run.leased():
         lease = active.step, active.item, active.token
         for output in world.outputs:
-            yield AttemptEnded(now, *lease, b"", 1, None, output)
-        yield AttemptEnded(now, *lease, b"", 1, Outcome.FAILED, failure=BOOM)
+            yield AttemptEnded(now, *lease, b"", 1, None, output, report=RAN)
+        yield AttemptEnded(now, *lease, b"", 1, Outcome.FAILED, failure=BOOM, report=RAN)
 
 
 def _losses(_world: World, run: Run, now: int) -> Iterator[Message]:
@@ -241,6 +246,15 @@ def _displacing(_world: World, run: Run, now: int) -> Iterator[Message]:
         yield DisplaceReady(now, line, "k", "r")
 
 
+def _budget(_world: World, run: Run, now: int) -> Iterator[Message]:
+    if not run.seq:
+        yield StartRun(now, b"{}", over="nothing is left of the budget")
+    yield AdmitRun(now, ("k", 1))
+    yield AdmitRun(now, refused="another has the key")
+    yield RaiseBudget(now, 2 * SECOND)
+    yield RaiseBudget(now, 9 * SECOND)
+
+
 def _again(_world: World, run: Run, now: int) -> Iterator[Message]:
     yield RetryRun(now)
     for step in run.plan.steps:
@@ -267,6 +281,7 @@ _DEALS: dict[str, Callable[[World, Run, int], Iterator[Message]]] = {
     "pause": _pause,
     "limits": _limits,
     "displacing": _displacing,
+    "budget": _budget,
     "again": _again,
     "undo": _undo,
 }
@@ -279,6 +294,10 @@ def _world(
     *nodes: Node, deals: str, turn: int = 2_000, outputs: tuple[bytes, ...] = (b"[1]",), **settings: Any
 ) -> World:
     return World(build(nodes, **settings), frozenset(deals.split()), turn, outputs)
+
+
+def _budget_of(action: OnExceeded = OnExceeded.HOLD) -> CostBudget:
+    return CostBudget(Amounts(SECOND), on_exceeded=action)
 
 
 TWICE = Retry(max_attempts=2, initial_backoff=SECOND, max_losses=2)
@@ -297,6 +316,24 @@ WORLDS = (
     _world(Node("a", child="c", retry=TWICE, timeouts=CLOCKS), deals=ALL + " children", timeout=40 * SECOND),
     _world(Node("a", over=TWO, child="c", retry=TWICE_AT_ONCE, timeouts=CLOCKS), deals="children cancel pause again"),
     _world(Node("a", over=values(1), child="c", retry=TWICE, timeouts=CLOCKS), deals="children cancel pause again"),
+    # What it may cost.
+    _world(
+        Node("a", retry=TWICE, timeouts=CLOCKS),
+        Node("b"),
+        deals="results cancel pause limits budget",
+        budget=_budget_of(),
+    ),
+    _world(Node("a"), Node("b", ["a"]), deals="results losses cancel again budget", budget=_budget_of()),
+    _world(Node("a", over=TWO), deals="results cancel budget", budget=_budget_of()),
+    _world(Node("a", over=TWO), deals="results cancel budget", budget=_budget_of(OnExceeded.STOP)),
+    _world(
+        Node("a"),
+        Node("b", ["a"]),
+        Node("c", ["a"], cleanup=True),
+        deals="results cancel pause again budget",
+        budget=_budget_of(OnExceeded.STOP),
+    ),
+    _world(Node("a", retry=TWICE_AT_ONCE), Node("b", child="c"), deals="results children budget", budget=_budget_of()),
     # What may be known already.
     _world(Node("a", cache=True, retry=TWICE, timeouts=CLOCKS), deals=ALL + " answers", timeout=40 * SECOND),
     _world(Node("a", over=TWO, parallel=1, cache=True, timeouts=CLOCKS), deals="results answers cancel pause"),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from penstock_coordinator.core.plan.budget import CostBudget
 from penstock_coordinator.core.plan.conditions import Condition
 from penstock_coordinator.core.plan.model import (
     CHILDREN,
@@ -75,6 +76,7 @@ def build(
     onto: Plan | None = None,
     outputs: Sequence[str] = (),
     rolls_back: bool = False,
+    budget: CostBudget | None = None,
 ) -> Plan:
     """`onto`: as another version, for runs of that plan. `outputs` are the steps whose outputs the run gives, by their
     names."""
@@ -142,6 +144,7 @@ def build(
         outputs=tuple((name, FromStep(numbers[name], ())) for name in outputs),
         limited={at: found for at, (_, found) in enumerate(lines) if found is not None},
         rolls_back=rolls_back,
+        budget=budget,
         lineage=() if onto is None else (*onto.lineage, onto.digest),
     )
 

@@ -12,6 +12,7 @@ from tests.unit.run.plans import SECOND, Node, build, parameter, several, values
 from tests.unit.run.runs_below import RunsBelow
 from tests.unit.run.values_elsewhere import ValuesElsewhere
 
+from penstock_coordinator.core.plan.budget import Amounts, CostBudget, OnExceeded
 from penstock_coordinator.core.plan.conditions import Condition
 from penstock_coordinator.core.plan.model import MapSource, Plan, Retry, StepMap, Timeouts, TriggerRule
 from penstock_coordinator.core.run.commands import AcknowledgeResult, AckStatus
@@ -33,6 +34,7 @@ from penstock_coordinator.core.run.messages import (
     InputsUnresolved,
     LeaseGone,
     PauseRun,
+    RaiseBudget,
     RequeueSteps,
     RerunStep,
     ResumeRun,
@@ -80,7 +82,15 @@ def random_plan(random: Random, nodes: list[Node], digest: str = "0" * 64, onto:
         rolls_back=any(node.undoes for node in nodes) and random.random() < 0.5,
         digest=digest,
         onto=onto,
+        budget=random_budget(Random(f"{digest} {[(node.name, node.queue, *node.after) for node in nodes]}")),
     )
+
+
+def random_budget(random: Random) -> CostBudget | None:
+    """In a third of the plans. Attempts take the time of their lease."""
+    action = OnExceeded.STOP if random.random() < 0.25 else OnExceeded.HOLD
+    limits = Amounts(slot_time=random.choice([1, 2, 4]) * SECOND)
+    return random.choice([CostBudget(limits, on_exceeded=action), None, None])
 
 
 def changed_nodes(random: Random, nodes: list[Node]) -> list[Node]:
@@ -227,6 +237,8 @@ class Schedule:
         ]  # fmt: skip
         if self.random.random() < 0.3:
             stimuli.append(self.cancel)
+        if self.run.plan.budget is not None:
+            stimuli.append(self.raise_budget)
         self.live(stimuli)
         while self.random.random() < 0.4 and self.reopen():
             self.live(stimuli)
@@ -335,6 +347,14 @@ class Schedule:
             self.driver.send(ResumeRun(self.driver.now, "bob"))
         assert self.run.state is not RunState.PAUSED
 
+    def raise_budget(self) -> None:
+        """To less than it is nobody can."""
+        spending = self.run.spending
+        wanted = self.random.randint(1, 8) * SECOND
+        ledger = self.driver.send(RaiseBudget(self.driver.now, wanted, requested_by="dan"))
+        if not self.run.at_rest and spending is not None:
+            assert bool(ledger.refusal) == (spending.limits.slot_time > wanted or self.run.undoing is not None)
+
     def displace(self) -> None:
         if self.random.random() < 0.8:
             return
@@ -353,6 +373,8 @@ class Schedule:
                 return
             self.driver.drain()
             self.unpause()
+            if self.run.over_budget and self.run.spending is not None:
+                self.driver.send(RaiseBudget(self.driver.now, self.run.spending.used.slot_time + SECOND))
             self.offer(every=True)
             for step, item, token in self.driver.tokens():
                 self._end(step, item, token, None)

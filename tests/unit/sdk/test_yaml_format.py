@@ -188,7 +188,7 @@ def test_nothing_said_is_nothing_said() -> None:
         ("nmae: p", "line 1, column 1: nmae: there is no such field (did you mean 'name'?)"),
         (
             "name: p\nzzz: 1",
-            "zzz: there is no such field (known: allow_pickle, bundle, bundle_digest, concurrency, defaults,",
+            "zzz: there is no such field (known: allow_pickle, budget, bundle, bundle_digest, concurrency,",
         ),
         ("name: 3\nsteps: {}", "line 1, column 1: name: 3 is no text (put it in quotes)"),
         ("name: [p]\nsteps: {}", "name: a list is no text"),

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from penstock_coordinator.core.plan.budget import Amounts
 from penstock_coordinator.ports import (
     AgentRow,
     Artifact,
@@ -13,6 +14,7 @@ from penstock_coordinator.ports import (
     AttemptRow,
     BulkJobRow,
     CacheEntry,
+    ChargeRow,
     Costs,
     DeadLetter,
     LogChunk,
@@ -86,6 +88,10 @@ class MemoryDatabase:
     records: dict[RunId, dict[int, Record]] = field(default_factory=dict)
     """Of each run by first number."""
     runs: dict[RunId, RunRow] = field(default_factory=dict)
+    charges: dict[tuple[RunId, int], tuple[ChargeRow, int]] = field(default_factory=dict)
+    """To budgets of pipelines, with their instants, by record."""
+    raised_budgets: dict[tuple[str, int], Amounts] = field(default_factory=dict)
+    """By pipeline and the start of the window."""
     step_runs: dict[RunId, dict[tuple[int, int, int], StepRunRow]] = field(default_factory=dict)
     """Of each run by (step, item, generation)."""
     attempts: dict[RunId, dict[tuple[int, int, int, int], AttemptRow]] = field(default_factory=dict)

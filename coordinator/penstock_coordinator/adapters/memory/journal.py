@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from penstock_coordinator.adapters.memory.artifact_index import project_artifacts
+from penstock_coordinator.adapters.memory.budget_store import project_charges
 from penstock_coordinator.adapters.memory.cache_store import project_values
 from penstock_coordinator.adapters.memory.database import FIRST_STATE_AT_REST, KeptRequest, MemoryDatabase
 from penstock_coordinator.adapters.memory.dead_letter_store import project_letters
@@ -212,6 +213,7 @@ def _project(database: MemoryDatabase, record: Record) -> None:
     project_values(database, record)
     project_letters(database, record)
     project_artifacts(database, record)
+    project_charges(database, record)
     attempts = database.attempts.setdefault(record.run_id, {})
     attempts.update({(a.step, a.item, a.number, a.token): a for a in record.attempts})
 

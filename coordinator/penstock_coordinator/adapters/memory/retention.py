@@ -186,6 +186,8 @@ class MemoryRetentionStore:
             OldRows.EXPIRED_ENTRIES: self._database.cache_entries,
             OldRows.NOTES: self._database.removed_runs,
             OldRows.PIPELINES: self._database.pipelines,
+            OldRows.CHARGES: self._database.charges,
+            OldRows.BUDGET_RAISES: self._database.raised_budgets,
             OldRows.BUNDLES: self._database.bundles,
         }
         table: dict[Any, Any] = tables[rows]
@@ -210,6 +212,8 @@ class MemoryRetentionStore:
             OldRows.PIPELINES: lambda name, kept: (
                 kept.versions and kept.delete_time is not None and kept.delete_time < before and name not in of_runs
             ),
+            OldRows.CHARGES: lambda _, found: found[1] < before,
+            OldRows.BUDGET_RAISES: lambda key, _: key[1] < before,
             OldRows.BUNDLES: lambda digest, _: digest in among and database.bundle_times[digest] < before,
         }
         return [key for key, value in self._old_table(rows).items() if old[rows](key, value)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from penstock_coordinator.adapters.memory.artifact_index import MemoryArtifactIndex
 from penstock_coordinator.adapters.memory.artifact_store import MemoryArtifactStore
+from penstock_coordinator.adapters.memory.budget_store import MemoryBudgetStore
 from penstock_coordinator.adapters.memory.bulk_job_store import MemoryBulkJobStore
 from penstock_coordinator.adapters.memory.cache_store import MemoryCacheStore
 from penstock_coordinator.adapters.memory.catalog import (
@@ -79,6 +80,7 @@ def memory_stores(
         dead_letters=MemoryDeadLetterStore(database),
         cache=MemoryCacheStore(database),
         costs=MemoryCostStore(database),
+        budgets=MemoryBudgetStore(database),
         retention=MemoryRetentionStore(database),
         artifacts=MemoryArtifactIndex(database),
         objects=objects or MemoryArtifactStore(),

@@ -23,6 +23,7 @@ import asyncpg
 from penstock_coordinator.adapters.postgres import batch as batches
 from penstock_coordinator.adapters.postgres.alone import values_alone
 from penstock_coordinator.adapters.postgres.artifact_index import has_artifacts, write_artifacts
+from penstock_coordinator.adapters.postgres.budget_store import has_charges, write_charges
 from penstock_coordinator.adapters.postgres.cache_store import has_values, write_values
 from penstock_coordinator.adapters.postgres.connections import answering_within, close, connect_lane, is_away
 from penstock_coordinator.adapters.postgres.dead_letter_store import has_letters, write_letters
@@ -231,8 +232,8 @@ class _Writer:
         return await self._write_with_care(records)
 
     async def _write_together(self, records: Sequence[Record]) -> list[AppendOutcome]:
-        """In one statement; of a batch with dead letters, values of the cache or artifacts in one transaction."""
-        if not (has_letters(records) or has_values(records) or has_artifacts(records)):
+        """In one statement; of a batch that brings more than most do in one transaction."""
+        if not (has_letters(records) or has_values(records) or has_artifacts(records) or has_charges(records)):
             return await self._store(records)
         async with self._connection.transaction():
             return await self._store_with_more(records)
@@ -241,7 +242,8 @@ class _Writer:
         """Inside a transaction. Raises `_Refused`, and `Fenced`."""
         outcomes = await self._store(records)
         letters, values, artifacts = has_letters(records), has_values(records), has_artifacts(records)
-        if letters or values or artifacts:
+        charges = has_charges(records)
+        if letters or values or artifacts or charges:
             stored = [r for r, outcome in zip(records, outcomes, strict=True) if outcome == _COMMITTED]
             try:
                 if letters:
@@ -250,6 +252,8 @@ class _Writer:
                     await write_values(self._connection, stored)
                 if artifacts:
                     await write_artifacts(self._connection, stored)
+                if charges:
+                    await write_charges(self._connection, stored)
             except Exception as error:
                 if is_away(error):
                     raise

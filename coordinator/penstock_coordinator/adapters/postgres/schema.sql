@@ -117,6 +117,24 @@ CREATE TABLE public.attempts_default (
     agent text CONSTRAINT attempts_agent_not_null NOT NULL COLLATE pg_catalog."C",
     detail bytea CONSTRAINT attempts_detail_not_null NOT NULL
 );
+CREATE TABLE public.budget_charges (
+    run_id uuid NOT NULL,
+    first_seq bigint NOT NULL,
+    pipeline text NOT NULL COLLATE pg_catalog."C",
+    at bigint NOT NULL,
+    slot_time bigint NOT NULL,
+    cpu_time bigint NOT NULL,
+    price bigint NOT NULL
+);
+CREATE TABLE public.budget_raises (
+    pipeline text NOT NULL COLLATE pg_catalog."C",
+    window_start bigint NOT NULL,
+    slot_time bigint NOT NULL,
+    cpu_time bigint NOT NULL,
+    price bigint NOT NULL,
+    requested_by bytea NOT NULL,
+    at bigint NOT NULL
+);
 CREATE TABLE public.bulk_jobs (
     job_id uuid NOT NULL,
     state smallint NOT NULL,
@@ -452,6 +470,10 @@ ALTER TABLE ONLY public.attempts
     ADD CONSTRAINT attempts_pkey PRIMARY KEY (run_id, step, item, number, token);
 ALTER TABLE ONLY public.attempts_default
     ADD CONSTRAINT attempts_default_pkey PRIMARY KEY (run_id, step, item, number, token);
+ALTER TABLE ONLY public.budget_charges
+    ADD CONSTRAINT budget_charges_pkey PRIMARY KEY (run_id, first_seq);
+ALTER TABLE ONLY public.budget_raises
+    ADD CONSTRAINT budget_raises_pkey PRIMARY KEY (pipeline, window_start);
 ALTER TABLE ONLY public.bulk_jobs
     ADD CONSTRAINT bulk_jobs_pkey PRIMARY KEY (job_id);
 ALTER TABLE ONLY public.bundles
@@ -518,6 +540,8 @@ CREATE INDEX artifacts_default_at_run_id_seq_position_idx ON public.artifacts_de
 CREATE INDEX artifacts_default_digest_at_idx ON public.artifacts_default USING btree (digest, at);
 CREATE INDEX artifacts_of_series ON ONLY public.artifacts USING btree (pipeline, step_name, name, at);
 CREATE INDEX artifacts_default_pipeline_step_name_name_at_idx ON public.artifacts_default USING btree (pipeline, step_name, name, at);
+CREATE INDEX budget_charges_by_pipeline ON public.budget_charges USING btree (pipeline, at);
+CREATE INDEX budget_charges_by_time ON public.budget_charges USING btree (at);
 CREATE INDEX bulk_jobs_live ON public.bulk_jobs USING btree (job_id) WHERE (state = 1);
 CREATE INDEX cache_entries_by_artifact ON public.cache_entries USING gin (artifacts) WHERE (artifacts <> '{}'::text[]);
 CREATE INDEX cache_entries_by_expiry ON public.cache_entries USING btree (expire_time) WHERE (expire_time IS NOT NULL);

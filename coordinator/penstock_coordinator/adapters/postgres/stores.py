@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from penstock_coordinator.adapters.memory.artifact_store import MemoryArtifactStore
 from penstock_coordinator.adapters.postgres.agent_registry import PostgresAgentRegistry
 from penstock_coordinator.adapters.postgres.artifact_index import PostgresArtifactIndex
+from penstock_coordinator.adapters.postgres.budget_store import PostgresBudgetStore
 from penstock_coordinator.adapters.postgres.bulk_job_store import PostgresBulkJobStore
 from penstock_coordinator.adapters.postgres.bulkhead import Bulkhead
 from penstock_coordinator.adapters.postgres.bundle_store import PostgresBundleStore
@@ -129,6 +130,7 @@ async def open_stores(
         dead_letters=PostgresDeadLetterStore(database, reads),
         cache=PostgresCacheStore(database.share(shares.cache), reads),
         costs=PostgresCostStore(reads),
+        budgets=PostgresBudgetStore(database),
         retention=PostgresRetentionStore(background),
         artifacts=PostgresArtifactIndex(database, reads, background),
         objects=objects or MemoryArtifactStore(),

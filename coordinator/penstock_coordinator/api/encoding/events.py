@@ -16,6 +16,7 @@ from penstock.v1.run_service_pb2 import StepChange
 from penstock_coordinator.api.encoding.runs import cache_source, failure
 from penstock_coordinator.api.encoding.values import instant
 from penstock_coordinator.api.fields import run_id_text
+from penstock_coordinator.core.plan.budget import Measure, used_of
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.losses import lost_in_words
 from penstock_coordinator.core.run.mapped import Groups
@@ -152,6 +153,8 @@ class EventEncoder:
                 return RunState.PAUSED if self._paused else RunState.ROLLING_BACK, event.reason
             case e.RunEnded():
                 return event.state, event.reason
+            case e.CostBudgetExceeded():
+                return 0, f"budget: {used_of(Measure(event.measure), event.used, event.limit)} are used"
             case _:
                 return 0, ""
 
@@ -166,6 +169,9 @@ class EventEncoder:
                 | e.RunHeld()
                 | e.RunAdmitted()
                 | e.ArtifactsMade()
+                | e.CostBudgetCharged()
+                | e.CostBudgetExceeded()
+                | e.CostBudgetRaised()
             ):
                 return ()
             case e.RunReopened():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.v1 import run_pb2
+from penstock_coordinator.api.encoding.budgets import budget_use
 from penstock_coordinator.api.encoding.costs import NO_PRICES, Prices, cost
 from penstock_coordinator.api.encoding.values import fill, instant, known_instant, span
 from penstock_coordinator.api.fields import run_id_text
@@ -35,6 +36,9 @@ def run(view: RunView) -> run_pb2.Run:
     message.last_event = view.row.last_seq
     message.generation = view.generation
     message.held_by_key = view.held_by_key
+    message.held_by_budget = view.held_by_budget
+    if view.budget is not None:
+        message.budget.CopyFrom(budget_use(view.budget))
     if view.paused is not None:
         message.pause.time.CopyFrom(instant(view.paused.at))
         message.pause.requested_by, message.pause.reason = view.paused.requested_by, view.paused.reason

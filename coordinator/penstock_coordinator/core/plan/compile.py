@@ -15,6 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from penstock.v1 import pipeline_pb2 as pb
+from penstock_coordinator.core.plan.budget import Amounts, CostBudget, OnExceeded, Per
 from penstock_coordinator.core.plan.conditions import Condition, minimal
 from penstock_coordinator.core.plan.constants import constant, plain_list
 from penstock_coordinator.core.plan.environments import environment_name, environment_of
@@ -79,6 +80,11 @@ def microseconds(span: Duration) -> int:
     return span.seconds * 1_000_000 + span.nanos // 1_000
 
 
+def _budget(budget: pb.CostBudget) -> CostBudget:
+    limits = Amounts(*(round(each * 1e6) for each in (budget.slot_seconds, budget.cpu_seconds, budget.price)))
+    return CostBudget(limits, Per(budget.per or Per.RUN), OnExceeded(budget.on_exceeded or OnExceeded.HOLD))
+
+
 class _Compiler:
     def __init__(
         self, digest: str, spec: pb.PipelineSpec, slots: list[pb.StepSpec | Step], lineage: tuple[str, ...] = ()
@@ -127,6 +133,7 @@ class _Compiler:
             max_active_runs=spec.max_active_runs,
             outputs=outputs,
             pickling=frozenset(spec.allow_pickle),
+            budget=_budget(spec.budget) if spec.HasField("budget") else None,
             rolls_back=spec.on_failure == pb.ON_FAILURE_ROLLBACK,
             environments=self._environments,
             limited={at: found for (_, _, found), at in self._lines.items() if found is not None},

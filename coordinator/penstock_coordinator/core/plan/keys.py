@@ -20,6 +20,8 @@ MAX_KEY = 256
 """Characters."""
 PIPELINE_PREFIX = "pipeline:"
 """Keys of our own begin with it: "pipeline:<name>" is that of `max_active_runs`."""
+BUDGET_SUFFIX = " (budget)"
+"""Of the key "pipeline:<name> (budget)", by which runs wait for the budget of their pipeline."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 

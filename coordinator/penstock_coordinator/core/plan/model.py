@@ -13,6 +13,8 @@ from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from penstock_coordinator.core.plan.budget import CostBudget, Per
+
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.conditions import Condition
     from penstock_coordinator.core.plan.keys import KeyExpression
@@ -363,6 +365,7 @@ class Plan:
     """What the output of a run is made of: the members of an object, or a part alone with no name. Empty: null."""
     pickling: frozenset[str] = frozenset()
     """Names of the steps that may write and read pickles."""
+    budget: CostBudget | None = None
     rolls_back: bool = False
     """A run that would end FAILED is rolled back."""
     environments: dict[str, Environment] = field(default_factory=dict)
@@ -377,6 +380,8 @@ class Plan:
     cleanup_count: int = field(init=False, compare=False, repr=False)
     undoing: tuple[int, ...] = field(init=False, compare=False, repr=False)
     """The steps that undo others."""
+    window_budget: CostBudget | None = field(init=False, compare=False, repr=False)
+    """If it is one of the pipeline, for a day, a week or a month."""
     caches: bool = field(init=False, compare=False, repr=False)
     """Whether any step has a cache policy."""
 
@@ -385,8 +390,13 @@ class Plan:
         object.__setattr__(self, "upstream_counts", counts)
         object.__setattr__(self, "entries", tuple(step.number for step in self.steps if _is_entry(step)))
         object.__setattr__(self, "cleanup_count", sum(1 for step in self.steps if step.cleanup))
+        object.__setattr__(self, "window_budget", _window_budget(self))
         object.__setattr__(self, "caches", any(step.cache is not None for step in self.steps))
         object.__setattr__(self, "undoing", tuple(step.number for step in self.steps if step.undoes is not None))
+
+
+def _window_budget(plan: Plan) -> CostBudget | None:
+    return None if plan.budget is None or plan.budget.per is Per.RUN else plan.budget
 
 
 def _is_entry(step: Step) -> bool:

@@ -7,6 +7,7 @@ from penstock_coordinator.core.plan.conditions import InvalidCondition, Scope, c
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits, or_raise
 from penstock_coordinator.core.plan.naming import quoted
 from penstock_coordinator.core.plan.validation.actions import check_action, check_allow_pickle, check_bundle
+from penstock_coordinator.core.plan.validation.budget import check_budget
 from penstock_coordinator.core.plan.validation.caching import check_default_cache, check_step_cache
 from penstock_coordinator.core.plan.validation.compensation import check_compensation, check_on_failure
 from penstock_coordinator.core.plan.validation.concurrency import (
@@ -132,6 +133,8 @@ def _check_pipeline(report: Report, spec: pb.PipelineSpec, known: Known, limits:
     check_allow_pickle(report, spec)
     check_active_runs(report, spec, limits)
     check_on_failure(report, spec)
+    if spec.HasField("budget"):
+        check_budget(report, spec.budget)
     if spec.HasField("concurrency"):
         check_concurrency(report, "concurrency", spec.concurrency, known.parameters, limits)
 

@@ -38,8 +38,8 @@ def due_timer(run: Run, now: int, queued_open_at: int) -> Timer | None:
 
 
 def _queued_head(run: Run) -> Timer | None:
-    """The clocks of those that wait for an agent stand still while the run is paused."""
-    return None if run.paused is not None else _head(run, run.queued_timers)
+    """The clocks of those that wait for an agent stand still while the run does."""
+    return None if run.stands_still else _head(run, run.queued_timers)
 
 
 def standing_timers(run: Run) -> list[Timer]:

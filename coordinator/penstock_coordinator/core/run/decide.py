@@ -21,6 +21,7 @@ from penstock_coordinator.core.run.messages import (
     LeaseGone,
     Message,
     PauseRun,
+    RaiseBudget,
     RequeueSteps,
     RerunStep,
     ResumeRun,
@@ -35,6 +36,7 @@ from penstock_coordinator.core.run.messages import (
 from penstock_coordinator.core.run.rules import (
     admission,
     attempts,
+    budget,
     cache,
     children,
     control,
@@ -62,6 +64,8 @@ def decide(run: Run, message: Message, ledger: Ledger) -> None:
     `ContinueRun` among the commands.
     """
     ledger.room = ledger.limit
+    if run.plan.budget is not None:
+        ledger.ended = message if isinstance(message, AttemptEnded) else None
     match message:
         case AttemptEnded():
             attempts.result(run, message, ledger)
@@ -70,8 +74,8 @@ def decide(run: Run, message: Message, ledger: Ledger) -> None:
             return
         case StartRun():
             starting.start(run, message, ledger)
-            if message.refused:
-                control.refuse(run, message.refused, message.now, ledger)
+            if message.refused or message.over:
+                control.refuse(run, message.refused or message.over, message.now, ledger, over=bool(message.over))
         case LeaseGone():
             attempts.lease_gone(run, message, ledger)
         case InputsUnresolved():
@@ -82,12 +86,16 @@ def decide(run: Run, message: Message, ledger: Ledger) -> None:
             pausing.pause(run, message, ledger)
         case ResumeRun():
             pausing.resume(run, message, ledger)
+        case RaiseBudget():
+            budget.raise_limits(run, message, ledger)
         case RetryRun() | RerunStep() | RequeueSteps() | RollbackRun():
             reopening.reopen(run, message, ledger)
         case ClockTick():
             _tick(run, message, ledger)
         case AdmitRun():
             admission.admit(run, message, ledger)
+            if message.refused:
+                control.refuse(run, message.refused, message.now, ledger)
         case DisplaceStep():
             displacing.displace_step(run, message, ledger)
         case ChildReported():
@@ -138,6 +146,10 @@ def _draw(run: Run, now: int, ledger: Ledger) -> None:
         following.open_items(run, now, ledger)
     if run.finished_maps:
         maps.close(run, now, ledger)
+    if run.overspent and not run.deciding:
+        budget.exceed(run, now, ledger)
+        if run.stopped_by_budget:
+            control.start_polite(run, RunState.FAILED, budget.stop_reason(run), now, ledger)
     if run.spawning and ledger.room > 0:
         children.start(run, now, ledger)
     if run.asking and ledger.room > 0:

@@ -101,6 +101,10 @@ def _pause(run: Run, _event: e.RunPaused) -> list[Command]:
     return call_back(run) + pause_children(run)
 
 
+def _exceed(run: Run, _event: e.CostBudgetExceeded) -> list[Command]:
+    return call_back(run) if run.over_budget else []
+
+
 def _ask(run: Run, event: e.CacheAsked) -> list[Command]:
     return [ask_cache(run, run.seq, event.step_runs)]
 
@@ -152,6 +156,7 @@ _TABLE: dict[type, Callable[[Run, Any], list[Command]]] = {
     e.StepDisplaced: _displace,
     e.RunPaused: _pause,
     e.RunResumed: _resume,
+    e.CostBudgetExceeded: _exceed,
     e.ChildStarted: _start_child,
     e.ChildEnded: _end_child,
     e.RunEnded: _close,

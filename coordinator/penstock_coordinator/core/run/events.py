@@ -512,6 +512,47 @@ class ArtifactsMade(msgspec.Struct, frozen=True, array_like=True, tag=39):
     artifacts: tuple[MadeArtifact, ...]
 
 
+class CostBudgetCharged(msgspec.Struct, frozen=True, array_like=True, tag=46):
+    """An attempt has ended, and used this of the budget of its run, or of its pipeline. What becomes of the step run
+    follows. Spans in microseconds, `price` in millionths."""
+
+    at: int
+    step: int
+    item: int
+    token: int
+    slot_time: int
+    cpu_time: int
+    price: int
+    """By the prices of that moment."""
+
+
+class CostBudgetExceeded(msgspec.Struct, frozen=True, array_like=True, tag=47):
+    """Nothing is left of the run's budget: no more attempts begin before it is raised; or the run is stopped, and
+    RunCancelling follows."""
+
+    at: int
+    measure: int
+    """1 slot time, 2 CPU time, 3 price."""
+    used: int
+    limit: int
+    action: int
+    """1 hold, 2 stop."""
+
+
+class CostBudgetRaised(msgspec.Struct, frozen=True, array_like=True, tag=48):
+    """These are the limits of the run's budget in this generation. Attempts may begin again, if something is left of
+    each of them."""
+
+    at: int
+    slot_time: int
+    """Microseconds; 0: no limit."""
+    cpu_time: int
+    price: int
+    """Millionths."""
+    requested_by: str
+    reason: str
+
+
 def displaced_by(event: StepDisplaced) -> str:
     """For people."""
     return f'no place under the key "{event.key}" is left for it: the run {event.by} has it'
@@ -554,6 +595,9 @@ Event: TypeAlias = (
     | CacheAwaited
     | MemoryRaised
     | ArtifactsMade
+    | CostBudgetCharged
+    | CostBudgetExceeded
+    | CostBudgetRaised
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -352,6 +352,7 @@ def fingerprint(run: Run) -> dict[str, Any]:
     state["frontier"], state["opening"] = list(run.frontier), list(run.opening)
     state["finished_maps"] = list(run.finished_maps)
     state["undoing"] = None if run.undoing is None else _fields(run.undoing)
+    state["spending"] = None if run.spending is None else _fields(run.spending)
     state["raised"] = None if run.raised is None else _fields(run.raised)
     state["active"] = {step: _fields(active) for step, active in run.active.items()}
     state["maps"] = {number: _fields(mapped) for number, mapped in run.maps.items()}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from penstock_coordinator.core.plan.budget import NO_PRICES, Prices
 from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
+from penstock_coordinator.core.run.charging import charge_of
 from penstock_coordinator.core.run.commands import Command
 from penstock_coordinator.core.run.duties import commands, end_reservations
 from penstock_coordinator.core.run.events import Event
 from penstock_coordinator.core.run.evolve import evolve
+from penstock_coordinator.core.run.messages import AttemptEnded
 from penstock_coordinator.core.run.state import Run
 
 TURN_LIMIT = 2_000
@@ -25,7 +28,20 @@ class Ledger:
     who want to keep what the event ends.
     """
 
-    __slots__ = ("_note", "commands", "events", "first_seq", "limit", "limits", "output", "refusal", "room", "run")
+    __slots__ = (
+        "_note",
+        "commands",
+        "ended",
+        "events",
+        "first_seq",
+        "limit",
+        "limits",
+        "output",
+        "prices",
+        "refusal",
+        "room",
+        "run",
+    )
 
     def __init__(
         self,
@@ -33,8 +49,11 @@ class Ledger:
         note: Callable[[int, Event], None] | None = None,
         limit: int = TURN_LIMIT,
         limits: RunLimits = DEFAULT_RUN_LIMITS,
+        prices: Prices = NO_PRICES,
     ) -> None:
         self.run = run
+        self.prices = prices
+        """By which budgets in money are counted."""
         self.limits = limits
         """How large the run may become."""
         self.limit = limit
@@ -50,6 +69,9 @@ class Ledger:
         self.output: bytes | None = None
         """What the run gives, if it came to rest COMPLETED in this record."""
 
+        self.ended: AttemptEnded | None = None
+        """The result that is being decided on, of a run whose attempts are charged to a budget."""
+
         self.refusal = ""
         """Why nothing came of what a person asked for, if they are to be told. The caller takes it."""
 
@@ -61,6 +83,10 @@ class Ledger:
     def emit(self, event: Event) -> None:
         """Record the fact, give it the next number and fold it at once."""
         run = self.run
+        if run.plan.budget is not None:
+            charge = charge_of(run, event, self.ended, self.prices)
+            if charge is not None:
+                self.emit(charge)
         seq = run.seq + 1
         if self._note is not None:
             self._note(seq, event)

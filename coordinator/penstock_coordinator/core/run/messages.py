@@ -24,12 +24,19 @@ class StartRun(msgspec.Struct, frozen=True, gc=False):
     refused: str = ""
     """Why the run is cancelled before anything of it starts."""
     cache: CacheMode = CacheMode.USE
+    over: str = ""
+    """Why it fails before anything of it starts: nothing is left of the budget of its pipeline."""
 
 
 class AdmitRun(msgspec.Struct, frozen=True, gc=False):
-    """The run has its place under the limits on runs."""
+    """The run has its place under the limits on runs. Or its pipeline has something left of its budget again, and it
+    asks for its place: it gets it, or waits for that now, or is refused."""
 
     now: int
+    held: tuple[str, int] | None = None
+    """As in StartRun."""
+    refused: str = ""
+    """As in StartRun."""
 
 
 class DisplaceStep(msgspec.Struct, frozen=True, gc=False):
@@ -154,6 +161,17 @@ class ResumeRun(msgspec.Struct, frozen=True, gc=False):
     requested_by: str = ""
     from_above: bool = False
     """The run that this one is a step of goes on."""
+
+
+class RaiseBudget(msgspec.Struct, frozen=True, gc=False):
+    """A person raises the budget of the run to these limits. Microseconds and millionths; 0: as it is."""
+
+    now: int
+    slot_time: int = 0
+    cpu_time: int = 0
+    price: int = 0
+    requested_by: str = ""
+    reason: str = ""
 
 
 class ClockTick(msgspec.Struct, frozen=True, gc=False):
@@ -303,7 +321,7 @@ RenewingMessage: TypeAlias = RetryRun | RollbackRun
 """What may go on with another version."""
 ReopenMessage: TypeAlias = RetryRun | RerunStep | RequeueSteps | RollbackRun
 """What opens a new generation."""
-ControlMessage: TypeAlias = CancelRun | PauseRun | ResumeRun | ReopenMessage
+ControlMessage: TypeAlias = CancelRun | PauseRun | ResumeRun | RaiseBudget | ReopenMessage
 """What people ask of a run."""
 
 Message: TypeAlias = (
@@ -319,6 +337,7 @@ Message: TypeAlias = (
     | RerunStep
     | RequeueSteps
     | RollbackRun
+    | RaiseBudget
     | ClockTick
     | Continue
     | AdmitRun

@@ -34,6 +34,8 @@ def resume(run: Run) -> list[Command]:
     if run.paused is not None:
         owed += call_back(run)
         owed += pause_children(run)
+    elif run.over_budget:
+        owed += call_back(run)
     if run.unfinished:
         owed.append(ContinueRun())
     return owed

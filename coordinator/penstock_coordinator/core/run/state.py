@@ -24,6 +24,7 @@ from penstock_coordinator.core.run.places import display_name
 from penstock_coordinator.core.run.raised import Raised
 from penstock_coordinator.core.run.ready import ReadyQueue
 from penstock_coordinator.core.run.sources import item_value
+from penstock_coordinator.core.run.spending import Spending
 from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.core.run.timers import Timer
 from penstock_coordinator.core.run.undoing import Undoing
@@ -217,6 +218,7 @@ class Run:
         "running",
         "semantics",
         "seq",
+        "spending",
         "spent",
         "started_at",
         "state",
@@ -255,6 +257,8 @@ class Run:
         self.cancel_deadline = 0
         self.held: Held | None = None
         """Nothing starts before the run is admitted."""
+        self.spending: Spending | None = None
+        """Of a run that has a budget of its own."""
         self.paused: Paused | None = None
         self.resumed_at: int | None = None
         """When a person last resumed the run: no pause of the run above that is older holds it."""
@@ -344,7 +348,7 @@ class Run:
     def demand(self, line: int) -> int:
         """How many step runs of the line could be leased now."""
         ready = self.ready.get(line, 0)
-        if not ready or line < 0 or self.sweeping or self.paused is not None:
+        if not ready or line < 0 or self.sweeping or self.stands_still:
             return 0
         limit = self.plan.max_parallel
         return ready if not limit else min(ready, max(limit - self.running, 0))
@@ -352,7 +356,7 @@ class Run:
     def demanded_lines(self) -> list[int]:
         """The lines with a demand, in the order in which the demand arose."""
         limit = self.plan.max_parallel
-        if not self.ready or (limit and self.running >= limit) or self.sweeping or self.paused is not None:
+        if not self.ready or (limit and self.running >= limit) or self.sweeping or self.stands_still:
             return []
         return [line for line in self.ready if line >= 0]
 
@@ -565,12 +569,42 @@ class Run:
     @property
     def spawning(self) -> bool:
         """Whether there are step runs that are to begin to wait for runs of their own."""
-        return CHILDREN in self.ready and self.paused is None and not self.sweeping
+        return CHILDREN in self.ready and not self.stands_still and not self.sweeping
 
     @property
     def asking(self) -> bool:
         """Whether there are step runs whose value is to be looked up."""
-        return LOOKUPS in self.ready and self.paused is None and not self.sweeping
+        return LOOKUPS in self.ready and not self.stands_still and not self.sweeping
+
+    @property
+    def stands_still(self) -> bool:
+        """Nothing starts, and clocks of those that wait for an agent do not go on: the run is paused, or held by its
+        budget."""
+        if self.paused is not None:
+            return True
+        return self.spending is not None and (self.over_budget or self.overspent)
+
+    @property
+    def over_budget(self) -> bool:
+        """Nothing starts before the budget is raised. Cleanup steps, and what undoes others, are not held."""
+        return self.spending is not None and self.spending.holds and self._budget_counts
+
+    @property
+    def _budget_counts(self) -> bool:
+        return self.open_work > 0 and self.state < RunState.CANCELLING and self.undoing is None
+
+    @property
+    def overspent(self) -> bool:
+        """Nothing is left of the budget, and nothing was made of it yet."""
+        spending = self.spending
+        if spending is None or spending.since is not None:
+            return False
+        return spending.over is not None and self._budget_counts
+
+    @property
+    def stopped_by_budget(self) -> bool:
+        spending = self.spending
+        return spending is not None and spending.since is not None and not spending.holds and self._budget_counts
 
     @property
     def failing_fast(self) -> bool:
@@ -588,9 +622,14 @@ class Run:
         return bool(undoing.undone or undoing.stuck) if undoing.begun else self.state < RunState.CANCELLING
 
     @property
+    def deciding(self) -> bool:
+        """Whether it is to be seen of steps what becomes of them, now that others are at rest."""
+        return bool(self.frontier or self.opening or self.finished_maps)
+
+    @property
     def unfinished(self) -> bool:
         """Whether there are consequences that the last turn left for another one."""
         if self.at_rest or self.held is not None:
             return False
-        drawn = self.frontier or self.opening or self.finished_maps or self.rollback_owed
+        drawn = self.deciding or self.rollback_owed or self.overspent
         return bool(drawn or self.sweeping or self.spawning or self.asking or self.failing_fast)

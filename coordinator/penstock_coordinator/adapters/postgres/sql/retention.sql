@@ -460,6 +460,28 @@ with old as materialized (
 )
 select count(*) from removed
 
+-- name: count_budget_charges
+select count(*) from budget_charges where at < $1
+
+-- name: remove_budget_charges
+with old as materialized (
+    select run_id, first_seq from budget_charges where at < $1 order by at limit $2
+), removed as (
+    delete from budget_charges where (run_id, first_seq) in (select run_id, first_seq from old) returning 1
+)
+select count(*) from removed
+
+-- name: count_budget_raises
+select count(*) from budget_raises where window_start < $1
+
+-- name: remove_budget_raises
+with old as materialized (
+    select pipeline, window_start from budget_raises where window_start < $1 limit $2
+), removed as (
+    delete from budget_raises where (pipeline, window_start) in (select pipeline, window_start from old) returning 1
+)
+select count(*) from removed
+
 -- name: count_pipelines
 select count(*)
 from pipelines p

@@ -14,6 +14,7 @@ from penstock_coordinator.core.run.events import Event
 from penstock_coordinator.core.run.evolve import (
     admission,
     attempts,
+    budget,
     caching,
     children,
     control,
@@ -69,4 +70,7 @@ _TABLE: dict[type, Callable[[Run, int, Any], None]] = {
     e.CacheMissed: caching.cache_missed,
     e.CacheAwaited: caching.cache_awaited,
     e.ArtifactsMade: steps.artifacts_made,
+    e.CostBudgetCharged: budget.charged,
+    e.CostBudgetExceeded: budget.exceeded,
+    e.CostBudgetRaised: budget.raised,
 }

@@ -26,9 +26,22 @@ def run_resumed(run: Run, _seq: int, event: e.RunResumed) -> None:
 
 
 def unpause(run: Run, at: int) -> None:
-    """The clocks of those that wait for an agent go on where they stood."""
+    """The clocks of those that wait for an agent go on where they stood, if nothing else holds them."""
     if run.paused is None:
         return
-    since, run.paused = run.paused.at, None
+    clocks_go_on(run, at)
+    run.paused = None
+
+
+def clocks_go_on(run: Run, at: int) -> None:
+    """The pause of the run, or what its budget holds, ends. If the other goes on, the time until now is counted."""
+    began = [] if run.paused is None else [run.paused.at]
+    spending = run.spending
+    if spending is not None:
+        if run.over_budget and spending.since is not None:
+            began.append(spending.since)
+        began = [max(min(began), spending.counted)]
+        spending.counted = at
+    (since,) = began
     run.queued_timers = [timer._replace(due=timer.due + at - max(since, timer.since)) for timer in run.queued_timers]
     heapify(run.queued_timers)

@@ -12,6 +12,7 @@ from heapq import heapify, heappush
 from penstock_coordinator.core.plan.model import Plan, Step, TriggerRule
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import WHOLE, Failure, Range
+from penstock_coordinator.core.run.evolve.budget import begin_spending
 from penstock_coordinator.core.run.evolve.counters import keep, note_opened, spend
 from penstock_coordinator.core.run.evolve.renewing import go_on_with
 from penstock_coordinator.core.run.mapped import MapState
@@ -74,6 +75,7 @@ def _begin_again(run: Run, event: e.RunReopened) -> None:
     run.cancel_deadline = 0
     run.admitted_at = event.at
     run.deadline = event.deadline
+    begin_spending(run)
     if event.deadline is not None:
         heappush(run.timers, Timer(event.deadline, TimerKind.RUN))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from heapq import heappush
 
 from penstock_coordinator.core.run import events as e
+from penstock_coordinator.core.run.evolve.budget import begin_spending
 from penstock_coordinator.core.run.evolve.control import unpause
 from penstock_coordinator.core.run.evolve.following import close_doomed
 from penstock_coordinator.core.run.evolve.resting import release_cleanup
@@ -20,6 +21,8 @@ def run_started(run: Run, _seq: int, event: e.RunStarted) -> None:
     run.cache = event.cache
     run.deadline = event.deadline
     run.admitted_at = event.at
+    if run.plan.budget is not None:
+        begin_spending(run)
     if event.deadline is not None:
         heappush(run.timers, Timer(event.deadline, TimerKind.RUN))
     for number in run.plan.entries:

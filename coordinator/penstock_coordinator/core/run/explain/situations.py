@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from penstock_coordinator.core.plan.budget import Measure, Per
 from penstock_coordinator.core.plan.model import Json, Lack
 from penstock_coordinator.core.run.states import StepState
 
@@ -65,6 +66,19 @@ class KeySituation:
     """Others who wait for the key and come first."""
 
 
+@dataclass(frozen=True, slots=True)
+class WindowSituation:
+    """Of the budget that the runs of a pipeline have in a day, a week or a month: nothing is left of it."""
+
+    pipeline: str
+    per: Per
+    measure: Measure
+    used: int
+    limit: int
+    until: int
+    """When the next one begins."""
+
+
 class Outside(Protocol):
     """What is known beyond the run. Asked only for what is needed."""
 
@@ -85,6 +99,9 @@ class Outside(Protocol):
 
     def run_key(self) -> KeySituation | None:
         """The limit that keeps the run from beginning."""
+
+    def window(self) -> WindowSituation | None:
+        """The budget of its pipeline that keeps the run from beginning."""
 
 
 @dataclass(slots=True)
@@ -107,6 +124,9 @@ class Unknown:
         return None
 
     def run_key(self) -> KeySituation | None:
+        return None
+
+    def window(self) -> WindowSituation | None:
         return None
 
 

@@ -8,6 +8,7 @@ from penstock_coordinator.core.plan.model import CHILDREN, LOOKUPS, Json, Pipeli
 from penstock_coordinator.core.run.child_ids import spelled_id
 from penstock_coordinator.core.run.events import WHOLE, WaitReason
 from penstock_coordinator.core.run.explain.agents import line_reasons
+from penstock_coordinator.core.run.explain.budget import over_budget, waits_for_window
 from penstock_coordinator.core.run.explain.rules import at_rest, followed_item, pending
 from penstock_coordinator.core.run.explain.situations import (
     Outside,
@@ -166,6 +167,11 @@ def _run_holds(run: Run, outside: Outside) -> Iterator[Reason]:
         yield limit_reason("RunHeld", "The run has not begun: it waits", held)
     if run.paused is not None:
         yield _paused(run.paused, outside)
+    if run.over_budget:
+        yield over_budget(run)
+    window = outside.window()
+    if window is not None:
+        yield waits_for_window(window, outside.now)
     if run.state is RunState.CANCELLING:
         yield _cancelling(run, outside)
     elif run.undoing is not None and run.undoing.begun:
@@ -216,7 +222,7 @@ def _ready(run: Run, step: Step, item: int, outside: Outside) -> Iterator[Reason
         yield Reason("Cache", "It is about to be looked up in the cache.", {})
         return
     key = outside.step_key(step.line)
-    held = run.paused is not None or key is not None or bool(plan.max_parallel and run.running >= plan.max_parallel)
+    held = run.stands_still or key is not None or bool(plan.max_parallel and run.running >= plan.max_parallel)
     if plan.max_parallel and run.running >= plan.max_parallel:
         are = f"{counted(run.running, 'step run')} of it {'is' if run.running == 1 else 'are'} under way"
         text = f"The run's max_parallel is {plan.max_parallel}, and {are}."
@@ -235,7 +241,7 @@ def _ready(run: Run, step: Step, item: int, outside: Outside) -> Iterator[Reason
 
 def _queued(run: Run, step: Step, item: int, outside: Outside) -> Iterator[Reason]:
     limit = step.timeouts.queued
-    if limit is None or run.paused is not None:
+    if limit is None or run.stands_still:
         return
     active = run.active_step(step.number, item)
     since = active.ready_at if active is not None else run.maps[step.number].first_ready_at(item)

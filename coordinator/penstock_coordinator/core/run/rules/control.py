@@ -60,10 +60,10 @@ def cancel(run: Run, message: CancelRun, ledger: Ledger) -> None:
         ledger.emit(RunCancelling(now, RunState.CANCELLED, reason, run.immediate, deadline, by))
 
 
-def refuse(run: Run, reason: str, now: int, ledger: Ledger) -> None:
-    """A run that is not to begin at all."""
+def refuse(run: Run, reason: str, now: int, ledger: Ledger, *, over: bool = False) -> None:
+    """A run that is not to begin at all. `over`: it fails, because nothing is left of a budget."""
     if run.state is RunState.PENDING:
-        start_immediate(run, RunState.CANCELLED, reason, now, ledger)
+        start_immediate(run, RunState.FAILED if over else RunState.CANCELLED, reason, now, ledger)
 
 
 def run_timed_out(run: Run, now: int, ledger: Ledger) -> None:

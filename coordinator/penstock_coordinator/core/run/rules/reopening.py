@@ -85,7 +85,7 @@ def reopen(run: Run, message: ReopenMessage, ledger: Ledger) -> None:
 
 
 def _kind(run: Run, message: ReopenMessage) -> Reopening:
-    return Reopening.ROLLBACK if _undoes(run, message) else _KINDS[type(message)]
+    return Reopening.ROLLBACK if undoes(run, message) else _KINDS[type(message)]
 
 
 def _former_reason(run: Run, kind: Reopening) -> str:
@@ -93,7 +93,7 @@ def _former_reason(run: Run, kind: Reopening) -> str:
     return run.undoing.reason if run.undoing is not None and kind is Reopening.ROLLBACK else ""
 
 
-def _undoes(run: Run, message: ReopenMessage) -> bool:
+def undoes(run: Run, message: ReopenMessage) -> bool:
     """Also a retry does, of a run that was to be rolled back and is not; and a requeue of what could not undo."""
     if isinstance(message, RollbackRun):
         return True
@@ -151,7 +151,7 @@ def reset_for(run: Run, message: ReopenMessage) -> Reset:
     plan = plan_after(run, message)
     if isinstance(message, RequeueSteps):
         _check_newest(run, message)
-    if _undoes(run, message):
+    if undoes(run, message):
         return _rollback(run, plan)
     if isinstance(message, RetryRun):
         return _retry(run, plan)

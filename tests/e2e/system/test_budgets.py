@@ -1,0 +1,182 @@
+"""Budgets on a whole Penstock: what is over its budget holds or is stopped, and goes on when that is raised."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from tests.e2e.system.conftest import DevSystem, until
+
+from penstock.v1 import run_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from penstock.client.sync import SyncClient
+
+PATIENCE = 100.0
+FILE = """
+name: {name}
+budget: {{slot_seconds: 1, per: {per}, on_exceeded: {on_exceeded}}}
+steps:
+  first: {{command: 'sleep 1.1; echo first >> {ledger}'}}
+  second: {{command: 'echo second >> {ledger}', depends_on: [first]}}
+  tidy: {{command: 'echo tidy >> {ledger}', cleanup: true}}
+"""
+
+
+def apply(system: DevSystem, folder: Path, name: str, *, per: str = "run", on_exceeded: str = "hold") -> Path:
+    """The pipeline, and what its steps write."""
+    ledger, path = folder / "ledger", folder / f"{name}.yaml"
+    path.write_text(FILE.format(name=name, per=per, on_exceeded=on_exceeded, ledger=ledger))
+    said = system.penstock("apply", str(path))
+    assert said.returncode == 0, said.stderr
+    return ledger
+
+
+def written(ledger: Path) -> list[str]:
+    return ledger.read_text().split() if ledger.exists() else []
+
+
+def held(client: SyncClient, run_id: str) -> bool:
+    return bool(client.get_run(run_id).held_by_budget)
+
+
+def state(client: SyncClient, run_id: str) -> str:
+    return run_pb2.RunState.Name(client.get_run(run_id).state).removeprefix("RUN_STATE_")
+
+
+def listed(system: DevSystem, run_id: str) -> dict[str, Any]:
+    lines = system.penstock("list", "--json").stdout.splitlines()
+    return next(run for run in map(json.loads, lines) if run["id"] == run_id)
+
+
+def a_window_that_lasts() -> str:
+    """Of a week and a month the one that ends later: the test does not see its end."""
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    week = today + timedelta(days=7 - today.weekday())
+    month = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
+    return "week" if week > month else "month"
+
+
+def test_a_run_over_its_budget_holds_and_goes_on_when_it_is_raised(
+    own_system: Callable[..., DevSystem], tmp_path: Path
+) -> None:
+    """Also if the coordinator dies in between."""
+    system = own_system("--agents", "1")
+    ledger = apply(system, tmp_path, "holds")
+    with system.client() as client:
+        run = client.start("holds")
+        until(lambda: held(client, run.id), PATIENCE)
+        system.kill("coordinator")
+        until(lambda: held(client, run.id), PATIENCE)
+        assert written(ledger) == ["first"]
+        assert state(client, run.id) == "RUNNING"
+        use = client.get_budget(run.id).use
+        assert (use.budget.slot_seconds, use.exceeded) == (1, "slot_seconds")
+        costs = client.get_costs(run.id).costs.total
+        assert abs(use.used_slot_seconds - costs.slot_time.ToTimedelta().total_seconds()) < 1e-5, "once each"
+        assert "(budget)" in system.penstock("list").stdout
+        assert "nothing more starts before the budget is raised" in listed(system, run.id)["heldByBudget"]
+        assert "used up" in system.penstock("get", run.id).stdout
+        why = system.penstock("explain", run.id, "second").stdout
+        assert f"penstock budget raise {run.id} --slot-seconds MORE" in why
+
+        lower = system.penstock("budget", "raise", run.id, "--slot-seconds", "0.5")
+        assert (lower.returncode, "never lowered" in lower.stderr) == (1, True)
+        other = system.penstock("budget", "raise", run.id, "--price", "5")
+        assert "the budget has no limit on price" in other.stderr
+        raised = system.penstock("budget", "raise", run.id, "--slot-seconds", "100", "--reason", "worth it")
+        assert (raised.returncode, "of 100 slot-seconds" in raised.stdout) == (0, True), raised.stderr
+        assert run_pb2.RunState.Name(run.wait(PATIENCE).state) == "RUN_STATE_COMPLETED"
+        assert written(ledger) == ["first", "second", "tidy"]
+        told = [event.type for event in run.watch()]
+        assert told.count("CostBudgetExceeded") == told.count("CostBudgetRaised") == 1
+        late = system.penstock("budget", "raise", run.id, "--slot-seconds", "200")
+        assert (late.returncode, "at rest" in late.stderr) == (1, True)
+
+
+def test_a_run_that_is_held_can_be_cancelled(system: DevSystem, tmp_path: Path) -> None:
+    ledger = apply(system, tmp_path, "cancelled")
+    with system.client() as client:
+        run = client.start("cancelled")
+        until(lambda: held(client, run.id), PATIENCE)
+        assert system.penstock("cancel", run.id).returncode == 0
+        assert run_pb2.RunState.Name(run.wait(PATIENCE).state) == "RUN_STATE_CANCELLED"
+        assert written(ledger) == ["first", "tidy"], "cleanup steps are not held"
+
+
+def test_a_run_over_its_budget_is_stopped(system: DevSystem, tmp_path: Path) -> None:
+    ledger = apply(system, tmp_path, "stops", on_exceeded="stop")
+    with system.client() as client:
+        run = client.start("stops")
+        ended = run.wait(PATIENCE)
+        assert run_pb2.RunState.Name(ended.state) == "RUN_STATE_FAILED"
+        assert ended.reason.startswith("budget: its attempts have used 1.")
+        assert written(ledger) == ["first", "tidy"]
+        # A new generation has all of it again, and what is COMPLETED stays.
+        assert system.penstock("retry", run.id).returncode == 0
+        assert run_pb2.RunState.Name(run.wait(PATIENCE).state) == "RUN_STATE_COMPLETED"
+        assert written(ledger) == ["first", "tidy", "second", "tidy"]
+
+
+def test_runs_wait_while_nothing_is_left_of_the_pipelines_budget(
+    own_system: Callable[..., DevSystem], tmp_path: Path
+) -> None:
+    """Those that are under way go on."""
+    system = own_system("--agents", "1")
+    ledger = apply(system, tmp_path, "shared", per=a_window_that_lasts())
+    with system.client() as client:
+        first = client.start("shared")
+        assert run_pb2.RunState.Name(first.wait(PATIENCE).state) == "RUN_STATE_COMPLETED"
+        second = client.start("shared")
+        assert (state(client, second.id), held(client, second.id)) == ("PENDING", True)
+        system.kill("coordinator")
+        until(lambda: held(client, second.id), PATIENCE)
+        assert written(ledger) == ["first", "second", "tidy"]
+        assert 'the runs of "shared" have used' in system.penstock("explain", second.id).stdout
+        shown = system.penstock("budget", "show", "--pipeline", "shared").stdout
+        assert "of 1 slot-seconds" in shown
+        assert "used up" in shown
+        assert client.get_budget(second.id).use == client.get_budget(pipeline="shared").use
+        gone = client.start("shared")
+        assert system.penstock("cancel", gone.id).returncode == 0
+        assert run_pb2.RunState.Name(gone.wait(PATIENCE).state) == "RUN_STATE_CANCELLED"
+
+        own = system.penstock("budget", "raise", second.id, "--slot-seconds", "100")
+        assert "penstock budget raise --pipeline shared" in own.stderr
+        raised = system.penstock("budget", "raise", "--pipeline", "shared", "--slot-seconds", "100")
+        assert raised.returncode == 0, raised.stderr
+        assert run_pb2.RunState.Name(second.wait(PATIENCE).state) == "RUN_STATE_COMPLETED"
+        third = client.start("shared")
+        assert run_pb2.RunState.Name(third.wait(PATIENCE).state) == "RUN_STATE_COMPLETED"
+
+
+def test_runs_fail_at_once_while_nothing_is_left_of_the_pipelines_budget(system: DevSystem, tmp_path: Path) -> None:
+    ledger = apply(system, tmp_path, "refuses", per=a_window_that_lasts(), on_exceeded="stop")
+    with system.client() as client:
+        first = client.start("refuses")
+        assert run_pb2.RunState.Name(first.wait(PATIENCE).state) == "RUN_STATE_COMPLETED"
+        ended = client.start("refuses").wait(PATIENCE)
+        assert run_pb2.RunState.Name(ended.state) == "RUN_STATE_FAILED"
+        assert 'the runs of "refuses" have used' in ended.reason
+        assert written(ledger) == ["first", "second", "tidy"]
+
+
+def test_a_price_counts_only_where_there_are_prices(own_system: Callable[..., DevSystem], tmp_path: Path) -> None:
+    path = tmp_path / "priced.yaml"
+    path.write_text(
+        "name: priced\nbudget: {price: 2}\nsteps:\n"
+        "  first: {command: 'sleep 1.1'}\n  second: {command: 'true', depends_on: [first]}\n"
+    )
+    system = own_system("--agents", "1", environment={"PENSTOCK_PRICE_SLOT_SECOND": "2", "PENSTOCK_CURRENCY": "EUR"})
+    assert system.penstock("apply", str(path)).returncode == 0
+    with system.client() as client:
+        run = client.start("priced")
+        until(lambda: held(client, run.id), PATIENCE)
+        assert client.get_budget(run.id).use.used_price > 2
+        raised = system.penstock("budget", "raise", run.id, "--price", "1000")
+        assert "of 1,000 EUR" in raised.stdout, raised.stderr
+        assert run_pb2.RunState.Name(run.wait(PATIENCE).state) == "RUN_STATE_COMPLETED"
