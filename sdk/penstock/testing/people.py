@@ -270,9 +270,9 @@ class People:
         for run_id, row in list(simulation.store.runs.items()):
             if row.state == RunState.PAUSED:
                 self.resume(run_id)
+            self.raise_budget(run_id, ENOUGH)
         for agent in sorted(self._to_go_on):
             self.pause_agent(agent, paused=False)
-            self.raise_budget(run_id, ENOUGH)
         simulation.timeline.after(ASK_AGAIN + 200 * MILLISECOND, self._resume_all)
 
 
