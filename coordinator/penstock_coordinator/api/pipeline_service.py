@@ -222,7 +222,7 @@ def _name(request: Any) -> str:
     return name_of(request.name, "name", "a pipeline")
 
 
-def _problems(spec: PipelineSpec, limits: Limits, prices: Prices) -> list[Violation]:
+def _problems(spec: PipelineSpec, limits: Limits, prices: Prices = NO_PRICES) -> list[Violation]:
     """What the core finds wrong, and what it cannot see: fields that only a newer release knows. To leave them out
     without a word would make another pipeline of it. One that is too large is not looked at any further."""
     large = oversize(spec, limits)

@@ -71,8 +71,8 @@ def test_what_a_plan_has() -> None:
     assert made.window_budget == CostBudget(Amounts(price=2_000_000), Per.MONTH, OnExceeded.STOP)
 
 
-def at(*date: int) -> int:
-    return int(datetime(*date, tzinfo=UTC).timestamp()) * SECOND  # type: ignore[misc]  # the rest of a date
+def at(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:
+    return int(datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp()) * SECOND
 
 
 @pytest.mark.parametrize(
