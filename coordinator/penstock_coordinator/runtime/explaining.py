@@ -19,6 +19,7 @@ from penstock_coordinator.core.run.explain.situations import (
 )
 from penstock_coordinator.core.run.explain.words import one_line
 from penstock_coordinator.core.run.states import StepState
+from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.history import run_at
 from penstock_coordinator.runtime.reading import Reader, barrier
@@ -50,7 +51,8 @@ class RunExplanation:
 class _Surroundings:
     """What a live run's coordinator knows."""
 
-    def __init__(self, supervisor: Supervisor, actor: Actor) -> None:
+    def __init__(self, supervisor: Supervisor, actor: Actor, lacking: frozenset[str]) -> None:
+        self._lacking = lacking
         self.now = supervisor.clock.now()
         self.queued_open_at = supervisor.queued_open_at(actor.run)
         self._supervisor = supervisor
@@ -89,6 +91,9 @@ class _Surroundings:
     def run_key(self) -> KeySituation | None:
         return self._supervisor.limits.situation_of_run(self._actor)
 
+    def lacks_secret(self, name: str) -> bool:
+        return name in self._lacking
+
     def window(self) -> WindowSituation | None:
         return self._supervisor.budgets.situation(self._actor)
 
@@ -114,11 +119,24 @@ async def explain_steps(supervisor: Supervisor, run_id: RunId, step: int | None,
         run = await _run_at_rest(supervisor, run_id)
         explanation = _explained(run, Unknown(supervisor.clock.now()), step, item)
     else:
-        explanation = _explained(actor.run, _Surroundings(supervisor, actor), step, item)
+        lacking = await _lacking_secrets(supervisor, actor.run)
+        explanation = _explained(actor.run, _Surroundings(supervisor, actor, lacking), step, item)
         await barrier(actor)
     if step is not None and explanation.steps[0].state is StepState.FAILED:
         explanation.steps[0] = await _with_failure(supervisor, run_id, explanation.steps[0])
     return explanation
+
+
+async def _lacking_secrets(supervisor: Supervisor, run: Run) -> frozenset[str]:
+    """Of those that the run's steps name. Nothing is said of them while it cannot be known."""
+    names = sorted({use.name for step in run.plan.steps for use in step.secrets})
+    if not names:
+        return frozenset()
+    try:
+        kept = await supervisor.stores.secrets.get(names)
+    except Unavailable:
+        return frozenset()
+    return frozenset(names) - {row.name for row in kept}
 
 
 async def _with_failure(supervisor: Supervisor, run_id: RunId, found: StepExplanation) -> StepExplanation:

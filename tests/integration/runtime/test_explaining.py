@@ -93,3 +93,22 @@ async def test_a_step_run_that_failed_tells_why(world: World) -> None:
     (_, whole), (_, counts) = await reasons(coordinator, run_id, 1)
     assert "m[0]" in whole
     assert counts == "Its 1 item: 1 FAILED."
+
+
+async def test_a_secret_that_nobody_keeps_is_named_with_the_remedy(world: World) -> None:
+    coordinator = await world.coordinator()
+    named: dict[str, object] = {"name": "a", "secrets": [{"name": "api-key"}, {"name": "kept"}]}
+    await coordinator.stores.secrets.put("kept", "k1", b"sealed", 1)
+    run_id = await coordinator.start(spec(named, {"name": "b"}))
+    (secret,) = [message for kind, message in await reasons(coordinator, run_id) if kind == "Secret"]
+    assert 'It names the secret "api-key", which the coordinator does not keep' in secret
+    assert "PENSTOCK_SECRET_API_KEY" in secret
+    assert "`penstock secrets set api-key`" in secret
+    assert "Secret" not in [kind for kind, _ in await reasons(coordinator, run_id, 1)]
+    await coordinator.stores.secrets.put("api-key", "k1", b"sealed", 2)
+    assert "Secret" not in [kind for kind, _ in await reasons(coordinator, run_id)]
+    await coordinator.stores.secrets.delete("api-key")
+    agent = coordinator.agent("a1")
+    await agent.connect(credits=4)
+    await agent.grant()
+    assert [kind for kind, _ in await reasons(coordinator, run_id)] == ["Running"], "the agent has said what it has"

@@ -103,6 +103,9 @@ class Outside(Protocol):
     def window(self) -> WindowSituation | None:
         """The budget of its pipeline that keeps the run from beginning."""
 
+    def lacks_secret(self, name: str) -> bool:
+        """Whether the coordinator keeps none of that name. What agents have of their own it does not know."""
+
 
 @dataclass(slots=True)
 class Unknown:
@@ -128,6 +131,9 @@ class Unknown:
 
     def window(self) -> WindowSituation | None:
         return None
+
+    def lacks_secret(self, _name: str) -> bool:
+        return False
 
 
 @dataclass(slots=True)

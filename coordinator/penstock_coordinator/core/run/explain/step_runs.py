@@ -10,6 +10,7 @@ from penstock_coordinator.core.run.events import WHOLE, WaitReason
 from penstock_coordinator.core.run.explain.agents import line_reasons
 from penstock_coordinator.core.run.explain.budget import over_budget, waits_for_window
 from penstock_coordinator.core.run.explain.rules import at_rest, followed_item, pending
+from penstock_coordinator.core.run.explain.secrets import missing_secrets
 from penstock_coordinator.core.run.explain.situations import (
     Outside,
     Reason,
@@ -119,6 +120,8 @@ def _holds(run: Run, step: Step, item: int, state: StepState, outside: Outside) 
     lookup = run.lookups.get((step.number, item))
     if lookup is not None and lookup.why:
         yield Reason("Cache", f"It is run without the cache: {one_line(lookup.why)}.", {"why": lookup.why})
+    if step.secrets and state is not StepState.RUNNING:
+        yield from missing_secrets(step, outside)
     yield from _memory_raised(run, step, item)
     yield from _budgets(run.active_step(step.number, item))
 
