@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.testing.lane import Told
 from penstock.testing.timeline import MILLISECOND
 from penstock_coordinator.core.plan.model import PipelineAction
 from penstock_coordinator.core.run.commands import CancelChild, PauseChild, ResumeChild, StartChild
@@ -74,8 +75,6 @@ class SimulatedChildren:
 
     def _ask(self, parent_id: RunId, run_id: RunId, message: ControlMessage) -> None:
         """Until it is committed, or not wanted any more."""
-        from penstock.testing.coordinator import Told
-
         if not self._wanted(parent_id, run_id, message) or run_id not in self._coordinator.store.runs:
             return
 
@@ -136,8 +135,6 @@ class SimulatedChildren:
         self._begin(asked, parent, command)
 
     def _begin(self, asked: Parent, parent: Actor, command: StartChild) -> None:
-        from penstock.testing.coordinator import Told
-
         coordinator = self._coordinator
         action = parent.plan.steps[command.step].action
         assert isinstance(action, PipelineAction)

@@ -5,17 +5,18 @@ The shell is synchronous: what the coordinator's own shell leaves to its event l
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from penstock.testing.caching import SimulatedCache
 from penstock.testing.children import SimulatedChildren
+from penstock.testing.duties import DUTIES
 from penstock.testing.fleet import SimulatedFleet
 from penstock.testing.journal import LaneWriter, Store, StoredRun
+from penstock.testing.lane import Outputs, SimulatedLane, Told
 from penstock.testing.sessions import Stream
 from penstock.testing.timeline import MILLISECOND, SECOND, PartyClock, Process
 from penstock_coordinator.core.dispatch.dispatcher import Dispatcher
@@ -24,22 +25,8 @@ from penstock_coordinator.core.fleet.standing import fence_interval
 from penstock_coordinator.core.plan.budget import NO_PRICES, Prices
 from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.run.commands import (
-    AcknowledgeResult,
-    AckStatus,
-    AskCache,
     AwaitLease,
-    CallBackLease,
-    CancelChild,
-    CloseRun,
     Command,
-    ContinueRun,
-    EndReservation,
-    GrantLeases,
-    KeepReservation,
-    PauseChild,
-    ResumeChild,
-    StartChild,
-    StopAttempt,
 )
 from penstock_coordinator.core.run.deadlines import next_deadline
 from penstock_coordinator.core.run.events import CacheMode, decode
@@ -51,7 +38,6 @@ from penstock_coordinator.core.run.messages import (
     ChildRefused,
     ChildReported,
     ClockTick,
-    Continue,
     ControlMessage,
     ReopenMessage,
     RollbackRun,
@@ -88,7 +74,6 @@ FROZEN = 2 * SECOND
 """So late, a process has stood still."""
 LONGEST_TIMER = 60 * SECOND
 RETRY_READ = 200 * MILLISECOND
-MAX_RECORDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,99 +91,6 @@ class Timing:
 
 BUDGET_WAIT = 3 * SECOND
 """How long runs wait for the budget of their pipeline, if it has one."""
-
-
-class Told:
-    """One who waits for the fate of what they asked for; told once."""
-
-    __slots__ = ("_done", "_tell")
-
-    def __init__(self, tell: Callable[[AppendOutcome | Exception | None], None]) -> None:
-        self._tell = tell
-        self._done = False
-
-    def done(self) -> bool:
-        return self._done
-
-    def set_result(self, outcome: AppendOutcome, /) -> None:
-        self._done = True
-        self._tell(outcome)
-
-    def set_exception(self, error: Exception, /) -> None:
-        self._done = True
-        self._tell(error)
-
-    def cancel(self) -> object:
-        """Nothing is known of what was asked for."""
-        if not self._done:
-            self._done = True
-            self._tell(None)
-        return True
-
-
-class Outputs:
-    """Nobody's inputs are made here: what steps gave is not kept a second time."""
-
-    def put(self, key: object, output: bytes) -> None:
-        pass
-
-    def forget(self, key: object) -> None:
-        pass
-
-
-class SimulatedLane:
-    """Runs turns, and commits what they decided, in order, one batch at a time."""
-
-    def __init__(self, coordinator: Coordinator, writer: LaneWriter) -> None:
-        self._coordinator = coordinator
-        self._writer = writer
-        self._runnable: deque[Actor] = deque()
-        self._pumping = False
-        self._pending: deque[Turn] = deque()
-        self._committing: list[Turn] = []
-
-    def schedule(self, actor: Actor) -> None:
-        if actor.scheduled:
-            return
-        actor.scheduled = True
-        self._runnable.append(actor)
-        self._coordinator.mailed += 1
-        if not self._pumping:
-            self._pumping = True
-            self._coordinator.after(0, self._pump)
-
-    def _pump(self) -> None:
-        self._pumping = False
-        for _ in range(len(self._runnable)):
-            actor = self._runnable.popleft()
-            actor.scheduled = False
-            turn = actor.turn()
-            self._coordinator.invariants.turn_ends(actor, turn)
-            if turn is not None:
-                self._pending.append(turn)
-            if actor.has_mail:
-                self.schedule(actor)
-        self._commit()
-
-    def _commit(self) -> None:
-        if self._committing:
-            return
-        batch: list[Turn] = []
-        while self._pending and len(batch) < MAX_RECORDS:
-            turn = self._pending.popleft()
-            if not turn.actor.discarded:
-                batch.append(turn)
-        if batch:
-            self._committing = batch
-            records = [turn.record for turn in batch]
-            self._writer.commit(records, self._committed, self._coordinator.fenced)
-
-    def _committed(self, outcomes: list[AppendOutcome]) -> None:
-        batch, self._committing = self._committing, []
-        for turn, outcome in zip(batch, outcomes, strict=True):
-            turn.actor.settle(turn, outcome)
-            self._coordinator.invariants.settled(turn.actor)
-        self._commit()
 
 
 class Coordinator(Process):
@@ -506,49 +398,7 @@ class Coordinator(Process):
 
     def execute(self, actor: Actor, commands: list[Command]) -> None:
         for command in commands:
-            _DUTIES[type(command)](self, actor, command)
-
-    def acknowledge(self, actor: Actor, command: AcknowledgeResult) -> None:
-        key = (actor.run_id, command.step, command.item)
-        self.fleet.leasing.end(key, command.token)
-        session, status = self.fleet.session(command.session), int(command.status)
-        if command.status is AckStatus.COMMITTED:
-            self.fleet.settled(command.result_id)
-        if session is not None:
-            if command.status is AckStatus.STALE:
-                status = self.fleet.status_of_late(command.result_id)
-            session.acknowledge(key, command.token, command.result_id, status)
-
-    def go_on(self, actor: Actor, _: Command) -> None:
-        actor.post(Mail(Continue(self.clock.now())))
-
-    def grant(self, actor: Actor, command: GrantLeases) -> None:
-        self.fleet.grant(actor, command)
-
-    def stop(self, actor: Actor, command: StopAttempt) -> None:
-        self.fleet.stop(actor, command)
-
-    def call_back(self, actor: Actor, command: CallBackLease) -> None:
-        self.fleet.call_back(actor, command)
-
-    def await_lease(self, actor: Actor, command: AwaitLease) -> None:
-        self.fleet.await_lease(actor, command)
-
-    def steer(self, actor: Actor, command: StartChild | CancelChild | PauseChild | ResumeChild) -> None:
-        self.children.execute(actor.run_id, command)
-
-    def ask_cache(self, actor: Actor, command: AskCache) -> None:
-        self.caching.ask(actor, command)
-
-    def keep_reservation(self, actor: Actor, command: KeepReservation) -> None:
-        self.caching.keep(actor, command)
-
-    def end_reservation(self, actor: Actor, command: EndReservation) -> None:
-        self.caching.end(actor, command)
-
-    def close(self, actor: Actor, _: Command) -> None:
-        if actor.run.at_rest:
-            self.give_up(actor)
+            DUTIES[type(command)](self, actor, command)
 
     def give_up(self, actor: Actor) -> None:
         self.actors.pop(actor.run_id, None)
@@ -635,21 +485,3 @@ class Coordinator(Process):
             return False
         lease = self.fleet.leases.find((actor.run_id, command.step, command.item))
         return lease is not None and lease.token == command.token
-
-
-_DUTIES: dict[type, Callable[[Coordinator, Actor, Any], None]] = {
-    GrantLeases: Coordinator.grant,
-    AcknowledgeResult: Coordinator.acknowledge,
-    StopAttempt: Coordinator.stop,
-    CallBackLease: Coordinator.call_back,
-    StartChild: Coordinator.steer,
-    CancelChild: Coordinator.steer,
-    PauseChild: Coordinator.steer,
-    ResumeChild: Coordinator.steer,
-    AskCache: Coordinator.ask_cache,
-    KeepReservation: Coordinator.keep_reservation,
-    EndReservation: Coordinator.end_reservation,
-    ContinueRun: Coordinator.go_on,
-    CloseRun: Coordinator.close,
-    AwaitLease: Coordinator.await_lease,
-}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from penstock.testing.coordinator import Told
 from penstock.testing.faults import Fault, FaultKind
 from penstock.testing.invariants import Violation
+from penstock.testing.lane import Told
 from penstock.testing.timeline import MILLISECOND, SECOND
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.messages import (
