@@ -20,7 +20,7 @@ class Mutant:
     hunter: str = "rules"
     """Who is to find it."""
     faults: tuple[str, ...] = ()
-    """The kinds that the simulator of the cores hunts it with; all if there are none."""
+    """The kinds that a simulator hunts it with; all if there are none."""
     also: Mutant | None = None
     """What stands against it as a second line, and is broken too."""
 

@@ -358,7 +358,7 @@ SIMULATED = (
         "fleet/roster.py",
         "return 0 if self.standing.in_doubt else self._spans.lease_ttl",
         "return self._spans.lease_ttl",
-        faults=("coordinator_replaced", "stream_ghost"),
+        faults=("coordinator_replaced",),
     ),
     _broken(
         "a Hello that a newer process overtook is heard",

@@ -11,8 +11,10 @@ AGENT = "agent/penstock_agent/runtime"
 SHELL = "shell"
 
 
-def _mutant(name: str, breaks: str, part: str, file: str, before: str, after: str) -> Mutant:
-    return Mutant(name, breaks, file, before, after, part, SHELL)
+def _mutant(
+    name: str, breaks: str, part: str, file: str, before: str, after: str, faults: tuple[str, ...] = ()
+) -> Mutant:
+    return Mutant(name, breaks, file, before, after, part, SHELL, faults)
 
 
 SHELL_MUTANTS = (
@@ -109,6 +111,7 @@ SHELL_MUTANTS = (
         "leasing.py",
         "            connected.capacity.adopt(line)\n",
         "            pass\n",
+        ("record refused",),
     ),
     _mutant(
         "what a discarded actor decided is stored",
@@ -117,6 +120,7 @@ SHELL_MUTANTS = (
         "lane.py",
         "            if not turn.actor.discarded:",
         "            if True:",
+        ("record refused", "slow database"),
     ),
     _mutant(
         "watchers hear things twice",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from penstock.testing import words
 from penstock.testing.timeline import SECOND
 from penstock.testing.witness import Violation, Witness, broken, spelled
+from penstock_coordinator.core.fleet.standing import fence_interval
 from penstock_coordinator.core.run.deadlines import next_deadline
 from penstock_coordinator.core.run.invariants import check_invariants, fingerprint
 
@@ -26,6 +27,7 @@ COMPARED = 8
 
 class CoordinatorPromises(Witness):
     def takes_over(self, coordinator: Coordinator) -> None:
+        self.taken_over_at = self.timeline.now
         self.epochs_increase(coordinator.epoch)
 
     def epochs_increase(self, epoch: int) -> None:
@@ -117,6 +119,18 @@ class CoordinatorPromises(Witness):
                 continue
             if 0 < lease.holder.stream < hello.stream:
                 broken("who_holds_leases_goes_on", f"{hello.agent} is turned away with {spelled(key)}")
+
+    def leases_renewed(self, coordinator: Coordinator) -> None:
+        if not coordinator.is_current():
+            self.who_was_replaced_renews_nothing(coordinator)
+
+    def who_was_replaced_renews_nothing(self, coordinator: Coordinator) -> None:
+        """I6: who was replaced while it stood still renews nothing any more: the newer one gives up what it does not
+        hear of. While the database is away nobody takes over, and there is no doubt."""
+        assert self.store is not None
+        pause = fence_interval(self.timing.expiry_margin)
+        if coordinator.stood_still_at(self.taken_over_at, pause) and not self.store.was_away:
+            broken("who_was_replaced_renews_nothing", f"epoch {coordinator.epoch} renews leases after its pause")
 
     def closes_as_silent(self, session: Session) -> None:
         self.who_speaks_is_heard(session)

@@ -65,6 +65,8 @@ class Store:
         """Agents that a person has paused."""
         self.away = False
         """Nobody can connect."""
+        self.was_away = False
+        """At some time."""
         self.slowness = 0
         """So much longer a commit may take."""
         self.unknown = 0

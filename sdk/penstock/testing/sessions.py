@@ -53,6 +53,8 @@ class Session(Connected):
         self._write_soon()
 
     def judge(self, verdicts: Sequence[tuple[Held, Verdict]], ttl: int) -> None:
+        if ttl:
+            self._coordinator.invariants.leases_renewed(self._coordinator)
         said = [
             (held.key, held.token, int(verdict), ttl if verdict is Verdict.CONTINUE else 0)
             for held, verdict in verdicts
@@ -60,6 +62,8 @@ class Session(Connected):
         self.send(words.Verdicts(said, self.basis_seq))
 
     def answer_heartbeat(self, revoked: Sequence[Held], ttl: int, echo: int) -> None:
+        if ttl:
+            self._coordinator.invariants.leases_renewed(self._coordinator)
         self.send(words.HeartbeatAck(self.basis_seq, ttl, [(each.key, each.token) for each in revoked], echo))
 
     def pause(self, reason: str) -> None:

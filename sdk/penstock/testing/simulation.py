@@ -388,7 +388,7 @@ class Simulation:
             self.timeline.after(int(fault.chance * fault.span), self.start_coordinator)
 
     def database_away(self, fault: Fault) -> None:
-        self.store.away = True
+        self.store.away = self.store.was_away = True
         self.timeline.after(fault.span, setattr, self.store, "away", False)
 
     def commit_unknown(self, fault: Fault) -> None:

@@ -81,6 +81,8 @@ class Process:
         self.timeline = timeline
         self.name = name
         self.alive = True
+        self.froze_at = 0
+        """The last time."""
         self._frozen_until = 0
         self._waiting: deque[tuple[Action, tuple[Any, ...]]] = deque()
         """What was to happen while it was frozen."""
@@ -89,14 +91,20 @@ class Process:
     def frozen(self) -> bool:
         return self._frozen_until > self.timeline.now
 
+    def stood_still_at(self, instant: int, longer_than: int) -> bool:
+        """Whether the last time that it was frozen was then, and longer than that."""
+        return self.froze_at < instant < self._frozen_until and self._frozen_until - self.froze_at > longer_than
+
     def freeze(self, span: int) -> None:
         """Nothing of it happens until then; what was to happen waits, in its order."""
+        if not self.frozen:
+            self.froze_at = self.timeline.now
         self._frozen_until = max(self._frozen_until, self.timeline.now + span)
         self.timeline.at(self._frozen_until, self._thaw)
 
     def thaw(self) -> None:
         """It goes on now."""
-        self._frozen_until = self.timeline.now
+        self._frozen_until = min(self._frozen_until, self.timeline.now)
         self._thaw()
 
     def _thaw(self) -> None:

@@ -96,6 +96,8 @@ class Witness:
         self.epoch = 0
         self.session = 0
         self.turns = 0
+        self.taken_over_at = 0
+        """By the newest coordinator."""
         self.paused_agents: set[str] = set()
         """Those of which a person was told so, and that nobody has asked to go on."""
         self.events: dict[str, int] = {}

@@ -12,6 +12,7 @@ import random
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 
 import msgspec
 from tests.simulation.shell.many import play_many
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long schedules are played")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--first", type=int, help="the first seed of many (drawn)")
+    parser.add_argument("--faults", nargs="*", default=(), help="kinds of them, instead of those of each seed")
     parser.add_argument("--seed", type=int, help="play this one, and show what happens")
     parser.add_argument("--script", help="play this one, as a failure gave it, and show what happens")
     parser.add_argument("--no-shrink", dest="shrinks", action="store_false", help="show a failure as it is")
@@ -34,14 +36,14 @@ def main() -> int:
         script = Script.of(chosen.seed) if chosen.script is None else msgspec.json.decode(chosen.script, type=Script)
         return _show(play(script))
     first = random.SystemRandom().randrange(1 << 40) if chosen.first is None else chosen.first
-    return _play_many(first, chosen.seconds, chosen.processes, shrinks=chosen.shrinks)
+    return _play_many(first, chosen.seconds, chosen.processes, chosen.faults, shrinks=chosen.shrinks)
 
 
-def _play_many(first: int, seconds: float, processes: int, *, shrinks: bool) -> int:
+def _play_many(first: int, seconds: float, processes: int, kinds: Sequence[str], *, shrinks: bool) -> int:
     sys.stdout.write(f"shell: schedules from seed {first}\n")
     sys.stdout.flush()
     began = time.monotonic()
-    harvest = play_many(first, seconds, processes)
+    harvest = play_many(first, seconds, processes, kinds)
     spent = time.monotonic() - began
     sys.stdout.write(
         f"shell: {harvest.schedules} schedules in {spent:.1f} s on {processes} processes,"

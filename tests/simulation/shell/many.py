@@ -5,7 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from tests.simulation.shell.schedule import Report, Script, play
 
@@ -37,13 +38,16 @@ class Harvest:
         self.broken = self.broken or other.broken
 
 
-def play_many(first: int, seconds: float, processes: int) -> Harvest:
-    """The seeds from the first one on, until the time is over or one breaks."""
+def play_many(first: int, seconds: float, processes: int, kinds: Sequence[str] = ()) -> Harvest:
+    """The seeds from the first one on, until the time is over or one breaks; of one process its processor time counts.
+    `kinds`: of faults, instead of those that are drawn for each seed."""
     if processes == 1:
-        return _play_every(first, 1, seconds)
+        return _play_every(first, 1, seconds, tuple(kinds), time.process_time)
     harvest = Harvest()
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        parts = [pool.apply_async(_play_every, (first + part, processes, seconds)) for part in range(processes)]
+        parts = [
+            pool.apply_async(_play_every, (first + part, processes, seconds, tuple(kinds))) for part in range(processes)
+        ]
         for part in parts:
             harvest.join(part.get(seconds + 120))
             if harvest.broken is not None:
@@ -51,9 +55,12 @@ def play_many(first: int, seconds: float, processes: int) -> Harvest:
     return harvest
 
 
-def _play_every(seed: int, step: int, seconds: float) -> Harvest:
-    harvest, until = Harvest(), time.monotonic() + seconds
-    while time.monotonic() < until and harvest.broken is None:
-        harvest.add(play(Script.of(seed)))
+def _play_every(
+    seed: int, step: int, seconds: float, kinds: tuple[str, ...], clock: Callable[[], float] = time.monotonic
+) -> Harvest:
+    harvest, until = Harvest(), clock() + seconds
+    while clock() < until and harvest.broken is None:
+        script = Script.of(seed)
+        harvest.add(play(replace(script, kinds=kinds) if kinds else script))
         seed += step
     return harvest
