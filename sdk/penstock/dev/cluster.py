@@ -1,4 +1,4 @@
-"""A whole Penstock on one machine: PostgreSQL, one coordinator, agents; each a process of its own."""
+"""A whole Penstock on one machine: PostgreSQL, a coordinator or several, agents; each a process of its own."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class DevCluster:
 
     The folder keeps everything between two starts. Ports of 0 are free ones; all listen on the loopback address alone.
     A process that ends is started again on the same address, also after a `kill`. `say` hears, a line at a time, what
-    happens. `environment` is for the settings of coordinator and agents. Use it in one event loop.
+    happens. `environment` is for the settings of coordinators and agents. Of several `coordinators` one owns the runs,
+    and another takes over when that one ends. Use it in one event loop.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class DevCluster:
         data_folder: str | os.PathLike[str],
         *,
         agents: int = 1,
+        coordinators: int = 1,
         slots: int = DEFAULT_SLOTS,
         port: int = 0,
         http_port: int = 0,
@@ -54,8 +56,10 @@ class DevCluster:
     ) -> None:
         self.folder = DataFolder(data_folder)
         self.agent_names = [f"agent-{number}" for number in range(1, agents + 1)]
+        self.coordinator_names = [COORDINATOR, *(f"{COORDINATOR}-{number}" for number in range(2, coordinators + 1))]
         self.slots = slots
-        self._ports = (port, http_port)
+        self._ports = {COORDINATOR: (port, http_port)}
+        """Of each coordinator, gRPC and HTTP."""
         self._extra_environment = dict(environment or {})
         self._say = say
         self._postgres = EmbeddedPostgres(self.folder.path / "postgres")
@@ -69,12 +73,13 @@ class DevCluster:
 
     @property
     def address(self) -> str:
-        """host:port of gRPC, for `Client` and PENSTOCK_ADDRESS."""
-        return f"{HOST}:{self._ports[0]}"
+        """host:port of gRPC, for `Client` and PENSTOCK_ADDRESS; of all coordinators if there are several."""
+        return ",".join(f"{HOST}:{port}" for port, _ in self._ports.values())
 
     @property
     def http_address(self) -> str:
-        return f"{HOST}:{self._ports[1]}"
+        """Of the first coordinator."""
+        return f"{HOST}:{self._ports[COORDINATOR][1]}"
 
     @property
     def database_url(self) -> str:
@@ -114,13 +119,13 @@ class DevCluster:
             raise
 
     async def stop(self) -> None:
-        """Agents end what they run, then the coordinator ends, then PostgreSQL. Nothing happens if nothing runs."""
+        """Agents end what they run, then coordinators end, then PostgreSQL. Nothing happens if nothing runs."""
         self._started = False
         if self._log_keeper is not None:
             self._log_keeper.cancel()
             self._log_keeper = None
         await self._stop_children(self.agent_names, DRAIN_SECONDS)
-        await self._stop_children([COORDINATOR], COORDINATOR_STOP_SECONDS)
+        await self._stop_children(self.coordinator_names, COORDINATOR_STOP_SECONDS)
         await self._stop_postgres()
         self.folder.release()
 
@@ -172,7 +177,7 @@ class DevCluster:
         self._write_state()
 
     async def ready(self, patience: float = READY_SECONDS) -> None:
-        """Wait until the coordinator answers and every agent that is not stopped is connected."""
+        """Wait until a coordinator answers and every agent that is not stopped is connected."""
         coordinator = self._child(COORDINATOR)
         await self._until(self._coordinator_is_ready, coordinator, patience)
         await self._until(self._agents_are_connected, coordinator, patience)
@@ -183,20 +188,23 @@ class DevCluster:
     async def _start_all(self) -> None:
         self._take_ports()
         await self._start_postgres()
-        self._children = {COORDINATOR: self._coordinator(), **{name: self._agent(name) for name in self.agent_names}}
+        self._children = {name: self._coordinator(name) for name in self.coordinator_names}
+        self._children |= {name: self._agent(name) for name in self.agent_names}
         await self._children[COORDINATOR].start()
         # Takes as long as an agent's start, and the coordinator has its own to do in the meantime.
         await asyncio.to_thread(importlib.import_module, "penstock.client.client")
         await self._until(self._coordinator_is_ready, self._children[COORDINATOR], READY_SECONDS)
-        for name in self.agent_names:
+        for name in (*self.coordinator_names[1:], *self.agent_names):
             await self._children[name].start()
         await self.ready()
         self._log_keeper = asyncio.create_task(self._keep_logs_short(), name="keep logs short")
 
     def _take_ports(self) -> None:
-        port = take_port(self._ports[0], "--port")
-        http_port = take_port(self._ports[1], "--http-port")
-        self._ports = (port, http_port)
+        given = self._ports[COORDINATOR]
+        port, http_port = take_port(given[0], "--port"), take_port(given[1], "--http-port")
+        self._ports[COORDINATOR] = port, http_port
+        for name in self.coordinator_names[1:]:
+            self._ports[name] = self._ports.get(name) or (take_port(0, "--port"), take_port(0, "--http-port"))
         if port == http_port:
             raise DevClusterError(f"port {port} cannot serve both gRPC and HTTP", remedy="give --http-port another one")
 
@@ -204,17 +212,24 @@ class DevCluster:
         await asyncio.to_thread(self._postgres.start)
         self._postgres_keeper = asyncio.create_task(self._keep_postgres(), name="keep postgres")
 
-    def _coordinator(self) -> Child:
+    def _coordinator(self, name: str) -> Child:
+        port, http_port = self._ports[name]
         environment = {
             "PENSTOCK_DATABASE_URL": self.database_url,
-            "PENSTOCK_LISTEN": self.address,
-            "PENSTOCK_HTTP_LISTEN": self.http_address,
-            "PENSTOCK_DATA_DIR": str(self.folder.path / COORDINATOR),
+            "PENSTOCK_LISTEN": f"{HOST}:{port}",
+            "PENSTOCK_HTTP_LISTEN": f"{HOST}:{http_port}",
+            "PENSTOCK_DATA_DIR": str(self.folder.path / name),
         }
+        if len(self.coordinator_names) > 1 and "PENSTOCK_ARTIFACTS_URL" not in {
+            **os.environ,
+            **self._extra_environment,
+        }:
+            # They are on one machine: whoever takes over finds what the former one kept.
+            environment["PENSTOCK_ARTIFACTS_URL"] = (self.folder.path / COORDINATOR / "artifacts").absolute().as_uri()
         given = {**os.environ, **self._extra_environment}
         if not (given.get("PENSTOCK_SECRETS_KEY") or given.get("PENSTOCK_SECRETS_KEY_FILE")):
             environment["PENSTOCK_SECRETS_KEY_FILE"] = str(self.folder.secrets_key())
-        return self._new_child(COORDINATOR, ["penstock_coordinator", "server"], environment)
+        return self._new_child(name, ["penstock_coordinator", "server"], environment)
 
     def _agent(self, name: str) -> Child:
         folder = self.folder.path / "agents" / name
@@ -279,16 +294,8 @@ class DevCluster:
         return ChildFailedError(f"{troubled.name} does not become ready. {troubled.last_words()}")
 
     async def _coordinator_is_ready(self) -> bool:
-        host, _, port = self.http_address.partition(":")
-        try:
-            async with asyncio.timeout(2.0):
-                reader, writer = await asyncio.open_connection(host, int(port))
-                with contextlib.closing(writer):
-                    writer.write(f"GET /readyz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-                    status = await reader.readline()
-        except (OSError, TimeoutError):
-            return False
-        return status.split()[1:2] == [b"200"]
+        """The one that owns the runs."""
+        return any(await asyncio.gather(*(_is_ready(http_port) for _, http_port in self._ports.values())))
 
     async def _agents_are_connected(self) -> bool:
         from penstock.client.client import Client
@@ -349,3 +356,15 @@ class DevCluster:
         await asyncio.to_thread(self._postgres.stop, mode)
         if keeper is not None:
             await asyncio.wait([keeper])
+
+
+async def _is_ready(http_port: int) -> bool:
+    try:
+        async with asyncio.timeout(2.0):
+            reader, writer = await asyncio.open_connection(HOST, http_port)
+            with contextlib.closing(writer):
+                writer.write(f"GET /readyz HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+                status = await reader.readline()
+    except (OSError, TimeoutError):
+        return False
+    return status.split()[1:2] == [b"200"]

@@ -26,6 +26,9 @@ _PORT = click.IntRange(0, 65_535)
 
 @click.command()
 @click.option("--agents", type=click.IntRange(0, 64), default=1, show_default=True, help="How many agents.")
+@click.option(
+    "--coordinators", type=click.IntRange(1, 9), default=1, show_default=True, help="How many; one owns the runs."
+)
 @click.option("--slots", type=click.IntRange(1, 10_000), default=DEFAULT_SLOTS, show_default=True, help="Per agent.")
 @click.option(
     "--data",
@@ -36,7 +39,16 @@ _PORT = click.IntRange(0, 65_535)
 @click.option("--http-port", type=_PORT, default=DEFAULT_HTTP_PORT, show_default=True, help="Of HTTP. 0: a free one.")
 @click.option("--ephemeral", is_flag=True, help="Keep nothing: a temporary folder that is removed at the end.")
 @click.option("--verbose", "-v", is_flag=True, help="Show the logs of all processes as well.")
-def dev(agents: int, slots: int, data: Path | None, port: int, http_port: int, ephemeral: bool, verbose: bool) -> None:
+def dev(
+    agents: int,
+    coordinators: int,
+    slots: int,
+    data: Path | None,
+    port: int,
+    http_port: int,
+    ephemeral: bool,
+    verbose: bool,
+) -> None:
     """Start PostgreSQL, a coordinator and agents on this machine, until Ctrl-C.
 
     Nothing else has to be installed or running. What was run is kept in the data folder, and is there again at the
@@ -46,14 +58,16 @@ def dev(agents: int, slots: int, data: Path | None, port: int, http_port: int, e
         raise click.UsageError("--ephemeral keeps nothing, so it cannot go with --data")
     folder = Path(tempfile.mkdtemp(prefix="penstock-")) if ephemeral else data or Path(DEFAULT_FOLDER)
     try:
-        asyncio.run(_run(folder, agents, slots, port, http_port, verbose))
+        cluster = DevCluster(
+            folder, agents=agents, coordinators=coordinators, slots=slots, port=port, http_port=http_port, say=_say
+        )
+        asyncio.run(_run(cluster, verbose))
     finally:
         if ephemeral:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _run(folder: Path, agents: int, slots: int, port: int, http_port: int, verbose: bool) -> None:
-    cluster = DevCluster(folder, agents=agents, slots=slots, port=port, http_port=http_port, say=_say)
+async def _run(cluster: DevCluster, verbose: bool) -> None:
     ends = _Ends(cluster)
     started = time.monotonic()
     starting = asyncio.create_task(cluster.start())

@@ -17,7 +17,7 @@ from tests.waiting import until
 from penstock import Client, command, pipeline
 from penstock.dev.cluster import DevCluster
 from penstock.dev.errors import ChildFailedError, DataFolderBusyError, DevClusterError
-from penstock.v1 import run_pb2
+from penstock.v1 import coordinator_service_pb2, run_pb2
 
 
 @pipeline
@@ -56,6 +56,23 @@ async def test_runs_survive_the_kill_of_every_process_and_a_second_start(tmp_pat
     async with DevCluster(folder, agents=0) as cluster, Client(cluster.address) as client:
         assert [run.pipeline async for run in client.list_runs()] == ["chain", "chain"]
     assert processes_of(folder) == []
+
+
+async def test_of_two_coordinators_the_other_takes_over_from_one_that_is_killed(tmp_path: Path) -> None:
+    lease = {"PENSTOCK_OWNERSHIP_LEASE": "3s"}
+    async with DevCluster(tmp_path / "data", agents=1, slots=1, coordinators=2, environment=lease) as cluster:
+        assert await run_chain(cluster, 7) == 14
+        cluster.kill("coordinator")
+        async with Client(cluster.address) as client:
+
+            async def is_taken_over() -> bool:
+                found = await client.list_coordinators()
+                owners = [each for each in found if each.role == coordinator_service_pb2.COORDINATOR_ROLE_OWNER]
+                return len(found) == 2 and [each.address for each in owners] == [cluster.address.split(",")[1]]
+
+            await until(is_taken_over)
+        await cluster.ready()
+        assert await run_chain(cluster, 1) == 2
 
 
 async def test_others_find_the_cluster_by_its_folder(cluster: DevCluster) -> None:
