@@ -71,6 +71,8 @@ class OwnershipKeeper:
         self._told: tuple[str, bool] | None = None
         self._renewed_at = 0
         self._registered = False
+        self._others: dict[str, str] = {}
+        """Addresses of those that were there at the last renewal."""
         self._hint: asyncio.Task[None] | None = None
 
     # --- what is known
@@ -165,6 +167,7 @@ class OwnershipKeeper:
         self._ownership.won(claim.epoch, asked_at, alone=claim.alone)
         self._renewed_at = asked_at
         self._told = None
+        self._others = {}
         log.info(
             "owning",
             coordinator=self._own.coordinator_id,
@@ -271,19 +274,22 @@ class OwnershipKeeper:
     async def _renew(self, asked_at: int) -> bool:
         if not await self._registry.renew(self._own.coordinator_id, self.epoch):
             return False
-        before = {row.coordinator_id: row for row in self._ownership.others}
         self._ownership.looked(await self._registry.look(), self._clock.monotonic())
-        after = {row.coordinator_id: row for row in self._ownership.others}
-        self._ownership.renewed(asked_at, alone=not after)
+        self._ownership.renewed(asked_at, alone=not self._ownership.others)
         self._renewed_at = asked_at
-        for name in sorted(after.keys() - before.keys()):
-            log.info("coordinator_joined", coordinator=name, address=after[name].address)
-        for name in sorted(before.keys() - after.keys()):
-            log.info("coordinator_left", coordinator=name, address=before[name].address)
+        self._tell_changes()
         for row in self._ownership.forgotten(self._clock.monotonic()):
             log.warning("coordinator_forgotten", coordinator=row.coordinator_id, address=row.address)
             await self._registry.forget(row)
         return True
+
+    def _tell_changes(self) -> None:
+        """Who else is there, for the log of the owner."""
+        before, self._others = self._others, {row.coordinator_id: row.address for row in self._ownership.others}
+        for name in sorted(self._others.keys() - before.keys()):
+            log.info("coordinator_joined", coordinator=name, address=self._others[name])
+        for name in sorted(before.keys() - self._others.keys()):
+            log.info("coordinator_left", coordinator=name, address=before[name])
 
     # --- the end
 

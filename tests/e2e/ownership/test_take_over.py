@@ -69,8 +69,12 @@ def test_one_that_follows_refuses_and_names_the_owner(group: Group) -> None:
         assert seen[owning].lease_state == pb.COORDINATOR_LEASE_STATE_CURRENT
         assert seen[following].answering
         assert len(list(client.list_agents())) == 2, "a client that is told where to go goes there"
-    joined = [each["coordinator"] for each in group.said(owning) if each["event"] == "coordinator_joined"]
-    assert following in joined
+
+    def tells_of_it() -> bool:
+        joined = [each["coordinator"] for each in group.said(owning) if each["event"] == "coordinator_joined"]
+        return following in joined
+
+    until(tells_of_it, PATIENCE, "the owner's word of who follows")
     assert any(each["event"] == "following" and each["owner"] == owning for each in group.said(following))
 
 
