@@ -40,6 +40,8 @@ _PLAIN_STATES = 64
 _APART = frozenset({WaitReason.BACKOFF, WaitReason.CACHE})
 _USUALLY_ONE = frozenset({StepState.COMPLETED, StepState.FAILED, StepState.ROLLED_BACK})
 _NOBODY: frozenset[tuple[int, int]] = frozenset()
+_NOTHING_HEARD: list[tuple[int, int, int]] = []
+"""Of runs that wait. Shared, never written."""
 _NO_ORDER = array("Q")
 """Of runs of which nothing can be undone. Shared, never written."""
 
@@ -338,7 +340,7 @@ class Run:
         self.timers: list[Timer] = []
         self.queued_timers: list[Timer] = []
         """A heap of their own, because queued clocks stand still until agents had time to come back."""
-        self._heard: list[tuple[int, int, int]] = []
+        self._heard = _NOTHING_HEARD
         self._parameter_values: Json = None
         self._keys: dict[Concurrency, str] = NOTHING
         """Those that expressions give, once somebody asked for them; derived, so no part of the state."""
@@ -447,6 +449,8 @@ class Run:
 
     def hear(self, step: int, item: int, token: int) -> None:
         """A result came. The newest are remembered."""
+        if not self._heard:
+            self._heard = []
         self._heard.append((step, item, token))
         if len(self._heard) > HEARD_RESULTS:
             del self._heard[0]
