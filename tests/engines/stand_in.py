@@ -1,8 +1,9 @@
 """Podman's command line, as far as agents use it, with plain processes in place of containers.
 
 It is for machines without an engine. What it does not do: nothing is shut in, no image is looked into (one has no
-Python on its PATH), limits are written down and not enforced. What it does as Podman: a container outlives the client
-that started it, gets the variables that it was created with and no others, and is killed with its processes.
+Python on its PATH), and of limits it knows that of memory alone, of the first process. What it does as Podman: a
+container outlives the client that started it, gets the variables that it was created with and no others, and is killed
+with its processes.
 """
 
 from __future__ import annotations
@@ -162,13 +163,30 @@ def supervise(name: str, said: dict[str, Any], writer: int, *, interactive: bool
         os.write(writer, b"127")
         os._exit(0)
     save(name, {**said, "Status": "running", "StartedAt": "2026-01-01T00:00:00Z", "pid": process.pid})
-    code = process.wait()
+    code, killed = wait(process, int(next(iter(said["options"].get("--memory", [])), 0)))
     kill_group(process.pid)
     code = 128 - code if code < 0 else code
     if (CONTAINERS / name).exists():
-        save(name, {**load(name), "Status": "exited", "ExitCode": code, "pid": 0})
+        save(name, {**load(name), "Status": "exited", "ExitCode": code, "OOMKilled": killed, "pid": 0})
     os.write(writer, str(code).encode())
     os._exit(0)
+
+
+def wait(process: subprocess.Popen[bytes], memory: int) -> tuple[int, bool]:
+    """As the kernel of a real one would, it kills the process that holds more than it may."""
+    while True:
+        try:
+            return process.wait(0.02 if memory else None), False
+        except subprocess.TimeoutExpired:
+            if held(process.pid) > memory:
+                process.kill()
+                return process.wait(), True
+
+
+def held(pid: int) -> int:
+    with suppress(OSError, IndexError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
 
 
 def kill_group(pid: int) -> None:

@@ -236,6 +236,19 @@ async def test_what_a_killed_agent_left_is_removed(
 
 
 @pytest.mark.usefixtures("agent")
+async def test_a_container_that_holds_too_much_is_out_of_memory(coordinator: Coordinator) -> None:
+    """By the engine's limit, or where it has none by looking."""
+    script = "import time; held = b'x' * (96 << 20); time.sleep(60)"
+    spec = wire.TaskSpec(command=wire.CommandTask(argv=["python3", "-c", script]), resources={"memory_bytes": 48 << 20})
+    result = await coordinator.run(contained(spec))
+    assert (result.status, result.error.reason) == (wire.RESULT_STATUS_FAILED, "OutOfMemory"), result.error
+    assert "resources.memory_bytes of 48 MiB" in result.error.message
+    # The engine's own processes, which hold more than that together, are not counted.
+    fine = shell("sleep 1", resources={"memory_bytes": 16 << 20})
+    assert (await coordinator.run(fine)).status == wire.RESULT_STATUS_OK
+
+
+@pytest.mark.usefixtures("agent")
 async def test_links_lead_nobody_out_of_the_container(coordinator: Coordinator, tmp_path: Path) -> None:
     secret = tmp_path / "of-the-agent"
     secret.write_text("not for steps")
