@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,33 @@ BURST_SECONDS = 0.01
 @step
 def speak(speaker: int, lines: int, rate: int, folder: str, null: bool) -> float:
     """How long it took, in seconds. `rate` in lines per second; 0: as fast as it goes."""
-    if null:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    _meet(folder, speaker)
+    with _on_the_null_device() if null else contextlib.nullcontext():
+        _meet(folder, speaker)
+        began = time.monotonic()
+        _say(speaker, lines, rate, began)
+        return time.monotonic() - began
+
+
+@contextlib.contextmanager
+def _on_the_null_device() -> Iterator[None]:
+    """Standard output: of this step alone, the process is for others, too."""
+    kept, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(null)
+
+
+def _say(speaker: int, lines: int, rate: int, began: float) -> None:
     burst = max(int(rate * BURST_SECONDS), 1) if rate else lines
-    began = time.monotonic()
     for first in range(0, lines, burst):
         if rate:
             time.sleep(max(began + first / rate - time.monotonic(), 0))
         for number in range(first + 1, min(first + burst, lines) + 1):
             print(f"{time.time():.6f} speaker {speaker} has something to say for the {number}th time", flush=True)
-    return time.monotonic() - began
 
 
 def _meet(folder: str, speaker: int) -> None:
@@ -34,7 +51,6 @@ def _meet(folder: str, speaker: int) -> None:
     (Path(folder) / f"ready-{speaker}").touch()
     while not (Path(folder) / "go").exists():
         time.sleep(BURST_SECONDS)
-    sys.stdout.flush()
 
 
 @pipeline
