@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -59,6 +60,9 @@ class Heard:
     delays: list[float] = field(default_factory=list)
 
     def hear(self, line: pb.LogLine, now: float) -> None:
+        if line.stream == pb.LOG_STREAM_SYSTEM:
+            print(line.text, file=sys.stderr)
+            return
         speaker = line.item[0]
         self.count += 1
         self.out_of_order += line.number != self.newest.get(speaker, 0) + 1

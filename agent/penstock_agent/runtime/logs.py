@@ -50,7 +50,8 @@ LET_IN_WITHIN = 2.0
 """Seconds that a coordinator has to say that it takes lines; without a word it is one of a former release, which took
 them without a word."""
 HELD_UP = 5.0
-"""So long a full buffer holds steps up, in seconds."""
+"""So long a full buffer holds steps up while no coordinator takes anything, in seconds. One that is only slow makes them
+wait."""
 REMEMBERED = 1_024
 """Attempts that ended, and whose last lines may still come."""
 
@@ -103,6 +104,8 @@ class LogRelay:
         self._bytes = 0
         """Of all that is not known to be durable."""
         self._full = False
+        self._taken = 0
+        """Messages so far: it grows while a coordinator takes lines."""
         self._changed = asyncio.Event()
         self._closing = False
 
@@ -135,16 +138,22 @@ class LogRelay:
             self._wait(batch.handle, name, lines[start : start + MESSAGE_LINES])
         if self._bytes >= FULL_BYTES and not self._full:
             self._full = True
-            asyncio.get_running_loop().call_later(HELD_UP, self._drop_if_full)
+            self._look_again()
         self._changed.set()
+
+    def _look_again(self) -> None:
+        asyncio.get_running_loop().call_later(HELD_UP, self._drop_if_stuck, self._taken)
 
     def _wait(self, handle: Handle, name: _Name, lines: list[_Line]) -> None:
         size = sum(len(text) for _, _, _, text in lines) + LINE_OVERHEAD * len(lines)
         self._waiting.append(_Waiting(handle, size, name, lines))
         self._bytes += size
 
-    def _drop_if_full(self) -> None:
+    def _drop_if_stuck(self, taken: int) -> None:
         if not self._full:
+            return
+        if self._taken > taken:
+            self._look_again()
             return
         count = 0
         while self._bytes > ROOM_BYTES and self._waiting:
@@ -240,6 +249,7 @@ class LogRelay:
                 size += message.size
                 await call.write(message.request)
                 self._failures = 0
+                self._taken += 1
                 if message.size < MESSAGE_BYTES // 2 and not self._closing:
                     await asyncio.sleep(GATHER)
             elif self._closing:

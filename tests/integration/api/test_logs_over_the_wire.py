@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from tests.integration.api.answers import refused
 from tests.integration.api.conftest import PATIENCE, Edge, on_postgres, spec
 from tests.waiting import until
@@ -17,6 +18,8 @@ from tests.waiting import until
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.v1 import run_pb2
 from penstock.v1 import run_service_pb2 as pb
+from penstock_coordinator.api import log_reader
+from penstock_coordinator.ports import LogFilter
 
 TWO_STEPS = spec({"name": "a"}, {"name": "b", "depends_on": ["a"]})
 MAPPED = spec({"name": "m", "map": {"values": [1, 2]}})
@@ -281,3 +284,127 @@ async def test_lines_stay_with_their_places_when_lists_come_in_another_order(edg
         assert [line.attempt for line in lines] == [1, 2]
     everything = await tail(edge, run, step="b")
     assert all(line.text.startswith(f"b[{line.item[0]}][0] ") for line in everything)
+
+
+async def responses(edge: Edge, run: run_pb2.Run, **fields: Any) -> list[pb.TailLogsResponse]:
+    call = edge.runs.TailLogs(pb.TailLogsRequest(run_id=run.id, **fields), timeout=PATIENCE)
+    return [response async for response in call]
+
+
+async def test_lines_are_searched_for_a_text(edge: Edge) -> None:
+    agent = await edge.agent()
+    run = await edge.start(TWO_STEPS)
+    grant = await agent.grant()
+    await push(edge, batch(grant, "a Needle", "hay", "needles"), batch(grant, "hay", "NEEDLE", first=4))
+    assert texts(await tail(edge, run, contains="needle")) == ["needles"]
+    assert texts(await tail(edge, run, contains="needle", ignore_case=True)) == ["a Needle", "needles", "NEEDLE"]
+    assert texts(await tail(edge, run, contains="[a-z]")) == []
+    assert texts(await tail(edge, run, contains="needle", tail_lines=2)) == []
+    await agent.succeed(grant)
+    second = await agent.grant()
+    await push(edge, batch(second, "needle of another step"))
+    assert texts(await tail(edge, run, step="b", contains="needle")) == ["needle of another step"]
+
+
+async def test_a_search_follows(edge: Edge) -> None:
+    agent = await edge.agent()
+    run = await edge.start(spec({"name": "a"}))
+    grant = await agent.grant()
+    await push(edge, batch(grant, "needle 1", "hay"))
+    call = edge.runs.TailLogs(pb.TailLogsRequest(run_id=run.id, follow=True, contains="needle"), timeout=PATIENCE)
+    seen = iter_texts(call)
+    assert await anext(seen) == "needle 1"
+    await push(edge, batch(grant, "hay", "needle 2", first=3))
+    assert await anext(seen) == "needle 2"
+    await agent.succeed(grant)
+    assert [text async for text in seen] == []
+
+
+async def test_a_search_stops_and_goes_on(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_reader, "SEARCHED_LINES", 30)
+    monkeypatch.setattr(log_reader, "READ_CHUNKS", 3)
+    agent = await edge.agent()
+    run = await edge.start(TWO_STEPS)
+    grant = await agent.grant()
+    await push(edge, *(batch(grant, f"line {number}", "hay", first=2 * number) for number in range(1, 51)))
+    found: list[str] = []
+    position = calls = 0
+    while True:
+        answers = await responses(edge, run, contains="line", after_position=position)
+        found += [line.text for answer in answers for line in answer.lines]
+        calls += 1
+        if not answers[-1].stopped_after_lines:
+            break
+        assert answers[-1].stopped_after_lines == 30
+        position = answers[-1].position
+    assert found == [f"line {number}" for number in range(1, 51)]
+    assert calls == 4
+    assert len(await tail(edge, run)) == 100, "it is the search that is bounded"
+
+
+async def test_a_reader_goes_on_from_the_position_it_was_told(edge: Edge) -> None:
+    agent = await edge.agent()
+    run = await edge.start(TWO_STEPS)
+    grant = await agent.grant()
+    await push(edge, batch(grant, "one"), batch(grant, "two", first=2))
+    *_, last = await responses(edge, run)
+    await push(edge, batch(grant, "three", first=3))
+    assert texts(await tail(edge, run, after_position=last.position)) == ["three"]
+    call = edge.runs.TailLogs(
+        pb.TailLogsRequest(run_id=run.id, after_position=last.position, follow=True), timeout=PATIENCE
+    )
+    seen = iter_texts(call)
+    assert await anext(seen) == "three"
+    call.cancel()
+
+
+async def test_lines_since_an_instant(edge: Edge) -> None:
+    agent = await edge.agent()
+    run = await edge.start(TWO_STEPS)
+    grant = await agent.grant()
+    await push(edge, batch(grant, "old"))
+    (old,) = await tail(edge, run)
+    await push(edge, batch(grant, "new", first=2))
+    lines = await tail(edge, run)
+    assert texts(await tail(edge, run, since=lines[1].receive_time)) == ["new"]
+    assert texts(await tail(edge, run, since=old.receive_time)) == ["old", "new"]
+    assert texts(await tail(edge, run, since=lines[1].receive_time, tail_lines=5)) == ["new"]
+
+
+async def rest(seen: AsyncIterator[str]) -> list[str]:
+    return [text async for text in seen]
+
+
+async def test_whoever_follows_waits_for_lines_that_are_known_to_come(edge: Edge) -> None:
+    agent = await edge.agent()
+    run = await edge.start(spec({"name": "a"}))
+    grant = await agent.grant()
+    await push(edge, batch(grant, "one"))
+    call = edge.runs.TailLogs(pb.TailLogsRequest(run_id=run.id, follow=True), timeout=PATIENCE)
+    seen = iter_texts(call)
+    assert await anext(seen) == "one"
+    hub = edge.backend.hub
+    await agent.succeed(grant, log_lines=2)
+    await edge.watch(run)
+    where = LogFilter()
+    assert hub.expects(uuid.UUID(run.id).bytes, where)
+    more = asyncio.create_task(rest(seen))
+    await asyncio.wait({more}, timeout=1.5 * log_reader.LATE_SECONDS)
+    assert not more.done(), "so long it waits for what nobody has told of"
+    await push(edge, batch(grant, "two", first=2))
+    assert await more == ["two"]
+    assert not hub.expects(uuid.UUID(run.id).bytes, where)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"contains": "x" * 1_001}, "contains"),
+        ({"after_position": -1}, "after_position"),
+        ({"after_position": 1, "tail_lines": 1}, "after_position"),
+        ({"since": Timestamp(seconds=-1)}, "since"),
+    ],
+)
+async def test_a_wrong_search_is_refused_by_field(edge: Edge, fields: dict[str, Any], field: str) -> None:
+    run = await edge.start(MAPPED)
+    assert field in (await refused(tail(edge, run, **fields))).violations

@@ -147,8 +147,9 @@ class ScriptedAgent:
         await self.until(lambda: bool(self.grants))
         return self.grants.popleft()
 
-    async def succeed(self, grant: wire.LeaseGrant, output: bytes = b"null") -> bytes:
-        return await self._result(grant, wire.StepResult(status=wire.RESULT_STATUS_OK, output=output))
+    async def succeed(self, grant: wire.LeaseGrant, output: bytes = b"null", log_lines: int = 0) -> bytes:
+        result = wire.StepResult(status=wire.RESULT_STATUS_OK, output=output, log_lines=log_lines)
+        return await self._result(grant, result)
 
     async def fail(self, grant: wire.LeaseGrant, reason: str = "UserError") -> bytes:
         error = wire.ResultError(reason=reason, message="it did not work", error_class="builtins.ValueError")

@@ -1,0 +1,238 @@
+"""Lines of an agent whose streams break, are refused, or find nobody: which come again, and what is said of others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from tests.waiting import until
+
+from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock.agent.v1 import agent_service_pb2_grpc as rpc
+from penstock_agent.executors.channel import STDOUT, SYSTEM, LogLines
+from penstock_agent.runtime import logs as relays
+from penstock_agent.runtime.logs import LogRelay
+
+PATIENCE = 60.0
+
+
+class Taking(rpc.AgentServiceServicer):
+    """Takes lines. Some streams it breaks after a message, without an answer."""
+
+    def __init__(self) -> None:
+        self.requests: list[wire.PushLogsRequest] = []
+        self.answered = 0
+        self.breaks: list[grpc.StatusCode] = []
+
+    async def Connect(self, request_iterator: object, context: object) -> Any:  # type: ignore[override]  # not used here
+        raise NotImplementedError
+
+    async def PushLogs(self, request_iterator: AsyncIterator[wire.PushLogsRequest], context: Any) -> Any:
+        await context.send_initial_metadata((("penstock-log-lines", "taken"),))
+        async for request in request_iterator:
+            self.requests.append(request)
+            if self.breaks:
+                await context.abort(self.breaks.pop(0), "broken")
+        self.answered += 1
+        return wire.PushLogsResponse()
+
+    @property
+    def records(self) -> list[wire.LogRecord]:
+        return [record for request in self.requests for batch in request.batches for record in batch.records]
+
+    @property
+    def numbers(self) -> list[int]:
+        return [record.number for record in self.records]
+
+
+@asynccontextmanager
+async def taking(servicer: Taking) -> AsyncIterator[rpc.AgentServiceStub]:
+    server = grpc.aio.server()
+    rpc.add_AgentServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield rpc.AgentServiceStub(channel)
+    await server.stop(None)
+
+
+@contextmanager
+def running(relay: LogRelay) -> Iterator[asyncio.Task[None]]:
+    task = asyncio.create_task(relay.run())
+    yield task
+    task.cancel()
+
+
+def lines(handle: int, first: int, count: int, size: int = 1) -> LogLines:
+    return LogLines(handle, [(first + n, STDOUT, n, "x" * size) for n in range(count)])
+
+
+def new_relay(*handles: int) -> LogRelay:
+    relay = LogRelay("agent", chance=lambda: 0.0)
+    for handle in handles:
+        relay.introduce(handle, wire.LeaseRef(step=handle, token=9), 1)
+    return relay
+
+
+async def ended(relay: LogRelay, task: asyncio.Task[None]) -> None:
+    relay.close()
+    await asyncio.wait_for(task, PATIENCE)
+
+
+async def test_lines_of_a_stream_without_an_answer_come_again_in_the_same_batches() -> None:
+    servicer = Taking()
+    servicer.breaks = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL]
+    relay = new_relay(1, 2)
+    relay.add(lines(1, 1, 3))
+    relay.add(lines(2, 1, 2))
+    async with taking(servicer) as stub:
+        with running(relay) as task:
+            relay.use(stub)
+
+            async def came_three_times() -> bool:
+                return len(servicer.requests) == 3
+
+            await until(came_three_times, PATIENCE)
+            relay.add(lines(1, 4, 1))
+            await ended(relay, task)
+    first, *again = servicer.requests[:3]
+    assert [len(batch.records) for batch in first.batches] == [3, 2]
+    assert again == [first, first]
+    assert servicer.numbers[-1] == 4
+    assert relay._bytes == 0
+
+
+async def test_lines_count_until_they_are_durable() -> None:
+    servicer = Taking()
+    relay = new_relay(1)
+    relay.add(lines(1, 1, 3))
+    async with taking(servicer) as stub:
+        with running(relay) as task:
+            relay.use(stub)
+
+            async def came() -> bool:
+                return len(servicer.requests) == 1
+
+            await until(came, PATIENCE)
+            assert relay._bytes > 0
+            await ended(relay, task)
+    assert relay._bytes == 0
+    assert servicer.answered == 1
+
+
+async def test_a_stream_ends_when_it_has_brought_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relays, "STREAM_BYTES", 100_000)
+    monkeypatch.setattr(relays, "MESSAGE_BYTES", 20_000)
+    servicer = Taking()
+    relay = new_relay(1)
+    for first in range(1, 401, 20):
+        relay.add(lines(1, first, 20, 1_000))
+    async with taking(servicer) as stub:
+        with running(relay) as task:
+            relay.use(stub)
+            await ended(relay, task)
+    assert servicer.numbers == list(range(1, 401))
+    assert servicer.answered >= 3
+
+
+async def test_what_a_coordinator_refuses_for_ever_is_not_sent_again() -> None:
+    servicer = Taking()
+    servicer.breaks = [grpc.StatusCode.INVALID_ARGUMENT]
+    relay = new_relay(1)
+    relay.add(lines(1, 1, 3))
+    async with taking(servicer) as stub:
+        with running(relay) as task:
+            relay.use(stub)
+
+            async def came() -> bool:
+                return not servicer.breaks and relay._bytes == 0
+
+            await until(came, PATIENCE)
+            relay.add(lines(1, 4, 1))
+            await ended(relay, task)
+    assert servicer.numbers == [1, 2, 3, 4]
+
+
+async def test_lines_that_stand_in_line_share_a_batch_for_each_attempt() -> None:
+    servicer = Taking()
+    relay = new_relay(1, 2)
+    for number in range(1, 11):
+        relay.add(lines(1, number, 1))
+        relay.add(lines(2, number, 1))
+    async with taking(servicer) as stub:
+        with running(relay) as task:
+            relay.use(stub)
+            await ended(relay, task)
+    (request,) = servicer.requests
+    assert [len(batch.records) for batch in request.batches] == [10, 10]
+
+
+async def test_the_log_says_how_many_lines_were_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relays, "HELD_UP", 0.01)
+    monkeypatch.setattr(relays, "FULL_BYTES", 50_000)
+    monkeypatch.setattr(relays, "ROOM_BYTES", 25_000)
+    servicer = Taking()
+    relay = new_relay(1, 2)
+    room = asyncio.Event()
+    relay.on_room = room.set
+    number = 1
+    while not relay.is_full:
+        relay.add(lines(1, number, 1, 1_000))
+        relay.add(lines(2, number, 1, 1_000))
+        number += 1
+    await asyncio.wait_for(room.wait(), PATIENCE)
+    async with taking(servicer) as stub:
+        with running(relay) as task:
+            relay.use(stub)
+            await ended(relay, task)
+    for step in (1, 2):
+        batches = [batch for request in servicer.requests for batch in request.batches if batch.lease.step == step]
+        word, *kept = (record for batch in batches for record in batch.records)
+        assert word.source == SYSTEM
+        assert word.text == f"{word.number:,} lines are missing here: no coordinator took them"
+        assert [record.number for record in kept] == list(range(word.number + 1, number))
+
+
+async def test_a_coordinator_that_is_slow_makes_steps_wait_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relays, "HELD_UP", 0.01)
+    monkeypatch.setattr(relays, "FULL_BYTES", 50_000)
+    servicer = Taking()
+    relay = new_relay(1)
+    relay.add(lines(1, 1, 100, 1_000))
+    assert relay.is_full
+    looked = asyncio.Event()
+
+    def look(taken: int) -> None:
+        relay._taken += 1  # the coordinator takes one message between two looks
+        LogRelay._drop_if_stuck(relay, taken)
+        looked.set()
+
+    monkeypatch.setattr(relay, "_drop_if_stuck", look)
+    relay._look_again()
+    await asyncio.wait_for(looked.wait(), PATIENCE)
+    assert relay.is_full
+    async with taking(servicer) as stub:
+        with running(relay) as task:
+            relay.use(stub)
+            await ended(relay, task)
+    assert servicer.numbers[-1] == 100
+
+
+async def test_lines_count_on_after_those_of_before_the_attempt() -> None:
+    servicer = Taking()
+    relay = new_relay()
+    ref = wire.LeaseRef(step=1, token=9)
+    relay.introduce(1, ref, 1)
+    relay.add(lines(1, 1, 2))
+    relay.introduce(1, ref, 1, 2)
+    relay.add(lines(1, 1, 2))
+    async with taking(servicer) as stub:
+        with running(relay) as task:
+            relay.use(stub)
+            await ended(relay, task)
+    assert servicer.numbers == [1, 2, 3, 4]
