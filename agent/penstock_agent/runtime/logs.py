@@ -50,8 +50,8 @@ LET_IN_WITHIN = 2.0
 """Seconds that a coordinator has to say that it takes lines; without a word it is one of a former release, which took
 them without a word."""
 HELD_UP = 5.0
-"""So long a full buffer holds steps up while no coordinator takes anything, in seconds. One that is only slow makes them
-wait."""
+"""So long a full buffer holds steps up while no coordinator takes anything, in seconds. One that is only slow makes
+them wait."""
 REMEMBERED = 1_024
 """Attempts that ended, and whose last lines may still come."""
 

@@ -201,10 +201,9 @@ async def test_the_log_says_how_many_lines_were_dropped(monkeypatch: pytest.Monk
 async def test_a_coordinator_that_is_slow_makes_steps_wait_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relays, "HELD_UP", 0.01)
     monkeypatch.setattr(relays, "FULL_BYTES", 50_000)
+    monkeypatch.setattr(relays, "ROOM_BYTES", 25_000)
     servicer = Taking()
     relay = new_relay(1)
-    relay.add(lines(1, 1, 100, 1_000))
-    assert relay.is_full
     looked = asyncio.Event()
 
     def look(taken: int) -> None:
@@ -213,14 +212,18 @@ async def test_a_coordinator_that_is_slow_makes_steps_wait_and_loses_nothing(mon
         looked.set()
 
     monkeypatch.setattr(relay, "_drop_if_stuck", look)
-    relay._look_again()
-    await asyncio.wait_for(looked.wait(), PATIENCE)
+    relay.add(lines(1, 1, 50, 1_000))
+    relay.add(lines(1, 51, 50, 1_000))
     assert relay.is_full
+    for _ in range(3):
+        looked.clear()
+        await asyncio.wait_for(looked.wait(), PATIENCE)
+        assert relay.is_full
     async with taking(servicer) as stub:
         with running(relay) as task:
             relay.use(stub)
             await ended(relay, task)
-    assert servicer.numbers[-1] == 100
+    assert servicer.numbers == list(range(1, 101))
 
 
 async def test_lines_count_on_after_those_of_before_the_attempt() -> None:
