@@ -1,0 +1,137 @@
+"""What the keeper of an ownership lease does with what the registry says, on a database in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from penstock_coordinator.adapters.memory import MemoryDatabase
+from penstock_coordinator.adapters.memory.coordinator_registry import MemoryCoordinatorRegistry
+from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
+from penstock_coordinator.runtime.ownership import IdentityTaken, OwnershipEnded, OwnershipKeeper
+
+LEASE = 600_000_000
+"""Nobody waits for so long here."""
+PATIENCE = 30.0
+
+
+class SteadyClock:
+    """Stands still: nothing runs out."""
+
+    def now(self) -> int:
+        return 1
+
+    def monotonic(self) -> int:
+        return 1_000_000
+
+
+def keeper(
+    database: MemoryDatabase, name: str, hear: Callable[[str], None] = lambda _: None, began: int = 1
+) -> OwnershipKeeper:
+    own = CoordinatorRow(name, OwnershipState.FOLLOWER, 0, 0, LEASE, "", "", began)
+    return OwnershipKeeper(MemoryCoordinatorRegistry(database), SteadyClock(), own, 1, hear)
+
+
+async def owning(database: MemoryDatabase, name: str, began: int = 1) -> OwnershipKeeper:
+    made = keeper(database, name, began=began)
+    await made.introduce(f"{name}:7400", "")
+    assert await wins(made)
+    return made
+
+
+async def wins(contender: OwnershipKeeper) -> int | None:
+    async with asyncio.timeout(PATIENCE):
+        return await contender.campaign(asyncio.Event())
+
+
+async def test_one_that_is_alone_owns_at_once_and_may_go_on_for_ever() -> None:
+    database = MemoryDatabase()
+    owner = await owning(database, "a")
+    assert owner.may_act()
+    assert owner.ends_at is None
+    (view,) = owner.coordinators()
+    assert view.own
+    assert view.row.state is OwnershipState.OWNER
+
+
+async def test_another_one_waits_and_says_for_whom_until_the_owner_releases() -> None:
+    database = MemoryDatabase()
+    owner = await owning(database, "a")
+    told: asyncio.Queue[str] = asyncio.Queue()
+    follower = keeper(database, "b", told.put_nowait)
+    await follower.introduce("b:7400", "")
+    campaign = asyncio.create_task(wins(follower))
+    async with asyncio.timeout(PATIENCE):
+        assert "a:7400" in await told.get()
+    named = follower.owner()
+    assert named is not None
+    assert named.address == "a:7400"
+    assert not follower.may_act()
+    await owner.release()
+    epoch = await campaign
+    assert epoch is not None
+    assert epoch > 1
+    assert follower.may_act()
+    assert not owner.may_act()
+
+
+async def test_one_that_is_told_to_stop_stops_waiting() -> None:
+    database = MemoryDatabase()
+    await owning(database, "a")
+    follower, stop = keeper(database, "b"), asyncio.Event()
+    await follower.introduce("b:7400", "")
+    campaign = asyncio.create_task(follower.campaign(stop))
+    await asyncio.sleep(0)
+    stop.set()
+    async with asyncio.timeout(PATIENCE):
+        assert await campaign is None
+
+
+async def test_two_processes_with_one_id_do_not_take_turns_for_ever() -> None:
+    database = MemoryDatabase()
+    first = await owning(database, "a", began=1)
+    await owning(database, "a", began=2)
+    first.ended()
+    with pytest.raises(IdentityTaken, match="PENSTOCK_DATA_DIR"):
+        await wins(first)
+
+
+async def test_a_claim_whose_answer_is_lost_is_made_again_with_a_newer_epoch() -> None:
+    database = MemoryDatabase()
+    made = keeper(database, "a")
+    await made.introduce("a:7400", "")
+    lost = await MemoryCoordinatorRegistry(database).claim("a", 1, [])
+    assert lost is not None, "it was granted, and the keeper has not heard of it"
+    epoch = await wins(made)
+    assert epoch is not None
+    assert epoch > lost.epoch
+    assert made.may_act()
+
+
+async def test_while_the_database_is_away_it_goes_on_to_ask() -> None:
+    database = MemoryDatabase()
+    made = keeper(database, "a")
+    await made.introduce("a:7400", "")
+    database.there.clear()
+    campaign = asyncio.create_task(wins(made))
+    await asyncio.sleep(0)
+    database.there.set()
+    assert await campaign
+
+
+async def test_an_owner_that_was_replaced_hears_that_it_ended() -> None:
+    database = MemoryDatabase()
+    own = CoordinatorRow("a", OwnershipState.FOLLOWER, 0, 0, 3_000, "", "", 1)
+    registry = MemoryCoordinatorRegistry(database)
+    owner = OwnershipKeeper(registry, SteadyClock(), own, 1)
+    await owner.introduce("a:7400", "")
+    assert await wins(owner)
+    await registry.register(CoordinatorRow("b", OwnershipState.FOLLOWER, 0, 0, LEASE, "b:7400", "", 1))
+    seen = [row for row in await registry.look() if row.state is OwnershipState.OWNER]
+    assert await registry.claim("b", 1, seen) is not None
+    ends: list[OwnershipEnded] = []
+    async with asyncio.timeout(PATIENCE):
+        await owner.keep(ends.append, lambda: None)
+    assert "taken over" in str(ends[0])
