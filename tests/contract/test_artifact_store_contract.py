@@ -18,6 +18,7 @@ from penstock_coordinator.adapters.artifacts.local_http import LocalArtifactRout
 from penstock_coordinator.adapters.artifacts.s3 import open_s3_store
 from penstock_coordinator.adapters.artifacts.signed_urls import UrlBook
 from penstock_coordinator.ports.artifacts import (
+    AlreadyThere,
     ArtifactStore,
     PartsMissing,
     PartUrl,
@@ -83,6 +84,16 @@ async def send(http: aiohttp.ClientSession, part: PartUrl, content: bytes) -> in
         return r.status
 
 
+async def etag_of(http: aiohttp.ClientSession, part: PartUrl, content: bytes) -> str:
+    """What the store answers to who sends the part."""
+    body = content[part.offset : part.offset + part.size]
+    async with http.put(
+        part.url.url, data=body, headers=dict(part.url.headers), skip_auto_headers=["Content-Type"]
+    ) as r:
+        assert r.status == 200
+        return str(r.headers.get("ETag", ""))
+
+
 async def send_all(http: aiohttp.ClientSession, upload: Upload, content: bytes) -> None:
     for part in upload.missing:
         assert await send(http, part, content) == 200
@@ -117,6 +128,41 @@ async def test_a_completed_upload_is_completed_again(store: ArtifactStore, http:
     await send_all(http, upload, LARGE)
     assert await store.complete(digest, upload.upload_id) == len(LARGE)
     assert await store.complete(digest, upload.upload_id) == len(LARGE)
+
+
+@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "in parts"])
+async def test_who_says_that_he_brought_it_did(
+    store: ArtifactStore, http: aiohttp.ClientSession, content: bytes
+) -> None:
+    """Somebody else did meanwhile: nobody who sent nothing is taken for one who has the bytes."""
+    digest = digest_of(content)
+    idle = await store.begin(digest, len(content), "")
+    upload = await store.begin(digest, len(content), "")
+    etags = [await etag_of(http, part, content) for part in upload.missing]
+    assert await store.complete(digest, upload.upload_id, etags[0]) == len(content)
+    with pytest.raises((AlreadyThere, PartsMissing)):
+        await store.complete(digest, idle.upload_id, "")
+    with pytest.raises((AlreadyThere, UnknownUpload, PartsMissing)):
+        await store.complete(digest, "0" * 32, "0" * 32)
+    assert await store.get(digest, len(content)) == content
+
+
+async def test_who_was_overtaken_and_has_sent_all_is_told_so_or_believed(
+    store: ArtifactStore, http: aiohttp.ClientSession
+) -> None:
+    one, other = [await store.begin(digest_of(SMALL), len(SMALL), "") for _ in range(2)]
+    first, second = [await etag_of(http, upload.missing[0], SMALL) for upload in (one, other)]
+    assert await store.complete(digest_of(SMALL), one.upload_id, first) == len(SMALL)
+    assert await store.complete(digest_of(SMALL), other.upload_id, second) == len(SMALL)
+
+
+async def test_ranges_for_the_coordinator_itself(store: ArtifactStore) -> None:
+    digest = await store.put(SMALL)
+    assert await store.read(digest, 2, 3) == SMALL[2:5]
+    assert await store.read(digest, 0, 0) == b""
+    assert await store.read(digest, len(SMALL) - 2, 10) == SMALL[-2:]
+    assert await store.read(digest, len(SMALL), 10) == b""
+    assert await store.read(digest_of(b"absent"), 0, 10) is None
 
 
 async def test_ranges(store: ArtifactStore, http: aiohttp.ClientSession) -> None:

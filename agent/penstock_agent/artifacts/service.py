@@ -51,7 +51,7 @@ class Service:
             self._connected.set()
 
     async def begin(
-        self, access: Access, digest: str, size: int, media_type: str, upload_id: str
+        self, access: Access, digest: str, size: int, media_type: str, upload_id: str, proof: str
     ) -> wire.BeginUploadResponse:
         stub = await self._connection()
         request = wire.BeginUploadRequest(
@@ -61,11 +61,13 @@ class Service:
             size_bytes=size,
             media_type=media_type,
             upload_id=upload_id,
+            proof=proof,
         )
         async with asking_coordinator("the upload is refused"):
             return await stub.BeginUpload(request, timeout=CALL_TIMEOUT)
 
-    async def complete(self, access: Access, digest: str, upload_id: str, etags: dict[int, str]) -> None:
+    async def complete(self, access: Access, digest: str, upload_id: str, etags: dict[int, str]) -> str:
+        """The receipt."""
         stub = await self._connection()
         request = wire.CompleteUploadRequest(
             lease=access.lease,
@@ -75,7 +77,7 @@ class Service:
             parts=[wire.UploadedPart(number=number, etag=etag) for number, etag in sorted(etags.items())],
         )
         async with asking_coordinator("the upload cannot be completed"):
-            await stub.CompleteUpload(request, timeout=COMPLETE_TIMEOUT)
+            return (await stub.CompleteUpload(request, timeout=COMPLETE_TIMEOUT)).receipt
 
     async def downloads(self, access: Access, digests: list[str]) -> dict[str, wire.Download]:
         """At most `MOST_DIGESTS`."""

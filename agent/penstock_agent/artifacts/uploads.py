@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,7 +14,7 @@ import yarl
 
 from penstock.agent.v1 import artifact_service_pb2 as wire
 from penstock_agent.artifacts.failures import Again, Patience, StoreFailure, asking_store, check_answer, together
-from penstock_agent.artifacts.files import FileThreads
+from penstock_agent.artifacts.files import FileThreads, hash_range
 from penstock_agent.artifacts.service import Access, Service
 from penstock_agent.executors.channel import Produced
 
@@ -36,20 +37,27 @@ class Uploads:
         """In all, with what was sent twice."""
 
     async def put_all(self, access: Access, produced: Sequence[Produced]) -> None:
-        """All are in the store, each once. Raises `StoreFailure`; then, and when it is cancelled, nothing goes on."""
+        """All are in the store, each once, and have receipts. Raises `StoreFailure`; then, and when it is cancelled,
+        nothing goes on."""
         files = {each.digest: each for each in produced}
         await together(self._put(access, each) for each in files.values())
+        for each in produced:
+            each.receipt = files[each.digest].receipt
 
     async def _put(self, access: Access, file: Produced) -> None:
         async with self._files:
             upload = _Upload(self, access, file, Patience(self._patience))
             await upload.run()
 
-    async def begin(self, access: Access, file: Produced, upload_id: str) -> wire.BeginUploadResponse:
-        return await self._service.begin(access, file.digest, file.size, file.media_type, upload_id)
+    async def begin(self, access: Access, file: Produced, upload_id: str, proof: str) -> wire.BeginUploadResponse:
+        return await self._service.begin(access, file.digest, file.size, file.media_type, upload_id, proof)
 
-    async def complete(self, access: Access, file: Produced, upload_id: str, etags: dict[int, str]) -> None:
-        await self._service.complete(access, file.digest, upload_id, etags)
+    async def complete(self, access: Access, file: Produced, upload_id: str, etags: dict[int, str]) -> str:
+        return await self._service.complete(access, file.digest, upload_id, etags)
+
+    async def prove(self, fd: int, challenge: wire.PossessionChallenge) -> str:
+        """That the bytes are here. Raises `EOFError`."""
+        return await self._threads.do(_proof_of, fd, challenge)
 
     async def is_whole(self, file: Produced) -> bool:
         """The bytes on this machine are those that were named."""
@@ -75,6 +83,13 @@ class Uploads:
         return etag
 
 
+def _proof_of(fd: int, challenge: wire.PossessionChallenge) -> str:
+    summed = hashlib.sha256(challenge.nonce)
+    for part in challenge.ranges:
+        hash_range(summed, fd, part.offset, part.size_bytes)
+    return summed.hexdigest()
+
+
 class _Upload:
     """Of one file."""
 
@@ -98,8 +113,9 @@ class _Upload:
     async def _try(self, fd: int) -> None:
         """Once through all that is missing. Raises `Again`, `StoreFailure`."""
         while True:
-            begun = await self._uploads.begin(self._access, self._file, self._id)
+            begun = await self._begin(fd)
             if begun.present:
+                self._file.receipt = begun.receipt
                 return
             if begun.upload_id != self._id:
                 self._id = begun.upload_id
@@ -110,6 +126,17 @@ class _Upload:
             if self._covers(begun):
                 break
         await self._complete()
+
+    async def _begin(self, fd: int) -> wire.BeginUploadResponse:
+        """What there is to do. Where others brought the bytes it is shown that they are here too, and not sent."""
+        begun = await self._uploads.begin(self._access, self._file, self._id, "")
+        if not begun.HasField("challenge"):
+            return begun
+        proof = await self._uploads.prove(fd, begun.challenge)
+        begun = await self._uploads.begin(self._access, self._file, self._id, proof)
+        if begun.HasField("challenge"):
+            raise self._patience.wasted("the coordinator asks for another proof")
+        return begun
 
     def _covers(self, begun: wire.BeginUploadResponse) -> bool:
         """The answer named all that was missing: its last part ends where the file ends."""
@@ -135,7 +162,7 @@ class _Upload:
 
     async def _complete(self) -> None:
         try:
-            await self._uploads.complete(self._access, self._file, self._id, self._etags)
+            self._file.receipt = await self._uploads.complete(self._access, self._file, self._id, self._etags)
         except StoreFailure as refused:
             if not await self._uploads.is_whole(self._file):
                 raise StoreFailure(

@@ -130,6 +130,8 @@ class Produced(msgspec.Struct, array_like=True):
     kind: str
     codec: str
     metadata: bytes
+    receipt: str = ""
+    """Of the coordinator, once it is there."""
 
 
 class FilePacket(msgspec.Struct, frozen=True, array_like=True):

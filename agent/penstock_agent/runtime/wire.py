@@ -440,6 +440,7 @@ def _new_result(lease: Lease, body: object, result_id: bytes, status: Status) ->
             kind=made.kind,
             codec=made.codec,
             metadata=made.metadata,
+            receipt=made.receipt,
         )
     if finished.exit_code is not None:
         message.exit_code = finished.exit_code

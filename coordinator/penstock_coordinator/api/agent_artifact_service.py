@@ -12,8 +12,9 @@ from penstock.agent.v1.artifact_service_pb2_grpc import ArtifactServiceServicer
 from penstock_coordinator.api.artifact_fields import digest_of
 from penstock_coordinator.api.errors import CallError, failed_precondition, invalid, not_found
 from penstock_coordinator.core.plan.references import is_media_type
-from penstock_coordinator.ports.artifacts import PartsMissing, UnknownUpload, WrongDigest
+from penstock_coordinator.ports.artifacts import AlreadyThere, PartsMissing, UnknownUpload, WrongDigest
 from penstock_coordinator.runtime.credentials import LeaseOver, WrongCredential
+from penstock_coordinator.runtime.possession import nonce_of, ranges_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,13 +41,31 @@ class AgentArtifactService(ArtifactServiceServicer):
         self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
 
     async def BeginUpload(self, request: pb.BeginUploadRequest, context: Context) -> pb.BeginUploadResponse:
-        await self._check_lease(request)
+        run_id = await self._check_lease(request)
         digest = digest_of(request.digest, "digest")
         self._check_upload(request)
         if await self._is_safe(digest, request.size_bytes):
-            return pb.BeginUploadResponse(present=True)
+            return await self._there(run_id, digest, request)
         upload = await self._store.begin(digest, request.size_bytes, request.media_type, request.upload_id)
         return _begun(upload)
+
+    async def _there(self, run_id: bytes, digest: Digest, request: pb.BeginUploadRequest) -> pb.BeginUploadResponse:
+        """The store has the bytes: does the caller?"""
+        possession = self._supervisor.possession
+        if not await possession.is_known(run_id, digest):
+            nonce = nonce_of(request.credential, digest)
+            ranges = ranges_of(nonce, request.size_bytes)
+            if not request.proof:
+                asked = [pb.ByteRange(offset=offset, size_bytes=size) for offset, size in ranges]
+                return pb.BeginUploadResponse(challenge=pb.PossessionChallenge(nonce=nonce, ranges=asked))
+            if not await possession.is_proof(request.proof, nonce, digest, ranges):
+                raise CallError(
+                    grpc.StatusCode.PERMISSION_DENIED,
+                    "WRONG_PROOF",
+                    f"the proof is not made of the bytes of {digest}, which others brought: they changed since their"
+                    " digest was made, or were never here",
+                )
+        return pb.BeginUploadResponse(present=True, receipt=possession.receipt(run_id, digest))
 
     def _check_upload(self, request: pb.BeginUploadRequest) -> None:
         if not 0 <= request.size_bytes <= self._max_bytes:
@@ -73,11 +92,17 @@ class AgentArtifactService(ArtifactServiceServicer):
         return True
 
     async def CompleteUpload(self, request: pb.CompleteUploadRequest, context: Context) -> pb.CompleteUploadResponse:
-        await self._check_lease(request)
+        run_id = await self._check_lease(request)
         digest = digest_of(request.digest, "digest")
         _check_upload_id(request.upload_id)
         try:
-            size = await self._store.complete(digest, request.upload_id)
+            size = await self._store.complete(digest, request.upload_id, _first_etag(request))
+        except AlreadyThere:
+            raise failed_precondition(
+                "upload_id",
+                "ALREADY_THERE",
+                "somebody else brought these bytes meanwhile: BeginUpload asks for a proof",
+            ) from None
         except UnknownUpload:
             raise not_found("upload_id", "UNKNOWN_UPLOAD", "there is no such upload: begin it again") from None
         except PartsMissing:
@@ -92,7 +117,7 @@ class AgentArtifactService(ArtifactServiceServicer):
                 " or on the way; send them again",
             ) from None
         self._supervisor.confirmed.note(digest, self._supervisor.clock.now())
-        return pb.CompleteUploadResponse(size_bytes=size)
+        return pb.CompleteUploadResponse(size_bytes=size, receipt=self._supervisor.possession.receipt(run_id, digest))
 
     async def AbortUpload(self, request: pb.AbortUploadRequest, context: Context) -> pb.AbortUploadResponse:
         await self._check_lease(request)
@@ -143,6 +168,10 @@ class AgentArtifactService(ArtifactServiceServicer):
 def _check_upload_id(upload_id: str) -> None:
     if len(upload_id) > LONGEST_UPLOAD_ID or not upload_id.isprintable():
         raise invalid("upload_id", "is none that BeginUpload gave")
+
+
+def _first_etag(request: pb.CompleteUploadRequest) -> str:
+    return next((part.etag for part in request.parts if part.number == 1), "")
 
 
 def _begun(upload: Upload) -> pb.BeginUploadResponse:

@@ -325,6 +325,7 @@ def _attempt_ended(result: wire.StepResult, session: int, now: int, supervisor: 
                 result.output,
                 report=report,
                 artifacts=artifacts,
+                receipts=tuple(each.receipt for each in result.artifacts),
             )
         outcome, failure = Outcome.FAILED, problem
     else:

@@ -46,6 +46,10 @@ class PartsMissing(Exception):
     """The upload is not whole yet."""
 
 
+class AlreadyThere(Exception):
+    """Somebody else brought the bytes. What this upload brought was not looked at, and is gone."""
+
+
 class WrongDigest(Exception):
     """The bytes that came are not those of the digest. They are gone."""
 
@@ -101,9 +105,12 @@ class ArtifactStore(Protocol):
         """With an upload id what is missing of it, if it is there still and of this digest and size; else another one
         begins. Parts are as large as it takes for at most `MOST_PARTS`. What is empty has one part."""
 
-    async def complete(self, digest: Digest, upload_id: str) -> int:
+    async def complete(self, digest: Digest, upload_id: str, etag: str | None = None) -> int:
         """The bytes are durable and have the digest; their number. Raises `UnknownUpload`, `PartsMissing`,
-        `WrongDigest`. Of an upload that was completed, or whose digest somebody else brought meanwhile, the same."""
+        `WrongDigest`. Of an upload that was completed, or whose digest somebody else brought meanwhile, the same.
+
+        With an ETag, that of the upload's first part, it is for those alone whose upload brought the bytes: raises
+        `AlreadyThere` where the store cannot tell that it did. "" is no ETag."""
 
     async def abort(self, digest: Digest, upload_id: str) -> None:
         """Nothing is left of the upload. Of one that is not there, nothing happens."""
@@ -113,6 +120,9 @@ class ArtifactStore(Protocol):
 
     async def get(self, digest: Digest, limit: int) -> bytes | None:
         """The bytes; None: it is not there. Raises `TooLarge`."""
+
+    async def read(self, digest: Digest, offset: int, size: int) -> bytes | None:
+        """A range of the bytes, shorter at their end. None: it is not there."""
 
     async def put(self, content: bytes, media_type: str = "application/octet-stream") -> Digest:
         """Durable when it returns."""

@@ -102,7 +102,7 @@ class ArtifactResults:
             return message  # which the rules refuse
         except BadReference as error:
             raise _Wrong(str(error)) from None
-        await self._check_made(message)
+        await self._check_made(run_id, message)
         await self._check_given(run_id, message, found)
         step = actor.plan.steps[message.step]
         if not found or not (step.kept_paths or step.kept_lengths):
@@ -110,14 +110,23 @@ class ArtifactResults:
         kept = await self._supervisor.spilled.kept_of(step, message.output)
         return msgspec.structs.replace(message, kept=kept)
 
-    async def _check_made(self, message: AttemptEnded) -> None:
-        """That the bytes are there, of the size that the result says."""
+    async def _check_made(self, run_id: RunId, message: AttemptEnded) -> None:
+        """That the bytes are there, of the size that the result says, and that the attempt had them."""
         for made in message.artifacts:
             stored = await self._supervisor.stores.objects.find(made.digest)
             if stored is None:
                 raise _Wrong(f"the artifact {made.digest} is not in the store: upload it before the result")
             if stored.size != made.size:
                 raise _Wrong(f"the artifact {made.digest} has {stored.size:,} bytes, and the result says {made.size:,}")
+
+        digests = [each.digest for each in message.artifacts]
+        receipts = message.receipts or [""] * len(digests)
+        unproven = await self._supervisor.possession.unproven(run_id, list(zip(digests, receipts, strict=True)))
+        if unproven:
+            raise _Wrong(
+                f"the artifact {min(unproven)} is in the store, and no receipt shows that this run has had its bytes:"
+                " upload it, and send the receipt of that with the result"
+            )
 
     async def _check_given(self, run_id: RunId, message: AttemptEnded, found: list[Reference]) -> None:
         """What the attempt did not make it must have been given: nobody gets at another run's artifacts by naming

@@ -84,6 +84,7 @@ from penstock_coordinator.runtime.limits import Limits
 from penstock_coordinator.runtime.outcomes import accepted, start_answer, unstorable_result
 from penstock_coordinator.runtime.outputs import OutputCache
 from penstock_coordinator.runtime.plans import PlanCache
+from penstock_coordinator.runtime.possession import Possession
 from penstock_coordinator.runtime.recovery import last_boots, recover_all
 from penstock_coordinator.runtime.results import ArtifactResults, ConfirmedObjects
 from penstock_coordinator.runtime.run_keys import KeyTurns
@@ -158,6 +159,7 @@ class Supervisor:
         self.fleet = Fleet(self, timing)
         self.keyring = Keyring(stores.signing_keys, clock, ids)
         self.credentials = Credentials(self.keyring, self.fleet.leases)
+        self.possession = Possession(stores.objects, stores.artifacts, self.keyring)
         self.limits = Limits(self)
         self.budgets = Budgets(self)
         self.admission = Admission(timing.admission, clock.monotonic)

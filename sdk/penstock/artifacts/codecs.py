@@ -98,7 +98,8 @@ def _library(module: str, need: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ArtifactError(
-            f"{need} needs {module}, which is not installed ({error})", remedy=f"install {module} where the step runs"
+            f"{need} needs {module}, which is not installed ({error})",
+            remedy=f"install {module} where it is read or written",
         ) from None
 
 

@@ -6,24 +6,20 @@ import asyncio
 import contextlib
 import hashlib
 import http.client
-import json
 import os
 import secrets
-import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypedDict, Unpack
 
+from penstock.client.stored_values import MOST_BYTES, with_values
 from penstock.errors import ArtifactError
 from penstock.v1 import artifact_service_pb2
 from penstock.v1.artifact_service_pb2_grpc import ArtifactServiceStub
 
 CHUNK_BYTES = 1 << 20
-MOST_IN_MEMORY = 32 << 20
-"""Bytes of a value that are not put on a disk while they come."""
-REFERENCE = "$artifact"
 SILENT_SECONDS = 60.0
 ATTEMPTS = 5
 """That a download has. Each goes on where the last one was cut."""
@@ -95,16 +91,14 @@ class Artifacts:
             await asyncio.to_thread(_publish, file, target)
         return artifact
 
-    async def value_of(self, output: Any) -> Any:
-        """An output with the JSON values in it that were too large to be inline, each read once. Files, folders and
-        values of other codecs stay references. Raises as `download`."""
-        known: dict[str, Any] = {}
-        for digest in dict.fromkeys(_spilled(output)):
-            with tempfile.SpooledTemporaryFile(MOST_IN_MEMORY) as file:
-                await self._read(digest, file)
-                file.seek(0)
-                known[digest] = await asyncio.to_thread(json.load, file)
-        return _filled(output, known) if known else output
+    async def value_of(self, output: Any, *, allow_pickle: bool = False, max_bytes: int = MOST_BYTES) -> Any:
+        """An output with the values in it that are in the store, each read once and decoded by its codec. Files and
+        folders stay references, and so do pickles, which run code when they are read, unless they are allowed.
+
+        Raises as `download`; ArtifactError also if they have more than `max_bytes` together, or if their codec or its
+        library is not here.
+        """
+        return await with_values(output, self._read, allow_pickle=allow_pickle, max_bytes=max_bytes)
 
     async def _read(self, artifact_id: str, file: IO[bytes]) -> artifact_service_pb2.Artifact:
         """All of its bytes into the file, from its begin."""
@@ -117,32 +111,6 @@ class Artifacts:
         # Bytes that came later of another artifact with that digest would be the same.
         reading.check(found.artifact)
         return found.artifact
-
-
-def _reference(value: dict[str, Any]) -> str:
-    """The digest of the JSON value that it stands for; "" if it stands for none."""
-    said = value.get(REFERENCE) if len(value) == 1 else None
-    if isinstance(said, dict) and said.get("kind") == "value" and (said.get("codec") or "json") == "json":
-        return str(said.get("digest", ""))
-    return ""
-
-
-def _spilled(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        if digest := _reference(value):
-            yield digest
-        else:
-            value = list(value.values())
-    if isinstance(value, list):
-        for member in value:
-            yield from _spilled(member)
-
-
-def _filled(value: Any, known: Mapping[str, Any]) -> Any:
-    if isinstance(value, dict):
-        digest = _reference(value)
-        return known[digest] if digest else {name: _filled(member, known) for name, member in value.items()}
-    return [_filled(member, known) for member in value] if isinstance(value, list) else value
 
 
 class _Reading:
@@ -165,7 +133,7 @@ class _Reading:
             with urllib.request.urlopen(asking, timeout=SILENT_SECONDS) as answer:  # noqa: S310  # as above
                 if self._size and answer.status != 206:
                     raise ArtifactError("the store does not go on where a download was cut: try again")
-                self._take(answer)
+                self._take(answer, found.artifact.size_bytes)
         except urllib.error.HTTPError as error:
             if last or (error.code < 500 and error.code not in (403, 408, 429)):
                 raise ArtifactError(f"the store answered {error.code} {error.reason}") from None
@@ -174,8 +142,10 @@ class _Reading:
                 raise ArtifactError(f"the artifact's bytes cannot be had: {error}") from None
         return self._size >= found.artifact.size_bytes
 
-    def _take(self, answer: http.client.HTTPResponse) -> None:
+    def _take(self, answer: http.client.HTTPResponse, most: int) -> None:
         while chunk := answer.read(CHUNK_BYTES):
+            if self._size + len(chunk) > most:
+                raise ArtifactError(f"the store sends more than the {most:,} bytes that the artifact has")
             self._file.write(chunk)
             self._digest.update(chunk)
             self._size += len(chunk)

@@ -433,16 +433,19 @@ class Client(CostCalls, PipelineCalls):
         response: run_service_pb2.DiffRunsResponse = await self._call(self._runs().Diff, request)
         return response
 
-    async def result(self, run_id: str, step: str, item: Place = None) -> Json:
-        """The output of a step run, also while the run goes on; of a mapped step the list of its outputs. What was too
-        large to be inline is read from the artifact store; files and folders are references (`client.artifacts`).
+    async def result(self, run_id: str, step: str, item: Place = None, *, allow_pickle: bool = False) -> Any:
+        """The output of a step run, also while the run goes on; of a mapped step the list of its outputs.
 
-        StepNotCompletedError while it is not COMPLETED; ArtifactError if a large value cannot be had.
+        Values that are in the artifact store are read from there and decoded (DataFrames, arrays, bytes, …): up to
+        1 GiB together, with the libraries and codecs that are here. Files and folders are references
+        (`client.artifacts`), and so are pickles, unless you trust them to run code here: `allow_pickle`.
+
+        StepNotCompletedError while it is not COMPLETED; ArtifactError if a stored value cannot be had or decoded.
         """
         step_run = (await self.get_step_run(run_id, step, item)).step_run
         if step_run.state == run_pb2.STEP_RUN_STATE_COMPLETED:
-            output: Json = await self.artifacts.value_of(json.loads(step_run.output_json or "null"))
-            return output
+            output = json.loads(step_run.output_json or "null")
+            return await self.artifacts.value_of(output, allow_pickle=allow_pickle)
         state = run_pb2.StepRunState.Name(step_run.state).removeprefix("STEP_RUN_STATE_")
         why = f": {step_run.failure.message}" if step_run.HasField("failure") else ""
         raise StepNotCompletedError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.client.places import Place
 from penstock.json_values import Json
@@ -36,9 +36,9 @@ class RunHandle:
         """What the run gave, once it is COMPLETED. See `Client.output`."""
         return await self._client.output(self.id, timeout)
 
-    async def result(self, step: str, item: Place = None) -> Json:
+    async def result(self, step: str, item: Place = None, *, allow_pickle: bool = False) -> Any:
         """The output of a step, also while the run goes on. See `Client.result`."""
-        return await self._client.result(self.id, step, item)
+        return await self._client.result(self.id, step, item, allow_pickle=allow_pickle)
 
     def watch(self, from_event: int = 1) -> AsyncIterator[run_service_pb2.Event]:
         return self._client.watch(self.id, from_event)

@@ -421,9 +421,9 @@ class SyncRunHandle:
         """What the run gave, once it is COMPLETED. See `Client.output`."""
         return self._client.output(self.id, timeout)
 
-    def result(self, step: str, item: Place = None) -> Json:
+    def result(self, step: str, item: Place = None, *, allow_pickle: bool = False) -> Any:
         """The output of a step, also while the run goes on. See `Client.result`."""
-        return self._client.result(self.id, step, item)
+        return self._client.result(self.id, step, item, allow_pickle=allow_pickle)
 
     def watch(self, from_event: int = 1) -> Iterator[run_service_pb2.Event]:
         return self._client.watch(self.id, from_event)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd  # type: ignore[import-untyped]  # it has no types
 
 from penstock import Artifact, ArtifactFile, Stdout, command, context, pipeline, step
@@ -33,6 +34,23 @@ def total(table: pd.DataFrame) -> dict[str, Any]:
 @pipeline
 def frames(rows: int) -> Any:
     return total(double(load(rows)))
+
+
+@step(labels=PLACES["first"], name="kinds")
+def every_kind(rows: int) -> dict[str, Any]:
+    return {
+        "frame": pd.DataFrame({"number": range(rows)}),
+        "arrays": [np.arange(rows), np.zeros((2, 2))],
+        "bytes": b"raw" * rows,
+        "text": Artifact.value("größe", codec="text"),
+        "score": 0.9,
+        "pickled": {1, 2, 3},
+    }
+
+
+@pipeline(allow_pickle=["kinds"])
+def kinds(rows: int) -> Any:
+    every_kind(rows)
 
 
 @step(labels=PLACES["first"])

@@ -53,6 +53,20 @@ async def test_everything_travels(cluster: System, store_url: str) -> None:
         assert rest == '{"quality": 80}from afar'
 
 
+async def test_values_of_all_codecs_are_decoded_for_who_asks_for_a_result(cluster: System, store_url: str) -> None:
+    async with running(cluster, store_url) as (client, _):
+        run = await client.start(flows.kinds, {"rows": 1_000})
+        async with asyncio.timeout(PATIENCE):
+            await run.wait(raise_on_failure=True)
+        found = await run.result("kinds")
+        assert list(found["frame"]["number"]) == list(range(1_000))
+        assert found["arrays"][0].tolist() == list(range(1_000))
+        assert found["arrays"][1].shape == (2, 2)
+        assert (found["bytes"], found["text"], found["score"]) == (b"raw" * 1_000, "größe", 0.9)
+        assert found["pickled"]["$artifact"]["codec"] == "pickle", "nobody said that it may run code here"
+        assert (await run.result("kinds", allow_pickle=True))["pickled"] == {1, 2, 3}
+
+
 async def test_an_agent_is_killed_while_it_uploads(cluster: System, store_url: str, tmp_path: Path) -> None:
     """The attempt is lost, another one brings all of it."""
     flag = tmp_path / "flag"

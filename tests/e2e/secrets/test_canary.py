@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 from tests.e2e.secrets.telling import secret_flows
-from tests.e2e.secrets.telling.secret_flows import KEPT, OWN, encodings
+from tests.e2e.secrets.telling.secret_flows import KEPT, OWN, RETURNED, encodings
 
 from penstock import Client
 from penstock.dev.cluster import DevCluster
@@ -29,7 +29,9 @@ VALUES = {
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 VARIABLE = "PENSTOCK_SECRET_CANARY_OWN"
-WELL = {"prints", "reports", "fine", "finds_them", "names_none", "after_all"}
+STORED = ("artifacts/sha256/", "coordinator.log", "agent", "postgres")
+"""Among the files that are looked through."""
+WELL = {"every_way", "gives_harmless", "prints", "reports", "fine", "finds_them", "names_none", "after_all"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -57,10 +59,12 @@ def dump(url: str) -> bytes:
 
 
 def files_of(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """All but PostgreSQL's own: what they hold is in the dump, or was."""
+    """The artifact store, spools, logs of all processes, and the rest; but of PostgreSQL's own the logs alone: what the
+    others hold is in the dump, or was."""
     for path in folder.rglob("*"):
         inside = path.relative_to(folder)
-        if path.is_file() and not path.is_symlink() and inside.parts[0] != "postgres":
+        rows = inside.parts[0] == "postgres" and "log" not in inside.name
+        if path.is_file() and not path.is_symlink() and not rows:
             yield str(inside), path.read_bytes()
 
 
@@ -83,14 +87,16 @@ async def test_a_canary_is_nowhere_but_in_the_step(cluster: DevCluster) -> None:
         run = await client.start(secret_flows.canary)
         done = await run.wait(120)
         results = [await run.result(name) for name in ("finds_them", "after_all", "names_none")]
-        steps = {each.step: each async for each in client.list_step_runs(run.id)}
+        all_steps = [each async for each in client.list_step_runs(run.id)]
+        steps = {each.step: each for each in all_steps if each.step != "returns_each"}
+        returned = [each async for each in client.list_step_runs(run.id, step="returns_each")]
+        kept = [each async for each in client.artifacts.list(run_id=run.id)]
         lines = [line async for line in client.logs(run.id)]
         shown = str(done) + str([(await client.get_step_run(run.id, name)) for name in steps])
     failures = {name: each.failure for name, each in steps.items() if each.failure.reason}
-    # Without an artifact store it is too large before it is looked through.
-    assert failures.pop("returns_much").reason in ("Secret", "OutputTooLarge")
     assert {name: failure.reason for name, failure in failures.items()} == {
         "returns": "Secret",
+        "returns_much": "Secret",
         "has_none": "Secret",
         "raises": "UserError",
         "raises_much": "UserError",
@@ -98,7 +104,9 @@ async def test_a_canary_is_nowhere_but_in_the_step(cluster: DevCluster) -> None:
         "shell": "ExitCode",
     }
     assert done.state == run_pb2.RUN_STATE_COMPLETED
-    assert steps.keys() - failures.keys() - {"returns_much"} == WELL
+    assert steps.keys() - failures.keys() == WELL
+    assert [each.failure.reason for each in returned] == ["Secret"] * RETURNED
+    assert {each.display_name for each in kept} == {"gives_harmless"}, "of what held a secret nothing is stored"
     assert "'canary-kept', 'canary-own'" in failures["returns"].message
     assert "penstock secrets set canary-nowhere" in failures["has_none"].message
     assert results == [[True] * 6, [True] * 6, []]
@@ -108,7 +116,10 @@ async def test_a_canary_is_nowhere_but_in_the_step(cluster: DevCluster) -> None:
     for told in (shown, logs, "".join(str(each) for each in failures.values())):
         assert found_in(told.encode()) == []
     assert found_in(await asyncio.to_thread(dump, cluster.database_url)) == []
-    assert [(path, found) for path, data in files_of(cluster.folder.path) if (found := found_in(data))] == []
+    files = dict(files_of(cluster.folder.path))
+    for kind in STORED:
+        assert any(kind in path for path in files), f"there is no {kind} to look through in {sorted(files)}"
+    assert [(path, found) for path, data in files.items() if (found := found_in(data))] == []
     environments = worker_environments(cluster)
     assert environments
     assert [found for data in environments if (found := found_in(data))] == []

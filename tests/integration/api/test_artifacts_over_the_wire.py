@@ -65,20 +65,27 @@ class Bearer:
         known = {**self.lease, "digest": digest_of(content), "size_bytes": len(content)}
         return await self.stub.BeginUpload(agents_pb.BeginUploadRequest(**{**known, **fields}), timeout=PATIENCE)
 
-    async def complete(self, content: bytes, upload_id: str) -> agents_pb.CompleteUploadResponse:
-        request = agents_pb.CompleteUploadRequest(**self.lease, digest=digest_of(content), upload_id=upload_id)
+    async def complete(self, content: bytes, upload_id: str, etag: str = "") -> agents_pb.CompleteUploadResponse:
+        parts = [agents_pb.UploadedPart(number=1, etag=etag)]
+        request = agents_pb.CompleteUploadRequest(
+            **self.lease, digest=digest_of(content), upload_id=upload_id, parts=parts
+        )
         return await self.stub.CompleteUpload(request, timeout=PATIENCE)
 
-    async def upload(self, content: bytes, sent: bytes | None = None) -> None:
+    async def upload(self, content: bytes, sent: bytes | None = None) -> str:
+        """The receipt."""
         begun = await self.begin(content)
         if begun.present:
-            return
+            return begun.receipt
+        await self.send(begun, sent or content)
+        return (await self.complete(content, begun.upload_id)).receipt
+
+    async def send(self, begun: agents_pb.BeginUploadResponse, content: bytes) -> None:
         async with aiohttp.ClientSession() as http:
             for part in begun.missing_parts:
-                body = (sent or content)[part.offset : part.offset + part.size_bytes]
+                body = content[part.offset : part.offset + part.size_bytes]
                 async with http.put(part.url, data=body, headers=dict(part.headers)) as response:
                     assert response.status == 200
-        await self.complete(content, begun.upload_id)
 
     async def downloads(self, *digests: str) -> list[agents_pb.Download]:
         request = agents_pb.GetDownloadsRequest(**self.lease, digests=digests)
@@ -91,9 +98,16 @@ class Bearer:
             return await response.read()
 
 
-async def give(agent: ScriptedAgent, grant: wire.LeaseGrant, content: bytes, name: str, **about: Any) -> None:
+async def give(
+    agent: ScriptedAgent, grant: wire.LeaseGrant, content: bytes, name: str, receipt: str, **about: Any
+) -> None:
     made = wire.OutputArtifact(
-        name=name, digest=digest_of(content), size_bytes=len(content), kind="file", media_type="text/csv"
+        name=name,
+        digest=digest_of(content),
+        size_bytes=len(content),
+        kind="file",
+        media_type="text/csv",
+        receipt=receipt,
     )
     output = json.dumps(reference(content, name=name, **about)).encode()
     result = wire.StepResult(status=wire.RESULT_STATUS_OK, output=output, artifacts=[made])
@@ -108,12 +122,10 @@ async def trained(edge: Edge) -> tuple[str, ScriptedAgent]:
     agent = await edge.agent()
     run = await edge.start(CHAIN)
     grant = await agent.grant()
-    await Bearer(edge, grant).upload(DATA)
-    await give(agent, grant, DATA, "data.csv")
+    await give(agent, grant, DATA, "data.csv", await Bearer(edge, grant).upload(DATA))
     grant = await agent.grant()
     assert await Bearer(edge, grant).read(DATA) == DATA
-    await Bearer(edge, grant).upload(MODEL)
-    await give(agent, grant, MODEL, "model.bin")
+    await give(agent, grant, MODEL, "model.bin", await Bearer(edge, grant).upload(MODEL))
     return run.id, agent
 
 
@@ -205,6 +217,66 @@ async def test_what_is_there_already_is_not_sent_again(edge: Edge) -> None:
     begun = await Bearer(edge, await agent.grant()).begin(MODEL)
     assert begun.present
     assert not begun.missing_parts
+
+
+def proof_of(content: bytes, challenge: agents_pb.PossessionChallenge) -> str:
+    ranges = (content[each.offset : each.offset + each.size_bytes] for each in challenge.ranges)
+    return hashlib.sha256(challenge.nonce + b"".join(ranges)).hexdigest()
+
+
+async def of_another_run(edge: Edge) -> Bearer:
+    """The first run has brought DATA and MODEL, and this one nothing."""
+    _, agent = await trained(edge)
+    await agent.grant()
+    await edge.start(spec({"name": "a"}, name="other"))
+    return Bearer(edge, await agent.grant())
+
+
+@pytest.mark.parametrize("content", [DATA, MODEL], ids=["small", "large"])
+async def test_what_others_brought_is_not_sent_again_by_who_shows_that_he_has_it(edge: Edge, content: bytes) -> None:
+    bearer = await of_another_run(edge)
+    begun = await bearer.begin(content)
+    assert not begun.present
+    assert not begun.missing_parts
+    assert not begun.receipt
+    assert sum(each.size_bytes for each in begun.challenge.ranges) == min(len(content), 1 << 20)
+    assert begun.challenge == (await bearer.begin(content)).challenge, "asking again gives no other places to guess"
+    shown = await bearer.begin(content, proof=proof_of(content, begun.challenge))
+    assert shown.present
+    assert shown.receipt
+    assert (await bearer.begin(content)).receipt == shown.receipt, "once is enough"
+
+
+async def test_who_knows_a_digest_alone_gets_no_receipt(edge: Edge) -> None:
+    bearer = await of_another_run(edge)
+    challenge = (await bearer.begin(DATA)).challenge
+    for proof in ("x", digest_of(DATA)[7:], proof_of(DATA[:-1] + b"!", challenge), proof_of(MODEL, challenge)):
+        answer = await refused(bearer.begin(DATA, proof=proof))
+        assert (answer.code, answer.reason) == (grpc.StatusCode.PERMISSION_DENIED, "WRONG_PROOF")
+    for upload_id in ("0" * 32, "put", "nonsense"):
+        answer = await refused(bearer.complete(DATA, upload_id))
+        assert (answer.code, answer.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "ALREADY_THERE")
+
+
+async def test_an_upload_that_another_one_overtook_is_still_looked_at(edge: Edge) -> None:
+    """Begun before the bytes were there: to know the digest early is of no use either."""
+    agent = await edge.agent(slots=3)
+    bearers = []
+    for name in ("one", "two", "three"):
+        await edge.start(spec({"name": "a"}, name=name))
+        bearers.append(Bearer(edge, await agent.grant()))
+    honest, idle, wrong = bearers
+    begun = await idle.begin(MODEL)
+    spoiled = await wrong.begin(MODEL)
+    await wrong.send(spoiled, MODEL[:-1] + b"!")
+    assert await honest.upload(MODEL)
+    answer = await refused(idle.complete(MODEL, begun.upload_id))
+    assert (answer.code, answer.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "PARTS_MISSING")
+    answer = await refused(wrong.complete(MODEL, spoiled.upload_id))
+    assert (answer.code, answer.reason) == (grpc.StatusCode.DATA_LOSS, "WRONG_DIGEST")
+    assert await edge.backend.stores.objects.get(digest_of(MODEL), len(MODEL)) == MODEL
+    await idle.send(begun, MODEL)
+    assert (await idle.complete(MODEL, begun.upload_id)).receipt
 
 
 async def test_the_size_of_an_artifact(edge: Edge) -> None:

@@ -42,11 +42,17 @@ async def give(
     return await agent.acked(await agent._result(grant, result))
 
 
+def shown(coordinator: Coordinator, grant: wire.LeaseGrant, artifact: wire.OutputArtifact) -> wire.OutputArtifact:
+    """With the receipt that the upload of it was answered with."""
+    artifact.receipt = coordinator.supervisor.possession.receipt(grant.lease.run_id, artifact.digest)
+    return artifact
+
+
 async def spill(coordinator: Coordinator, agent: ScriptedAgent, grant: wire.LeaseGrant, value: Any) -> str:
     """The attempt's output is a value that was spilled; its digest."""
     content = json.dumps(value).encode()
     digest = await coordinator.stores.objects.put(content)
-    await give(agent, grant, reference(content), made(content))
+    await give(agent, grant, reference(content), shown(coordinator, grant, made(content)))
     return digest
 
 
@@ -67,7 +73,7 @@ async def test_artifacts_are_committed_with_the_result_and_noted_before_the_gran
     digest = await coordinator.stores.objects.put(content)
     file = made(content, "data.csv", kind="file", codec="", media_type="text/csv", metadata=b'{"rows":3}')
     value = {"file": reference(content, kind="file", codec=None), "n": 3}
-    assert (await give(agent, grant, value, file)).status == wire.RESULT_ACK_STATUS_COMMITTED
+    assert (await give(agent, grant, value, shown(coordinator, grant, file))).status == wire.RESULT_ACK_STATUS_COMMITTED
     (found,) = await coordinator.stores.artifacts.list_artifacts(ArtifactFilter(run_id=run_id), 10)
     assert (found.row.name, found.row.digest, found.row.size, found.row.kind) == ("data.csv", digest, 5, "file")
     assert (found.row.metadata, found.row.work.step_name, found.row.work.attempt) == (b'{"rows":3}', "a", 1)
@@ -106,10 +112,27 @@ async def test_artifacts_that_are_none_fail_the_attempt(world: World, case: str)
     coordinator, agent, run_id = await begun(world, spec({"name": "a"}))
     await coordinator.stores.objects.put(b"x")
     artifact, says = WRONG[case]
-    await give(agent, await agent.grant(), reference(b"x"), artifact)
+    grant = await agent.grant()
+    await give(agent, grant, reference(b"x"), shown(coordinator, grant, artifact))
     view = await coordinator.ended(run_id)
     assert view.row.state == RunState.FAILED
     assert says in view.row.reason
+    assert await coordinator.stores.artifacts.list_artifacts(ArtifactFilter(), 10) == []
+
+
+async def test_who_knows_a_digest_may_not_name_it_as_made(world: World) -> None:
+    """Nor with the receipt of another run, of another digest, or with none that was ever signed."""
+    coordinator, agent, _ = await begun(world, spec({"name": "a"}))
+    theirs = await agent.grant()
+    await coordinator.stores.objects.put(b"another run's")
+    secret = shown(coordinator, theirs, made(b"another run's")).receipt
+    for receipt in ("", secret, secret[:-1], "1." + "0" * 64, "99." + "0" * 64, "x"):
+        run_id = await coordinator.start(spec({"name": "a"}))
+        grant = await agent.grant()
+        await give(agent, grant, reference(b"another run's"), made(b"another run's", receipt=receipt))
+        view = await coordinator.ended(run_id)
+        assert view.row.state == RunState.FAILED
+        assert "no receipt shows that this run has had its bytes" in view.row.reason
     assert await coordinator.stores.artifacts.list_artifacts(ArtifactFilter(), 10) == []
 
 
@@ -145,7 +168,8 @@ async def test_what_was_taken_may_be_passed_on(world: World) -> None:
     coordinator, agent, run_id = await begun(world, PASSED)
     content = b"taken"
     await coordinator.stores.objects.put(content)
-    await give(agent, await agent.grant(), reference(content), made(content))
+    grant = await agent.grant()
+    await give(agent, grant, reference(content), shown(coordinator, grant, made(content)))
     await give(agent, await agent.grant(), [reference(content)])
     assert (await coordinator.ended(run_id)).row.state == RunState.COMPLETED
 
@@ -235,10 +259,12 @@ async def test_a_store_that_is_away_is_waited_for(world: World, monkeypatch: pyt
     monkeypatch.setattr(store, "find", away)
     content = b"[1]"
     await store.put(content)
+    grant = await agent.grant()
+    receipted = shown(coordinator, grant, made(content))
     result = wire.StepResult(
-        status=wire.RESULT_STATUS_OK, output=json.dumps(reference(content)).encode(), artifacts=[made(content)]
+        status=wire.RESULT_STATUS_OK, output=json.dumps(reference(content)).encode(), artifacts=[receipted]
     )
-    result_id = await agent._result(await agent.grant(), result)
+    result_id = await agent._result(grant, result)
     await asked.wait()
     await agent.say(results=wire.Results(results=[agent.results[result_id]]))  # once more, as agents do
     there.set()

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from penstock_agent.executors.channel import Failure, Finished, Task
+from penstock_agent.executors.channel import Failure, Finished, Produced, Task
 from penstock_agent.secrets.masking import Masker
 
 PIECE = 1 << 20
+LARGEST_DECODED = 32 << 20
+"""Bytes of JSON. Larger values are looked through as they are written."""
 FOLDER_VARIABLE = "PENSTOCK_SECRETS_DIR"
 
 
@@ -49,7 +52,7 @@ def secrets_folder(work_dir: str) -> Path:
 
 def without_secrets(finished: Finished, task: Task, masker: Masker) -> Finished:
     """An output that holds a secret is not given on: changed it would be another value, which nobody would notice."""
-    if finished.failure is None and (masker.finds(finished.output) or _in_values(finished, masker)):
+    if finished.failure is None and (_in_json(finished.output, masker) or _in_values(finished, masker)):
         failed = _in_output(task, finished)
         for produced in finished.artifacts:
             Path(produced.path).unlink(missing_ok=True)
@@ -77,7 +80,39 @@ def _masked(failure: Failure, masker: Masker) -> Failure:
 
 def _in_values(finished: Finished, masker: Masker) -> bool:
     """Outputs that are too large to be inline. Files and folders are the step's own to answer for."""
-    return any(_in_file(Path(each.path), masker) for each in finished.artifacts if each.kind == "value")
+    return any(_in_value(each, masker) for each in finished.artifacts if each.kind == "value")
+
+
+def _in_value(produced: Produced, masker: Masker) -> bool:
+    path = Path(produced.path)
+    if produced.codec in ("", "json") and produced.size <= LARGEST_DECODED:
+        return _in_json(path.read_bytes(), masker)
+    return _in_file(path, masker)
+
+
+def _in_json(data: bytes, masker: Masker) -> bool:
+    """Also in the texts as they are read: JSON writes quotes and backslashes of a secret's other forms otherwise."""
+    if masker.finds(data):
+        return True
+    if b"\\" not in data:
+        return False
+    try:
+        value = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False  # which fails the attempt elsewhere
+    return masker.finds("\n".join(_texts(value)).encode("utf-8", "surrogatepass"))
+
+
+def _texts(value: object) -> Iterator[str]:
+    pending = [value]
+    while pending:
+        each = pending.pop()
+        if isinstance(each, str):
+            yield each
+        elif isinstance(each, dict):
+            pending += [*each.keys(), *each.values()]
+        elif isinstance(each, list):
+            pending += each
 
 
 def _in_file(path: Path, masker: Masker) -> bool:
@@ -93,7 +128,7 @@ def _in_file(path: Path, masker: Masker) -> bool:
 
 def _in_output(task: Task, finished: Finished) -> Failure:
     maskers = {secret.name: Masker([secret.value]) for secret in task.secrets}
-    found = [name for name, each in maskers.items() if each.finds(finished.output) or _in_values(finished, each)]
+    found = [name for name, each in maskers.items() if _in_json(finished.output, each) or _in_values(finished, each)]
     names = ", ".join(map(repr, found))
     return Failure(
         "Secret",

@@ -26,9 +26,9 @@ class GuardedArtifactStore:
         with self._breaker.watching():
             return await self._store.begin(digest, size, media_type, upload_id)
 
-    async def complete(self, digest: Digest, upload_id: str) -> int:
+    async def complete(self, digest: Digest, upload_id: str, etag: str | None = None) -> int:
         with self._breaker.watching():
-            return await self._store.complete(digest, upload_id)
+            return await self._store.complete(digest, upload_id, etag)
 
     async def abort(self, digest: Digest, upload_id: str) -> None:
         with self._breaker.watching():
@@ -41,6 +41,10 @@ class GuardedArtifactStore:
     async def get(self, digest: Digest, limit: int) -> bytes | None:
         with self._breaker.watching():
             return await self._store.get(digest, limit)
+
+    async def read(self, digest: Digest, offset: int, size: int) -> bytes | None:
+        with self._breaker.watching():
+            return await self._store.read(digest, offset, size)
 
     async def put(self, content: bytes, media_type: str = "application/octet-stream") -> Digest:
         with self._breaker.watching():

@@ -27,6 +27,7 @@ from penstock_coordinator.adapters.artifacts.signed_urls import Grant, UrlBook
 from penstock_coordinator.ports import Dependency, DependencyState, Unavailable
 from penstock_coordinator.ports.artifacts import (
     PARTS_PAGE,
+    AlreadyThere,
     Digest,
     PartsMissing,
     PartUrl,
@@ -99,32 +100,34 @@ class LocalArtifactStore:
             raise UnknownUpload
         return upload
 
-    async def complete(self, digest: Digest, upload_id: str) -> int:
+    async def complete(self, digest: Digest, upload_id: str, etag: str | None = None) -> int:
         lock = self._completing.setdefault(digest, asyncio.Lock())
         try:
             async with lock:
-                return await _away(lambda: self._complete(digest, upload_id))
+                return await _away(lambda: self._complete(digest, upload_id, own=etag is not None))
         finally:
             if not lock.locked():
                 self._completing.pop(digest, None)
 
-    def _complete(self, digest: Digest, upload_id: str) -> int:
+    def _complete(self, digest: Digest, upload_id: str, *, own: bool) -> int:
         upload = LocalUpload.open(self._uploads, upload_id)
         if upload is not None and upload.about["digest"] != digest:
             raise UnknownUpload
-        if (there := self._find(digest)) is not None:
+        there = self._find(digest)
+        if there is not None and not own:
             if upload is not None:
                 upload.remove()
             return there.size
         if upload is None:
-            raise UnknownUpload
+            raise UnknownUpload if there is None else AlreadyThere
         if upload.missing():
             raise PartsMissing
         if _digest_of(upload.data) != digest:
             upload.remove()
             raise WrongDigest
         size = upload.data.stat().st_size
-        self._publish(upload.data, self.path_of(digest))
+        if there is None:
+            self._publish(upload.data, self.path_of(digest))
         upload.remove()
         return size
 
@@ -168,6 +171,9 @@ class LocalArtifactStore:
 
     async def get(self, digest: Digest, limit: int) -> bytes | None:
         return await _away(lambda: _read(self.path_of(digest), limit))
+
+    async def read(self, digest: Digest, offset: int, size: int) -> bytes | None:
+        return await _away(lambda: _read_range(self.path_of(digest), offset, size))
 
     async def put(self, content: bytes, media_type: str = "application/octet-stream") -> Digest:
         return await _away(lambda: self._put(content))
@@ -309,6 +315,12 @@ def _read(file: Path, limit: int) -> bytes | None:
     if len(found) > limit:
         raise TooLarge
     return found
+
+
+def _read_range(file: Path, offset: int, size: int) -> bytes | None:
+    with contextlib.suppress(FileNotFoundError), file.open("rb") as content:
+        return os.pread(content.fileno(), size, offset)
+    return None
 
 
 def _digest_of(file: Path) -> Digest:

@@ -26,6 +26,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from penstock_coordinator.ports import Dependency, DependencyState, Unavailable
 from penstock_coordinator.ports.artifacts import (
     PARTS_PAGE,
+    AlreadyThere,
     Digest,
     PartsMissing,
     PartUrl,
@@ -179,19 +180,21 @@ class S3ArtifactStore:
         }
         return SignedUrl(await self._client.generate_presigned_url("upload_part", parameters, URL_SECONDS))
 
-    async def complete(self, digest: Digest, upload_id: str) -> int:
+    async def complete(self, digest: Digest, upload_id: str, etag: str | None = None) -> int:
         lock = self._completing.setdefault(digest, asyncio.Lock())
         try:
             async with lock:
-                return await self._complete(digest, upload_id)
+                return await self._complete(digest, upload_id, etag)
         finally:
             if not lock.locked():
                 self._completing.pop(digest, None)
 
-    async def _complete(self, digest: Digest, upload_id: str) -> int:
+    async def _complete(self, digest: Digest, upload_id: str, etag: str | None) -> int:
         if (there := await self.find(digest)) is not None:
             if upload_id != WHOLE:
                 await self.abort(digest, upload_id)
+            if etag is not None and (upload_id != WHOLE or not await self._has_etag(digest, etag)):
+                raise AlreadyThere
             return there.size
         if upload_id == WHOLE:
             raise PartsMissing
@@ -204,6 +207,12 @@ class S3ArtifactStore:
                 raise WrongDigest
             await self._client.put_object(Bucket=self._bucket, Key=key + _VERIFIED, Body=b"")
             return size
+
+    async def _has_etag(self, digest: Digest, etag: str) -> bool:
+        """S3 tells it to whoever has sent all of the bytes, and to nobody by their SHA-256."""
+        with _away():
+            head = await self._head(self._key(digest))
+        return bool(etag) and head is not None and head["ETag"].strip('"') == etag.strip('"')
 
     async def _join(self, digest: Digest, upload_id: str) -> None:
         try:
@@ -293,6 +302,23 @@ class S3ArtifactStore:
                 if answer["ContentLength"] > limit:
                     raise TooLarge
                 return await body.read()
+
+    async def read(self, digest: Digest, offset: int, size: int) -> bytes | None:
+        if size <= 0:
+            return b""
+        wanted = f"bytes={offset}-{offset + size - 1}"
+        with _away():
+            try:
+                answer = await self._client.get_object(Bucket=self._bucket, Key=self._key(digest), Range=wanted)
+            except ClientError as error:
+                if _code(error) == "InvalidRange":
+                    return b""
+                if _is_absent(error):
+                    return None
+                raise
+            body = answer["Body"]
+            async with body:
+                return (await body.read())[:size]
 
     async def put(self, content: bytes, media_type: str = "application/octet-stream") -> Digest:
         made = hashlib.sha256(content)

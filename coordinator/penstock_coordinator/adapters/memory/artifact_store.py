@@ -37,7 +37,7 @@ class MemoryArtifactStore:
             self._uploads[upload_id] = digest
         return Upload(upload_id, part_size_of(size, 1 << 24), ())
 
-    async def complete(self, digest: Digest, upload_id: str) -> int:
+    async def complete(self, digest: Digest, upload_id: str, etag: str | None = None) -> int:
         if digest in self.contents:
             return len(self.contents[digest])
         if self._uploads.get(upload_id) != digest:
@@ -53,6 +53,10 @@ class MemoryArtifactStore:
 
     async def get(self, digest: Digest, limit: int) -> bytes | None:
         return _bounded(self.contents.get(digest), limit)
+
+    async def read(self, digest: Digest, offset: int, size: int) -> bytes | None:
+        content = self.contents.get(digest)
+        return None if content is None else content[offset : offset + size]
 
     async def put(self, content: bytes, media_type: str = "application/octet-stream") -> Digest:
         digest = "sha256:" + hashlib.sha256(content).hexdigest()

@@ -107,6 +107,8 @@ class AttemptEnded(msgspec.Struct, frozen=True, gc=False):
     report: AttemptReport = AttemptReport()
     artifacts: tuple[MadeArtifact, ...] = ()
     """Which the output refers to, and which this attempt made."""
+    receipts: tuple[str, ...] = ()
+    """One for each of them."""
     kept: tuple[bytes, ...] | None = None
     """What `values.keep` gives of the output, where that refers to what had to be read first; None: it does not."""
 

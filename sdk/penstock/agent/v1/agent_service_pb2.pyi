@@ -833,6 +833,7 @@ class OutputArtifact(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     CODEC_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """REQUIRED. At most 255 bytes, one part of a path: neither "." nor "..", without a slash, a backslash and control
     characters.
@@ -849,6 +850,10 @@ class OutputArtifact(_message.Message):
     """Of a value: "json", "parquet", ..."""
     metadata: _builtins.bytes
     """A JSON object in UTF-8; empty: none. At most 16 KiB."""
+    receipt: _builtins.str
+    """What BeginUpload or CompleteUpload answered for these bytes to a lease of this run: who shows it has had them. May be
+    empty for what the run may read already.
+    """
     def __init__(
         self,
         *,
@@ -860,10 +865,11 @@ class OutputArtifact(_message.Message):
         kind: _builtins.str = ...,
         codec: _builtins.str = ...,
         metadata: _builtins.bytes = ...,
+        receipt: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "digest", b"digest", "kind", b"kind", "media_type", b"media_type", "metadata", b"metadata", "name", b"name", "size_bytes", b"size_bytes", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "digest", b"digest", "kind", b"kind", "media_type", b"media_type", "metadata", b"metadata", "name", b"name", "receipt", b"receipt", "size_bytes", b"size_bytes", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

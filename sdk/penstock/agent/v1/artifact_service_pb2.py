@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from penstock.agent.v1 import agent_service_pb2 as penstock_dot_agent_dot_v1_dot_agent__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(penstock/agent/v1/artifact_service.proto\x12\x11penstock.agent.v1\x1a%penstock/agent/v1/agent_service.proto\"\x9f\x01\n\x12\x42\x65ginUploadRequest\x12*\n\x05lease\x18\x01 \x01(\x0b\x32\x1b.penstock.agent.v1.LeaseRef\x12\x12\n\ncredential\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x12\n\nmedia_type\x18\x05 \x01(\t\x12\x11\n\tupload_id\x18\x06 \x01(\t\"\x88\x01\n\x13\x42\x65ginUploadResponse\x12\x0f\n\x07present\x18\x01 \x01(\x08\x12\x11\n\tupload_id\x18\x02 \x01(\t\x12\x17\n\x0fpart_size_bytes\x18\x03 \x01(\x03\x12\x34\n\rmissing_parts\x18\x04 \x03(\x0b\x32\x1d.penstock.agent.v1.UploadPart\"\xba\x01\n\nUploadPart\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0b\n\x03url\x18\x04 \x01(\t\x12;\n\x07headers\x18\x05 \x03(\x0b\x32*.penstock.agent.v1.UploadPart.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xaa\x01\n\x15\x43ompleteUploadRequest\x12*\n\x05lease\x18\x01 \x01(\x0b\x32\x1b.penstock.agent.v1.LeaseRef\x12\x12\n\ncredential\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x11\n\tupload_id\x18\x04 \x01(\t\x12.\n\x05parts\x18\x05 \x03(\x0b\x32\x1f.penstock.agent.v1.UploadedPart\",\n\x0cUploadedPart\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\",\n\x16\x43ompleteUploadResponse\x12\x12\n\nsize_bytes\x18\x01 \x01(\x03\"w\n\x12\x41\x62ortUploadRequest\x12*\n\x05lease\x18\x01 \x01(\x0b\x32\x1b.penstock.agent.v1.LeaseRef\x12\x12\n\ncredential\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x11\n\tupload_id\x18\x04 \x01(\t\"\x15\n\x13\x41\x62ortUploadResponse\"f\n\x13GetDownloadsRequest\x12*\n\x05lease\x18\x01 \x01(\x0b\x32\x1b.penstock.agent.v1.LeaseRef\x12\x12\n\ncredential\x18\x02 \x01(\t\x12\x0f\n\x07\x64igests\x18\x03 \x03(\t\"F\n\x14GetDownloadsResponse\x12.\n\tdownloads\x18\x01 \x03(\x0b\x32\x1b.penstock.agent.v1.Download\"\xa6\x01\n\x08\x44ownload\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\x39\n\x07headers\x18\x04 \x03(\x0b\x32(.penstock.agent.v1.Download.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\x95\x03\n\x0f\x41rtifactService\x12\\\n\x0b\x42\x65ginUpload\x12%.penstock.agent.v1.BeginUploadRequest\x1a&.penstock.agent.v1.BeginUploadResponse\x12\x65\n\x0e\x43ompleteUpload\x12(.penstock.agent.v1.CompleteUploadRequest\x1a).penstock.agent.v1.CompleteUploadResponse\x12\\\n\x0b\x41\x62ortUpload\x12%.penstock.agent.v1.AbortUploadRequest\x1a&.penstock.agent.v1.AbortUploadResponse\x12_\n\x0cGetDownloads\x12&.penstock.agent.v1.GetDownloadsRequest\x1a\'.penstock.agent.v1.GetDownloadsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(penstock/agent/v1/artifact_service.proto\x12\x11penstock.agent.v1\x1a%penstock/agent/v1/agent_service.proto\"\xae\x01\n\x12\x42\x65ginUploadRequest\x12*\n\x05lease\x18\x01 \x01(\x0b\x32\x1b.penstock.agent.v1.LeaseRef\x12\x12\n\ncredential\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x12\n\nmedia_type\x18\x05 \x01(\t\x12\x11\n\tupload_id\x18\x06 \x01(\t\x12\r\n\x05proof\x18\x07 \x01(\t\"\xd4\x01\n\x13\x42\x65ginUploadResponse\x12\x0f\n\x07present\x18\x01 \x01(\x08\x12\x11\n\tupload_id\x18\x02 \x01(\t\x12\x17\n\x0fpart_size_bytes\x18\x03 \x01(\x03\x12\x34\n\rmissing_parts\x18\x04 \x03(\x0b\x32\x1d.penstock.agent.v1.UploadPart\x12\x39\n\tchallenge\x18\x05 \x01(\x0b\x32&.penstock.agent.v1.PossessionChallenge\x12\x0f\n\x07receipt\x18\x06 \x01(\t\"R\n\x13PossessionChallenge\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12,\n\x06ranges\x18\x02 \x03(\x0b\x32\x1c.penstock.agent.v1.ByteRange\"/\n\tByteRange\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"\xba\x01\n\nUploadPart\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0b\n\x03url\x18\x04 \x01(\t\x12;\n\x07headers\x18\x05 \x03(\x0b\x32*.penstock.agent.v1.UploadPart.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xaa\x01\n\x15\x43ompleteUploadRequest\x12*\n\x05lease\x18\x01 \x01(\x0b\x32\x1b.penstock.agent.v1.LeaseRef\x12\x12\n\ncredential\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x11\n\tupload_id\x18\x04 \x01(\t\x12.\n\x05parts\x18\x05 \x03(\x0b\x32\x1f.penstock.agent.v1.UploadedPart\",\n\x0cUploadedPart\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"=\n\x16\x43ompleteUploadResponse\x12\x12\n\nsize_bytes\x18\x01 \x01(\x03\x12\x0f\n\x07receipt\x18\x02 \x01(\t\"w\n\x12\x41\x62ortUploadRequest\x12*\n\x05lease\x18\x01 \x01(\x0b\x32\x1b.penstock.agent.v1.LeaseRef\x12\x12\n\ncredential\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x11\n\tupload_id\x18\x04 \x01(\t\"\x15\n\x13\x41\x62ortUploadResponse\"f\n\x13GetDownloadsRequest\x12*\n\x05lease\x18\x01 \x01(\x0b\x32\x1b.penstock.agent.v1.LeaseRef\x12\x12\n\ncredential\x18\x02 \x01(\t\x12\x0f\n\x07\x64igests\x18\x03 \x03(\t\"F\n\x14GetDownloadsResponse\x12.\n\tdownloads\x18\x01 \x03(\x0b\x32\x1b.penstock.agent.v1.Download\"\xa6\x01\n\x08\x44ownload\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\x39\n\x07headers\x18\x04 \x03(\x0b\x32(.penstock.agent.v1.Download.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\x95\x03\n\x0f\x41rtifactService\x12\\\n\x0b\x42\x65ginUpload\x12%.penstock.agent.v1.BeginUploadRequest\x1a&.penstock.agent.v1.BeginUploadResponse\x12\x65\n\x0e\x43ompleteUpload\x12(.penstock.agent.v1.CompleteUploadRequest\x1a).penstock.agent.v1.CompleteUploadResponse\x12\\\n\x0b\x41\x62ortUpload\x12%.penstock.agent.v1.AbortUploadRequest\x1a&.penstock.agent.v1.AbortUploadResponse\x12_\n\x0cGetDownloads\x12&.penstock.agent.v1.GetDownloadsRequest\x1a\'.penstock.agent.v1.GetDownloadsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,31 +37,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOWNLOAD_HEADERSENTRY']._loaded_options = None
   _globals['_DOWNLOAD_HEADERSENTRY']._serialized_options = b'8\001'
   _globals['_BEGINUPLOADREQUEST']._serialized_start=103
-  _globals['_BEGINUPLOADREQUEST']._serialized_end=262
-  _globals['_BEGINUPLOADRESPONSE']._serialized_start=265
-  _globals['_BEGINUPLOADRESPONSE']._serialized_end=401
-  _globals['_UPLOADPART']._serialized_start=404
-  _globals['_UPLOADPART']._serialized_end=590
-  _globals['_UPLOADPART_HEADERSENTRY']._serialized_start=544
-  _globals['_UPLOADPART_HEADERSENTRY']._serialized_end=590
-  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=593
-  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=763
-  _globals['_UPLOADEDPART']._serialized_start=765
-  _globals['_UPLOADEDPART']._serialized_end=809
-  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=811
-  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=855
-  _globals['_ABORTUPLOADREQUEST']._serialized_start=857
-  _globals['_ABORTUPLOADREQUEST']._serialized_end=976
-  _globals['_ABORTUPLOADRESPONSE']._serialized_start=978
-  _globals['_ABORTUPLOADRESPONSE']._serialized_end=999
-  _globals['_GETDOWNLOADSREQUEST']._serialized_start=1001
-  _globals['_GETDOWNLOADSREQUEST']._serialized_end=1103
-  _globals['_GETDOWNLOADSRESPONSE']._serialized_start=1105
-  _globals['_GETDOWNLOADSRESPONSE']._serialized_end=1175
-  _globals['_DOWNLOAD']._serialized_start=1178
-  _globals['_DOWNLOAD']._serialized_end=1344
-  _globals['_DOWNLOAD_HEADERSENTRY']._serialized_start=544
-  _globals['_DOWNLOAD_HEADERSENTRY']._serialized_end=590
-  _globals['_ARTIFACTSERVICE']._serialized_start=1347
-  _globals['_ARTIFACTSERVICE']._serialized_end=1752
+  _globals['_BEGINUPLOADREQUEST']._serialized_end=277
+  _globals['_BEGINUPLOADRESPONSE']._serialized_start=280
+  _globals['_BEGINUPLOADRESPONSE']._serialized_end=492
+  _globals['_POSSESSIONCHALLENGE']._serialized_start=494
+  _globals['_POSSESSIONCHALLENGE']._serialized_end=576
+  _globals['_BYTERANGE']._serialized_start=578
+  _globals['_BYTERANGE']._serialized_end=625
+  _globals['_UPLOADPART']._serialized_start=628
+  _globals['_UPLOADPART']._serialized_end=814
+  _globals['_UPLOADPART_HEADERSENTRY']._serialized_start=768
+  _globals['_UPLOADPART_HEADERSENTRY']._serialized_end=814
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=817
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=987
+  _globals['_UPLOADEDPART']._serialized_start=989
+  _globals['_UPLOADEDPART']._serialized_end=1033
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=1035
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=1096
+  _globals['_ABORTUPLOADREQUEST']._serialized_start=1098
+  _globals['_ABORTUPLOADREQUEST']._serialized_end=1217
+  _globals['_ABORTUPLOADRESPONSE']._serialized_start=1219
+  _globals['_ABORTUPLOADRESPONSE']._serialized_end=1240
+  _globals['_GETDOWNLOADSREQUEST']._serialized_start=1242
+  _globals['_GETDOWNLOADSREQUEST']._serialized_end=1344
+  _globals['_GETDOWNLOADSRESPONSE']._serialized_start=1346
+  _globals['_GETDOWNLOADSRESPONSE']._serialized_end=1416
+  _globals['_DOWNLOAD']._serialized_start=1419
+  _globals['_DOWNLOAD']._serialized_end=1585
+  _globals['_DOWNLOAD_HEADERSENTRY']._serialized_start=768
+  _globals['_DOWNLOAD_HEADERSENTRY']._serialized_end=814
+  _globals['_ARTIFACTSERVICE']._serialized_start=1588
+  _globals['_ARTIFACTSERVICE']._serialized_end=1993
 # @@protoc_insertion_point(module_scope)

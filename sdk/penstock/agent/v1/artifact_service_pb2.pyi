@@ -29,6 +29,7 @@ class BeginUploadRequest(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
     credential: _builtins.str
     """REQUIRED. LeaseGrant.credential."""
     digest: _builtins.str
@@ -37,6 +38,10 @@ class BeginUploadRequest(_message.Message):
     media_type: _builtins.str
     upload_id: _builtins.str
     """To go on with an upload that was begun. Where it is not there any more, a new one begins."""
+    proof: _builtins.str
+    """The answer to a challenge, where there was one: the SHA-256 in lower-case hex over its nonce and the bytes of its
+    ranges, in their order.
+    """
     @_builtins.property
     def lease(self) -> _agent_service_pb2.LeaseRef:
         """REQUIRED."""
@@ -50,10 +55,11 @@ class BeginUploadRequest(_message.Message):
         size_bytes: _builtins.int = ...,
         media_type: _builtins.str = ...,
         upload_id: _builtins.str = ...,
+        proof: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "digest", b"digest", "lease", b"lease", "media_type", b"media_type", "size_bytes", b"size_bytes", "upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "digest", b"digest", "lease", b"lease", "media_type", b"media_type", "proof", b"proof", "size_bytes", b"size_bytes", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -67,14 +73,24 @@ class BeginUploadResponse(_message.Message):
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     PART_SIZE_BYTES_FIELD_NUMBER: _builtins.int
     MISSING_PARTS_FIELD_NUMBER: _builtins.int
+    CHALLENGE_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     present: _builtins.bool
-    """The store has these bytes already: nothing to do."""
+    """The store has these bytes already, and the caller has shown that it does, too: nothing to do."""
     upload_id: _builtins.str
     part_size_bytes: _builtins.int
     """Of each part but the last."""
+    receipt: _builtins.str
+    """Where `present`: for OutputArtifact.receipt."""
     @_builtins.property
     def missing_parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___UploadPart]:
         """At most 1,000: after those, ask again with the upload id."""
+
+    @_builtins.property
+    def challenge(self) -> Global___PossessionChallenge:
+        """The store has bytes of this digest, which the lease's run may not read: show that you have them, by asking again
+        with `proof`. There is nothing to send then. Another proof is answered with PERMISSION_DENIED.
+        """
 
     def __init__(
         self,
@@ -83,14 +99,61 @@ class BeginUploadResponse(_message.Message):
         upload_id: _builtins.str = ...,
         part_size_bytes: _builtins.int = ...,
         missing_parts: _abc.Iterable[Global___UploadPart] | None = ...,
+        challenge: Global___PossessionChallenge | None = ...,
+        receipt: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing_parts", b"missing_parts", "part_size_bytes", b"part_size_bytes", "present", b"present", "upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "missing_parts", b"missing_parts", "part_size_bytes", b"part_size_bytes", "present", b"present", "receipt", b"receipt", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BeginUploadResponse: _TypeAlias = BeginUploadResponse  # noqa: Y015
+
+@_typing.final
+class PossessionChallenge(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NONCE_FIELD_NUMBER: _builtins.int
+    RANGES_FIELD_NUMBER: _builtins.int
+    nonce: _builtins.bytes
+    @_builtins.property
+    def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___ByteRange]: ...
+    def __init__(
+        self,
+        *,
+        nonce: _builtins.bytes = ...,
+        ranges: _abc.Iterable[Global___ByteRange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce", "ranges", b"ranges"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PossessionChallenge: _TypeAlias = PossessionChallenge  # noqa: Y015
+
+@_typing.final
+class ByteRange(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    size_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        offset: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ByteRange: _TypeAlias = ByteRange  # noqa: Y015
 
 @_typing.final
 class UploadPart(_message.Message):
@@ -218,15 +281,19 @@ class CompleteUploadResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     size_bytes: _builtins.int
+    receipt: _builtins.str
+    """For OutputArtifact.receipt."""
     def __init__(
         self,
         *,
         size_bytes: _builtins.int = ...,
+        receipt: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -81,7 +81,8 @@ class ArtifactServiceServicer:
 
     def CompleteUpload(self, request, context):
         """All parts are there. The store checks the digest: DATA_LOSS if the bytes have another, and they are gone then.
-        FAILED_PRECONDITION: parts are missing. NOT_FOUND: no such upload. Idempotent.
+        FAILED_PRECONDITION: parts are missing; or somebody else brought these bytes meanwhile: begin again, which asks for a
+        proof. NOT_FOUND: no such upload. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

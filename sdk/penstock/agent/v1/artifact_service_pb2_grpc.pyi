@@ -28,7 +28,8 @@ class ArtifactServiceStub:
     """
     CompleteUpload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.CompleteUploadRequest, _artifact_service_pb2.CompleteUploadResponse]
     """All parts are there. The store checks the digest: DATA_LOSS if the bytes have another, and they are gone then.
-    FAILED_PRECONDITION: parts are missing. NOT_FOUND: no such upload. Idempotent.
+    FAILED_PRECONDITION: parts are missing; or somebody else brought these bytes meanwhile: begin again, which asks for a
+    proof. NOT_FOUND: no such upload. Idempotent.
     """
     AbortUpload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.AbortUploadRequest, _artifact_service_pb2.AbortUploadResponse]
     """Idempotent."""
@@ -63,7 +64,8 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_artifact_service_pb2.CompleteUploadRequest, _abc.Awaitable[_artifact_service_pb2.CompleteUploadResponse]],
     ) -> _abc.Awaitable[_artifact_service_pb2.CompleteUploadResponse]:
         """All parts are there. The store checks the digest: DATA_LOSS if the bytes have another, and they are gone then.
-        FAILED_PRECONDITION: parts are missing. NOT_FOUND: no such upload. Idempotent.
+        FAILED_PRECONDITION: parts are missing; or somebody else brought these bytes meanwhile: begin again, which asks for a
+        proof. NOT_FOUND: no such upload. Idempotent.
         """
 
     @_abc_1.abstractmethod

@@ -136,6 +136,28 @@ def returns_much() -> list[str]:
 
 
 @step(secrets=USED, allow_failure=True)
+def returns_each(item: int) -> Any:
+    """In one encoding alone: inline, so large that it becomes an artifact, and as bytes, which always are one."""
+    number, way = divmod(item, 3)
+    text = [list(encodings(value).values())[number] for value in both()][item % 2]
+    return {0: text, 1: {"rows": ["x" * 40_000, text]}, 2: b"\0" + text.encode() + b"\xff"}[way]
+
+
+RETURNED = len(encodings("")) * 3
+
+
+@step
+def every_way() -> list[int]:
+    return list(range(RETURNED))
+
+
+@step(secrets=USED)
+def gives_harmless() -> dict[str, Any]:
+    """Names secrets and tells none: what it gives is stored."""
+    return {"rows": ["y" * 40_000], "bytes": b"harmless", "length": len(both()[0])}
+
+
+@step(secrets=USED, allow_failure=True)
 def dies() -> None:
     os.write(2, both()[0].encode() + b"\n" + both()[1].encode())
     os._exit(7)
@@ -158,7 +180,8 @@ def canary() -> Any:
         shell='test "$KEPT_SECRET" = "$(cat $PENSTOCK_SECRETS_DIR/kept)"; test -n "$OWN_SECRET"',
         secrets=USED,
     )
-    told = [prints(), raises(), raises_much(), reports(), returns(), returns_much(), dies(), has_none(), shell, fine]
+    returned = [returns(), returns_much(), returns_each.map(every_way()), gives_harmless()]
+    told = [prints(), raises(), raises_much(), reports(), *returned, dies(), has_none(), shell, fine]
     found = finds_them()
     names_none.options(depends_on=[found])()
     return finds_them.options(name="after_all", depends_on=told)()
