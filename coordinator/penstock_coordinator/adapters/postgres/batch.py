@@ -27,7 +27,7 @@ def is_plain(records: Sequence[Record]) -> bool:
     for record in records:
         if record.claim is not None or record.letters or record.closings:
             return False
-        if record.entries or record.answered or record.artifacts:
+        if record.entries or record.answered or record.artifacts or record.charge is not None:
             return False
         if record.new_run is not None and record.new_run.uses:
             return False
