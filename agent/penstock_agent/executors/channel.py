@@ -107,6 +107,8 @@ class Task(msgspec.Struct, array_like=True):
     """None: the attempt runs as a process of this machine."""
     memory_group: str = ""
     """Of commands: the folder of the control group that they are put into; empty: into none."""
+    lines_before: int = 0
+    """That are in its log before it begins."""
 
 
 class Order(msgspec.Struct, array_like=True):

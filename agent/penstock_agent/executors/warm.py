@@ -77,6 +77,8 @@ class Job:
     """Their values."""
     home: str = ""
     """Of the environment that it runs in; empty: that of the agent."""
+    on_begin: Callable[[], None] | None = None
+    """Called when it begins, and perhaps again when it has ended."""
     group: MemoryGroup | None = None
     """Of a command alone."""
 
@@ -244,6 +246,8 @@ class WarmExecutor:
         for handle in handles:
             job = self._jobs[handle]
             job.began_at = now
+            if job.on_begin is not None:
+                job.on_begin()
             if job.memory_bytes:
                 self._watch(handle, job)
         self._report(AttemptsStarted(handles))
@@ -344,6 +348,10 @@ class WarmExecutor:
         chance = os.urandom(RESULT_ID_BYTES * len(finished))
         outcomes: list[Outcome] = []
         for number, each in enumerate(finished):
+            job = self._jobs[each.handle]
+            if job.on_begin is not None:
+                # One that is short may have ended before it is said to have begun.
+                job.on_begin()
             self._note_memory(process, each)
             result_id = chance[number * RESULT_ID_BYTES : (number + 1) * RESULT_ID_BYTES]
             ended = Ended.OK if each.failure is None else Ended.STOPPED if each.stopped else Ended.FAILED

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from penstock_agent.core.leases import Handle, Lease, LeaseKey
 from penstock_agent.environments.builds import Environments
 from penstock_agent.environments.order import OLDEST_FOR_FUNCTIONS, Built, EnvironmentFailed, PythonOrder
-from penstock_agent.executors.channel import SYSTEM, LogLines
 from penstock_agent.runtime.logs import LogRelay
 from penstock_agent.runtime.wire import Work
 
@@ -40,8 +39,8 @@ class EnvironmentWaits:
         self._ready = ready
         self._failed = failed
         self._waits: dict[Handle, _Wait] = {}
-        self._said: dict[Handle, int] = {}
-        """Lines that were told of attempts that have not begun."""
+        self._said: dict[Handle, list[str]] = {}
+        """What builds have printed, by attempt that has not begun."""
 
     def is_here(self, lease: Lease, work: Work, order: PythonOrder) -> bool:
         """Else it is waited for, or the attempt has failed."""
@@ -61,9 +60,9 @@ class EnvironmentWaits:
         built = None if order is None else self._environments.find(order.name)
         return "" if built is None else built.home
 
-    def lines_before(self, handle: Handle) -> int:
-        """That were told of an attempt that begins now."""
-        return self._said.pop(handle, 0)
+    def printed(self, handle: Handle) -> list[str]:
+        """By the build that the attempt has waited for; for one that is about to begin."""
+        return self._said.pop(handle, [])
 
     def leave(self, handle: Handle) -> bool:
         """Whether the attempt waited here, and does no more."""
@@ -83,22 +82,20 @@ class EnvironmentWaits:
 
     async def _wait(self, lease: Lease, work: Work, order: PythonOrder) -> None:
         handle = lease.handle
-        self._logs.introduce(handle, work.ref, lease.attempt)
+        said: list[str] = []
         try:
-            await self._environments.get(order, handle, lambda lines: self._tell(handle, lines))
+            await self._environments.get(order, handle, said.extend)
         except EnvironmentFailed as error:
             del self._waits[handle]
-            self._said.pop(handle, None)
+            self._logs.introduce(handle, work.ref, lease.attempt, said)
+            self._logs.begun(handle)
             self._logs.attempt_ended(handle)
             self._failed(lease, f"the environment cannot be built: {error}")
         else:
             del self._waits[handle]
+            if said:
+                self._said[handle] = said
             self._ready(lease)
-
-    def _tell(self, handle: Handle, lines: list[str]) -> None:
-        said = self._said.get(handle, 0)
-        self._said[handle] = said + len(lines)
-        self._logs.add(LogLines(handle, [(said + 1 + at, SYSTEM, 0, line) for at, line in enumerate(lines)]))
 
 
 def _fault(built: Built, work: Work) -> str:

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -94,7 +94,10 @@ class LogRelay:
         self._agent_id = agent_id
         self._stub: AgentServiceStub | None = None
         self._names: dict[Handle, tuple[_Name, int]] = {}
-        """With how many lines were told of the attempt before it began."""
+        """With how many lines the attempt has before its own."""
+        self._prefaces: dict[Handle, Sequence[str]] = {}
+        """Lines of attempts that have not begun: a lease that is handed back leaves none, for the next one of the same
+        attempt counts its own from 1."""
         self._ended: deque[Handle] = deque()
         self._waiting: deque[_Waiting] = deque()
         self._again: deque[_Message] = deque()
@@ -111,11 +114,22 @@ class LogRelay:
 
     # --- attempts
 
-    def introduce(self, handle: Handle, ref: wire.LeaseRef, attempt: int, before: int = 0) -> None:
-        """Lines of this handle will come, counted from 1; `before` them so many came."""
-        self._names[handle] = ((ref, attempt), before)
+    def introduce(self, handle: Handle, ref: wire.LeaseRef, attempt: int, preface: Sequence[str] = ()) -> None:
+        """Lines of this handle will come, counted from 1. Those of the preface come before them, if it begins."""
+        self._names[handle] = ((ref, attempt), len(preface))
+        if preface:
+            self._prefaces[handle] = preface
+
+    def begun(self, handle: Handle) -> None:
+        """The attempt has begun, or never will: its preface is part of its log."""
+        preface = self._prefaces.pop(handle, None)
+        if preface is not None:
+            before = len(preface)
+            lines = [(number - before, SYSTEM, 0, text) for number, text in enumerate(preface, 1)]
+            self.add(LogLines(handle, lines))
 
     def attempt_ended(self, handle: Handle) -> None:
+        self._prefaces.pop(handle, None)
         self._ended.append(handle)
         if len(self._ended) > REMEMBERED:
             self._names.pop(self._ended.popleft(), None)
@@ -127,6 +141,8 @@ class LogRelay:
         return self._full
 
     def add(self, batch: LogLines) -> None:
+        if self._prefaces:
+            self.begun(batch.handle)
         known = self._names.get(batch.handle)
         if known is None:
             return

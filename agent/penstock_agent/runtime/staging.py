@@ -4,6 +4,7 @@ them, and those that ask for resources wait until these are free."""
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 from collections.abc import Iterable
@@ -226,19 +227,20 @@ class Staging:
         self, lease: Lease, work: Work, bundle_dir: str, files: dict[str, str], devices: tuple[str, ...] = ()
     ) -> Job:
         limits, given = self.output_limits, self._given.pop(lease.handle, None)
-        home, before = "", 0
+        home, printed = "", list[str]()
         if work.kind.environment is not None and self.environments is not None:
-            home, before = self.environments.home(work), self.environments.lines_before(lease.handle)
+            home, printed = self.environments.home(work), self.environments.printed(lease.handle)
         container = work.container(self._containers, bundle_dir, devices)
-        self._logs.introduce(lease.handle, work.ref, lease.attempt, before)
+        self._logs.introduce(lease.handle, work.ref, lease.attempt, printed)
         return Job(
             lease.handle,
             work.worker_kind(devices),
             bundle_dir,
-            lambda: work.task(lease, bundle_dir, limits, files, devices, given, home, container),
+            lambda: work.task(lease, bundle_dir, limits, files, devices, given, home, container, len(printed)),
             work.memory_bytes,
             secrets=() if given is None else tuple(secret.value for secret in given),
             home=home,
+            on_begin=functools.partial(self._logs.begun, lease.handle) if printed else None,
         )
 
     def _wait_for(self, digest: str, lease: Lease) -> None:

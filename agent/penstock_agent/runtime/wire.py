@@ -140,6 +140,7 @@ class Work:
         secrets: list[GivenSecret] | None = None,
         home: str = "",
         container: ContainerWork | None = None,
+        lines_before: int = 0,
     ) -> Task:
         """`files`: of the artifacts that the inputs refer to; `home`: of the environment of a command."""
         grant, action = self.grant, self.kind.action
@@ -167,6 +168,7 @@ class Work:
             files=files,
             secrets=secrets or [],
             container=container,
+            lines_before=lines_before,
         )
 
     def container(self, orders: ContainerOrders, bundle_dir: str, devices: tuple[str, ...]) -> ContainerWork | None:

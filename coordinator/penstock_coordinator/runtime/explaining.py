@@ -88,6 +88,11 @@ class _Surroundings:
         child = self._supervisor.actor(run_id)
         return None if child is None else self._supervisor.limits.situation_of_run(child)
 
+    def note(self, step: int, item: int) -> str:
+        key = (self._actor.run_id, step, item)
+        notes = (session.notes.get(key) for session in self._supervisor.fleet.sessions())
+        return one_line(next((note for note in notes if note), ""))
+
     def run_key(self) -> KeySituation | None:
         return self._supervisor.limits.situation_of_run(self._actor)
 

@@ -192,6 +192,9 @@ class Fleet:
 
     def heartbeat(self, session: AgentSession, beat: wire.Heartbeat) -> None:
         session.disk_low = beat.disk_low
+        if not beat.part:
+            session.notes = {}
+        session.notes.update((lease_key(held.lease), held.note) for held in beat.leases if held.note)
         complete = beat.part + 1 >= beat.parts
         self._roster.heartbeat(session, held_of(beat.leases), beat.echo, self._monotonic(), complete=complete)
 

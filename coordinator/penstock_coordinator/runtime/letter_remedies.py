@@ -35,6 +35,18 @@ _REASONS = {
     "SubPipeline": "The run that the step is could not be started: the failure says what is missing.",
 }
 
+_OF_THE_STEP = {
+    "Environment": (
+        "Its environment cannot be built: mend its requirements, or what the agents know of indexes and interpreters;"
+        " the failure has what uv said last."
+    ),
+}
+
+
+def _cause(budget: Budget, reason: str) -> str:
+    of_the_step = _OF_THE_STEP.get(reason) if budget is Budget.RETRIES else None
+    return of_the_step or _CAUSES.get(budget) or _REASONS.get(reason, "See the failure for what stands against it.")
+
 
 def remedies(found: DeadLetter, view: RunView, *, gone: bool = False, undoing: bool = False) -> list[str]:
     """In the order in which they are to be tried; none for a letter that is not open. `undoing`: the newest generation
@@ -44,7 +56,7 @@ def remedies(found: DeadLetter, view: RunView, *, gone: bool = False, undoing: b
     letter, row = found.letter, view.row
     run_id = str(uuid.UUID(bytes=found.run_id))
     budget = Budget(letter.budget)
-    said = [_CAUSES.get(budget) or _REASONS.get(letter.reason, "See the failure for what stands against it.")]
+    said = [_cause(budget, letter.reason)]
     state = RunState(row.state)
     if state is RunState.CANCELLING:
         said.append(f"The run is being stopped: wait until it is at rest (`penstock watch {run_id}`).")

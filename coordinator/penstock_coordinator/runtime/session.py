@@ -116,6 +116,8 @@ class AgentSession(Connected):
         self.lease_ttl = welcome.lease_ttl
         self.disk_low = False
         """By its last heartbeat it takes no work for lack of disk."""
+        self.notes: dict[LeaseKey, str] = {}
+        """What attempts that have not begun wait for, as its last heartbeat said it."""
         self._seq = 0
         self._wake = asyncio.Event()
         self.closed = asyncio.Event()

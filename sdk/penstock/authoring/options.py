@@ -13,6 +13,7 @@ from penstock.authoring.caching import CachePolicy, read_cache
 from penstock.authoring.compensation import Compensating, read_compensate
 from penstock.authoring.concurrency import Concurrency, read_concurrency
 from penstock.authoring.containers import ContainerUse, read_container
+from penstock.authoring.requirements import RequirementsUse, read_requirements
 from penstock.authoring.secrets import SecretUse, read_secrets
 from penstock.errors import DefinitionError
 from penstock.names import check_name, nearest
@@ -114,6 +115,7 @@ class DefaultKeywords(TypedDict, total=False):
     cache: CachePolicy | bool | None
     secrets: Sequence[str] | Mapping[str, Any]
     container: str | Mapping[str, str] | bool | None
+    requirements: Sequence[str] | Mapping[str, Any] | bool | None
 
 
 class CommandKeywords(DefaultKeywords, total=False):
@@ -162,6 +164,7 @@ class StepOptions:
     cache: Any = None
     secrets: tuple[SecretUse, ...] | None = None
     container: ContainerUse | None = None
+    requirements: RequirementsUse | None = None
     when: str | None = None
     trigger_rule: TriggerRule | None = None
     allow_failure: bool | None = None
@@ -361,6 +364,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "cache": read_cache,
     "secrets": read_secrets,
     "container": read_container,
+    "requirements": read_requirements,
     "when": _read_text,
     "trigger_rule": _read_rule,
     "allow_failure": _read_flag,

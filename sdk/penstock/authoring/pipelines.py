@@ -84,6 +84,7 @@ class PipelineKeywords(TypedDict, total=False):
     defaults: DefaultKeywords
     bundle: bool | None
     allow_pickle: Sequence[str]
+    requirements: Sequence[str] | Mapping[str, Any] | bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,8 +223,9 @@ def pipeline(function: Callable[..., Any] | None = None, /, **options: Unpack[Pi
     `defaults` holds step options for all steps; `bundle` says whether the source tree is shipped (None: if a
     step is a Python function). With `on_failure="rollback"` a run that would end FAILED undoes what was done, by the
     `compensate` steps of its steps. With `cache=False` no step is answered from the cache, whatever its policy says.
-    `compensate` steps of its steps. `allow_pickle` names the steps whose values may be written as pickles, and which
-    may read them: a pickle runs code when it is read.
+    `requirements` are those of all steps, unless a step says others (a list, or a dict with `packages` or `lock`, and
+    `python`); without them the block of comments counts that the file may have (`# /// script`). `allow_pickle` names
+    the steps whose values may be written as pickles, and which may read them: a pickle runs code when it is read.
     """
 
     def decorate(target: Callable[..., Any]) -> Pipeline:
@@ -256,10 +258,21 @@ def _read_options(function: Callable[..., Any], given: PipelineKeywords) -> Pipe
         cache=_read_cache(given.get("cache", True)),
         labels=require_labels(given.get("labels", {}), "labels"),
         stop_grace=None if stop_grace is None else require_grace(stop_grace, "stop_grace"),
-        defaults=read_defaults(given.get("defaults", {})),
+        defaults=read_defaults(_with_requirements(given)),
         bundle=given.get("bundle"),
         allow_pickle=_read_allow_pickle(given.get("allow_pickle", ())),
     )
+
+
+def _with_requirements(given: PipelineKeywords) -> DefaultKeywords:
+    """Requirements of a pipeline are those of all its steps."""
+    defaults = given.get("defaults", {})
+    if given.get("requirements") is None:
+        return defaults
+    if defaults.get("requirements") is not None:
+        remedy = "give them to the pipeline, or to its defaults"
+        raise DefinitionError("they are given twice", field="requirements", remedy=remedy)
+    return {**defaults, "requirements": given["requirements"]}
 
 
 def _read_cache(value: Any) -> bool:

@@ -58,6 +58,11 @@ def _files(pipeline: Pipeline) -> set[Path]:
     return {source_file(node.target.function) for node in nodes if isinstance(node.target, FunctionTarget)}
 
 
+def pipeline_file(pipeline: Pipeline) -> Path | None:
+    """None: it is in none, but was typed into a session."""
+    return _module_file(pipeline.function)
+
+
 def pipeline_layout(pipeline: Pipeline) -> Layout:
     return layout_of(source_file(pipeline.function))
 

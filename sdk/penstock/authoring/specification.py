@@ -24,9 +24,11 @@ from penstock.authoring.graph import (
 from penstock.authoring.options import ErrorName, Retry, StepOptions
 from penstock.authoring.pipelines import PipelineParameter, first_paragraph
 from penstock.authoring.references import NodeOutput, ParameterReference
-from penstock.authoring.sources import module_name, needs_bundle, pipeline_code, pipeline_layout
+from penstock.authoring.sources import module_name, needs_bundle, pipeline_code, pipeline_file, pipeline_layout
 from penstock.bundle.layout import Layout
 from penstock.code_digest import set_code_digests
+from penstock.environments.script_block import requirements_in
+from penstock.environments.writing import set_requirements
 from penstock.errors import DefinitionError
 from penstock.quantities import nanoseconds
 from penstock.v1 import pipeline_pb2
@@ -68,6 +70,7 @@ def build_spec(pipeline: Pipeline, bundle_digest: str) -> pipeline_pb2.PipelineS
     if options.defaults != StepOptions():
         _set_shared(spec.defaults, options.defaults)
         spec.defaults.SetInParent()
+    _set_requirements(spec, pipeline)
     if pipeline.template is not None:
         spec.template.name = pipeline.template.name
         for name, value in pipeline.template.arguments.items():
@@ -85,6 +88,24 @@ def _set_budget(spec: pipeline_pb2.PipelineSpec, budget: Budget | None) -> None:
         made.per = pipeline_pb2.CostBudgetPer.Value(f"COST_BUDGET_PER_{budget.per.upper()}")
     if budget.on_exceeded != OnExceeded.HOLD:
         made.on_exceeded = pipeline_pb2.OnExceeded.Value(f"ON_EXCEEDED_{budget.on_exceeded.upper()}")
+
+
+def _set_requirements(spec: pipeline_pb2.PipelineSpec, pipeline: Pipeline) -> None:
+    """What is said in the options counts more than what the file says in a block."""
+    file = pipeline_file(pipeline)
+    folder = None if file is None else file.parent
+    given = pipeline.penstock_options.defaults.requirements
+    if given is None and file is not None and not spec.defaults.HasField("environment"):
+        given = requirements_in(file)
+    if given is not None:
+        set_requirements(spec.defaults.environment, given, folder, "requirements.lock")
+    for step, node in zip(spec.steps, pipeline.graph().nodes.values(), strict=True):
+        own = node.options.requirements
+        if own is not None:
+            if step.HasField("environment"):
+                problem, remedy = "a step has requirements and something else that it runs in", "give it one of them"
+                raise DefinitionError(problem, field=f"steps.{step.name}.requirements", remedy=remedy)
+            set_requirements(step.environment, own, folder, f"steps.{step.name}.requirements.lock")
 
 
 def _on_failure(name: str) -> pipeline_pb2.OnFailure.ValueType:

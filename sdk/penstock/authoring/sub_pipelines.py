@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _MAX_VERSION = 2**31 - 1
 _OF_AGENTS = frozenset(
-    {"queue", "labels", "cpu", "memory", "gpu", "resources", "env", "secrets", "container", "priority"}
+    {"queue", "labels", "cpu", "memory", "gpu", "resources", "env", "secrets", "container", "requirements", "priority"}
 )
 
 

@@ -22,6 +22,7 @@ from penstock.bundle.layout import Layout, layout_of
 from penstock.cli.functions import check_functions
 from penstock.cli.stages import check_stages
 from penstock.code_digest import BundleCode, set_code_digests
+from penstock.environments.writing import read_named_locks
 from penstock.errors import LoadError, ParameterError, PenstockError, ServiceError, YamlError
 from penstock.names import nearest
 
@@ -103,6 +104,7 @@ def _load_yaml(file: Path, name: str | None, arguments: Mapping[str, str]) -> Lo
         document = load_document(text, argument_texts=arguments)
     if name is not None and name != document.spec.name:
         raise LoadError(f"the file holds {document.spec.name!r}, not {name!r}", field=str(file))
+    read_named_locks(document.spec, file.resolve().parent)
     if document.bundle is None:
         return LoadedPipeline(document.spec, None)
     folder = (file.resolve().parent / document.bundle).resolve()
@@ -295,7 +297,8 @@ def _extend_import_path(layout: Layout, file: Path) -> None:
 
 def _remedy(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"install {error.name.partition('.')[0]!r} here and where the agents run, or put it into the bundle"
+        name = error.name.partition(".")[0]
+        return f"install {name!r} here, or import it in the steps that need it; agents get it by `requirements`"
     return "mend the lines above" if not isinstance(error, SystemExit) else _MAIN_REMEDY
 
 

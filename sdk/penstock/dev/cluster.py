@@ -237,7 +237,12 @@ class DevCluster:
         options = {"--address": self.address, "--id": name, "--slots": self.slots, "--data-dir": folder}
         options["--drain-timeout"] = DRAIN_SECONDS - 5
         command = ["penstock_agent", *(str(part) for pair in options.items() for part in pair)]
-        return self._new_child(name, command, {}, may_leave=True)
+        shared = (
+            {}
+            if "PENSTOCK_AGENT_ENVIRONMENTS_DIR" in {**os.environ, **self._extra_environment}
+            else {"PENSTOCK_AGENT_ENVIRONMENTS_DIR": str(self.folder.path / "environments")}
+        )
+        return self._new_child(name, command, shared, may_leave=True)
 
     def _new_child(
         self, name: str, command: list[str], environment: Mapping[str, str], *, may_leave: bool = False

@@ -785,7 +785,7 @@ class Failure(_message.Message):
     reason: _builtins.str
     """For programs: "UserError", "Timeout", "ExitCode", "Crash", "OutOfMemory", "AgentLost", "Poison", "QueuedTimeout",
     "OverallTimeout", "OutputTooLarge", "OutputUnserialisable", "ModuleImport", "Input", "Map", "Condition",
-    "SubPipeline", "Displaced".
+    "SubPipeline", "Displaced", "Environment".
     """
     message: _builtins.str
     """For people; at most 8 KiB."""

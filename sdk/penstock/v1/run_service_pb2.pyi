@@ -1104,7 +1104,8 @@ class Reason(_message.Message):
     """For programs: "Upstream", "TriggerRule", "When", "Backoff", "SubPipeline", "RunPaused", "RunHeld",
     "RunCancelling", "RunRollingBack", "MaxParallel", "MapParallel", "Concurrency", "NoAgent", "AgentsBusy",
     "AgentsDraining", "AgentsPaused", "AgentsLowOnDisk", "Queued", "QueuedTimeout", "Running", "AtRest", "CleanupWaits",
-    "Recovering", "Losses", "Compensation", "Cache", "MemoryRaised", "Budget", "PipelineBudget", "Secret".
+    "Recovering", "Losses", "Compensation", "Cache", "MemoryRaised", "Budget", "PipelineBudget", "Secret",
+    "Preparing".
     """
     message: _builtins.str
     """A whole sentence, for people."""

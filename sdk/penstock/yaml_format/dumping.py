@@ -233,6 +233,12 @@ def _secret(message: Message) -> Any:
     return members["name"] if members.keys() == {"name"} else members
 
 
+def _environment(message: Message) -> Any:
+    members = _message(message)
+    python = members.get("python", {})
+    return python["requirements"] if python.keys() == {"requirements"} else members
+
+
 def _value(message: Message) -> Any:
     from google.protobuf.struct_pb2 import Value
 
@@ -256,4 +262,5 @@ _SHORT: dict[str, Callable[[Message], Any]] = {
     "penstock.v1.Concurrency": _concurrency,
     "penstock.v1.CachePolicy": _cache,
     "penstock.v1.SecretUse": _secret,
+    "penstock.v1.Environment": _environment,
 }

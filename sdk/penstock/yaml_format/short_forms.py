@@ -11,6 +11,7 @@ from penstock.yaml_format.expressions import Expression, ExpressionError, read_t
 from penstock.yaml_format.reading import Path, YamlDocument, path_text
 
 _SOURCES = frozenset({"value", "parameter", "step", "item"})
+_PYTHON_MEMBERS = frozenset({"requirements", "lock", "lock_format", "lockFormat"})
 _MAP_FORMS = ("over", "joined", "nested", "product", "zip")
 _VALUE_REMEDY = "write `value:` in front of a constant object, for example {value: {step: 3}}"
 
@@ -33,6 +34,7 @@ class ShortForms:
             "penstock.v1.Concurrency": self._concurrency,
             "penstock.v1.CachePolicy": self._cache,
             "penstock.v1.SecretUse": self._secret,
+            "penstock.v1.Environment": self._environment,
         }
 
     def write_out(self, message_type: str, value: Any, path: Path) -> Any:
@@ -151,6 +153,14 @@ class ShortForms:
         if isinstance(value, bool):
             return {} if value else {"disabled": True}
         return value
+
+    def _environment(self, value: Any, _path: Path) -> Any:
+        """A list of requirements, what a PythonEnvironment has, or nothing for what the agent itself runs in."""
+        if isinstance(value, list):
+            return {"python": {"requirements": value}}
+        if isinstance(value, dict) and value.keys() & _PYTHON_MEMBERS:
+            return {"python": value}
+        return {} if value is False else value
 
     def _secret(self, value: Any, path: Path) -> Any:
         """Of a list the name, of a mapping from names the variable."""

@@ -83,7 +83,7 @@ async def test_conflicting_versions_run_beside_each_other_and_are_built_once(
     coordinator: Coordinator, agents: Agents, wheels: Path
 ) -> None:
     await agents.start()
-    assert dict(coordinator.session.hello.environments) == {"python": ""}
+    assert coordinator.session.hello.environments["python"] == ""
     digest = coordinator.add_bundle({"steps.py": STEPS})
     specs = [coordinator.function(digest, "steps:version", **environment(f"tiny=={each}")) for each in ("1.0", "2.0")]
     for _ in range(2):
@@ -260,7 +260,7 @@ async def test_a_stop_ends_a_build_that_nobody_else_waits_for(
     spec = coordinator.function(digest, "steps:version", **environment("gated"))
     first, second = await coordinator.grant(spec, 2, inputs={"of": "gated"})
     building = int(await written(tmp_path / "gate" / "began"))
-    await coordinator.until(lambda: len(builds(coordinator)) == 2)
+    await coordinator.until(lambda: len(_notes(coordinator)) == 2)
     await coordinator.cancel(first, 5.0)
     assert (await coordinator.result(first)).status == wire.RESULT_STATUS_CANCELLED
     await coordinator.cancel(second, 5.0)

@@ -230,9 +230,7 @@ async def test_lines_count_on_after_those_of_before_the_attempt() -> None:
     servicer = Taking()
     relay = new_relay()
     ref = wire.LeaseRef(step=1, token=9)
-    relay.introduce(1, ref, 1)
-    relay.add(lines(1, 1, 2))
-    relay.introduce(1, ref, 1, 2)
+    relay.introduce(1, ref, 1, ["building", "ready"])
     relay.add(lines(1, 1, 2))
     async with taking(servicer) as stub:
         with running(relay) as task:

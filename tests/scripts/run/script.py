@@ -113,6 +113,9 @@ class Script:
         if verb == "agent":
             self._situation.add_agent(rest)
             return
+        if verb == "note":
+            self._situation.noted = " ".join(rest)
+            return
         if verb == "key":
             self._situation.set_key(rest)
             return
@@ -505,6 +508,7 @@ def _parse_node(name: str, options: dict[str, str], numbers: dict[str, int]) -> 
         "cache",
         "memory",
         "factor",
+        "environment",
     }
     assert options.keys() <= known, options
     retry = Retry(
@@ -528,6 +532,7 @@ def _parse_node(name: str, options: dict[str, str], numbers: dict[str, int]) -> 
         timeouts=Timeouts(**limits),
         queue=options.get("queue", "default"),
         memory_bytes=int(options.get("memory", "0")),
+        environment=options.get("environment", ""),
         allow_failure="allow_failure" in options,
         cleanup="cleanup" in options,
         child=options.get("child", ""),

@@ -35,6 +35,7 @@ class StagedSituation:
     of_run: KeySituation | None = None
     of_step: KeySituation | None = None
     of_window: WindowSituation | None = None
+    noted: str = ""
 
     def line(self, _position: int) -> LineSituation:
         return LineSituation(tuple(self.agents), self.ahead, *self.priority)
@@ -63,6 +64,9 @@ class StagedSituation:
         measure = Measure[options["measure"]]
         used, limit, until = (int(options[name]) * 1_000_000 for name in ("used", "limit", "until"))
         self.of_window = WindowSituation("tests", Per[words[0]], measure, used, limit, until)
+
+    def note(self, _step: int, _item: int) -> str:
+        return self.noted
 
     def add_agent(self, words: list[str]) -> None:
         """Takes the place of one of the same name."""

@@ -50,6 +50,8 @@ class Node:
     timeouts: Timeouts = field(default_factory=Timeouts)
     queue: str = "default"
     memory_bytes: int = 0
+    environment: str = ""
+    """The name of it."""
     allow_failure: bool = False
     cleanup: bool = False
     concurrency: Concurrency | None = None
@@ -151,7 +153,7 @@ def build(
 
 def _line(node: Node) -> tuple[Line, Concurrency | None]:
     resources = (("memory_bytes", float(node.memory_bytes)),) if node.memory_bytes else ()
-    return Line(node.queue, resources=resources), node.concurrency
+    return Line(node.queue, resources=resources, environment=node.environment), node.concurrency
 
 
 def numbered_on(nodes: Iterable[Node], former: Plan) -> list[Node]:

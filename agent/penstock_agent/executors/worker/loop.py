@@ -70,7 +70,7 @@ class Worker:
         run = self._run_with_secrets if task.secrets else self._run
         finished = run(runner, task)
         restore_signals(self._switch.handler)
-        finished.log_lines = self._capture.lines
+        finished.log_lines = self._capture.lines + task.lines_before
         self._say(finished)
         runner.clean_up()
 

@@ -106,6 +106,9 @@ class Outside(Protocol):
     def lacks_secret(self, name: str) -> bool:
         """Whether the coordinator keeps none of that name. What agents have of their own it does not know."""
 
+    def note(self, step: int, item: int) -> str:
+        """What an attempt that is leased, and has not begun, waits for on its agent; empty: nothing is said."""
+
 
 @dataclass(slots=True)
 class Unknown:
@@ -134,6 +137,9 @@ class Unknown:
 
     def lacks_secret(self, _name: str) -> bool:
         return False
+
+    def note(self, _step: int, _item: int) -> str:
+        return ""
 
 
 @dataclass(slots=True)

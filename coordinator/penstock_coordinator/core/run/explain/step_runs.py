@@ -307,6 +307,13 @@ def _running(run: Run, step: Step, item: int, outside: Outside) -> Iterator[Reas
     if active is None or active.leased_at is None:
         return
     span = outside.now - active.leased_at
+    note = outside.note(step.number, item)
+    if note:
+        text = (
+            f"It has been on {active.agent} for {about(span)} (attempt {active.attempts}), and has not begun: {note}."
+        )
+        yield Reason("Preparing", text, {"agent": active.agent, "attempt": active.attempts, "for_us": span})
+        return
     text = f"It runs on {active.agent} for {about(span)} (attempt {active.attempts})"
     if run.doomed(step.number):
         text += " and is being stopped"

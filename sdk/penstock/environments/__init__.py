@@ -1,0 +1,1 @@
+"""The Python environments of steps, as a pipeline's files say them."""
