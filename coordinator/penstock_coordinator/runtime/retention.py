@@ -104,6 +104,9 @@ class Report:
     pipelines: int = 0
     bundles: int = 0
     notes: int = 0
+    budget_charges: int = 0
+    """Of windows that are long over: housekeeping that no report tells."""
+    budget_raises: int = 0
     strays: int = 0
     """Ids of which there were rows and no run."""
     adopted: int = 0
