@@ -91,6 +91,18 @@ async def test_lines_that_are_packed_are_not_taken_again(stores: Stores) -> None
     assert await row_texts(stores, run) == ["4", "x"]
 
 
+async def test_lines_of_one_writing_are_kept_in_their_order_with_packs_of_the_run_and_without(stores: Stores) -> None:
+    """However the database looks for what is packed already: readers know the lines that they have by the newest."""
+    run = new_run_id()
+    steps = range(20)
+    for first in (1, 501, 1_001):
+        numbers = range(first, first + 500, 20)
+        await stores.logs.append_logs([_chunk(run, n, f"{n}", step=step) for n in numbers for step in steps])
+        rows = await stores.logs.read_logs(run, EVERYTHING, 0, 1_000)
+        assert [(row.lines[0].number, row.step) for row in rows] == [(n, step) for n in numbers for step in steps]
+        await packed(stores, run, 500, f"logs/{first}")
+
+
 async def test_packs_are_found_by_position_step_item_attempt_and_time(stores: Stores) -> None:
     run = new_run_id()
     rows = (

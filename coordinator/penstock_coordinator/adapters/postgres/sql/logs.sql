@@ -12,17 +12,19 @@ with locks as materialized (
     from held, unnest($2::uuid[], $3::int4[], $4::int4[], $5::int4[], $6::int8[], $7::int8[], $8::bytea[])
         with ordinality as c (run_id, step, item, attempt, first_number, at, lines, ordinality)
     where held.number >= 0
+        -- Lines that come again may be in a pack already.
+        and not exists (
+            select from log_parts p
+            where p.run_id = c.run_id and p.step = c.step and p.item = c.item and p.attempt = c.attempt
+                and p.last_number >= c.first_number and p.first_number <= c.first_number
+        )
+    -- After all joins, as a join by hash gives the chunks in any order: readers take an older line after a newer one of
+    -- the same attempt for one that they have seen. Nothing but the drawing of positions comes after this.
     order by c.ordinality
 )
 insert into log_chunks (run_id, position, step, item, attempt, first_number, at, lines)
 select run_id, nextval('log_positions'), step, item, attempt, first_number, at, lines
-from chunks c
--- Lines that come again may be in a pack already.
-where not exists (
-    select from log_parts p
-    where p.run_id = c.run_id and p.step = c.step and p.item = c.item and p.attempt = c.attempt
-        and p.last_number >= c.first_number and p.first_number <= c.first_number
-)
+from chunks
 on conflict (run_id, step, item, attempt, first_number) do nothing
 
 -- name: read
