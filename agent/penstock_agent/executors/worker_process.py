@@ -117,6 +117,7 @@ class WorkerProcess:
                 self.group.add(self.process.pid)
         self.exited = os.pidfd_open(self.process.pid)
         self._stuck: frozenset[int] = frozenset()
+        self._reads = 0
         self._numbered: tuple[Handle, int] = (0, 0)
         self._result_frames, self._log_frames = FrameBuffer(), FrameBuffer()
 
@@ -205,8 +206,15 @@ class WorkerProcess:
         """Throws away what stands in a pipe that was nearly full already at the last call: so many bytes.
 
         Native code that prints without releasing the interpreter stops the thread that would read the pipe; then the
-        step would wait for its own output for ever.
+        step would wait for its own output for ever. That is so only where nothing is read and the whole process sleeps:
+        a thread that reads slowly, that waits for the agent or for its turn on the processor, will read on.
         """
+        reads = unsaid.reads_in(self._unsaid)
+        goes_on = reads != self._reads or _waiting(self.logs.fileno()) > 0 or not _sleeps(self.pid)
+        self._reads = reads
+        if goes_on:
+            self._stuck = frozenset()
+            return 0
         thrown = 0
         for fd in (self.out, self.err):
             nearly_full = _waiting(fd) > PIPE_BYTES * 3 // 4
@@ -252,6 +260,15 @@ def _pipe() -> tuple[int, int]:
     with suppress(OSError):  # beyond the user's share of pipe memory the default has to do
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     return reader, writer
+
+
+def _sleeps(pid: int) -> bool:
+    """Whether each thread waits for something else than a processor."""
+    try:
+        stats = [(thread / "stat").read_text() for thread in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:
+        return False
+    return all(stat.rpartition(") ")[2].startswith("S") for stat in stats)
 
 
 def _waiting(fd: int) -> int:

@@ -50,8 +50,11 @@ LET_IN_WITHIN = 2.0
 """Seconds that a coordinator has to say that it takes lines; without a word it is one of a former release, which took
 them without a word."""
 HELD_UP = 5.0
-"""So long a full buffer holds steps up while no coordinator takes anything, in seconds. One that is only slow makes
-them wait."""
+"""So long a full buffer holds steps up while no coordinator is there to take anything, in seconds. One that is only
+slow makes them wait."""
+SLOW_LOOKS = 12
+"""Of one that has let a stream in, or may yet: so many times as long must go by without a message taken or a stream
+answered. One that is starved or frozen, or whose database is, may be back any moment."""
 REMEMBERED = 1_024
 """Attempts that ended, and whose last lines may still come."""
 
@@ -108,7 +111,9 @@ class LogRelay:
         """Of all that is not known to be durable."""
         self._full = False
         self._taken = 0
-        """Messages so far: it grows while a coordinator takes lines."""
+        """Messages and answers so far: it grows while a coordinator takes lines."""
+        self._looks = 0
+        """At a full buffer, since something was taken."""
         self._changed = asyncio.Event()
         self._closing = False
 
@@ -154,6 +159,7 @@ class LogRelay:
             self._wait(batch.handle, name, lines[start : start + MESSAGE_LINES])
         if self._bytes >= FULL_BYTES and not self._full:
             self._full = True
+            self._looks = 0
             self._look_again()
         self._changed.set()
 
@@ -168,14 +174,21 @@ class LogRelay:
     def _drop_if_stuck(self, taken: int) -> None:
         if not self._full:
             return
-        if self._taken > taken:
+        self._looks = 0 if self._taken > taken else self._looks + 1
+        if self._looks < (SLOW_LOOKS if self._is_heard else 1):
             self._look_again()
             return
+        self._looks = 0
         count = 0
         while self._bytes > ROOM_BYTES and self._waiting:
             count += self._drop(self._waiting.popleft())
         log.warning("no coordinator takes log lines: %d lines are dropped", count)
         self._tell_of_room()
+
+    @property
+    def _is_heard(self) -> bool:
+        """A coordinator is there, and has not refused the last stream."""
+        return self._stub is not None and not self._failures
 
     def _drop(self, waiting: _Waiting) -> int:
         self._bytes -= waiting.size
@@ -298,6 +311,7 @@ class LogRelay:
 
     def _durable(self, sent: list[_Message]) -> None:
         self._bytes -= sum(message.size for message in sent)
+        self._taken += len(sent)
         self._tell_of_room()
 
     def _next_message(self) -> _Message | None:

@@ -50,6 +50,20 @@ class Taking(rpc.AgentServiceServicer):
         return [record.number for record in self.records]
 
 
+class Frozen(Taking):
+    """Lets streams in, and answers none before it is thawed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.thawed = asyncio.Event(), asyncio.Event()
+
+    async def PushLogs(self, request_iterator: AsyncIterator[wire.PushLogsRequest], context: Any) -> Any:
+        answer = await super().PushLogs(request_iterator, context)
+        self.asked.set()
+        await self.thawed.wait()
+        return answer
+
+
 @asynccontextmanager
 async def taking(servicer: Taking) -> AsyncIterator[rpc.AgentServiceStub]:
     server = grpc.aio.server()
@@ -224,6 +238,38 @@ async def test_a_coordinator_that_is_slow_makes_steps_wait_and_loses_nothing(mon
             relay.use(stub)
             await ended(relay, task)
     assert servicer.numbers == list(range(1, 101))
+
+
+@pytest.mark.parametrize("longer", [False, True])
+async def test_a_coordinator_that_has_let_a_stream_in_may_stand_still_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, longer: bool
+) -> None:
+    monkeypatch.setattr(relays, "HELD_UP", 3_600.0)  # the looks are those of this test alone
+    monkeypatch.setattr(relays, "FULL_BYTES", 50_000)
+    monkeypatch.setattr(relays, "ROOM_BYTES", 25_000)
+    monkeypatch.setattr(relays, "STREAM_BYTES", 10_000)
+    monkeypatch.setattr(relays, "MESSAGE_BYTES", 5_000)
+    servicer = Frozen()
+    relay = new_relay(1)
+    for first in range(1, 101, 5):
+        relay.add(lines(1, first, 5, 1_000))
+    async with taking(servicer) as stub:
+        with running(relay) as task:
+            relay.use(stub)
+            await asyncio.wait_for(servicer.asked.wait(), PATIENCE)
+            for _ in range(relays.SLOW_LOOKS - 1):
+                relay._drop_if_stuck(relay._taken)
+            assert relay.is_full
+            if longer:
+                relay._drop_if_stuck(relay._taken)
+                assert not relay.is_full
+            servicer.thawed.set()
+            await ended(relay, task)
+    words = [record.text for record in servicer.records if record.source == SYSTEM]
+    assert [word.partition(" ")[2] for word in words] == longer * ["lines are missing here: no coordinator took them"]
+    missing = sum(int(word.partition(" ")[0]) for word in words)
+    assert len(servicer.numbers) - len(words) + missing == 100
+    assert servicer.numbers == sorted(set(servicer.numbers))
 
 
 async def test_lines_count_on_after_those_of_before_the_attempt() -> None:

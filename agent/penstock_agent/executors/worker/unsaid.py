@@ -16,7 +16,10 @@ _ROOM = 2 * PIECE
 """Of one pipe: a line without an end, and a piece."""
 _HEAD = struct.Struct("<QQQQ")
 """Once the line of this number of this handle is heard, nothing but so many last bytes of each pipe are unsaid."""
-SIZE = _HEAD.size + 2 * _ROOM
+_READS = struct.Struct("<Q")
+"""How often the pipes were read."""
+_START = _HEAD.size + _READS.size
+SIZE = _START + 2 * _ROOM
 
 
 class Unsaid:
@@ -25,8 +28,9 @@ class Unsaid:
     def __init__(self, fd: int) -> None:
         self._memory = mmap.mmap(fd, SIZE)
         view = memoryview(self._memory)
-        self._pipes = (view[_HEAD.size : _HEAD.size + _ROOM], view[_HEAD.size + _ROOM :])
+        self._pipes = (view[_START : _START + _ROOM], view[_START + _ROOM :])
         self._used = [0, 0]
+        self._reads = 0
 
     def read(self, pipe: int, fd: int) -> bytes:
         """Raises BlockingIOError if there is nothing. `settle` comes before a pipe was read for more than a piece."""
@@ -34,6 +38,8 @@ class Unsaid:
         room = self._pipes[pipe][start : start + PIECE]
         count = os.readv(fd, [room])
         self._used[pipe] = start + count
+        self._reads += 1
+        _READS.pack_into(self._memory, _HEAD.size, self._reads)
         return bytes(room[:count])
 
     def say(self, handle: int, number: int, rests: tuple[int, int]) -> None:
@@ -51,6 +57,13 @@ class Unsaid:
         _HEAD.pack_into(self._memory, 0, 0, 0, 0, 0)
 
 
+def reads_in(fd: int) -> int:
+    """Grows while the worker reads its pipes."""
+    reads: int
+    (reads,) = _READS.unpack(os.pread(fd, _READS.size, _HEAD.size))
+    return reads
+
+
 def left_in(fd: int, handle: int, heard: int) -> tuple[bytes, bytes]:
     """What a dead worker left of each pipe; `heard` is the number of the newest line of that attempt that came.
 
@@ -59,7 +72,7 @@ def left_in(fd: int, handle: int, heard: int) -> tuple[bytes, bytes]:
     memory = os.pread(fd, SIZE, 0)
     of, number, *rests = _HEAD.unpack_from(memory)
     said = number and of == handle and heard >= number
-    pipes = memory[_HEAD.size : _HEAD.size + _ROOM], memory[_HEAD.size + _ROOM :]
+    pipes = memory[_START : _START + _ROOM], memory[_START + _ROOM :]
     out, err = (
         data[len(data) - rest :] if said else data
         for data, rest in zip((pipe.rstrip(b"\0") for pipe in pipes), rests, strict=True)
