@@ -11,15 +11,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ctypes
-import fcntl
-import gc
 import json
-import os
 import signal
 import sys
-import uuid
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import structlog
@@ -32,29 +27,24 @@ from penstock_coordinator.adapters.postgres.schema import CannotMigrate, SchemaO
 from penstock_coordinator.adapters.postgres.stores import PostgresStores, open_stores
 from penstock_coordinator.adapters.secret_cipher import AesGcmCipher, BadKey
 from penstock_coordinator.adapters.system import SystemClock, SystemIds, memory_there_is, resident_bytes
-from penstock_coordinator.api.bundle_archive import ArchiveLimits
 from penstock_coordinator.api.doorway import CannotListen
-from penstock_coordinator.api.encoding.costs import Prices
 from penstock_coordinator.api.health import FOLLOWING, RECOVERY, Readiness
-from penstock_coordinator.api.server import Backend, CoordinatorServer, EdgeOptions, Entrance, build_server
-from penstock_coordinator.core.dispatch.fairness import Fairness
+from penstock_coordinator.api.server import Backend, CoordinatorServer, Entrance, build_server
+from penstock_coordinator.configured import edge_options, fairness, pace, pack_pace, retention, timing
 from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
-from penstock_coordinator.core.plan.budget import Prices as BudgetPrices
-from penstock_coordinator.core.plan.limits import LOWERABLE, RAISABLE, RUN_SETTINGS, Limits, RunLimits, setting_of
+from penstock_coordinator.identity import CannotStart, identity
 from penstock_coordinator.logs import configure_logging
 from penstock_coordinator.ports import Fenced, Unavailable
-from penstock_coordinator.runtime.admission import Bounds
-from penstock_coordinator.runtime.caching import CacheTiming
+from penstock_coordinator.process_memory import let_memory_grow, settle_memory, share_one_arena, trim_memory
 from penstock_coordinator.runtime.credentials import Signer
 from penstock_coordinator.runtime.engine import Engine
 from penstock_coordinator.runtime.housekeeping import Housekeeping
 from penstock_coordinator.runtime.janitor import Janitor
 from penstock_coordinator.runtime.log_hub import LogHub
-from penstock_coordinator.runtime.log_packer import LogPacker, PackPace
+from penstock_coordinator.runtime.log_packer import LogPacker
 from penstock_coordinator.runtime.ownership import IdentityTaken, OwnershipEnded, OwnershipKeeper
-from penstock_coordinator.runtime.retention import Pace, Retention
 from penstock_coordinator.runtime.strain import StrainGauge
-from penstock_coordinator.runtime.supervisor import Supervisor, Timing
+from penstock_coordinator.runtime.supervisor import Supervisor
 from penstock_coordinator.settings import (
     Settings,
     SettingsError,
@@ -67,25 +57,15 @@ from penstock_coordinator.settings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Coroutine, Sequence
 
 log = structlog.get_logger(__name__)
 
 LOG_PATIENCE = 5.0
 """Seconds that a stop gives buffered log lines to become durable."""
-COLLECT_AFTER = 50_000
-"""Allocations between looks for garbage among the youngest objects: what a turn makes goes by reference count, and
-looking through what lives long costs latency for nothing."""
 PAUSE_BETWEEN_TURNS = 0.2
 """Seconds."""
 KEY_OVERLAP = "30d"
-M_ARENA_MAX = -8
-"""Of malloc.h."""
-
-
-class CannotStart(Exception):
-    """The text says what is missing and what to do."""
 
 
 class Coordinator:
@@ -111,7 +91,15 @@ class Coordinator:
         self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         clock = SystemClock()
         self.supervisor = Supervisor(
-            stores, clock, SystemIds(), name, epoch, settings.lanes, timing(settings), self._fail, fairness(settings)
+            stores,
+            clock,
+            SystemIds(),
+            name,
+            epoch,
+            settings.lanes,
+            timing(settings, memory_there_is()),
+            self._fail,
+            fairness(settings),
         )
         self._hub = LogHub(stores.logs, settings.log_buffer_size, settings.max_attempt_log_size)
         self._packer = LogPacker(
@@ -120,7 +108,7 @@ class Coordinator:
         self._hub.on_written = self._packer.wrote
         self._housekeeping = Housekeeping(self.supervisor, stores.partitions.run_once)
         self._janitor = Janitor(self.supervisor, retention(settings), pace(settings))
-        self._gauge = StrainGauge(self.supervisor, resident_bytes, _trim_memory)
+        self._gauge = StrainGauge(self.supervisor, resident_bytes, trim_memory)
         engine = Engine(self.supervisor)
         self._bulk = engine.bulk
         artifacts.sign_with(Signer(self.supervisor.keyring, "artifact url"))
@@ -162,7 +150,7 @@ class Coordinator:
         await keeper.keep(self.supervisor.step_down, lambda: tell(keeper.ends_at))
 
     async def _run(self, stop: asyncio.Event) -> None:
-        _let_memory_grow()
+        let_memory_grow()
         try:
             if self._keeper is not None:
                 await self._keeper.claim_runs()
@@ -178,7 +166,7 @@ class Coordinator:
         await self.server.start()
         self._artifacts.reached_at(self._settings.http_url, self.server.http_address)
         self._readiness.clear(RECOVERY)
-        _settle_memory()
+        settle_memory()
         keeping = asyncio.create_task(self._housekeeping.run(), name="housekeeping")
         bulk = asyncio.create_task(self._bulk.run(), name="bulk-jobs")
         janitor = asyncio.create_task(self._janitor.run(), name="janitor")
@@ -211,80 +199,6 @@ class Coordinator:
         await self._hub.close(LOG_PATIENCE)
 
 
-def timing(settings: Settings) -> Timing:
-    return Timing(
-        heartbeat_interval=microseconds(settings.heartbeat_interval),
-        lease_ttl=microseconds(settings.lease_ttl),
-        expiry_margin=microseconds(settings.expiry_margin),
-        accept_timeout=microseconds(settings.accept_timeout),
-        result_resend_interval=microseconds(settings.result_resend_interval),
-        stop_grace=microseconds(settings.stop_grace),
-        max_output_bytes=settings.max_output_size,
-        inline_output_bytes=min(settings.inline_output_size, settings.max_output_size),
-        output_cache_bytes=settings.output_cache_size,
-        max_live_runs=settings.max_live_runs,
-        admission=bounds(settings),
-        commit_patience=microseconds(settings.commit_patience),
-        max_watchers=settings.max_watchers,
-        max_watchers_of_run=settings.max_watchers_of_run,
-        run_limits=run_limits_of(settings),
-        prices=prices_of(settings),
-        cache=CacheTiming(
-            reservation_ttl=microseconds(settings.cache_reservation_ttl),
-            patience=microseconds(settings.cache_patience),
-        ),
-    )
-
-
-def bounds(settings: Settings) -> Bounds:
-    return Bounds(
-        backlog=settings.max_backlog,
-        lag=microseconds(settings.max_loop_lag),
-        commit=microseconds(settings.max_commit_lag),
-        memory=settings.max_memory or memory_there_is() * 3 // 4,
-    )
-
-
-def retention(settings: Settings) -> Retention:
-    return Retention(
-        runs=microseconds(settings.run_retention),
-        runs_of_pipeline=settings.runs_kept_per_pipeline,
-        logs=microseconds(settings.log_retention),
-        requests=microseconds(settings.request_retention),
-        bulk_jobs=microseconds(settings.bulk_job_retention),
-        closed_letters=microseconds(settings.closed_letter_retention),
-        cache_entries=microseconds(settings.cache_retention),
-        cache_entries_kept=settings.cache_entries_kept,
-        deleted_pipelines=microseconds(settings.deleted_pipeline_retention),
-        unused_bundles=microseconds(settings.unused_bundle_retention),
-        notes=microseconds(settings.removed_run_retention),
-        artifacts=microseconds(settings.artifact_retention),
-        artifacts_of=tuple((name, microseconds(span)) for name, span in settings.artifact_retention_of.items()),
-        artifacts_kept=settings.artifacts_kept,
-        unpublished=microseconds(settings.artifact_grace),
-    )
-
-
-def pace(settings: Settings) -> Pace:
-    return Pace(
-        interval=microseconds(settings.janitor_interval),
-        batch=settings.janitor_batch,
-        pause=microseconds(settings.janitor_pause),
-    )
-
-
-def pack_pace(settings: Settings) -> PackPace:
-    return PackPace(after=microseconds(settings.log_pack_after), backlog_bytes=settings.log_backlog_size)
-
-
-def fairness(settings: Settings) -> Fairness:
-    return Fairness(
-        aging=microseconds(settings.priority_aging),
-        label=settings.fairness_label,
-        weights=settings.fairness_weights,
-    )
-
-
 def cipher(settings: Settings) -> AesGcmCipher | None:
     """None: secrets are not kept here. Raises `CannotStart`."""
     try:
@@ -294,109 +208,13 @@ def cipher(settings: Settings) -> AesGcmCipher | None:
     return AesGcmCipher(keys) if keys else None
 
 
-def edge_options(settings: Settings) -> EdgeOptions:
-    limits = ArchiveLimits(
-        packed_bytes=settings.max_bundle_size,
-        unpacked_bytes=settings.max_bundle_unpacked_size,
-        files=settings.max_bundle_files,
-    )
-    keepalive_ms = microseconds(settings.keepalive_interval) // 1_000
-    return EdgeOptions(
-        settings.listen,
-        settings.http_listen,
-        settings.reflection,
-        limits,
-        limits_of(settings),
-        keepalive_ms,
-        settings.max_artifact_size,
-        Prices(settings.price_slot_second, settings.price_cpu_second, settings.price_gb_second, settings.currency),
-    )
-
-
-def limits_of(settings: Settings) -> Limits:
-    given: dict[str, int] = {limit: getattr(settings, setting_of(limit)) for limit in (*RAISABLE, *LOWERABLE)}
-    return Limits(**given)
-
-
-def prices_of(settings: Settings) -> BudgetPrices:
-    return BudgetPrices(settings.price_slot_second, settings.price_cpu_second, settings.price_gb_second)
-
-
-def run_limits_of(settings: Settings) -> RunLimits:
-    given: dict[str, int] = {limit: getattr(settings, name) for limit, name in RUN_SETTINGS.items()}
-    return RunLimits(**given)
-
-
-@contextlib.contextmanager
-def identity(data_dir: Path) -> Iterator[str]:
-    """This coordinator's name, the same at every start on this data folder: a restart takes its own runs at once.
-
-    The folder is this process's alone. Two of the same name would fence each other off for ever. Raises `CannotStart`.
-    """
-    lock, name = _claim(data_dir)
-    with lock:
-        yield name
-
-
-def _claim(data_dir: Path) -> tuple[IO[str], str]:
-    lock: IO[str] | None = None
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        lock = (data_dir / "lock").open("a")
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return lock, _name(data_dir / "coordinator-id")
-    except OSError as error:
-        if lock is not None:
-            lock.close()
-        if isinstance(error, BlockingIOError):
-            problem = f"another coordinator runs on {data_dir}: stop it"
-        else:
-            problem = f"cannot keep this coordinator's identity in {data_dir} ({os.strerror(error.errno or 0)})"
-        raise CannotStart(f"{problem}, or set PENSTOCK_DATA_DIR to a folder of this one's own") from None
-
-
-def _name(path: Path) -> str:
-    if not path.exists():
-        fresh = path.with_suffix(".new")
-        fresh.write_text(f"coordinator-{uuid.uuid4().hex[:12]}\n")
-        fresh.replace(path)
-    return path.read_text().strip()
-
-
-def _let_memory_grow() -> None:
-    """What a recovery makes stays: the collector would look through all of it again and again for nothing."""
-    gc.collect()
-    gc.disable()
-
-
-def _settle_memory() -> None:
-    """What is there after the start stays: the collector need not look at it again."""
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER, 20, 50)
-    gc.enable()
-    _trim_memory()  # What the start needed for a while: 4 MB.
-
-
-def _trim_memory() -> None:
-    """What is free goes back to the system. Other allocators do without."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _share_one_arena() -> None:
-    """Threads get no arenas of malloc of their own: gRPC's fill them with messages that the loop frees, and of large
-    ones hundreds of megabytes stay behind. Counts for threads that begin later; other allocators do without."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-
-
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
 async def serve(settings: Settings, *, migrates: bool, former: Sequence[str] = ()) -> None:
     """`former`: ids of coordinators of earlier releases whose runs are taken over. Raises `CannotStart`, and what ended
     the coordinator if it was not a signal."""
-    _share_one_arena()
+    share_one_arena()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -188,9 +188,9 @@ def _seams(world: World) -> Iterator[None]:
         (coordinator_main, "SystemClock", lambda: _Clock(world)),
         (coordinator_main, "SystemIds", lambda: _Ids(world)),
         (coordinator_main, "build_server", lambda backend, options: _edge(world)(backend, options)),
-        (coordinator_main, "_let_memory_grow", lambda: None),
-        (coordinator_main, "_settle_memory", lambda: None),
-        (coordinator_main, "_trim_memory", lambda: None),
+        (coordinator_main, "let_memory_grow", lambda: None),
+        (coordinator_main, "settle_memory", lambda: None),
+        (coordinator_main, "trim_memory", lambda: None),
         (coordinator_main, "resident_bytes", lambda: 0),
         (coordinator_main, "memory_there_is", lambda: 1 << 34),
         # Ten times a second is for reality: here nothing is late but by a second or more.

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from penstock_coordinator.configured import limits_of, run_limits_of, timing
 from penstock_coordinator.core.plan.limits import (
     DEFAULT_LIMITS,
     DEFAULT_RUN_LIMITS,
@@ -17,7 +18,6 @@ from penstock_coordinator.core.plan.limits import (
     RunLimits,
     setting_of,
 )
-from penstock_coordinator.main import limits_of, run_limits_of, timing
 from penstock_coordinator.settings import (
     Settings,
     SettingsError,
@@ -30,6 +30,8 @@ from penstock_coordinator.settings import (
 )
 
 URL = "postgresql://user:SECRETPW@127.0.0.1:5432/db"
+
+MEMORY = 1 << 34
 
 
 @pytest.fixture(autouse=True)
@@ -184,7 +186,8 @@ def test_the_limits_of_the_settings_are_those_of_the_core() -> None:
     assert limits_of(load_settings({"max_steps": "7", "max_spec_size": "1MiB"})) == replace(
         DEFAULT_LIMITS, steps=7, spec_bytes=1 << 20
     )
-    assert (timing(load_settings()).max_watchers, timing(load_settings()).max_watchers_of_run) == (5_000, 1_000)
+    found = timing(load_settings(), MEMORY)
+    assert (found.max_watchers, found.max_watchers_of_run) == (5_000, 1_000)
 
 
 def test_the_limits_of_runs_are_those_of_the_core() -> None:
@@ -192,7 +195,7 @@ def test_the_limits_of_runs_are_those_of_the_core() -> None:
     assert set(RUN_SETTINGS) == {field.name for field in fields(RunLimits)}
     given = {"max_items_of_step": "7", "max_inputs_size": "2KiB", "max_run_output_size": "3KiB"}
     expected = RunLimits(items=7, inputs_bytes=2 << 10, output_bytes=3 << 10, sub_pipeline_depth=5)
-    assert timing(load_settings({**given, "max_sub_pipeline_depth": "5"})).run_limits == expected
+    assert timing(load_settings({**given, "max_sub_pipeline_depth": "5"}), MEMORY).run_limits == expected
 
 
 @pytest.mark.parametrize("limit", [*RAISABLE, *LOWERABLE])

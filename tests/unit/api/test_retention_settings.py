@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock_coordinator.main import pace, retention
+from penstock_coordinator.configured import pace, retention
 from penstock_coordinator.runtime.retention import Pace, Retention
 from penstock_coordinator.settings import Settings, SettingsError, load_settings, shown_settings, variable
 
