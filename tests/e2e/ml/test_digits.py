@@ -159,7 +159,7 @@ async def check_lineage(client: Client, trained: Ran, predicted: Ran) -> None:
     assert all(step.code_digest and step.pipeline_version == 1 for step in above.up)
     digests = {artifact.digest for step in above.up for artifact in step.made}
     assert {input.digest for step in above.up for input in step.inputs} | {predictions} == digests
-    loaded: Any = await client.result(trained.id, "load")
+    loaded = json.loads((await client.get_step_run(trained.id, "load")).step_run.output_json)
     images = digest_of(loaded["images"])
     assert images in digests
     below = await client.artifacts.lineage(images, direction=artifact_service_pb2.LINEAGE_DIRECTION_DOWN)

@@ -379,8 +379,9 @@ class Schedule:
             for step, item, token in self.driver.tokens():
                 self._end(step, item, token, None)
             self.children_complete()
-            for step, item in self.asking():
-                self._answer(step, item, self.random.choice([self._value_found, self._value_missing]))
+            while asking := self.asking():
+                # One at a time: what the answer leads to may take the others' questions back.
+                self._answer(*asking[0], self.random.choice([self._value_found, self._value_missing]))
             self.driver.drain()
             if not self.run.children and not self.run.demanded_lines() and not self.run.running:
                 self.ring()
