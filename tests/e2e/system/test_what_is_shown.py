@@ -42,7 +42,11 @@ name: shown-gated
 steps:
   list: {{command: {{shell: 'echo "[0, 1, 2]"', outputs: {{all: {{stdout: true, format: json}}}}}}}}
   parts:
-    command: '[ $PENSTOCK_INPUT_N != 1 ] || [ -e {gate} ] || {{ echo closed >&2; exit 4; }}'
+    command: |
+      if [ $PENSTOCK_INPUT_N = 1 ]; then
+        [ -e {gate} ] || {{ echo closed >&2; exit 4; }}
+        until [ -e {gate}.wide ]; do sleep 0.02; done
+      fi
     map: "${{steps.list.output.all}}"
     inputs: {{n: "${{item}}"}}
 """
@@ -100,6 +104,7 @@ def test_a_failure_is_shown_as_it_was_after_the_run_was_retried(system: DevSyste
     gate.touch()
     again = system.penstock("retry", run_id)
     assert "generation 2: 1 step runs again, 3 step runs stay COMPLETED" in again.stdout
+    gate.with_name("gate.wide").touch()
     assert system.penstock("watch", run_id).returncode == 0
     then = system.penstock("get", run_id, "parts[1]", "--at", failed).stdout
     assert "state      FAILED" in then
