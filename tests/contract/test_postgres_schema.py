@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from tests.contract.records import new_run_id, record, start
+from tests.waiting import until
 
 from penstock.dev.postgres_binaries import installed_programs
 from penstock_coordinator.adapters import postgres as adapter
@@ -127,6 +129,26 @@ async def test_partitions_are_made_for_this_month_and_the_next_ones(stores: Post
     assert await stores.partitions.run_once(_microseconds(2035, 12, 31)) == [
         f"{table}_p203602" for table in partitions.TABLES
     ]
+
+
+async def test_two_that_make_the_same_partition_at_once_wait_for_each_other(
+    stores: PostgresStores, direct: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """As coordinators do that are started at one moment on an empty database."""
+    waiting = "select exists (select from pg_locks where locktype = 'advisory' and not granted)"
+    now = _microseconds(2043, 1, 1)
+
+    async def waits() -> bool:
+        return bool(await direct.fetchval(waiting))
+
+    # One alone: news of many would reach who waits before the lock does.
+    await stores.partitions.run_once(now)
+    await direct.execute("drop table log_chunks_p204302")
+    async with direct.transaction():
+        assert await partitions.make(direct, now) == ["log_chunks_p204302"]
+        second = asyncio.create_task(stores.partitions.run_once(now))
+        await until(waits)
+    assert await second == []
 
 
 async def test_a_run_of_a_month_without_partition_is_stored_all_the_same_and_moved_later(

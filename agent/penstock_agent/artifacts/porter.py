@@ -24,7 +24,7 @@ from penstock_agent.artifacts.files import FileThreads
 from penstock_agent.artifacts.service import Access, Moved
 from penstock_agent.artifacts.uploads import Uploads
 from penstock_agent.core.inputs import AttemptsEnded, Input, LeasesRefused, LeasesUnstarted
-from penstock_agent.core.leases import Ended, Handle, Outcome
+from penstock_agent.core.leases import Ended, Handle, LeaseKey, Outcome
 from penstock_agent.executors.channel import Failure, Finished
 from penstock_agent.executors.references import MARK, BadReference, Reference, find
 from penstock_agent.runtime.archive import BadArchive, unpack_folder
@@ -32,6 +32,7 @@ from penstock_agent.runtime.archive import BadArchive, unpack_folder
 log = logging.getLogger(__name__)
 
 RESULT_ID_BYTES = 16
+INPUTS_NOTE = "its inputs are being fetched"
 MOST_ARTIFACTS = 100_000
 """That the inputs of one attempt may refer to."""
 LARGEST_SCANNED = 32 << 20
@@ -48,6 +49,8 @@ class Order:
     bundle_digest: str
     ready: Callable[[dict[str, str]], None]
     """Called with the files by digest."""
+    lease: tuple[LeaseKey, int]
+    """As heartbeats name it."""
 
 
 def has_references(inputs: Mapping[str, bytes]) -> bool:
@@ -191,6 +194,10 @@ class Porter:
         for handle in handles:
             if handle in self._fetching:
                 self.stop(handle)
+
+    def notes(self) -> dict[tuple[LeaseKey, int], str]:
+        """What attempts whose inputs are being fetched are told, by lease."""
+        return dict.fromkeys((order.lease for order in self._fetching.values()), INPUTS_NOTE)
 
     def bundles_waited_with(self) -> set[str]:
         """Of attempts whose inputs are being fetched."""

@@ -29,6 +29,8 @@ from penstock_agent.runtime.wire import OutputLimits, Work
 
 log = logging.getLogger(__name__)
 
+CODE_NOTE = "its code is being fetched"
+
 
 @dataclass(slots=True)
 class _Short:
@@ -174,7 +176,8 @@ class Staging:
                 self._executor.start([job])
 
         inputs = tuple(work.inputs.values())
-        self._porter.fetch(Order(lease.handle, work.access, inputs, work.kind.bundle_digest, ready))
+        named = (lease.key, lease.token)
+        self._porter.fetch(Order(lease.handle, work.access, inputs, work.kind.bundle_digest, ready, named))
 
     def _equipped(self, lease: Lease, work: Work, bundle_dir: str, files: dict[str, str]) -> Job | None:
         """None: it waits for resources, or never gets them."""
@@ -216,8 +219,13 @@ class Staging:
             )
 
     def notes(self) -> dict[tuple[LeaseKey, int], str]:
-        """What is to be told of attempts that have not begun, by lease."""
-        return {} if self.environments is None else self.environments.notes()
+        """What is to be told of attempts that have not begun, by lease. Those are not called back because another agent
+        is idle: that would begin with the same from the start, and so on without end."""
+        notes = self._porter.notes()
+        notes.update(((lease.key, lease.token), CODE_NOTE) for lease in self._waiting.values())
+        if self.environments is not None:
+            notes.update(self.environments.notes())
+        return notes
 
     def bundles_waited_with(self) -> set[str]:
         """The bundles of attempts that wait for resources."""

@@ -118,6 +118,7 @@ def held_of(named: Iterable[wire.HeldLease]) -> list[Held]:
             held.lease.token,
             held.phase == wire.LEASE_PHASE_FINISHED_UNACKED,
             held.phase == wire.LEASE_PHASE_ACCEPTED,
+            bool(held.note),
         )
         for held in named
     ]

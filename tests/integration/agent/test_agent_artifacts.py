@@ -418,6 +418,24 @@ async def test_a_cancelled_attempt_ends_its_transfers(
     await nothing_left(agents)
 
 
+async def test_heartbeats_say_that_inputs_are_being_fetched(
+    coordinator: Coordinator, agents: Agents, digest: str, store: ArtifactStore
+) -> None:
+    """So that the attempt is not given to an idle agent, which would fetch them anew."""
+    await agents.start(slots=1)
+    store.held.clear()
+    given = {"$artifact": {"digest": store.add(b"data"), "size": 4, "kind": "file", "name": "data.bin"}}
+    (ref,) = await coordinator.grant(spec(coordinator, digest, "size_of"), inputs={"given": given})
+
+    def notes() -> list[str]:
+        beats = [word.heartbeat for word in coordinator.session.heard if word.HasField("heartbeat")]
+        return [lease.note for lease in beats[-1].leases] if beats else []
+
+    await coordinator.until(lambda: notes() == ["its inputs are being fetched"])
+    store.held.set()
+    assert output(await coordinator.result(ref)) == 4
+
+
 async def test_the_timeout_of_an_attempt_covers_its_upload(
     coordinator: Coordinator, agents: Agents, digest: str, store: ArtifactStore
 ) -> None:

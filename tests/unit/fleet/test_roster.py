@@ -188,6 +188,24 @@ def test_a_stream_that_the_coordinator_ends_says_nothing_of_the_agent() -> None:
     assert place.told == [(KEY, "lease_expired", Charge.INFRASTRUCTURE)]
 
 
+def test_what_waits_on_an_agent_is_called_back_for_an_idle_one_but_not_while_its_agent_prepares_for_it() -> None:
+    place = Place()
+    busy = place.enter(place.arrival())
+    place.enter(place.arrival(agent="b"))
+    lease = place.grant(busy)
+    building = [Held(KEY, 7, finished=False, waiting=True, preparing=True)]
+    for beat in range(1, 10):
+        place.roster.heartbeat(busy, building, 0, beat * SECOND)
+    assert busy.words == [("ack", 30 * SECOND)] * 9
+    assert not lease.called_back
+    # Built, it stands behind others: two heartbeats tell so.
+    place.roster.heartbeat(busy, held(waiting=True), 0, 10 * SECOND)
+    assert not lease.called_back
+    place.roster.heartbeat(busy, held(waiting=True), 0, 11 * SECOND)
+    assert lease.called_back
+    assert busy.words[-1] == "call back"
+
+
 def test_an_agent_that_a_person_pauses_gets_nothing_and_hands_back_what_it_has_not_begun() -> None:
     place = Place()
     session = place.enter(place.arrival())

@@ -37,21 +37,29 @@ async def make(connection: Connection | PooledConnection, now: int) -> list[str]
     for month in _months(now):
         for table in TABLES:
             name = f"{table}_p{month:%Y%m}"
-            if await connection.fetchval("select to_regclass($1)", name) is None:
-                await _make_one(connection, table, name, month)
+            if not await _is_there(connection, name) and await _make_one(connection, table, name, month):
                 made.append(name)
     return made
 
 
-async def _make_one(connection: Connection | PooledConnection, table: str, name: str, month: datetime) -> None:
+async def _is_there(connection: Connection | PooledConnection, name: str) -> bool:
+    """By the rows of the catalogue: `to_regclass` may answer what this connection knew before it waited for a lock."""
+    found = await connection.fetchval(
+        "select exists (select from pg_class where relname = $1 and relnamespace = current_schema()::regnamespace)", name
+    )
+    return bool(found)
+
+
+async def _make_one(connection: Connection | PooledConnection, table: str, name: str, month: datetime) -> bool:
+    """False: another process has made it meanwhile."""
     first, end = _lowest_id(month), _lowest_id(_next(month))
     inside = f"run_id >= '{first}' and run_id < '{end}'"
     async with connection.transaction():
         await connection.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
         # One process makes it; another that wants it too waits here, and finds it made.
         await connection.execute("select pg_advisory_xact_lock(hashtextextended('penstock partitions', 0))")
-        if await connection.fetchval("select to_regclass($1)", name) is not None:
-            return
+        if await _is_there(connection, name):
+            return False
         await connection.execute(f"create table {name} (like {table} including all)")
         # Every name below is one of ours, and a statement like these takes no parameters.
         await connection.execute(f"lock table {table}_default in access exclusive mode")
@@ -62,6 +70,7 @@ async def _make_one(connection: Connection | PooledConnection, table: str, name:
         await connection.execute(
             f"alter table {table} attach partition {name} for values from ('{first}') to ('{end}')"
         )
+    return True
 
 
 def _months(now: int) -> list[datetime]:

@@ -35,6 +35,8 @@ class Held:
     finished: bool
     waiting: bool = False
     """Accepted, and not started."""
+    preparing: bool = False
+    """It waits for no slot: its agent makes or fetches what it needs, which another one would begin anew."""
 
     @property
     def phase(self) -> Phase:
@@ -209,5 +211,5 @@ class Roll:
             return False
         lease.accepted = True
         lease.phase = held.phase
-        lease.waiting_beats = lease.waiting_beats + 1 if held.waiting else 0
+        lease.waiting_beats = lease.waiting_beats + 1 if held.waiting and not held.preparing else 0
         return True
