@@ -45,7 +45,8 @@ async def make(connection: Connection | PooledConnection, now: int) -> list[str]
 async def _is_there(connection: Connection | PooledConnection, name: str) -> bool:
     """By the rows of the catalogue: `to_regclass` may answer what this connection knew before it waited for a lock."""
     found = await connection.fetchval(
-        "select exists (select from pg_class where relname = $1 and relnamespace = current_schema()::regnamespace)", name
+        "select exists (select from pg_class where relname = $1 and relnamespace = current_schema()::regnamespace)",
+        name,
     )
     return bool(found)
 

@@ -58,7 +58,7 @@ class Lease:
     sent_at: int = 0
     """Monotonic microseconds."""
     waiting_beats: int = 0
-    """In so many heartbeats in a row it was named as accepted and not started, with nothing that its agent prepares for it."""
+    """In so many heartbeats in a row it was named as accepted, not started, and nothing was prepared for it."""
     called_back: bool = False
     """Because another agent is idle; once is enough."""
 
