@@ -168,7 +168,7 @@ class Environments:
             return
         try:
             if self._shelf.find(key) is None:
-                log.info("environment %s is built", key)
+                log.info("environment %s is being built", key)
                 build.tell([_announced(order)])
                 began = time.monotonic()
                 await self._build_locked(order, key, build)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from penstock_agent.environments.order import EnvironmentFailed, PythonOrder
+from penstock_agent.executors.last_words import last_words
 from penstock_agent.executors.processes import MARK, kill_tree
 
 LAST_LINES = 20
@@ -85,9 +86,9 @@ class Uv:
             await asyncio.shield(_kill(process, mark))
             raise
         if code != 0:
-            said = "\n".join(last).strip() or "without a word"
+            said = last_words("\n".join(last)) or ", without a word"
             what = f"{about}: " if about else ""
-            raise EnvironmentFailed(f"{what}`uv {_named(command)}` ended with exit code {code}:\n{said}")
+            raise EnvironmentFailed(f"{what}`uv {_named(command)}` ended with exit code {code}{said}")
 
 
 def own_interpreter() -> str:

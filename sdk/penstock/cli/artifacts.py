@@ -141,8 +141,8 @@ def _default_path(found: artifact_service_pb2.Artifact) -> Path:
     from penstock.v1 import artifact_service_pb2 as pb
 
     name = Path(found.name).name or "artifact"
-    endings = {pb.ARTIFACT_KIND_DIR: ".tar", pb.ARTIFACT_KIND_VALUE: f".{found.codec}" if found.codec else ""}
-    ending = endings.get(found.kind, "")
+    of_value = f".{found.codec}" if found.codec and not Path(name).suffix else ""
+    ending = {pb.ARTIFACT_KIND_DIR: ".tar", pb.ARTIFACT_KIND_VALUE: of_value}.get(found.kind, "")
     return Path(name if name.endswith(ending) else name + ending)
 
 
