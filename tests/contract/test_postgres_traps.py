@@ -21,12 +21,21 @@ from tests.waiting import until
 import penstock_coordinator
 from penstock.dev.postgres import EmbeddedPostgres, StopMode
 from penstock_coordinator.adapters.postgres import PostgresStores, connections, migrate, open_stores
+from penstock_coordinator.adapters.postgres.coordinator_registry import PostgresCoordinatorRegistry
+from penstock_coordinator.adapters.system import SystemClock
+from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
 from penstock_coordinator.ports import Committed, RunFilter, Unavailable, Unstorable
+from penstock_coordinator.runtime.ownership import OwnershipKeeper
 
 ANSWER_SECONDS = 0.5
 POOL = 2
 UNKNOWN_COMMITS = int(os.environ.get("PENSTOCK_UNKNOWN_COMMITS", "60"))
 """Answers to commits that are lost, one after the other."""
+PATIENCE = 60.0
+LISTENER = """
+select pid from pg_stat_activity
+where datname = current_database() and application_name like '%hints' and query like 'LISTEN %' and state = 'idle'
+"""
 BACKENDS = "select pid from pg_stat_activity where application_name like 'penstock c1%'"
 
 
@@ -217,12 +226,92 @@ async def test_p4_what_users_wrote_is_bytes_that_refuse_nothing(database_url: st
 # --- P5: a connection that listens dies without a word
 
 
-def test_p5_nothing_listens() -> None:
+def test_p5_nothing_but_the_registry_of_coordinators_listens() -> None:
+    """There a notice is a hint, and whoever waits looks by itself too (see the next test)."""
     folder = Path(penstock_coordinator.__file__).parent
     words = ("add_listener", "pg_notify", 'listen "', "LISTEN ")
     sources = [path for kind in ("*.py", "*.sql") for path in folder.rglob(kind)]
     assert len(sources) > 100
-    assert [path for path in sources if any(word in path.read_text() for word in words)] == []
+    found = [path for path in sources if any(word in path.read_text() for word in words)]
+    assert sorted(path.name for path in found) == ["coordinator_registry.py", "coordinators.sql"]
+
+
+@contextlib.asynccontextmanager
+async def _registry(dsn: str, name: str) -> AsyncIterator[PostgresCoordinatorRegistry]:
+    registry = await PostgresCoordinatorRegistry.open(dsn, name, 5.0)
+    try:
+        yield registry
+    finally:
+        await registry.aclose()
+
+
+@contextlib.asynccontextmanager
+async def _keeper(dsn: str, name: str) -> AsyncIterator[OwnershipKeeper]:
+    """Its lease is an hour: none runs out here."""
+    own = CoordinatorRow(name, OwnershipState.FOLLOWER, 0, 0, 3_600_000_000, f"{name}:7400", "", 1)
+    async with _registry(dsn, name) as registry:
+        keeper = OwnershipKeeper(registry, SystemClock(), own, 1)
+        await keeper.introduce(f"{name}:7400", "")
+        yield keeper
+
+
+async def _listener(dsn: str) -> int | None:
+    """The process id of the one backend whose connection listens."""
+    direct = await asyncpg.connect(dsn)
+    try:
+        pid: int | None = await direct.fetchval(LISTENER)
+    finally:
+        await direct.close()
+    return pid
+
+
+async def _cut(dsn: str, trouble: signal.Signals) -> int:
+    """What listens hears nothing any more, since its backend stands still or is gone. The process id."""
+    pid = await until(lambda: _listener(dsn))
+    assert pid is not None
+    os.kill(pid, trouble)
+
+    async def is_gone() -> bool:
+        return await _listener(dsn) != pid
+
+    if trouble != signal.SIGSTOP:
+        await until(is_gone)
+    return pid
+
+
+@pytest.mark.parametrize("trouble", [signal.SIGSTOP, signal.SIGTERM])
+async def test_p5_what_is_released_is_taken_over_also_when_the_notice_is_lost(
+    database_url: str, trouble: signal.Signals
+) -> None:
+    async with _keeper(database_url, "a") as owner, _keeper(database_url, "b") as follower:
+        epoch = await asyncio.wait_for(owner.campaign(asyncio.Event()), PATIENCE)
+        assert epoch is not None
+        taking = asyncio.create_task(follower.campaign(asyncio.Event()))
+        pid = await _cut(database_url, trouble)
+        try:
+            assert not taking.done()
+            await owner.release()
+            taken = await asyncio.wait_for(taking, PATIENCE)
+        finally:
+            if trouble == signal.SIGSTOP:
+                os.kill(pid, signal.SIGCONT)
+        assert taken is not None
+        assert taken > epoch
+
+
+async def test_p5_who_has_lost_the_connection_that_listens_listens_again(database_url: str) -> None:
+    async with _registry(database_url, "b") as registry, _registry(database_url, "a") as other:
+        await registry.hinted(0.0)
+        former = await _cut(database_url, signal.SIGTERM)
+
+        async def listens_again() -> int | None:
+            await registry.hinted(0.01)
+            return await _listener(database_url)
+
+        assert await until(listens_again) != former
+        heard = asyncio.create_task(registry.hinted(3_600.0))
+        await other.release("a", 0)
+        await asyncio.wait_for(heard, PATIENCE)
 
 
 # --- P6: one connection in two hands

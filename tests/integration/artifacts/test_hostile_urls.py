@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import aiohttp
 import pytest
 from aiohttp import web
+from tests.waiting import until
 
 from penstock_coordinator.adapters.artifacts.local import LocalArtifactStore
 from penstock_coordinator.adapters.artifacts.local_http import LocalArtifactRoutes
@@ -35,8 +36,11 @@ class Rig:
     now: int = 1_800_000_000
     keys: dict[int, bytes] = field(default_factory=lambda: {1: b"one", 2: b"two"})
     away: bool = False
+    checks: list[asyncio.Event] = field(default_factory=list)
+    """Each holds up one check of a signature, the first one that comes."""
     store: LocalArtifactStore = field(init=False)
     upload: Upload = field(init=False)
+    routes: LocalArtifactRoutes = field(init=False)
     download: str = ""
 
     def sign(self, content: bytes) -> tuple[int, str]:
@@ -45,6 +49,8 @@ class Rig:
     async def verify(self, number: int, content: bytes, signature: str) -> bool:
         if self.away:
             raise Unavailable("keys")
+        if self.checks:
+            await self.checks.pop(0).wait()
         made = hmac.digest(self.keys.get(number, b"none"), content, "sha256").hex()
         return number in self.keys and hmac.compare_digest(made, signature)
 
@@ -63,7 +69,8 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     urls = UrlBook(rig, lambda: rig.base, lambda: rig.now)
     rig.store = LocalArtifactStore(rig.root, urls, PART)
     application = web.Application()
-    application.add_routes(LocalArtifactRoutes(rig.store, urls).routes())
+    rig.routes = LocalArtifactRoutes(rig.store, urls)
+    application.add_routes(rig.routes.routes())
     runner = web.AppRunner(application, shutdown_timeout=0.5)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -220,8 +227,8 @@ async def test_what_is_there_is_not_written_again(rig: Rig) -> None:
     assert rig.files()[f"uploads/{rig.upload.upload_id}/data"] == b"a" * PART
 
 
-async def test_the_newer_of_two_connections_counts(rig: Rig) -> None:
-    """The older one is cut off without anybody having noticed yet: it must not be waited for, nor write any more."""
+async def put_begun(rig: Rig) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A PUT of the part that the server has begun with, and that has sent no byte of its body."""
     parts = urlsplit(rig.put)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     head = (
@@ -230,12 +237,42 @@ async def test_the_newer_of_two_connections_counts(rig: Rig) -> None:
     writer.write(head.encode())
     assert b"100" in await reader.readline()
     await reader.readline()
+    return reader, writer
+
+
+async def test_the_newer_of_two_connections_counts(rig: Rig) -> None:
+    """The older one is cut off without anybody having noticed yet: it must not be waited for, nor write any more."""
+    reader, writer = await put_begun(rig)
     async with aiohttp.ClientSession() as http, http.put(rig.put, data=b"b" * PART) as response:
         assert response.status == 200
     writer.write(b"a" * PART)
     answer = await reader.readline()
     assert b"409" in answer or b"200" in answer
     writer.close()
+    assert rig.files()[f"uploads/{rig.upload.upload_id}/data"] == b"b" * PART
+
+
+async def test_the_newer_of_two_connections_counts_also_when_the_older_one_is_slower_to_be_let_in(rig: Rig) -> None:
+    let_in = asyncio.Event()
+    rig.checks.append(let_in)
+    older, to_older = await put_begun(rig)
+
+    async def older_is_held_up() -> bool:
+        return not rig.checks
+
+    async def newer_is_under_way() -> bool:
+        return bool(rig.routes._writing)
+
+    await until(older_is_held_up)
+    newer, to_newer = await put_begun(rig)
+    await until(newer_is_under_way)
+    to_older.write(b"a" * PART)
+    let_in.set()
+    assert b"409" in await asyncio.wait_for(older.readline(), 60.0)
+    to_newer.write(b"b" * PART)
+    assert b"200" in await asyncio.wait_for(newer.readline(), 60.0)
+    for writer in (to_older, to_newer):
+        writer.close()
     assert rig.files()[f"uploads/{rig.upload.upload_id}/data"] == b"b" * PART
 
 

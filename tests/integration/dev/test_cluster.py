@@ -58,18 +58,56 @@ async def test_runs_survive_the_kill_of_every_process_and_a_second_start(tmp_pat
     assert processes_of(folder) == []
 
 
-async def test_of_two_coordinators_the_other_takes_over_from_one_that_is_killed(tmp_path: Path) -> None:
-    lease = {"PENSTOCK_OWNERSHIP_LEASE": "3s"}
-    async with DevCluster(tmp_path / "data", agents=1, slots=1, coordinators=2, environment=lease) as cluster:
-        assert await run_chain(cluster, 7) == 14
-        cluster.kill("coordinator")
+OWNERSHIP = {"PENSTOCK_OWNERSHIP_LEASE": "3s"}
+
+
+def owners(found: list[coordinator_service_pb2.Coordinator]) -> list[coordinator_service_pb2.Coordinator]:
+    return [each for each in found if each.role == coordinator_service_pb2.COORDINATOR_ROLE_OWNER]
+
+
+async def the_owner(cluster: DevCluster) -> coordinator_service_pb2.Coordinator:
+    async def only_one() -> coordinator_service_pb2.Coordinator | None:
         async with Client(cluster.address) as client:
+            found = await client.list_coordinators()
+        return owners(found)[0] if len(found) == 2 and len(owners(found)) == 1 else None
+
+    owner = await until(only_one)
+    assert owner is not None
+    return owner
+
+
+async def test_of_two_coordinators_one_owns_anew_after_the_owner_is_killed(tmp_path: Path) -> None:
+    """It may be the same one: it is started again at once, and does not wait for a lease that was its own."""
+    async with DevCluster(tmp_path / "data", agents=1, slots=1, coordinators=2, environment=OWNERSHIP) as cluster:
+        assert await run_chain(cluster, 7) == 14
+        former = await the_owner(cluster)
+        addresses = cluster.address.split(",")
+        cluster.kill(cluster.coordinator_names[addresses.index(former.address)])
+
+        async def is_owned_anew() -> bool:
+            return (await the_owner(cluster)).epoch > former.epoch
+
+        await until(is_owned_anew)
+        await cluster.ready()
+        assert await run_chain(cluster, 1) == 2
+
+
+async def test_of_two_coordinators_the_other_takes_over_from_one_that_is_killed(tmp_path: Path) -> None:
+    """It stands still first: one that ends is started again, and might be back before the other has waited."""
+    async with DevCluster(tmp_path / "data", agents=1, slots=1, coordinators=2, environment=OWNERSHIP) as cluster:
+        assert await run_chain(cluster, 7) == 14
+        former = (await the_owner(cluster)).address
+        (taker,) = set(addresses := cluster.address.split(",")) - {former}
+        name = cluster.coordinator_names[addresses.index(former)]
+        cluster.kill(name, signal.SIGSTOP)
+        async with Client(taker) as client:
 
             async def is_taken_over() -> bool:
                 found = await client.list_coordinators()
-                owners = [each for each in found if each.role == coordinator_service_pb2.COORDINATOR_ROLE_OWNER]
-                return len(found) == 2 and [each.address for each in owners] == [cluster.address.split(",")[1]]
+                return len(found) == 2 and [each.address for each in owners(found)] == [taker]
 
+            await until(is_taken_over)
+            cluster.kill(name)
             await until(is_taken_over)
         await cluster.ready()
         assert await run_chain(cluster, 1) == 2

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import os
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,9 @@ class _Superseded(Exception):
 class _Writing:
     """One PUT on its way to the disk."""
 
-    def __init__(self) -> None:
+    def __init__(self, arrival: int) -> None:
+        self.arrival = arrival
+        """Of the request: of two, the greater one is the newer."""
         self.over = False
         self.turn = asyncio.Lock()
 
@@ -42,6 +45,7 @@ class LocalArtifactRoutes:
         self._store = store
         self._urls = urls
         self._writing: dict[tuple[str, int], _Writing] = {}
+        self._arrivals = itertools.count(1)
 
     def routes(self) -> Sequence[web.RouteDef]:
         return (
@@ -60,6 +64,7 @@ class LocalArtifactRoutes:
 
     async def upload(self, request: web.Request) -> web.Response:
         """One part, of exactly the size that was signed. The same part again replaces nothing, if it is there."""
+        mine = _Writing(next(self._arrivals))  # before anything that an older request may be longer at
         grant = await self._allowed(request, "PUT")
         if request.content_length != grant.size:
             return _refused(400, f"this URL is for {grant.size} bytes: send them with a Content-Length")
@@ -67,7 +72,7 @@ class LocalArtifactRoutes:
             upload = await asyncio.to_thread(self._store.upload_of, grant)
             if not upload.has_part(grant.part):
                 return _refused(404, "the upload has no such part")
-            await self._receive(request, upload, grant)
+            await self._receive(request, upload, grant, mine)
         except (UnknownUpload, FileNotFoundError):
             return _refused(404, "there is no such upload any more: begin it again")
         except _Superseded:
@@ -87,11 +92,13 @@ class LocalArtifactRoutes:
         except Unavailable:
             raise web.HTTPServiceUnavailable(text="the keys cannot be read: try again") from None
 
-    async def _receive(self, request: web.Request, upload: LocalUpload, grant: Grant) -> None:
+    async def _receive(self, request: web.Request, upload: LocalUpload, grant: Grant, mine: _Writing) -> None:
         """Of two connections with the same part the newer one counts: the older one is most likely cut. What is there
         is not written again, since somebody may be reading it to make its digest."""
         key = (grant.upload_id, grant.part)
-        mine, former = _Writing(), self._writing.get(key)
+        former = self._writing.get(key)
+        if former is not None and former.arrival > mine.arrival:
+            raise _Superseded
         self._writing[key] = mine
         try:
             if former is not None:
