@@ -103,12 +103,15 @@ async def test_of_two_coordinators_the_other_takes_over_from_one_that_is_killed(
         async with Client(taker) as client:
 
             async def is_taken_over() -> bool:
+                return [each.address for each in owners(await client.list_coordinators())] == [taker]
+
+            async def is_followed() -> bool:
                 found = await client.list_coordinators()
                 return len(found) == 2 and [each.address for each in owners(found)] == [taker]
 
             await until(is_taken_over)
             cluster.kill(name)
-            await until(is_taken_over)
+            await until(is_followed)
         await cluster.ready()
         assert await run_chain(cluster, 1) == 2
 
