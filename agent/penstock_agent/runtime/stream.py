@@ -53,6 +53,9 @@ def channel_options(keepalive: float = KEEPALIVE) -> list[tuple[str, int]]:
 
 
 FIRST_BACKOFF, MOST_BACKOFF = 0.1, 5.0
+SHARE_OF_TTL = 6
+"""No pause takes more than such a part of a lease's life: what is held is to live until the agent is back, and tried
+again."""
 WELCOME_WITHIN = 10.0
 WELCOME_OF_SEVERAL_WITHIN = 4.0
 """Whoever is silent is not waited for that long if there are others to ask."""
@@ -106,6 +109,7 @@ class Connection:
         self._welcomed = False
         """On the stream that is open, or was last."""
         self._backoff = FIRST_BACKOFF
+        self._most_backoff = MOST_BACKOFF
         self._wait: float | None = None
         self._outbox: Outbox | None = None
         self._leaving = asyncio.Event()
@@ -145,7 +149,7 @@ class Connection:
     async def _pause(self) -> None:
         wait, self._wait = self._wait, None
         if wait is None:
-            wait = self._backoff * self._chance()
+            wait = min(self._backoff, self._most_backoff) * self._chance()
             self._backoff = min(self._backoff * 2, MOST_BACKOFF)
         if not self._leaving.is_set():
             with suppress(TimeoutError):
@@ -203,8 +207,13 @@ class Connection:
                     self._refused_at = None
                     self._welcomed = True
                     self._wait = None
+                    self._bound_backoff(message.welcome.lease_ttl.ToMicroseconds() / 1e6)
         finally:
             too_late.cancel()
+
+    def _bound_backoff(self, ttl: float) -> None:
+        """By a lease's life in seconds, as the coordinator says it; 0: it does not."""
+        self._most_backoff = min(max(ttl / SHARE_OF_TTL, FIRST_BACKOFF), MOST_BACKOFF) if ttl else MOST_BACKOFF
 
     async def _write(self, call: Call, outbox: Outbox) -> None:
         while True:

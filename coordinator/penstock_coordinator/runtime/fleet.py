@@ -104,10 +104,12 @@ class Fleet:
             row = agent_row(hello, self._supervisor.clock.now())
             epoch, paused = await self._supervisor.stores.agents.open_session(row)
         except Unavailable:
+            self.missed_database()
             former = self._roster.former_of(arrival, self._monotonic())
             if former is None:
                 raise
             return self._stand_in(hello, arrival, former, self._welcome(former.committed, basis_seq, version))
+        self.found_database()
         self.pauses.read(arrival.agent, mark, paused=paused)
         now = self._monotonic()
         self._check(arrival, self._roster.refuses_committed(arrival, epoch, now))
@@ -277,6 +279,14 @@ class Fleet:
     def awake(self) -> None:
         """To be called often: who was not, stood still, and may have been replaced."""
         self._roster.awake(self._monotonic())
+
+    def missed_database(self) -> None:
+        """It was asked something and is away: also while nothing waits to be committed."""
+        self._roster.missed_database(self._monotonic())
+
+    def found_database(self) -> None:
+        """It has answered."""
+        self._roster.found_database(self._monotonic())
 
     def stand_still(self, span: int) -> None:
         """For so long nobody could be heard, whoever spoke."""

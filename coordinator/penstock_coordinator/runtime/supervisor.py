@@ -497,11 +497,12 @@ class Supervisor:
         """Hand a result to its run. False if the run is not live here: then it can only be an old one.
 
         A run that is being made again, is set aside, or has a full mailbox takes nothing; the agent keeps the result
-        and sends it again.
+        and sends it again. So it does for a run that is not here because it was not made again before the stop: the
+        next coordinator tells.
         """
         actor = self._actors.get(run_id)
         if actor is None:
-            return run_id in self._rebuilding or run_id in self.set_aside
+            return self.stopping or run_id in self._rebuilding or run_id in self.set_aside
         if not actor.full:
             actor.post(Mail(message))
         return True
@@ -633,7 +634,12 @@ class Supervisor:
         """Step down if a newer incarnation was made. Appends would tell, but one that has nothing to write would keep
         its agents from the newer one for ever. Raises `Unavailable`."""
         asked = self.fleet.standing.ask()
-        current = await self.stores.incarnations.is_current(self.coordinator_id, self.epoch)
+        try:
+            current = await self.stores.incarnations.is_current(self.coordinator_id, self.epoch)
+        except Unavailable:
+            self.fleet.missed_database()
+            raise
+        self.fleet.found_database()
         self.fleet.awake()
         if not current:
             self._fenced(Fenced(f"epoch {self.epoch} of {self.coordinator_id} is over"))

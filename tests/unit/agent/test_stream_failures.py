@@ -46,3 +46,23 @@ async def test_a_stream_that_fails_while_the_agent_leaves_is_no_fault() -> None:
     gc.collect()
 
     assert complaints == []
+
+
+class Least(float):
+    """A chance of 0, which notes what it is a part of."""
+
+    def __rmul__(self, most: float) -> float:
+        self.of = most
+        return 0.0
+
+
+async def test_no_pause_takes_what_the_leases_live() -> None:
+    """Also after many failures, which a short stream does not make good."""
+    chance = Least()
+    connection = Connection("nowhere:1", cast("Listener", None), chance=lambda: chance)
+    pauses = []
+    for ttl in (300.0, 300.0, 300.0, 300.0, 300.0, 300.0, 300.0, 30.0, 5.0, 1.5, 0.1, 0.0):
+        connection._bound_backoff(ttl)
+        await connection._pause()
+        pauses.append(chance.of)
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5 / 6, 0.25, 0.1, 5.0]

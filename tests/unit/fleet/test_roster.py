@@ -154,6 +154,37 @@ def test_while_the_database_is_away_a_session_goes_on_and_comes_back_after_it() 
     assert place.told == []
 
 
+def test_a_database_that_is_away_while_nothing_waits_for_it_is_away_all_the_same() -> None:
+    """Nothing is to be committed, so nobody has held anything back."""
+    place = Place()
+    place.roster.awake(0)
+    first = place.enter(place.arrival())
+    place.grant(first)
+    place.roster.stream_ended(first, SECOND)
+    place.roster.missed_database(SECOND)
+    again = place.stand_in(place.arrival(stream=2, held=held()), SECOND)
+    assert again is not None
+    assert place.roster.end_stand_ins(20 * SECOND) == [], "it would find no session of its own"
+    # Nobody can have taken over: however long it stood still, it renews.
+    place.roster.awake(20 * SECOND)
+    place.roster.heartbeat(again, held(), 0, 20 * SECOND)
+    assert again.words[-1] == ("ack", 30 * SECOND)
+    place.roster.found_database(21 * SECOND)
+    assert place.roster.end_stand_ins(21 * SECOND) == [again]
+
+
+def test_who_stood_still_before_the_database_was_missed_or_until_it_was_found_is_in_doubt() -> None:
+    for away_at, back_at in ((60 * SECOND, 60 * SECOND), (SECOND, 60 * SECOND)):
+        place = Place()
+        session = place.enter(place.arrival())
+        place.grant(session)
+        place.roster.awake(0)
+        place.roster.missed_database(away_at)
+        place.roster.found_database(back_at)
+        place.roster.heartbeat(session, held(), 0, 60 * SECOND)
+        assert session.words[-1] == ("ack", 0)
+
+
 def test_nobody_goes_on_with_nothing_or_with_what_is_anothers() -> None:
     place = Place()
     first = place.enter(place.arrival())

@@ -90,6 +90,8 @@ class Roster(Generic[S]):
         self._hellos = 0
         self._stand_ins = 0
         """How many there have been."""
+        self._unseen = False
+        """The last look for the database found none."""
 
     # --- a session comes
 
@@ -218,12 +220,29 @@ class Roster(Generic[S]):
 
     def _renewal(self, now: int) -> int:
         """The ttl of leases that are renewed now. Nothing, while another incarnation may have taken over."""
-        self.standing.notice(now, database_away=self.gate.database_away)
+        self.standing.notice(now, database_away=self.database_away)
         return 0 if self.standing.in_doubt else self._spans.lease_ttl
 
     def awake(self, now: int) -> None:
         """To be called often: who was not, stood still, and may have been replaced."""
-        self.standing.awake(now, database_away=self.gate.database_away)
+        self.standing.awake(now, database_away=self.database_away)
+
+    # --- the database
+
+    @property
+    def database_away(self) -> bool:
+        """Commits wait for it, or there is nothing to commit and it was not found."""
+        return self._unseen or self.gate.database_away
+
+    def missed_database(self, now: int) -> None:
+        """It was asked something and is away. Who stood still before that may have been replaced all the same."""
+        self.standing.notice(now, database_away=self.database_away)
+        self._unseen = True
+
+    def found_database(self, now: int) -> None:
+        """It has answered. Who stood still meanwhile is in doubt, although it was away before."""
+        self._unseen = False
+        self.standing.notice(now, database_away=self.database_away)
 
     # --- a session goes
 
@@ -309,7 +328,7 @@ class Roster(Generic[S]):
     def end_stand_ins(self, now: int) -> list[S]:
         """Their agents are to come back, for a session that gets work again. If the database is not back yet they go on
         once more, so none is sent away that has just come."""
-        if not self._stand_ins or self.gate.database_away:
+        if not self._stand_ins or self.database_away:
             return []
         limit = now - self._spans.heartbeat_interval
         due = [each for each in self.sessions.values() if each.holder.stands_for and each.opened_at <= limit]
