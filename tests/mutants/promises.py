@@ -383,8 +383,8 @@ SIMULATED = (
         "3: an agent that went on gets work again",
         CORE,
         "fleet/roster.py",
-        "        if not self._stand_ins or self.gate.database_away:",
-        "        if self._stand_ins or self.gate.database_away:",
+        "        if not self._stand_ins or self.database_away:",
+        "        if self._stand_ins or self.database_away:",
         faults=("database_away", "stream_break"),
     ),
     _broken(
