@@ -1,4 +1,4 @@
-"""Steps that talk, and wait for each other before they begin."""
+"""Steps that talk, and wait for each other before they begin; those that pause wait again before the last fifth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ PAUSE = 0.002
 def _meet(folder: str, speaker: int) -> None:
     """Until the test says so."""
     (Path(folder) / f"ready-{speaker}").touch()
-    while not (Path(folder) / "go").exists():
+    _wait(folder, "go")
+
+
+def _wait(folder: str, gate: str) -> None:
+    while not (Path(folder) / gate).exists():
         time.sleep(PAUSE)
 
 
@@ -26,6 +30,8 @@ def talk(speaker: int, lines: int, folder: str, pause: float) -> int:
         print(f"speaker {speaker} line {number}", file=sys.stderr if number % 5 == 0 else sys.stdout, flush=True)
         if pause:
             time.sleep(pause)
+            if number == lines * 4 // 5:
+                _wait(folder, "end")
     return lines
 
 

@@ -136,6 +136,7 @@ async def test_no_line_is_lost_when_the_coordinator_is_killed(cluster: System, s
             await until(told, PATIENCE)
             await coordinator.kill()
             coordinator = await cluster.coordinator()
+        (tmp_path / "gate" / "end").touch()
         await run.wait(raise_on_failure=True)
         await following
         check(await all_lines(client, run), speakers, count)
