@@ -32,6 +32,8 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTP]i?)?B?", re.IGNORECASE)
 _POWERS = {letter: power for power, letter in enumerate("kmgtp", start=1)}
 
+LARGEST = 2**63 - 1
+"""A whole number that the API can carry."""
 MAX_PRIORITY = 1_000
 """And as much below 0."""
 LEAST_WEIGHT, MOST_WEIGHT = 0.01, 100
@@ -45,7 +47,11 @@ def nanoseconds(span: Any) -> int:
         value = (span.days * 86_400 + span.seconds) * 10**9 + span.microseconds * 1_000
     elif isinstance(span, str):
         value = _parse_span(span.strip())
-    elif isinstance(span, bool) or not isinstance(span, int | float) or not math.isfinite(span):
+    elif (
+        isinstance(span, bool)
+        or not isinstance(span, int | float)
+        or (isinstance(span, float) and not math.isfinite(span))
+    ):
         raise ValueError(f"{span!r} is no span of time")
     else:
         value = round(span * 10**9)

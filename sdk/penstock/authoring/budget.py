@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -58,7 +57,8 @@ class Budget:
 
 
 def _check_amount(value: Any, field: str) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    # What is not finite is not between them, and a whole number may be too large for a float.
     if not number or (value and not LEAST <= value <= MOST):
         remedy = f"give a number from {LEAST:g} to {MOST:g}, or leave it out for no limit"
         raise DefinitionError(f"{value!r} is no limit", field=field, remedy=remedy)

@@ -8,6 +8,7 @@ import click
 
 from penstock.cli.run_ids import find_run
 from penstock.cli.session import Session, command_options, confirm, emit_json, message_dict, run_async
+from penstock.quantities import LARGEST
 
 if TYPE_CHECKING:
     from penstock.client.client import Client
@@ -44,7 +45,7 @@ def resume(session: Session, run_id: str) -> None:
 @click.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--newest-version", is_flag=True, help="Go on with the newest version of the pipeline.")
-@click.option("--version", type=click.IntRange(min=1), help="Go on with this version. Default: the run's own.")
+@click.option("--version", type=click.IntRange(1, LARGEST), help="Go on with this version. Default: the run's own.")
 @click.option("--reason", default="", help="Kept with the run.")
 @command_options
 def retry(session: Session, run_id: str, newest_version: bool, version: int | None, reason: str) -> None:
@@ -85,7 +86,7 @@ def rerun(session: Session, run_id: str, step: str, reason: str) -> None:
 @click.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--newest-version", is_flag=True, help="With the compensate steps of the newest version.")
-@click.option("--version", type=click.IntRange(min=1), help="With those of this version. Default: the run's own.")
+@click.option("--version", type=click.IntRange(1, LARGEST), help="With those of this version. Default: the run's own.")
 @click.option("--reason", default="", help="Kept with the run.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @command_options

@@ -8,6 +8,7 @@ import click
 
 from penstock.cli.run_ids import find_run
 from penstock.cli.session import Session, command_options, run_async
+from penstock.quantities import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("before", metavar="RUN | PIPELINE[@VERSION]")
 @click.argument("after", metavar="[RUN | PIPELINE@VERSION]", required=False)
-@click.option("--versions", nargs=2, type=click.IntRange(min=1), help="Two versions of the pipeline.")
+@click.option("--versions", nargs=2, type=click.IntRange(1, LARGEST), help="Two versions of the pipeline.")
 @command_options
 def diff(session: Session, before: str, after: str | None, versions: tuple[int, int] | None) -> None:
     """Show what is different between two runs, or between two versions of a pipeline, step by step.

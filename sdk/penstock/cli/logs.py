@@ -11,6 +11,7 @@ from penstock.cli.looking import split_step
 from penstock.cli.moments import read_moment
 from penstock.cli.run_ids import find_run
 from penstock.cli.session import Session, command_options, run_async
+from penstock.quantities import LARGEST
 
 if TYPE_CHECKING:
     from penstock.client.client import Client
@@ -24,12 +25,12 @@ MOST_RUNS_BELOW = 5
 @click.argument("run_id", metavar="RUN")
 @click.argument("step", metavar="[STEP | STEP[I]…]", required=False)
 @click.option("--follow", "-f", is_flag=True, help="Go on until the step run or run is at rest.")
-@click.option("--tail", type=click.IntRange(min=1), help="Only the last so many lines of those there.")
+@click.option("--tail", type=click.IntRange(1, 10_000), help="Only the last so many lines of those there.")
 @click.option("--since", callback=read_moment, metavar="MOMENT", help="Only lines since then: 10m (ago), 2026-11-21…")
-@click.option("--attempt", type=click.IntRange(min=1), help="Only this attempt.")
+@click.option("--attempt", type=click.IntRange(1, 2**31 - 2), help="Only this attempt.")
 @click.option("--grep", "text", help="Only lines with this text, as it is.")
 @click.option("--ignore-case", "-i", is_flag=True, help="Capital and small letters are the same to --grep.")
-@click.option("--after", type=click.IntRange(min=1), help="Go on with a search from the position that it told.")
+@click.option("--after", type=click.IntRange(1, LARGEST), help="Go on with a search from the position that it told.")
 @command_options
 def logs(
     session: Session,

@@ -13,6 +13,7 @@ from penstock.cli.run_ids import find_run
 from penstock.cli.session import Session, command_options, emit_json, message_dict, run_async
 from penstock.cli.versions import list_versions
 from penstock.errors import NotFoundError, ParameterError
+from penstock.quantities import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +32,7 @@ STATES = (
     "CANCELLED",
     "ROLLED_BACK",
 )
-_STEP = re.compile(r"(?P<step>[^\[\]]+)(?P<place>(?:\[\d+\])*)")
+_STEP = re.compile(r"(?P<step>[^\[\]]+)(?P<place>(?:\[\d{1,18}\])*)")
 
 
 def split_step(text: str) -> tuple[str, tuple[int, ...]]:
@@ -155,8 +156,8 @@ async def _list_pipelines(session: Session, client: Client, limit: int) -> None:
 @click.command()
 @click.argument("what", metavar="RUN | pipeline")
 @click.argument("name", metavar="[STEP | NAME]", required=False)
-@click.option("--version", type=click.IntRange(min=1), help="Of a pipeline. Default: the newest.")
-@click.option("--at", "at_event", type=click.IntRange(min=1), help="As the run was after this event (see watch).")
+@click.option("--version", type=click.IntRange(1, LARGEST), help="Of a pipeline. Default: the newest.")
+@click.option("--at", "at_event", type=click.IntRange(1, LARGEST), help="As the run was after this event (see watch).")
 @click.option("--items", is_flag=True, help="The items of the map STEP, or of STEP[3] in a nested one.")
 @click.option(
     "--state",

@@ -22,7 +22,7 @@ from penstock.cli.session import (
     run_async,
 )
 from penstock.errors import NotFoundError, ParameterError
-from penstock.quantities import LEAST_WEIGHT, MAX_PRIORITY, MOST_WEIGHT
+from penstock.quantities import LARGEST, LEAST_WEIGHT, MAX_PRIORITY, MOST_WEIGHT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -115,7 +115,7 @@ def run(
 
 @click.command()
 @click.argument("name")
-@click.option("--version", "version", type=click.IntRange(min=1), help="A version's number. Default: the newest.")
+@click.option("--version", "version", type=click.IntRange(1, LARGEST), help="A version's number. Default: the newest.")
 @start_options
 @command_options
 def start(
@@ -217,7 +217,7 @@ async def _start(
 
 @click.command()
 @click.argument("run_id", metavar="RUN")
-@click.option("--from-event", type=click.IntRange(min=1), default=1, help="Begin with this event.")
+@click.option("--from-event", type=click.IntRange(1, LARGEST), default=1, help="Begin with this event.")
 @command_options
 def watch(session: Session, run_id: str, from_event: int) -> None:
     """Watch a run until it is at rest. Exit codes are those of `run`."""

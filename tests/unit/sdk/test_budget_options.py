@@ -50,6 +50,7 @@ def test_what_a_pipeline_says() -> None:
         ({"slot_seconds": -1}, "budget.slot_seconds: -1 is no limit"),
         ({"cpu_seconds": True}, "budget.cpu_seconds: True is no limit"),
         ({"cpu_seconds": float("inf")}, "budget.cpu_seconds: inf is no limit"),
+        ({"cpu_seconds": 10**400}, "is no limit (give a number"),
         ({"price": "3"}, "budget.price: '3' is no limit"),
         ({"price": 1e13}, "budget.price: 10000000000000.0 is no limit"),
         ({"price": 3, "per": "dya"}, "did you mean 'day'"),

@@ -113,6 +113,26 @@ def test_labels_and_step_names() -> None:
     assert split_step("a[1][12]") == ("a", (1, 12))
     with pytest.raises(errors.ParameterError, match="no step"):
         split_step("a[x]")
+    with pytest.raises(errors.ParameterError, match="no step"):
+        split_step("a[99999999999999999999]")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["logs", "--tail", "10001"],
+        ["logs", "--attempt", str(2**31)],
+        ["logs", "--after", str(2**63)],
+        ["get", "--at", str(2**63)],
+        ["watch", "--from-event", str(2**63)],
+        ["retry", "--version", str(2**63)],
+    ],
+)
+def test_numbers_that_the_api_cannot_carry_are_refused_by_their_option(arguments: list[str]) -> None:
+    with pytest.raises(click.BadParameter, match="is not in the range") as refused:
+        cli.main([*arguments, "01a20062-66af-7419-a07b-3deb07e97e45"], standalone_mode=False)
+    assert refused.value.param is not None
+    assert arguments[1] in refused.value.param.opts
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ NOW = datetime(2026, 11, 21, 12, 30, 5, tzinfo=UTC)
         ("Yesterday", datetime(2026, 11, 20, tzinfo=UTC)),
         ("soon", None),
         ("9999999999w", None),
+        ("9999-12-31T23:59:59-23:59", None),
+        ("0001-01-01 00:00+14:00", None),
         ("", None),
     ],
 )
