@@ -21,7 +21,7 @@ from penstock_coordinator.core.run.events import Event, RunReopened, RunStarted,
 from penstock_coordinator.core.run.evolve import evolve
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.view import describe
-from penstock_coordinator.ports import AgentRow, AttemptRow, Record, RunRow, StepRunRow, VersionRow
+from penstock_coordinator.ports import AgentRow, AttemptRow, RunRow, StepRunRow, StoredRecord, VersionRow
 
 JOURNALS = Path(__file__).parent / "journals"
 
@@ -136,7 +136,7 @@ def _add_run(database: MemoryDatabase, kept: KeptRun) -> None:
     run_id = row.run_id
     database.runs[run_id] = row
     database.records[run_id] = {
-        record.first_seq: Record(run_id, record.first_seq, record.last_seq, record.payload, record.at)
+        record.first_seq: StoredRecord(record.first_seq, record.last_seq, record.payload, record.at)
         for record in kept.records
     }
     step_runs = [msgspec.convert(each, StepRunRow) for each in kept.step_runs]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_coordinator.core.fleet.gate import DATABASE_AWAY
 from penstock_coordinator.core.fleet.leases import Lease, LeaseTable, Stop
 from penstock_coordinator.core.fleet.negotiation import PROTOCOL_VERSIONS, common_version
 from penstock_coordinator.core.fleet.roster import Arrival, Refusal, Roster
@@ -222,6 +223,8 @@ class Fleet:
     def hold_back(self, reason: str) -> None:
         """While there is a reason agents are paused: nothing is placed on them, and they ask for nothing."""
         was = self.paused
+        if was == DATABASE_AWAY != reason:
+            self.found_database()
         if self._roster.gate.hold_back(reason, self._monotonic()):
             log.info("agents_paused" if reason else "agents_resumed", reason=reason or was)
 

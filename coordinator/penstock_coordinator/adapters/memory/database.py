@@ -18,13 +18,13 @@ from penstock_coordinator.ports import (
     Costs,
     DeadLetter,
     LogChunk,
-    Record,
     RequestRow,
     RunId,
     RunRow,
     SecretRow,
     SigningKey,
     StepRunRow,
+    StoredRecord,
     VersionRow,
 )
 
@@ -85,7 +85,7 @@ class MemoryDatabase:
     fences: dict[tuple[str, int], int] = field(default_factory=dict)
     last_epoch: int = 0
     coordinators: dict[str, CoordinatorRow] = field(default_factory=dict)
-    records: dict[RunId, dict[int, Record]] = field(default_factory=dict)
+    records: dict[RunId, dict[int, StoredRecord]] = field(default_factory=dict)
     """Of each run by first number."""
     runs: dict[RunId, RunRow] = field(default_factory=dict)
     charges: dict[tuple[RunId, int], tuple[ChargeRow, int]] = field(default_factory=dict)

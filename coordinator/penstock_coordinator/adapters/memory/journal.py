@@ -105,20 +105,18 @@ class MemoryJournal:
     async def read(self, run_id: RunId, from_seq: int = 1, limit: int = 1000) -> list[StoredRecord]:
         await reached(self._database)
         kept = sorted(self._database.records.get(run_id, {}).items())
-        found = [StoredRecord(r.first_seq, r.last_seq, r.payload, r.at) for _, r in kept if r.last_seq >= from_seq]
-        return found[:limit]
+        return [stored for _, stored in kept if stored.last_seq >= from_seq][:limit]
 
     async def read_many(
         self, run_ids: Sequence[RunId], after: tuple[RunId, int] | None = None, limit: int = 1000
     ) -> list[tuple[RunId, StoredRecord]]:
         await reached(self._database)
         kept = [
-            (run_id, record)
+            (run_id, stored)
             for run_id in sorted(set(run_ids))
-            for _, record in sorted(self._database.records.get(run_id, {}).items())
+            for _, stored in sorted(self._database.records.get(run_id, {}).items())
         ]
-        found = [(run, r) for run, r in kept if after is None or (run, r.first_seq) > after]
-        return [(run, StoredRecord(r.first_seq, r.last_seq, r.payload, r.at)) for run, r in found[:limit]]
+        return [(run, stored) for run, stored in kept if after is None or (run, stored.first_seq) > after][:limit]
 
 
 def _append(database: MemoryDatabase, record: Record, faults: Faults) -> AppendOutcome:
@@ -139,7 +137,8 @@ def _append(database: MemoryDatabase, record: Record, faults: Faults) -> AppendO
         return OutOfSequence()
     if (clash := _clash(database, record)) is not None:
         return Unstorable(clash)
-    records[record.first_seq] = record
+    # What it also holds is in rows; whoever wrote it lets go of it.
+    records[record.first_seq] = StoredRecord(record.first_seq, record.last_seq, record.payload, record.at)
     _project(database, record)
     return Committed()
 
