@@ -75,23 +75,8 @@ returning run_id
 -- name: noted
 select run_id from removed_runs where not gone and run_id > $1 order by run_id limit $2
 
--- name: count_events
-select count(*) from run_events where run_id = any($1::uuid[])
-
--- name: count_step_runs
-select count(*) from step_runs where run_id = any($1::uuid[])
-
--- name: count_attempts
-select count(*) from attempts where run_id = any($1::uuid[])
-
--- name: count_logs
-select count(*) from log_chunks where run_id = any($1::uuid[])
-
--- name: count_log_packs
-select count(*) from log_packs where run_id = any($1::uuid[])
-
--- name: count_dead_letters
-select count(*) from dead_letters where run_id = any($1::uuid[])
+-- name: count of events=run_events step_runs attempts logs=log_chunks log_packs dead_letters artifacts artifact_uses
+select count(*) from {table} where run_id = any($1::uuid[])
 
 -- name: remove_events
 -- The oldest of a run first: whoever reads a journal from its beginning sees at once that it is not whole.
@@ -269,102 +254,12 @@ from ids left join runs r using (run_id)
 where ids.run_id is not null
 order by ids.run_id
 
--- name: strays_events
+-- name: strays of events=run_events step_runs attempts logs=log_chunks log_packs dead_letters artifacts artifact_uses
 with recursive ids (run_id, number) as (
-    (select t.run_id, 1 from run_events t where t.run_id > $1 and t.run_id < $2 order by t.run_id limit 1)
+    (select t.run_id, 1 from {table} t where t.run_id > $1 and t.run_id < $2 order by t.run_id limit 1)
     union all
     select
-        (select t.run_id from run_events t where t.run_id > ids.run_id and t.run_id < $2 order by t.run_id limit 1),
-        ids.number + 1
-    from ids
-    where ids.run_id is not null and ids.number < $3
-)
-select
-    run_id,
-    not exists (select from runs r where r.run_id = ids.run_id)
-        and not exists (select from removed_runs g where g.run_id = ids.run_id and not g.gone) as free
-from ids
-where run_id is not null
-order by run_id
-
--- name: strays_step_runs
-with recursive ids (run_id, number) as (
-    (select t.run_id, 1 from step_runs t where t.run_id > $1 and t.run_id < $2 order by t.run_id limit 1)
-    union all
-    select
-        (select t.run_id from step_runs t where t.run_id > ids.run_id and t.run_id < $2 order by t.run_id limit 1),
-        ids.number + 1
-    from ids
-    where ids.run_id is not null and ids.number < $3
-)
-select
-    run_id,
-    not exists (select from runs r where r.run_id = ids.run_id)
-        and not exists (select from removed_runs g where g.run_id = ids.run_id and not g.gone) as free
-from ids
-where run_id is not null
-order by run_id
-
--- name: strays_attempts
-with recursive ids (run_id, number) as (
-    (select t.run_id, 1 from attempts t where t.run_id > $1 and t.run_id < $2 order by t.run_id limit 1)
-    union all
-    select
-        (select t.run_id from attempts t where t.run_id > ids.run_id and t.run_id < $2 order by t.run_id limit 1),
-        ids.number + 1
-    from ids
-    where ids.run_id is not null and ids.number < $3
-)
-select
-    run_id,
-    not exists (select from runs r where r.run_id = ids.run_id)
-        and not exists (select from removed_runs g where g.run_id = ids.run_id and not g.gone) as free
-from ids
-where run_id is not null
-order by run_id
-
--- name: strays_logs
-with recursive ids (run_id, number) as (
-    (select t.run_id, 1 from log_chunks t where t.run_id > $1 and t.run_id < $2 order by t.run_id limit 1)
-    union all
-    select
-        (select t.run_id from log_chunks t where t.run_id > ids.run_id and t.run_id < $2 order by t.run_id limit 1),
-        ids.number + 1
-    from ids
-    where ids.run_id is not null and ids.number < $3
-)
-select
-    run_id,
-    not exists (select from runs r where r.run_id = ids.run_id)
-        and not exists (select from removed_runs g where g.run_id = ids.run_id and not g.gone) as free
-from ids
-where run_id is not null
-order by run_id
-
--- name: strays_log_packs
-with recursive ids (run_id, number) as (
-    (select t.run_id, 1 from log_packs t where t.run_id > $1 and t.run_id < $2 order by t.run_id limit 1)
-    union all
-    select
-        (select t.run_id from log_packs t where t.run_id > ids.run_id and t.run_id < $2 order by t.run_id limit 1),
-        ids.number + 1
-    from ids
-    where ids.run_id is not null and ids.number < $3
-)
-select
-    run_id,
-    not exists (select from runs r where r.run_id = ids.run_id)
-        and not exists (select from removed_runs g where g.run_id = ids.run_id and not g.gone) as free
-from ids
-where run_id is not null
-order by run_id
-
--- name: strays_dead_letters
-with recursive ids (run_id, number) as (
-    (select t.run_id, 1 from dead_letters t where t.run_id > $1 and t.run_id < $2 order by t.run_id limit 1)
-    union all
-    select
-        (select t.run_id from dead_letters t where t.run_id > ids.run_id and t.run_id < $2 order by t.run_id limit 1),
+        (select t.run_id from {table} t where t.run_id > ids.run_id and t.run_id < $2 order by t.run_id limit 1),
         ids.number + 1
     from ids
     where ids.run_id is not null and ids.number < $3
@@ -542,12 +437,6 @@ select pg_try_advisory_lock(hashtextextended('penstock janitor', 0))
 -- behind it.
 select set_config('synchronous_commit', 'off', true)
 
--- name: count_artifacts
-select count(*) from artifacts where run_id = any($1::uuid[])
-
--- name: count_artifact_uses
-select count(*) from artifact_uses where run_id = any($1::uuid[])
-
 -- name: remove_artifacts
 with old as materialized (
     select a.run_id, a.seq, a.position
@@ -577,38 +466,3 @@ with old as materialized (
 )
 select count(*) from removed
 
--- name: strays_artifacts
-with recursive ids (run_id, number) as (
-    (select t.run_id, 1 from artifacts t where t.run_id > $1 and t.run_id < $2 order by t.run_id limit 1)
-    union all
-    select
-        (select t.run_id from artifacts t where t.run_id > ids.run_id and t.run_id < $2 order by t.run_id limit 1),
-        ids.number + 1
-    from ids
-    where ids.run_id is not null and ids.number < $3
-)
-select
-    run_id,
-    not exists (select from runs r where r.run_id = ids.run_id)
-        and not exists (select from removed_runs g where g.run_id = ids.run_id and not g.gone) as free
-from ids
-where run_id is not null
-order by run_id
-
--- name: strays_artifact_uses
-with recursive ids (run_id, number) as (
-    (select t.run_id, 1 from artifact_uses t where t.run_id > $1 and t.run_id < $2 order by t.run_id limit 1)
-    union all
-    select
-        (select t.run_id from artifact_uses t where t.run_id > ids.run_id and t.run_id < $2 order by t.run_id limit 1),
-        ids.number + 1
-    from ids
-    where ids.run_id is not null and ids.number < $3
-)
-select
-    run_id,
-    not exists (select from runs r where r.run_id = ids.run_id)
-        and not exists (select from removed_runs g where g.run_id = ids.run_id and not g.gone) as free
-from ids
-where run_id is not null
-order by run_id
