@@ -189,17 +189,31 @@ class LogHub:
         return group
 
     async def _write(self, chunks: list[LogChunk]) -> None:
-        """Until it is done: the lines were taken."""
+        """Until it is done: the lines were taken. A chunk that cannot be stored costs no other one its lines, and a
+        word in its place says that its own are missing."""
+        if await self._is_stored(chunks):
+            return
+        if len(chunks) > 1:
+            middle = len(chunks) // 2
+            await self._write(chunks[:middle])
+            await self._write(chunks[middle:])
+        elif not await self._is_stored(chunks):
+            await self._is_stored([_missing(chunks[0])])
+
+    async def _is_stored(self, chunks: list[LogChunk]) -> bool:
+        """While the store is away it is asked again; False: it, or what packs the lines, failed over them."""
         pause = FIRST_RETRY
         while True:
             try:
-                return await self._store.append_logs(chunks)
+                await self._store.append_logs(chunks)
+                return True
             except Unavailable:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LAST_RETRY)
             except Exception:
-                log.exception("log_lines_refused", chunks=len(chunks))
-                return None
+                lines = sum(len(chunk.lines) for chunk in chunks)
+                log.exception("log_lines_refused", run=chunks[0].run_id.hex(), chunks=len(chunks), lines=lines)
+                return False
 
     def _note_durable(self, chunk: LogChunk) -> None:
         key = (chunk.run_id, chunk.step, chunk.item, chunk.attempt)
@@ -260,3 +274,9 @@ def _asked(where: LogFilter) -> tuple[int | None, int | None, int | None]:
 
 def _size(line: LogLine) -> int:
     return len(line.text) + LINE_BYTES
+
+
+def _missing(chunk: LogChunk) -> LogChunk:
+    last = chunk.lines[-1]
+    text = f"{len(chunk.lines):,} lines are missing here: they could not be stored"
+    return replace(chunk, lines=(LogLine(SYSTEM, last.number, last.offset, text),))

@@ -31,6 +31,8 @@ class Gate:
         self.open = asyncio.Event()
         self.open.set()
         self.failures: list[Exception] = []
+        self.refused = ""
+        """Lines that begin so cannot be stored."""
         self.groups: list[int] = []
         self.knocked = asyncio.Event()
 
@@ -39,6 +41,8 @@ class Gate:
         await self.open.wait()
         if self.failures:
             raise self.failures.pop(0)
+        if self.refused and any(line.text.startswith(self.refused) for each in chunks for line in each.lines):
+            raise RuntimeError("a fault")
         self.groups.append(len(chunks))
         await self._store.append_logs(chunks)
 
@@ -147,14 +151,29 @@ async def test_an_absent_database_is_waited_for(gate: Gate, monkeypatch: pytest.
         assert await gate.numbers() == [1]
 
 
-async def test_a_fault_of_the_store_costs_its_group_alone(gate: Gate) -> None:
+async def test_a_fault_of_the_store_that_passes_costs_nothing(gate: Gate) -> None:
     gate.failures = [RuntimeError("a fault")]
     async with hub_on(gate) as hub:
         await hub.put(chunk(1))
         await hub.flush()
         await hub.put(chunk(2))
         await hub.flush()
-        assert await gate.numbers() == [2]
+        assert await gate.numbers() == [1, 2]
+
+
+async def test_lines_that_cannot_be_stored_cost_no_others_and_are_told_of(gate: Gate) -> None:
+    gate.refused = "bad"
+    gate.open.clear()
+    async with hub_on(gate) as hub:
+        await hub.put(chunk(1))
+        for each in (chunk(2), chunk(3, 4, text="bad"), chunk(5), chunk(1, attempt=2), chunk(6)):
+            await hub.put(each)
+        gate.open.set()
+        await hub.flush()
+        kept = [line for each in await gate.read_logs(RUN, LogFilter(attempt=1)) for line in each.lines]
+        assert [line.number for line in kept] == [1, 2, 4, 5, 6]
+        assert (kept[2].source, kept[2].text) == (log_hub.SYSTEM, "2 lines are missing here: they could not be stored")
+        assert len(await gate.read_logs(RUN, LogFilter(attempt=2))) == 1
 
 
 async def test_each_line_is_taken_once(gate: Gate) -> None:
