@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
@@ -31,6 +31,7 @@ from penstock.quantities import (
 
 MAX_ATTEMPTS = 1_000
 MOST_PARALLEL = 2**31 - 1
+_LARGEST_AMOUNT = sys.float_info.max
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -264,7 +265,7 @@ def _read_size(value: Any, field: str) -> int:
 
 
 def _read_amount(value: Any, field: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST_AMOUNT:
         raise DefinitionError(f"{value!r} is no amount", field=field, remedy="give a number from 0 on")
     return float(value)
 

@@ -47,7 +47,7 @@ def _members(value: Mapping[str, Any], field: str) -> RequirementsUse:
         remedy = "give one of them: a lock file has all that is needed"
         raise DefinitionError("both packages and a lock file are given", field=field, remedy=remedy)
     packages = value.get("packages", ())
-    if isinstance(packages, str):
+    if isinstance(packages, str | Mapping) or not isinstance(packages, Iterable):
         raise DefinitionError(f"{packages!r} is no list", field=f"{field}.packages", remedy=_REMEDY)
     return RequirementsUse(
         _packages(packages, f"{field}.packages"),

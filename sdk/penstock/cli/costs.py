@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from penstock.cli.moments import read_moment
 from penstock.cli.session import Session, command_options, run_async
 
 if TYPE_CHECKING:
@@ -14,11 +15,6 @@ if TYPE_CHECKING:
 
 _HEAD = ("ATTEMPTS", "SLOTS", "CPU", "PEAK MEMORY", "MOVED", "WASTED")
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
-
-
-def _instant(_context: click.Context, _parameter: click.Parameter, value: datetime | None) -> datetime | None:
-    """In the time zone of whoever asks."""
-    return None if value is None else value.astimezone()
 
 
 @click.command()
@@ -31,9 +27,9 @@ def _instant(_context: click.Context, _parameter: click.Parameter, value: dateti
 @click.option("--by-label", metavar="KEY", default="", help="By the value of a label.")
 @click.option("--pipeline", metavar="NAME", default="", help="Only runs of this pipeline.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only runs with it; may be repeated.")
-@click.option("--since", type=click.DateTime(), callback=_instant, help="Only runs created then or later.")
+@click.option("--since", metavar="MOMENT", callback=read_moment, help="Only runs created then or later (UTC).")
 @click.option("--days", type=click.IntRange(1, 36_500), help="Only runs created in so many days until now.")
-@click.option("--until", type=click.DateTime(), callback=_instant, help="Only runs created before.")
+@click.option("--until", metavar="MOMENT", callback=read_moment, help="Only runs created before (UTC).")
 @click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Lines at most.")
 @command_options
 def cost(

@@ -268,6 +268,7 @@ def test_maps() -> None:
         ({"memory": 1.5}, "memory: 1.5 is no size"),
         ({"cpu": "2"}, "cpu: '2' is no amount"),
         ({"cpu": float("inf")}, "cpu: inf is no amount"),
+        ({"cpu": 10**400}, "is no amount"),
         ({"gpu": -1}, "gpu: -1 is no amount"),
         ({"resources": {"tpu": None}}, "resources.tpu: None is no amount"),
         ({"env": {"1A": "x"}}, "'1A' is no name of a variable"),

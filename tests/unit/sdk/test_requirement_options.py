@@ -79,6 +79,8 @@ def test_options_replace_them() -> None:
         ([3], "is no text"),
         ({"package": []}, "there is no such member"),
         ({"packages": "pandas"}, "is no list"),
+        ({"packages": None}, "None is no list"),
+        ({"packages": {"pandas": "2"}}, "is no list"),
         ({"packages": ["a"], "lock": "x"}, "both packages and a lock file"),
         ({"lock": "nowhere.txt"}, "there is no file"),
     ],

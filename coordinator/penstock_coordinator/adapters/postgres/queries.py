@@ -1,8 +1,8 @@
 """Named queries from the .sql files beside this module.
 
 A file is a list of queries, each under a line ``-- name: its_name``; other comment lines belong to the query. One that
-is the same for several tables is there once, under ``-- name: count of events=run_events attempts``: it has ``{table}`` for
-each of them, and the queries are called ``count_events`` and ``count_attempts``.
+is the same for several tables is there once, under ``-- name: count of events=run_events attempts``: it has ``{table}``
+for each of them, and the queries are called ``count_events`` and ``count_attempts``.
 """
 
 from __future__ import annotations
