@@ -85,7 +85,12 @@ class RunControl(RunServiceServicer):
         version = _version_of(request)
         key = request_key(f"{SERVICE}.Retry", request)
         done = await _reopened(self._engine.retry_run(run_id, by, reason, key, version))
-        return pb.RetryRunResponse(run=await self._run(run_id), kept_steps=done.kept, reset_steps=done.reset)
+        return pb.RetryRunResponse(
+            run=await self._run(run_id),
+            kept_steps=done.kept,
+            reset_steps=done.reset,
+            kept_step_runs=done.kept_runs,
+        )
 
     async def Rollback(self, request: pb.RollbackRunRequest, context: Context) -> pb.RollbackRunResponse:
         run_id = run_id_of(request.run_id)

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from penstock_coordinator.ports import RunId, RunRow
     from penstock_coordinator.runtime.actor import Actor
 
-_COUNTS = struct.Struct(">II")
+_COUNTS = struct.Struct(">III")
+_COUNTS_OF_STEPS = struct.Struct(">II")
+"""As former releases remembered them."""
+_ID_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,12 @@ class Reopened:
     """Steps that stay COMPLETED."""
     reset: int
     """Steps that run again."""
+    kept_runs: int
+    """Step runs that stay COMPLETED: of a mapped step each item counts, also if others run again."""
+
+    @property
+    def packed(self) -> bytes:
+        return _COUNTS.pack(self.kept, self.reset, self.kept_runs)
 
 
 class Reopener:
@@ -181,11 +190,12 @@ class Reopener:
     ) -> Reopened | Repeated:
         """The mail is posted before anything else can happen to the run."""
         supervisor, run_id = self._supervisor, actor.run_id
-        reopened = Reopened(_kept(actor.run, plan_after(actor.run, message), reset), reset.count)
+        kept, kept_runs = _kept(actor.run, plan_after(actor.run, message), reset)
+        reopened = Reopened(kept, reset.count, kept_runs)
         answers = Answers(1)
         row = None
         if request is not None:
-            row = RequestRow(request, run_id + _COUNTS.pack(reopened.kept, reopened.reset))
+            row = RequestRow(request, run_id + reopened.packed)
         actor.post_control(Mail(message, answer=answers.part(0), request=row, claim=claim))
         (outcome,) = await answers.all(supervisor.patience)
         if isinstance(outcome, KeyTaken):
@@ -203,12 +213,30 @@ class Reopener:
 
 
 def _answered(repeated: Repeated) -> Reopened | Repeated:
-    return Reopened(*_COUNTS.unpack(repeated.answer[-_COUNTS.size :])) if repeated.same else repeated
+    if not repeated.same:
+        return repeated
+    packed = repeated.answer[_ID_BYTES:]
+    if len(packed) == _COUNTS_OF_STEPS.size:
+        kept, reset = _COUNTS_OF_STEPS.unpack(packed)
+        return Reopened(kept, reset, kept)
+    return Reopened(*_COUNTS.unpack(packed))
 
 
-def _kept(run: Run, plan: Plan, reset: Reset) -> int:
-    completed = (number for number, state in enumerate(run.states) if state == StepState.COMPLETED)
-    return sum(1 for number in completed if not reset.touches(number) and not plan.steps[number].retired)
+def _kept(run: Run, plan: Plan, reset: Reset) -> tuple[int, int]:
+    """Steps, and step runs, that stay COMPLETED."""
+    steps = step_runs = 0
+    for number, state in enumerate(run.states):
+        if number in reset.steps or plan.steps[number].retired:
+            continue
+        stays = state == StepState.COMPLETED and number not in reset.items
+        steps += stays
+        mapped = run.maps.get(number)
+        if mapped is None:
+            step_runs += stays
+        else:
+            again = sum(mapped.states[item] == StepState.COMPLETED for item in reset.items.get(number, ()))
+            step_runs += mapped.tally[StepState.COMPLETED] - again
+    return steps, step_runs
 
 
 def _claim(row: RunRow) -> KeyClaim | None:

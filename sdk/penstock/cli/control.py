@@ -153,7 +153,7 @@ def _again(steps: int) -> str:
 
 def _kept(done: run_service_pb2.RetryRunResponse) -> str:
     """Of a map that runs again the items that are COMPLETED stay: they are counted too."""
-    kept = max(done.run.step_counts.completed, done.kept_steps)
+    kept = max(done.kept_step_runs, done.kept_steps)
     if kept == done.kept_steps:
         return "1 step stays COMPLETED" if kept == 1 else f"{kept} steps stay COMPLETED"
     return f"{kept} step runs stay COMPLETED" if kept != 1 else "1 step run stays COMPLETED"

@@ -849,9 +849,14 @@ class RetryRunResponse(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     KEPT_STEPS_FIELD_NUMBER: _builtins.int
     RESET_STEPS_FIELD_NUMBER: _builtins.int
+    KEPT_STEP_RUNS_FIELD_NUMBER: _builtins.int
     kept_steps: _builtins.int
     """Steps that stay COMPLETED, and steps that run again; a mapped step counts as one."""
     reset_steps: _builtins.int
+    kept_step_runs: _builtins.int
+    """Step runs that stay COMPLETED, when the retry was decided: of a mapped step each item counts, also if others of its
+    items run again.
+    """
     @_builtins.property
     def run(self) -> _run_pb2.Run: ...
     def __init__(
@@ -860,10 +865,11 @@ class RetryRunResponse(_message.Message):
         run: _run_pb2.Run | None = ...,
         kept_steps: _builtins.int = ...,
         reset_steps: _builtins.int = ...,
+        kept_step_runs: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept_steps", b"kept_steps", "reset_steps", b"reset_steps", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept_step_runs", b"kept_step_runs", "kept_steps", b"kept_steps", "reset_steps", b"reset_steps", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -197,8 +197,8 @@ async def test_a_requeue_runs_the_step_again_and_closes_the_letter(world: World)
     run_id = await failed_run(coordinator, agent)
     seq = (await only(coordinator)).letter.seq
     requeue = coordinator.engine.dead_letters.requeue
-    assert await requeue(run_id, seq, "ann", "mended", key("k")) == Reopened(kept=1, reset=1)
-    assert await requeue(run_id, seq, "ann", "mended", key("k")) == Reopened(kept=1, reset=1)
+    assert await requeue(run_id, seq, "ann", "mended", key("k")) == Reopened(kept=1, reset=1, kept_runs=1)
+    assert await requeue(run_id, seq, "ann", "mended", key("k")) == Reopened(kept=1, reset=1, kept_runs=1)
     other = await requeue(run_id, seq, "ann", "mended", key("k", b"other"))
     assert isinstance(other, Repeated)
     with pytest.raises(NotPossible, match="was begun again since"):
@@ -418,7 +418,7 @@ async def test_of_many_requeues_of_one_letter_one_is_accepted(world: World) -> N
     found = await asyncio.gather(*asked, return_exceptions=True)
     assert (await coordinator.ended(run_id)).generation == 2
     failing.cancel()
-    assert [each for each in found if not isinstance(each, NotPossible)] == [Reopened(kept=1, reset=1)]
+    assert [each for each in found if not isinstance(each, NotPossible)] == [Reopened(kept=1, reset=1, kept_runs=1)]
     refusals = {str(each) for each in found if isinstance(each, NotPossible)}
     assert len(refusals) == 1
     assert "was begun again since" in refusals.pop()
@@ -436,7 +436,7 @@ async def test_a_letter_is_either_requeued_or_purged(world: World, first: str) -
     requeue, purge = engine.requeue(run_id, seq, "ann", "", None), engine.purge(run_id, seq, "bob")
     if first == "requeue":
         done, purged = await asyncio.gather(requeue, purge)
-        assert done == Reopened(kept=1, reset=1)
+        assert done == Reopened(kept=1, reset=1, kept_runs=1)
         assert isinstance(purged, DeadLetter)
         assert (purged.state, purged.closed_by) == (LetterState.REQUEUED, "ann")
     else:

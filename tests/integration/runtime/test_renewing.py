@@ -90,7 +90,7 @@ async def test_what_did_not_change_stays(world: World) -> None:
     run_id = await failed(coordinator, agent, FIRST, b"1", b"2")
     first_end = (await coordinator.engine.run(run_id)).row.last_seq
     await coordinator.create(MENDED)
-    assert await retry(coordinator, run_id) == Reopened(kept=2, reset=3)
+    assert await retry(coordinator, run_id) == Reopened(kept=2, reset=3, kept_runs=2)
     view = await coordinator.engine.run(run_id)
     assert (view.row.version_number, view.row.version_digest, view.generation) == (2, view.plan.digest, 2)
     grant = await agent.grant()
@@ -108,7 +108,7 @@ async def test_all_that_comes_after_a_change_runs_again(world: World) -> None:
     run_id = await failed(coordinator, agent, FIRST, b"1", b"2", b"3")
     changed = spec(step("a"), step("b", "2", "a"), step("c", "1", "b"), step("d", "1", "c"), step("e", "1", "d"))
     await coordinator.create(changed)
-    assert await retry(coordinator, run_id) == Reopened(kept=1, reset=4)
+    assert await retry(coordinator, run_id) == Reopened(kept=1, reset=4, kept_runs=1)
     assert await done(agent, *[b"0"] * 4) == [("b", 2), ("c", 2), ("d", 2), ("e", 1)]
     assert (await coordinator.ended(run_id)).row.state == RunState.COMPLETED
 
@@ -119,7 +119,7 @@ async def test_a_killed_coordinator_goes_on_with_the_new_version(world: World) -
     await agent.goodbye()
     renamed = spec(step("a"), step("n", "1"), step("c", "1", "a", "n"), step("m", map={"values": [1, 2]}))
     await first.create(renamed)
-    assert await retry(first, run_id) == Reopened(kept=1, reset=3)
+    assert await retry(first, run_id) == Reopened(kept=1, reset=3, kept_runs=1)
     await first.kill()
     second = await world.coordinator()
     assert await names(second, run_id) == {
@@ -155,7 +155,7 @@ async def test_new_parts_of_outputs_that_stay_are_read(world: World) -> None:
             output={"step": "m"},
         )
     )
-    assert await retry(coordinator, run_id) == Reopened(kept=2, reset=3)
+    assert await retry(coordinator, run_id) == Reopened(kept=2, reset=3, kept_runs=3)
     found = sorted([await agent.grant() for _ in range(3)], key=lambda grant: (grant.step_name, *grant.place))
     assert [(grant.step_name, list(grant.place)) for grant in found] == [("along", [1]), ("each", [0]), ("each", [1])]
     for grant in found:
@@ -191,13 +191,13 @@ async def test_a_removed_step_is_gone_and_may_come_back(world: World) -> None:
     run_id = await failed(coordinator, agent, spec(step("a"), step("b", "1", "a")), b"1")
     before = (await coordinator.engine.run(run_id)).row.last_seq
     await coordinator.create(spec(step("a"), description="without b"))
-    assert await retry(coordinator, run_id) == Reopened(kept=1, reset=0)
+    assert await retry(coordinator, run_id) == Reopened(kept=1, reset=0, kept_runs=1)
     view = await coordinator.ended(run_id)
     assert (view.row.state, view.counts.completed, sum(view.counts)) == (RunState.COMPLETED, 1, 1)
     assert await states(coordinator, run_id) == [StepState.COMPLETED]
     assert view.plan.numbers == {"a": 0}
     assert await names(coordinator, run_id, before) == {"a": StepState.COMPLETED, "b": StepState.FAILED}
-    assert await retry(coordinator, run_id, 1) == Reopened(kept=1, reset=1)
+    assert await retry(coordinator, run_id, 1) == Reopened(kept=1, reset=1, kept_runs=1)
     assert await done(agent, b"2") == [("b", 2)]
     view = await coordinator.ended(run_id)
     assert (view.row.version_number, view.generation, view.row.state) == (1, 3, RunState.COMPLETED)
@@ -227,7 +227,7 @@ async def test_parameters_that_the_version_has_besides_get_their_defaults(world:
     run_id = await failed(coordinator, agent, first, b"1", parameters=b'{"day": "monday"}')
     more = spec(step("a"), step("b", "1", "a", inputs={"n": {"parameter": "size"}}), parameters=[DAY, SIZE])
     await coordinator.create(more)
-    assert await retry(coordinator, run_id) == Reopened(kept=1, reset=1)
+    assert await retry(coordinator, run_id) == Reopened(kept=1, reset=1, kept_runs=1)
     grant = await agent.grant()
     assert grant.inputs["n"] == b"3"
     await agent.acked(await agent.succeed(grant))
@@ -272,13 +272,13 @@ async def test_what_cannot_be(world: World) -> None:
     await coordinator.create(spec(*map(step, "abcde"), description="as before, but for what comes after what"))
     with pytest.raises(NotPossible, match="nothing of it would run again"):
         await retry(coordinator, run_id)
-    assert await retry(coordinator, run_id, 2) == Reopened(kept=2, reset=3)
+    assert await retry(coordinator, run_id, 2) == Reopened(kept=2, reset=3, kept_runs=2)
     await agent.acked(await agent.fail(await agent.grant()))
     await coordinator.ended(run_id)
     await coordinator.stores.pipelines.delete_pipeline("p", 1, None)
     with pytest.raises(UnknownVersion):
         await retry(coordinator, run_id)
-    assert await coordinator.engine.retry_run(run_id, "", "", None) == Reopened(kept=2, reset=3)
+    assert await coordinator.engine.retry_run(run_id, "", "", None) == Reopened(kept=2, reset=3, kept_runs=2)
 
 
 async def test_of_two_at_once_one_wins(world: World) -> None:
@@ -299,7 +299,7 @@ async def test_a_request_is_answered_as_the_first_time_whatever_its_version(worl
     other = RequestKey("", "RunService.Retry", "k", b"another version")
     retry_run = coordinator.engine.retry_run
     first = await retry_run(run_id, "", "", asked, NEWEST)
-    assert first == Reopened(kept=2, reset=3)
+    assert first == Reopened(kept=2, reset=3, kept_runs=2)
     assert await retry_run(run_id, "", "", asked, NEWEST) == first
     repeated = await retry_run(run_id, "", "", other, 77)
     assert isinstance(repeated, Repeated)

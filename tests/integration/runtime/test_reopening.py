@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ from tests.integration.runtime.test_runs import spec, states
 from penstock_coordinator.core.run.events import WHOLE, RunEnded, RunReopened
 from penstock_coordinator.core.run.resets import NotPossible
 from penstock_coordinator.core.run.states import RunState, StepState
-from penstock_coordinator.ports import KeyClaim, Origin, Repeated, RequestKey
+from penstock_coordinator.ports import KeyClaim, Origin, Repeated, RequestKey, RequestRow
 from penstock_coordinator.runtime.reopening import Reopened
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ async def test_a_retry_runs_what_failed_and_nothing_else(world: World) -> None:
     agent = coordinator.agent()
     await agent.connect(credits=100)
     run_id = await failed_run(coordinator, agent)
-    assert await coordinator.engine.retry_run(run_id, "ann", "again", None) == Reopened(kept=1, reset=1)
+    assert await coordinator.engine.retry_run(run_id, "ann", "again", None) == Reopened(kept=1, reset=1, kept_runs=1)
     view = await coordinator.engine.run(run_id)
     assert (view.generation, view.row.generation, view.row.end_time, view.row.summary) == (2, 2, None, None)
     grant = await agent.grant()
@@ -76,12 +77,50 @@ async def test_the_same_request_is_answered_the_same(world: World) -> None:
     run_id = await failed_run(coordinator, agent)
     retry = coordinator.engine.retry_run
     first, second = await asyncio.gather(*(retry(run_id, "", "", key("k")) for _ in range(2)))
-    assert first == second == Reopened(1, 1)
+    assert first == second == Reopened(1, 1, 1)
     assert await retry(run_id, "", "", key("k")) == first
     other = await retry(run_id, "", "", key("k", b"other"))
     assert isinstance(other, Repeated)
     assert not other.same
     assert (await coordinator.engine.run(run_id)).generation == 2
+
+
+async def test_items_that_stay_are_counted_when_it_is_decided(world: World) -> None:
+    """A repeated call hears the same numbers, however far the run is meanwhile."""
+    coordinator = await world.coordinator()
+    agent = coordinator.agent()
+    await agent.connect(credits=100)
+    mapped: tuple[dict[str, object], ...] = (
+        {"name": "a"},
+        {"name": "m", "map": {"values": [1, 2, 3]}, "depends_on": ["a"]},
+        {"name": "whole", "map": {"values": [1, 2]}, "depends_on": ["a"]},
+    )
+    run_id = await coordinator.start(spec(*mapped))
+    await agent.succeed(await agent.grant())
+    for grant in [await agent.grant() for _ in range(5)]:
+        fails = (grant.step_name, list(grant.place)) == ("m", [1])
+        await agent.acked(await (agent.fail(grant) if fails else agent.succeed(grant)))
+    assert (await coordinator.ended(run_id)).row.state == RunState.FAILED
+    retry = coordinator.engine.retry_run
+    decided = await retry(run_id, "", "", key("k"))
+    assert decided == Reopened(kept=2, reset=1, kept_runs=5)
+    await agent.acked(await agent.succeed(await agent.grant()))
+    assert (await coordinator.ended(run_id)).row.state == RunState.COMPLETED
+    assert await retry(run_id, "", "", key("k")) == decided
+    again = await coordinator.engine.rerun_step(run_id, 1, 0, "", "", None)
+    assert again == Reopened(kept=2, reset=1, kept_runs=5), "of the items that are COMPLETED one runs again"
+
+
+async def test_an_answer_of_a_former_release_is_still_given(world: World) -> None:
+    """It remembered whole steps alone."""
+    coordinator = await world.coordinator()
+    agent = coordinator.agent()
+    await agent.connect(credits=100)
+    run_id = await failed_run(coordinator, agent)
+    remembered = RequestRow(key("k"), run_id + struct.pack(">II", 3, 2))
+    assert await coordinator.stores.runs.remember_request(remembered, 1) is None
+    assert await coordinator.engine.retry_run(run_id, "", "", key("k")) == Reopened(kept=3, reset=2, kept_runs=3)
+    assert (await coordinator.engine.run(run_id)).generation == 1
 
 
 async def test_a_killed_coordinator_goes_on_with_the_new_generation(world: World) -> None:
@@ -107,7 +146,9 @@ async def test_a_step_runs_again_with_what_comes_after_it(world: World) -> None:
     agent = coordinator.agent()
     await agent.connect(credits=100)
     run_id = await failed_run(coordinator, agent)
-    assert await coordinator.engine.rerun_step(run_id, 0, WHOLE, "bob", "", None) == Reopened(kept=0, reset=2)
+    assert await coordinator.engine.rerun_step(run_id, 0, WHOLE, "bob", "", None) == Reopened(
+        kept=0, reset=2, kept_runs=0
+    )
     with pytest.raises(NotPossible, match='"a" is RUNNING'):
         await coordinator.engine.rerun_step(run_id, 0, WHOLE, "bob", "", None)
     for number in (0, 1):

@@ -111,7 +111,7 @@ async def test_a_rollback_of_a_run_at_rest_is_a_new_generation(world: World) -> 
     key = RequestKey("", "RunService.Rollback", "k", b"x")
     rollback = coordinator.engine.rollback_run
     asked = await rollback(run_id, "ann", "a mistake", key)
-    assert asked == Reopened(kept=2, reset=2)
+    assert asked == Reopened(kept=2, reset=2, kept_runs=3)
     assert await rollback(run_id, "ann", "a mistake", key) == asked
     again = await rollback(run_id, "ann", "", RequestKey("", "RunService.Rollback", "k", b"y"))
     assert isinstance(again, Repeated)
@@ -169,7 +169,7 @@ async def test_a_failed_compensation_is_tried_again_by_a_retry(world: World) -> 
         StepState.UPSTREAM_FAILED,
         StepState.FAILED,
     ]
-    assert await coordinator.engine.retry_run(run_id, "", "", None) == Reopened(kept=2, reset=2)
+    assert await coordinator.engine.retry_run(run_id, "", "", None) == Reopened(kept=2, reset=2, kept_runs=3)
     for name, attempt in (("undo_b[0]", 2), ("undo_a", 1)):
         grant = await agent.grant()
         assert (grant.display_name, grant.attempt) == (name, attempt)
