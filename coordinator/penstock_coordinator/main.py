@@ -28,7 +28,7 @@ from penstock_coordinator.adapters.postgres.stores import PostgresStores, open_s
 from penstock_coordinator.adapters.secret_cipher import AesGcmCipher, BadKey
 from penstock_coordinator.adapters.system import SystemClock, SystemIds, memory_there_is, resident_bytes
 from penstock_coordinator.api.doorway import CannotListen
-from penstock_coordinator.api.health import FOLLOWING, RECOVERY, Readiness
+from penstock_coordinator.api.health import DATABASE, FOLLOWING, JOURNAL, RECOVERY, Readiness
 from penstock_coordinator.api.server import Backend, CoordinatorServer, Entrance, build_server
 from penstock_coordinator.configured import edge_options, fairness, pace, pack_pace, retention, timing
 from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
@@ -306,7 +306,12 @@ class Member:
 
     def _wait_for(self, reason: str) -> None:
         """It follows for now."""
-        self._readiness.block(FOLLOWING, reason)
+        if self._keeper.owner() is None:
+            self._readiness.block(FOLLOWING, reason)
+        else:
+            self._readiness.send_agents_away(reason)
+            for cause in (FOLLOWING, JOURNAL, DATABASE):  # The others are those of its time as an owner.
+                self._readiness.clear(cause)
         self._readiness.clear(RECOVERY)
         self._entrance.doorway.announce()
 
@@ -325,6 +330,7 @@ class Member:
         """Until `stop` is set, or ownership ends."""
         self._readiness.block(RECOVERY, "live runs are being read from the journal")
         self._readiness.clear(FOLLOWING)
+        self._readiness.take_agents()
         self._readiness.journal_available(True)
         self._stores = None
         stores.incarnations.speak_as(epoch)

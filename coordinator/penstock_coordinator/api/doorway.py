@@ -1,4 +1,5 @@
-"""The two ports of the process, and who is behind them: the services of a coordinator that owns runs, or refusals.
+"""The two ports of the process, and who is behind them: the services of a coordinator that owns runs, or what answers
+while there is none: calls are passed on to the owner.
 
 A process may follow, own, and follow again; its ports, connections, health and reflection stay. Calls go to whoever is
 inside when they come.
@@ -16,14 +17,18 @@ import structlog
 from aiohttp import web
 
 from penstock.agent.v1 import agent_service_pb2 as wire
-from penstock_coordinator.api.errors import CallError
+from penstock_coordinator.api.forwarding import not_the_leader
 from penstock_coordinator.api.guard import CallGuard
+from penstock_coordinator.api.health import AGENTS
 from penstock_coordinator.api.http import SHUTDOWN_SECONDS
 from penstock_coordinator.runtime.session import goaway
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from google.protobuf.descriptor import ServiceDescriptor
+
+    from penstock_coordinator.api.forwarding import Forwarder
     from penstock_coordinator.core.fleet.ownership import CoordinatorRow
 
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -31,7 +36,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 CONNECT = "/penstock.agent.v1.AgentService/Connect"
-NOT_THE_LEADER = "NOT_THE_LEADER"
 
 
 class CannotListen(Exception):
@@ -58,27 +62,37 @@ class ServiceSet(grpc.GenericRpcHandler):
         return None
 
 
-class Refusals(ServiceSet):
-    """In the place of the services that are not among those added here."""
+class Outside(ServiceSet):
+    """In the place of the services that are not among those added here: calls of users are passed on to the owner,
+    agents are sent there."""
 
-    def __init__(self, services: Iterable[str], owner: Callable[[], CoordinatorRow | None]) -> None:
+    def __init__(
+        self,
+        services: Iterable[ServiceDescriptor],
+        owner: Callable[[], CoordinatorRow | None],
+        forwarder: Forwarder,
+    ) -> None:
         super().__init__()
-        self._services = frozenset(services)
+        self._methods = {f"/{each.full_name}/{method.name}": method for each in services for method in each.methods}
         self._owner = owner
+        self._forwarder = forwarder
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         found = super().service(handler_call_details)
         if found is not None:
             return found
         method = handler_call_details.method
-        if method.strip("/").rpartition("/")[0] not in self._services:
+        described = self._methods.get(method)
+        if described is None:
             return None
         if method == CONNECT:
             return grpc.stream_stream_rpc_method_handler(
                 self._redirect, wire.AgentMessage.FromString, wire.CoordinatorMessage.SerializeToString
             )
-        # Answers before the request is there, of whatever kind the call is.
-        return grpc.stream_unary_rpc_method_handler(self._refuse, None, None)
+        if method.startswith(f"/{AGENTS}"):
+            # Answers before the request is there, of whatever kind the call is.
+            return grpc.stream_unary_rpc_method_handler(self._refuse, None, None)
+        return self._forwarder.handler(method, requests=described.client_streaming, answers=described.server_streaming)
 
     async def _refuse(self, _requests: object, _context: object) -> None:
         raise not_the_leader(self._owner())
@@ -95,22 +109,6 @@ class Refusals(ServiceSet):
         raise not_the_leader(owner)
 
 
-def not_the_leader(owner: CoordinatorRow | None) -> CallError:
-    """Of a coordinator that owns no runs. `owner`: whom to ask, if that is known."""
-    if owner is None:
-        text = (
-            "this coordinator owns no runs now, and no other one is heard of: try again soon, or give all coordinators"
-            " as the address, host:port,host:port"
-        )
-        return CallError(grpc.StatusCode.UNAVAILABLE, NOT_THE_LEADER, text)
-    text = (
-        f'this coordinator follows: ask the one that owns the runs, "{owner.coordinator_id}" at {owner.address}, or'
-        " give all of them as the address, host:port,host:port"
-    )
-    metadata = {"address": owner.address, "coordinator_id": owner.coordinator_id}
-    return CallError(grpc.StatusCode.UNAVAILABLE, NOT_THE_LEADER, text, metadata=metadata)
-
-
 class Doorway(grpc.aio.ServerInterceptor, grpc.GenericRpcHandler):
     """To be opened once and closed once; in between anybody may be let in and out."""
 
@@ -122,6 +120,7 @@ class Doorway(grpc.aio.ServerInterceptor, grpc.GenericRpcHandler):
         self._services: ServiceSet = ServiceSet()
         self._may_act: Callable[[], bool] | None = None
         self._outside: tuple[CallGuard, ServiceSet] = self._guard, self._services
+        self._forwarder: Forwarder | None = None
         self.grpc = grpc.aio.server(
             interceptors=[self],
             options=options,
@@ -141,10 +140,10 @@ class Doorway(grpc.aio.ServerInterceptor, grpc.GenericRpcHandler):
     ) -> Any:
         if self._may_act is not None and not self._may_act():
             # The lease has run out, and whoever looks after it had no turn yet.
-            guard, refusals = self._outside
+            guard, services = self._outside
 
             async def outside(details: grpc.HandlerCallDetails) -> Any:
-                return refusals.service(details) or await continuation(details)
+                return services.service(details) or await continuation(details)
 
             return await guard.intercept_service(outside, handler_call_details)
         return await self._guard.intercept_service(continuation, handler_call_details)
@@ -152,14 +151,16 @@ class Doorway(grpc.aio.ServerInterceptor, grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         return self._services.service(handler_call_details)
 
-    def stay_outside(self, guard: CallGuard, refusals: ServiceSet) -> None:
-        """What answers when nobody is let in."""
-        self._outside = guard, refusals
+    def stay_outside(self, guard: CallGuard, services: ServiceSet, forwarder: Forwarder) -> None:
+        """What answers when nobody is let in, and passes calls on."""
+        self._outside, self._forwarder = (guard, services), forwarder
         self.let_out()
 
     def let_in(self, guard: CallGuard, services: ServiceSet, may_act: Callable[[], bool] | None = None) -> None:
         """From now on calls go to the services, for as long as `may_act`."""
         self._guard, self._services, self._may_act = guard, services, may_act
+        if self._forwarder is not None:
+            self._forwarder.hang_up()
 
     def let_out(self) -> None:
         self._may_act = None
@@ -194,6 +195,8 @@ class Doorway(grpc.aio.ServerInterceptor, grpc.GenericRpcHandler):
     async def close(self, last_calls: float) -> None:
         """Calls under way have so many seconds to end."""
         await self.grpc.stop(last_calls)
+        if self._forwarder is not None:
+            await self._forwarder.close()
         if self._http is not None:
             await self._http.cleanup()
 

@@ -295,7 +295,15 @@ class WireStatus(NamedTuple):
 
     code: grpc.StatusCode
     details: str
-    trailing_metadata: tuple[tuple[str, bytes], ...]
+    trailing_metadata: tuple[tuple[str, str | bytes], ...]
+
+
+class PassedBack(Exception):
+    """Ends a call as another coordinator has ended it."""
+
+    def __init__(self, status: WireStatus) -> None:
+        super().__init__(status.details)
+        self.status = status
 
 
 def wire_status(error: CallError) -> WireStatus:

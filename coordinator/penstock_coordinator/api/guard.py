@@ -16,7 +16,15 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from penstock_coordinator.api.errors import CallError, WireStatus, exhausted, internal, translate, wire_status
+from penstock_coordinator.api.errors import (
+    CallError,
+    PassedBack,
+    WireStatus,
+    exhausted,
+    internal,
+    translate,
+    wire_status,
+)
 from penstock_coordinator.api.options import GUARDED_CALLS
 from penstock_coordinator.api.shedding import Shedder
 from penstock_coordinator.api.sizes import RequestSizes
@@ -182,6 +190,8 @@ class _Call:
         # A write may fail for a reader that is gone before the call is known to have ended.
         if isinstance(error, grpc.aio.AbortError | grpc.aio.InternalError) or context.done():
             raise error
+        if isinstance(error, PassedBack):
+            return error.status
         return wire_status(translate(error) or self._unforeseen(error))
 
     def _unforeseen(self, error: Exception) -> CallError:

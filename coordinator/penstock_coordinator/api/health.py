@@ -23,7 +23,9 @@ log = structlog.get_logger(__name__)
 
 RECOVERY, DATABASE, JOURNAL, STOPPING = "recovery", "database", "journal", "stopping"
 FOLLOWING = "following"
-"""The cause of one that owns no runs."""
+"""The cause of one that owns no runs, and hears of nobody who does."""
+AGENTS = "penstock.agent."
+"""Services with such names are those of agents."""
 
 # The package's type hints do not know it yet.
 _ListResponse: Any = health_pb2.HealthListResponse  # type: ignore[attr-defined]
@@ -37,6 +39,7 @@ class Readiness:
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {RECOVERY: "live runs are being read from the journal"}
+        self._agents_go = ""
         self._version = 0
         self._changed = asyncio.Event()
 
@@ -53,6 +56,24 @@ class Readiness:
     def reasons(self) -> dict[str, str]:
         """What is in the way, by cause."""
         return dict(self._reasons)
+
+    @property
+    def agents_go(self) -> str:
+        """Why agents are sent elsewhere although it is ready; "": they are not."""
+        return self._agents_go
+
+    def send_agents_away(self, reason: str) -> None:
+        """It answers users, and is nothing for agents."""
+        if not self._agents_go:
+            log.info("agents_sent_away", reason=reason)
+        if reason != self._agents_go:
+            self._agents_go = reason
+            self._notify()
+
+    def take_agents(self) -> None:
+        if self._agents_go:
+            self._agents_go = ""
+            self._notify()
 
     def block(self, cause: str, reason: str) -> None:
         if cause not in self._reasons:
@@ -84,7 +105,8 @@ class Readiness:
 
 
 class HealthService(HealthServicer):
-    """The state of the whole coordinator, under its own name ("") and each service's.
+    """The state of the whole coordinator, under its own name ("") and each service's. While it follows the services of
+    agents do not serve.
 
     The servicer of grpcio-health-checking holds a lock while it writes to a watcher, so that one who does not read
     would keep all others from hearing of a change; here each watcher has only itself to wait for.
@@ -117,9 +139,10 @@ class HealthService(HealthServicer):
     def _status(self, service: str) -> int:
         if service not in self._services:
             return health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        elsewhere = service.startswith(AGENTS) and self._readiness.agents_go
         return (
             health_pb2.HealthCheckResponse.SERVING
-            if self._readiness.ready
+            if self._readiness.ready and not elsewhere
             else health_pb2.HealthCheckResponse.NOT_SERVING
         )
 

@@ -64,6 +64,8 @@ async def ready(request: web.Request) -> web.Response:
     if not readiness.ready:
         told["reasons"] = readiness.reasons
     told["role"] = "follower" if supervisor is None else "owner"
+    if readiness.agents_go:
+        told["agents"] = readiness.agents_go
     if supervisor is not None:
         told["load"] = asdict(load_of(supervisor))
         told["dependencies"] = [asdict(each) for each in supervisor.stores.dependencies()]

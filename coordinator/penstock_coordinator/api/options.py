@@ -11,6 +11,10 @@ MAX_CALLS = 10_000
 GUARDED_CALLS = 9_500
 """Past it calls are refused with a delay; the rest is for agents, for health, and for refusing."""
 
+FORWARDED_CALLS = 900
+"""Calls at once that a coordinator that follows passes on: they share one connection to the owner, and past
+`MAX_STREAMS` they would wait for one another unseen."""
+
 KEEPALIVE_MS = 10_000
 FASTEST_PINGS_MS = 5_000
 """Clients ping each 10 s, unless they were told otherwise."""
@@ -46,4 +50,22 @@ def server_options(message_bytes: int, keepalive_ms: int = KEEPALIVE_MS) -> tupl
         *keepalive_options(keepalive_ms),
         ("grpc.max_receive_message_length", 2 * message_bytes),
         ("grpc.max_send_message_length", message_bytes),
+    )
+
+
+def forwarding_options(message_bytes: int, keepalive_ms: int = KEEPALIVE_MS) -> tuple[tuple[str, int], ...]:
+    """Of the channel by which calls are passed on. It is back soon after the owner is."""
+    return (
+        *keepalive_options(keepalive_ms),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+        ("grpc.max_metadata_size", 2 * MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", 4 * MAX_METADATA_BYTES),
+        # A channel of its own, whatever else this process connects to.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.max_receive_message_length", 2 * message_bytes),
+        ("grpc.max_send_message_length", 2 * message_bytes),
     )

@@ -65,14 +65,15 @@ from penstock_coordinator.api.cache_service import CacheService
 from penstock_coordinator.api.coordinator_service import CoordinatorService
 from penstock_coordinator.api.cost_service import CostService
 from penstock_coordinator.api.dead_letter_service import DeadLetterService
-from penstock_coordinator.api.doorway import Doorway, Refusals, ServiceSet
+from penstock_coordinator.api.doorway import Doorway, Outside, ServiceSet
 from penstock_coordinator.api.encoding.costs import NO_PRICES, Prices
+from penstock_coordinator.api.forwarding import Forwarder
 from penstock_coordinator.api.guard import CallGuard
 from penstock_coordinator.api.health import STOPPING, DatabaseProbe, HealthService, Readiness
 from penstock_coordinator.api.http import Place, http_application
 from penstock_coordinator.api.janitor_service import JanitorService
 from penstock_coordinator.api.log_reader import LogReader
-from penstock_coordinator.api.options import KEEPALIVE_MS, MAX_CALLS, server_options
+from penstock_coordinator.api.options import KEEPALIVE_MS, MAX_CALLS, forwarding_options, server_options
 from penstock_coordinator.api.pipeline_service import PipelineService
 from penstock_coordinator.api.run_service import RunService
 from penstock_coordinator.api.run_starter import RunStarter
@@ -86,6 +87,8 @@ from penstock_coordinator.runtime.log_history import LogHistory
 from penstock_coordinator.runtime.secrets import SecretVault
 
 if TYPE_CHECKING:
+    from google.protobuf.descriptor import ServiceDescriptor
+
     from penstock_coordinator.ports import Clock, SecretCipher, Stores
     from penstock_coordinator.runtime.engine import Engine
     from penstock_coordinator.runtime.janitor import Janitor
@@ -98,8 +101,8 @@ log = structlog.get_logger(__name__)
 LAST_CALLS_SECONDS = 1.0
 """How long calls under way may still take when everything that they wait for has stopped."""
 
-SERVICES: tuple[str, ...] = tuple(
-    module.DESCRIPTOR.services_by_name[name].full_name
+DESCRIBED: tuple[ServiceDescriptor, ...] = tuple(
+    module.DESCRIPTOR.services_by_name[name]
     for module, name in (
         (pipeline_service_pb2, "PipelineService"),
         (run_service_pb2, "RunService"),
@@ -119,6 +122,7 @@ SERVICES: tuple[str, ...] = tuple(
         (agent_artifact_service_pb2, "ArtifactService"),
     )
 )
+SERVICES: tuple[str, ...] = tuple(each.full_name for each in DESCRIBED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,18 +239,20 @@ class Entrance:
         self._place = Place()
         self._http = http_application(readiness, self._place, routes)
         self._doorway = _doorway(readiness, options)
-        refusals = Refusals(SERVICES, keeper.owner)
+        wire = forwarding_options(options.limits.message_bytes, options.keepalive_ms)
+        forwarder = Forwarder(keeper.coordinator_id, keeper.owner, wire)
+        outside = Outside(DESCRIBED, keeper.owner, forwarder)
         add_CoordinatorServiceServicer_to_server(
-            CoordinatorService(None, readiness, keeper), cast("grpc.aio.Server", refusals)
+            CoordinatorService(None, readiness, keeper), cast("grpc.aio.Server", outside)
         )
-        self._doorway.stay_outside(CallGuard(RequestSizes(options.limits)), refusals)
+        self._doorway.stay_outside(CallGuard(RequestSizes(options.limits)), outside, forwarder)
 
     @property
     def doorway(self) -> Doorway:
         return self._doorway
 
     async def open(self) -> None:
-        """Both ports answer from now on: with refusals. Raises `CannotListen`."""
+        """Both ports answer from now on: users by way of the owner. Raises `CannotListen`."""
         await self._doorway.bind(self._http)
         await self._doorway.open()
 

@@ -140,6 +140,7 @@ class OwnershipKeeper:
                     if not away:
                         log.warning("ownership_not_sought", reason=str(error))
                     away = True
+                    self._on_waiting(f"it follows, and the database is away: {error}")
                 await self._pause(stopping)
         finally:
             stopping.cancel()

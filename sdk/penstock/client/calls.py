@@ -67,7 +67,10 @@ class Caller:
             address = self._coordinators.current
             tries += 1
             try:
-                return await attempt(max(end - loop.time(), 0.001))
+                made = attempt(max(end - loop.time(), 0.001))
+                answer = await made
+                await self._learn(made)
+                return answer
             except AioRpcError as error:
                 elsewhere = self._coordinators.failed(address, error)
                 raise
@@ -92,6 +95,11 @@ class Caller:
         except AioRpcError as error:
             raise typed_error(error, self.address) from error
 
+    async def _learn(self, call: object) -> None:
+        """Where it was answered, of several."""
+        if self._coordinators.several and isinstance(call, grpc.aio.Call):
+            self._coordinators.answered(await call.initial_metadata())
+
     def _wait(self, tries: int, error: BaseException | None, *, elsewhere: bool) -> float:
         """Before the next try, of which there were so many."""
         round_of = len(self._coordinators.addresses) + 1 if elsewhere else 1
@@ -108,8 +116,12 @@ class Caller:
             address = self._coordinators.current
             call = open_call()
             try:
+                begun = False
                 async for message in call:
                     failures = 0
+                    if not begun:
+                        begun = True
+                        await self._learn(call)
                     yield message
                 return
             except AioRpcError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from grpc.aio import AioRpcError
 
 NOT_THE_LEADER = "NOT_THE_LEADER"
+OWNER = "penstock-owner"
 _ELSEWHERE = frozenset({"", NOT_THE_LEADER, "STOPPING"})
 """Reasons of UNAVAILABLE for which another coordinator may answer; "" is the transport's own."""
 
@@ -41,6 +42,13 @@ class Coordinators:
         if self.current == address:
             self.current = leader or self._after(address)
         return self.current != address
+
+    def answered(self, metadata: Iterable[tuple[str, object]]) -> None:
+        """With that metadata. A coordinator that had passed the call on names the one that answered, and the next call
+        goes there: if it is among those that were given, as whoever is behind a load balancer may reach nobody else."""
+        for key, value in metadata:
+            if key == OWNER and value in self.addresses:
+                self.current = str(value)
 
     def _after(self, address: str) -> str:
         at = self.addresses.index(address) + 1 if address in self.addresses else 0
