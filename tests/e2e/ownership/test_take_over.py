@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 import time
 import uuid
 from datetime import datetime
@@ -18,7 +19,6 @@ from tests.rig.parts import send, thaw, until
 
 from penstock.client.status import refusal_of
 from penstock.client.sync import SyncClient
-from penstock.errors import UnavailableError
 from penstock.v1 import coordinator_service_pb2 as pb
 from penstock_coordinator.core.run.events import StepsLeased, decode
 
@@ -47,19 +47,10 @@ def instant_of(group: Group, name: str, event: str) -> float:
     return datetime.fromisoformat(line["time"]).timestamp()
 
 
-def test_one_that_follows_refuses_and_names_the_owner(group: Group) -> None:
+def test_one_that_follows_passes_calls_on_and_names_the_owner(group: Group) -> None:
     owning, following = group.roles()
     owner, follower = group.coordinators[owning], group.coordinators[following]
-    with (
-        SyncClient(follower.address, deadline=10.0, retry_for=0.0) as client,
-        pytest.raises(UnavailableError, match="follows") as refused,
-    ):
-        list(client.list_agents())
-    assert refused.value.reason == "NOT_THE_LEADER"
-    assert refused.value.metadata["address"] == owner.address
-    found = follower.readiness() or {}
-    assert found["status"] == "not ready"
-    assert owning in found["reasons"]["following"]  # type: ignore[index]
+    assert follower.readiness() == {}, "it is of use to users"
     with SyncClient(follower.address) as client:
         health = client.health()
         assert health.role == pb.COORDINATOR_ROLE_FOLLOWER
@@ -68,7 +59,7 @@ def test_one_that_follows_refuses_and_names_the_owner(group: Group) -> None:
         assert seen[owning].role == pb.COORDINATOR_ROLE_OWNER
         assert seen[owning].lease_state == pb.COORDINATOR_LEASE_STATE_CURRENT
         assert seen[following].answering
-        assert len(list(client.list_agents())) == 2, "a client that is told where to go goes there"
+        assert len(list(client.list_agents())) == 2, "the owner's answer"
 
     def tells_of_it() -> bool:
         joined = [each["coordinator"] for each in group.said(owning) if each["event"] == "coordinator_joined"]
@@ -78,14 +69,14 @@ def test_one_that_follows_refuses_and_names_the_owner(group: Group) -> None:
     assert any(each["event"] == "following" and each["owner"] == owning for each in group.said(following))
 
 
-def test_a_raw_call_to_a_follower_says_the_remedy(group: Group) -> None:
+def test_a_call_that_was_passed_on_already_is_refused_with_the_remedy(group: Group) -> None:
     owner, follower = (group.coordinators[name].address for name in group.roles())
 
     async def ask() -> grpc.aio.AioRpcError:
         async with grpc.aio.insecure_channel(follower) as channel:
             call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/penstock.v1.RunService/Get")
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await call(b"")
+                await call(b"", metadata=(("penstock-forwarded-by", "another one"),))
             return refused.value
 
     error = asyncio.run(ask())
@@ -97,6 +88,12 @@ def test_a_raw_call_to_a_follower_says_the_remedy(group: Group) -> None:
 def test_after_kill_9_of_the_owner_all_runs_complete_and_no_step_runs_twice(group: Group) -> None:
     owner, follower = group.roles()
     runs = group.begin("killed", 200)
+    # Of a client that knows the one that follows alone, as behind a load balancer.
+    behind = SyncClient(group.coordinators[follower].address)
+    watched: list[int] = []
+    follow = behind.run(runs[-1].id).watch()
+    watching = threading.Thread(target=lambda: watched.extend(event.number for event in follow), daemon=True)
+    watching.start()
     with group.coordinators[owner].down():
         killed_at = time.time()
         until(lambda: group.owner() == follower, PATIENCE, "a take-over")
@@ -105,6 +102,10 @@ def test_after_kill_9_of_the_owner_all_runs_complete_and_no_step_runs_twice(grou
     print(f"from kill -9 to the first lease by the new owner: {took:.2f} s, with an ownership lease of {LEASE:g} s")
     assert took < LEASE + 2.0
     group.all_ran_once("killed", runs)
+    watching.join(PATIENCE)
+    behind.__exit__(None, None, None)
+    assert watched == list(range(1, len(watched) + 1)), "it went on where it broke off"
+    assert len(watched) >= 10
     until(lambda: group.follows(owner), PATIENCE, "the former owner, which follows")
     assert group.owner() == follower
 

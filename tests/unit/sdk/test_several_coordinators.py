@@ -50,6 +50,14 @@ def test_who_names_the_owner_is_believed_also_by_a_client_that_knows_but_one() -
     assert not coordinators.failed("a:1", GONE), "there is no other one"
 
 
+def test_the_next_call_goes_to_the_owner_that_an_answer_names_if_it_was_given() -> None:
+    coordinators = Coordinators("a:1,b:1")
+    coordinators.answered((("penstock-owner", "c:1"), ("other", "b:1")))
+    assert coordinators.current == "a:1", "it may be out of reach"
+    coordinators.answered((("penstock-owner", "b:1"),))
+    assert coordinators.current == "b:1"
+
+
 @pytest.mark.parametrize(
     "error",
     [

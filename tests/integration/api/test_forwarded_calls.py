@@ -1,0 +1,368 @@
+"""Calls at a coordinator that follows: what the owner hears of them, and what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from tests.integration.api.answers import answer_of, refused
+from tests.integration.api.conftest import PATIENCE, Edge, spec
+from tests.integration.api.test_server import grpcurl
+from tests.unit.archives.hostile_archives import file, pack
+
+from penstock.agent.v1.agent_service_pb2 import AgentMessage
+from penstock.client.client import Client
+from penstock.v1 import bundle_service_pb2 as bundles_pb
+from penstock.v1 import coordinator_service_pb2 as coordinators_pb
+from penstock.v1 import run_service_pb2 as runs_pb
+from penstock.v1.coordinator_service_pb2_grpc import CoordinatorServiceStub
+from penstock_coordinator.adapters.memory import MemoryDatabase
+from penstock_coordinator.adapters.memory.coordinator_registry import MemoryCoordinatorRegistry
+from penstock_coordinator.adapters.system import SystemClock
+from penstock_coordinator.api.doorway import ServiceSet
+from penstock_coordinator.api.forwarding import HOP, OWNER, Forwarder
+from penstock_coordinator.api.guard import CallGuard
+from penstock_coordinator.api.health import RECOVERY, Readiness
+from penstock_coordinator.api.options import forwarding_options
+from penstock_coordinator.api.server import EdgeOptions, Entrance
+from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
+from penstock_coordinator.runtime.ownership import OwnershipKeeper
+
+LEASE = 600_000_000
+"""Nobody waits for so long here."""
+GET = "/penstock.v1.RunService/Get"
+WATCH = "/penstock.v1.RunService/Watch"
+UPLOAD = "/penstock.v1.BundleService/Upload"
+CHUNK = 1 << 20
+
+
+def row(coordinator_id: str, address: str) -> CoordinatorRow:
+    return CoordinatorRow(coordinator_id, OwnershipState.FOLLOWER, 0, 0, LEASE, address, "", 1)
+
+
+@dataclass
+class Following:
+    """A coordinator that follows another one, as a process has it, and a client of it."""
+
+    entrance: Entrance
+    readiness: Readiness
+    keeper: OwnershipKeeper
+    registry: MemoryCoordinatorRegistry
+    channel: grpc.aio.Channel
+
+    @property
+    def address(self) -> str:
+        return self.entrance.doorway.address
+
+    def method(self, name: str) -> Any:
+        """Of bytes."""
+        return self.channel.unary_unary(name)
+
+    def streaming(self, name: str) -> Any:
+        return self.channel.unary_stream(name)
+
+
+@contextlib.asynccontextmanager
+async def following(owner: str) -> AsyncIterator[Following]:
+    """An owner at that address."""
+    registry = MemoryCoordinatorRegistry(MemoryDatabase())
+    first = OwnershipKeeper(registry, SystemClock(), row("c1", ""), 1)
+    await first.introduce(owner, "")
+    async with asyncio.timeout(PATIENCE):
+        assert await first.campaign(asyncio.Event())
+    waits = asyncio.Event()
+    keeper = OwnershipKeeper(registry, SystemClock(), row("c2", ""), 1, lambda _: waits.set())
+    readiness, stop = Readiness(), asyncio.Event()
+    readiness.clear(RECOVERY)
+    readiness.send_agents_away("it follows")
+    entrance = Entrance(readiness, EdgeOptions("127.0.0.1:0", "127.0.0.1:0"), keeper, ())
+    await entrance.open()
+    await keeper.introduce(entrance.doorway.address, "")
+    campaign = asyncio.create_task(keeper.campaign(stop))
+    async with asyncio.timeout(PATIENCE):
+        await waits.wait()
+    channel = grpc.aio.insecure_channel(entrance.doorway.address, options=[("grpc.use_local_subchannel_pool", 1)])
+    try:
+        yield Following(entrance, readiness, keeper, registry, channel)
+    finally:
+        stop.set()
+        await campaign
+        await channel.close()
+        await entrance.close()
+
+
+@pytest.fixture
+async def beside(edge: Edge) -> AsyncIterator[Following]:
+    """It follows the coordinator of the edge."""
+    async with following(edge.server.address) as made:
+        yield made
+
+
+# --- a whole coordinator behind it
+
+
+def through(edge: Edge, follower: Following) -> Edge:
+    """The same coordinator, by way of the one that follows it."""
+    return Edge(edge.server, edge.backend, follower.channel)
+
+
+async def test_runs_are_started_watched_and_read_at_one_that_follows(edge: Edge, beside: Following) -> None:
+    agent = await edge.agent()
+    by_way = through(edge, beside)
+    run = await by_way.start(spec({"name": "a"}, {"name": "b", "depends_on": ["a"]}))
+    watching = asyncio.create_task(by_way.watch(run))
+    for _ in range(2):
+        await agent.succeed(await agent.grant())
+    async with asyncio.timeout(PATIENCE):
+        events = await watching
+    assert [event.number for event in events] == list(range(1, len(events) + 1))
+    assert await by_way.get(run) == await edge.get(run)
+
+
+async def test_a_bundle_goes_on_in_pieces_and_comes_back_in_pieces(edge: Edge, beside: Following) -> None:
+    by_way = through(edge, beside)
+    data = pack(file("noise", os.urandom(2_500_000)))
+    name = hashlib.sha256(data).hexdigest()
+
+    async def pieces(size: int) -> AsyncIterator[bundles_pb.UploadBundleRequest]:
+        yield bundles_pb.UploadBundleRequest(digest=name, size_bytes=size, chunk=data[:CHUNK])
+        for start in range(CHUNK, len(data), CHUNK):
+            yield bundles_pb.UploadBundleRequest(chunk=data[start : start + CHUNK])
+
+    early = await refused(by_way.bundles.Upload(pieces(size=10), timeout=PATIENCE))
+    assert early.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert (await by_way.bundles.Upload(pieces(len(data)), timeout=PATIENCE)).created
+    parts = [part async for part in edge.bundles.Get(bundles_pb.GetBundleRequest(digest=name), timeout=PATIENCE)]
+    got = [part async for part in by_way.bundles.Get(bundles_pb.GetBundleRequest(digest=name), timeout=PATIENCE)]
+    assert got == parts
+    assert b"".join(part.chunk for part in got) == data
+
+
+async def test_errors_come_back_unchanged(edge: Edge, beside: Following) -> None:
+    for kind, method, request in (
+        ("unary_unary", GET, runs_pb.GetRunRequest(run_id="nothing")),
+        ("unary_unary", GET, runs_pb.GetRunRequest(run_id="0192a000-0000-7000-8000-000000000000")),
+        ("unary_stream", WATCH, runs_pb.WatchRunRequest(run_id="0192a000-0000-7000-8000-000000000000")),
+    ):
+        ends = []
+        for channel in (edge.channel, beside.channel):
+            call = getattr(channel, kind)(method)(request.SerializeToString(), timeout=PATIENCE)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await (call.read() if kind == "unary_stream" else call)
+            ends.append((caught.value.code(), caught.value.details(), tuple(caught.value.trailing_metadata())))
+            assert answer_of(caught.value).violations
+        assert ends[0] == ends[1]
+
+
+async def test_grpcurl_needs_to_know_of_nobody_else(edge: Edge, beside: Following) -> None:
+    run = await edge.start()
+    got = await grpcurl("-plaintext", "-d", f'{{"run_id": "{run.id}"}}', beside.address, GET.strip("/"))
+    assert run.id in got
+
+
+async def test_one_that_follows_answers_for_itself_and_sends_agents_on(edge: Edge, beside: Following) -> None:
+    stub: Any = HealthStub
+    health = stub(beside.channel)
+    for service, status in (
+        ("", health_pb2.HealthCheckResponse.SERVING),
+        ("penstock.v1.RunService", health_pb2.HealthCheckResponse.SERVING),
+        ("penstock.agent.v1.AgentService", health_pb2.HealthCheckResponse.NOT_SERVING),
+    ):
+        asked = health_pb2.HealthCheckRequest(service=service)
+        assert (await health.Check(asked, timeout=PATIENCE)).status == status
+    url = f"http://{beside.entrance.doorway.http_address}/readyz"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        told = await answer.json()
+    assert (answer.status, told["role"], told["agents"]) == (200, "follower", "it follows")
+    own = (await CoordinatorServiceStub(beside.channel).GetHealth(coordinators_pb.GetHealthRequest())).health
+    assert (own.coordinator_id, own.role) == ("c2", coordinators_pb.COORDINATOR_ROLE_FOLLOWER)
+    stream = through(edge, beside).agent_service.Connect(timeout=PATIENCE)
+    await stream.write(AgentMessage())
+    word: Any = await stream.read()
+    assert word.redirect.address == edge.server.address
+    stream.cancel()
+
+
+async def test_a_call_is_passed_on_once(edge: Edge, beside: Following) -> None:
+    answer = await refused(beside.method(GET)(b"", metadata=((HOP, "c3"),), timeout=PATIENCE))
+    assert (answer.code, answer.reason) == (grpc.StatusCode.UNAVAILABLE, "NOT_THE_LEADER")
+    assert answer.metadata["address"] == edge.server.address
+
+
+async def test_clients_that_were_given_both_pay_the_detour_once(edge: Edge, beside: Following) -> None:
+    call = through(edge, beside).runs.List(runs_pb.ListRunsRequest(), timeout=PATIENCE)
+    await call
+    assert (OWNER, edge.server.address) in tuple(await call.initial_metadata())
+    async with Client(f"{beside.address},{edge.server.address}") as client:
+        assert [run async for run in client.list_runs()] == []
+        await beside.entrance.close()
+        assert [run async for run in client.list_runs()] == []
+
+
+# --- a stand-in for the owner, to see what reaches it
+
+
+@dataclass
+class StandIn(grpc.GenericRpcHandler):
+    """Answers as it is told to."""
+
+    behaviour: Callable[[Any, Any], Any]
+    streams: bool = False
+    heard: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
+        kind = grpc.unary_stream_rpc_method_handler if self.streams else grpc.unary_unary_rpc_method_handler
+        return kind(self.behaviour, None, None)
+
+
+@contextlib.asynccontextmanager
+async def standing_in(behaviour: Callable[[Any, Any], Any], *, streams: bool = False) -> AsyncIterator[str]:
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    server.add_generic_rpc_handlers((StandIn(behaviour, streams),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+
+
+async def test_metadata_and_deadlines_go_on_and_come_back() -> None:
+    seen: dict[str, Any] = {}
+
+    async def answer(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        seen.update(context.invocation_metadata() or ())
+        seen["left"] = context.time_remaining()
+        await context.send_initial_metadata((("first", "1"),))
+        context.set_trailing_metadata((("last-bin", b"\x00\xff"),))
+        return request[::-1]
+
+    given = (("authorization", "Bearer key"), ("traceparent", "00-ab-cd-01"), ("x-bin", b"\x00\x01"))
+    async with standing_in(answer) as owner, following(owner) as follower:
+        call = follower.method(GET)(b"no message of ours", metadata=given, timeout=40.0)
+        assert await call == b"sruo fo egassem on"
+        assert dict(given).items() <= seen.items()
+        assert seen[HOP] == "c2"
+        assert 0 < seen["left"] < 60.0, "what is left of it, which the wire rounds up"
+        assert ("first", "1") in tuple(await call.initial_metadata())
+        assert ("last-bin", b"\x00\xff") in tuple(await call.trailing_metadata())
+
+
+@dataclass
+class Silent:
+    """Never answers."""
+
+    came: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, request: bytes, context: object) -> bytes:
+        self.came.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        raise AssertionError
+
+
+async def within(waiting: Awaitable[Any]) -> Any:
+    async with asyncio.timeout(PATIENCE):
+        return await waiting
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_who_goes_away_is_heard_of_by_the_owner(streams: bool) -> None:
+    silent = Silent()
+    async with standing_in(silent.__call__, streams=streams) as owner, following(owner) as follower:
+        call = follower.streaming(WATCH)(b"") if streams else follower.method(GET)(b"")
+        await within(silent.came.wait())
+        call.cancel()
+        await within(silent.cancelled.wait())
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_an_owner_that_dies_before_it_answered_is_told_with_a_delay(streams: bool) -> None:
+    silent = Silent()
+    async with contextlib.AsyncExitStack() as stack:
+        dying = contextlib.AsyncExitStack()
+        owner = await dying.enter_async_context(standing_in(silent.__call__, streams=streams))
+        follower = await stack.enter_async_context(following(owner))
+        call = follower.streaming(WATCH)(b"") if streams else follower.method(GET)(b"")
+        await within(silent.came.wait())
+        await dying.aclose()
+        answer = await refused(within(call.read() if streams else call))
+    assert (answer.code, answer.reason) == (grpc.StatusCode.UNAVAILABLE, "OWNER_LOST")
+    assert answer.retry_seconds is not None
+
+
+async def test_nobody_waits_for_an_owner_that_was_replaced() -> None:
+    silent = Silent()
+    async with standing_in(silent.__call__) as owner, following(owner) as follower:
+        call = follower.method(GET)(b"")
+        await within(silent.came.wait())
+        follower.entrance.doorway.let_in(CallGuard(), ServiceSet())
+        answer = await refused(within(call))
+        assert (answer.code, answer.reason) == (grpc.StatusCode.UNAVAILABLE, "OWNER_LOST")
+        await within(silent.cancelled.wait())
+
+
+async def test_streams_are_passed_on_as_fast_as_they_are_read() -> None:
+    written, total = 0, 100
+
+    async def many(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        nonlocal written
+        for _ in range(total):
+            await context.write(bytes(1 << 20))
+            written += 1
+
+    async with standing_in(many, streams=True) as owner, following(owner) as follower:
+        call = follower.streaming(WATCH)(b"", timeout=PATIENCE)
+        assert len(await call.read()) == 1 << 20
+        for _ in range(100):
+            await refused(follower.method(GET)(b"", metadata=((HOP, "c3"),), timeout=PATIENCE))
+        assert written < total / 2, "nobody reads them"
+        read = 1
+        while await call.read() is not grpc.aio.EOF:
+            read += 1
+        assert read == total
+
+
+async def test_no_more_calls_are_passed_on_than_the_limit() -> None:
+    silent = Silent()
+    async with standing_in(silent.__call__) as owner:
+        forwarder = Forwarder("c2", lambda: row("c1", owner), forwarding_options(1 << 20), limit=1)
+        async with in_front(forwarder) as channel:
+            get: Any = channel.unary_unary(GET)
+            first = get(b"")
+            await within(silent.came.wait())
+            answer = await refused(get(b"", timeout=PATIENCE))
+            assert (answer.code, answer.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS")
+            assert answer.retry_seconds is not None
+            first.cancel()
+            await within(silent.cancelled.wait())
+
+
+@contextlib.asynccontextmanager
+async def in_front(forwarder: Forwarder) -> AsyncIterator[grpc.aio.Channel]:
+    class Handlers(grpc.GenericRpcHandler):
+        def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
+            return forwarder.handler(handler_call_details.method, requests=False, answers=False)
+
+    server = grpc.aio.server(interceptors=[CallGuard()], options=[("grpc.so_reuseport", 0)])
+    server.add_generic_rpc_handlers((Handlers(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+    await server.stop(None)
+    await forwarder.close()
