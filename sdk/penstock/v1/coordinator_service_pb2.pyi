@@ -31,7 +31,7 @@ class _CoordinatorRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Coord
     COORDINATOR_ROLE_OWNER: _CoordinatorRole.ValueType  # 1
     """It owns runs: calls and agents are its."""
     COORDINATOR_ROLE_FOLLOWER: _CoordinatorRole.ValueType  # 2
-    """It waits to take over, and refuses calls and agents: UNAVAILABLE, NOT_THE_LEADER."""
+    """It waits to take over. Calls of users it passes on to the owner, agents it sends there."""
 
 class CoordinatorRole(_CoordinatorRole, metaclass=_CoordinatorRoleEnumTypeWrapper): ...
 
@@ -39,7 +39,7 @@ COORDINATOR_ROLE_UNSPECIFIED: CoordinatorRole.ValueType  # 0
 COORDINATOR_ROLE_OWNER: CoordinatorRole.ValueType  # 1
 """It owns runs: calls and agents are its."""
 COORDINATOR_ROLE_FOLLOWER: CoordinatorRole.ValueType  # 2
-"""It waits to take over, and refuses calls and agents: UNAVAILABLE, NOT_THE_LEADER."""
+"""It waits to take over. Calls of users it passes on to the owner, agents it sends there."""
 Global___CoordinatorRole: _TypeAlias = CoordinatorRole  # noqa: Y015
 
 class _CoordinatorLeaseState:
