@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from penstock.testing import words
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 REJECTION_PAUSE = 100 * MILLISECOND
 ANSWER = 500
 """Microseconds that the answer of the database takes on its way."""
-TURN = 50 * MILLISECOND
-"""Whoever wants to change the row of an agent while another one is changed comes again."""
 STREAM_ENDS = 100
 """Microseconds from the end that the coordinator makes of a stream to when its reader has ended."""
 SHORT_OF_MEMORY = 3
@@ -58,8 +57,8 @@ class SimulatedFleet:
         self.standing = self._roster.standing
         self.sessions = self._roster.sessions
         self._settled = Settled()
-        self._changing = False
-        """The row of an agent."""
+        self._changes: deque[Callable[[], None]] = deque()
+        """Of rows of agents, one after the other in the order in which they were asked for; the first is under way."""
 
     @property
     def leases(self) -> LeaseTable:
@@ -235,10 +234,11 @@ class SimulatedFleet:
 
     def pause_agent(self, agent: str, answer: Callable[[bool | None], None], *, paused: bool) -> None:
         """By a person, or what lets it go on. `answer` is told whether there is such an agent; None: nobody knows."""
-        if self._changing:
-            self._coordinator.after(TURN, lambda: self.pause_agent(agent, answer, paused=paused))
-            return
-        self._changing = True
+        self._changes.append(lambda: self._begin_pause(agent, answer, paused=paused))
+        if len(self._changes) == 1:
+            self._changes[0]()
+
+    def _begin_pause(self, agent: str, answer: Callable[[bool | None], None], *, paused: bool) -> None:
         self._roster.gate.pauses.begin_change(agent)
         self._coordinator.ask_store(
             lambda: self._write_pause(agent, answer, paused=paused),
@@ -254,8 +254,10 @@ class SimulatedFleet:
     def _pause_written(
         self, agent: str, answer: Callable[[bool | None], None], known: bool | None, *, paused: bool
     ) -> None:
-        self._changing = False
         self._roster.gate.pauses.end_change(agent, paused if known else None)
+        self._changes.popleft()
+        if self._changes:
+            self._changes[0]()
         if not known:
             answer(known)
             return

@@ -18,6 +18,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -147,8 +148,7 @@ class Campaign:
         sys.stdout.flush()
         began = time.monotonic()
         workers = [self._start(number) for number in range(self.processes)]
-        for worker in workers:
-            output, _ = worker.communicate()
+        for worker, output in zip(workers, outputs_of(workers), strict=True):
             for line in output.splitlines():
                 self._hear(json.loads(line))
             if worker.returncode:
@@ -202,6 +202,12 @@ class Campaign:
         if self.violations:
             sys.stdout.write(f"{len(self.violations)} schedules broke a promise\n")
         return bool(complaints or self.violations)
+
+
+def outputs_of(workers: Sequence[subprocess.Popen[str]]) -> list[str]:
+    """All are read at once: one that nobody reads stands still when its pipe is full."""
+    with ThreadPoolExecutor(len(workers)) as readers:
+        return list(readers.map(lambda worker: worker.communicate()[0], workers))
 
 
 def _again(seed: int) -> Outcome:
