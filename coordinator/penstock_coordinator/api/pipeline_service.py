@@ -30,10 +30,12 @@ from penstock_coordinator.core.plan.difference import difference
 from penstock_coordinator.core.plan.digest import digest_of
 from penstock_coordinator.core.plan.limits import Limits
 from penstock_coordinator.core.plan.naming import quoted
+from penstock_coordinator.core.plan.secret_names import NamedSecret, named_secrets
 from penstock_coordinator.core.plan.validate import oversize, problems
 from penstock_coordinator.core.plan.validation.budget import price_fault
 from penstock_coordinator.core.plan.validation.report import Problem
 from penstock_coordinator.ports import Repeated
+from penstock_coordinator.runtime.secrets import secret_warnings
 
 if TYPE_CHECKING:
     from penstock_coordinator.api.guard import Context
@@ -74,7 +76,8 @@ class PipelineService(PipelineServiceServicer):
             same_answer(answer)
             raise AssertionError("a store answers the same content itself")
         row, created = answer
-        return pb.CreatePipelineResponse(version=encode.version(row), created=created)
+        warnings = await secret_warnings(self._stores.secrets, examined.secrets)
+        return pb.CreatePipelineResponse(version=encode.version(row), created=created, warnings=warnings)
 
     async def Get(self, request: pb.GetPipelineRequest, context: Context) -> pb.GetPipelineResponse:
         name, number = _name(request), count_of(request.version_number, "version_number")
@@ -207,6 +210,7 @@ class _Examined:
     problems: list[Violation]
     digest: str = ""
     packed: bytes = b""
+    secrets: tuple[NamedSecret, ...] = ()
 
 
 def _examine(request: pb.CreatePipelineRequest, limits: Limits, prices: Prices) -> _Examined:
@@ -214,7 +218,11 @@ def _examine(request: pb.CreatePipelineRequest, limits: Limits, prices: Prices) 
     if found:
         return _Examined(None, found)
     return _Examined(
-        request_key(CREATE, request), found, digest_of(request.spec), request.spec.SerializeToString(deterministic=True)
+        request_key(CREATE, request),
+        found,
+        digest_of(request.spec),
+        request.spec.SerializeToString(deterministic=True),
+        named_secrets(request.spec),
     )
 
 

@@ -83,13 +83,17 @@ class RunService(RunControl):
 
     async def Start(self, request: pb.StartRunRequest, context: Context) -> pb.StartRunResponse:
         started = await self._starter.start(request)
+        warnings = await self._starter.warnings(started.version)
         if started.request is None:
-            return pb.StartRunResponse(run=await self._run(started.run_id), existing=started.existing)
-        return pb.StartRunResponse(run=await encoded(await self._engine.started(started.run_id, started.request)))
+            run = await self._run(started.run_id)
+            return pb.StartRunResponse(run=run, existing=started.existing, warnings=warnings)
+        run = await encoded(await self._engine.started(started.run_id, started.request))
+        return pb.StartRunResponse(run=run, warnings=warnings)
 
     async def StartMany(self, request: pb.StartManyRunsRequest, context: Context) -> pb.StartManyRunsResponse:
-        run_ids = await self._starter.start_many(request.requests)
-        return pb.StartManyRunsResponse(run_ids=[run_id_text(run_id) for run_id in run_ids])
+        started = await self._starter.start_many(request.requests)
+        warnings = await self._starter.warnings(*started.versions)
+        return pb.StartManyRunsResponse(run_ids=[run_id_text(each) for each in started.run_ids], warnings=warnings)
 
     # --- runs
 

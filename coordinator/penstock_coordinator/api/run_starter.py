@@ -19,6 +19,7 @@ from penstock_coordinator.core.plan.keys import InvalidKey, check_keys, has_expr
 from penstock_coordinator.core.plan.parameters import InvalidParameters, bind
 from penstock_coordinator.core.plan.references import BadReference, may_refer, references_in
 from penstock_coordinator.ports import KeyTaken, NotNewest, Origin, Repeated, RequestRow, RunId
+from penstock_coordinator.runtime.secrets import secret_warnings
 from penstock_coordinator.runtime.views import RunRequest
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ class _Known(NamedTuple):
     """By their content without the id: what differs in nothing else is not checked again."""
 
 
+class StartedMany(NamedTuple):
+    run_ids: list[RunId]
+    versions: tuple[VersionRow, ...]
+
+
 class _Outdated(Exception):
     """What was remembered of the pipeline is not so any more."""
 
@@ -58,6 +64,7 @@ class RunStarter:
         self._engine = engine
         self._runs = stores.runs
         self._index = stores.artifacts
+        self._secrets = stores.secrets
         self._versions = versions
         self._limits = limits
 
@@ -82,7 +89,13 @@ class RunStarter:
                 (answer,) = await self._engine.start_runs([prepared])
         if isinstance(answer, NotNewest):
             raise _Outdated
-        return await self._started(request, prepared, answer)
+        return (await self._started(request, prepared, answer))._replace(version=prepared.version)
+
+    async def warnings(self, *versions: VersionRow | None) -> list[str]:
+        """What is worth saying of runs of these versions, although they were accepted."""
+        declared = [self._versions.known(each) for each in versions if each is not None]
+        named = [secret for each in declared if each is not None for secret in each.secrets]
+        return await secret_warnings(self._secrets, named)
 
     def _priority(self, request: pb.StartRunRequest, remembered: VersionRow | None) -> int:
         """As far as it is known without a question to the database; else the highest."""
@@ -98,7 +111,7 @@ class RunStarter:
             return None
         return self._versions.remembered(request.pipeline)
 
-    async def start_many(self, requests: Sequence[pb.StartRunRequest]) -> list[RunId]:
+    async def start_many(self, requests: Sequence[pb.StartRunRequest]) -> StartedMany:
         """In their order. Equal requests with the same request id are one run. If one of them is refused, no run was
         started."""
         if not 1 <= len(requests) <= MAX_RUNS:
@@ -116,7 +129,8 @@ class RunStarter:
         async with self._engine.hold_run_keys(batch.claims):
             await batch.look(self._runs)
             answers = await self._engine.start_runs(batch.new) if batch.new else []
-            return await batch.started(answers, self._started, self._exists)
+            run_ids = await batch.started(answers, self._started, self._exists)
+        return StartedMany(run_ids, tuple(known.versions.values()))
 
     async def _started(self, request: pb.StartRunRequest, prepared: RunRequest, answer: StartAnswer) -> Started:
         """The run that the request is answered with. Raises if its key is taken."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from penstock.v1 import run_service_pb2 as pb
-    from penstock_coordinator.ports import KeyClaim, RunIndex
+    from penstock_coordinator.ports import KeyClaim, RunIndex, VersionRow
     from penstock_coordinator.runtime.outcomes import StartAnswer
 
 RUN_ID_BYTES = 16
@@ -31,6 +31,8 @@ class Started(NamedTuple):
     """No run was started: this one was there."""
     request: RunRequest | None = None
     """What it was started with, if it was by this call."""
+    version: VersionRow | None = None
+    """What was asked for, if that was looked at."""
 
 
 _Settle: TypeAlias = "Callable[[pb.StartRunRequest, RunRequest, StartAnswer], Awaitable[Started]]"

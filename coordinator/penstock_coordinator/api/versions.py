@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from penstock.v1.pipeline_pb2 import Parameter, PipelineSpec
 from penstock_coordinator.api.errors import CallError, not_found, unknown_version
 from penstock_coordinator.core.plan.naming import quoted
+from penstock_coordinator.core.plan.secret_names import NamedSecret, named_secrets
 
 if TYPE_CHECKING:
     from penstock_coordinator.ports import PipelineStore, VersionRow
@@ -24,6 +25,7 @@ class Declared:
     labels: dict[str, str]
     priority: int
     weight: float
+    secrets: tuple[NamedSecret, ...] = ()
 
 
 class VersionFinder:
@@ -74,6 +76,7 @@ class VersionFinder:
                 labels=dict(spec.labels),
                 priority=spec.priority,
                 weight=spec.weight or 1.0,
+                secrets=named_secrets(spec),
             )
             if len(self._declared) > KEPT_VERSIONS:
                 self._declared.popitem(last=False)

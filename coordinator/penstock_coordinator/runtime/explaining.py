@@ -19,10 +19,10 @@ from penstock_coordinator.core.run.explain.situations import (
 )
 from penstock_coordinator.core.run.explain.words import one_line
 from penstock_coordinator.core.run.states import StepState
-from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.history import run_at
 from penstock_coordinator.runtime.reading import Reader, barrier
+from penstock_coordinator.runtime.secrets import lacking_secrets
 from penstock_coordinator.runtime.views import UnknownStepRun
 
 if TYPE_CHECKING:
@@ -134,14 +134,8 @@ async def explain_steps(supervisor: Supervisor, run_id: RunId, step: int | None,
 
 async def _lacking_secrets(supervisor: Supervisor, run: Run) -> frozenset[str]:
     """Of those that the run's steps name. Nothing is said of them while it cannot be known."""
-    names = sorted({use.name for step in run.plan.steps for use in step.secrets})
-    if not names:
-        return frozenset()
-    try:
-        kept = await supervisor.stores.secrets.get(names)
-    except Unavailable:
-        return frozenset()
-    return frozenset(names) - {row.name for row in kept}
+    named = {use.name for step in run.plan.steps for use in step.secrets}
+    return await lacking_secrets(supervisor.stores.secrets, named)
 
 
 async def _with_failure(supervisor: Supervisor, run_id: RunId, found: StepExplanation) -> StepExplanation:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock_coordinator.ports import CannotDecrypt
+from penstock_coordinator.core.run.explain.secrets import missing_secret
+from penstock_coordinator.ports import CannotDecrypt, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from penstock_coordinator.core.fleet.leases import LeaseKey
+    from penstock_coordinator.core.plan.secret_names import NamedSecret
     from penstock_coordinator.ports import Clock, SecretCipher, SecretRow, SecretStore
     from penstock_coordinator.runtime.supervisor import Supervisor
 
 SHORTEST, LARGEST = 4, 16 * 1024
 """Characters; bytes. What is shorter would be masked everywhere."""
 PAGE = 500
+MAX_WARNINGS = 20
 
 
 class NoKey(Exception):
@@ -82,6 +85,27 @@ class SecretVault:
                     content = cipher.encrypt(row.name, self._reveal(row))
                     done += await self._store.replace(row, cipher.key_id, content)
         return done
+
+
+async def lacking_secrets(store: SecretStore, named: Collection[str]) -> frozenset[str]:
+    """Those of them that the coordinator does not keep: agents do not tell what they have of their own. None while it
+    cannot be known."""
+    if not named:
+        return frozenset()
+    try:
+        kept = await store.get(sorted(named))
+    except Unavailable:
+        return frozenset()
+    return frozenset(named) - {row.name for row in kept}
+
+
+async def secret_warnings(store: SecretStore, named: Sequence[NamedSecret]) -> list[str]:
+    """What whoever submits the pipeline is told of the secrets that are not kept: never a refusal, for an agent may
+    have them, or the value may be set before the step runs."""
+    lacking = await lacking_secrets(store, {each.name for each in named})
+    said = list(dict.fromkeys(missing_secret(each) for each in named if each.name in lacking))
+    more = len(said) - MAX_WARNINGS
+    return said if more <= 0 else [*said[:MAX_WARNINGS], f"So it is with {more:,} more secrets that steps name."]
 
 
 async def secrets_for(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import logging
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class Session:
     def client(self) -> Client:
         from penstock.client.client import Client
 
+        show_warnings()
         return Client(self.address, retry_for=RETRY_FOR)
 
     def console(self) -> Console:
@@ -53,6 +55,19 @@ class Session:
     def emit(self, message: Message) -> None:
         """One line of JSON: the message in protobuf's JSON mapping, with all of its fields."""
         emit_json(message_dict(message))
+
+
+class _Warnings(logging.Handler):
+    """What the client warns of, on standard error: also with --json, which is about standard output."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"Warning: {record.getMessage()}", err=True)
+
+
+def show_warnings() -> None:
+    logger = logging.getLogger("penstock.client")
+    if not any(isinstance(each, _Warnings) for each in logger.handlers):
+        logger.addHandler(_Warnings(logging.WARNING))
 
 
 def message_dict(message: Message) -> dict[str, Any]:

@@ -137,6 +137,7 @@ class Client(CostCalls, PipelineCalls):
 
         `priority` (-1,000 to 1,000) and `weight` (0.01 to 100) are the pipeline's if they are not given. A Python
         pipeline is created first, with those that it calls, and the version that comes of it is the one that runs.
+        What the coordinator warns of (secrets that it does not keep) is logged by "penstock.client.connection".
         """
         refuse_template(pipeline)
         if isinstance(pipeline, Pipeline):
@@ -156,6 +157,7 @@ class Client(CostCalls, PipelineCalls):
             cache=cache,
         )
         response: run_service_pb2.StartRunResponse = await self._call(self._runs().Start, request)
+        self._warn(response.warnings)
         return RunHandle(self, response.run.id, existing=response.existing)
 
     async def start_many(
@@ -195,6 +197,7 @@ class Client(CostCalls, PipelineCalls):
             ]
         )
         response: run_service_pb2.StartManyRunsResponse = await self._call(self._runs().StartMany, request)
+        self._warn(response.warnings)
         return [RunHandle(self, run_id) for run_id in response.run_ids]
 
     def run(self, run_id: str) -> RunHandle:

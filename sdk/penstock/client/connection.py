@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from penstock.client.calls import Caller
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     import grpc.aio
 
 S = TypeVar("S")
+
+log = logging.getLogger(__name__)
+MAX_WARNED = 1_000
 
 
 class Connection:
@@ -37,6 +41,7 @@ class Connection:
         self._channel: Channels | None = None
         self._stubs: dict[Callable[[grpc.aio.Channel], Any], Any] = {}
         """Of the channel. To make one costs as much as to send a call."""
+        self._warned: set[str] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -73,6 +78,15 @@ class Connection:
             return call
 
         return await self._caller.call(attempt)
+
+    def _warn(self, warnings: Iterable[str]) -> None:
+        """Logs what an answer warns of; a client says the same thing once, also if it starts the pipeline often."""
+        for text in warnings:
+            if text not in self._warned:
+                if len(self._warned) >= MAX_WARNED:
+                    self._warned.clear()
+                self._warned.add(text)
+                log.warning("%s", text)
 
     async def _pages(self, method: Any, request: Any) -> AsyncIterator[Any]:
         while True:

@@ -63,6 +63,7 @@ class PipelineCalls(Connection):
     async def _create(self, spec: pipeline_pb2.PipelineSpec, request_id: str | None) -> pipeline_pb2.PipelineVersion:
         request = pipeline_service_pb2.CreatePipelineRequest(spec=spec, request_id=request_id or new_request_id())
         response: pipeline_service_pb2.CreatePipelineResponse = await self._call(self._pipelines().Create, request)
+        self._warn(response.warnings)
         return response.version
 
     async def upload_bundle(self, bundle: Bundle) -> bool:

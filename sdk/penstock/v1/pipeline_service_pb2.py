@@ -26,7 +26,7 @@ from penstock.v1 import difference_pb2 as penstock_dot_v1_dot_difference__pb2
 from penstock.v1 import pipeline_pb2 as penstock_dot_v1_dot_pipeline__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"penstock/v1/pipeline_service.proto\x12\x0bpenstock.v1\x1a\x1cpenstock/v1/difference.proto\x1a\x1apenstock/v1/pipeline.proto\"T\n\x15\x43reatePipelineRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.penstock.v1.PipelineSpec\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"X\n\x16\x43reatePipelineResponse\x12-\n\x07version\x18\x01 \x01(\x0b\x32\x1c.penstock.v1.PipelineVersion\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\":\n\x12GetPipelineRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0eversion_number\x18\x02 \x01(\x03\"m\n\x13GetPipelineResponse\x12\'\n\x08pipeline\x18\x01 \x01(\x0b\x32\x15.penstock.v1.Pipeline\x12-\n\x07version\x18\x02 \x01(\x0b\x32\x1c.penstock.v1.PipelineVersion\"=\n\x14ListPipelinesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x15ListPipelinesResponse\x12(\n\tpipelines\x18\x01 \x03(\x0b\x32\x15.penstock.v1.Pipeline\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"R\n\x1bListPipelineVersionsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x1cListPipelineVersionsResponse\x12.\n\x08versions\x18\x01 \x03(\x0b\x32\x1c.penstock.v1.PipelineVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"9\n\x15\x44\x65letePipelineRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x18\n\x16\x44\x65letePipelineResponse\"B\n\x17ValidatePipelineRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.penstock.v1.PipelineSpec\"B\n\x18ValidatePipelineResponse\x12&\n\x08problems\x18\x01 \x03(\x0b\x32\x14.penstock.v1.Problem\"-\n\x07Problem\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"M\n\x13\x44iffVersionsRequest\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x14\n\x0cother_number\x18\x03 \x01(\x03\"\x93\x01\n\x14\x44iffVersionsResponse\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x14\n\x0cother_number\x18\x02 \x01(\x03\x12)\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x18.penstock.v1.FieldChange\x12*\n\x05steps\x18\x04 \x03(\x0b\x32\x1b.penstock.v1.StepDifference\"\x9f\x01\n\x0eStepDifference\x12\x0c\n\x04step\x18\x01 \x01(\t\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.penstock.v1.DifferenceKind\x12\x13\n\x0b\x66ormer_name\x18\x03 \x01(\t\x12)\n\x07\x63hanges\x18\x04 \x03(\x0b\x32\x18.penstock.v1.FieldChange\x12\x14\n\x0c\x63ode_changed\x18\x05 \x01(\x08\x32\xe3\x04\n\x0fPipelineService\x12Q\n\x06\x43reate\x12\".penstock.v1.CreatePipelineRequest\x1a#.penstock.v1.CreatePipelineResponse\x12H\n\x03Get\x12\x1f.penstock.v1.GetPipelineRequest\x1a .penstock.v1.GetPipelineResponse\x12M\n\x04List\x12!.penstock.v1.ListPipelinesRequest\x1a\".penstock.v1.ListPipelinesResponse\x12\x63\n\x0cListVersions\x12(.penstock.v1.ListPipelineVersionsRequest\x1a).penstock.v1.ListPipelineVersionsResponse\x12Q\n\x06\x44\x65lete\x12\".penstock.v1.DeletePipelineRequest\x1a#.penstock.v1.DeletePipelineResponse\x12W\n\x08Validate\x12$.penstock.v1.ValidatePipelineRequest\x1a%.penstock.v1.ValidatePipelineResponse\x12S\n\x0c\x44iffVersions\x12 .penstock.v1.DiffVersionsRequest\x1a!.penstock.v1.DiffVersionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"penstock/v1/pipeline_service.proto\x12\x0bpenstock.v1\x1a\x1cpenstock/v1/difference.proto\x1a\x1apenstock/v1/pipeline.proto\"T\n\x15\x43reatePipelineRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.penstock.v1.PipelineSpec\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"j\n\x16\x43reatePipelineResponse\x12-\n\x07version\x18\x01 \x01(\x0b\x32\x1c.penstock.v1.PipelineVersion\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x10\n\x08warnings\x18\x03 \x03(\t\":\n\x12GetPipelineRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0eversion_number\x18\x02 \x01(\x03\"m\n\x13GetPipelineResponse\x12\'\n\x08pipeline\x18\x01 \x01(\x0b\x32\x15.penstock.v1.Pipeline\x12-\n\x07version\x18\x02 \x01(\x0b\x32\x1c.penstock.v1.PipelineVersion\"=\n\x14ListPipelinesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x15ListPipelinesResponse\x12(\n\tpipelines\x18\x01 \x03(\x0b\x32\x15.penstock.v1.Pipeline\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"R\n\x1bListPipelineVersionsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x1cListPipelineVersionsResponse\x12.\n\x08versions\x18\x01 \x03(\x0b\x32\x1c.penstock.v1.PipelineVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"9\n\x15\x44\x65letePipelineRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x18\n\x16\x44\x65letePipelineResponse\"B\n\x17ValidatePipelineRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.penstock.v1.PipelineSpec\"B\n\x18ValidatePipelineResponse\x12&\n\x08problems\x18\x01 \x03(\x0b\x32\x14.penstock.v1.Problem\"-\n\x07Problem\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"M\n\x13\x44iffVersionsRequest\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x14\n\x0cother_number\x18\x03 \x01(\x03\"\x93\x01\n\x14\x44iffVersionsResponse\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x14\n\x0cother_number\x18\x02 \x01(\x03\x12)\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x18.penstock.v1.FieldChange\x12*\n\x05steps\x18\x04 \x03(\x0b\x32\x1b.penstock.v1.StepDifference\"\x9f\x01\n\x0eStepDifference\x12\x0c\n\x04step\x18\x01 \x01(\t\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.penstock.v1.DifferenceKind\x12\x13\n\x0b\x66ormer_name\x18\x03 \x01(\t\x12)\n\x07\x63hanges\x18\x04 \x03(\x0b\x32\x18.penstock.v1.FieldChange\x12\x14\n\x0c\x63ode_changed\x18\x05 \x01(\x08\x32\xe3\x04\n\x0fPipelineService\x12Q\n\x06\x43reate\x12\".penstock.v1.CreatePipelineRequest\x1a#.penstock.v1.CreatePipelineResponse\x12H\n\x03Get\x12\x1f.penstock.v1.GetPipelineRequest\x1a .penstock.v1.GetPipelineResponse\x12M\n\x04List\x12!.penstock.v1.ListPipelinesRequest\x1a\".penstock.v1.ListPipelinesResponse\x12\x63\n\x0cListVersions\x12(.penstock.v1.ListPipelineVersionsRequest\x1a).penstock.v1.ListPipelineVersionsResponse\x12Q\n\x06\x44\x65lete\x12\".penstock.v1.DeletePipelineRequest\x1a#.penstock.v1.DeletePipelineResponse\x12W\n\x08Validate\x12$.penstock.v1.ValidatePipelineRequest\x1a%.penstock.v1.ValidatePipelineResponse\x12S\n\x0c\x44iffVersions\x12 .penstock.v1.DiffVersionsRequest\x1a!.penstock.v1.DiffVersionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,35 +36,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEPIPELINEREQUEST']._serialized_start=109
   _globals['_CREATEPIPELINEREQUEST']._serialized_end=193
   _globals['_CREATEPIPELINERESPONSE']._serialized_start=195
-  _globals['_CREATEPIPELINERESPONSE']._serialized_end=283
-  _globals['_GETPIPELINEREQUEST']._serialized_start=285
-  _globals['_GETPIPELINEREQUEST']._serialized_end=343
-  _globals['_GETPIPELINERESPONSE']._serialized_start=345
-  _globals['_GETPIPELINERESPONSE']._serialized_end=454
-  _globals['_LISTPIPELINESREQUEST']._serialized_start=456
-  _globals['_LISTPIPELINESREQUEST']._serialized_end=517
-  _globals['_LISTPIPELINESRESPONSE']._serialized_start=519
-  _globals['_LISTPIPELINESRESPONSE']._serialized_end=609
-  _globals['_LISTPIPELINEVERSIONSREQUEST']._serialized_start=611
-  _globals['_LISTPIPELINEVERSIONSREQUEST']._serialized_end=693
-  _globals['_LISTPIPELINEVERSIONSRESPONSE']._serialized_start=695
-  _globals['_LISTPIPELINEVERSIONSRESPONSE']._serialized_end=798
-  _globals['_DELETEPIPELINEREQUEST']._serialized_start=800
-  _globals['_DELETEPIPELINEREQUEST']._serialized_end=857
-  _globals['_DELETEPIPELINERESPONSE']._serialized_start=859
-  _globals['_DELETEPIPELINERESPONSE']._serialized_end=883
-  _globals['_VALIDATEPIPELINEREQUEST']._serialized_start=885
-  _globals['_VALIDATEPIPELINEREQUEST']._serialized_end=951
-  _globals['_VALIDATEPIPELINERESPONSE']._serialized_start=953
-  _globals['_VALIDATEPIPELINERESPONSE']._serialized_end=1019
-  _globals['_PROBLEM']._serialized_start=1021
-  _globals['_PROBLEM']._serialized_end=1066
-  _globals['_DIFFVERSIONSREQUEST']._serialized_start=1068
-  _globals['_DIFFVERSIONSREQUEST']._serialized_end=1145
-  _globals['_DIFFVERSIONSRESPONSE']._serialized_start=1148
-  _globals['_DIFFVERSIONSRESPONSE']._serialized_end=1295
-  _globals['_STEPDIFFERENCE']._serialized_start=1298
-  _globals['_STEPDIFFERENCE']._serialized_end=1457
-  _globals['_PIPELINESERVICE']._serialized_start=1460
-  _globals['_PIPELINESERVICE']._serialized_end=2071
+  _globals['_CREATEPIPELINERESPONSE']._serialized_end=301
+  _globals['_GETPIPELINEREQUEST']._serialized_start=303
+  _globals['_GETPIPELINEREQUEST']._serialized_end=361
+  _globals['_GETPIPELINERESPONSE']._serialized_start=363
+  _globals['_GETPIPELINERESPONSE']._serialized_end=472
+  _globals['_LISTPIPELINESREQUEST']._serialized_start=474
+  _globals['_LISTPIPELINESREQUEST']._serialized_end=535
+  _globals['_LISTPIPELINESRESPONSE']._serialized_start=537
+  _globals['_LISTPIPELINESRESPONSE']._serialized_end=627
+  _globals['_LISTPIPELINEVERSIONSREQUEST']._serialized_start=629
+  _globals['_LISTPIPELINEVERSIONSREQUEST']._serialized_end=711
+  _globals['_LISTPIPELINEVERSIONSRESPONSE']._serialized_start=713
+  _globals['_LISTPIPELINEVERSIONSRESPONSE']._serialized_end=816
+  _globals['_DELETEPIPELINEREQUEST']._serialized_start=818
+  _globals['_DELETEPIPELINEREQUEST']._serialized_end=875
+  _globals['_DELETEPIPELINERESPONSE']._serialized_start=877
+  _globals['_DELETEPIPELINERESPONSE']._serialized_end=901
+  _globals['_VALIDATEPIPELINEREQUEST']._serialized_start=903
+  _globals['_VALIDATEPIPELINEREQUEST']._serialized_end=969
+  _globals['_VALIDATEPIPELINERESPONSE']._serialized_start=971
+  _globals['_VALIDATEPIPELINERESPONSE']._serialized_end=1037
+  _globals['_PROBLEM']._serialized_start=1039
+  _globals['_PROBLEM']._serialized_end=1084
+  _globals['_DIFFVERSIONSREQUEST']._serialized_start=1086
+  _globals['_DIFFVERSIONSREQUEST']._serialized_end=1163
+  _globals['_DIFFVERSIONSRESPONSE']._serialized_start=1166
+  _globals['_DIFFVERSIONSRESPONSE']._serialized_end=1313
+  _globals['_STEPDIFFERENCE']._serialized_start=1316
+  _globals['_STEPDIFFERENCE']._serialized_end=1475
+  _globals['_PIPELINESERVICE']._serialized_start=1478
+  _globals['_PIPELINESERVICE']._serialized_end=2089
 # @@protoc_insertion_point(module_scope)

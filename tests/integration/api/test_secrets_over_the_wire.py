@@ -13,6 +13,7 @@ from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.agent.v1 import secret_service_pb2 as agent_pb
 from penstock.agent.v1.secret_service_pb2_grpc import SecretServiceStub as AgentSecretServiceStub
 from penstock.v1 import pipeline_service_pb2 as pipelines_pb
+from penstock.v1 import run_service_pb2 as runs_pb
 from penstock.v1 import secret_service_pb2 as pb
 from penstock.v1.secret_service_pb2_grpc import SecretServiceStub
 from penstock_coordinator.adapters.memory import MemoryDatabase, memory_stores
@@ -150,3 +151,34 @@ async def test_defaults_are_merged_by_name(keeper: Edge) -> None:
     await keeper.start(made)
     grant = await agent.grant()
     assert [(use.name, use.env) for use in grant.task_spec.secrets] == [("x", "OWN"), ("y", "")]
+
+
+async def test_whoever_submits_is_warned_of_secrets_that_are_not_kept(keeper: Edge) -> None:
+    await put(keeper, "kept")
+    made = spec(
+        {"name": "a", "secrets": [{"name": "kept"}, {"name": "lost"}]},
+        {"name": "b", "secrets": [{"name": "lost"}]},
+    )
+    told = (
+        'The steps "a" and "b" name the secret "lost", which the coordinator does not keep: their attempts fail unless'
+        " the agent has it of its own (PENSTOCK_SECRET_LOST, or a file lost in PENSTOCK_AGENT_SECRETS_DIR)."
+        " `penstock secrets set lost` gives it to the coordinator."
+    )
+    assert list((await keeper.create(made)).warnings) == [told]
+    request = runs_pb.StartRunRequest(pipeline="p", request_id="same")
+    many = runs_pb.StartManyRunsRequest(requests=[runs_pb.StartRunRequest(pipeline="p")] * 2)
+    for _ in range(2):
+        assert list((await keeper.runs.Start(request, timeout=PATIENCE)).warnings) == [told]
+    assert list((await keeper.runs.StartMany(many, timeout=PATIENCE)).warnings) == [told]
+    await put(keeper, "lost")
+    assert not (await keeper.create(made)).warnings
+    assert not (await keeper.runs.Start(request, timeout=PATIENCE)).warnings
+    assert not (await keeper.runs.StartMany(many, timeout=PATIENCE)).warnings
+
+
+async def test_warnings_are_few_however_many_secrets_are_missing(keeper: Edge) -> None:
+    made = spec({"name": "a", "secrets": [{"name": f"s{number:02}"} for number in range(23)]})
+    *first, last = (await keeper.create(made)).warnings
+    assert len(first) == 20
+    assert 'the secret "s00"' in first[0]
+    assert last == "So it is with 3 more secrets that steps name."

@@ -60,6 +60,7 @@ class Peer:
     agents: list[agent_admin_service_pb2.Agent] = field(default_factory=list)
     explained: list[run_service_pb2.StepExplanation] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     faults: dict[str, deque[Fault]] = field(default_factory=dict)
     # Streams: each entry ends one stream after so many messages, with UNAVAILABLE or, negative, without error.
     # WaitMany takes one before each run, and ends there unless it is None.
@@ -202,7 +203,9 @@ class Pipelines(pipeline_service_pb2_grpc.PipelineServiceServicer):
         if lost:
             await abort(context, lost)
         version = next(version for version in versions if version.digest == digest)
-        return pipeline_service_pb2.CreatePipelineResponse(version=version, created=created)
+        return pipeline_service_pb2.CreatePipelineResponse(
+            version=version, created=created, warnings=self.peer.warnings
+        )
 
     async def Get(self, request: Any, context: Any) -> Any:
         await self.peer.enter("GetPipeline", request, context)
@@ -278,12 +281,12 @@ class Runs(run_service_pb2_grpc.RunServiceServicer):
         run = self._start(request)
         if lost:
             await abort(context, lost)
-        return run_service_pb2.StartRunResponse(run=run)
+        return run_service_pb2.StartRunResponse(warnings=self.peer.warnings, run=run)
 
     async def StartMany(self, request: Any, context: Any) -> Any:
         await self.peer.enter("StartMany", request, context)
         run_ids = [self._start(each).id for each in request.requests]
-        return run_service_pb2.StartManyRunsResponse(run_ids=run_ids)
+        return run_service_pb2.StartManyRunsResponse(warnings=self.peer.warnings, run_ids=run_ids)
 
     def _start(self, request: Any) -> run_pb2.Run:
         known = self.peer.requests.get(request.request_id)

@@ -384,3 +384,14 @@ async def test_a_closed_client_can_be_used_again(peer: Peer) -> None:
     await client.close()
     assert (await client.get_pipeline("demo")).version.number == 1
     await client.close()
+
+
+async def test_what_is_warned_of_is_logged_once(peer: Peer, client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    peer.warnings = ["a", "b"]
+    await client.create_pipeline(spec())
+    await client.start("demo")
+    await client.start_many("demo", [{}, {}])
+    assert [(each.levelname, each.getMessage()) for each in caplog.records] == [("WARNING", "a"), ("WARNING", "b")]
+    peer.warnings = ["c"]
+    await client.start_many("demo", [{}])
+    assert [each.getMessage() for each in caplog.records][2:] == ["c"]

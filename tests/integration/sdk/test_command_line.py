@@ -59,6 +59,15 @@ async def test_run_prints_one_plain_line_per_change(peer: Peer, penstock: Comman
     assert peer.runs["run-1"].parameters["n"].number_value == 7
 
 
+async def test_what_the_coordinator_warns_of_is_said_once_on_standard_error(peer: Peer, penstock: CommandLine) -> None:
+    peer.warnings = ["The step x names a secret.", "Another one."]
+    said = "Warning: The step x names a secret.\nWarning: Another one.\n"
+    run, applied = await penstock.run("run", CHAIN, "-p", "n=1", "-d"), await penstock.run("apply", CHAIN, "--json")
+    assert (run.code, run.out, run.err) == (0, "run-1\n", said)
+    assert (applied.code, applied.err) == (0, said)
+    assert len(applied.json_lines()) == 1
+
+
 async def test_run_with_json_prints_events_and_at_last_the_run(penstock: CommandLine) -> None:
     result = await penstock.run("run", CHAIN, "-p", "n=7", "--json")
     *events, run = result.json_lines()
