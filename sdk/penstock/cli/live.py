@@ -124,7 +124,9 @@ def _note(step: StepProgress) -> Text:
         return Text(step.failure, style="red")
     if step.cached:
         return Text(step.cached, style="dim")
-    return Text(f"waits: {step.waits_for}" if step.waits_for else "", style="yellow")
+    if step.waits_for:
+        return Text(f"waits: {step.waits_for}", style="yellow")
+    return Text(f"came back: {step.came_back}" if step.came_back else "", style="yellow")
 
 
 def _most_telling(steps: list[StepProgress]) -> list[StepProgress]:

@@ -23,6 +23,8 @@ class StepProgress:
     """If it was answered from the cache: where the value came from."""
     waits_for: str = ""
     """Of one that stays READY: why no agent takes it."""
+    came_back: str = ""
+    """Of one that is not leased any more: why."""
     start_time: float | None = None
     end_time: float | None = None
     item_count: int | None = None
@@ -49,7 +51,7 @@ class StepProgress:
     def start_again(self) -> None:
         """A new generation: nothing of the step has begun."""
         self.item_count = self.start_time = None
-        self.failure = self.waits_for = self.cached = ""
+        self.failure = self.waits_for = self.came_back = self.cached = ""
         self.items.clear()
         self.counts.clear()
 
@@ -151,6 +153,7 @@ class RunProgress:
         step.state = state
         if state == "PENDING":
             step.start_again()
+        step.came_back = change.reason
         step.attempt = change.attempt or step.attempt
         step.agent = change.agent_id or step.agent
         if change.HasField("failure"):
@@ -170,8 +173,10 @@ class RunProgress:
         if change.HasField("failure") and not step.counts["FAILED"]:
             step.failure = f"{place_text(change.item)} {failure_line(change.failure)}"
         step.set_items(tuple(change.item), max(change.item_count, 1), state)
+        if change.reason:
+            step.came_back = f"{place_text(change.item)} {change.reason}"
         if state == "RUNNING":
-            step.waits_for = ""
+            step.waits_for = step.came_back = ""
             step.start_time = self.now if step.start_time is None else step.start_time
             step.state = "RUNNING" if step.state not in STEP_AT_REST else step.state
 
@@ -202,6 +207,8 @@ def _detail(change: run_service_pb2.StepChange) -> str:
         parts.append(f"on {change.agent_id}")
     if change.HasField("failure"):
         parts.append(failure_line(change.failure))
+    if change.reason:
+        parts.append(change.reason)
     if change.HasField("cache_source"):
         parts.append(cache_line(change.cache_source))
     if change.HasField("wait_until"):

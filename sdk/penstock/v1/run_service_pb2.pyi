@@ -620,6 +620,7 @@ class StepChange(_message.Message):
     EXPANDED_COUNT_FIELD_NUMBER: _builtins.int
     CHILD_RUN_ID_FIELD_NUMBER: _builtins.int
     CACHE_SOURCE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     item_count: _builtins.int
     """Set with `item`: how many items from there on changed alike. 0 and 1: just this one."""
@@ -630,6 +631,8 @@ class StepChange(_message.Message):
     """Of a mapped step that was expanded: how many items it has."""
     child_run_id: _builtins.str
     """Of a sub-pipeline whose run was started."""
+    reason: _builtins.str
+    """Why a lease came back that no budget pays for: of the change that ends it, and of the one that says what follows."""
     @_builtins.property
     def item(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """As in StepRun."""
@@ -656,10 +659,11 @@ class StepChange(_message.Message):
         expanded_count: _builtins.int | None = ...,
         child_run_id: _builtins.str = ...,
         cache_source: _run_pb2.CacheSource | None = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expanded_count", b"_expanded_count", "cache_source", b"cache_source", "expanded_count", b"expanded_count", "failure", b"failure", "wait_until", b"wait_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expanded_count", b"_expanded_count", "agent_id", b"agent_id", "attempt", b"attempt", "cache_source", b"cache_source", "child_run_id", b"child_run_id", "expanded_count", b"expanded_count", "failure", b"failure", "item", b"item", "item_count", b"item_count", "state", b"state", "step", b"step", "wait_until", b"wait_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expanded_count", b"_expanded_count", "agent_id", b"agent_id", "attempt", b"attempt", "cache_source", b"cache_source", "child_run_id", b"child_run_id", "expanded_count", b"expanded_count", "failure", b"failure", "item", b"item", "item_count", b"item_count", "reason", b"reason", "state", b"state", "step", b"step", "wait_until", b"wait_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expanded_count: _TypeAlias = _typing.Literal["expanded_count"]  # noqa: Y015
     _WhichOneofArgType__expanded_count: _TypeAlias = _typing.Literal["_expanded_count", b"_expanded_count"]  # noqa: Y015

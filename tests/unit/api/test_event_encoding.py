@@ -111,7 +111,7 @@ TABLE: list[tuple[e.Event, dict[str, Any]]] = [
         {"steps": [{"step": "a", "state": "STEP_RUN_STATE_WAITING"}]},
     ),
     (e.StepWoken(AT, 0, WHOLE), {"steps": [{"step": "a", "state": "STEP_RUN_STATE_READY"}]}),
-    (e.LeaseLost(AT, 0, WHOLE, 7, "rejected", e.Charge.NOBODY), {"steps": [{"step": "a"}]}),
+    (e.LeaseLost(AT, 0, WHOLE, 7, "rejected", e.Charge.NOBODY), {"steps": [{"step": "a", "reason": "rejected"}]}),
     (
         e.LeaseLost(AT, 0, WHOLE, 7, "lease_expired", e.Charge.INFRASTRUCTURE),
         {
@@ -278,6 +278,17 @@ def test_a_failure_is_said_again_with_what_follows() -> None:
     _, then, woken = _encoded(failed, waiting, e.StepWoken(AT, 0, WHOLE))
     assert then["steps"][0]["failure"] == WIRE_FAILURE
     assert "failure" not in woken["steps"][0]
+
+
+def test_why_a_lease_came_back_is_said_again_with_what_follows() -> None:
+    lost = e.LeaseLost(AT, 0, WHOLE, 7, "called_back", e.Charge.NOBODY)
+    why = "the coordinator called the attempt back before it began, so that another agent may take it"
+    came, ready, again = _encoded(lost, e.StepReturned(AT, 0, WHOLE), e.StepReturned(AT, 0, WHOLE))
+    assert came["steps"][0]["reason"] == ready["steps"][0]["reason"] == why
+    assert "reason" not in again["steps"][0]
+    _, cancelled, after = _encoded(lost, e.StepCancelled(AT, 0, WHOLE), e.StepReturned(AT, 0, WHOLE))
+    assert "reason" not in cancelled["steps"][0]
+    assert "reason" not in after["steps"][0]
 
 
 LEASED = e.StepsLeased(AT, 9, "agent-1", ((0, WHOLE, 1),))

@@ -234,6 +234,8 @@ def test_what_waits_on_an_agent_is_called_back_for_an_idle_one_but_not_while_its
     place.roster.heartbeat(busy, held(waiting=True), 0, 11 * SECOND)
     assert lease.called_back
     assert busy.words[-1] == "call back"
+    place.roster.leasing.released(busy, KEY, 7, "returned", started=False)
+    assert place.told == [(KEY, "called_back", Charge.NOBODY)]
 
 
 def test_an_agent_that_a_person_pauses_gets_nothing_and_hands_back_what_it_has_not_begun() -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from rich.console import Console
 
-from penstock.cli.live import MAX_ROWS, RunView, follow, span_text
+from penstock.cli.live import MAX_ROWS, RunView, follow, plain_line, span_text
 from penstock.cli.progress import RunProgress
 from penstock.cli.states import failure_text
 from penstock.v1 import run_pb2, run_service_pb2
@@ -212,3 +212,20 @@ def test_spans_are_readable() -> None:
 )
 def test_a_failure_is_called_by_its_exception(failure: run_pb2.Failure, text: str) -> None:
     assert failure_text(failure) == text
+
+
+def test_why_a_lease_came_back_is_shown_until_the_step_runs_again() -> None:
+    gone = change("join", reason="the agent gave the attempt back")
+    back = change("join", "READY", reason="the agent gave the attempt back")
+    progress = progress_of(event(1, change("join", "RUNNING", attempt=1, agent_id="a")))
+    assert progress.apply(event(2, gone)) == []
+    (line,) = progress.apply(event(3, back))
+    assert plain_line(line).endswith("join READY (the agent gave the attempt back)")
+    assert "came back: the agent gave the attempt back" in drawn(progress)
+    progress.apply(event(4, change("join", "RUNNING", attempt=1, agent_id="b")))
+    assert "came back" not in drawn(progress)
+
+
+def test_why_a_lease_of_an_item_came_back_is_shown_with_its_place() -> None:
+    progress = progress_of(*MAPPED[:5], event(6, change("work", "READY", item=[3], reason="it was gone")))
+    assert "came back: [3] it was gone" in drawn(progress)

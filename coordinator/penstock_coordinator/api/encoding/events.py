@@ -44,6 +44,8 @@ class EventEncoder:
         """The run has not had its first lease, nor been cancelled before it."""
         self._failures: dict[tuple[int, int], e.Failure] = {}
         """Of attempts that ended in this turn."""
+        self._reasons: dict[tuple[int, int], str] = {}
+        """Of leases that came back in this turn, and are charged to nobody."""
         self._rolling_back = False
         self._paused = False
         self.hangs_on_all = nests(plan) or reopened
@@ -228,8 +230,7 @@ class EventEncoder:
             case e.MemoryRaised():
                 return (self._change(event.step, event.item, None),)
             case e.LeaseLost():
-                lost = None if event.charge is e.Charge.NOBODY else e.Failure("AgentLost", lost_in_words(event.cause))
-                return (self._ended(event, lost),)
+                return (self._lost(event),)
             case _:
                 assert_never(event)
 
@@ -316,6 +317,7 @@ class EventEncoder:
         why: e.Failure | None = None,
     ) -> StepChange:
         self._failures.pop((event.step, event.item), None)
+        self._reasons.pop((event.step, event.item), None)
         return self._change(event.step, event.item, state, why)
 
     def _ended(self, event: _Ended, why: e.Failure | None) -> StepChange:
@@ -323,8 +325,18 @@ class EventEncoder:
             self._failures[event.step, event.item] = why
         return self._change(event.step, event.item, None, why)
 
+    def _lost(self, event: e.LeaseLost) -> StepChange:
+        why = lost_in_words(event.cause)
+        if event.charge is not e.Charge.NOBODY:
+            return self._ended(event, e.Failure("AgentLost", why))
+        change = self._change(event.step, event.item, None)
+        change.reason = self._reasons[event.step, event.item] = why
+        return change
+
     def _follows(self, step: int, item: int, state: StepState) -> StepChange:
-        return self._change(step, item, state, self._failures.pop((step, item), None))
+        change = self._change(step, item, state, self._failures.pop((step, item), None))
+        change.reason = self._reasons.pop((step, item), "")
+        return change
 
     def _waiting(self, event: e.StepWaiting) -> StepChange:
         change = self._follows(event.step, event.item, StepState.WAITING)

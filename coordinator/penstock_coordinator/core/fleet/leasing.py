@@ -138,6 +138,7 @@ class Leasing(Generic[S]):
         """The agent gives a lease up."""
         lease = self.taken_back(session, key, token)
         if lease is not None:
+            cause = "called_back" if lease.called_back and not started else cause
             self.tell(lease, cause, Charge.STARTED if started else Charge.NOBODY)
 
     def freed(self, lease: Lease) -> None:

@@ -9,9 +9,14 @@ _WORDS = {
     "agent_gone": "the agent's connection ended without a goodbye, and it did not come back",
     "agent_paused": "the agent was paused before the attempt was sent to it",
     "agent_restarted": "the agent's process ended and was started again, and the attempt with it",
+    "called_back": "the coordinator called the attempt back before it began, so that another agent may take it",
     "grant_not_received": "the agent came back and had never heard of the attempt",
+    "inputs_unresolved": "the inputs of the attempt could not be had",
     "lease_expired": "the agent was not heard of for longer than its lease",
+    "not_accepted": "the agent did not accept the attempt in time",
+    "not_held": "the agent does not hold the attempt any more",
     "returned": "the agent gave the attempt back",
+    "session_gone": "the agent's connection ended before the attempt was sent to it",
     "stopped_before_start": "the attempt was stopped before it began",
 }
 
