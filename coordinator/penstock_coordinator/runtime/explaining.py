@@ -88,6 +88,10 @@ class _Surroundings:
         child = self._supervisor.actor(run_id)
         return None if child is None else self._supervisor.limits.situation_of_run(child)
 
+    def child_over_budget(self, run_id: bytes) -> bool:
+        child = self._supervisor.actor(run_id)
+        return child is not None and child.run.over_budget
+
     def note(self, step: int, item: int) -> str:
         key = (self._actor.run_id, step, item)
         notes = (session.notes.get(key) for session in self._supervisor.fleet.sessions())

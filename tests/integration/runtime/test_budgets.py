@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -222,3 +223,18 @@ async def test_an_actor_made_again_knows_what_its_run_has_used(world: World) -> 
     await coordinator.engine.raise_budget(run, Amounts(0, 30 * SECOND), "ann", "")
     assert await use(agent, 1) == run
     assert (await coordinator.ended(run)).row.state == RunState.COMPLETED
+
+
+async def test_who_waits_for_a_run_that_its_budget_holds_is_told(world: World) -> None:
+    coordinator = await world.coordinator()
+    agent = await agent_of(coordinator)
+    limited = spec({"name": "a"}, {"name": "b", "dependsOn": ["a"]}, budget={"cpu_seconds": 10})
+    limited.name = "child"
+    await coordinator.create(limited)
+    parent = await coordinator.start(spec({"name": "outer", "pipeline": {"name": "child"}, "command": None}))
+    child = str(UUID(bytes=await use(agent, 11)))
+
+    async def told() -> str:
+        return (await coordinator.engine.explain(parent, None, -1)).steps[0].reasons[-1].message
+
+    assert f"That run has used its budget: `penstock explain {child}` tells more." in await told()

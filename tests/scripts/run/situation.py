@@ -49,6 +49,9 @@ class StagedSituation:
     def child_state(self, _run_id: bytes) -> str:
         return "RUNNING"
 
+    def child_over_budget(self, _run_id: bytes) -> bool:
+        return False
+
     def run_key(self) -> KeySituation | None:
         return self.of_run
 

@@ -6,8 +6,9 @@ from penstock_coordinator.core.plan.budget import FIELDS, WINDOW_NAMES, used_of
 from penstock_coordinator.core.plan.model import Json
 from penstock_coordinator.core.run.child_ids import spelled_id
 from penstock_coordinator.core.run.explain.situations import Reason, WindowSituation
-from penstock_coordinator.core.run.explain.words import about
+from penstock_coordinator.core.run.explain.words import about, counted, listed
 from penstock_coordinator.core.run.state import Run
+from penstock_coordinator.core.run.states import StepState
 
 
 def over_budget(run: Run) -> Reason:
@@ -23,6 +24,22 @@ def over_budget(run: Run) -> Reason:
         " or the run is cancelled."
     )
     return Reason("Budget", text, {"measure": FIELDS[measure], "used": used / 1e6, "limit": limit / 1e6})
+
+
+def held_by_budget(run: Run) -> Reason | None:
+    """Which step runs would begin, were something left of the run's budget. Takes time by the number of steps."""
+    texts, count = [], 0
+    for number, step in enumerate(run.plan.steps):
+        items = run.item_counts(number)
+        ready = items.ready if items is not None else run.states[number] == StepState.READY
+        if ready:
+            texts.append(f'"{step.name}"' if items is None else f'{counted(ready, "item")} of "{step.name}"')
+            count += ready
+    if not count:
+        return None
+    are = f"{counted(count, 'step run')} that {'is' if count == 1 else 'are'} READY"
+    text = f"The budget holds back {are}: {listed(texts)}."
+    return Reason("Budget", text, {"held_step_runs": count})
 
 
 def waits_for_window(found: WindowSituation, now: int) -> Reason:

@@ -97,6 +97,9 @@ class Outside(Protocol):
     def child_key(self, run_id: bytes) -> KeySituation | None:
         """The limit that keeps the run that a step run waits for from beginning."""
 
+    def child_over_budget(self, run_id: bytes) -> bool:
+        """Whether nothing of the run that a step run waits for starts, because its budget is used."""
+
     def run_key(self) -> KeySituation | None:
         """The limit that keeps the run from beginning."""
 
@@ -128,6 +131,9 @@ class Unknown:
 
     def child_key(self, _run_id: bytes) -> KeySituation | None:
         return None
+
+    def child_over_budget(self, _run_id: bytes) -> bool:
+        return False
 
     def run_key(self) -> KeySituation | None:
         return None

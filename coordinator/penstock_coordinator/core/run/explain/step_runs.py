@@ -8,7 +8,7 @@ from penstock_coordinator.core.plan.model import CHILDREN, LOOKUPS, Json, Pipeli
 from penstock_coordinator.core.run.child_ids import spelled_id
 from penstock_coordinator.core.run.events import WHOLE, WaitReason
 from penstock_coordinator.core.run.explain.agents import line_reasons
-from penstock_coordinator.core.run.explain.budget import over_budget, waits_for_window
+from penstock_coordinator.core.run.explain.budget import held_by_budget, over_budget, waits_for_window
 from penstock_coordinator.core.run.explain.rules import at_rest, followed_item, pending
 from penstock_coordinator.core.run.explain.secrets import missing_secrets
 from penstock_coordinator.core.run.explain.situations import (
@@ -161,7 +161,8 @@ def explain_run(run: Run, outside: Outside) -> list[Reason]:
     if run.at_rest:
         why = f": {one_line(run.reason)}" if run.reason else ""
         return [Reason("AtRest", f"The run is {run.state.name}{why}.", {"state": run.state.name})]
-    return list(_run_holds(run, outside))
+    held = held_by_budget(run) if run.over_budget else None
+    return [*_run_holds(run, outside), *([held] if held is not None else [])]
 
 
 def _run_holds(run: Run, outside: Outside) -> Iterator[Reason]:
@@ -287,6 +288,9 @@ def _sub_pipeline(step: Step, active: ActiveStep, outside: Outside) -> Reason:
     if held is not None:
         text += f" That run has not begun: it waits {place_text(held)}."
         details["held"] = place_details(held)
+    if outside.child_over_budget(child):
+        text += f" That run has used its budget: `penstock explain {run_id}` tells more."
+        details["over_budget"] = True
     return Reason("SubPipeline", text, details)
 
 
