@@ -69,6 +69,11 @@ class _Waiting:
     size: int
     name: _Name
     lines: list[_Line]
+    missing: int = 0
+    """If it is the word on lines that were dropped: how many."""
+
+    def dropped(self) -> _Dropped:
+        return _Dropped(self.handle, self.name, self.missing or len(self.lines), self.lines[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +82,13 @@ class _Message:
 
     size: int
     request: wire.PushLogsRequest
+    parts: list[_Dropped]
+    """What is to be said if it is dropped after all."""
 
 
 @dataclass(slots=True)
 class _Dropped:
+    handle: Handle
     name: _Name
     count: int
     last: _Line
@@ -114,6 +122,8 @@ class LogRelay:
         """Messages and answers so far: it grows while a coordinator takes lines."""
         self._looks = 0
         """At a full buffer, since something was taken."""
+        self._unserved = False
+        """The coordinator that is there takes no lines at all, and the agent's own log has said so."""
         self._changed = asyncio.Event()
         self._closing = False
 
@@ -181,7 +191,9 @@ class LogRelay:
         self._looks = 0
         count = 0
         while self._bytes > ROOM_BYTES and self._waiting:
-            count += self._drop(self._waiting.popleft())
+            waiting = self._waiting.popleft()
+            self._drop(waiting.size, waiting.dropped())
+            count += len(waiting.lines)
         log.warning("no coordinator takes log lines: %d lines are dropped", count)
         self._tell_of_room()
 
@@ -190,12 +202,13 @@ class LogRelay:
         """A coordinator is there, and has not refused the last stream."""
         return self._stub is not None and not self._failures
 
-    def _drop(self, waiting: _Waiting) -> int:
-        self._bytes -= waiting.size
-        known = self._dropped.setdefault(waiting.handle, _Dropped(waiting.name, 0, waiting.lines[-1]))
-        known.count += len(waiting.lines)
-        known.last = waiting.lines[-1]
-        return len(waiting.lines)
+    def _drop(self, size: int, *parts: _Dropped) -> None:
+        self._bytes -= size
+        for part in parts:
+            known = self._dropped.setdefault(part.handle, part)
+            if known is not part:
+                known.count += part.count
+                known.last = max(known.last, part.last)
 
     def _tell_of_room(self) -> None:
         if self._full and self._bytes <= ROOM_BYTES:
@@ -208,6 +221,7 @@ class LogRelay:
     def use(self, stub: AgentServiceStub | None) -> None:
         """Where to push from now on; None: nowhere for now."""
         self._stub = stub
+        self._unserved = False
         self._changed.set()
 
     def close(self) -> None:
@@ -217,7 +231,8 @@ class LogRelay:
 
     @property
     def _has_lines(self) -> bool:
-        return bool(self._again or self._waiting or self._dropped)
+        """To send. What was dropped is not told to a coordinator that takes no lines, before others come."""
+        return bool(self._again or self._waiting or (self._dropped and not self._unserved))
 
     async def run(self) -> None:
         while not (self._closing and not self._has_lines):
@@ -240,21 +255,32 @@ class LogRelay:
                 await asyncio.sleep(wait_before(self._failures, self._chance(), asked_to_wait(error)))
 
     def _drop_all(self) -> None:
+        """The coordinator will never take them. The log of each attempt says so once there is one that does."""
+        for message in self._again:
+            self._drop(message.size, *message.parts)
+        for waiting in self._waiting:
+            self._drop(waiting.size, waiting.dropped())
         self._again.clear()
         self._waiting.clear()
-        self._dropped.clear()
-        self._bytes = 0
+        while len(self._dropped) > REMEMBERED:
+            self._dropped.pop(next(iter(self._dropped)))
+        if not self._unserved:
+            count = sum(dropped.count for dropped in self._dropped.values())
+            log.warning("this coordinator takes no log lines: %d, and those that come, are dropped", count)
+        self._unserved = True
         self._tell_of_room()
 
     async def _push(self, stub: AgentServiceStub) -> None:
         """One stream, with its answer."""
         call = stub.PushLogs()
+        call.add_done_callback(lambda _: self._changed.set())
         sent: list[_Message] = []
         try:
             await _let_in(call)
             await self._write(call, stub, sent)
+            early = call.done()
             await call.done_writing()
-            await call
+            answer = await call
         except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
             # The other side has ended the call: its status says why. A write that fails before the status is there says
             # INTERNAL instead.
@@ -263,7 +289,7 @@ class LogRelay:
             self._again.extendleft(reversed(sent))
             raise
         else:
-            self._durable(sent)
+            await self._read(sent, answer.read_messages or (0 if early else len(sent)))
         finally:
             call.cancel()
 
@@ -271,7 +297,7 @@ class LogRelay:
         """Until it is enough for one stream. `sent` grows before a message is on its way."""
         now = asyncio.get_running_loop().time
         size, until = 0, now() + STREAM_SECONDS
-        while self._stub is stub and size < STREAM_BYTES and now() < until:
+        while self._stub is stub and size < STREAM_BYTES and now() < until and not call.done():
             message = self._next_message()
             if message is not None:
                 sent.append(message)
@@ -293,8 +319,9 @@ class LogRelay:
                 await self._changed.wait()
 
     async def _ended_early(self, call: LogCall, sent: list[_Message]) -> None:
+        """Nobody knows what was read of it, unless the answer says so: the rest comes again, and is taken once."""
         try:
-            await call
+            answer = await call
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
                 log.error("the coordinator refuses log lines: %s", error.details())
@@ -305,9 +332,15 @@ class LogRelay:
         except BaseException:
             self._again.extendleft(reversed(sent))
             raise
-        # It took what it wanted.
-        self._again.extendleft(reversed(sent[-1:]))
-        self._durable(sent[:-1])
+        await self._read(sent, answer.read_messages)
+
+    async def _read(self, sent: list[_Message], count: int) -> None:
+        """The answer came: so many messages are durable."""
+        self._unserved = False
+        self._again.extendleft(reversed(sent[count:]))
+        self._durable(sent[:count])
+        if self._again:
+            await asyncio.sleep(GATHER)
 
     def _durable(self, sent: list[_Message]) -> None:
         self._bytes -= sum(message.size for message in sent)
@@ -320,16 +353,18 @@ class LogRelay:
         if self._dropped:
             self._say_dropped()
         lines: dict[Handle, tuple[_Name, list[_Line]]] = {}
+        parts: list[_Dropped] = []
         size = count = 0
         while self._waiting and size < MESSAGE_BYTES and count < MESSAGE_LINES:
             waiting = self._waiting.popleft()
             lines.setdefault(waiting.handle, (waiting.name, []))[1].extend(waiting.lines)
+            parts.append(waiting.dropped())
             size += waiting.size
             count += len(waiting.lines)
         if not lines:
             return None
         batches = [_batch(name, of_handle) for name, of_handle in lines.values()]
-        return _Message(size, wire.PushLogsRequest(agent_id=self._agent_id, batches=batches))
+        return _Message(size, wire.PushLogsRequest(agent_id=self._agent_id, batches=batches), parts)
 
     def _say_dropped(self) -> None:
         """In the place of the last of them."""
@@ -338,7 +373,7 @@ class LogRelay:
             text = f"{dropped.count:,} lines are missing here: no coordinator took them"
             line = (number, SYSTEM, offset, text)
             size = len(text) + LINE_OVERHEAD
-            self._waiting.appendleft(_Waiting(handle, size, dropped.name, [line]))
+            self._waiting.appendleft(_Waiting(handle, size, dropped.name, [line], dropped.count))
             self._bytes += size
         self._dropped.clear()
 

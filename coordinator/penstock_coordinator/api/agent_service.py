@@ -39,7 +39,7 @@ class AgentService(AgentServiceServicer):
     ) -> wire.PushLogsResponse:
         # Agents write when they know that they are not refused.
         await context.send_initial_metadata((TAKEN,))
-        return wire.PushLogsResponse(accepted_lines=await self._intake.receive(request_iterator))
+        return await self._intake.receive(request_iterator)
 
 
 class LiveHere:

@@ -48,12 +48,13 @@ class LogIntake:
         self._ended: OrderedDict[LeaseKey, bool] = OrderedDict()
         """Whether a run that is not live has such a step run: their last lines may come late."""
 
-    async def receive(self, requests: AsyncIterator[wire.PushLogsRequest]) -> int:
+    async def receive(self, requests: AsyncIterator[wire.PushLogsRequest]) -> wire.PushLogsResponse:
         """How many lines were taken; all of them are durable. Raises INVALID_ARGUMENT for what is malformed; lines of
         step runs that do not exist, or that another agent holds, are dropped."""
-        accepted = 0
+        accepted = messages = 0
         agent = ""
         async for request in requests:
+            messages += 1
             agent = agent or _agent(request.agent_id)
             for number, batch in enumerate(request.batches):
                 try:
@@ -63,7 +64,7 @@ class LogIntake:
                 if await self._is_from(agent, batch.lease.token, chunk):
                     accepted += await self._keep(chunk, batch.lease.token)
         await self._hub.flush()
-        return accepted
+        return wire.PushLogsResponse(accepted_lines=accepted, read_messages=messages)
 
     def expect(self, result: wire.StepResult) -> None:
         """Of an attempt that has ended: whoever follows waits for its last line."""

@@ -64,6 +64,36 @@ class Frozen(Taking):
         return answer
 
 
+class Hasty(Taking):
+    """Answers its first stream after a message, as soon as another one is on its way."""
+
+    def __init__(self, read_messages: int) -> None:
+        super().__init__()
+        self.read_messages = read_messages
+
+    async def PushLogs(self, request_iterator: AsyncIterator[wire.PushLogsRequest], context: Any) -> Any:
+        if self.answered:
+            return await super().PushLogs(request_iterator, context)
+        await context.send_initial_metadata((("penstock-log-lines", "taken"),))
+        requests = aiter(request_iterator)
+        self.requests.append(await anext(requests))
+        await anext(requests)
+        self.answered += 1
+        return wire.PushLogsResponse(read_messages=self.read_messages)
+
+
+class Deaf(Taking):
+    """Takes no lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = 0
+
+    async def PushLogs(self, request_iterator: AsyncIterator[wire.PushLogsRequest], context: Any) -> Any:
+        self.refused += 1
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not here")
+
+
 @asynccontextmanager
 async def taking(servicer: Taking) -> AsyncIterator[rpc.AgentServiceStub]:
     server = grpc.aio.server()
@@ -283,3 +313,67 @@ async def test_lines_count_on_after_those_of_before_the_attempt() -> None:
             relay.use(stub)
             await ended(relay, task)
     assert servicer.numbers == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("read_messages", [1, 0])
+async def test_of_a_stream_that_ends_early_what_was_not_read_comes_again(
+    monkeypatch: pytest.MonkeyPatch, read_messages: int
+) -> None:
+    monkeypatch.setattr(relays, "MESSAGE_LINES", 2)
+    monkeypatch.setattr(relays, "STREAM_SECONDS", 3_600.0)  # the agent does not end it
+    servicer = Hasty(read_messages)
+    relay = new_relay(1)
+    relay.add(lines(1, 1, 20, 1_000))
+    async with taking(servicer) as stub:
+        with running(relay) as task:
+            relay.use(stub)
+
+            async def all_came() -> bool:
+                return 20 in servicer.numbers
+
+            await until(all_came, PATIENCE)
+            await ended(relay, task)
+    # If nobody says that the first message was read, it comes again, and is known by its numbers.
+    again = [] if read_messages else [1, 2]
+    assert servicer.numbers == [1, 2, *again, *range(3, 21)]
+    assert relay._bytes == 0
+
+
+async def test_the_log_says_what_a_coordinator_without_logs_did_not_take(caplog: pytest.LogCaptureFixture) -> None:
+    relay = new_relay(1, 2)
+    deaf, servicer = Deaf(), Taking()
+    with running(relay) as task:
+        async with taking(deaf) as stub:
+            relay.use(stub)
+            for handle, first, count in ((1, 1, 3), (2, 1, 1), (2, 2, 1)):
+                refused = deaf.refused
+                relay.add(lines(handle, first, count))
+
+                async def was_refused(before: int = refused) -> bool:
+                    return deaf.refused > before and relay._bytes == 0
+
+                await until(was_refused, PATIENCE)
+            relay.use(None)
+        async with taking(servicer) as stub:
+            relay.add(lines(1, 4, 1))
+            relay.use(stub)
+            await ended(relay, task)
+    said = "lines are missing here: no coordinator took them"
+    told = [
+        (batch.lease.step, each.number, each.text)
+        for request in servicer.requests
+        for batch in request.batches
+        for each in batch.records
+    ]
+    assert sorted(told) == [(1, 3, f"3 {said}"), (1, 4, "x"), (2, 2, f"2 {said}")]
+    assert len([each for each in caplog.records if "takes no log lines" in each.getMessage()]) == 1
+
+
+async def test_an_agent_leaves_although_its_coordinator_takes_no_lines() -> None:
+    relay = new_relay(1)
+    relay.add(lines(1, 1, 3))
+    async with taking(Deaf()) as stub:
+        with running(relay) as task:
+            relay.use(stub)
+            await ended(relay, task)
+    assert relay._bytes == 0

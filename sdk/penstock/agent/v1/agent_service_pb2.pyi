@@ -1992,15 +1992,21 @@ class PushLogsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ACCEPTED_LINES_FIELD_NUMBER: _builtins.int
+    READ_MESSAGES_FIELD_NUMBER: _builtins.int
     accepted_lines: _builtins.int
+    read_messages: _builtins.int
+    """How many messages of the stream were read: of a stream that ends early those behind them are to be sent again.
+    0: all of them.
+    """
     def __init__(
         self,
         *,
         accepted_lines: _builtins.int = ...,
+        read_messages: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_lines", b"accepted_lines"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_lines", b"accepted_lines", "read_messages", b"read_messages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
