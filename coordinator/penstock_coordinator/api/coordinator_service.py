@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from penstock.v1 import coordinator_service_pb2 as pb
@@ -13,6 +14,8 @@ from penstock_coordinator.runtime.load import load_of
 from penstock_coordinator.runtime.ownership import LATE_AFTER
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from penstock_coordinator.api.guard import Context
     from penstock_coordinator.api.health import Readiness
     from penstock_coordinator.ports import Dependency
@@ -61,7 +64,8 @@ class CoordinatorService(CoordinatorServiceServicer):
         self, request: pb.ListCoordinatorsRequest, context: Context
     ) -> pb.ListCoordinatorsResponse:
         if self._keeper is not None:
-            return pb.ListCoordinatorsResponse(coordinators=map(_coordinator, self._keeper.coordinators()))
+            views = one_owner(self._keeper.coordinators())
+            return pb.ListCoordinatorsResponse(coordinators=map(_coordinator, views))
         assert self._supervisor is not None, "whoever follows has a keeper"
         alone = pb.Coordinator(
             id=self._supervisor.coordinator_id,
@@ -70,6 +74,19 @@ class CoordinatorService(CoordinatorServiceServicer):
             answering=True,
         )
         return pb.ListCoordinatorsResponse(coordinators=[alone])
+
+
+def one_owner(views: Sequence[CoordinatorView]) -> list[CoordinatorView]:
+    """At a take-over a former owner is still there in what was read before it. It is gone; if it is the one that
+    answers, it is about to follow."""
+    newest = max((view.row.epoch for view in views if view.row.state is OwnershipState.OWNER), default=0)
+    told = []
+    for view in views:
+        if view.row.state is not OwnershipState.OWNER or view.row.epoch == newest:
+            told.append(view)
+        elif view.own:
+            told.append(replace(view, row=replace(view.row, state=OwnershipState.FOLLOWER)))
+    return told
 
 
 def _load(supervisor: Supervisor) -> pb.CoordinatorLoad:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from penstock_coordinator.adapters.memory import MemoryDatabase
 from penstock_coordinator.adapters.memory.coordinator_registry import MemoryCoordinatorRegistry
+from penstock_coordinator.api.coordinator_service import one_owner
 from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
 from penstock_coordinator.runtime.ownership import IdentityTaken, OwnershipEnded, OwnershipKeeper
 
@@ -25,6 +27,17 @@ class SteadyClock:
 
     def monotonic(self) -> int:
         return 1_000_000
+
+
+class HastyClock(SteadyClock):
+    """A lease goes by whenever somebody looks at it."""
+
+    def __init__(self) -> None:
+        self._at = 0
+
+    def monotonic(self) -> int:
+        self._at += 2 * LEASE
+        return self._at
 
 
 def keeper(
@@ -135,3 +148,22 @@ async def test_an_owner_that_was_replaced_hears_that_it_ended() -> None:
     async with asyncio.timeout(PATIENCE):
         await owner.keep(ends.append, lambda: None)
     assert "taken over" in str(ends[0])
+
+
+async def test_at_a_take_over_one_owner_is_shown() -> None:
+    database, clock = MemoryDatabase(), HastyClock()
+    former = await owning(database, "a")
+    own = CoordinatorRow("b", OwnershipState.FOLLOWER, 0, 0, 3_000, "", "", 1)
+    follower = OwnershipKeeper(MemoryCoordinatorRegistry(database), clock, own, 1)
+    await follower.introduce("b:7400", "")
+    assert await wins(follower), "of an owner that stands still"
+    assert [view.row.state for view in follower.coordinators()] == [OwnershipState.OWNER] * 2
+    (shown,) = one_owner(follower.coordinators())
+    assert shown.own
+    # The former one hears of it with its next look, and is not an owner then, whatever it has not heard yet.
+    (found,) = (view for view in follower.coordinators() if view.own)
+    seen = [*former.coordinators(), replace(found, own=False)]
+    assert [(view.row.coordinator_id, view.row.state) for view in one_owner(seen)] == [
+        ("a", OwnershipState.FOLLOWER),
+        ("b", OwnershipState.OWNER),
+    ]
