@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from penstock.v1 import coordinator_service_pb2 as pb
 from penstock.v1.coordinator_service_pb2_grpc import CoordinatorServiceServicer
 from penstock_coordinator.api.encoding.values import instant, span
+from penstock_coordinator.api.fields import run_id_text
 from penstock_coordinator.core.fleet.ownership import OwnershipState, renewal_interval
 from penstock_coordinator.ports import DependencyState
 from penstock_coordinator.runtime.load import load_of
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from penstock_coordinator.ports import Dependency
     from penstock_coordinator.runtime.ownership import CoordinatorView, OwnershipKeeper
     from penstock_coordinator.runtime.supervisor import Supervisor
+
+MOST_SET_ASIDE = 100
 
 _STATES = {
     DependencyState.CLOSED: pb.DEPENDENCY_STATE_CLOSED,
@@ -52,6 +55,7 @@ class CoordinatorService(CoordinatorServiceServicer):
             health.role = pb.COORDINATOR_ROLE_OWNER
             health.epoch = supervisor.epoch
             health.load.CopyFrom(_load(supervisor))
+            health.set_aside_runs.update(_set_aside(supervisor))
             health.dependencies.extend(_dependency(each) for each in supervisor.stores.dependencies())
         elif keeper is not None:
             health.coordinator_id = keeper.coordinator_id
@@ -87,6 +91,10 @@ def one_owner(views: Sequence[CoordinatorView]) -> list[CoordinatorView]:
         elif view.own:
             told.append(replace(view, row=replace(view.row, state=OwnershipState.FOLLOWER)))
     return told
+
+
+def _set_aside(supervisor: Supervisor) -> dict[str, str]:
+    return {run_id_text(run_id): why for run_id, why in sorted(supervisor.set_aside.items())[:MOST_SET_ASIDE]}
 
 
 def _load(supervisor: Supervisor) -> pb.CoordinatorLoad:

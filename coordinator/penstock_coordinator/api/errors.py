@@ -254,8 +254,9 @@ _TRANSLATIONS: dict[type[Exception], _Translation] = {
     SetAside: lambda error: failed_precondition(
         "run_id",
         "RUN_SET_ASIDE",
-        f"the run {uuid.UUID(bytes=error.run_id)} could not be made again from its journal: the coordinator's log says"
-        " why, and it is tried again by the janitor and at the next start, perhaps of a newer release",
+        f"the run {uuid.UUID(bytes=error.run_id)} could not be made again from its journal: {error.why}. The"
+        " coordinator's log says more; it is tried again by the janitor (`penstock janitor run`) and at the next start,"
+        " perhaps of a newer release",
     ),
     UnknownStepRun: lambda _: not_found(
         "item", "UNKNOWN_STEP_RUN", "the run has no such step, or the step no such item"

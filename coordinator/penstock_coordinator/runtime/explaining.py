@@ -23,7 +23,7 @@ from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.history import run_at
 from penstock_coordinator.runtime.reading import Reader, barrier
 from penstock_coordinator.runtime.secrets import lacking_secrets
-from penstock_coordinator.runtime.views import UnknownStepRun
+from penstock_coordinator.runtime.views import SetAside, UnknownStepRun
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Line, Plan
@@ -155,6 +155,8 @@ async def _with_failure(supervisor: Supervisor, run_id: RunId, found: StepExplan
 
 
 async def _run_at_rest(supervisor: Supervisor, run_id: RunId) -> Run:
+    if run_id in supervisor.set_aside:
+        raise SetAside(run_id, supervisor.set_aside[run_id])
     row = await supervisor.stores.runs.get(run_id)
     if row is None:
         raise await unknown(supervisor.stores, run_id)

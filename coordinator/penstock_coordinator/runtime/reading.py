@@ -208,7 +208,7 @@ class Reader:
 
     async def _row_at_rest(self, run_id: RunId) -> RunRow:
         if run_id in self._supervisor.set_aside:
-            raise SetAside(run_id)
+            raise SetAside(run_id, self._supervisor.set_aside[run_id])
         return await self._row(run_id, None)
 
     async def _row(self, run_id: RunId, actor: Actor | None) -> RunRow:

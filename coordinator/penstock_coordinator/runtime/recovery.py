@@ -10,6 +10,7 @@ import structlog
 from penstock_coordinator.core.run.events import UnknownEvent, decode
 from penstock_coordinator.core.run.resume import resume
 from penstock_coordinator.ports import Unavailable
+from penstock_coordinator.runtime.aside import NoJournal
 from penstock_coordinator.runtime.history import Folding, rebuild
 
 if TYPE_CHECKING:
@@ -68,11 +69,11 @@ async def _rebuild_all(supervisor: Supervisor, rows: Sequence[RunRow]) -> dict[R
             for run_id, record in page[at : at + FOLDED_AT_ONCE]:
                 folding = runs.get(run_id)
                 if folding is not None and (fault := await _fold(folding, record)) is not None:
-                    _set_aside(supervisor, run_id, fault)
+                    supervisor.set_aside.put(run_id, fault)
                     del runs[run_id]
             await asyncio.sleep(0)
     for run_id in [run_id for run_id, folding in runs.items() if folding.run is None]:
-        _set_aside(supervisor, run_id, LookupError("the run has no journal"))
+        supervisor.set_aside.put(run_id, NoJournal())
     return {run_id: folding.run for run_id, folding in runs.items() if folding.run is not None}
 
 
@@ -88,11 +89,6 @@ async def _fold(folding: Folding, record: StoredRecord) -> Exception | None:
         # An event of a newer release, or a fault of ours: in one run it must not stop the others.
         return error
     return None
-
-
-def _set_aside(supervisor: Supervisor, run_id: RunId, error: Exception) -> None:
-    supervisor.set_aside.add(run_id)
-    log.error("run_set_aside", run=run_id.hex(), exc_info=error)
 
 
 async def _pages(journal: Journal, run_ids: Sequence[RunId]) -> AsyncIterator[Page]:
@@ -132,7 +128,7 @@ async def _cancel_given_up(supervisor: Supervisor, recovered: list[Actor]) -> No
         actor.origin.parent.run_id
         for actor in recovered
         if actor.origin.parent is not None and actor.run.generation == 1
-    } - supervisor.set_aside
+    } - supervisor.set_aside.keys()
     for run_id in above:
         row = None if supervisor.actor(run_id) is not None else await supervisor.stores.runs.get(run_id)
         if row is None:
@@ -155,7 +151,7 @@ async def recover_lost(supervisor: Supervisor, run_id: RunId) -> bool:
         raise
     except Exception as error:
         if run_id not in supervisor.set_aside:
-            _set_aside(supervisor, run_id, error)
+            supervisor.set_aside.put(run_id, error)
         return False
 
 
@@ -167,7 +163,7 @@ async def _recover_lost(supervisor: Supervisor, run_id: RunId) -> bool:
     if run is None or run.at_rest or not supervisor.lost(run_id):
         return False
     actor = _actor(supervisor, row, run)
-    supervisor.set_aside.discard(run_id)
+    supervisor.set_aside.pop(run_id, None)
     supervisor.limits.adopt(actor)
     supervisor.adopt(actor, [duty for duty in resume(run) if not supervisor.holds(actor, duty)])
     await _cancel_given_up(supervisor, [actor])

@@ -70,6 +70,7 @@ from penstock_coordinator.runtime.actor import Actor, Mail, Turn
 from penstock_coordinator.runtime.admission import DEFAULT_BOUNDS, LOOK_AGAIN, Admission, Bounds
 from penstock_coordinator.runtime.answers import Answer, Answers
 from penstock_coordinator.runtime.artifact_rows import use_rows, work_of_run
+from penstock_coordinator.runtime.aside import AsideRuns
 from penstock_coordinator.runtime.budgets import Budgets
 from penstock_coordinator.runtime.caching import CacheTiming, Caching
 from penstock_coordinator.runtime.children import Children
@@ -173,8 +174,7 @@ class Supervisor:
         self._renumbered: dict[RunId, Run] = {}
         """Runs at rest whose last lines may come late, and whose items have other numbers than their lines."""
         self._rebuilding: dict[RunId, asyncio.Task[None]] = {}
-        self.set_aside: set[RunId] = set()
-        """Live runs that could not be made again when this coordinator started: they stay as they are."""
+        self.set_aside = AsideRuns()
         self.key_turns = KeyTurns()
         self.spilled = SpilledValues(stores.objects, timing.run_limits)
         self.confirmed = ConfirmedObjects()
@@ -357,11 +357,11 @@ class Supervisor:
 
     async def _rebuilt(self, run_id: RunId) -> None:
         """Waits for a run that is being made again. Raises `SetAside`."""
-        if run_id in self.set_aside:
-            raise SetAside(run_id)
         rebuilding = self._rebuilding.get(run_id)
         if rebuilding is not None:
             await asyncio.wait({rebuilding})
+        if run_id in self.set_aside:
+            raise SetAside(run_id, self.set_aside[run_id])
 
     def add(
         self,
@@ -479,6 +479,7 @@ class Supervisor:
     def give_up(self, actor: Actor) -> None:
         """The run is at rest, or nothing will be decided about it."""
         self._actors.pop(actor.run_id, None)
+        self.set_aside.forget_crashes(actor.run_id)
         self.begun(actor)
         self._deadlines.forget(actor)
         self.limits.ended(actor.run_id)
@@ -573,7 +574,10 @@ class Supervisor:
         self._actors.pop(actor.run_id, None)
         self.begun(actor)
         self._deadlines.forget(actor)
-        self._rebuild_soon(actor, [])
+        if self.set_aside.crashed_too_often(actor.run_id, actor.committed_seq):
+            self._put_aside(actor, error)
+        else:
+            self._rebuild_soon(actor, [])
 
     def _rebuild_soon(self, actor: Actor, results: list[AttemptEnded]) -> None:
         task = asyncio.create_task(self._rebuild(actor, results))
@@ -581,6 +585,24 @@ class Supervisor:
         task.add_done_callback(lambda _: self._rebuilding.pop(actor.run_id, None))
 
     async def _rebuild(self, old: Actor, results: list[AttemptEnded]) -> None:
+        """What cannot be made again is set aside: who waits for the run is told so, and it holds up no other."""
+        try:
+            await self._make_again(old, results)
+        except Exception as error:
+            made = self._actors.pop(old.run_id, None)
+            if made is not None:
+                self._deadlines.forget(made)
+                made.discard()
+            self._put_aside(old, error)
+
+    def _put_aside(self, actor: Actor, error: Exception) -> None:
+        self.set_aside.put(actor.run_id, error)
+        self.limits.ended(actor.run_id)
+        self.endings.ended(actor.run_id)
+        for watcher in actor.watchers:
+            watcher.close()
+
+    async def _make_again(self, old: Actor, results: list[AttemptEnded]) -> None:
         while not self.stopping:
             try:
                 run = await rebuild(self.stores.journal, self.plans, old.run_id)

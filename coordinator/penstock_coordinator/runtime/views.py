@@ -225,11 +225,12 @@ class SlowReader(Exception):
 
 
 class SetAside(Exception):
-    """The run is live, but could not be made again from its journal when this coordinator started."""
+    """The run is live, but could not be made again from its journal."""
 
-    def __init__(self, run_id: RunId) -> None:
-        super().__init__(run_id.hex())
+    def __init__(self, run_id: RunId, why: str) -> None:
+        super().__init__(run_id.hex(), why)
         self.run_id = run_id
+        self.why = why
 
 
 class NotAccepted(Exception):

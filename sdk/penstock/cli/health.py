@@ -44,6 +44,8 @@ def _show(session: Session, told: coordinator_service_pb2.CoordinatorHealth) -> 
     from penstock.cli.tables import print_table
 
     load = told.load
+    for run_id, reason in sorted(told.set_aside_runs.items()):
+        session.say(f"  the run {run_id} could not be made again from its journal: {reason}")
     session.say(f"{told.coordinator_id} is {'ready' if told.ready else 'not ready'}")
     for cause, reason in sorted(told.reasons.items()):
         session.say(f"  {cause}: {reason}")

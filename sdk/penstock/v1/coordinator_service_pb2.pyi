@@ -151,6 +151,26 @@ class CoordinatorHealth(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class SetAsideRunsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     COORDINATOR_ID_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
@@ -159,6 +179,7 @@ class CoordinatorHealth(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     OWNER_ADDRESS_FIELD_NUMBER: _builtins.int
+    SET_ASIDE_RUNS_FIELD_NUMBER: _builtins.int
     coordinator_id: _builtins.str
     ready: _builtins.bool
     """As grpc.health.v1 says SERVING."""
@@ -175,6 +196,10 @@ class CoordinatorHealth(_message.Message):
     def load(self) -> Global___CoordinatorLoad: ...
     @_builtins.property
     def dependencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Dependency]: ...
+    @_builtins.property
+    def set_aside_runs(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Live runs that cannot be made again from their journals (RUN_SET_ASIDE), with the reasons: the first hundred, by id."""
+
     def __init__(
         self,
         *,
@@ -186,10 +211,11 @@ class CoordinatorHealth(_message.Message):
         role: Global___CoordinatorRole.ValueType = ...,
         epoch: _builtins.int = ...,
         owner_address: _builtins.str = ...,
+        set_aside_runs: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["load", b"load"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_id", b"coordinator_id", "dependencies", b"dependencies", "epoch", b"epoch", "load", b"load", "owner_address", b"owner_address", "ready", b"ready", "reasons", b"reasons", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_id", b"coordinator_id", "dependencies", b"dependencies", "epoch", b"epoch", "load", b"load", "owner_address", b"owner_address", "ready", b"ready", "reasons", b"reasons", "role", b"role", "set_aside_runs", b"set_aside_runs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

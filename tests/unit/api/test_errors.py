@@ -37,7 +37,7 @@ SAMPLES: dict[type[Exception], Exception] = {
     views.NotConnected: views.NotConnected(CANARY),
     views.EventNotYet: views.EventNotYet(7),
     views.SlowReader: views.SlowReader(8),
-    views.SetAside: views.SetAside(bytes(16)),
+    views.SetAside: views.SetAside(bytes(16), "it is damaged"),
     views.NotAccepted: views.NotAccepted(CANARY),
     DecodeError: DecodeError(CANARY),
 }

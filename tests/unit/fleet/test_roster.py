@@ -289,3 +289,16 @@ def test_who_stood_still_renews_nothing_until_it_has_looked_at_its_fence() -> No
     place.roster.standing.confirm(place.roster.standing.ask())
     place.roster.heartbeat(session, held(), 0, 20 * SECOND)
     assert session.words[-1] == ("ack", 30 * SECOND)
+
+
+def test_who_may_have_been_replaced_renews_nothing_however_long_its_look_at_the_fence_takes() -> None:
+    place = Place()
+    session = place.enter(place.arrival())
+    place.roster.standing.ends_at = 9 * SECOND
+    place.roster.awake(7 * SECOND)
+    place.roster.standing.ask()  # and no answer comes
+    place.roster.heartbeat(session, [], 0, 9 * SECOND - 1)
+    place.roster.heartbeat(session, [], 0, 9 * SECOND)
+    place.roster.missed_database(10 * SECOND)
+    place.roster.heartbeat(session, [], 0, 10 * SECOND)
+    assert session.words == [("ack", 30 * SECOND), ("ack", 0), ("ack", 0)]

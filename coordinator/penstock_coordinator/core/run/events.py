@@ -605,7 +605,7 @@ _decoder = msgspec.msgpack.Decoder(tuple[Event, ...])
 
 
 class UnknownEvent(Exception):
-    """A record of a newer release. Whoever meets it does not own the run: it is never skipped."""
+    """A record of a newer release, or a damaged one. Whoever meets it does not own the run: it is never skipped."""
 
 
 def encode(events: list[Event]) -> bytes:
@@ -615,9 +615,9 @@ def encode(events: list[Event]) -> bytes:
 
 def decode(payload: bytes) -> tuple[Event, ...]:
     """The events of one record, in order. Raises `UnknownEvent`."""
-    if payload[0] != FORMAT:
-        raise UnknownEvent(f"record format {payload[0]} is not known to this release")
+    if payload[:1] != bytes((FORMAT,)):
+        raise UnknownEvent(f"record format {payload[:1].hex() or 'none'} is not known to this release")
     try:
         return _decoder.decode(memoryview(payload)[1:])
-    except msgspec.ValidationError as error:
+    except msgspec.DecodeError as error:
         raise UnknownEvent(str(error)) from error
