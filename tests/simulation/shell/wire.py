@@ -219,6 +219,7 @@ class ClientCall:
         self._let_in = False
         self._connection: Connection | None = None
         self._server: ServerCall | None = None
+        self._done_callbacks: list[Callable[[ClientCall], None]] = []
 
     def begin(self, connection: Connection, request: bytes | None) -> None:
         self._connection = connection
@@ -277,6 +278,12 @@ class ClientCall:
 
     def done(self) -> bool:
         return self._status is not None
+
+    def add_done_callback(self, callback: Callable[[ClientCall], None]) -> None:
+        if self.done():
+            callback(self)
+        else:
+            self._done_callbacks.append(callback)
 
     def cancelled(self) -> bool:
         return self._status is not None and self._status.code is CANCELLED
@@ -343,6 +350,8 @@ class ClientCall:
             self._connection.calls = [
                 pair for pair in self._connection.calls if pair[0] is not self or not pair[1].over
             ]
+        for callback in self._done_callbacks:
+            callback(self)
         self._notify()
 
     def _notify(self) -> None:
