@@ -9,7 +9,8 @@ from pathlib import Path
 
 from penstock import Retry, pipeline, step
 
-PATIENCE = 60.0
+PATIENCE = 240.0
+"""Longer than the test itself waits for anything: no step gives up, or ends, before the test does."""
 
 
 def _attempt() -> int:
