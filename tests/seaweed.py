@@ -18,8 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from penstock.dev.ports import claim
+
 ACCESS_KEY, SECRET_KEY = "penstock-tests", "penstock-tests-secret"
-PATIENCE = 30.0
+PATIENCE = 60.0
 _numbers = itertools.count(1)
 _PORTS = ("s3.port", "filer.port", "master.port", "volume.port", "webdav.port", "admin.port")
 _GRPC_OFFSET = 10_000
@@ -114,7 +116,8 @@ def _free_ports(count: int) -> list[int]:
     start = _FIRST + (os.getpid() * 37) % (_LAST - _FIRST)
     for offset in range(_LAST - _FIRST):
         port = _FIRST + (start - _FIRST + offset) % (_LAST - _FIRST)
-        if _is_free(port) and _is_free(port + _GRPC_OFFSET):
+        both = (port, port + _GRPC_OFFSET)
+        if all(map(_is_free, both)) and all(map(claim, both)):
             found.append(port)
         if len(found) == count:
             return found
