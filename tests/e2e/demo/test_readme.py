@@ -47,7 +47,7 @@ async def typed(line: list[str], folder: Path, cluster: DevCluster) -> str:
         *line, cwd=folder, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), 40)
+        output, _ = await asyncio.wait_for(process.communicate(), 150)
     except TimeoutError:
         process.kill()
         await process.wait()
@@ -67,7 +67,7 @@ async def test_python_and_yaml_run_as_they_are_printed(tmp_path: Path, cluster: 
     assert run_id in await typed(["penstock", "list"], tmp_path, cluster)
     assert await typed([sys.executable, "count.py"], tmp_path, cluster) == "8\n"
     said = await typed(["penstock", "run", "greet.yaml"], tmp_path, cluster)
-    assert "hello world" in await typed(["penstock", "logs", said.split()[1]], tmp_path, cluster)
+    assert "hello world" in await typed(["penstock", "logs", said.split()[1], "--follow"], tmp_path, cluster)
 
 
 async def test_grpcurl_lines_work_in_their_order(tmp_path: Path, cluster: DevCluster) -> None:

@@ -51,8 +51,8 @@ async def ended(run: RunHandle) -> run_pb2.Run:
 
 
 async def lines(client: Client, run: RunHandle, text: str) -> list[str]:
-    """Of the run's log, those that have the text."""
-    return [line.text async for line in client.logs(run.id) if text in line.text]
+    """Of the log of a run at rest, those that have the text. They may come after the end of the run: it is followed."""
+    return [line.text async for line in client.logs(run.id, follow=True) if text in line.text]
 
 
 async def test_conflicting_versions_in_one_run_and_nothing_is_built_twice(client: Client) -> None:

@@ -85,13 +85,13 @@ async def test_a_canary_is_nowhere_but_in_the_step(cluster: DevCluster) -> None:
     async with Client(cluster.address) as client:
         await client.set_secret(KEPT, VALUES[KEPT])
         run = await client.start(secret_flows.canary)
-        done = await run.wait(120)
+        done = await run.wait(200)
         results = [await run.result(name) for name in ("finds_them", "after_all", "names_none")]
         all_steps = [each async for each in client.list_step_runs(run.id)]
         steps = {each.step: each for each in all_steps if each.step != "returns_each"}
         returned = [each async for each in client.list_step_runs(run.id, step="returns_each")]
         kept = [each async for each in client.artifacts.list(run_id=run.id)]
-        lines = [line async for line in client.logs(run.id)]
+        lines = [line async for line in client.logs(run.id, follow=True)]
         shown = str(done) + str([(await client.get_step_run(run.id, name)) for name in steps])
     failures = {name: each.failure for name, each in steps.items() if each.failure.reason}
     assert {name: failure.reason for name, failure in failures.items()} == {

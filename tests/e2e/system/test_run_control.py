@@ -63,7 +63,7 @@ def test_a_retry_keeps_what_is_done(system: DevSystem, tmp_path: Path) -> None:
     assert (run["state"], run["generation"], set(states.values())) == ("RUN_STATE_COMPLETED", 2, {"COMPLETED"})
     assert attempts(system, run_id, "first") == [(1, "COMPLETED")]
     assert attempts(system, run_id, "second") == [(1, "FAILED"), (2, "COMPLETED")]
-    assert system.penstock("logs", run_id, "second").stdout.count("out of second") == 2
+    assert system.penstock("logs", run_id, "second", "--follow").stdout.count("out of second") == 2
     late = system.penstock("retry", run_id)
     assert (late.returncode, "nothing in it failed or was cancelled" in late.stderr) == (1, True)
 
@@ -106,7 +106,7 @@ def test_the_first_step_runs_again_with_all_that_comes_after_it(system: DevSyste
     assert system.penstock("watch", run.id).returncode == 0
     assert ledger(tmp_path) == ["first", "second", "third", "tidy"] * 2
     assert attempts(system, run.id, "first") == [(1, "COMPLETED"), (2, "COMPLETED")]
-    assert system.penstock("logs", run.id, "first").stdout.count("out of first") == 2
+    assert system.penstock("logs", run.id, "first", "--follow").stdout.count("out of first") == 2
 
 
 def test_a_cancelled_run_is_retried(system: DevSystem, tmp_path: Path) -> None:
