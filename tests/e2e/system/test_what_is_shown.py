@@ -67,7 +67,7 @@ def test_a_command_that_is_retried_says_why_in_each_of_its_attempts(system: DevS
     assert "ExitCode: the command ended with exit code 1: oops 1\n" in step
     assert "attempt 1:\nExitCode:" in step
     assert step.endswith("its last lines on standard error:\nfirst\noops 1\n")
-    logs = system.penstock("logs", run_id).stderr
+    logs = system.penstock("logs", run_id, "--follow").stderr
     assert "flaky | oops 1\n" in logs
     assert "flaky (attempt 2) | oops 2\n" in logs
 
@@ -90,26 +90,28 @@ def test_a_step_that_nobody_can_run_says_so(system: DevSystem, tmp_path: Path) -
         run_id = client.start("shown-nowhere").id
         until(
             lambda: 'it needs one that serves the queue "shown-elsewhere"' in system.penstock("get", run_id).stdout,
-            30.0,
+            60.0,
         )
         client.cancel(run_id)
-        client.wait(run_id, 30.0)
+        client.wait(run_id, 60.0)
 
 
 def test_a_failure_is_shown_as_it_was_after_the_run_was_retried(system: DevSystem, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     said = system.penstock("run", write(tmp_path, GATED.format(gate=gate)), "--json")
     run_id = json.loads(said.stdout.splitlines()[-1])["id"]
-    failed = next(json.loads(line)["number"] for line in said.stdout.splitlines() if "STEP_RUN_STATE_FAILED" in line)
+    # Any of the three may be the first that ends, so what is looked at is the end of all of them.
+    failed = max(int(event["number"]) for event in map(json.loads, said.stdout.splitlines()) if "number" in event)
     gate.touch()
     again = system.penstock("retry", run_id)
     assert "generation 2: 1 step runs again, 3 step runs stay COMPLETED" in again.stdout
     gate.with_name("gate.wide").touch()
     assert system.penstock("watch", run_id).returncode == 0
-    then = system.penstock("get", run_id, "parts[1]", "--at", failed).stdout
+    then = system.penstock("get", run_id, "parts[1]", "--at", str(failed)).stdout
     assert "state      FAILED" in then
     assert "failure    ExitCode: the command ended with exit code 4: closed" in then
-    row = next(line for line in system.penstock("get", run_id, "--at", failed).stdout.splitlines() if "parts" in line)
+    lines = system.penstock("get", run_id, "--at", str(failed)).stdout.splitlines()
+    row = next(line for line in lines if line.split()[:1] == ["parts"])
     assert "2 completed, 1 failed" in row
     now = system.penstock("get", run_id, "parts", "--items", "--state", "failed").stdout
     assert len(now.splitlines()) == 1
@@ -120,5 +122,5 @@ def test_a_drained_agent_of_dev_stays_away(own_system: Callable[..., DevSystem])
     assert system.penstock("agents", "drain", "agent-2").returncode == 0
     until(lambda: any("agent-2 was drained and stays away" in line for line in system.said), 60.0)
     until(lambda: "CONNECTED" not in system.penstock("agents", "get", "agent-2").stdout.splitlines()[1], 60.0)
-    assert "agent-2" not in system.state["pids"]
+    until(lambda: "agent-2" not in system.state["pids"], 60.0)
     assert "CONNECTED" in system.penstock("agents", "get", "agent-1").stdout.splitlines()[1]
