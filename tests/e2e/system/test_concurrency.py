@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from penstock.client.sync import SyncRunHandle
 
-PATIENCE = 60.0
+PATIENCE = 100.0
 
 
 class Entry(NamedTuple):
@@ -76,7 +76,7 @@ def test_twenty_runs_three_at_once(system: DevSystem, tmp_path: Path) -> None:
 def test_held_runs_and_who_holds_them(system: DevSystem, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     with system.client() as client:
-        runs = [client.start(flows.three_at_once, parameters(ledger, seconds=20)) for _ in range(4)]
+        runs = [client.start(flows.three_at_once, parameters(ledger, seconds=240)) for _ in range(4)]
         held = runs[3].get()
         assert held.state == run_pb2.RUN_STATE_PENDING
         assert held.held_by_key == "pipeline:three_at_once"
@@ -104,7 +104,7 @@ def test_the_newest_run_goes(system: DevSystem, tmp_path: Path) -> None:
 def test_the_oldest_run_goes(system: DevSystem, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     with system.client() as client:
-        first = client.start(flows.oldest_goes, parameters(ledger, seconds=60))
+        first = client.start(flows.oldest_goes, parameters(ledger, seconds=240))
         until(lambda: begun(ledger), PATIENCE)
         second = client.start(flows.oldest_goes, parameters(ledger, seconds=0.1))
         assert states([first, second]) == ["CANCELLED", "COMPLETED"]
@@ -148,7 +148,7 @@ def test_the_newest_step_goes(system: DevSystem, tmp_path: Path) -> None:
 def test_the_oldest_step_goes(system: DevSystem, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     with system.client() as client:
-        first = client.start(flows.oldest_step_goes, parameters(ledger, seconds=60))
+        first = client.start(flows.oldest_step_goes, parameters(ledger, seconds=240))
         until(lambda: begun(ledger), PATIENCE)
         second = client.start(flows.oldest_step_goes, parameters(ledger, seconds=0.1))
         assert states([first, second]) == ["FAILED", "COMPLETED"]
