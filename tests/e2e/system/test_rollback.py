@@ -34,7 +34,7 @@ def test_a_saga_is_undone_over_the_death_of_its_coordinator(
     with system.client() as client:
         run = client.start(saga_flows.journey, {"ledger": str(ledger), "seconds": 1.5})
         # The first has been undone, and the second is under way.
-        until(lambda: len(cancelled(ledger)) == 1, 60.0)
+        until(lambda: len(cancelled(ledger)) >= 1, 60.0)
         system.kill("coordinator")
         ended = run.wait(90.0)
         assert ended.state == run_pb2.RUN_STATE_ROLLED_BACK
