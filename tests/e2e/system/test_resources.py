@@ -21,7 +21,7 @@ MIB = 1 << 20
 
 def test_an_attempt_that_ran_out_of_memory_is_followed_by_one_with_more(client: SyncClient) -> None:
     run = client.start(hungry_flows.hungry, {})
-    assert run.wait(100.0).state == run_pb2.RUN_STATE_COMPLETED
+    assert run.wait(150.0).state == run_pb2.RUN_STATE_COMPLETED
     assert run.result("eats") == 200 * MIB
     first, second = client.get_step_run(run.id, "eats").attempts
     assert first.failure.reason == "OutOfMemory"
@@ -33,7 +33,7 @@ def test_an_attempt_that_ran_out_of_memory_is_followed_by_one_with_more(client: 
 
 def test_without_a_factor_it_fails_and_says_why(client: SyncClient) -> None:
     run = client.start(hungry_flows.greedy, {})
-    assert run.wait(100.0).state == run_pb2.RUN_STATE_FAILED
+    assert run.wait(150.0).state == run_pb2.RUN_STATE_FAILED
     assert run.result("fine") == "fine", "its neighbour is not touched"
     step = client.get_step_run(run.id, "eats_too_much").step_run
     assert step.failure.reason == "OutOfMemory"
@@ -44,7 +44,7 @@ def test_every_attempt_costs_once_also_when_the_coordinator_dies(own_system: Cal
     system = own_system("--agents", "1", environment={"PENSTOCK_PRICE_SLOT_SECOND": "2", "PENSTOCK_CURRENCY": "EUR"})
     client = system.client()
     run = client.start(hungry_flows.hungry, {}, labels={"team": "a"})
-    assert run.wait(100.0).state == run_pb2.RUN_STATE_COMPLETED
+    assert run.wait(150.0).state == run_pb2.RUN_STATE_COMPLETED
     before = client.get_costs(run.id)
     system.kill("coordinator")
     after = client.get_costs(run.id)
