@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +20,20 @@ if TYPE_CHECKING:
 PATIENCE = 100.0
 FILE = """
 name: {name}
-budget: {{slot_seconds: 1, per: {per}, on_exceeded: {on_exceeded}}}
+budget: {{slot_seconds: {limit}, per: {per}, on_exceeded: {on_exceeded}}}
 steps:
-  first: {{command: 'sleep 1.1; echo first >> {ledger}'}}
+  first: {{command: 'sleep {limit}.1; echo first >> {ledger}'}}
   second: {{command: 'echo second >> {ledger}', depends_on: [first]}}
   tidy: {{command: 'echo tidy >> {ledger}', cleanup: true}}
 """
 
 
-def apply(system: DevSystem, folder: Path, name: str, *, per: str = "run", on_exceeded: str = "hold") -> Path:
-    """The pipeline, and what its steps write."""
+def apply(
+    system: DevSystem, folder: Path, name: str, *, per: str = "run", on_exceeded: str = "hold", limit: int = 1
+) -> Path:
+    """The pipeline, and what its steps write. The first step takes it beyond its budget of so many slot-seconds."""
     ledger, path = folder / "ledger", folder / f"{name}.yaml"
-    path.write_text(FILE.format(name=name, per=per, on_exceeded=on_exceeded, ledger=ledger))
+    path.write_text(FILE.format(name=name, per=per, on_exceeded=on_exceeded, ledger=ledger, limit=limit))
     said = system.penstock("apply", str(path))
     assert said.returncode == 0, said.stderr
     return ledger
@@ -109,12 +112,15 @@ def test_a_run_that_is_held_can_be_cancelled(system: DevSystem, tmp_path: Path) 
 
 
 def test_a_run_over_its_budget_is_stopped(system: DevSystem, tmp_path: Path) -> None:
-    ledger = apply(system, tmp_path, "stops", on_exceeded="stop")
+    # So much that the other two steps do not use it up, on the slowest machine.
+    ledger = apply(system, tmp_path, "stops", on_exceeded="stop", limit=3)
     with system.client() as client:
         run = client.start("stops")
         ended = run.wait(PATIENCE)
         assert run_pb2.RunState.Name(ended.state) == "RUN_STATE_FAILED"
-        assert ended.reason.startswith("budget: its attempts have used 1.")
+        told = re.match(r"budget: its attempts have used (\d+(?:\.\d+)?) of 3 slot-seconds", ended.reason)
+        assert told, ended.reason
+        assert 3.1 <= float(told[1]) <= client.get_costs(run.id).costs.total.slot_time.ToTimedelta().total_seconds()
         assert written(ledger) == ["first", "tidy"]
         # A new generation has all of it again, and what is COMPLETED stays.
         assert system.penstock("retry", run.id).returncode == 0
