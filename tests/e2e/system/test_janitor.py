@@ -32,6 +32,8 @@ def test_runs_are_removed_by_hand(own_system: Callable[..., DevSystem], tmp_path
     path.write_text(FILE)
     run_id = str(json.loads(system.penstock("run", str(path), "--json").stdout.splitlines()[-1])["id"])
 
+    # What the step says may be stored after its end: it is to be counted both times.
+    assert system.penstock("logs", run_id, "--follow").stdout == "a | hello\n"
     until(lambda: report(system, "--dry-run")["runs"] == "1", SECONDS)
     shown = system.penstock("janitor", "run", "--dry-run").stdout
     assert shown.splitlines()[0].split() == ["WHAT", "WOULD", "GO"]
