@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 READY_SECONDS = 150.0
 STOP_SECONDS = 100.0
 """Agents, coordinator and database have 20, 10 and 10 s to end by themselves; what takes longer is killed."""
-PATIENT = {"PENSTOCK_LEASE_TTL": "150s", "PENSTOCK_COMMIT_PATIENCE": "30s"}
+PATIENT = {
+    "PENSTOCK_LEASE_TTL": "150s",
+    "PENSTOCK_COMMIT_PATIENCE": "30s",
+    "PENSTOCK_CACHE_PATIENCE": "60s",
+}
 """How long a busy machine may hold a process up, or take to start one again, is no matter of these tests: no step is
-given up for it, and no call refused."""
+given up for it or run without the cache, and no call refused."""
 
 
 class DevSystem:
