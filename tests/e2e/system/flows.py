@@ -62,7 +62,7 @@ def returns_a_socket() -> Any:
     return socket
 
 
-@step(timeout=3.0)
+@step(timeout=6.0)
 def ignores_sigterm(mark: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     Path(mark).write_text(str(os.getpid()))

@@ -79,8 +79,8 @@ def number(value: int) -> int:
 
 @step
 def number_but_the_first(value: int, gate: str) -> int:
-    """The item 0 waits until the test makes the file, or gives up."""
-    pause, tries = threading.Event(), 12_000
+    """The item 0 waits until the test makes the file, or, when that has failed since long, gives up."""
+    pause, tries = threading.Event(), 30_000
     while value == 0 and tries and not Path(gate).exists():
         pause.wait(0.01)
         tries -= 1

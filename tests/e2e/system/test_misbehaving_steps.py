@@ -19,7 +19,7 @@ def run_to_end(
     client: SyncClient, pipeline: Any, parameters: dict[str, Any] | None = None
 ) -> dict[str, run_pb2.StepRun]:
     run = client.start(pipeline, parameters or {})
-    run.wait(100.0)
+    run.wait(200.0)
     assert run.result("fine") == "fine", "its neighbour is not touched"
     return {step.step: step for step in client.list_step_runs(run.id)}
 
@@ -33,10 +33,10 @@ def test_a_step_that_kills_its_process(client: SyncClient) -> None:
 
 def test_a_step_that_prints_a_gigabyte(client: SyncClient) -> None:
     run = client.start(flows.loud)
-    ended = run.wait(100.0)
+    ended = run.wait(200.0)
     assert ended.state == run_pb2.RUN_STATE_COMPLETED, "it is told off, not failed"
     assert run.result("prints_a_gigabyte") == "done"
-    lines = list(client.logs(run.id, "prints_a_gigabyte"))
+    lines = list(client.logs(run.id, "prints_a_gigabyte", follow=True))
     assert sum(len(line.text) for line in lines) < 16 << 20
     assert any("cut off" in line.text for line in lines[-3:]), "the log says where it ends"
 
