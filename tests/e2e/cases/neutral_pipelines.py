@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.e2e.cases.neutral_conditions import UnknownInCase, argo_expression, condition, reads
 
 from penstock.v1 import pipeline_pb2 as pb
 from penstock.wire_values import to_list_value, to_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 QUICK_BACKOFF_SECONDS = 0.01
 """Where a case does not say how long to wait."""
@@ -23,7 +26,9 @@ _RETRY_FIELDS = {"max_attempts", "interval_s", "backoff", "max_interval_s", "on"
 _IN_TEXT = re.compile(r"\{(param|output|step):([^{}]*)\}")
 
 
-def specification(name: str, given: dict[str, Any], ledger: str, bundle_digest: str) -> pb.PipelineSpec:
+def specification(
+    name: str, given: dict[str, Any], ledger: str, bundle_digest: str, meet: Sequence[Sequence[str]] = ()
+) -> pb.PipelineSpec:
     _known(given, {"run", "steps", "inputs", "events"}, "the case")
     run = given.get("run", {})
     _known(run, _RUN_FIELDS, "run")
@@ -35,7 +40,8 @@ def specification(name: str, given: dict[str, Any], ledger: str, bundle_digest: 
     for parameter in given.get("inputs", {}):
         spec.parameters.add(name=parameter, type=pb.PARAMETER_TYPE_ANY)
     for step in given["steps"]:
-        spec.steps.append(_step(step, list(given.get("inputs", {})), ledger))
+        met = [each for pair in meet if step["id"] in pair for each in pair if each != step["id"]]
+        spec.steps.append(_step(step, list(given.get("inputs", {})), ledger, met))
     return spec
 
 
@@ -45,13 +51,13 @@ def _known(said: dict[str, Any], fields: set[str], where: str) -> None:
         raise UnknownInCase(f"{where} says {sorted(strange)}")
 
 
-def _step(said: dict[str, Any], parameters: list[str], ledger: str) -> pb.StepSpec:
+def _step(said: dict[str, Any], parameters: list[str], ledger: str, met: list[str]) -> pb.StepSpec:
     _known(said, _STEP_FIELDS, f"the step {said.get('id')}")
     step = pb.StepSpec(name=said["id"], depends_on=said.get("deps", []), queue=said.get("queue", ""))
     step.function.module, step.function.qualname = "scripted", "perform"
     step.allow_failure = said.get("allow_failure", False)
     step.cleanup = said.get("cleanup", False)
-    _add_script(step, said["do"], parameters, ledger)
+    _add_script(step, {"meet": met, "then": said["do"]} if met else said["do"], parameters, ledger)
     _add_condition(step, said)
     if "scatter" in said:
         _add_map(step, said["scatter"])

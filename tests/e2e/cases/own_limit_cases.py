@@ -46,13 +46,13 @@ RETRIES: dict[str, Case] = {
         {"run": "FAILED", "executions": {"a": 1, "b": 1, "c": 2}},
     ),
     "a timeout is retried": (
-        given(step("t", do={"outcomes": [sleeping(30), "ok"]}, timeout_s=2, retry=retries(2))),
+        given(step("t", do={"outcomes": [sleeping(30), "ok"]}, timeout_s=5, retry=retries(2))),
         {"run": "SUCCEEDED", "executions": {"t": 2}, "max_total_s": AT_ONCE},
     ),
     "a timeout is not retried if it shall not be": (
         given(
-            step("never", do=sleeping(30), timeout_s=2, retry=retries(3, not_on=["Timeout"])),
-            step("others", do=sleeping(30), timeout_s=2, retry=retries(3, on=["ValueError"])),
+            step("never", do=sleeping(30), timeout_s=5, retry=retries(3, not_on=["Timeout"])),
+            step("others", do=sleeping(30), timeout_s=5, retry=retries(3, on=["ValueError"])),
         ),
         {
             "run": "FAILED",
@@ -94,7 +94,7 @@ TIMEOUTS: dict[str, Case] = {
         },
     ),
     "of the run, while a step is in backoff": (
-        given(step("a", do="fail", retry=retries(2, interval_s=60)), timeout_s=2),
+        given(step("a", do="fail", retry=retries(2, interval_s=60)), timeout_s=5),
         {"run": "TIMED_OUT", "executions": {"a": 1}, "max_total_s": AT_ONCE},
     ),
     "in the queue": (
@@ -112,7 +112,7 @@ TIMEOUTS: dict[str, Case] = {
         {"run": "FAILED", "steps": {"a": "TIMED_OUT"}, "reasons": {"a": "OverallTimeout"}, "max_total_s": AT_ONCE},
     ),
     "with all attempts, while one runs": (
-        given(step("a", do=sleeping(30), retry=retries(3), total_timeout_s=2)),
+        given(step("a", do=sleeping(30), retry=retries(3), total_timeout_s=5)),
         {"run": "FAILED", "steps": {"a": "TIMED_OUT"}, "executions": {"a": 1}, "max_total_s": AT_ONCE},
     ),
     "that is allowed": (

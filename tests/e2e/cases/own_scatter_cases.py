@@ -205,7 +205,7 @@ SCATTER: dict[str, Case] = {
         },
     ),
     "an item that takes too long": (
-        given(step("m", do={"by_item": {"1": sleeping(30)}}, scatter={"over": [0, 1]}, timeout_s=2)),
+        given(step("m", do={"by_item": {"1": sleeping(30)}}, scatter={"over": [0, 1]}, timeout_s=5)),
         {
             "run": "FAILED",
             "steps": {"m": "TIMED_OUT", "m[0]": "SUCCEEDED", "m[1]": "TIMED_OUT"},

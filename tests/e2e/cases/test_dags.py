@@ -35,7 +35,7 @@ def test_a_graph(client: SyncClient, tmp_path: Path, path: Path, say: Callable[[
     client.create_pipeline(specification(graph, str(ledger), bundle.digest))
     began = time.monotonic()
     run = client.start(graph["name"])
-    ended = run.wait(90.0)
+    ended = run.wait(200.0)
     seconds = time.monotonic() - began
     assert ended.state == run_pb2.RUN_STATE_COMPLETED, ended.reason
     assert ended.step_counts.completed == len(graph["steps"])

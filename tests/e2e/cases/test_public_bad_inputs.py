@@ -55,7 +55,7 @@ def test_a_public_bad_input(
 
 def check_literally(client: SyncClient, answer: Answer, parameters: dict[str, Any]) -> None:
     run_id = answer.response.run.id
-    ended = client.wait(run_id, 30.0)
+    ended = client.wait(run_id, 100.0)
     assert ended.state == run_pb2.RUN_STATE_COMPLETED
     told = {name: [each.string_value for each in value.list_value.values] for name, value in ended.parameters.items()}
     assert {name: told[name] for name in parameters} == parameters

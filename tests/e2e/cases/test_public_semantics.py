@@ -18,5 +18,5 @@ CASES = json.loads((Path(__file__).parents[2] / "cases" / "semantics_public.json
 
 @pytest.mark.parametrize("case", CASES, ids=[each["id"] for each in CASES])
 def test_a_public_behaviour(client: SyncClient, tmp_path: Path, case: dict[str, Any]) -> None:
-    played = play(client, case["given"], tmp_path)
+    played = play(client, case["given"], tmp_path, meet=case["expect"].get("overlap", ()))
     assert differences(played, case["expect"]) == []

@@ -85,6 +85,9 @@ def act(do: Any, scene: Scene) -> Any:
         case {"wait_for": [*names], **rest} if rest.keys() <= {"then"}:
             wait_for(names, scene.ledger)
             return act(rest.get("then", "ok"), scene)
+        case {"meet": [*names], "then": then, **rest} if not rest:
+            meet(names, scene.ledger)
+            return act(then, scene)
         case {"by_item": dict(choices), **rest} if not rest:
             return act(choices.get(json.dumps(scene.item), choices.get("else", "ok")), scene)
         case {"output": said, **rest} if not rest:
@@ -94,19 +97,34 @@ def act(do: Any, scene: Scene) -> Any:
 
 def wait_for(names: list[str], ledger: str) -> None:
     """Until all of them have ended; ends the step if they do not, because they wait for it."""
-    run_id, pause = context.current().run_id, threading.Event()
-    for _ in range(3_000):
-        with Path(ledger).open() as lines:
-            said = [json.loads(line) for line in lines]
-        ended = {
-            step if item is None else f"{step}[{item}]"
-            for run, step, item, _, what, _ in said
-            if (run, what) == (run_id, "end")
-        }
+    pause = threading.Event()
+    for _ in range(6_000):
+        ended = those_that_said("end", ledger)
         if ended.issuperset(names):
             return
         pause.wait(0.01)
     raise ScriptedError(f"of {names} only {ended} have ended")
+
+
+def meet(names: list[str], ledger: str) -> None:
+    """Until all of them have begun. If they do not for long, because they wait for this one's end, it goes on."""
+    pause = threading.Event()
+    for _ in range(2_000):
+        if those_that_said("start", ledger).issuperset(names):
+            return
+        pause.wait(0.01)
+
+
+def those_that_said(word: str, ledger: str) -> set[str]:
+    """The steps and items of this run."""
+    run_id = context.current().run_id
+    with Path(ledger).open() as lines:
+        said = [json.loads(line) for line in lines]
+    return {
+        step if item is None else f"{step}[{item}]"
+        for run, step, item, _, what, _ in said
+        if (run, what) == (run_id, word)
+    }
 
 
 def value_of(said: Any, scene: Scene) -> Any:
