@@ -74,26 +74,28 @@ def test_a_coordinator_away_for_half_a_leases_ttl_leaves_every_step_running(pati
 
 
 def test_an_agent_whose_machine_vanishes_and_comes_back(hasty: Whole) -> None:
-    ledger = hasty.ledger("vanished")
-    given = {"ledger": str(ledger), "seconds": TTL * 0.6}
-    runs = hasty.client.start_many(flows.one_long_step, [given] * (STEPS // 2))
+    ledger, ready = hasty.ledger("vanished"), hasty.folder / "ready"
+    given = {"ledger": str(ledger), "path": str(ready), "seconds": 240.0}
+    runs = hasty.client.start_many(flows.one_that_waits, [given] * (STEPS // 2))
     begun(ledger, STEPS // 2)
     vanished_at = time.time()
     hasty.agent_links[0].drop(requests=True, answers=True)
+    # They end while the machine is away, and well before their leases do.
+    ready.touch()
     all_complete(runs)
     stories = asyncio.run(_stories(hasty, runs))
     gone = [
         grants
         for story in stories
         for (_, step, _), grants in story.grants.items()
-        if step == "long" and grants[0].agent == "agent-1"
+        if step == "waits" and grants[0].agent == "agent-1"
     ]
     assert gone, "none of the steps was on the agent that vanished"
     assert {grants[-1].agent for grants in gone} == {"agent-2"}
     moved = max(grants[1].at for grants in gone) / 1e6 - vanished_at
     assert moved < TTL + MARGIN + LOOKS_EVERY + BUSY_SECONDS
 
-    late = sum(1 for line in ledger.read_text().splitlines() if line.startswith("end") and " long 1 agent-1 " in line)
+    late = sum(1 for line in ledger.read_text().splitlines() if line.startswith("end") and " waits 1 agent-1 " in line)
     assert late == len(gone), "they ended there too, before their leases did"
     assert _discarded(hasty) == 0
     hasty.agent_links[0].heal()

@@ -20,7 +20,7 @@ def test_what_ended_while_the_coordinator_was_frozen_does_not_run_again(system: 
     ledger = system.ledger("frozen-coordinator")
     sets = [{"ledger": str(ledger), "seconds": 0.3} for _ in range(RUNS)]
     runs = system.client.start_many(flows.five_steps, sets)
-    until(lambda: sum(entries(ledger, "end").values()) >= RUNS, 30.0, "some work")
+    until(lambda: sum(entries(ledger, "end").values()) >= RUNS, 90.0, "some work")
     pid = system.coordinator.pid
     send(pid, signal.SIGSTOP)
     try:
