@@ -12,16 +12,16 @@ from tests.waiting import until
 
 from penstock.v1 import run_pb2
 
-TTL = 24.0
+TTL = 40.0
 
 
 async def test_half_a_lease_without_a_coordinator_starts_nothing_again(system: System, tmp_path: Path) -> None:
     system.settings |= {"PENSTOCK_LEASE_TTL": f"{TTL:g}s", "PENSTOCK_EXPIRY_MARGIN": "1s"}
-    ledger = Ledger(tmp_path / "ledger")
+    ledger, gate = Ledger(tmp_path / "ledger"), tmp_path / "gate"
     coordinator = await system.coordinator()
     agent = await system.agent("agent-1")
     async with system.client() as client:
-        run = await client.start(steps_that_take(ledger.path, *[TTL * 0.9] * 4))
+        run = await client.start(steps_that_take(ledger.path, *[0.1] * 4, gate=gate))
         await ledger.has("begin", 4)
         left_at = now()
         await coordinator.kill()
@@ -30,6 +30,8 @@ async def test_half_a_lease_without_a_coordinator_starts_nothing_again(system: S
         await system.coordinator()
         await agent.says("connected to coordinator", 2)
         away = now() - left_at
+        assert not ledger.of("end")
+        gate.touch()
         ended = await run.wait(60.0)
     assert ended.state == run_pb2.RUN_STATE_COMPLETED
     assert sorted((each.number, each.attempt) for each in ledger.of("begin")) == [(number, 1) for number in range(4)]

@@ -40,16 +40,17 @@ def code(days: int) -> str:
 
 @pytest.mark.parametrize(("here", "there"), [(1, -1), (-1, 1)], ids=["forward", "backward"])
 async def test_clocks_that_jump_apart_by_two_days(system: System, tmp_path: Path, here: int, there: int) -> None:
+    system.settings |= {"PENSTOCK_LEASE_TTL": "6s", "PENSTOCK_EXPIRY_MARGIN": "1s"}
     ledger = Ledger(tmp_path / "ledger")
     coordinator = await system.coordinator(code=code(here))
     agent = await system.agent("agent-1", code=code(there))
     async with system.client() as client:
-        run = await client.start(steps_that_take(ledger.path, 5.0))
+        run = await client.start(steps_that_take(ledger.path, 8.5))
         await ledger.has("begin", 1)
         coordinator.send(signal.SIGUSR2)
         agent.send(signal.SIGUSR2)
         # Longer than a lease lives that nobody renews.
-        await instant(now() + 4.0)
+        await instant(now() + 7.5)
         ended = await run.wait(60.0)
         assert ended.state == run_pb2.RUN_STATE_COMPLETED
         assert abs((ended.end_time.ToSeconds() - ended.create_time.ToSeconds()) - here * DAY) < 60, "it did jump"

@@ -109,7 +109,7 @@ async def test_steps_of_a_machine_that_vanished_run_elsewhere_in_time(system: Sy
             async def counted() -> bool:
                 return bool((await client.get_agent("agent-1")).discarded_results == 2)
 
-            await until(counted, 30.0)
+            await until(counted, 60.0)
             back = await client.get_agent("agent-1")
             assert (back.state, back.leases) == (admin.AGENT_STATE_CONNECTED, 0)
             assert [each.attempt for each in ledger.of("end", 1)] == [2], "the agent killed what it was not to run"
