@@ -24,7 +24,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 async def cluster(database_url: str, tmp_path: Path) -> AsyncIterator[System]:
     """Not started yet. Its agents are labelled with their names as `place`."""
     made = System(database_url, tmp_path)
-    made.settings = {"PENSTOCK_LEASE_TTL": "10s", "PENSTOCK_HEARTBEAT_INTERVAL": "500ms"}
+    made.settings = {"PENSTOCK_LEASE_TTL": "60s", "PENSTOCK_HEARTBEAT_INTERVAL": "500ms"}
     try:
         yield made
     finally:
