@@ -44,7 +44,7 @@ def typed(line: str, folder: Path, system: DevSystem) -> str:
         env={**os.environ, "PENSTOCK_ADDRESS": system.address},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -177,5 +177,5 @@ def test_a_template_is_started_from_a_program(
     module = importlib.import_module("daily_load_of_a_program")
     with system.client() as client:
         run = client.start(module.daily_load(tables=["users", "orders"]), {"day": "2026-11-21"})
-        run.wait(60, raise_on_failure=True)
+        run.wait(100, raise_on_failure=True)
         assert run.result("report") == len("users") + len("orders")

@@ -25,7 +25,7 @@ output: ${{steps.say.output.n}}
 
 def test_parameters_go_down_and_outputs_come_up(client: SyncClient) -> None:
     run = client.start(flows.month, {"days": ["a", "bb", "ccc"]})
-    assert run.output(timeout=60) == {
+    assert run.output(timeout=100) == {
         "sum": 7,
         "loaded": [{"rows": rows, "times": 10 * rows} for rows in (1, 2, 3)],
         "times": 8,
@@ -34,26 +34,26 @@ def test_parameters_go_down_and_outputs_come_up(client: SyncClient) -> None:
     assert sorted(below) == ["sub_py_day"] * 4 + ["sub_py_summed"]
     assert client.get_pipeline("sub_py_summed").version.spec.template.name == "summed"
     again = client.start(flows.month, {"days": []})
-    assert again.output(timeout=60)["loaded"] == []  # type: ignore[index,call-overload]  # an object, as above
+    assert again.output(timeout=100)["loaded"] == []  # type: ignore[index,call-overload]  # an object, as above
     assert client.get_pipeline("sub_py_day").version.number == 1
 
 
 def test_a_run_without_an_output_and_one_that_fails(client: SyncClient) -> None:
     failing = client.start(flows.broken)
     with pytest.raises(errors.RunFailedError, match="is FAILED") as caught:
-        failing.output(timeout=60)
+        failing.output(timeout=100)
     assert caught.value.run.id == failing.id
 
 
 def test_a_cancel_goes_down_and_is_an_error_of_its_own(client: SyncClient, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     run = client.start(flows.long_run, {"mark": str(mark)})
-    until(mark.exists, 60.0)
+    until(mark.exists, 100.0)
     with pytest.raises(errors.WaitTimeoutError):
         run.output(timeout=0.01)
     run.cancel(now=True)
     with pytest.raises(errors.RunCancelledError):
-        run.output(timeout=60)
+        run.output(timeout=100)
     (below,) = client.list_runs(parent_run_id=run.id)
     assert (below.pipeline, below.state) == ("long_leaf", run_pb2.RUN_STATE_CANCELLED)
 
@@ -63,11 +63,11 @@ def test_pipelines_that_are_not_at_hand(system: DevSystem, client: SyncClient, t
     for number in (1, 2):
         file.write_text(VERSIONS.format(number=number))
         assert system.penstock("apply", str(file)).returncode == 0
-    assert client.start(flows.by_name, {"day": "abc"}).output(timeout=60) == {"old": 1, "new": 2, "day": 3}
+    assert client.start(flows.by_name, {"day": "abc"}).output(timeout=100) == {"old": 1, "new": 2, "day": 3}
 
 
 def test_mapped_commands_and_stages(client: SyncClient) -> None:
-    assert client.start(flows.mapped, {"numbers": [1, 2, 3]}).output(timeout=60) == {
+    assert client.start(flows.mapped, {"numbers": [1, 2, 3]}).output(timeout=100) == {
         "doubled": [{"n": 2}, {"n": 4}, {"n": 6}],
         "items": [{"item": 0}, {"item": 1}, {"item": 2}],
         "sums": [2, 3, 4],

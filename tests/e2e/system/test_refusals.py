@@ -101,7 +101,7 @@ def curl(system: DevSystem, method: str, message: dict[str, Any]) -> subprocess.
         [str(buf), "curl", "--protocol", "grpc", "--http2-prior-knowledge", "-d", json.dumps(message), address],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
     )
 
@@ -122,7 +122,7 @@ def test_reflection_create_start_and_watch_with_nothing_but_a_grpc_client(system
 
     def call(*arguments: str) -> str:
         done = subprocess.run(
-            [str(grpcurl), "-plaintext", *arguments], capture_output=True, text=True, timeout=60, check=False
+            [str(grpcurl), "-plaintext", *arguments], capture_output=True, text=True, timeout=150, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -75,7 +75,7 @@ def waiting(system: DevSystem, folder: Path, name: str) -> tuple[str, str, Path]
     apply(system, folder, LEAF, f"{name}-leaf", command=command)
     apply(system, folder, PARENT, name, child=f"{name}-leaf", options="")
     run_id = run(system, name)
-    until(begun.exists, 60.0)
+    until(begun.exists, 100.0)
     child = step(system, run_id)["childRunId"]
     return run_id, child, gate
 
@@ -85,7 +85,7 @@ def test_parameters_go_down_and_outputs_come_up(system: DevSystem, tmp_path: Pat
     middle = apply(system, tmp_path, PARENT, "sub-middle", child=leaf, options="")
     top = apply(system, tmp_path, PARENT, "sub-top", child=middle, options="")
     run_id = run(system, top)
-    until(lambda: is_at_rest(system, run_id), 60.0)
+    until(lambda: is_at_rest(system, run_id), 100.0)
     found = shown(system, run_id)
     assert found["run"]["state"] == "RUN_STATE_COMPLETED"
     assert json.loads(found["run"]["outputJson"]) == {"result": {"result": 40}}
@@ -110,7 +110,7 @@ def test_a_failing_run_is_tried_again(system: DevSystem, tmp_path: Path) -> None
     leaf = apply(system, tmp_path, LEAF, "sub-flaky", command=command)
     options = ", retry: {max_attempts: 3, initial_backoff: 10ms}"
     run_id = run(system, apply(system, tmp_path, PARENT, "sub-retry", child=leaf, options=options))
-    until(lambda: is_at_rest(system, run_id), 60.0)
+    until(lambda: is_at_rest(system, run_id), 100.0)
     assert state(system, run_id) == "COMPLETED"
     assert step(system, run_id)["attemptCount"] == 3
     assert len(children(system, run_id)) == 3
@@ -120,7 +120,7 @@ def test_a_failure_that_is_allowed(system: DevSystem, tmp_path: Path) -> None:
     leaf = apply(system, tmp_path, LEAF, "sub-broken", command="exit 3")
     options = ", allow_failure: true"
     run_id = run(system, apply(system, tmp_path, PARENT, "sub-allowed", child=leaf, options=options))
-    until(lambda: is_at_rest(system, run_id), 60.0)
+    until(lambda: is_at_rest(system, run_id), 100.0)
     found = shown(system, run_id)["run"]
     assert (found["state"], json.loads(found["outputJson"])) == ("RUN_STATE_COMPLETED", {"result": None})
     failure = step(system, run_id)["failure"]
@@ -138,7 +138,7 @@ def test_a_mapped_sub_pipeline(system: DevSystem, tmp_path: Path) -> None:
     )
     assert system.penstock("apply", str(path)).returncode == 0
     run_id = run(system, "sub-mapped")
-    until(lambda: is_at_rest(system, run_id), 60.0)
+    until(lambda: is_at_rest(system, run_id), 100.0)
     found = shown(system, run_id)["run"]
     assert json.loads(found["outputJson"]) == [2 * n for n in range(50)]
 
@@ -166,7 +166,7 @@ steps:
 
     def descend(depth: int) -> str:
         run_id = run(system, "sub-again", n=depth, least=0)
-        until(lambda: is_at_rest(system, run_id), 60.0)
+        until(lambda: is_at_rest(system, run_id), 100.0)
         return run_id
 
     assert state(system, descend(16)) == "COMPLETED"
@@ -179,27 +179,27 @@ def test_a_stop_goes_down(system: DevSystem, tmp_path: Path) -> None:
     for name, options in (("sub-polite", ()), ("sub-now", ("--now",))):
         run_id, child, _ = waiting(system, tmp_path, name)
         assert system.penstock("cancel", run_id, *options).returncode == 0
-        until(lambda run_id=run_id: is_at_rest(system, run_id), 60.0)  # type: ignore[misc]  # the default binds it
+        until(lambda run_id=run_id: is_at_rest(system, run_id), 100.0)  # type: ignore[misc]  # the default binds it
         assert (state(system, run_id), state(system, child)) == ("CANCELLED", "CANCELLED")
 
 
 def test_a_pause_goes_down(system: DevSystem, tmp_path: Path) -> None:
     run_id, child, gate = waiting(system, tmp_path, "sub-paused")
     assert system.penstock("pause", run_id).returncode == 0
-    until(lambda: state(system, child) == "PAUSED", 60.0)
+    until(lambda: state(system, child) == "PAUSED", 100.0)
     assert system.penstock("resume", run_id).returncode == 0
-    until(lambda: state(system, child) == "RUNNING", 60.0)
+    until(lambda: state(system, child) == "RUNNING", 100.0)
     said = system.penstock("explain", run_id, "child").stdout
     assert f'It waits for the run {child} of "sub-paused-leaf", which is RUNNING (attempt 1).' in said
     gate.touch()
-    until(lambda: is_at_rest(system, run_id), 60.0)
+    until(lambda: is_at_rest(system, run_id), 100.0)
     assert state(system, run_id) == "COMPLETED"
 
 
 def test_a_child_is_cancelled_by_itself(system: DevSystem, tmp_path: Path) -> None:
     run_id, child, _ = waiting(system, tmp_path, "sub-alone")
     assert system.penstock("cancel", child).returncode == 0
-    until(lambda: is_at_rest(system, run_id), 60.0)
+    until(lambda: is_at_rest(system, run_id), 100.0)
     assert state(system, run_id) == "FAILED"
     assert "is CANCELLED" in step(system, run_id)["failure"]["message"]
 
@@ -209,6 +209,6 @@ def test_the_coordinator_dies_while_a_child_is_under_way(own_system: Callable[..
     run_id, child, gate = waiting(system, tmp_path, "sub-survives")
     system.kill("coordinator")
     gate.touch()
-    until(lambda: is_at_rest(system, run_id), 60.0)
+    until(lambda: is_at_rest(system, run_id), 100.0)
     assert (state(system, run_id), state(system, child)) == ("COMPLETED", "COMPLETED")
     assert children(system, run_id) == [child]
