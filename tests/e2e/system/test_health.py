@@ -27,6 +27,6 @@ def test_a_healthy_system_says_so_to_people_programs_and_probes(system: DevSyste
     }
     assert {share["name"] for share in told["dependencies"][0]["shares"]} == {"reading", "background work", "the cache"}
 
-    with urllib.request.urlopen(f"http://{system.state['http_address']}/readyz", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{system.state['http_address']}/readyz", timeout=60) as answer:
         probed = json.load(answer)
     assert (probed["status"], probed["load"]["max_backlog"]) == ("ready", 100_000)

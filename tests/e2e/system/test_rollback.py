@@ -36,7 +36,7 @@ def test_a_saga_is_undone_over_the_death_of_its_coordinator(
         # The first has been undone, and the second is under way.
         until(lambda: len(cancelled(ledger)) >= 1, 60.0)
         system.kill("coordinator")
-        ended = run.wait(90.0)
+        ended = run.wait(150.0)
         assert ended.state == run_pb2.RUN_STATE_ROLLED_BACK
         assert "no insurance is left" in ended.reason
         states = {each.step: run_pb2.StepRunState.Name(each.state) for each in client.list_step_runs(run.id)}

@@ -38,7 +38,7 @@ def test_a_run_survives_the_death_of_its_coordinator(own_system: Callable[..., D
         for done in (20, 90):
             until(partial(reached, ledger, done), 60.0)
             system.kill("coordinator")
-        ended = run.wait(90.0)
+        ended = run.wait(150.0)
         assert ended.state == run_pb2.RUN_STATE_COMPLETED, ended.reason
         assert run.result("total") == PARTS + 100 + 1
     ran = Counter((step, item) for step, item, _ in entries(ledger))
@@ -57,7 +57,7 @@ def test_a_run_survives_the_death_of_an_agent(own_system: Callable[..., DevSyste
         run = client.start(flows.two_hundred, {"ledger": str(ledger), "items": list(range(PARTS)), "long_seconds": 0.1})
         until(lambda: len(entries(ledger)) >= 60, 60.0)
         system.kill("agent-1")
-        ended = run.wait(90.0)
+        ended = run.wait(150.0)
         assert ended.state == run_pb2.RUN_STATE_COMPLETED, ended.reason
         steps = list(client.list_step_runs(run.id))
         assert all(step.state == run_pb2.STEP_RUN_STATE_COMPLETED for step in steps)
@@ -74,7 +74,7 @@ def test_a_run_survives_the_death_of_the_database(own_system: Callable[..., DevS
         run = client.start(flows.two_hundred, {"ledger": str(ledger), "items": list(range(PARTS)), "long_seconds": 0.1})
         until(lambda: len(entries(ledger)) >= 60, 60.0)
         system.kill("postgres")
-        ended = run.wait(90.0)
+        ended = run.wait(150.0)
         assert ended.state == run_pb2.RUN_STATE_COMPLETED, ended.reason
     ran = Counter((step, item) for step, item, _ in entries(ledger))
     assert len(ran) == 199
