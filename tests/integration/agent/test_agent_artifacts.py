@@ -151,7 +151,7 @@ async def nothing_left(agents: Agents, name: str = "agent") -> None:
     async def condition() -> bool:
         return not [path for kind in ("outgoing", "incoming") for path in (work / kind).glob("*")]
 
-    await until(condition, 15.0)
+    await until(condition)
 
 
 def spec(coordinator: Coordinator, digest: str, name: str, folder: Path | None = None, **more: Any) -> wire.TaskSpec:
@@ -404,13 +404,13 @@ async def test_a_cancelled_attempt_ends_its_transfers(
     await agents.start(slots=1)
     store.held.clear()
     (ref,) = await coordinator.grant(spec(coordinator, digest, "large"), inputs={"count": 1000})
-    await asyncio.wait_for(store.begun.wait(), 30)
+    await asyncio.wait_for(store.begun.wait(), 60)
     await coordinator.cancel(ref, 5)
     assert (await coordinator.result(ref)).status == wire.RESULT_STATUS_CANCELLED
     store.begun.clear()
     given = {"$artifact": {"digest": store.add(b"data"), "size": 4, "kind": "file", "name": "data.bin"}}
     (ref,) = await coordinator.grant(spec(coordinator, digest, "size_of"), inputs={"given": given})
-    await asyncio.wait_for(store.begun.wait(), 30)
+    await asyncio.wait_for(store.begun.wait(), 60)
     await coordinator.cancel(ref, 5)
     assert (await coordinator.result(ref)).status == wire.RESULT_STATUS_CANCELLED
     store.held.set()

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from tests.integration.agent.conftest import Agents
-from tests.integration.agent.coordinator import Coordinator, seconds
-from tests.integration.agent.processes import gone, is_alive, written
+from tests.integration.agent.coordinator import WITHIN, Coordinator, seconds
+from tests.integration.agent.processes import gone, is_alive, line_of, touch, written
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 
@@ -110,9 +110,9 @@ def sleep(path):
     finally:
         pathlib.Path(path + ".finally").write_text("ran\\n")
 
-def nap(duration):
-    time.sleep(duration)
-    return os.getpid()
+def wait_for(path):
+    while path and not pathlib.Path(path).exists():
+        time.sleep(0.01)
 
 def stubborn(path):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -270,11 +270,7 @@ async def test_last_words_that_were_taken_out_of_the_pipe_are_not_lost(
 
 async def test_a_crash_fails_the_running_attempt_alone(coordinator: Coordinator, agents: Agents, digest: str) -> None:
     await agents.start(slots=1)
-    # The agent takes several only while its steps are short, and the first one, with its imports, is long.
-    for _ in range(500):
-        await coordinator.run(coordinator.function(digest, "steps:add"), inputs={"a": 1, "b": 1})
-        if coordinator.session.grant_limit >= coordinator.session.granted + 10:
-            break
+    await coordinator.takes_at_once(10, coordinator.function(digest, "steps:add"), inputs={"a": 1, "b": 1})
     (dies,) = await coordinator.grant(coordinator.function(digest, "steps:vanish"))
     after = await coordinator.grant(coordinator.function(digest, "steps:add"), 5, inputs={"a": 1, "b": 1})
     assert (await coordinator.result(dies)).error.reason == "Crash"
@@ -340,7 +336,9 @@ async def test_the_output_of_a_step_has_a_limit(coordinator: Coordinator, agents
 
 async def test_a_gigabyte_of_output_ends_normally(coordinator: Coordinator, agents: Agents, digest: str) -> None:
     await agents.start(slots=1)
-    result = await coordinator.run(coordinator.function(digest, "steps:print_much"), 60, inputs={"size": 1_000_000_000})
+    result = await coordinator.run(
+        coordinator.function(digest, "steps:print_much"), 240, inputs={"size": 1_000_000_000}
+    )
     assert output(result) == "printed"
     await coordinator.logged("the rest is cut off")
     kept = sum(len(text) for text in coordinator.text_of(wire.LOG_SOURCE_STDOUT))
@@ -423,30 +421,31 @@ async def test_a_timeout_kills_everything_that_was_started(
     coordinator: Coordinator, agents: Agents, digest: str, tmp_path: Path
 ) -> None:
     await agents.start(slots=1)
-    path = tmp_path / "pids"
-    spec = coordinator.function(digest, "steps:with_grandchildren", attempt_timeout=seconds(2))
-    (ref,) = await coordinator.grant(spec, inputs={"path": str(path)})
-    pids = [*map(int, (await written(path)).split())]
-    pids += [int(await written(tmp_path / f"pids.{kind}")) for kind in ("marked", "unmarked")]
-    assert all(map(is_alive, pids))
-    result = await coordinator.result(ref)
-    assert (result.status, result.error.reason) == (wire.RESULT_STATUS_TIMED_OUT, "Timeout")
-    assert not any(map(is_alive, pids))
+    pids: list[int] = []
+    for within in WITHIN:
+        files = [tmp_path / f"pids-{within}{kind}" for kind in ("", ".marked", ".unmarked")]
+        spec = coordinator.function(digest, "steps:with_grandchildren", attempt_timeout=seconds(within))
+        result = await coordinator.run(spec, within + 60, inputs={"path": str(files[0])})
+        assert (result.status, result.error.reason) == (wire.RESULT_STATUS_TIMED_OUT, "Timeout")
+        pids = [int(pid) for file in files for pid in line_of(file).split()]
+        assert not any(map(is_alive, pids))
+        if len(pids) == 4:
+            break
+    assert len(pids) == 4, "all were there when the time was over"
 
 
 async def test_what_waits_behind_a_long_step_runs_elsewhere(
-    coordinator: Coordinator, agents: Agents, digest: str
+    coordinator: Coordinator, agents: Agents, digest: str, tmp_path: Path
 ) -> None:
     await agents.start(slots=2)
-    nap = coordinator.function(digest, "steps:nap")
-    await coordinator.run(nap, inputs={"duration": 0})
-    while coordinator.session.grant_limit < coordinator.session.granted + 8:
-        await coordinator.run(nap, inputs={"duration": 0})
-    (long,) = await coordinator.grant(nap, inputs={"duration": 2})
-    short = await coordinator.grant(nap, 6, inputs={"duration": 0})
+    waits = coordinator.function(digest, "steps:wait_for")
+    await coordinator.takes_at_once(8, waits, inputs={"path": ""})
+    (long,) = await coordinator.grant(waits, inputs={"path": str(tmp_path / "go")})
+    short = await coordinator.grant(waits, 6, inputs={"path": ""})
     for ref in short:
         await coordinator.result(ref)
     assert not any(result.lease == long for result in coordinator.results)
+    touch(tmp_path / "go")
     output(await coordinator.result(long))
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 import json
 import signal
 from pathlib import Path
 
 import pytest
 from tests.integration.agent.conftest import Agents
-from tests.integration.agent.coordinator import Coordinator, seconds
-from tests.integration.agent.processes import gone, is_alive, touch, written
+from tests.integration.agent.coordinator import PATIENCE, Coordinator, seconds
+from tests.integration.agent.processes import gone, is_alive, line_of, touch, written
+from tests.waiting import until
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 
@@ -38,6 +41,17 @@ def waits(tmp_path: Path) -> dict[str, str]:
     return {"started": str(tmp_path / "started"), "path": str(tmp_path / "go")}
 
 
+async def begun(coordinator: Coordinator, ref: wire.LeaseRef, waits: dict[str, str]) -> int:
+    """The process id of the attempt once it waits; 0 if its lease was over before, as on a machine that is held up."""
+
+    async def is_known() -> bool:
+        over = [each.lease for each in coordinator.results] + [each.lease for each in coordinator.rejected]
+        return ref in over or bool(line_of(Path(waits["started"])))
+
+    await until(is_known)
+    return int(line_of(Path(waits["started"])) or 0)
+
+
 async def test_hello_says_who_the_agent_is(coordinator: Coordinator, agents: Agents) -> None:
     await agents.start("--id", "agent-1", "-q", "a", "-q", "b", "-l", "zone=1", "--resource", "gpu=2", slots=3)
     hello = coordinator.session.hello
@@ -60,10 +74,11 @@ async def test_heartbeats_name_what_is_held(
         lambda: next((each.heartbeat for each in coordinator.session.heard if each.heartbeat.leases), None)
     )
     assert beat.leases[0].lease == ref
-    await coordinator.until(
-        lambda: any(each.heartbeat.leases and each.heartbeat.echo for each in coordinator.session.heard)
+    last = await coordinator.until(
+        lambda: next(
+            (beat for beat in (each.heartbeat for each in coordinator.session.heard) if beat.leases and beat.echo), None
+        )
     )
-    last = coordinator.session.heard[-1].heartbeat
     assert last.disk_free_bytes > 0
     touch(waits["path"])
     await coordinator.result(ref)
@@ -108,9 +123,13 @@ async def test_an_aborted_lease_is_killed_and_forgotten(
     await coordinator.stop()
     await coordinator.start(coordinator.port)
     await gone(pid)
-    await coordinator.until(lambda: coordinator.session.heard[-1].WhichOneof("body") == "heartbeat")
+    # A heartbeat may have been on its way before the agent saw that the process was gone.
+    await coordinator.until(lambda: any(_names_nothing(each) for each in coordinator.session.heard))
     assert not coordinator.results
-    assert not coordinator.session.heard[-1].heartbeat.leases
+
+
+def _names_nothing(word: wire.AgentMessage) -> bool:
+    return word.HasField("heartbeat") and not word.heartbeat.leases
 
 
 async def test_a_result_is_sent_until_it_is_acknowledged(coordinator: Coordinator, agents: Agents, digest: str) -> None:
@@ -172,26 +191,41 @@ async def test_a_lease_that_runs_out_ends_its_step(
     coordinator: Coordinator, agents: Agents, digest: str, waits: dict[str, str]
 ) -> None:
     coordinator.answer_heartbeats = False
-    coordinator.ttl = 5.0
     coordinator.heartbeat_interval = 60
     await agents.start()
-    (ref,) = await coordinator.grant(coordinator.function(digest, "steps:wait_for"), inputs=waits)
-    pid = int(await written(waits["started"]))
-    result = await coordinator.result(ref)
+    for ttl in (5.0, 20.0, 80.0):
+        coordinator.ttl = ttl
+        (ref,) = await coordinator.grant(coordinator.function(digest, "steps:wait_for"), inputs=waits)
+        if pid := await begun(coordinator, ref, waits):
+            break
+    result = await coordinator.result(ref, ttl + PATIENCE)
     assert result.status == wire.RESULT_STATUS_LEASE_EXPIRED
+    assert pid, "it had begun before"
     assert not is_alive(pid)
 
 
 async def test_heartbeats_keep_a_lease_alive(
-    coordinator: Coordinator, agents: Agents, digest: str, waits: dict[str, str]
+    coordinator: Coordinator, agents: Agents, digest: str, tmp_path: Path
 ) -> None:
-    coordinator.ttl = 3.0
     await agents.start()
-    (ref,) = await coordinator.grant(coordinator.function(digest, "steps:wait_for"), inputs=waits)
-    await written(waits["started"])
-    await coordinator.until(lambda: sum(each.HasField("heartbeat") for each in coordinator.session.heard) > 10)
-    touch(waits["path"])
-    assert (await coordinator.result(ref)).status == wire.RESULT_STATUS_OK
+    beats = coordinator.session.beats
+    for ttl in (3.0, 12.0, 48.0):
+        coordinator.ttl, first = ttl, len(beats)
+        waits = {"started": str(tmp_path / f"started-{ttl}"), "path": str(tmp_path / f"go-{ttl}")}
+        (ref,) = await coordinator.grant(coordinator.function(digest, "steps:wait_for"), inputs=waits)
+        if not await begun(coordinator, ref, waits):
+            continue
+        await coordinator.until(functools.partial(_has_more, beats, first + 3.4 * ttl), patience=5 * ttl + PATIENCE)
+        touch(waits["path"])
+        if (await coordinator.result(ref)).status == wire.RESULT_STATUS_OK:
+            return
+        late = max(later - earlier for earlier, later in itertools.pairwise(beats[max(first - 1, 0) :]))
+        assert late > ttl / 2, "the lease ended although nothing held the machine up"
+    raise AssertionError("the machine was held up again and again")
+
+
+def _has_more(beats: list[float], than: float) -> bool:
+    return len(beats) > than
 
 
 async def test_grants_that_cannot_be_taken_are_rejected(coordinator: Coordinator, agents: Agents, digest: str) -> None:
@@ -240,8 +274,7 @@ async def test_what_has_not_started_is_handed_back_by_a_drain(
     coordinator: Coordinator, agents: Agents, digest: str, waits: dict[str, str]
 ) -> None:
     agent = await agents.start(slots=1)
-    for _ in range(20):
-        await coordinator.run(coordinator.function(digest, "steps:quick"))
+    await coordinator.takes_at_once(4, coordinator.function(digest, "steps:quick"))
     (long,) = await coordinator.grant(coordinator.function(digest, "steps:wait_for"), inputs=waits)
     await written(waits["started"])
     waiting = await coordinator.grant(coordinator.function(digest, "steps:quick"), 3)
@@ -280,8 +313,7 @@ async def test_return_calls_back_what_has_not_started(
     coordinator: Coordinator, agents: Agents, digest: str, waits: dict[str, str]
 ) -> None:
     await agents.start(slots=1)
-    for _ in range(20):
-        await coordinator.run(coordinator.function(digest, "steps:quick"))
+    await coordinator.takes_at_once(3, coordinator.function(digest, "steps:quick"))
     (long,) = await coordinator.grant(coordinator.function(digest, "steps:wait_for"), inputs=waits)
     waiting = await coordinator.grant(coordinator.function(digest, "steps:quick"), 2)
     await written(waits["started"])
