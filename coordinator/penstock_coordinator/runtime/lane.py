@@ -112,8 +112,7 @@ class Lane:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._pending:
-                    if batch := self._cut():
-                        await self._commit(batch)
+                    await self._commit_next()
                 self._idle.set()
         except asyncio.CancelledError:
             raise
@@ -121,6 +120,11 @@ class Lane:
             self._idle.set()
             self._on_fenced(error)
             raise
+
+    async def _commit_next(self) -> None:
+        """In a frame of its own: whoever waits for more to commit holds nothing of what was committed last."""
+        if batch := self._cut():
+            await self._commit(batch)
 
     async def _commit(self, turns: list[Turn]) -> None:
         records: list[Record] = [turn.record for turn in turns]
