@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -140,16 +142,23 @@ async def test_a_pause_outlives_the_session_and_calls_back_what_has_not_begun(ed
     await edge.watch(run)
 
 
-async def test_an_agent_that_said_goodbye_is_gone_at_once(edge: Edge) -> None:
-    """Also while that cannot be stored, and if the agent ends the call without waiting."""
+async def test_an_agent_that_said_goodbye_is_gone_at_once(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while that cannot be stored, and if the agent ends the call without waiting for it."""
+    agents = edge.backend.stores.agents
+    store, heard, there = agents.close_session, asyncio.Event(), asyncio.Event()
+
+    async def held_up(agent_id: str, session_epoch: int) -> None:
+        heard.set()
+        await there.wait()
+        await store(agent_id, session_epoch)
+
+    monkeypatch.setattr(agents, "close_session", held_up)
     agent = await edge.agent()
     await agent.say(goodbye=wire.Goodbye(reason="done"))
+    async with asyncio.timeout(PATIENCE):
+        await heard.wait()  # a call that is cancelled before may take its last words with it
     await agent.vanish()
-
-    async def left() -> bool:
-        return "agent-1" not in edge.backend.engine.agents()
-
-    await until(left)
+    assert "agent-1" not in edge.backend.engine.agents()
     assert (await get(edge)).state == pb.AGENT_STATE_GONE
     page = await edge.admin.List(pb.ListAgentsRequest())
     assert [each.state for each in page.agents] == [pb.AGENT_STATE_GONE]
@@ -157,6 +166,14 @@ async def test_an_agent_that_said_goodbye_is_gone_at_once(edge: Edge) -> None:
     explained = await edge.runs.Explain(run_service_pb2.ExplainRunRequest(run_id=run.id), timeout=PATIENCE)
     (reason,) = explained.steps[0].reasons
     assert reason.message.endswith("agent-1 could run it, but was drained or stopped: start it again.")
+
+    async def stored() -> bool:
+        row = await agents.get_agent("agent-1")
+        return row is not None and row.goodbye
+
+    assert not await stored()
+    there.set()
+    await until(stored)
 
 
 async def test_nobody_pauses_an_agent_that_was_never_there(edge: Edge) -> None:
