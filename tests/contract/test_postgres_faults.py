@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import msgspec
 import pytest
+from tests.contract.impatience import impatient
 from tests.contract.records import attempt, new_run, new_run_id, record, request, start, step_run
 from tests.tcp_proxy import TcpProxy
 from tests.waiting import until
@@ -35,7 +36,6 @@ from penstock_coordinator.ports import (
     Unstorable,
 )
 
-ANSWER_SECONDS = 0.5
 MARK = b"a payload like no other"
 LOCK_WAITS = """
     select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
@@ -325,13 +325,13 @@ async def test_a_fenced_coordinator_learns_what_it_had_committed_before(database
 
 async def test_a_link_that_loses_everything_is_noticed(database_url: str) -> None:
     heard: list[bool] = []
-    options = {"answer_timeout": ANSWER_SECONDS, "on_availability": heard.append}
-    async with _behind_proxy(database_url, **options) as (stores, proxy):
+    async with _behind_proxy(database_url, on_availability=heard.append) as (stores, proxy):
         run = new_run_id()
         await stores.journal.commit(0, [record(run, 1)])
         proxy.swallow_requests()
-        committing = asyncio.create_task(stores.journal.commit(0, [record(run, 2)]))
-        await until(_true_of(lambda: heard == [False]))
+        with impatient():
+            committing = asyncio.create_task(stores.journal.commit(0, [record(run, 2)]))
+            await until(_true_of(lambda: heard == [False]))
         assert not stores.available
         proxy.heal()
 
@@ -343,11 +343,11 @@ async def test_a_link_that_loses_everything_is_noticed(database_url: str) -> Non
 async def test_a_question_on_a_dead_link_is_answered_with_unavailable_and_the_next_one_works(
     database_url: str,
 ) -> None:
-    async with _behind_proxy(database_url, answer_timeout=ANSWER_SECONDS) as (stores, proxy):
+    async with _behind_proxy(database_url) as (stores, proxy):
         run = new_run_id()
         await stores.journal.commit(0, [record(run, 1)])
         proxy.swallow_requests()
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable), impatient():
             await stores.journal.read(run)
         proxy.heal()
 

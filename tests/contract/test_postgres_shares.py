@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+from tests.contract.impatience import impatient
 from tests.contract.records import new_run_id
 from tests.tcp_proxy import TcpProxy
 from tests.waiting import until
@@ -27,7 +28,7 @@ async def _behind_proxy(dsn: str) -> AsyncIterator[tuple[PostgresStores, TcpProx
     async with TcpProxy(parts.hostname, parts.port) as proxy:
         netloc = f"{parts.username}:{parts.password}@127.0.0.1:{proxy.port}"
         moved = urlunsplit(parts._replace(netloc=netloc))
-        stores = await open_stores(moved, coordinator_id="c1", lanes=1, pool_size=4, answer_timeout=0.3)
+        stores = await open_stores(moved, coordinator_id="c1", lanes=1, pool_size=4)
         try:
             yield stores, proxy
         finally:
@@ -56,7 +57,7 @@ async def test_a_server_that_hangs_is_asked_a_few_times_then_not_at_all_and_agai
         assert await stores.runs.get(new_run_id()) is None
         proxy.swallow_requests()
         for _ in range(FAILURES):
-            with pytest.raises(Unavailable):
+            with pytest.raises(Unavailable), impatient(0.3, connecting=True):
                 await stores.runs.get(new_run_id())
         assert _state(stores) is DependencyState.OPEN
 
@@ -73,11 +74,14 @@ async def test_a_server_that_hangs_is_asked_a_few_times_then_not_at_all_and_agai
                 return True
             return False
 
-        await until(answered, deadline=20)
+        await until(answered)
         assert _state(stores) is DependencyState.CLOSED
 
 
-async def test_lists_that_hang_leave_connections_to_what_runs_need(database_url: str) -> None:
+async def test_lists_that_hang_leave_connections_to_what_runs_need(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock_coordinator.adapters.postgres.stores.ACQUIRE_SECONDS", 60.0)
     stores = await open_stores(database_url, coordinator_id="c1", lanes=1, pool_size=4)
     blocker = await asyncpg.connect(database_url)
     try:
