@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.ports import SecretCipher, Stores
 
 PATIENCE = 60.0
+PATIENT = Timing(commit_patience=int(PATIENCE * 1e6))
 ARCHIVE_LIMITS = ArchiveLimits(packed_bytes=4 << 20, unpacked_bytes=8 << 20, files=100)
 
 
@@ -107,7 +108,7 @@ async def start_edge(
 ) -> Edge:
     epoch = await stores.incarnations.incarnate("c1", 1)
     clock = SystemClock()
-    supervisor = Supervisor(stores, clock, SystemIds(), "c1", epoch, 1, timing or Timing(), lambda error: None)
+    supervisor = Supervisor(stores, clock, SystemIds(), "c1", epoch, 1, timing or PATIENT, lambda error: None)
     readiness = Readiness()
     await supervisor.recover()
     readiness.clear(RECOVERY)

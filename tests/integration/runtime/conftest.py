@@ -114,6 +114,7 @@ class MovableClock(SystemClock):
 
     def __init__(self) -> None:
         self._ahead = 0
+        self._stopped: int | None = None
         self._later = 0
 
     def now(self) -> int:
@@ -124,7 +125,11 @@ class MovableClock(SystemClock):
         self._later += span
 
     def monotonic(self) -> int:
-        return super().monotonic() + self._ahead
+        return (super().monotonic() if self._stopped is None else self._stopped) + self._ahead
+
+    def stop(self) -> None:
+        """The monotonic clock goes on only as it is moved."""
+        self._stopped = super().monotonic()
 
     def move(self, span: int) -> None:
         """Microseconds."""
@@ -143,7 +148,7 @@ class World:
         stores = memory_stores(self.database, coordinator_id="c1", lanes=2)
         epoch = await stores.incarnations.incarnate("c1", 2)
         fatal: list[BaseException] = []
-        settings = Timing(**timing)
+        settings = Timing(**{"commit_patience": int(PATIENCE * 1e6), **timing})
         supervisor = Supervisor(stores, self.clock, SystemIds(), "c1", epoch, 2, settings, fatal.append, fairness)
         await supervisor.recover()
         server = grpc.aio.server()

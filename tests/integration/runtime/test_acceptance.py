@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from tests.integration.runtime.test_runs import spec
 
 from penstock.agent.v1 import agent_service_pb2 as wire
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from tests.integration.runtime.scripted_agent import ScriptedAgent
 
 ONE = spec({"name": "a"})
+
+
+@pytest.fixture(autouse=True)
+def _still(world: World) -> None:
+    """A machine that is held up takes nothing of the time that an agent has."""
+    world.clock.stop()
 
 
 async def looked_after(world: World, coordinator: Coordinator, deaf: ScriptedAgent) -> None:

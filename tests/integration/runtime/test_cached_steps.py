@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from penstock_coordinator.runtime.views import StepRunView
 
-QUICK = CacheTiming(reservation_ttl=60_000_000, look_interval=50_000, patience=200_000)
+QUICK = CacheTiming(look_interval=50_000, patience=60_000_000)
 
 
 def spec(*steps: dict[str, object], **fields: object) -> PipelineSpec:
@@ -269,7 +269,7 @@ async def test_an_expired_value_is_computed_again(world: World) -> None:
 
 
 async def test_a_cache_that_does_not_answer_is_done_without(world: World) -> None:
-    coordinator = await world.coordinator(cache=QUICK)
+    coordinator = await world.coordinator(cache=CacheTiming(patience=200_000))
     agent = await connected(coordinator)
     store = coordinator.stores.cache
     never = asyncio.Event()

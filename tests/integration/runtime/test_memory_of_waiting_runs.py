@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RUNS = 400
 MOST_BYTES = 4_096
-"""About a tenth more than it is."""
+"""About a seventh more than it is."""
 COUNTED = (tracemalloc.Filter(True, "*/core/*"), tracemalloc.Filter(True, "*/runtime/*.py"))
 
 

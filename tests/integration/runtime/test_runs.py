@@ -373,6 +373,7 @@ async def test_a_second_stream_of_an_agent_supersedes_the_first(world: World) ->
 
 
 async def test_a_twin_is_refused_while_the_first_agent_lives(world: World) -> None:
+    world.clock.stop()  # however busy the machine: it is not silent
     coordinator = await world.coordinator()
     agent = coordinator.agent()
     await agent.connect(credits=10)

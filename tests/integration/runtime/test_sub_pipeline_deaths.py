@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.ports import Record, RunId, RunRow
 
 MANY = 50
+HOUR = 3_600_000_000
 PATIENCE = 60.0
 LEAF = spec({"name": "work"}, name="leaf", output={"step": "work"})
 
@@ -104,6 +105,12 @@ class Life:
             return below(self.world)
 
         return (await until(found, PATIENCE))[0].run_id
+
+    async def waited_long_enough(self) -> None:
+        """The time that the run above gives the one below is over, now that there is one."""
+        await self.child()
+        self.world.clock.set_later(HOUR)
+        self.coordinator.supervisor._deadlines._due()
 
     async def paused(self, run_id: RunId) -> None:
         async def condition() -> bool:
@@ -309,7 +316,7 @@ async def test_with_many_under_way(world: World, commits: int) -> None:
 
 async def test_the_wait_of_a_step_is_over(make: Callable[[], World]) -> None:
     """The run below is stopped, though nobody waits for it any more; the run above goes on meanwhile."""
-    top = parent(timeouts={"overall": "0.5s"}, allow_failure=True)
+    top = parent(timeouts={"overall": "3600s"}, allow_failure=True)
     top.steps.add(name="after", depends_on=["child"], trigger_rule=TRIGGER_RULE_ALL_DONE).function.CopyFrom(
         LEAF.steps[0].function
     )
@@ -317,6 +324,7 @@ async def test_the_wait_of_a_step_is_over(make: Callable[[], World]) -> None:
     async def story(life: Life) -> None:
         life.gate.clear()
         run_id = await life.started(top)
+        await life.waited_long_enough()
         await until(lambda: all_stopped(life.world), PATIENCE)
         life.gate.set()
         await life.coordinator.ended(run_id)
@@ -336,7 +344,9 @@ async def test_the_wait_of_a_run_is_over(make: Callable[[], World]) -> None:
 
     async def story(life: Life) -> None:
         life.gate.clear()
-        await life.coordinator.ended(await life.started(parent(timeouts={"overall": "0.5s"})))
+        run_id = await life.started(parent(timeouts={"overall": "3600s"}))
+        await life.waited_long_enough()
+        await life.coordinator.ended(run_id)
         await until(lambda: all_stopped(life.world), PATIENCE)
 
     async def all_stopped(world: World) -> bool:
@@ -352,7 +362,7 @@ async def test_the_wait_of_a_run_is_over(make: Callable[[], World]) -> None:
 
 @pytest.mark.parametrize("above_goes_on", [False, True])
 async def test_what_was_given_up_and_opened_again_goes_on_after_a_restart(world: World, above_goes_on: bool) -> None:
-    top = parent(timeouts={"overall": "0.5s"}, allow_failure=True)
+    top = parent(timeouts={"overall": "3600s"}, allow_failure=True)
     if above_goes_on:
         top.steps.add(name="after", depends_on=["child"], trigger_rule=TRIGGER_RULE_ALL_DONE).function.CopyFrom(
             LEAF.steps[0].function
@@ -361,6 +371,7 @@ async def test_what_was_given_up_and_opened_again_goes_on_after_a_restart(world:
         life.gate.clear()
         run_id = await life.started(top)
         child = await life.child()
+        await life.waited_long_enough()
         await life.coordinator.ended(child)
         if not above_goes_on:
             await life.coordinator.ended(run_id)
