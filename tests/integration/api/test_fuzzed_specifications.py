@@ -100,7 +100,7 @@ class Server:
         self._edge = self._do(start_edge(stores))
 
     def _do(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(120)
 
     def call(self, method: str, request: bytes) -> Any:
         """The answer, or the error's code."""
@@ -112,7 +112,7 @@ class Server:
         path = f"/penstock.v1.PipelineService/{method}"
         call = channel.unary_unary(path, response_deserializer=response.FromString)
         try:
-            return await call(request, timeout=10)
+            return await call(request, timeout=60)
         except grpc.aio.AioRpcError as error:
             return answer_of(error)
 

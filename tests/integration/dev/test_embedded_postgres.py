@@ -35,6 +35,7 @@ from penstock.dev.postgres import (
     PortInUse,
     StopMode,
 )
+from penstock.dev.ports import take_port
 from penstock.dev.postgres_errors import server_failure
 
 SESSION = Path(__file__).with_name("server_session.py")
@@ -114,9 +115,7 @@ async def test_nobody_enters_without_the_password(server: EmbeddedPostgres, tmp_
 
 
 async def test_the_port_that_was_asked_for(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = take_port(0, "")  # one that the system gives to nobody meanwhile
     async with EmbeddedPostgres(tmp_path / "data", port=port) as server:
         assert urlsplit(server.dsn).port == port
         assert await _ask(server.dsn, "select 1") == 1

@@ -287,7 +287,7 @@ async def test_an_agent_that_speaks_and_does_not_read_loses_its_session(
     async def welcome() -> bool:
         return bool(coordinator.supervisor.fleet.sessions())
 
-    await until(welcome, 20.0)
+    await until(welcome)
     refs = [wire.LeaseRef(run_id=bytes(16), step=step, item=-1, token=7) for step in range(500)]
     held = [wire.HeldLease(lease=ref, phase=wire.LEASE_PHASE_RUNNING, attempt=1) for ref in refs]
     beating = asyncio.create_task(_beat_for_ever(deaf, held))

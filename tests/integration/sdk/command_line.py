@@ -12,7 +12,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parents[3]
 EXAMPLES = REPOSITORY / "examples"
-DEADLINE = 30
+DEADLINE = 120
 
 
 @dataclass(frozen=True)

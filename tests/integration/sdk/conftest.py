@@ -18,7 +18,7 @@ async def peer() -> AsyncIterator[Peer]:
 
 @pytest.fixture
 async def client(peer: Peer) -> AsyncIterator[Client]:
-    async with Client(peer.address, deadline=10, patience=10) as opened:
+    async with Client(peer.address, deadline=60, patience=60) as opened:
         yield opened
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import tarfile
 from io import BytesIO
 from pathlib import Path
@@ -155,9 +156,11 @@ async def test_each_code_is_an_error_of_its_own(
 
 
 async def test_nobody_at_the_address_says_what_to_do() -> None:
-    async with Client(f"127.0.0.1:{take_port(0, '')}", retry_for=0.5) as client:
-        with pytest.raises(errors.UnavailableError, match="PENSTOCK_ADDRESS"):
-            await client.get_run("x")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and it does not listen: nobody else will, either
+        async with Client(f"127.0.0.1:{taken.getsockname()[1]}", retry_for=0.5) as client:
+            with pytest.raises(errors.UnavailableError, match="PENSTOCK_ADDRESS"):
+                await client.get_run("x")
 
 
 async def test_a_coordinator_that_comes_back_within_the_deadline_is_not_noticed() -> None:

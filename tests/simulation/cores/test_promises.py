@@ -18,7 +18,7 @@ QUICK = (
 """They die within a few schedules."""
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", QUICK)
 def test_the_simulator_finds_a_broken_promise(name: str) -> None:
     (mutant,) = (each for each in SIMULATED if each.name == name)

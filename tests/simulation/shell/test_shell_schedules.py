@@ -60,7 +60,7 @@ def test_a_seed_is_the_same_schedule_whenever_it_is_played() -> None:
         )
         for number in (1, 2, 3)
     ]
-    digests = [json.loads(player.communicate(timeout=60)[0]) for player in players]
+    digests = [json.loads(player.communicate(timeout=240)[0]) for player in players]
 
     assert digests[0] == digests[1] == digests[2]
     assert len(set(digests[0])) == 4
