@@ -27,6 +27,7 @@ from tests.waiting import until
 
 import penstock
 from penstock.dev import postgres_binaries
+from penstock.dev.ports import take_port
 from penstock.dev.postgres import (
     DataFolderInUse,
     DiskFull,
@@ -35,7 +36,6 @@ from penstock.dev.postgres import (
     PortInUse,
     StopMode,
 )
-from penstock.dev.ports import take_port
 from penstock.dev.postgres_errors import server_failure
 
 SESSION = Path(__file__).with_name("server_session.py")
