@@ -34,7 +34,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[DevCluster]:
 async def run_chain(cluster: DevCluster, n: int) -> object:
     async with Client(cluster.address) as client:
         run = await client.start(chain, {"n": n})
-        await run.wait(60, raise_on_failure=True)
+        await run.wait(150, raise_on_failure=True)
         return await run.result("subtract")
 
 
