@@ -38,7 +38,7 @@ def held(watched: Iterable[Watched]) -> list[int]:
     """Bytes that each tree holds now, in their order. Blocks for some milliseconds."""
     asked = list(watched)
     children = _children() if any(each.group is None for each in asked) else {}
-    return [_held_by(_counted(each, children), each.limit) if each.group is None else _past(each) for each in asked]
+    return [_held_by(each, _counted(each, children)) if each.group is None else _past(each) for each in asked]
 
 
 def _past(watched: Watched) -> int:
@@ -56,11 +56,20 @@ def resident(pid: int) -> int:
         return 0
 
 
-def _held_by(tree: list[int], limit: int) -> int:
+def _held_by(watched: Watched, tree: list[int]) -> int:
     plain = sum(map(resident, tree))
-    if len(tree) < 2 or plain <= limit:
+    if plain <= watched.limit:
         return plain
-    return sum(map(_proportional, tree))
+    if not watched.with_root:
+        tree = [pid for pid in tree if not _is_copy(pid, watched.root)]
+    return sum(map(_proportional if len(tree) > 1 else resident, tree))
+
+
+def _is_copy(pid: int, root: int) -> bool:
+    """It is about to become what the root starts. Until then what it holds is the root's, which does not count."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes() == Path(f"/proc/{root}/cmdline").read_bytes()
+    return False
 
 
 def _proportional(pid: int) -> int:
