@@ -75,6 +75,8 @@ DEFAULT_MAX_OUTPUT_BYTES = 256 * 1024
 LAST_LINES_WITHIN = 2.0
 GOODBYE_WITHIN = 5.0
 """Seconds for the last words of an agent that leaves."""
+DISMISSED_WITHIN = 5.0
+"""Seconds for its guardian to end by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +233,14 @@ class Agent:
         )
 
     def _dismiss_guardian(self) -> None:
-        if self._guardian is not None and self._guardian.stdin is not None:
-            self._guardian.communicate(b"q", timeout=5)
+        """On a busy machine it may not even have begun. It is there for what outlives the agent, and nothing does."""
+        if self._guardian is None:
+            return
+        try:
+            self._guardian.communicate(b"q", timeout=DISMISSED_WITHIN)
+        except subprocess.TimeoutExpired:
+            self._guardian.kill()
+            self._guardian.wait()
 
     def _load_spool(self) -> Iterator[Restored]:
         now = clock.now()

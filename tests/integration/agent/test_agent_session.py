@@ -9,6 +9,7 @@ import json
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.integration.agent.conftest import Agents
 from tests.integration.agent.coordinator import PATIENCE, Coordinator, seconds
@@ -307,6 +308,17 @@ async def test_an_agent_without_a_coordinator_ends_at_sigterm(coordinator: Coord
     await coordinator.stop()
     agent.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(agent.wait(), 60) == 0
+
+
+async def test_a_guardian_that_does_not_answer_keeps_no_agent_from_ending(agents: Agents) -> None:
+    """On a busy machine it may not even have begun."""
+    agent = await agents.start()
+    children = psutil.Process(agent.pid).children()
+    (guardian,) = (each for each in children if "penstock_agent.executors.guardian" in each.cmdline())
+    guardian.suspend()
+    agent.send_signal(signal.SIGTERM)
+    assert await agent.wait() == 0
+    assert not is_alive(guardian.pid)
 
 
 async def test_return_calls_back_what_has_not_started(
