@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.integration.agent.conftest import Agents
 from tests.integration.agent.coordinator import WITHIN, Coordinator, seconds
-from tests.integration.agent.processes import gone, is_alive, line_of, written
+from tests.integration.agent.processes import gone, is_alive, line_of, touch, written
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 
@@ -110,9 +110,9 @@ def sleep(path):
     finally:
         pathlib.Path(path + ".finally").write_text("ran\\n")
 
-def nap(duration):
-    time.sleep(duration)
-    return os.getpid()
+def wait_for(path):
+    while path and not pathlib.Path(path).exists():
+        time.sleep(0.01)
 
 def stubborn(path):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -435,16 +435,23 @@ async def test_a_timeout_kills_everything_that_was_started(
 
 
 async def test_what_waits_behind_a_long_step_runs_elsewhere(
-    coordinator: Coordinator, agents: Agents, digest: str
+    coordinator: Coordinator, agents: Agents, digest: str, tmp_path: Path
 ) -> None:
+    """On the agent's other slot; or, where that too is held up, on another agent: it is handed back."""
     await agents.start(slots=2)
-    nap = coordinator.function(digest, "steps:nap")
-    await coordinator.takes_at_once(8, nap, inputs={"duration": 0})
-    (long,) = await coordinator.grant(nap, inputs={"duration": 2})
-    short = await coordinator.grant(nap, 6, inputs={"duration": 0})
-    for ref in short:
-        await coordinator.result(ref)
-    assert not any(result.lease == long for result in coordinator.results)
+    waits = coordinator.function(digest, "steps:wait_for")
+    await coordinator.takes_at_once(8, waits, inputs={"path": ""})
+    (long,) = await coordinator.grant(waits, inputs={"path": str(tmp_path / "go")})
+    short = await coordinator.grant(waits, 6, inputs={"path": ""})
+
+    def elsewhere() -> bool:
+        done = [each.lease for each in coordinator.results] + [each.lease for each in coordinator.returned]
+        return all(ref in done for ref in short)
+
+    await coordinator.until(elsewhere)
+    assert not any(each.lease == long for each in coordinator.results)
+    assert not any(each.lease == long or each.started for each in coordinator.returned)
+    touch(tmp_path / "go")
     output(await coordinator.result(long))
 
 
