@@ -294,7 +294,7 @@ async def test_what_a_paused_run_has_not_begun_is_computed_by_another(world: Wor
     runs = [await coordinator.start(ONE) for _ in range(2)]
     await waiting(coordinator, runs)
     actors = {run_id: coordinator.supervisor.actor(run_id) for run_id in runs}
-    (holder,) = [run_id for run_id, actor in actors.items() if actor is not None and actor.run.ready]
+    (holder,) = [run_id for run_id, actor in actors.items() if actor is not None and actor.run.queues]
     (other,) = set(runs) - {holder}
     await coordinator.supervisor.ask(holder, PauseRun(coordinator.supervisor.clock.now()), None)
     agent = await connected(coordinator)

@@ -375,6 +375,8 @@ class Plan:
     numbers."""
     upstream_counts: array[int] = field(init=False, compare=False, repr=False)
     """Of each step: what its runs begin with, made once."""
+    connected: bool = field(init=False, compare=False, repr=False)
+    """Whether any step has an upstream."""
     entries: tuple[int, ...] = field(init=False, compare=False, repr=False)
     """The steps that can be decided when a run begins."""
     cleanup_count: int = field(init=False, compare=False, repr=False)
@@ -388,6 +390,7 @@ class Plan:
     def __post_init__(self) -> None:
         counts = array("I", [len(step.upstream) for step in self.steps])
         object.__setattr__(self, "upstream_counts", counts)
+        object.__setattr__(self, "connected", any(counts))
         object.__setattr__(self, "entries", tuple(step.number for step in self.steps if _is_entry(step)))
         object.__setattr__(self, "cleanup_count", sum(1 for step in self.steps if step.cleanup))
         object.__setattr__(self, "window_budget", _window_budget(self))

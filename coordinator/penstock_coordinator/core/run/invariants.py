@@ -111,7 +111,7 @@ def _check_children(run: Run, step_runs: StepRuns) -> None:
             found[step.number, item] = bytes.fromhex(active.wait.key)
             away[step.cleanup] += 1
     assert run.children == found
-    assert run.away == away
+    assert run.away == tuple(away)
 
 
 def _check_lookups(run: Run, step_runs: StepRuns) -> None:
@@ -147,7 +147,7 @@ def _check_queues(run: Run, step_runs: StepRuns) -> None:
     for step, item, state in step_runs:
         if state is StepState.READY and not _is_held(run, step, item):
             ready.setdefault(run.line_of(step, item), set()).add((step.number, item))
-    assert run.ready == {line: len(found) for line, found in ready.items()}
+    assert {line: queue.count for line, queue in run.queues.items()} == {line: len(found) for line, found in ready.items()}
     for line, queue in run.queues.items():
         waiting = queue.waiting()
         assert len(waiting) == len(set(waiting)), f"line {line} holds a step run twice"
@@ -348,7 +348,7 @@ def _check_retired(run: Run) -> None:
 
 def fingerprint(run: Run) -> dict[str, Any]:
     """All that the events made of a run, in a form that two runs can be compared by."""
-    state = {name: getattr(run, name) for name in Run.__slots__ if name not in _DERIVED}
+    state = {name: getattr(run, name) for name in (*Run.__slots__, *Run.__annotations__) if name not in _DERIVED}
     state["frontier"], state["opening"] = list(run.frontier), list(run.opening)
     state["finished_maps"] = list(run.finished_maps)
     state["undoing"] = None if run.undoing is None else _fields(run.undoing)
@@ -361,7 +361,7 @@ def fingerprint(run: Run) -> dict[str, Any]:
     return state
 
 
-_DERIVED = {"plan", "plans", "queued_timers", "_parameter_values", "_keys"}
+_DERIVED = {"__dict__", "plan", "plans", "queued_timers", "_parameter_values", "_keys"}
 
 
 def _fields(thing: Any) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+
+import msgspec
 
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.states import StepState
@@ -13,16 +13,16 @@ UNMAPPED = -1
 """In place of a step's number: the range is one of steps, not of a step's items."""
 
 
-@dataclass(slots=True)
-class _Range:
+class _Range(msgspec.Struct, gc=False):
     states: bytearray
     """Of the run's steps, or of the map's items."""
     step: int
     first: int
     stop: int
+    next: _Range | None = None
 
 
-class ReadyQueue:
+class ReadyQueue(msgspec.Struct, gc=False):
     """First in, first out; ten thousand items are one entry.
 
     Entries are never taken out of the middle. What is no longer READY is passed over, which is right because a step
@@ -30,25 +30,29 @@ class ReadyQueue:
     step run that comes back has no older entry.
     """
 
-    __slots__ = ("_passed", "_ranges")
-
-    def __init__(self) -> None:
-        self._ranges: list[_Range] = []
-        self._passed = 0
-        """So many of them, at the begin, are used up. A list of one is an eighth of a deque, and most have one."""
+    count: int = 0
+    """How many are READY: whoever makes one another state takes it off."""
+    _oldest: _Range | None = None
+    """Each names the next one: most queues have one entry, for which a list would be more than the entry."""
+    _newest: _Range | None = None
 
     def add(self, states: bytearray, step: int, first: int, stop: int) -> None:
         """Put positions `first` to `stop` of `states` at the end."""
-        ranges = self._ranges
-        if ranges and ranges[-1].stop == first and ranges[-1].step == step:
-            ranges[-1].stop = stop
+        self.count += stop - first
+        newest = self._newest
+        if newest is not None and newest.stop == first and newest.step == step:
+            newest.stop = stop
+            return
+        entry = self._newest = _Range(states, step, first, stop)
+        if newest is None:
+            self._oldest = entry
         else:
-            ranges.append(_Range(states, step, first, stop))
+            newest.next = entry
 
     def head(self, count: int) -> list[tuple[int, int]]:
         """(step, item) of the first `count` that are READY; fewer if there are fewer."""
         found: list[tuple[int, int]] = []
-        for entry in self._left():
+        for entry in self._entries():
             at = entry.states.find(StepState.READY, entry.first, entry.stop)
             while at >= 0 and len(found) < count:
                 found.append((at, WHOLE) if entry.step == UNMAPPED else (entry.step, at))
@@ -59,25 +63,27 @@ class ReadyQueue:
 
     def trim(self) -> None:
         """Forget what is no longer READY at the head."""
-        ranges = self._ranges
-        for entry in self._left():
+        entry = self._oldest
+        while entry is not None:
             at = entry.states.find(StepState.READY, entry.first, entry.stop)
             if at >= 0:
                 entry.first = at
                 break
-            self._passed += 1
-        if 2 * self._passed >= len(ranges):
-            del ranges[: self._passed]
-            self._passed = 0
+            entry = entry.next
+        self._oldest = entry
+        if entry is None:
+            self._newest = None
 
     def clear(self) -> None:
-        self._ranges.clear()
-        self._passed = 0
+        self.count = 0
+        self._oldest = self._newest = None
 
     def waiting(self) -> list[tuple[int, int]]:
         """Everything that waits, in order."""
-        total = sum(entry.stop - entry.first for entry in self._left())
-        return self.head(total)
+        return self.head(self.count)
 
-    def _left(self) -> Iterator[_Range]:
-        return islice(self._ranges, self._passed, None)
+    def _entries(self) -> Iterator[_Range]:
+        entry = self._oldest
+        while entry is not None:
+            yield entry
+            entry = entry.next

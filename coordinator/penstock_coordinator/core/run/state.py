@@ -10,6 +10,7 @@ import json
 import zlib
 from array import array
 from collections.abc import Iterator
+from heapq import heappush
 from typing import Any, NamedTuple
 
 import msgspec
@@ -42,6 +43,8 @@ _USUALLY_ONE = frozenset({StepState.COMPLETED, StepState.FAILED, StepState.ROLLE
 _NOBODY: frozenset[tuple[int, int]] = frozenset()
 _NOTHING_HEARD: list[tuple[int, int, int]] = []
 """Of runs that wait. Shared, never written."""
+_NO_TIMERS: list[Timer] = []
+"""Of runs without clocks. Shared, never written: whoever starts a clock gives the run its own."""
 _NO_ORDER = array("Q")
 """Of runs of which nothing can be undone. Shared, never written."""
 
@@ -172,195 +175,200 @@ class ActiveStep:
 
 
 class Run:
-    """One execution of a plan. A new one has no events yet: `seq` 0."""
+    """One execution of a plan. A new one has no events yet: `seq` 0.
+
+    What most runs never have is an attribute of the class, until a run gets one of its own: of 10,000 runs that wait
+    the room for it would be megabytes.
+    """
 
     __slots__ = (
+        "__dict__",
         "_heard",
-        "_keys",
-        "_parameter_values",
         "active",
         "admitted_at",
-        "anew",
-        "away",
-        "cache",
-        "cancel_deadline",
-        "children",
         "created_at",
-        "deadline",
-        "earlier_failure",
         "ended_at",
-        "finished_maps",
-        "first_failure",
         "frontier",
-        "generation",
-        "given_up",
-        "held",
-        "immediate",
-        "kept",
-        "lookups",
         "maps",
-        "numberings",
         "open_steps",
         "open_upstream",
         "open_work",
-        "opening",
-        "openings",
         "parameters",
-        "paused",
         "plan",
-        "plans",
         "queued_timers",
         "queues",
-        "raised",
-        "ready",
-        "reason",
-        "rested",
-        "resumed_at",
         "run_id",
         "running",
         "semantics",
         "seq",
-        "spending",
-        "spent",
         "started_at",
         "state",
         "states",
-        "stayed",
-        "tallies",
+        "tally",
         "timers",
-        "undoing",
-        "verdict",
     )
+
+    plans: dict[str, Plan] = NOTHING
+    """By digest, the versions that a new generation may go on with, compiled onto `plan`. Whoever decides or folds such
+    a generation puts it here before."""
+    generation: int = 1
+    reason: str = ""
+    deadline: int | None = None
+    """Of the run's own timeout."""
+    verdict: RunState | None = None
+    """How the run will end, once it is being stopped."""
+    immediate: bool = False
+    """Being stopped without politeness and without cleanup."""
+    cancel_deadline: int = 0
+    held: Held | None = None
+    """Nothing starts before the run is admitted."""
+    spending: Spending | None = None
+    """Of a run that has a budget of its own."""
+    paused: Paused | None = None
+    """Nothing starts before the run is resumed."""
+    resumed_at: int | None = None
+    """When a person last resumed the run: no pause of the run above that is older holds it."""
+    first_failure: tuple[int, int, Failure] | None = None
+    """(step, item, failure) of the first failure of this generation that is not allowed."""
+    earlier_failure: tuple[int, int, Failure] | None = None
+    """Of a former generation, whose step run stayed as it was."""
+    stayed: bytes = b""
+    """Per step: whether it stayed at rest when the generation began, or is retired. Empty in the first one."""
+    openings: tuple[Opening, ...] = ()
+    """What each generation but the first has begun anew."""
+    spent: dict[tuple[int, int], int] = NOTHING
+    """Per step run that is not under way, if another: numbers of attempts used; of items by their kept numbers.
+    Otherwise it is 1 of one that is COMPLETED or FAILED, and 0."""
+    numberings: dict[int, Numbering] = NOTHING
+    """Of mapped steps that were reset."""
+    undoing: Undoing | None = None
+    """If the newest generation is one that rolls back what was done, or came to that in its end."""
+    rested: array[int] = _NO_ORDER
+    """Per step of a plan of which something can be undone: the number of the event by which it came to rest."""
+    kept: dict[int, tuple[bytes, ...]] = NOTHING
+    """Per step that is not mapped: what conditions and maps need of its output."""
+    cleanup_tally: list[int] = _NONE
+    """Of cleanup steps, as `tally`."""
+    raised: Raised | None = None
+    """Lines of the run's own, once it has some."""
+    children: dict[tuple[int, int], bytes] = NOTHING
+    """By step run (step, item) the id of the run that it waits for."""
+    away: tuple[int, int] = (0, 0)
+    """How many they are: of plain steps, of cleanup steps."""
+    cache: CacheMode = CacheMode.USE
+    lookups: dict[tuple[int, int], Lookup] = NOTHING
+    """By step run (step, item), of those with a cache policy that are under way, from the question on."""
+    anew: frozenset[tuple[int, int]] = _NOBODY
+    """(step, item) of what is computed whatever the cache has; with WHOLE all items of a mapped step."""
+    given_up: dict[bytes, str] = NOTHING
+    """Runs that steps did wait for, and do no more though they may not be at rest; and why."""
+    opening: dict[int, None] = NOTHING
+    """Mapped steps with items, or groups of them, that can be decided."""
+    finished_maps: dict[int, None] = NOTHING
+    """Mapped steps that are not at rest though all their items are."""
+    _parameter_values: Json = None
+    _keys: dict[Concurrency, str] = NOTHING
+    """Those that expressions give, once somebody asked for them; derived, so no part of the state."""
 
     def __init__(self, plan: Plan, run_id: bytes = b"") -> None:
         self.plan = plan
-        self.plans: dict[str, Plan] = NOTHING
-        """By digest, the versions that a new generation may go on with, compiled onto `plan`. Whoever decides or folds
-        such a generation puts it here before."""
         self.run_id = run_id
         """The ids of the runs that its steps are follow from it."""
         self.seq = 0
         """The number of the newest event."""
-        self.generation = 1
         self.state = RunState.PENDING
         self.semantics = 0
-        self.reason = ""
         self.parameters = b"{}"
         self.created_at: int | None = None
         self.started_at: int | None = None
         """The first lease."""
         self.ended_at: int | None = None
-        self.deadline: int | None = None
-        """Of the run's own timeout."""
-        self.verdict: RunState | None = None
-        """How the run will end, once it is being stopped."""
-        self.immediate = False
-        """Being stopped without politeness and without cleanup."""
-        self.cancel_deadline = 0
-        self.held: Held | None = None
-        """Nothing starts before the run is admitted."""
-        self.spending: Spending | None = None
-        """Of a run that has a budget of its own."""
-        self.paused: Paused | None = None
-        self.resumed_at: int | None = None
-        """When a person last resumed the run: no pause of the run above that is older holds it."""
-        """Nothing starts before the run is resumed."""
         self.admitted_at: int | None = None
         """The run began to hold its places under limits on runs."""
-        self.first_failure: tuple[int, int, Failure] | None = None
-        """(step, item, failure) of the first failure of this generation that is not allowed."""
-        self.earlier_failure: tuple[int, int, Failure] | None = None
-        """Of a former generation, whose step run stayed as it was."""
-        self.stayed = b""
-        """Per step: whether it stayed at rest when the generation began, or is retired. Empty in the first one."""
-        self.openings: list[Opening] = []
-        """What each generation but the first has begun anew."""
-        self.spent: dict[tuple[int, int], int] = NOTHING
-        """Per step run that is not under way, if another: numbers of attempts used; of items by their kept numbers.
-        Otherwise it is 1 of one that is
-        COMPLETED or FAILED, and 0."""
-
-        self.numberings: dict[int, Numbering] = NOTHING
-        """Of mapped steps that were reset."""
-
-        steps = plan.steps
-        self.undoing: Undoing | None = None
-        """If the newest generation is one that rolls back what was done, or came to that in its end."""
-        self.rested = array("Q", bytes(8 * len(steps))) if plan.undoing else _NO_ORDER
-        """Per step of a plan of which something can be undone: the number of the event by which it came to rest."""
-        self.states = bytearray((_PENDING,)) * len(steps)
+        self.states = bytearray((_PENDING,)) * len(plan.steps)
         """Of steps; a mapped step is RUNNING from its expansion until its items are at rest."""
-        self.open_upstream = plan.upstream_counts[:]
+        self.open_upstream = plan.upstream_counts[:] if plan.connected else plan.upstream_counts
         """Per step: how many of its upstream are not at rest. One whose items it goes along with does not count from
-        its expansion on."""
+        its expansion on. Without edges it is the plan's: nobody writes to it."""
         self.active: dict[int, ActiveStep] = {}
         """Of steps that are not mapped."""
         self.maps: dict[int, MapState] = NOTHING
-        self.kept: dict[int, tuple[bytes, ...]] = NOTHING
-        """Per step that is not mapped: what conditions and maps need of its output."""
-        cleanup = plan.cleanup_count
-        for number in plan.undoing:
-            self.states[number] = StepState.SKIPPED
-        self.open_steps = len(steps) - len(plan.undoing)
+        self.open_steps = len(plan.steps) - len(plan.undoing)
         """Steps that are not at rest; a mapped step counts as one."""
-        self.open_work = self.open_steps - cleanup
+        self.open_work = self.open_steps - plan.cleanup_count
         """Those of them that are no cleanup steps."""
-        self.tallies = ([0] * (StepState.ROLLED_BACK + 1), [0] * (StepState.ROLLED_BACK + 1) if cleanup else _NONE)
-        """Step runs by state: of plain steps, of cleanup steps."""
-        self.tallies[False][_PENDING] = self.open_work
-        self.tallies[False][StepState.SKIPPED] = len(plan.undoing)
-        if cleanup:
-            self.tallies[True][_PENDING] = cleanup
-
-        self.raised: Raised | None = None
-        """Lines of the run's own, once it has some."""
-        self.ready: dict[int, int] = {}
-        """Per line that has any: how many step runs are READY."""
-        self.queues: dict[int, ReadyQueue] = {}
-        """Per line: they, in order."""
+        self.tally = [0] * (StepState.ROLLED_BACK + 1)
+        """Step runs by state, without those of cleanup steps."""
+        self.tally[_PENDING] = self.open_work
+        self.queues: dict[int, ReadyQueue] = NOTHING
+        """Per line that has any: the step runs that are READY, in order."""
         self.running = 0
         """Step runs that hold a lease."""
-        self.children: dict[tuple[int, int], bytes] = NOTHING
-        """By step run (step, item) the id of the run that it waits for."""
-        self.cache = CacheMode.USE
-        self.lookups: dict[tuple[int, int], Lookup] = NOTHING
-        """By step run (step, item), of those with a cache policy that are under way, from the question on."""
-        self.anew: frozenset[tuple[int, int]] = _NOBODY
-        """(step, item) of what is computed whatever the cache has; with WHOLE all items of a mapped step."""
-        self.given_up: dict[bytes, str] = NOTHING
-        """Runs that steps did wait for, and do no more though they may not be at rest; and why."""
-        self.away = [0, 0]
-        """How many they are: of plain steps, of cleanup steps."""
-        self.frontier: dict[int, None] = {}
+        self.frontier: dict[int, None] = NOTHING
         """PENDING steps whose trigger rule can be decided, in the order in which that came about."""
-        self.opening: dict[int, None] = NOTHING
-        """Mapped steps with items, or groups of them, that can be decided."""
-        self.finished_maps: dict[int, None] = NOTHING
-        """Mapped steps that are not at rest though all their items are."""
-        self.timers: list[Timer] = []
-        self.queued_timers: list[Timer] = []
+        self.timers = _NO_TIMERS
+        self.queued_timers = _NO_TIMERS
         """A heap of their own, because queued clocks stand still until agents had time to come back."""
         self._heard = _NOTHING_HEARD
-        self._parameter_values: Json = None
-        self._keys: dict[Concurrency, str] = NOTHING
-        """Those that expressions give, once somebody asked for them; derived, so no part of the state."""
+        if plan.undoing:
+            self._await_rollback(plan)
+        if plan.cleanup_count:
+            self.cleanup_tally = [0] * len(self.tally)
+            self.cleanup_tally[_PENDING] = plan.cleanup_count
+
+    def _await_rollback(self, plan: Plan) -> None:
+        """What undoes other steps has no part in the run before one begins."""
+        self.rested = array("Q", bytes(8 * len(plan.steps)))
+        for number in plan.undoing:
+            self.states[number] = StepState.SKIPPED
+        self.tally[StepState.SKIPPED] = len(plan.undoing)
+
+    # --- what the fold writes ----------------------------------------------------------------------------------------
+
+    def add_to_frontier(self, step: int) -> None:
+        """The trigger rule of the step, which is PENDING, can be decided."""
+        if self.frontier is NOTHING:
+            self.frontier = {}
+        self.frontier[step] = None
+
+    def start_clock(self, timer: Timer) -> None:
+        if self.timers is _NO_TIMERS:
+            self.timers = []
+        heappush(self.timers, timer)
+
+    def start_queued_clock(self, timer: Timer) -> None:
+        if self.queued_timers is _NO_TIMERS:
+            self.queued_timers = []
+        heappush(self.queued_timers, timer)
+
+    def stop_clocks(self) -> None:
+        self.timers = self.queued_timers = _NO_TIMERS
+
+    def tally_of(self, step: Step) -> list[int]:
+        """The counts that step runs of the step are in."""
+        return self.cleanup_tally if step.cleanup else self.tally
+
+    @property
+    def tallies(self) -> tuple[list[int], list[int]]:
+        """Step runs by state: of plain steps, of cleanup steps."""
+        return self.tally, self.cleanup_tally
 
     # --- what a dispatcher asks --------------------------------------------------------------------------------------
 
     def demand(self, line: int) -> int:
         """How many step runs of the line could be leased now."""
-        ready = self.ready.get(line, 0)
-        if not ready or line < 0 or self.sweeping or self.stands_still:
+        queue = self.queues.get(line)
+        if queue is None or line < 0 or self.sweeping or self.stands_still:
             return 0
         limit = self.plan.max_parallel
-        return ready if not limit else min(ready, max(limit - self.running, 0))
+        return queue.count if not limit else min(queue.count, max(limit - self.running, 0))
 
     def demanded_lines(self) -> list[int]:
         """The lines with a demand, in the order in which the demand arose."""
         limit = self.plan.max_parallel
-        if not self.ready or (limit and self.running >= limit) or self.sweeping or self.stands_still:
+        if not self.queues or (limit and self.running >= limit) or self.sweeping or self.stands_still:
             return []
-        return [line for line in self.ready if line >= 0]
+        return [line for line in self.queues if line >= 0]
 
     def line_of(self, step: Step, item: int) -> int:
         """Where the step run lines up when it is READY."""
@@ -503,7 +511,7 @@ class Run:
         """For another version of the pipeline, which has more of them."""
         self.parameters = parameters
         self._parameter_values = None
-        self._keys.clear()
+        self._keys = NOTHING
 
     def pack(self) -> bytes:
         """The states of all step runs in a few bytes, for `summary.unpack`."""
@@ -573,12 +581,12 @@ class Run:
     @property
     def spawning(self) -> bool:
         """Whether there are step runs that are to begin to wait for runs of their own."""
-        return CHILDREN in self.ready and not self.stands_still and not self.sweeping
+        return CHILDREN in self.queues and not self.stands_still and not self.sweeping
 
     @property
     def asking(self) -> bool:
         """Whether there are step runs whose value is to be looked up."""
-        return LOOKUPS in self.ready and not self.stands_still and not self.sweeping
+        return LOOKUPS in self.queues and not self.stands_still and not self.sweeping
 
     @property
     def stands_still(self) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from heapq import heappush
-
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import WHOLE, Failure
 from penstock_coordinator.core.run.evolve.counters import active_of, begin
@@ -20,7 +18,7 @@ def run_admitted(run: Run, _seq: int, event: e.RunAdmitted) -> None:
     run.admitted_at = event.at
     run.deadline = event.deadline
     if event.deadline is not None:
-        heappush(run.timers, Timer(event.deadline, TimerKind.RUN))
+        run.start_clock(Timer(event.deadline, TimerKind.RUN))
 
 
 def step_displaced(run: Run, _seq: int, event: e.StepDisplaced) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from heapq import heappush
-
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.evolve.counters import active_of, begin, move
@@ -55,10 +53,7 @@ def trim(run: Run, line: int) -> None:
     """The line's queue forgets those at its head that are not READY any more."""
     queue = run.queues.get(line)
     if queue is not None:
-        if line in run.ready:
-            queue.trim()
-        else:
-            queue.clear()
+        queue.trim()
 
 
 def attempt_failed(run: Run, _seq: int, event: e.AttemptFailed) -> None:
@@ -93,4 +88,4 @@ def step_waiting(run: Run, _seq: int, event: e.StepWaiting) -> None:
     active.wait = Wait(event.reason, event.until, event.key)
     move(run, run.plan.steps[event.step], event.item, _WAITING)
     if event.until is not None:
-        heappush(run.timers, Timer(event.until, TimerKind.WAKE, event.step, event.item, 0, event.at))
+        run.start_clock(Timer(event.until, TimerKind.WAKE, event.step, event.item, 0, event.at))

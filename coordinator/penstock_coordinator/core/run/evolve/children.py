@@ -6,7 +6,7 @@ from penstock_coordinator.core.plan.model import CHILDREN
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.evolve.attempts import active_or_new, trim
 from penstock_coordinator.core.run.evolve.counters import active_of, move
-from penstock_coordinator.core.run.evolve.resting import forget_child
+from penstock_coordinator.core.run.evolve.resting import count_away, forget_child
 from penstock_coordinator.core.run.state import Run, Wait
 from penstock_coordinator.core.run.states import RunState, StepState
 
@@ -26,7 +26,7 @@ def child_started(run: Run, _seq: int, event: e.ChildStarted) -> None:
     if not run.children:
         run.children = {}
     run.children[event.step, item] = event.run_id
-    run.away[step.cleanup] += 1
+    count_away(run, step, 1)
     move(run, step, item, StepState.WAITING)
     trim(run, CHILDREN)
 

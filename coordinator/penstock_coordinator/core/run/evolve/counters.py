@@ -67,7 +67,7 @@ def move(run: Run, step: Step, item: int, after: StepState) -> None:
         mapped.states[item] = after
         mapped.tally[before] -= 1
         mapped.tally[after] += 1
-    tally = run.tallies[step.cleanup]
+    tally = run.cleanup_tally if step.cleanup else run.tally
     tally[before] -= 1
     tally[after] += 1
     if before == _RUNNING:
@@ -111,11 +111,10 @@ def leave(run: Run, step: Step, mapped: MapState, first: int, before: bytes | by
 
 def unready(run: Run, line: int, count: int) -> None:
     if count:
-        left = run.ready[line] - count
-        if left:
-            run.ready[line] = left
-        else:
-            del run.ready[line]
+        queue = run.queues[line]
+        queue.count -= count
+        if not queue.count:
+            del run.queues[line]
 
 
 def note_opened(run: Run, number: int, mapped: MapState) -> None:

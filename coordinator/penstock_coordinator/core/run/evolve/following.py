@@ -21,7 +21,7 @@ def open_followers(run: Run, step: Step) -> None:
         left = run.open_upstream[number] - 1
         run.open_upstream[number] = left
         if not left and run.states[number] == _PENDING:
-            run.frontier[number] = None
+            run.add_to_frontier(number)
 
 
 def catch_up(run: Run, step: Step, mapped: MapState) -> None:
@@ -56,7 +56,7 @@ def grow(run: Run, step: Step, count: int) -> None:
         mapped = run.maps[node.number]
         mapped.grow(count)
         number_items(run, node.number, mapped.count - count, mapped.count)
-        run.tallies[node.cleanup][_PENDING] += count
+        run.tally_of(node)[_PENDING] += count
         for number in node.followers:
             other = run.maps.get(number)
             if other is None or run.states[number] != _RUNNING:

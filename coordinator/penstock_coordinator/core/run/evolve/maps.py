@@ -27,7 +27,7 @@ def map_expanded(run: Run, _seq: int, event: e.MapExpanded) -> None:
     run.maps[number] = mapped
     run.states[number] = _RUNNING
     number_items(run, number, 0, event.count)
-    tally = run.tallies[step.cleanup]
+    tally = run.tally_of(step)
     tally[_PENDING] += event.count - 1
     if step.followed is not None:
         catch_up(run, step, mapped)
@@ -88,7 +88,7 @@ def items_settled(run: Run, _seq: int, event: e.ItemsSettled) -> None:
     for first, stop in event.ranges:
         before = mapped.states[first:stop]
         mapped.states[first:stop] = bytes((event.state,)) * (stop - first)
-        for tally in (mapped.tally, run.tallies[step.cleanup]):
+        for tally in (mapped.tally, run.tally_of(step)):
             for state in (_PENDING, _READY):
                 tally[state] -= before.count(state)
             tally[event.state] += stop - first

@@ -92,7 +92,7 @@ def _begin(run: Run, undoing: Undoing, number: int) -> bool:
         return False
     mapped = run.maps.get(undo)
     if mapped is None:
-        run.frontier[undo] = None
+        run.add_to_frontier(undo)
     else:
         mapped.due.add(0, mapped.count)
         note_opened(run, undo, mapped)

@@ -20,7 +20,7 @@ def go_on_with(run: Run, plan: Plan) -> None:
     run.plan = plan
     run.plans = NOTHING
     # Nobody waits in a line, and those of the new plan are at other positions.
-    run.queues.clear()
+    run.queues = NOTHING
     run.raised = None
     for step in plan.steps:
         if step.retired:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
-from heapq import heapify, heappush
+from heapq import heapify
 
 from penstock_coordinator.core.plan.model import Plan, Step, TriggerRule
 from penstock_coordinator.core.run import events as e
@@ -34,7 +34,7 @@ _NOT_AGAIN = Failure("NotRunAgain", "it failed in a former generation and did no
 
 def run_reopened(run: Run, seq: int, event: e.RunReopened) -> None:
     run.generation = event.generation
-    run.openings.append(opening(event))
+    run.openings = (*run.openings, opening(event))
     for step, item, count in event.attempts:
         spend(run, step, item, count)
     _tidy_queues(run)
@@ -77,7 +77,7 @@ def _begin_again(run: Run, event: e.RunReopened) -> None:
     run.deadline = event.deadline
     begin_spending(run)
     if event.deadline is not None:
-        heappush(run.timers, Timer(event.deadline, TimerKind.RUN))
+        run.start_clock(Timer(event.deadline, TimerKind.RUN))
 
 
 def _tidy_queues(run: Run) -> None:
@@ -226,11 +226,11 @@ def _count_again(run: Run) -> None:
     run.open_work = sum(1 for step in steps if not step.cleanup and not run.stayed[step.number])
     run.open_upstream = array("I", [_open_upstream(run, step) for step in steps])
     # New ones: those of a version without cleanup steps share theirs.
-    run.tallies = ([0] * len(run.tallies[False]), [0] * len(run.tallies[False]))
+    run.tally, run.cleanup_tally = [0] * len(run.tally), [0] * len(run.tally)
     for step in steps:
         if step.retired:
             continue
-        tally, mapped = run.tallies[step.cleanup], run.maps.get(step.number)
+        tally, mapped = run.tally_of(step), run.maps.get(step.number)
         if mapped is None:
             tally[states[step.number]] += 1
         else:

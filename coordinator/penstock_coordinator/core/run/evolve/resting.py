@@ -44,7 +44,13 @@ def forget_lookups(run: Run, number: int, first: int, stop: int) -> None:
 def forget_child(run: Run, step: Step, item: int) -> None:
     """The step run does not wait for a run of its own, or does so no more."""
     if run.children.pop((step.number, item), None) is not None:
-        run.away[step.cleanup] -= 1
+        count_away(run, step, -1)
+
+
+def count_away(run: Run, step: Step, more: int) -> None:
+    """So many step runs of the step more, or less, wait for runs of their own."""
+    plain, cleanup = run.away
+    run.away = (plain, cleanup + more) if step.cleanup else (plain + more, cleanup)
 
 
 def settle(run: Run, step: Step, state: int) -> None:
@@ -59,7 +65,7 @@ def settle(run: Run, step: Step, state: int) -> None:
         left = open_upstream[number] - 1
         open_upstream[number] = left
         if (not left or fires_early(steps[number], seen)) and states[number] == _PENDING:
-            run.frontier[number] = None
+            run.add_to_frontier(number)
     if expanded:
         for number in step.followers:
             along = run.maps.get(number)
@@ -79,7 +85,7 @@ def settle(run: Run, step: Step, state: int) -> None:
 def release_cleanup(run: Run) -> None:
     for number in run.plan.cleanup_roots:
         if run.states[number] == _PENDING:
-            run.frontier[number] = None
+            run.add_to_frontier(number)
 
 
 def items_rested(run: Run, step: Step, mapped: MapState, state: int, first: int, stop: int) -> None:
@@ -88,6 +94,6 @@ def items_rested(run: Run, step: Step, mapped: MapState, state: int, first: int,
     seen = standing(state, step.allow_failure)
     for number in mapped.watchers:
         if run.states[number] == _PENDING and fires_early(run.plan.steps[number], seen):
-            run.frontier[number] = None
+            run.add_to_frontier(number)
     if step.followers:
         feed(run, step, first, stop)

@@ -29,7 +29,7 @@ def run_rolling_back(run: Run, _seq: int, event: e.RunRollingBack) -> None:
     for first, stop in event.steps:
         for number in range(first, stop):
             _open(run, number, _PENDING)
-            run.tallies[False][_PENDING] += 1
+            run.tally[_PENDING] += 1
     for number, ranges in event.items:
         _open(run, number, _RUNNING)
         _expand(run, number, ranges)
@@ -38,7 +38,7 @@ def run_rolling_back(run: Run, _seq: int, event: e.RunRollingBack) -> None:
 
 def _open(run: Run, number: int, state: StepState) -> None:
     run.states[number] = state
-    run.tallies[False][_SKIPPED] -= 1
+    run.tally[_SKIPPED] -= 1
     run.open_steps += 1
     run.open_work += 1
 
@@ -64,7 +64,7 @@ def _expand(run: Run, number: int, ranges: Iterable[e.Range]) -> None:
     if not run.maps:
         run.maps = {}
     run.maps[number] = mapped
-    tally = run.tallies[False]
+    tally = run.tally
     tally[:] = [some + more for some, more in zip(tally, mapped.tally, strict=True)]
 
 
@@ -74,7 +74,7 @@ def steps_rolled_back(run: Run, _seq: int, event: e.StepsRolledBack) -> None:
             run.states[number] = _ROLLED_BACK
             run.kept.pop(number, None)
             if number not in run.maps:
-                tally = run.tallies[False]
+                tally = run.tally
                 tally[_COMPLETED] -= 1
                 tally[_ROLLED_BACK] += 1
     _forget_undone(run)
@@ -85,7 +85,7 @@ def items_rolled_back(run: Run, _seq: int, event: e.ItemsRolledBack) -> None:
     for first, stop in event.ranges:
         count = stop - first
         mapped.states[first:stop] = bytes((_ROLLED_BACK,)) * count
-        for tally in (mapped.tally, run.tallies[False]):
+        for tally in (mapped.tally, run.tally):
             tally[_COMPLETED] -= count
             tally[_ROLLED_BACK] += count
         for item in range(first, stop):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from heapq import heappush
-
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.evolve.budget import begin_spending
 from penstock_coordinator.core.run.evolve.control import unpause
@@ -18,15 +16,16 @@ def run_started(run: Run, _seq: int, event: e.RunStarted) -> None:
     run.created_at = event.at
     run.parameters = event.parameters
     run.semantics = event.semantics
-    run.cache = event.cache
-    run.deadline = event.deadline
     run.admitted_at = event.at
+    if event.cache is not run.cache:
+        run.cache = event.cache
     if run.plan.budget is not None:
         begin_spending(run)
     if event.deadline is not None:
-        heappush(run.timers, Timer(event.deadline, TimerKind.RUN))
+        run.deadline = event.deadline
+        run.start_clock(Timer(event.deadline, TimerKind.RUN))
     for number in run.plan.entries:
-        run.frontier[number] = None
+        run.add_to_frontier(number)
     if not run.open_work:
         release_cleanup(run)
 
@@ -39,14 +38,15 @@ def run_cancelling(run: Run, _seq: int, event: e.RunCancelling) -> None:
     run.immediate = event.now
     run.cancel_deadline = event.deadline
     run.held = None
-    heappush(run.timers, Timer(event.deadline, TimerKind.CANCEL))
+    run.start_clock(Timer(event.deadline, TimerKind.CANCEL))
     close_doomed(run)
 
 
 def run_ended(run: Run, _seq: int, event: e.RunEnded) -> None:
     run.state = event.state
-    run.paused = None
-    run.reason = event.reason
     run.ended_at = event.at
-    run.timers.clear()
-    run.queued_timers.clear()
+    if run.paused is not None:
+        run.paused = None
+    if run.reason != event.reason:
+        run.reason = event.reason
+    run.stop_clocks()

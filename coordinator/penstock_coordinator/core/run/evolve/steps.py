@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from heapq import heappush
-
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.evolve.counters import active_of, begin, keep, move
 from penstock_coordinator.core.run.evolve.readying import enqueue, queue_items, start_queued_clock
 from penstock_coordinator.core.run.evolve.resting import rest
 from penstock_coordinator.core.run.ready import UNMAPPED
-from penstock_coordinator.core.run.state import Run
+from penstock_coordinator.core.run.state import NOTHING, Run
 from penstock_coordinator.core.run.states import StepState
 from penstock_coordinator.core.run.timers import Timer, TimerKind
 
@@ -29,10 +27,10 @@ def steps_readied(run: Run, _seq: int, event: e.StepsReadied) -> None:
             enqueue(run, step, run.states, UNMAPPED, number, number + 1)
             if step.timeouts.overall is not None:
                 due = at + step.timeouts.overall
-                heappush(run.timers, Timer(due, TimerKind.OVERALL, number, WHOLE, 0, at))
+                run.start_clock(Timer(due, TimerKind.OVERALL, number, WHOLE, 0, at))
             start_queued_clock(run, step, WHOLE, 0, at)
     if not run.frontier:
-        run.frontier.clear()  # lets go of the room that it had
+        run.frontier = NOTHING
 
 
 def step_again_ready(run: Run, _seq: int, event: e.StepReturned | e.StepWoken) -> None:

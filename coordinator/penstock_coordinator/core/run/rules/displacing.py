@@ -31,5 +31,5 @@ def displace_ready(run: Run, message: DisplaceReady, ledger: Ledger) -> None:
         active = run.active_step(step, item)
         assert active is not None
         stopped(run, active, message.now, ledger)
-    if run.ready.get(message.position) and not run.unfinished:
+    if message.position in run.queues and not run.unfinished:
         ledger.answer(ContinueRun())
