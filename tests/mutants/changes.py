@@ -84,8 +84,8 @@ MUTANTS = (
         "paused runs lease",
         "nothing starts while a run is paused",
         "run/state.py",
-        "if not ready or line < 0 or self.sweeping or self.stands_still:",
-        "if not ready or line < 0 or self.sweeping:",
+        "if queue is None or line < 0 or self.sweeping or self.stands_still:",
+        "if queue is None or line < 0 or self.sweeping:",
     ),
     Mutant(
         "queued clocks run on in a pause",

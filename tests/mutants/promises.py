@@ -56,8 +56,8 @@ SIMULATED = (
         "nothing of a paused run is leased",
         CORE,
         "run/state.py",
-        "if not ready or line < 0 or self.sweeping or self.stands_still:",
-        "if not ready or line < 0 or self.sweeping:",
+        "if queue is None or line < 0 or self.sweeping or self.stands_still:",
+        "if queue is None or line < 0 or self.sweeping:",
     ),
     _broken(
         "one failure too many",
@@ -429,7 +429,7 @@ SIMULATED = (
         CORE,
         "dispatch/dispatcher.py",
         "            if capacity.serves(queue.line):\n                queue.sessions[capacity.session] = capacity\n        self._touch",
-        "            if capacity.serves(queue.line) and not queue.entries:\n"
+        "            if capacity.serves(queue.line) and not queue.size:\n"
         "                queue.sessions[capacity.session] = capacity\n        self._touch",
     ),
     _broken(

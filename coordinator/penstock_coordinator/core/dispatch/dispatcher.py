@@ -104,7 +104,7 @@ class Dispatcher:
         """Room for up to `want` leases, for a run in its own turn, spread over the sessions that have some. None while
         others wait on the line: who makes room offers it to them a moment later, and the run comes after them."""
         queue = self._queue(line)
-        return [] if queue.entries else list(self._take(queue, want))
+        return [] if queue.size else list(self._take(queue, want))
 
     def set_demand(self, applicant: Applicant, demand: int, now: int) -> None:
         """So many ready step runs of the applicant found no room; 0: it waits no longer."""
@@ -113,9 +113,9 @@ class Dispatcher:
             if not demand:
                 return
             queue = self._queue(applicant.line)
-        waited = bool(queue.entries)
+        waited = bool(queue.size)
         queue.set_demand(applicant, demand, now)
-        if waited is not bool(queue.entries):
+        if waited is not bool(queue.size):
             self._note_waited(queue)
 
     def give_back(self, permit: Permit, count: int) -> None:
@@ -146,13 +146,13 @@ class Dispatcher:
     def waiting(self, line: Line) -> int:
         """How many places are waited for on the line."""
         queue = self._waited.get(line)
-        return sum(entry.demand for entry in queue.entries.values()) if queue else 0
+        return sum(entry.demand for entry in queue.entries()) if queue else 0
 
     def standing(self, line: Line, run_id: bytes, position: int, now: int) -> Standing | None:
         """How the run's steps at this position of its plan stand on their line; None if they do not wait. Takes time
         by the number of those who wait there."""
         queue = self._waited.get(line)
-        entry = queue.entries.get((run_id, position)) if queue is not None else None
+        entry = queue.find(run_id, position) if queue is not None else None
         return None if queue is None or entry is None else standing(queue, entry, now)
 
     # --- inside
@@ -170,13 +170,13 @@ class Dispatcher:
         return queue
 
     def _forget_idle_lines(self) -> None:
-        for queue in [queue for queue in self._lines.values() if not queue.entries]:
+        for queue in [queue for queue in self._lines.values() if not queue.size]:
             del self._lines[queue.line]
             for capacity in queue.ring:
                 capacity.ringed.discard(queue.line)
 
     def _note_waited(self, queue: LineQueue) -> None:
-        if queue.entries:
+        if queue.size:
             self._waited[queue.line] = queue
         else:
             self._waited.pop(queue.line, None)
@@ -202,7 +202,7 @@ class Dispatcher:
             _, _, number = best[0]
             queue = queues[number]
             yield from (offers := self._serve(queue, now, alone=len(best) == 1))
-            if offers and queue.entries:
+            if offers and queue.size:
                 heapq.heapreplace(best, (queue.best_score, queue.turn, number))
             else:
                 heapq.heappop(best)
@@ -211,13 +211,13 @@ class Dispatcher:
         """One turn of whoever is next; empty if there is no room. One place is a turn, unless nobody else waits."""
         entry = queue.next()
         assert entry is not None
-        want = entry.demand if alone and len(queue.entries) == 1 else 1
+        want = entry.demand if alone and queue.size == 1 else 1
         permits = list(self._take(queue, want))
         if permits:
             self._turns += 1
             queue.turn = self._turns
             queue.serve(entry, sum(permit.count for permit in permits), now)
-            if not queue.entries:
+            if not queue.size:
                 self._note_waited(queue)
         return [Offer(entry.applicant.run_id, entry.applicant.position, permit) for permit in permits]
 

@@ -20,21 +20,20 @@ from typing import TYPE_CHECKING
 from penstock_coordinator.core.dispatch.tiers import Applicant, Tier, Waiting
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from penstock_coordinator.core.dispatch.capacity import Capacity
     from penstock_coordinator.core.plan.model import Line
-
-EntryKey = tuple[bytes, int]
-"""The run, and the position in its plan's lines."""
-
 
 class LineQueue:
     """The entries that wait on one line, and the sessions that can serve it."""
 
-    __slots__ = ("_aging", "_best", "_tiers", "entries", "line", "ring", "sessions", "turn")
+    __slots__ = ("_aging", "_best", "_tiers", "line", "ring", "sessions", "size", "turn")
 
     def __init__(self, line: Line, aging: int) -> None:
         self.line = line
-        self.entries: dict[EntryKey, Waiting] = {}
+        self.size = 0
+        """How many entries wait."""
         self.sessions: dict[int, Capacity] = {}
         self.ring: deque[Capacity] = deque()
         """Sessions that may have room; one without is dropped when it comes up."""
@@ -46,20 +45,30 @@ class LineQueue:
         """A heap of (score of the oldest, priority) over the tiers; former scores are passed over."""
 
     def set_demand(self, applicant: Applicant, demand: int, now: int) -> None:
-        """The applicant waits for so many places from now on; 0 takes it out. Its waiting began when it came."""
-        key = (applicant.run_id, applicant.position)
-        entry = self.entries.get(key)
+        """The applicant waits for so many places from now on; 0 takes it out. Its waiting began when it came. While it
+        waits its priority is the same."""
+        tier = self._tiers.get(applicant.priority)
+        entry = None if tier is None else tier.find(applicant.run_id, applicant.position)
         if entry is None:
             if demand:
-                self._add(key, Waiting(applicant, demand, now))
+                self._add(Waiting(applicant, demand, now))
         elif demand:
             entry.demand = demand
         else:
-            self._remove(key, entry)
+            self._remove(entry)
+
+    def find(self, run_id: bytes, position: int) -> Waiting | None:
+        """The entry of the run at this position of its plan's lines. Takes time by the number of priorities."""
+        found = (tier.find(run_id, position) for tier in self._tiers.values())
+        return next((entry for entry in found if entry is not None), None)
+
+    def entries(self) -> Iterator[Waiting]:
+        for tier in self._tiers.values():
+            yield from tier.entries()
 
     def next(self) -> Waiting | None:
         """Who is served next."""
-        if not self.entries:
+        if not self.size:
             return None
         if len(self._tiers) == 1:
             (tier,) = self._tiers.values()
@@ -73,12 +82,11 @@ class LineQueue:
         tier = self._tiers[entry.applicant.priority]
         tier.charge(entry, count)
         if count >= entry.demand:
-            self._remove((entry.applicant.run_id, entry.applicant.position), entry)
+            self._remove(entry)
             return
         entry.demand -= count
         if entry.since != now:
-            entry.since = now
-            tier.note_since(entry)
+            tier.wait_anew(entry, now)
             self._rescore(tier)
 
     def score(self, entry: Waiting) -> int:
@@ -102,8 +110,8 @@ class LineQueue:
 
     # --- tiers
 
-    def _add(self, key: EntryKey, entry: Waiting) -> None:
-        self.entries[key] = entry
+    def _add(self, entry: Waiting) -> None:
+        self.size += 1
         priority = entry.applicant.priority
         tier = self._tiers.get(priority)
         if tier is None:
@@ -112,8 +120,8 @@ class LineQueue:
             heapq.heappush(self._best, (tier.score, priority))
         tier.add(entry)
 
-    def _remove(self, key: EntryKey, entry: Waiting) -> None:
-        del self.entries[key]
+    def _remove(self, entry: Waiting) -> None:
+        self.size -= 1
         tier = self._tiers[entry.applicant.priority]
         tier.remove(entry)
         if tier.size:

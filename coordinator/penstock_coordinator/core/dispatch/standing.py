@@ -52,7 +52,7 @@ def mismatch(capacity: Capacity, line: Line) -> tuple[Lack, ...]:
 def standing(queue: LineQueue, entry: Waiting, now: int) -> Standing:
     """The standing of an entry of the queue. Takes time by the number of its entries."""
     tier = queue.tier_of(entry)
-    others = (one for one in queue.entries.values() if one.applicant.priority != entry.applicant.priority)
+    others = (one for one in queue.entries() if one.applicant.priority != entry.applicant.priority)
     ahead = _of_tier(tier, entry) + sum(_of_other_tier(queue, one, entry, now) for one in others)
     return Standing(entry.applicant.priority, queue.effective_priority(entry, now), ahead, entry.since)
 
@@ -69,7 +69,7 @@ def _of_tier(tier: Tier, entry: Waiting) -> int:
     """By the times at which those of the same priority have their turns."""
     applicant = entry.applicant
     runs = tier.runs_of(applicant.group)
-    before = tier.flow(applicant.run_id).index(entry)
+    before = tier.before(entry)
     own_time = runs.time(applicant.run_id) + before / applicant.weight
     demands = _demands(tier.entries())
     ahead = before

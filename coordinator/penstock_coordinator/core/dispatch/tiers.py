@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,6 +9,8 @@ import msgspec
 from penstock_coordinator.core.dispatch.fair import FairOrder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from penstock_coordinator.core.plan.model import Line
 
 Group = str | None
@@ -32,20 +32,30 @@ class Applicant(msgspec.Struct, frozen=True, gc=False):
     """Among the groups."""
 
 
-@dataclass(slots=True, eq=False)
 class Waiting:
-    """A applicant that waits for `demand` places; 0 once it does not wait any more."""
+    """An applicant that waits for `demand` places; 0 once it does not wait any more.
 
-    applicant: Applicant
-    demand: int
-    since: int
-    """When it was last given a place, or began to wait. Microseconds of a clock that only the caller knows."""
+    It knows its neighbours itself: thousands wait at once, and heaps and lists of them would be larger than they are.
+    """
+
+    __slots__ = ("applicant", "demand", "earlier", "later", "sibling", "since")
+
+    def __init__(self, applicant: Applicant, demand: int, since: int) -> None:
+        self.applicant = applicant
+        self.demand = demand
+        self.since = since
+        """When it was last given a place, or began to wait. Microseconds of a clock that only the caller knows."""
+        self.earlier: Waiting | None = None
+        """Of its tier, the next one that has waited at least as long."""
+        self.later: Waiting | None = None
+        self.sibling: Waiting | None = None
+        """Of the run's entries in its tier, the one whose turn is after its own."""
 
 
 class Tier:
     """The entries of one priority on one line."""
 
-    __slots__ = ("_age", "_flows", "_numbers", "_runs", "groups", "priority", "score", "size")
+    __slots__ = ("_flows", "_newest", "_oldest", "_runs", "groups", "priority", "score", "size")
 
     def __init__(self, priority: int) -> None:
         self.priority = priority
@@ -54,30 +64,34 @@ class Tier:
         self.size = 0
         self.groups: FairOrder[Group] = FairOrder()
         self._runs: dict[Group, FairOrder[bytes]] = {}
-        self._flows: dict[bytes, list[Waiting]] = {}
-        """Per run its entries, the next one first: one for each position of its lines that it waits on, mostly one."""
-        self._age: list[tuple[int, int, Waiting]] = []
-        """A heap of (since, number, entry); what was served or left since is passed over."""
-        self._numbers = 0
+        self._flows: dict[bytes, Waiting] = {}
+        """Per run the entry whose turn is next: it has one for each position of its lines that it waits on, mostly
+        one."""
+        self._oldest: Waiting | None = None
+        self._newest: Waiting | None = None
+
+    def find(self, run_id: bytes, position: int) -> Waiting | None:
+        entry = self._flows.get(run_id)
+        while entry is not None and entry.applicant.position != position:
+            entry = entry.sibling
+        return entry
 
     def add(self, entry: Waiting) -> None:
         applicant = entry.applicant
         self.size += 1
-        flow = self._flows.get(applicant.run_id)
-        if flow is None:
-            flow = self._flows[applicant.run_id] = [entry]
+        self._grow_older(entry)
+        first = self._flows.setdefault(applicant.run_id, entry)
+        if first is entry:
             self._join(applicant)
         else:
-            flow.append(entry)
-        self.note_since(entry)
+            _last(first).sibling = entry
 
     def remove(self, entry: Waiting) -> None:
         applicant = entry.applicant
         self.size -= 1
         entry.demand = 0
-        flow = self._flows[applicant.run_id]
-        flow.remove(entry)
-        if flow:
+        self._leave_age(entry)
+        if self._leave_flow(entry):
             return
         del self._flows[applicant.run_id]
         runs = self._runs[applicant.group]
@@ -85,6 +99,22 @@ class Tier:
         if not runs:
             del self._runs[applicant.group]
             self.groups.remove(applicant.group)
+
+    def _leave_flow(self, entry: Waiting) -> bool:
+        """Whether the run has other entries here."""
+        run_id = entry.applicant.run_id
+        first = self._flows[run_id]
+        if first is entry:
+            if entry.sibling is None:
+                return False
+            self._flows[run_id] = entry.sibling
+        else:
+            while first.sibling is not entry:
+                assert first.sibling is not None
+                first = first.sibling
+            first.sibling = entry.sibling
+        entry.sibling = None
+        return True
 
     def _join(self, applicant: Applicant) -> None:
         runs = self._runs.get(applicant.group)
@@ -95,44 +125,79 @@ class Tier:
 
     def head(self) -> Waiting:
         """Whose turn it is. There must be one."""
-        run_id = self._runs[self.groups.first()].first()
-        return self._flows[run_id][0]
+        return self._flows[self._runs[self.groups.first()].first()]
 
     def oldest(self) -> Waiting:
         """Who has waited longest. There must be one."""
-        age = self._age
-        while not age[0][2].demand or age[0][2].since != age[0][0]:
-            heapq.heappop(age)
-        return age[0][2]
+        assert self._oldest is not None
+        return self._oldest
 
     def charge(self, entry: Waiting, count: int) -> None:
         """The entry is given `count` places."""
         applicant = entry.applicant
         self.groups.charge(applicant.group, count / applicant.group_weight)
         self._runs[applicant.group].charge(applicant.run_id, count / applicant.weight)
-        flow = self._flows[applicant.run_id]
-        if len(flow) > 1:
-            flow.remove(entry)
-            flow.append(entry)
+        if self._leave_flow(entry):
+            _last(self._flows[applicant.run_id]).sibling = entry
 
-    def note_since(self, entry: Waiting) -> None:
+    def wait_anew(self, entry: Waiting, since: int) -> None:
         """The entry waits since another instant."""
-        self._numbers += 1
-        heapq.heappush(self._age, (entry.since, self._numbers, entry))
-        if len(self._age) > 2 * self.size + 16:
-            self._age = [(one.since, n, one) for n, one in enumerate(self.entries())]
-            self._numbers = len(self._age)
-            heapq.heapify(self._age)
+        self._leave_age(entry)
+        entry.since = since
+        self._grow_older(entry)
 
-    def entries(self) -> list[Waiting]:
-        return [entry for flow in self._flows.values() for entry in flow]
+    def _grow_older(self, entry: Waiting) -> None:
+        """It takes its place by age. Instants come in their order, so that it is nearly always the last one."""
+        before, after = self._newest, None
+        while before is not None and before.since > entry.since:
+            before, after = before.earlier, before
+        entry.earlier, entry.later = before, after
+        if before is None:
+            self._oldest = entry
+        else:
+            before.later = entry
+        if after is None:
+            self._newest = entry
+        else:
+            after.earlier = entry
+
+    def _leave_age(self, entry: Waiting) -> None:
+        before, after = entry.earlier, entry.later
+        if before is None:
+            self._oldest = after
+        else:
+            before.later = after
+        if after is None:
+            self._newest = before
+        else:
+            after.earlier = before
+        entry.earlier = entry.later = None
+
+    def entries(self) -> Iterator[Waiting]:
+        """Who has waited longest comes first."""
+        entry = self._oldest
+        while entry is not None:
+            yield entry
+            entry = entry.later
 
     def group_weight(self, group: Group) -> float:
         """Of a group that waits."""
-        return self._flows[self._runs[group].first()][0].applicant.group_weight
+        return self._flows[self._runs[group].first()].applicant.group_weight
 
     def runs_of(self, group: Group) -> FairOrder[bytes]:
         return self._runs[group]
 
-    def flow(self, run_id: bytes) -> list[Waiting]:
-        return self._flows[run_id]
+    def before(self, entry: Waiting) -> int:
+        """How many entries of the same run have their turns before this one."""
+        count, first = 0, self._flows[entry.applicant.run_id]
+        while first is not entry:
+            assert first.sibling is not None
+            count, first = count + 1, first.sibling
+        return count
+
+
+def _last(entry: Waiting) -> Waiting:
+    """Of the run's entries, from this one on."""
+    while entry.sibling is not None:
+        entry = entry.sibling
+    return entry

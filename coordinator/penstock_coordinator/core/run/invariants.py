@@ -147,7 +147,8 @@ def _check_queues(run: Run, step_runs: StepRuns) -> None:
     for step, item, state in step_runs:
         if state is StepState.READY and not _is_held(run, step, item):
             ready.setdefault(run.line_of(step, item), set()).add((step.number, item))
-    assert {line: queue.count for line, queue in run.queues.items()} == {line: len(found) for line, found in ready.items()}
+    counts = {line: queue.count for line, queue in run.queues.items()}
+    assert counts == {line: len(found) for line, found in ready.items()}
     for line, queue in run.queues.items():
         waiting = queue.waiting()
         assert len(waiting) == len(set(waiting)), f"line {line} holds a step run twice"

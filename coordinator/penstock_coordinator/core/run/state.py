@@ -125,53 +125,33 @@ class StepCounts(NamedTuple):
     rolled_back: int
 
 
-class ActiveStep:
+class ActiveStep(msgspec.Struct, gc=False, eq=False):
     """A step run that is under way: from READY (of an item: from its first lease) until it is at rest."""
 
-    __slots__ = (
-        "agent",
-        "attempts",
-        "deaths",
-        "displaced",
-        "failures",
-        "first_ready_at",
-        "item",
-        "last_failure",
-        "leased_at",
-        "losses",
-        "ready_at",
-        "session",
-        "started_at",
-        "step",
-        "token",
-        "wait",
-    )
-
-    def __init__(self, step: int, item: int, ready_at: int) -> None:
-        self.step = step
-        self.item = item
-        self.attempts = 0
-        """Attempts that may have started user code, with the one under way."""
-        self.failures = 0
-        """Attempts that are charged to the step's retries."""
-        self.losses = 0
-        """Attempts that are charged to the infrastructure."""
-        self.deaths: tuple[str, ...] = ()
-        """The boot ids of agents that died while they ran it."""
-        self.first_ready_at = ready_at
-        self.ready_at = ready_at
-        self.started_at: int | None = None
-        """The first lease."""
-        self.leased_at: int | None = None
-        """The newest lease."""
-        self.token = 0
-        """Of the lease that it holds; 0: none."""
-        self.session = 0
-        self.agent = ""
-        self.last_failure: Failure | None = None
-        self.displaced: Failure | None = None
-        """It is to come to rest, because the policy of a limit says so."""
-        self.wait: Wait | None = None
+    step: int
+    item: int
+    first_ready_at: int
+    ready_at: int
+    attempts: int = 0
+    """Attempts that may have started user code, with the one under way."""
+    failures: int = 0
+    """Attempts that are charged to the step's retries."""
+    losses: int = 0
+    """Attempts that are charged to the infrastructure."""
+    deaths: tuple[str, ...] = ()
+    """The boot ids of agents that died while they ran it."""
+    started_at: int | None = None
+    """The first lease."""
+    leased_at: int | None = None
+    """The newest lease."""
+    token: int = 0
+    """Of the lease that it holds; 0: none."""
+    session: int = 0
+    agent: str = ""
+    last_failure: Failure | None = None
+    displaced: Failure | None = None
+    """It is to come to rest, because the policy of a limit says so."""
+    wait: Wait | None = None
 
 
 class Run:

@@ -19,7 +19,7 @@ def active_of(run: Run, step: int, item: int) -> ActiveStep:
 
 def begin(run: Run, step: int, item: int, ready_at: int) -> ActiveStep:
     """A step run gets under way. Numbers of attempts go on where a former generation left them."""
-    active = ActiveStep(step, item, ready_at)
+    active = ActiveStep(step, item, ready_at, ready_at)
     if run.spent:
         active.attempts = run.spent_before(step, item)
     return active
