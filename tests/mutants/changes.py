@@ -119,8 +119,8 @@ MUTANTS = (
         "max_parallel is forgotten",
         "no more than max_parallel step runs hold a lease",
         "run/state.py",
-        "return ready if not limit else min(ready, max(limit - self.running, 0))",
-        "return ready",
+        "return queue.count if not limit else min(queue.count, max(limit - self.running, 0))",
+        "return queue.count",
     ),
     Mutant(
         "the run ends a step too early",

@@ -18,7 +18,7 @@ from penstock_coordinator.api.start_batch import EXISTING, StartBatch, Started, 
 from penstock_coordinator.core.plan.keys import InvalidKey, check_keys, has_expressions
 from penstock_coordinator.core.plan.parameters import InvalidParameters, bind
 from penstock_coordinator.core.plan.references import BadReference, may_refer, references_in
-from penstock_coordinator.ports import KeyTaken, NotNewest, Origin, Repeated, RequestRow, RunId
+from penstock_coordinator.ports import PLAIN_ORIGIN, KeyTaken, NotNewest, Origin, Repeated, RequestRow, RunId
 from penstock_coordinator.runtime.secrets import secret_warnings
 from penstock_coordinator.runtime.views import RunRequest
 
@@ -245,7 +245,7 @@ def _cache_mode(mode: int) -> int:
 
 
 def _origin(request: pb.StartRunRequest, declared: Declared, limits: Limits) -> Origin:
-    return Origin(
+    origin = Origin(
         priority=priority_of(request.priority, "priority", limits)
         if request.HasField("priority")
         else declared.priority,
@@ -253,3 +253,4 @@ def _origin(request: pb.StartRunRequest, declared: Declared, limits: Limits) -> 
         run_key=request.run_key,
         cache=_cache_mode(request.cache_mode),
     )
+    return PLAIN_ORIGIN if origin == PLAIN_ORIGIN else origin

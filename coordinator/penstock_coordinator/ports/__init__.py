@@ -78,7 +78,7 @@ from penstock_coordinator.ports.logs import LogChunk, LogFilter, LogLine, LogSto
 from penstock_coordinator.ports.pipelines import PipelineRow, PipelineStore, VersionRow
 from penstock_coordinator.ports.requests import Repeated, RequestKey, RequestRow
 from penstock_coordinator.ports.retention import EndedRuns, OldRows, RetentionStore, RunRows
-from penstock_coordinator.ports.rows import AttemptRow, NewRun, Origin, Parent, RunChange, StepRunRow
+from penstock_coordinator.ports.rows import PLAIN_ORIGIN, AttemptRow, NewRun, Origin, Parent, RunChange, StepRunRow
 from penstock_coordinator.ports.run_keys import AT_REST, COMPLETED, KeyClaim, Reuse, gives_free
 from penstock_coordinator.ports.runs import ANY_GENERATION, RunFilter, RunIndex, RunRow
 from penstock_coordinator.ports.secrets import CannotDecrypt, SecretCipher, SecretRow, SecretStore
@@ -93,6 +93,7 @@ __all__ = [
     "LETTER_MESSAGE_CHARACTERS",
     "NO_COST",
     "OF_RUN",
+    "PLAIN_ORIGIN",
     "AgentRegistry",
     "AgentRow",
     "AppendOutcome",

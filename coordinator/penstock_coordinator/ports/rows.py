@@ -29,6 +29,10 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
     """What it makes of the cache policies of its steps: a penstock.v1.CacheMode."""
 
 
+PLAIN_ORIGIN = Origin()
+"""Of most runs, which share it."""
+
+
 class NewRun(msgspec.Struct, frozen=True, gc=False):
     """The row that a run's first record brings with it."""
 
@@ -46,7 +50,7 @@ class NewRun(msgspec.Struct, frozen=True, gc=False):
     start_time: int | None = None
     end_time: int | None = None
     summary: bytes | None = None
-    origin: Origin = Origin()
+    origin: Origin = PLAIN_ORIGIN
     output: bytes | None = None
     only_if_newest: bool = False
     """Stored only if the version is still the newest of its pipeline. Needs a request in the record."""

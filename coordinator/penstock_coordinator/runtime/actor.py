@@ -28,13 +28,13 @@ from penstock_coordinator.core.run.ledger import Ledger
 from penstock_coordinator.core.run.messages import AttemptEnded, ChildReported, Message, SlotsOffered, ValueFound
 from penstock_coordinator.core.run.resets import NotPossible
 from penstock_coordinator.ports import (
+    PLAIN_ORIGIN,
     AppendOutcome,
     Committed,
     KeyClaim,
     KeyTaken,
     NewRun,
     NotNewest,
-    Origin,
     Record,
     Removed,
     Repeated,
@@ -113,20 +113,23 @@ class Drafts:
         self.now = 0
 
 
+_NOTHING_IN_FLIGHT: list[Turn] = []
+_NOBODY: list[Watcher] = []
+"""Of actors that have none, which is what those that wait have. Shared, never written."""
+
+
 class Actor:
+    """What most actors never have is an attribute of the class, until one has it."""
+
     __slots__ = (
+        "__dict__",
         "_supervisor",
         "_waiting",
         "committed_seq",
-        "control",
         "deadline",
-        "discarded",
         "environment_json",
-        "gate",
         "in_flight",
-        "item_values",
         "lane",
-        "limited",
         "limits",
         "mail",
         "new_run",
@@ -140,9 +143,18 @@ class Actor:
         "share",
         "trace_context",
         "unbegun",
-        "version_number",
-        "watchers",
     )
+
+    version_number: int | None = None
+    """Of a run that is opened again with another version: its number."""
+    control: deque[Mail] | None = None
+    """As `mail`, read before it."""
+    watchers: list[Watcher] = _NOBODY
+    discarded = False
+    limited = False
+    """The run needs places under limits on runs."""
+    gate: Gate | None = None
+    """To places under limits on steps; None if no step shares a key."""
 
     def __init__(
         self,
@@ -168,28 +180,21 @@ class Actor:
         self.trace_context = trace_context
         self.share = share
         self.limits = supervisor.timing.run_limits
-        self.origin = Origin()
-        self.version_number: int | None = None
-        """Of a run that is opened again with another version: its number."""
+        self.origin = PLAIN_ORIGIN
         self.new_run = new_run
         """The row that the first record will bring with it."""
         self.mail: deque[Mail] | None = None
-        self.control: deque[Mail] | None = None
-        """Both are made when something comes: a run that waits has none, and an empty one has 760 bytes."""
-        self.in_flight: list[Turn] = []
+        """Made when something comes: a run that waits has none, and an empty one has 760 bytes."""
+        self.in_flight = _NOTHING_IN_FLIGHT
         self.committed_seq = run.seq
-        self.watchers: list[Watcher] = []
         self.deadline: int | None = None
         self.scheduled = False
-        self.discarded = False
         self._waiting = 0
         """The positions of the lines that the run waits on, as bits: mostly none or one, and a number has no parts."""
         self.unbegun = False
         """The run counts as one that waits to begin."""
-        self.limited = False
-        """The run needs places under limits on runs."""
-        self.gate = supervisor.limits.gate(self)
-        """To places under limits on steps; None if no step shares a key."""
+        if plan.limited:
+            self.gate = supervisor.limits.gate(self)
 
     @property
     def patience(self) -> float:
@@ -225,6 +230,11 @@ class Actor:
         self.control.append(mail)
         self.lane.schedule(self)
 
+    def add_watcher(self, watcher: Watcher) -> None:
+        if self.watchers is _NOBODY:
+            self.watchers = []
+        self.watchers.append(watcher)
+
     # --- a turn
 
     def turn(self) -> Turn | None:
@@ -254,7 +264,9 @@ class Actor:
             elif self.mail:
                 self._decide(self.mail.popleft(), drafts)
             else:
-                self.mail = self.control = None
+                self.mail = None
+                if self.control is not None:
+                    self.control = None
                 return
 
     def _take_back(self, drafts: Drafts) -> None:
@@ -397,6 +409,8 @@ class Actor:
             drafts.answers,
             drafts.projection.reopened,
         )
+        if not self.in_flight:
+            self.in_flight = []
         self.in_flight.append(turn)
         return turn
 
@@ -449,7 +463,10 @@ class Actor:
         if not isinstance(outcome, Committed):
             self._fail(turn, outcome)
             return
-        assert self.in_flight.pop(0) is turn
+        oldest = self.in_flight.pop(0)
+        assert oldest is turn
+        if not self.in_flight:
+            self.in_flight = _NOTHING_IN_FLIGHT
         first = not self.committed_seq
         self.committed_seq = turn.record.last_seq
         if turn.reopened:
@@ -508,7 +525,7 @@ class Actor:
                 self._supervisor.give_back(permit, used)
             for answer in turn.answers:
                 answer.cancel()
-        self.in_flight.clear()
+        self.in_flight = _NOTHING_IN_FLIGHT
         self._supervisor.limits.discarded(self.run_id)
         for line in positions(self._waiting):
             self._wait(line, 0)

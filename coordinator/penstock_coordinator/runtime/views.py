@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from penstock_coordinator.ports import NO_COST, AttemptCost, Origin, RunId, Unavailable
+from penstock_coordinator.ports import NO_COST, PLAIN_ORIGIN, AttemptCost, Origin, RunId, Unavailable
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.budget import Amounts, CostBudget, Measure, Window
@@ -30,7 +30,7 @@ class RunRequest(msgspec.Struct, frozen=True, gc=False):
     labels: tuple[tuple[str, str], ...]
     trace_context: tuple[tuple[str, str], ...]
     request: RequestKey | None
-    origin: Origin = Origin()
+    origin: Origin = PLAIN_ORIGIN
     claim: KeyClaim | None = None
     only_if_newest: bool = False
     """The version is the newest that is remembered: nothing is started if it is not that any more. Needs a request."""

@@ -116,7 +116,7 @@ async def follow(actor: Actor | None, journal: Journal, run_id: RunId, from_seq:
     if actor is not None:
         if from_seq > actor.committed_seq + 1:
             raise EventNotYet(actor.committed_seq)
-        actor.watchers.append(watcher)
+        actor.add_watcher(watcher)
     try:
         last = from_seq - 1
         async for events in read_events(journal, run_id, from_seq):

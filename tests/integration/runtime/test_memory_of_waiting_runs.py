@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from tests.integration.runtime.conftest import Coordinator, World
 
 RUNS = 400
-MOST_BYTES = 4_096
-"""About a seventh more than it is."""
+MOST_BYTES = 2_200
+"""About a tenth more than it is."""
 COUNTED = (tracemalloc.Filter(True, "*/core/*"), tracemalloc.Filter(True, "*/runtime/*.py"))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from penstock_coordinator.adapters.postgres.requests import packed
-from penstock_coordinator.ports import Origin, Parent
+from penstock_coordinator.ports import PLAIN_ORIGIN, Origin, Parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -224,17 +224,18 @@ class _Origin(msgspec.Struct, array_like=True):
 
 _pack_origin = msgspec.msgpack.Encoder().encode
 _unpack_origin = msgspec.msgpack.Decoder(_Origin).decode
-_PLAIN = Origin()
 
 
 def packed_origin(origin: Origin) -> bytes:
-    if origin == _PLAIN:
+    if origin == PLAIN_ORIGIN:
         return b""
     step, item = (origin.parent.step, origin.parent.item) if origin.parent is not None else (0, 0)
     return _pack_origin(_Origin(origin.priority, origin.weight, step, item, origin.depth, origin.cache))
 
 
 def unpacked_origin(parent_run_id: RunId | None, run_key: str, packed_value: bytes) -> Origin:
+    if not packed_value and parent_run_id is None and not run_key:
+        return PLAIN_ORIGIN
     found = _unpack_origin(packed_value) if packed_value else _Origin()
     parent = None if parent_run_id is None else Parent(parent_run_id, found.parent_step, found.parent_item)
     return Origin(found.priority, found.weight, run_key, parent, found.depth, found.cache)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.dispatch.capacity import Capacity
     from penstock_coordinator.core.plan.model import Line
 
+
 class LineQueue:
     """The entries that wait on one line, and the sessions that can serve it."""
 

@@ -17,6 +17,9 @@ from penstock_coordinator.core.plan.values import dump
 
 __all__ = ["InvalidParameters", "bind", "misfit"]
 
+_NO_PARAMETERS = b"{}"
+"""Of all runs of pipelines that have none, which share it."""
+
 _KINDS = {
     pb.PARAMETER_TYPE_STRING: ("string_value", "a text"),
     pb.PARAMETER_TYPE_INT: ("number_value", "a whole number"),
@@ -65,6 +68,8 @@ def _bind(report: Report, parameters: dict[str, pb.Parameter], given: Mapping[st
     for name in sorted(given.keys() - parameters.keys()):
         remedy = suggestion(name, parameters) if parameters else "the pipeline has none"
         report.add(f"parameters.{member(name)}", f"the pipeline has no parameter {quoted(name)}: {remedy}")
+    if not parameters:
+        return _NO_PARAMETERS
     values: dict[str, Json] = {}
     for name, parameter in parameters.items():
         if name in given:
