@@ -3,6 +3,8 @@
 import os
 import sys
 
+from penstock_coordinator.settings_reading import SettingsReading, is_to_serve
+
 LIGHT = "-event_engine_client,-event_engine_listener"
 """gRPC's own threads for its connections hand each message on to the next one; without them it comes in on the thread
 that waits for it, two thread switches earlier."""
@@ -26,11 +28,24 @@ def leave_out_colours() -> None:
 
 
 def run() -> None:
+    arguments = sys.argv[1:]
+    reading = SettingsReading(arguments) if is_to_serve(arguments) else None
     load_grpc()
     leave_out_colours()
-    from penstock_coordinator.main import main
+    sys.exit(look_after(arguments) if reading is None else serve(reading))
 
-    sys.exit(main())
+
+def look_after(arguments: list[str]) -> int:
+    from penstock_coordinator import commands
+
+    return commands.look_after(arguments)
+
+
+def serve(reading: SettingsReading) -> int:
+    from penstock_coordinator.main import run_server
+
+    given = reading.take()
+    return run_server(given.settings, migrates=given.migrates, former=given.former)
 
 
 if __name__ == "__main__":

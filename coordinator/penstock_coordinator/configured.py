@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from penstock_coordinator.api.bundle_archive import ArchiveLimits
 from penstock_coordinator.api.encoding.costs import Prices
 from penstock_coordinator.api.server import EdgeOptions
 from penstock_coordinator.core.dispatch.fairness import Fairness
 from penstock_coordinator.core.plan.budget import Prices as BudgetPrices
 from penstock_coordinator.core.plan.limits import LOWERABLE, RAISABLE, RUN_SETTINGS, Limits, RunLimits, setting_of
+from penstock_coordinator.core.run.spans import microseconds
 from penstock_coordinator.runtime.admission import Bounds
 from penstock_coordinator.runtime.caching import CacheTiming
 from penstock_coordinator.runtime.log_packer import PackPace
 from penstock_coordinator.runtime.retention import Pace, Retention
 from penstock_coordinator.runtime.supervisor import Timing
-from penstock_coordinator.settings import Settings, microseconds
+
+if TYPE_CHECKING:
+    from penstock_coordinator.settings import Settings
 
 
 def timing(settings: Settings, memory: int) -> Timing:

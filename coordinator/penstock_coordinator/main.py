@@ -1,17 +1,9 @@
-"""One coordinator process, put together. The only place that names concrete adapters.
-
-python -m penstock_coordinator [server]     run it until SIGTERM or SIGINT
-python -m penstock_coordinator migrate      bring the database's schema up to date
-python -m penstock_coordinator config       show every setting with its source
-python -m penstock_coordinator rotate-signing-key   sign with a new key from now on
-"""
+"""One coordinator process, put together. The only place that names concrete adapters."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import json
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -25,13 +17,14 @@ from penstock_coordinator.adapters.postgres.connections import ANSWER_SECONDS
 from penstock_coordinator.adapters.postgres.coordinator_registry import PostgresCoordinatorRegistry
 from penstock_coordinator.adapters.postgres.schema import CannotMigrate, SchemaOutdated, migrate
 from penstock_coordinator.adapters.postgres.stores import PostgresStores, open_stores
-from penstock_coordinator.adapters.secret_cipher import AesGcmCipher, BadKey
+from penstock_coordinator.adapters.secret_cipher import AesGcmCipher, BadKey, kept_keys
 from penstock_coordinator.adapters.system import SystemClock, SystemIds, memory_there_is, resident_bytes
 from penstock_coordinator.api.doorway import CannotListen
 from penstock_coordinator.api.health import DATABASE, FOLLOWING, JOURNAL, RECOVERY, Readiness
 from penstock_coordinator.api.server import Backend, CoordinatorServer, Entrance, build_server
 from penstock_coordinator.configured import edge_options, fairness, pace, pack_pace, retention, timing
 from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
+from penstock_coordinator.core.run.spans import microseconds
 from penstock_coordinator.identity import CannotStart, identity
 from penstock_coordinator.logs import configure_logging
 from penstock_coordinator.ports import Fenced, Unavailable
@@ -45,19 +38,11 @@ from penstock_coordinator.runtime.log_packer import LogPacker
 from penstock_coordinator.runtime.ownership import IdentityTaken, OwnershipEnded, OwnershipKeeper
 from penstock_coordinator.runtime.strain import StrainGauge
 from penstock_coordinator.runtime.supervisor import Supervisor
-from penstock_coordinator.settings import (
-    Settings,
-    SettingsError,
-    add_flags,
-    flags_of,
-    load_settings,
-    microseconds,
-    read_span,
-    shown_settings,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
+
+    from penstock_coordinator.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +50,6 @@ LOG_PATIENCE = 5.0
 """Seconds that a stop gives buffered log lines to become durable."""
 PAUSE_BETWEEN_TURNS = 0.2
 """Seconds."""
-KEY_OVERLAP = "30d"
 
 
 class Coordinator:
@@ -202,7 +186,7 @@ class Coordinator:
 def cipher(settings: Settings) -> AesGcmCipher | None:
     """None: secrets are not kept here. Raises `CannotStart`."""
     try:
-        keys = settings.secrets_keys()
+        keys = kept_keys(settings)
     except BadKey as error:
         raise CannotStart(str(error)) from None
     return AesGcmCipher(keys) if keys else None
@@ -427,59 +411,12 @@ def _no_database(error: Exception) -> CannotStart:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="penstock server", description="Run a coordinator, or look after its database and settings."
-    )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    server = commands.add_parser("server", help="run the coordinator (the default)")
-    server.add_argument(
-        "--no-migrate",
-        dest="migrates",
-        action="store_false",
-        help="do not bring the schema up to date first: refuse to start if it is not",
-    )
-    server.add_argument(
-        "--take-over-from",
-        dest="former",
-        action="append",
-        default=[],
-        metavar="ID",
-        help="take the live runs of a coordinator of an earlier release, which is stopped for good (its id is in its"
-        " data folder, and in the log of the others)",
-    )
-    add_flags(server)
-    add_flags(commands.add_parser("migrate", help="bring the database's schema up to date"))
-    rotate = commands.add_parser("rotate-signing-key", help="sign credentials and addresses with a new key from now on")
-    rotate.add_argument(
-        "--expire-after",
-        default=KEY_OVERLAP,
-        metavar="SPAN",
-        help="what the former keys signed is accepted for so long, longer than any attempt runs"
-        f" (default {KEY_OVERLAP}; 0s: a key was stolen)",
-    )
-    add_flags(rotate)
-    config = commands.add_parser("config", help="show every setting with its source")
-    config.add_argument("--json", action="store_true", help="as a JSON object per line")
-    add_flags(config)
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
+def run(settings: Settings, work: Coroutine[Any, Any, None]) -> int:
     """The exit code: 0, 1 if it ended by a fault, 2 if it cannot start."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
-        given.insert(0, "server")
-    parsed = _parser().parse_args(given)
-    flags = flags_of(parsed)
+    configure_logging(settings.log_level, settings.log_format)
     try:
-        settings = load_settings(flags)
-        if parsed.command == "config":
-            _show(settings, flags, as_json=parsed.json)
-            return 0
-        configure_logging(settings.log_level, settings.log_format)
-        uvloop.run(_work(parsed, settings))
-    except (SettingsError, CannotStart) as error:
+        uvloop.run(work)
+    except CannotStart as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except Exception as error:
@@ -488,20 +425,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _work(parsed: argparse.Namespace, settings: Settings) -> Coroutine[Any, Any, None]:
-    match parsed.command:
-        case "migrate":
-            return update_schema(settings)
-        case "rotate-signing-key":
-            return rotate_signing_key(settings, microseconds(read_span(parsed.expire_after)))
-    return serve(settings, migrates=parsed.migrates, former=parsed.former)
-
-
-def _show(settings: Settings, flags: dict[str, object], *, as_json: bool) -> None:
-    for setting in shown_settings(settings, flags):
-        if as_json:
-            shown = {"name": setting.name, "variable": setting.variable, "value": setting.value}
-            line = json.dumps({**shown, "source": setting.source, "description": setting.description})
-        else:
-            line = f"{setting.variable}={setting.value}  ({setting.source}; {setting.description})"
-        sys.stdout.write(line + "\n")
+def run_server(settings: Settings, *, migrates: bool, former: Sequence[str]) -> int:
+    """As `run`, of the coordinator itself."""
+    return run(settings, serve(settings, migrates=migrates, former=former))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr
 
-from penstock_coordinator.adapters.secret_cipher import BadKey, read_keys
+from penstock_coordinator.adapters.secret_cipher import BadKey, kept_keys, read_keys
 
 
 def _unless_empty(given: object) -> object:
@@ -37,18 +37,4 @@ class SecretSettings(BaseModel):
 
     def secrets_keys(self) -> list[bytes]:
         """The newest first; none: secrets are not kept. Raises `BadKey`, also if both settings are there."""
-        if self.secrets_key is not None:
-            if self.secrets_key_file is not None:
-                raise BadKey("PENSTOCK_SECRETS_KEY and PENSTOCK_SECRETS_KEY_FILE are both set: keep one of them")
-            return read_keys(self.secrets_key.get_secret_value())
-        if self.secrets_key_file is None:
-            return []
-        try:
-            text = self.secrets_key_file.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "it is no text"
-            raise BadKey(f"PENSTOCK_SECRETS_KEY_FILE={self.secrets_key_file} cannot be read: {why}") from None
-        try:
-            return read_keys(text)
-        except BadKey as error:
-            raise BadKey(f"PENSTOCK_SECRETS_KEY_FILE={self.secrets_key_file}: {error}") from None
+        return kept_keys(self)

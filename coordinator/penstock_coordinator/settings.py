@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from penstock_coordinator.artifact_settings import ArtifactSettings
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS
-from penstock_coordinator.core.run.spans import spelled
+from penstock_coordinator.core.run.spans import microseconds, spelled
 from penstock_coordinator.ownership_settings import OwnershipSettings
 from penstock_coordinator.price_settings import PriceSettings
 from penstock_coordinator.secret_settings import SecretSettings
@@ -36,7 +36,6 @@ from penstock_coordinator.setting_kinds import span as span_of
 
 PREFIX = "PENSTOCK_"
 _MASK = "********"
-_MICROSECOND = timedelta(microseconds=1)
 _SHORTEST_OF_BUNDLES = timedelta(hours=2)
 
 
@@ -480,10 +479,6 @@ class Settings(OwnershipSettings, ArtifactSettings, SecretSettings, PriceSetting
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings
-
-
-def microseconds(span: timedelta) -> int:
-    return span // _MICROSECOND
 
 
 def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:

@@ -7,12 +7,13 @@ import base64
 import binascii
 import hashlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from penstock_coordinator.ports import CannotDecrypt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -38,6 +39,39 @@ def read_keys(text: str) -> list[bytes]:
     if not keys:
         raise BadKey("there is no key in it: `penstock secrets new-key` makes one")
     return keys
+
+
+class KeySettings(Protocol):
+    """Where keys are found."""
+
+    @property
+    def secrets_key(self) -> Hidden | None: ...
+
+    @property
+    def secrets_key_file(self) -> Path | None: ...
+
+
+class Hidden(Protocol):
+    def get_secret_value(self) -> str: ...
+
+
+def kept_keys(settings: KeySettings) -> list[bytes]:
+    """The newest first; none: secrets are not kept. Raises `BadKey`, also if both settings are there."""
+    if settings.secrets_key is not None:
+        if settings.secrets_key_file is not None:
+            raise BadKey("PENSTOCK_SECRETS_KEY and PENSTOCK_SECRETS_KEY_FILE are both set: keep one of them")
+        return read_keys(settings.secrets_key.get_secret_value())
+    if settings.secrets_key_file is None:
+        return []
+    try:
+        text = settings.secrets_key_file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise BadKey(f"PENSTOCK_SECRETS_KEY_FILE={settings.secrets_key_file} cannot be read: {why}") from None
+    try:
+        return read_keys(text)
+    except BadKey as error:
+        raise BadKey(f"PENSTOCK_SECRETS_KEY_FILE={settings.secrets_key_file}: {error}") from None
 
 
 class AesGcmCipher:

@@ -18,13 +18,13 @@ from penstock_coordinator.core.plan.limits import (
     RunLimits,
     setting_of,
 )
+from penstock_coordinator.core.run.spans import microseconds
 from penstock_coordinator.settings import (
     Settings,
     SettingsError,
     add_flags,
     flags_of,
     load_settings,
-    microseconds,
     shown_settings,
     variable,
 )
