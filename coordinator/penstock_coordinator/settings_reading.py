@@ -1,7 +1,7 @@
 """The settings are read by a process of its own.
 
 What reads and checks them (pydantic) would stay for as long as the coordinator runs: 12 MB, an eighth of all that it
-takes. So a child reads them, and tells what it has found; it begins before anything else is loaded, and its parent
+takes. So a child reads them, and tells what it has found; it is started before anything else is loaded, and its parent
 loads the rest meanwhile.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
 import sys
-import traceback
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.settings import Settings
 
 _A_FAULT = 1
-_INTERRUPTED = 130
+_TELLER = "penstock_coordinator.settings_telling"
 
 
 class Secret:
@@ -59,45 +59,21 @@ def is_to_serve(arguments: Sequence[str]) -> bool:
 
 
 class SettingsReading:
-    """A child that reads the settings. To be made before the process has threads."""
+    """A process that reads the settings; what is wrong with them it tells the user itself."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        reader, writer = os.pipe()
-        self._child = os.fork()
-        if self._child == 0:
-            os.close(reader)
-            _tell(arguments, writer)
+        self._reader, writer = os.pipe()
+        flags = ["-P"] if sys.flags.safe_path else []
+        command = [sys.executable, *flags, "-m", _TELLER, str(writer), *arguments]
+        self._teller = subprocess.Popen(command, pass_fds=(writer,))
         os.close(writer)
-        self._reader = reader
 
     def take(self) -> Given:
-        """What it has read. Raises `SystemExit` if it told the user why there is nothing to serve."""
+        """What it has read. Raises `SystemExit` if there is nothing to serve."""
         with os.fdopen(self._reader, "rb") as told:
             found = told.read()
-        _, status = os.waitpid(self._child, 0)
-        code = os.waitstatus_to_exitcode(status)
+        code = self._teller.wait()
         if code or not found:
             raise SystemExit(code if code >= 0 else _A_FAULT)
         values, migrates, former = pickle.loads(found)  # noqa: S301  # of its own child
         return Given(cast("Settings", Values(values)), migrates, former)
-
-
-def _tell(arguments: Sequence[str], writer: int) -> NoReturn:
-    code = _A_FAULT
-    try:
-        from penstock_coordinator.commands import to_serve
-
-        found = pickle.dumps(to_serve(arguments))
-        with os.fdopen(writer, "wb") as telling:
-            telling.write(found)
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0 if end.code is None else _A_FAULT
-    except KeyboardInterrupt:
-        code = _INTERRUPTED
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
