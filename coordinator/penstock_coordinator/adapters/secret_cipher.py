@@ -7,6 +7,7 @@ import base64
 import binascii
 import hashlib
 import os
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from penstock_coordinator.ports import CannotDecrypt
@@ -14,6 +15,8 @@ from penstock_coordinator.ports import CannotDecrypt
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -77,11 +80,15 @@ def kept_keys(settings: KeySettings) -> list[bytes]:
 class AesGcmCipher:
     def __init__(self, keys: Sequence[bytes]) -> None:
         """The first key encrypts, each of them decrypts."""
-        # Two megabytes, for those alone that keep secrets here.
+        self._keys = {_key_id(key): key for key in keys}
+        self.key_id = next(iter(self._keys))
+
+    @cached_property
+    def _ciphers(self) -> dict[str, AESGCM]:
+        # Eight megabytes and 50 ms, for those alone that have secrets, and not for all that could.
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        self._ciphers = {_key_id(key): AESGCM(key) for key in keys}
-        self.key_id = next(iter(self._ciphers))
+        return {key_id: AESGCM(key) for key_id, key in self._keys.items()}
 
     def encrypt(self, name: str, value: str) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)
