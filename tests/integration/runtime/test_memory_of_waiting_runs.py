@@ -28,7 +28,7 @@ async def _start(coordinator: Coordinator, count: int) -> None:
 
 
 async def test_a_run_that_waits_is_small(world: World) -> None:
-    coordinator = await world.coordinator()
+    coordinator = await world.coordinator(commit_patience=60_000_000)
     await _start(coordinator, RUNS)
     gc.collect()
     tracemalloc.start()
