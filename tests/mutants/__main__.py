@@ -35,6 +35,7 @@ HUNTERS = {
         (*_PYTEST, "tests/unit/run", "-k", "not schedules and not mutant and not states_page"),
         (*_PYTEST, "tests/unit/run/test_schedules.py"),
     ),
+    "fleet": ((*_PYTEST, "tests/unit/fleet"),),
     "agent": ((*_PYTEST, "tests/scripts/agent"),),
     "cores": (("tests.simulation.cores", "--hunt", "--seconds", "60"),),
     "overload": (

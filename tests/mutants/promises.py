@@ -20,9 +20,10 @@ def _broken(
     after: str,
     *,
     faults: tuple[str, ...] = (),
+    hunter: str = "cores",
     also: Mutant | None = None,
 ) -> Mutant:
-    return Mutant(name, breaks, file, before, after, folder, "cores", faults, also)
+    return Mutant(name, breaks, file, before, after, folder, hunter, faults, also)
 
 
 SIMULATED = (
@@ -367,7 +368,8 @@ SIMULATED = (
         "fleet/session.py",
         "holder.boot_id != boot_id and holder.hello > hello for",
         "holder.boot_id != boot_id and holder.hello < 0 for",
-        faults=("agent_crash", "commit_slow", "stream_break"),
+        # Schedules come to it once in some 60,000: two processes within a commit, and the newer one's stream breaks.
+        hunter="fleet",
     ),
     _broken(
         "nobody goes on while the database is away",
