@@ -18,6 +18,7 @@ from penstock_coordinator.adapters.postgres.coordinator_registry import Postgres
 from penstock_coordinator.adapters.postgres.schema import CannotMigrate, SchemaOutdated, migrate
 from penstock_coordinator.adapters.postgres.stores import PostgresStores, open_stores
 from penstock_coordinator.adapters.secret_cipher import AesGcmCipher, BadKey, kept_keys
+from penstock_coordinator.adapters.successors import prepare_successor
 from penstock_coordinator.adapters.system import SystemClock, SystemIds, memory_there_is, resident_bytes
 from penstock_coordinator.api.doorway import CannotListen
 from penstock_coordinator.api.health import DATABASE, FOLLOWING, JOURNAL, RECOVERY, Readiness
@@ -111,6 +112,7 @@ class Coordinator:
         enter = build_server if entrance is None else entrance.server
         self.server: CoordinatorServer = enter(backend, edge_options(settings))
         self._keeper = keeper
+        self._read = None if entrance is None else entrance.preparation.take()
 
     def _fail(self, error: BaseException) -> None:
         if not self._failure.done():
@@ -134,11 +136,12 @@ class Coordinator:
         await keeper.keep(self.supervisor.step_down, lambda: tell(keeper.ends_at))
 
     async def _run(self, stop: asyncio.Event) -> None:
-        let_memory_grow()
+        let_memory_grow(collect=self._read is None)
         try:
             if self._keeper is not None:
                 await self._keeper.claim_runs()
-            live = await self.supervisor.recover()
+            live = await self.supervisor.recover(self._read)
+            self._read = None
         except BaseException:
             await self.supervisor.abandon()
             raise
@@ -156,21 +159,34 @@ class Coordinator:
         janitor = asyncio.create_task(self._janitor.run(), name="janitor")
         gauge = asyncio.create_task(self._gauge.run(), name="strain")
         packer = asyncio.create_task(self._packer.run(), name="log packer")
+        strangers = asyncio.create_task(self._tell_strangers(), name="strangers")
         stopping = asyncio.create_task(stop.wait())
         ends: set[asyncio.Future[Any]] = {self._failure, stopping, keeping, bulk, janitor, gauge, packer}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for task in (keeping, bulk, janitor, gauge, packer, stopping):
+        successor = await self._successor() if stop.is_set() else ""
+        for task in (keeping, bulk, janitor, gauge, packer, strangers, stopping):
             task.cancel()
-        await self._leave()
+        await self._leave(successor)
         if self._failure.done():
             raise self._failure.result()
         for task in (keeping, bulk, janitor, gauge, packer):
             if task.done() and not task.cancelled():
                 task.result()  # it runs for ever, or there was a fault: no reason to end as if all were well
 
-    async def _leave(self) -> None:
+    async def _tell_strangers(self) -> None:
+        if self._keeper is not None:
+            with contextlib.suppress(Unavailable):
+                await self._keeper.tell_strangers()
+
+    async def _successor(self) -> str:
+        return "" if self._keeper is None else await prepare_successor(self._keeper, self._failure)
+
+    async def _leave(self, successor: str) -> None:
         if self._keeper is None:
             await self.server.stop(self.supervisor.stop, self._close_logs)
+        elif successor and not self._failure.done():
+            release = self._keeper.release
+            await self.server.stop(lambda: self.supervisor.hand_over(successor, release), self._close_logs)
         elif not self._failure.done():
             # Whoever follows begins when all that is decided is committed.
             await self.server.stop(self.supervisor.stop, self._keeper.release, self._close_logs)
@@ -265,6 +281,7 @@ class Member:
         try:
             await self._introduce(former)
             while (stores := await self._stores_for_a_turn(stop)) is not None:
+                self._entrance.preparation.begin(stores)
                 epoch = await self._keeper.campaign(stop)
                 if epoch is None:
                     return

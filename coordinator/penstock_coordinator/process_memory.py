@@ -13,9 +13,11 @@ M_ARENA_MAX = -8
 """Of malloc.h."""
 
 
-def let_memory_grow() -> None:
-    """What a recovery makes stays: the collector would look through all of it again and again for nothing."""
-    gc.collect()
+def let_memory_grow(*, collect: bool = True) -> None:
+    """What a recovery makes stays: the collector would look through all of it again and again for nothing. `collect`
+    before: it takes a while where there is much already."""
+    if collect:
+        gc.collect()
     gc.disable()
 
 

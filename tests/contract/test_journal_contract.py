@@ -93,6 +93,20 @@ async def test_many_journals_in_pages_leave_nothing_out(stores: Stores) -> None:
     assert found == [(run, seq) for run in runs for seq in range(1, 6)]
 
 
+async def test_what_came_since_in_pages_leaves_nothing_out(stores: Stores) -> None:
+    runs = [new_run_id() for _ in range(3)]
+    await stores.journal.commit(0, [record(run, seq, seq + 1) for run in runs for seq in (1, 3, 5)])
+    known = dict(zip(runs, (0, 2, 6), strict=True))
+
+    found = []
+    while page := await stores.journal.read_since(list(known.items()), 2):
+        found += [(run, r.first_seq, r.last_seq) for run, r in page]
+        known.update((run, last) for run, _, last in found)
+
+    assert found == [(runs[0], 1, 2), (runs[0], 3, 4), (runs[0], 5, 6), (runs[1], 3, 4), (runs[1], 5, 6)]
+    assert await stores.journal.read_since([]) == []
+
+
 async def test_no_runs_have_no_records(stores: Stores) -> None:
     assert await stores.journal.read_many([]) == []
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from penstock.v1 import coordinator_service_pb2 as pb
 from penstock.v1.coordinator_service_pb2_grpc import CoordinatorServiceServicer
 from penstock_coordinator.api.encoding.values import instant, span
+from penstock_coordinator.api.errors import failed_precondition
 from penstock_coordinator.api.fields import run_id_text
 from penstock_coordinator.core.fleet.ownership import OwnershipState, renewal_interval
 from penstock_coordinator.ports import DependencyState
 from penstock_coordinator.runtime.load import load_of
 from penstock_coordinator.runtime.ownership import LATE_AFTER
+from penstock_coordinator.runtime.preparing import NotFollowing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.api.health import Readiness
     from penstock_coordinator.ports import Dependency
     from penstock_coordinator.runtime.ownership import CoordinatorView, OwnershipKeeper
+    from penstock_coordinator.runtime.preparing import Preparation
     from penstock_coordinator.runtime.supervisor import Supervisor
 
 MOST_SET_ASIDE = 100
@@ -41,11 +45,17 @@ class CoordinatorService(CoordinatorServiceServicer):
     """Without a supervisor: of one that follows. Without a keeper there is but this one."""
 
     def __init__(
-        self, supervisor: Supervisor | None, readiness: Readiness, keeper: OwnershipKeeper | None = None
+        self,
+        supervisor: Supervisor | None,
+        readiness: Readiness,
+        keeper: OwnershipKeeper | None = None,
+        preparation: Preparation | None = None,
     ) -> None:
+        """`preparation`: of one that may take over."""
         self._supervisor = supervisor
         self._readiness = readiness
         self._keeper = keeper
+        self._preparation = preparation
 
     async def GetHealth(self, request: pb.GetHealthRequest, context: Context) -> pb.GetHealthResponse:
         supervisor, keeper = self._supervisor, self._keeper
@@ -63,6 +73,13 @@ class CoordinatorService(CoordinatorServiceServicer):
             owner = keeper.owner()
             health.owner_address = "" if owner is None else owner.address
         return pb.GetHealthResponse(health=health)
+
+    async def PrepareTakeOver(self, request: pb.PrepareTakeOverRequest, context: Context) -> pb.PrepareTakeOverResponse:
+        with contextlib.suppress(NotFollowing):
+            if self._preparation is not None:
+                return pb.PrepareTakeOverResponse(run_count=await self._preparation.prepare(request.owner_id))
+        text = "this coordinator does not follow that one: `penstock coordinators` shows who owns the runs"
+        raise failed_precondition("owner_id", "NOT_FOLLOWING", text)
 
     async def ListCoordinators(
         self, request: pb.ListCoordinatorsRequest, context: Context

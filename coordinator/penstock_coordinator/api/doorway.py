@@ -7,6 +7,7 @@ inside when they come.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
@@ -76,6 +77,20 @@ class Outside(ServiceSet):
         self._methods = {f"/{each.full_name}/{method.name}": method for each in services for method in each.methods}
         self._owner = owner
         self._forwarder = forwarder
+        self._expected: asyncio.Future[ServiceSet] | None = None
+
+    def expect(self, seconds: float) -> None:
+        """This process is likely to own the runs within so long: agents that come meanwhile are not sent away."""
+        loop = asyncio.get_running_loop()
+        if self._expected is None or self._expected.done():
+            self._expected = loop.create_future()
+            loop.call_later(seconds, self._expected.cancel)
+
+    def let_in(self, services: ServiceSet) -> None:
+        """It owns them, and those who wait are served."""
+        if self._expected is not None and not self._expected.done():
+            self._expected.set_result(services)
+        self._expected = None
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         found = super().service(handler_call_details)
@@ -87,7 +102,7 @@ class Outside(ServiceSet):
             return None
         if method == CONNECT:
             return grpc.stream_stream_rpc_method_handler(
-                self._redirect, wire.AgentMessage.FromString, wire.CoordinatorMessage.SerializeToString
+                self._connect, wire.AgentMessage.FromString, wire.CoordinatorMessage.SerializeToString
             )
         if method.startswith(f"/{AGENTS}"):
             # Answers before the request is there, of whatever kind the call is.
@@ -97,7 +112,17 @@ class Outside(ServiceSet):
     async def _refuse(self, _requests: object, _context: object) -> None:
         raise not_the_leader(self._owner())
 
-    async def _redirect(self, _requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async def _connect(self, requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        expected = self._expected
+        if expected is not None:
+            await asyncio.wait({expected})
+            if not expected.cancelled():
+                handler: Any = expected.result().service(_Connect())
+                await handler.stream_stream(requests, context)
+                return
+        await self._redirect(context)
+
+    async def _redirect(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """Agents understand these words in the place of Welcome; those of earlier releases the status."""
         owner = self._owner()
         word = wire.CoordinatorMessage(seq=1)
@@ -107,6 +132,11 @@ class Outside(ServiceSet):
             word.redirect.CopyFrom(wire.Redirect(address=owner.address, reason="not_the_leader"))
         await context.write(word)
         raise not_the_leader(owner)
+
+
+class _Connect(grpc.HandlerCallDetails):
+    method = CONNECT
+    invocation_metadata = ()
 
 
 class Doorway(grpc.aio.ServerInterceptor, grpc.GenericRpcHandler):
@@ -121,6 +151,7 @@ class Doorway(grpc.aio.ServerInterceptor, grpc.GenericRpcHandler):
         self._may_act: Callable[[], bool] | None = None
         self._outside: tuple[CallGuard, ServiceSet] = self._guard, self._services
         self._forwarder: Forwarder | None = None
+        self._on_let_in: Callable[[ServiceSet], None] = lambda services: None
         self.grpc = grpc.aio.server(
             interceptors=[self],
             options=options,
@@ -151,14 +182,17 @@ class Doorway(grpc.aio.ServerInterceptor, grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         return self._services.service(handler_call_details)
 
-    def stay_outside(self, guard: CallGuard, services: ServiceSet, forwarder: Forwarder) -> None:
+    def stay_outside(
+        self, guard: CallGuard, services: ServiceSet, on_let_in: Callable[[ServiceSet], None], forwarder: Forwarder
+    ) -> None:
         """What answers when nobody is let in, and passes calls on."""
-        self._outside, self._forwarder = (guard, services), forwarder
+        self._outside, self._on_let_in, self._forwarder = (guard, services), on_let_in, forwarder
         self.let_out()
 
     def let_in(self, guard: CallGuard, services: ServiceSet, may_act: Callable[[], bool] | None = None) -> None:
         """From now on calls go to the services, for as long as `may_act`."""
         self._guard, self._services, self._may_act = guard, services, may_act
+        self._on_let_in(services)
         if self._forwarder is not None:
             self._forwarder.hang_up()
 

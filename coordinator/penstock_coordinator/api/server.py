@@ -84,6 +84,7 @@ from penstock_coordinator.api.versions import VersionFinder
 from penstock_coordinator.core.plan.budget import Prices as BudgetPrices
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits
 from penstock_coordinator.runtime.log_history import LogHistory
+from penstock_coordinator.runtime.preparing import Preparation
 from penstock_coordinator.runtime.secrets import SecretVault
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+EXPECTED_SECONDS = 5.0
+"""From when one that follows is prepared to when it has taken over, at the most."""
 LAST_CALLS_SECONDS = 1.0
 """How long calls under way may still take when everything that they wait for has stopped."""
 
@@ -242,10 +245,13 @@ class Entrance:
         wire = forwarding_options(options.limits.message_bytes, options.keepalive_ms)
         forwarder = Forwarder(keeper.coordinator_id, keeper.owner, wire)
         outside = Outside(DESCRIBED, keeper.owner, forwarder)
+        self.preparation = Preparation(keeper.owner, lambda: outside.expect(EXPECTED_SECONDS))
+        """Of a hand-over to this process."""
         add_CoordinatorServiceServicer_to_server(
-            CoordinatorService(None, readiness, keeper), cast("grpc.aio.Server", outside)
+            CoordinatorService(None, readiness, keeper, self.preparation), cast("grpc.aio.Server", outside)
         )
-        self._doorway.stay_outside(CallGuard(RequestSizes(options.limits)), outside, forwarder)
+        guard = CallGuard(RequestSizes(options.limits))
+        self._doorway.stay_outside(guard, outside, outside.let_in, forwarder)
 
     @property
     def doorway(self) -> Doorway:

@@ -111,3 +111,9 @@ class Journal(Protocol):
         """Committed records of all these runs, run by run in the order of their ids and in each in order, at most
         `limit`: the first ones, or those that follow the record of the run `after[0]` that begins with the number
         `after[1]`. Raises `Unavailable`."""
+
+    async def read_since(
+        self, known: Sequence[tuple[RunId, int]], limit: int = 1000
+    ) -> list[tuple[RunId, StoredRecord]]:
+        """Committed records of these runs whose events have greater numbers than those that come with the runs: the
+        first ones, at most `limit`, in the order of `read_many`. Raises `Unavailable`."""

@@ -334,6 +334,16 @@ class Fleet:
         """Say Goaway on every stream and wait a little for it to be written."""
         for session in self.sessions():
             session.close(reason)
+        await self.gone(patience)
+
+    def send_on(self, address: str) -> None:
+        """Say on every stream where to go, and end it."""
+        for session in self.sessions():
+            session.send(wire.CoordinatorMessage(redirect=wire.Redirect(address=address, reason="handed_over")))
+            session.close()
+
+    async def gone(self, patience: float) -> None:
+        """Returns when no stream is left, or after so many seconds."""
         for _ in range(int(patience * 100)):
             if not self._roster.sessions:
                 return

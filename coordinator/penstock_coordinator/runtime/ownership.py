@@ -19,6 +19,7 @@ from penstock_coordinator.core.fleet.ownership import (
     renewal_interval,
 )
 from penstock_coordinator.ports import Unavailable
+from penstock_coordinator.ports.coordinators import CLAIMED_AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -101,6 +102,16 @@ class OwnershipKeeper:
             if self._ownership.still_for(row.coordinator_id, now) < LATE_AFTER * renewal_interval(row.lease):
                 return row
         return None
+
+    def followers(self) -> list[CoordinatorRow]:
+        """Those that wait, and were heard of lately, by id."""
+        now = self._clock.monotonic()
+        return [
+            row
+            for row in self._ownership.others
+            if row.state is OwnershipState.FOLLOWER
+            and self._ownership.still_for(row.coordinator_id, now) < LATE_AFTER * renewal_interval(row.lease)
+        ]
 
     def coordinators(self) -> list[CoordinatorView]:
         """All that are known, this one too, by id."""
@@ -224,8 +235,14 @@ class OwnershipKeeper:
         claimed = 0
         while more := await self._registry.claim_runs(self._own.coordinator_id, self.epoch):
             claimed += more
+            if more < CLAIMED_AT_ONCE:
+                break
         if claimed:
             log.info("runs_claimed", count=claimed, epoch=self.epoch)
+        return claimed
+
+    async def tell_strangers(self) -> None:
+        """For the log: runs that nobody looks after. Raises `Unavailable`."""
         for name, count in (await self._registry.strangers()).items():
             log.warning(
                 "runs_of_an_unknown_coordinator",
@@ -234,7 +251,6 @@ class OwnershipKeeper:
                 remedy=f"if that coordinator (of an earlier release) is stopped for good: penstock server"
                 f" --take-over-from {name}",
             )
-        return claimed
 
     async def keep(self, on_ended: Callable[[OwnershipEnded], None], on_kept: Callable[[], None]) -> None:
         """Renew until it ends. `on_kept` is called when `ends_at` has changed, `on_ended` once: when this coordinator

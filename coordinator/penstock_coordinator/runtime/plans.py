@@ -50,6 +50,11 @@ class PlanCache:
         assert plan is not None
         return plan
 
+    def take(self, other: PlanCache) -> None:
+        """Those of another one are kept here too."""
+        for plan in other._plans.values():
+            self._keep(plan)
+
     async def onto(self, plan: Plan, digest: str) -> Plan:
         """The plan of the version for a run of `plan`. Raises as `get`."""
         return await self.get(digest, (*plan.lineage, plan.digest))

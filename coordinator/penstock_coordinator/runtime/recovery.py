@@ -14,11 +14,12 @@ from penstock_coordinator.runtime.aside import NoJournal
 from penstock_coordinator.runtime.history import Folding, rebuild
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from penstock_coordinator.core.run.state import Run
     from penstock_coordinator.ports import AgentRegistry, Journal, RunId, RunRow, StoredRecord
     from penstock_coordinator.runtime.actor import Actor
+    from penstock_coordinator.runtime.plans import PlanCache
     from penstock_coordinator.runtime.supervisor import Supervisor
 
 PAGE = 1_000
@@ -33,14 +34,22 @@ log = structlog.get_logger(__name__)
 Page = list[tuple["RunId", "StoredRecord"]]
 
 
-async def recover_all(supervisor: Supervisor) -> int:
+async def recover_all(supervisor: Supervisor, read: Reading | None = None) -> int:
     """Make an actor of every live run that this coordinator owns, and wait for the agents that hold its leases. A run
-    that cannot be made again is set aside. Raises `Unavailable`."""
+    that cannot be made again is set aside. `read`: what was read of them before they were its own; only what came since
+    is read now. Raises `Unavailable`."""
     rows = await supervisor.stores.runs.live_runs(supervisor.coordinator_id)
-    runs = await _rebuild_all(supervisor, rows)
-    recovered = [
-        (_actor(supervisor, row, runs[row.run_id]), resume(runs[row.run_id])) for row in rows if row.run_id in runs
-    ]
+    read = read or Reading(supervisor.stores.journal, supervisor.plans)
+    await read.read([row.run_id for row in rows])
+    for run_id, fault in read.faults.items():
+        supervisor.set_aside.put(run_id, fault)
+    recovered = []
+    for row in rows:
+        run = read.run(row.run_id)
+        if run is not None:
+            recovered.append((_actor(supervisor, row, run), resume(run)))
+        elif row.run_id not in read.faults:
+            supervisor.set_aside.put(row.run_id, NoJournal())
     # Who holds what is known before anything is placed.
     supervisor.limits.restore(actor for actor, _ in recovered)
     for actor, duties in recovered:
@@ -61,20 +70,65 @@ def _actor(supervisor: Supervisor, row: RunRow, run: Run) -> Actor:
 # --- many journals
 
 
-async def _rebuild_all(supervisor: Supervisor, rows: Sequence[RunRow]) -> dict[RunId, Run]:
-    """The runs as their journals say, but for those that are set aside."""
-    runs = {row.run_id: Folding(supervisor.plans, row.run_id) for row in rows}
-    async for page in _ahead(_pages(supervisor.stores.journal, sorted(runs))):
+class Reading:
+    """Runs as their journals say, as far as these have been read; `read` goes on where it left off."""
+
+    def __init__(self, journal: Journal, plans: PlanCache) -> None:
+        self.plans = plans
+        self.faults: dict[RunId, Exception] = {}
+        """What was wrong, at the last time, with runs that cannot be made again."""
+        self._journal = journal
+        self._foldings: dict[RunId, Folding] = {}
+        self._last: dict[RunId, int] = {}
+        """Of each run the last event that was read."""
+
+    def run(self, run_id: RunId) -> Run | None:
+        folding = self._foldings.get(run_id)
+        return None if folding is None else folding.run
+
+    async def read(self, run_ids: Iterable[RunId]) -> int:
+        """All that there is of those which are new, and what came since of the others. How many records that were.
+        Others are forgotten. Raises `Unavailable`."""
+        wanted = sorted(run_ids)
+        self.faults = {}
+        self._foldings = {run_id: self._foldings.get(run_id) or Folding(self.plans, run_id) for run_id in wanted}
+        known = [run_id for run_id in wanted if run_id in self._last]
+        new = [run_id for run_id in wanted if run_id not in self._last]
+        self._last = {run_id: self._last.get(run_id, 0) for run_id in wanted}
+        count = 0
+        async for page in _ahead(_pages(self._journal, new)):
+            count += await self._fold_all(page)
+        for at in range(0, len(known), RUNS_AT_ONCE):
+            count += await self._catch_up(known[at : at + RUNS_AT_ONCE])
+        return count
+
+    async def _catch_up(self, run_ids: Sequence[RunId]) -> int:
+        count = 0
+        while True:
+            since = [(run_id, self._last[run_id]) for run_id in run_ids if run_id in self._last]
+            page = await self._journal.read_since(since, PAGE)
+            count += await self._fold_all(page)
+            if len(page) < PAGE:
+                return count
+
+    async def _fold_all(self, page: Page) -> int:
         for at in range(0, len(page), FOLDED_AT_ONCE):
             for run_id, record in page[at : at + FOLDED_AT_ONCE]:
-                folding = runs.get(run_id)
-                if folding is not None and (fault := await _fold(folding, record)) is not None:
-                    supervisor.set_aside.put(run_id, fault)
-                    del runs[run_id]
+                folding = self._foldings.get(run_id)
+                if folding is None:
+                    continue
+                fault = await self._fold(run_id, folding, record)
+                if fault is not None:
+                    self.faults[run_id] = fault
             await asyncio.sleep(0)
-    for run_id in [run_id for run_id, folding in runs.items() if folding.run is None]:
-        supervisor.set_aside.put(run_id, NoJournal())
-    return {run_id: folding.run for run_id, folding in runs.items() if folding.run is not None}
+        return len(page)
+
+    async def _fold(self, run_id: RunId, folding: Folding, record: StoredRecord) -> Exception | None:
+        """A run of which a record was folded in part is read from its beginning the next time."""
+        del self._foldings[run_id], self._last[run_id]
+        if (fault := await _fold(folding, record)) is None:
+            self._foldings[run_id], self._last[run_id] = folding, record.last_seq
+        return fault
 
 
 async def _fold(folding: Folding, record: StoredRecord) -> Exception | None:

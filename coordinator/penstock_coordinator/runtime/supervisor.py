@@ -86,7 +86,7 @@ from penstock_coordinator.runtime.outcomes import accepted, start_answer, unstor
 from penstock_coordinator.runtime.outputs import OutputCache
 from penstock_coordinator.runtime.plans import PlanCache
 from penstock_coordinator.runtime.possession import Possession
-from penstock_coordinator.runtime.recovery import last_boots, recover_all
+from penstock_coordinator.runtime.recovery import Reading, last_boots, recover_all
 from penstock_coordinator.runtime.results import ArtifactResults, ConfirmedObjects
 from penstock_coordinator.runtime.run_keys import KeyTurns
 from penstock_coordinator.runtime.session import Acknowledgement
@@ -94,13 +94,14 @@ from penstock_coordinator.runtime.spilled import SpilledValues
 from penstock_coordinator.runtime.views import Overloaded, RunRequest, SetAside, Stopping, UnknownRun
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.ports import ChargeRow, Origin
     from penstock_coordinator.runtime.outcomes import StartAnswer
 
 FAREWELL_SECONDS = 0.5
+STOP_FAREWELL_SECONDS = 2.0
 DRAIN_SECONDS = 10.0
 """How long a stop waits for the database; what is not committed then was never acknowledged."""
 
@@ -638,11 +639,13 @@ class Supervisor:
 
     # --- start and stop
 
-    async def recover(self) -> int:
-        """Bring every live run of this coordinator back. Returns how many there are."""
-        await self.keyring.load()
-        self._boots = await last_boots(self.stores.agents)
-        count = await recover_all(self)
+    async def recover(self, read: Reading | None = None) -> int:
+        """Bring every live run of this coordinator back. Returns how many there are. `read`: what was read of them
+        before."""
+        if read is not None:
+            self.plans.take(read.plans)
+        _, self._boots = await asyncio.gather(self.keyring.load(), last_boots(self.stores.agents))
+        count = await recover_all(self, read)
         self.caching.open()
         return count
 
@@ -695,12 +698,27 @@ class Supervisor:
     async def stop(self) -> None:
         """Accept nothing more, commit what is decided, let go of the agents. Runs go on after the next start."""
         self.stopping = True
-        await self.fleet.close_all("shutdown", patience=2.0)
+        await self.fleet.close_all("shutdown", STOP_FAREWELL_SECONDS)
+        await self._drain()
+        await self._close_services()
+
+    async def hand_over(self, address: str, release: Callable[[], Awaitable[None]]) -> None:
+        """As `stop`, but agents are sent to that address, and nobody waits for them to go: `release` is awaited as soon
+        as what is decided is committed, and nothing is decided any more."""
+        self.stopping = True
+        self.fleet.send_on(address)
+        await self._drain()
+        self._discard_all()
+        log.info("handed_over", epoch=self.epoch, address=address)
+        await release()
+        await self.fleet.gone(STOP_FAREWELL_SECONDS)
+        await self._close_services()
+
+    async def _drain(self) -> None:
         draining = {asyncio.create_task(lane.drain()) for lane in self._lanes}
         _, late = await asyncio.wait(draining, timeout=DRAIN_SECONDS)
         for task in late:
             task.cancel()
-        await self._close_services()
 
     async def abandon(self) -> None:
         """After `step_down`: let go of the agents. What is decided and not committed the next owner decides anew."""

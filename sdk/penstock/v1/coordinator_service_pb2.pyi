@@ -222,6 +222,46 @@ class CoordinatorHealth(_message.Message):
 Global___CoordinatorHealth: _TypeAlias = CoordinatorHealth  # noqa: Y015
 
 @_typing.final
+class PrepareTakeOverRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_ID_FIELD_NUMBER: _builtins.int
+    owner_id: _builtins.str
+    """The coordinator whose runs they are."""
+    def __init__(
+        self,
+        *,
+        owner_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner_id", b"owner_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrepareTakeOverRequest: _TypeAlias = PrepareTakeOverRequest  # noqa: Y015
+
+@_typing.final
+class PrepareTakeOverResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_COUNT_FIELD_NUMBER: _builtins.int
+    run_count: _builtins.int
+    """So many live runs were read."""
+    def __init__(
+        self,
+        *,
+        run_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_count", b"run_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrepareTakeOverResponse: _TypeAlias = PrepareTakeOverResponse  # noqa: Y015
+
+@_typing.final
 class ListCoordinatorsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -46,6 +46,11 @@ class CoordinatorServiceStub:
                 request_serializer=penstock_dot_v1_dot_coordinator__service__pb2.ListCoordinatorsRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.ListCoordinatorsResponse.FromString,
                 _registered_method=True)
+        self.PrepareTakeOver = channel.unary_unary(
+                '/penstock.v1.CoordinatorService/PrepareTakeOver',
+                request_serializer=penstock_dot_v1_dot_coordinator__service__pb2.PrepareTakeOverRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.PrepareTakeOverResponse.FromString,
+                _registered_method=True)
 
 
 class CoordinatorServiceServicer:
@@ -66,6 +71,15 @@ class CoordinatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PrepareTakeOver(self, request, context):
+        """Of an owner that is about to stop, to one that follows: read the live runs now, so that little is left to read
+        when the runs are its own. It changes nothing, and nothing need come of it. FAILED_PRECONDITION by one that does not
+        follow that owner.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CoordinatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +92,11 @@ def add_CoordinatorServiceServicer_to_server(servicer, server):
                     servicer.ListCoordinators,
                     request_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.ListCoordinatorsRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_coordinator__service__pb2.ListCoordinatorsResponse.SerializeToString,
+            ),
+            'PrepareTakeOver': grpc.unary_unary_rpc_method_handler(
+                    servicer.PrepareTakeOver,
+                    request_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.PrepareTakeOverRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_coordinator__service__pb2.PrepareTakeOverResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -136,6 +155,33 @@ class CoordinatorService:
             '/penstock.v1.CoordinatorService/ListCoordinators',
             penstock_dot_v1_dot_coordinator__service__pb2.ListCoordinatorsRequest.SerializeToString,
             penstock_dot_v1_dot_coordinator__service__pb2.ListCoordinatorsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PrepareTakeOver(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.CoordinatorService/PrepareTakeOver',
+            penstock_dot_v1_dot_coordinator__service__pb2.PrepareTakeOverRequest.SerializeToString,
+            penstock_dot_v1_dot_coordinator__service__pb2.PrepareTakeOverResponse.FromString,
             options,
             channel_credentials,
             insecure,

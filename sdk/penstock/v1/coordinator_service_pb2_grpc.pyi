@@ -21,6 +21,11 @@ class CoordinatorServiceStub:
     GetHealth: _aio.UnaryUnaryMultiCallable[_coordinator_service_pb2.GetHealthRequest, _coordinator_service_pb2.GetHealthResponse]
     ListCoordinators: _aio.UnaryUnaryMultiCallable[_coordinator_service_pb2.ListCoordinatorsRequest, _coordinator_service_pb2.ListCoordinatorsResponse]
     """The coordinators on the same database, as the one that answers sees them."""
+    PrepareTakeOver: _aio.UnaryUnaryMultiCallable[_coordinator_service_pb2.PrepareTakeOverRequest, _coordinator_service_pb2.PrepareTakeOverResponse]
+    """Of an owner that is about to stop, to one that follows: read the live runs now, so that little is left to read
+    when the runs are its own. It changes nothing, and nothing need come of it. FAILED_PRECONDITION by one that does not
+    follow that owner.
+    """
 
 class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
     """How the coordinator itself fares. Always answered, also when it has too much to do, while its database is away, and
@@ -41,5 +46,16 @@ class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_coordinator_service_pb2.ListCoordinatorsRequest, _abc.Awaitable[_coordinator_service_pb2.ListCoordinatorsResponse]],
     ) -> _abc.Awaitable[_coordinator_service_pb2.ListCoordinatorsResponse]:
         """The coordinators on the same database, as the one that answers sees them."""
+
+    @_abc_1.abstractmethod
+    def PrepareTakeOver(
+        self,
+        request: _coordinator_service_pb2.PrepareTakeOverRequest,
+        context: _aio.ServicerContext[_coordinator_service_pb2.PrepareTakeOverRequest, _abc.Awaitable[_coordinator_service_pb2.PrepareTakeOverResponse]],
+    ) -> _abc.Awaitable[_coordinator_service_pb2.PrepareTakeOverResponse]:
+        """Of an owner that is about to stop, to one that follows: read the live runs now, so that little is left to read
+        when the runs are its own. It changes nothing, and nothing need come of it. FAILED_PRECONDITION by one that does not
+        follow that owner.
+        """
 
 def add_CoordinatorServiceServicer_to_server(servicer: CoordinatorServiceServicer, server: _aio.Server) -> None: ...

@@ -37,6 +37,14 @@ def five_steps(ledger: str, seconds: float = 0.05) -> Any:
 
 
 @pipeline
+def twenty_steps(ledger: str, seconds: float = 0.05) -> Any:
+    value: Any = 0
+    for number in range(20):
+        value = work.options(name=f"step{number}")(value, ledger, seconds)
+    return value
+
+
+@pipeline
 def one_long_step(ledger: str, seconds: float) -> Any:
     return work.options(name="after")(work.options(name="long")(0, ledger, seconds), ledger, 0.0)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,9 +19,11 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from tests.integration.api.answers import answer_of, refused
 from tests.integration.api.conftest import PATIENCE, Edge, spec
 from tests.integration.api.test_server import grpcurl
+from tests.integration.runtime.scripted_agent import ScriptedAgent
 from tests.unit.archives.hostile_archives import file, pack
 
 from penstock.agent.v1.agent_service_pb2 import AgentMessage
+from penstock.agent.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
 from penstock.client.client import Client
 from penstock.v1 import bundle_service_pb2 as bundles_pb
 from penstock.v1 import coordinator_service_pb2 as coordinators_pb
@@ -29,6 +32,8 @@ from penstock.v1.coordinator_service_pb2_grpc import CoordinatorServiceStub
 from penstock_coordinator.adapters.memory import MemoryDatabase
 from penstock_coordinator.adapters.memory.coordinator_registry import MemoryCoordinatorRegistry
 from penstock_coordinator.adapters.system import SystemClock
+from penstock_coordinator.api import server
+from penstock_coordinator.api.agent_service import AgentService
 from penstock_coordinator.api.doorway import ServiceSet
 from penstock_coordinator.api.forwarding import HOP, OWNER, Forwarder
 from penstock_coordinator.api.guard import CallGuard
@@ -193,6 +198,30 @@ async def test_one_that_follows_answers_for_itself_and_sends_agents_on(edge: Edg
     stream.cancel()
 
 
+async def test_agents_that_come_just_before_a_planned_take_over_wait_for_it(
+    edge: Edge, beside: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "EXPECTED_SECONDS", PATIENCE)
+    stub = CoordinatorServiceStub(beside.channel)
+    other = coordinators_pb.PrepareTakeOverRequest(owner_id="c3")
+    assert (await refused(stub.PrepareTakeOver(other, timeout=PATIENCE))).reason == "NOT_FOLLOWING"
+    beside.entrance.preparation.begin(edge.backend.stores)
+    run = await edge.start()
+    prepared = await stub.PrepareTakeOver(coordinators_pb.PrepareTakeOverRequest(owner_id="c1"), timeout=PATIENCE)
+    assert prepared.run_count == 1
+    agent = ScriptedAgent(beside.address)
+    connecting = asyncio.create_task(agent.connect(credits=1))
+    await refused(beside.method(GET)(b"", metadata=((HOP, "c3"),), timeout=PATIENCE))
+    assert not connecting.done()
+    services: Any = ServiceSet()
+    supervisor = edge.backend.supervisor
+    add_AgentServiceServicer_to_server(AgentService(supervisor, edge.backend.engine, edge.backend.hub), services)
+    beside.entrance.doorway.let_in(CallGuard(), services)
+    await within(connecting)
+    assert (await agent.grant()).lease.run_id == uuid.UUID(run.id).bytes
+    await agent.vanish()
+
+
 async def test_a_call_is_passed_on_once(edge: Edge, beside: Following) -> None:
     answer = await refused(beside.method(GET)(b"", metadata=((HOP, "c3"),), timeout=PATIENCE))
     assert (answer.code, answer.reason) == (grpc.StatusCode.UNAVAILABLE, "NOT_THE_LEADER")
@@ -227,14 +256,14 @@ class StandIn(grpc.GenericRpcHandler):
 
 @contextlib.asynccontextmanager
 async def standing_in(behaviour: Callable[[Any, Any], Any], *, streams: bool = False) -> AsyncIterator[str]:
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    server.add_generic_rpc_handlers((StandIn(behaviour, streams),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    standing = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    standing.add_generic_rpc_handlers((StandIn(behaviour, streams),))
+    port = standing.add_insecure_port("127.0.0.1:0")
+    await standing.start()
     try:
         yield f"127.0.0.1:{port}"
     finally:
-        await server.stop(None)
+        await standing.stop(None)
 
 
 async def test_metadata_and_deadlines_go_on_and_come_back() -> None:
@@ -358,11 +387,11 @@ async def in_front(forwarder: Forwarder) -> AsyncIterator[grpc.aio.Channel]:
         def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
             return forwarder.handler(handler_call_details.method, requests=False, answers=False)
 
-    server = grpc.aio.server(interceptors=[CallGuard()], options=[("grpc.so_reuseport", 0)])
-    server.add_generic_rpc_handlers((Handlers(),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    standing = grpc.aio.server(interceptors=[CallGuard()], options=[("grpc.so_reuseport", 0)])
+    standing.add_generic_rpc_handlers((Handlers(),))
+    port = standing.add_insecure_port("127.0.0.1:0")
+    await standing.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel
-    await server.stop(None)
+    await standing.stop(None)
     await forwarder.close()

@@ -22,6 +22,7 @@ from penstock_coordinator.core.plan.compile import compile_plan
 from penstock_coordinator.core.plan.digest import digest_of as digest
 from penstock_coordinator.core.run.invariants import check_invariants
 from penstock_coordinator.runtime.engine import Engine
+from penstock_coordinator.runtime.recovery import Reading
 from penstock_coordinator.runtime.supervisor import Supervisor, Timing
 from penstock_coordinator.runtime.views import RunRequest, RunView
 
@@ -144,13 +145,15 @@ class World:
         self.clock = MovableClock()
         self._coordinators: list[Coordinator] = []
 
-    async def coordinator(self, *, fairness: Fairness | None = None, **timing: Any) -> Coordinator:
+    async def coordinator(
+        self, *, fairness: Fairness | None = None, read: Reading | None = None, **timing: Any
+    ) -> Coordinator:
         stores = memory_stores(self.database, coordinator_id="c1", lanes=2)
         epoch = await stores.incarnations.incarnate("c1", 2)
         fatal: list[BaseException] = []
         settings = Timing(**{"commit_patience": int(PATIENCE * 1e6), **timing})
         supervisor = Supervisor(stores, self.clock, SystemIds(), "c1", epoch, 2, settings, fatal.append, fairness)
-        await supervisor.recover()
+        await supervisor.recover(read)
         server = grpc.aio.server()
         agent_service_pb2_grpc.add_AgentServiceServicer_to_server(_Edge(supervisor), server)
         port = server.add_insecure_port("127.0.0.1:0")

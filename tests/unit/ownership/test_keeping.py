@@ -90,6 +90,22 @@ async def test_another_one_waits_and_says_for_whom_until_the_owner_releases() ->
     assert not owner.may_act()
 
 
+async def test_an_owner_knows_who_follows_it_and_was_heard_of() -> None:
+    database = MemoryDatabase()
+    own = CoordinatorRow("a", OwnershipState.FOLLOWER, 0, 0, 3_000, "", "", 1)
+    owner = OwnershipKeeper(MemoryCoordinatorRegistry(database), SteadyClock(), own, 1)
+    await owner.introduce("a:7400", "")
+    assert await wins(owner)
+    assert owner.followers() == []
+    await keeper(database, "b").introduce("b:7400", "")
+    kept = asyncio.Event()
+    keeping = asyncio.create_task(owner.keep(lambda _: None, kept.set))
+    async with asyncio.timeout(PATIENCE):
+        await kept.wait()
+    keeping.cancel()
+    assert [row.address for row in owner.followers()] == ["b:7400"]
+
+
 async def test_one_that_is_told_to_stop_stops_waiting() -> None:
     database = MemoryDatabase()
     await owning(database, "a")

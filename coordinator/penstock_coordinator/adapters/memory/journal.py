@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import sys
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -117,6 +118,13 @@ class MemoryJournal:
             for _, stored in sorted(self._database.records.get(run_id, {}).items())
         ]
         return [(run, stored) for run, stored in kept if after is None or (run, stored.first_seq) > after][:limit]
+
+    async def read_since(
+        self, known: Sequence[tuple[RunId, int]], limit: int = 1000
+    ) -> list[tuple[RunId, StoredRecord]]:
+        numbers = dict(known)
+        kept = await self.read_many(list(numbers), None, sys.maxsize)
+        return [(run, stored) for run, stored in kept if stored.first_seq > numbers[run]][:limit]
 
 
 def _append(database: MemoryDatabase, record: Record, faults: Faults) -> AppendOutcome:

@@ -107,6 +107,13 @@ class PostgresJournal:
         rows = await self._database.fetch(_QUERIES["read_many"], list(run_ids), run_id, first_seq, limit)
         return [(run_id, StoredRecord(*record)) for run_id, *record in rows]
 
+    async def read_since(
+        self, known: Sequence[tuple[RunId, int]], limit: int = 1000
+    ) -> list[tuple[RunId, StoredRecord]]:
+        runs, numbers = [run_id for run_id, _ in known], [number for _, number in known]
+        rows = await self._database.fetch(_QUERIES["read_since"], runs, numbers, limit)
+        return [(run_id, StoredRecord(*record)) for run_id, *record in rows]
+
     async def aclose(self) -> None:
         """Not to be called while a commit is under way."""
         for lane in self._lanes:

@@ -308,3 +308,17 @@ from run_events
 where run_id = any($1::uuid[]) and ($2::uuid is null or (run_id, first_seq) > ($2, $3::int8))
 order by run_id, first_seq
 limit $4
+
+-- name: read_since
+-- Run by run, by the key: most of them have nothing new.
+select known.run_id, e.first_seq, e.last_seq, e.payload, e.at
+from unnest($1::uuid[], $2::int8[]) as known (run_id, last_seq)
+cross join lateral (
+    select first_seq, last_seq, payload, at
+    from run_events
+    where run_events.run_id = known.run_id and first_seq > known.last_seq
+    order by first_seq
+    limit $3
+) e
+order by known.run_id, e.first_seq
+limit $3
