@@ -83,7 +83,7 @@ async def test_a_run_whose_journal_could_not_be_read_then_is_read_from_its_begin
     await first.kill()
 
     second = await world.coordinator(read=preparation.take())
-    assert second.supervisor.set_aside == set()
+    assert not second.supervisor.set_aside
     assert second.supervisor.actor(run_id) is not None
 
 
