@@ -75,6 +75,17 @@ class Pair:
                     return name, other
         return None
 
+    def settled(self) -> tuple[str, str]:
+        """The roles, as soon as there are some."""
+        found: list[tuple[str, str]] = []
+
+        def look() -> bool:
+            found.extend(filter(None, [self.roles()]))
+            return bool(found)
+
+        until(look, PATIENCE, "an owner and one that follows")
+        return found[0]
+
     def said(self, name: str, event: str, after: float) -> float:
         """When it first said so after an instant; 0: it has not."""
         for line in self.coordinators[name].log.read_text(errors="replace").splitlines():
@@ -116,10 +127,8 @@ def query(url: str, text: str, *arguments: Any) -> list[Any]:
 
 def hand_over(pair: Pair, url: str) -> dict[str, float]:
     """Seconds from the signal, and the gap in milliseconds."""
-    until(pair.roles, PATIENCE, "an owner and one that follows")
-    roles = pair.roles()
-    assert roles is not None
-    owner, follower = roles
+    found: list[tuple[str, str]] = []
+    owner, follower = pair.settled()
     (live,) = query(
         url,
         "select count(*) as n, coalesce(sum(e.n), 0) as events from runs r cross join lateral"
