@@ -127,7 +127,6 @@ def query(url: str, text: str, *arguments: Any) -> list[Any]:
 
 def hand_over(pair: Pair, url: str) -> dict[str, float]:
     """Seconds from the signal, and the gap in milliseconds."""
-    found: list[tuple[str, str]] = []
     owner, follower = pair.settled()
     (live,) = query(
         url,
