@@ -27,6 +27,9 @@ HAND_BACK_AFTER = 1_000_000
 """A lease that has waited so long while every slot is busy goes back to the coordinator."""
 IDLE_AFTER = 60_000_000
 """A worker without work lives on for so long."""
+SLOW_START, HUNG_START = 1_000_000, 60_000_000
+"""Who waits for longer than the one for a worker to start says so. After the other one it may be hung, and an idle
+agent may have the attempt."""
 MOST_STARTS = 3
 """So many workers of a kind that die before they are ready, and its leases are failed."""
 
@@ -297,6 +300,20 @@ class Pool:
     @property
     def waiting(self) -> list[Handle]:
         return list(self._waiting)
+
+    def starting(self, now: int) -> list[Handle]:
+        """Those that wait for a worker which has been starting for a while: not for a slot."""
+        slow = Counter(
+            worker.kind
+            for worker in self.workers.values()
+            if worker.state is WorkerState.STARTING and worker.since + SLOW_START <= now < worker.since + HUNG_START
+        )
+        found = []
+        for job in self._waiting.values() if slow else ():
+            if slow[job.kind] > 0:
+                slow[job.kind] -= 1
+                found.append(job.handle)
+        return found
 
     def kinds(self) -> set[Kind]:
         """Kinds that have a worker or wait for one."""

@@ -172,6 +172,10 @@ class WarmExecutor:
     def handle_timer(self) -> None:
         self._do(self.pool.handle_timer(self._clock()))
 
+    def starting(self) -> list[Handle]:
+        """Attempts for which a worker process is being started, and takes a while."""
+        return self.pool.starting(self._clock())
+
     def bundles_in_use(self) -> set[str]:
         return {kind.bundle_digest for kind in self.pool.kinds() if isinstance(kind, WorkerKind)} | {
             job.kind.bundle_digest for job in self._jobs.values()

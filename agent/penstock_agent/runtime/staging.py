@@ -30,6 +30,7 @@ from penstock_agent.runtime.wire import OutputLimits, Work
 log = logging.getLogger(__name__)
 
 CODE_NOTE = "its code is being fetched"
+WORKER_NOTE = "a process for it is being started"
 
 
 @dataclass(slots=True)
@@ -225,6 +226,10 @@ class Staging:
         notes.update(((lease.key, lease.token), CODE_NOTE) for lease in self._waiting.values())
         if self.environments is not None:
             notes.update(self.environments.notes())
+        held = self._holder.book.all
+        for handle in self._executor.starting():
+            if (lease := held.get(handle)) is not None:
+                notes[lease.key, lease.token] = WORKER_NOTE
         return notes
 
     def bundles_waited_with(self) -> set[str]:

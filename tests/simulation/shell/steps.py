@@ -128,6 +128,10 @@ class StepRunner:
     def handle_timer(self) -> None:
         """There is none."""
 
+    def starting(self) -> list[Handle]:
+        """What begins begins at once."""
+        return []
+
     def bundles_in_use(self) -> set[str]:
         return set()
 

@@ -130,3 +130,18 @@ def test_work_ahead_is_told_by_the_pace_of_the_kind() -> None:
     pool.add(NOW, [(number, "a") for number in range(50)])
     assert pool.work_ahead(1) == 50 * 100
     assert pool.work_ahead(99) == 0
+
+
+def test_who_waits_for_a_worker_that_is_slow_to_start_does_not_wait_for_a_slot() -> None:
+    pool, _ = new_pool(slots=2)
+    pool.add(NOW, [(1, "a"), (2, "b"), (3, "a"), (4, "b")])
+    assert pool.starting(NOW + pools.SLOW_START - 1) == [], "it takes as long as it takes"
+    later = NOW + pools.SLOW_START
+    assert pool.starting(later) == [1, 2]
+    assert pool.starting(NOW + pools.HUNG_START) == [], "it may never start: an idle agent may have the attempts"
+    assert pool.ready(later, 1) == [pools.Feed(1, [1]), pools.Begun([1])]
+    assert pool.starting(later) == [2]
+    pool.withdraw(later, [2])
+    assert pool.starting(later) == [4], "the process will be its"
+    pool.ready(later, 2)
+    assert pool.starting(later) == []
