@@ -7,6 +7,8 @@ BENCH_OPTIONS ?=
 CHAOS_OPTIONS ?=
 SIMULATE_SECONDS ?= 600
 PEERS ?=
+# What tests start as processes of their own, many hundred times, is compiled once: they may be told to write no bytecode.
+STARTED := coordinator agent sdk tests examples benchmarks
 SETUP_SOURCES := pyproject.toml constraints.txt scripts/setup.sh
 BIN := .venv/bin
 
@@ -39,6 +41,7 @@ demo: .venv/.ready-run ## Run a real ETL on two agents and show its result.
 	@$(BIN)/python -m examples.etl.demo
 
 test: .venv/.ready-dev ## Run all tests (PYTEST_OPTIONS="-k chain" runs some).
+	@$(BIN)/python -m compileall -q $(STARTED)
 	@$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) $(PYTEST_OPTIONS)
 
 check: .venv/.ready-dev ## Check format, style, types, layers, protos and generated code.

@@ -70,12 +70,13 @@ find_uv() {
     fi
 }
 
-# uv does not read pip's configuration: an index, mirror or certificate that is set for pip alone is passed on.
+# uv does not read pip's configuration: an index, mirror or certificate that is set for pip alone is passed on. It is told
+# to compile, as pip does: where PYTHONDONTWRITEBYTECODE is set every process would do it again.
 pass_pip_settings_on() {
     index=${PIP_INDEX_URL:-$(pip config get global.index-url 2>/dev/null || true)}
     [ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
     [ -z "${PIP_CERT:-}" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$PIP_CERT}"
-    export UV_PYTHON_DOWNLOADS=never UV_LINK_MODE="${UV_LINK_MODE:-copy}"
+    export UV_PYTHON_DOWNLOADS=never UV_LINK_MODE="${UV_LINK_MODE:-copy}" UV_COMPILE_BYTECODE="${UV_COMPILE_BYTECODE:-1}"
     mkdir -p "${XDG_CACHE_HOME:-${HOME:-/}/.cache}" 2>/dev/null || export UV_CACHE_DIR="$PWD/$venv/.uv-cache"
 }
 
