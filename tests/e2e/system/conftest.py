@@ -10,12 +10,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from penstock.client.sync import SyncClient
+from penstock.dev.restarts import QUICK_SECONDS
+from penstock.errors import PenstockError
+from penstock.v1 import agent_admin_service_pb2 as admin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +35,8 @@ PATIENT = {
 }
 """How long a busy machine may hold a process up, or take to start one again, is no matter of these tests: no step is
 given up for it or run without the cache, and no call refused."""
+MOST_QUICK_ENDS = 2
+"""That a system may have seen when a test takes it, which kills a process twice at most: `penstock dev` bears five."""
 
 
 class DevSystem:
@@ -44,6 +50,8 @@ class DevSystem:
         self._process: subprocess.Popen[str] | None = None
         self._ready = threading.Event()
         self.said: deque[str] = deque(maxlen=1_000)
+        self.quick_ends: Counter[str] = Counter()
+        """Of each process, how often in a row it was killed when it was young: `penstock dev` gives one up for that."""
 
     def start(self) -> None:
         self._process = subprocess.Popen(
@@ -95,8 +103,17 @@ class DevSystem:
     def kill(self, name: str) -> None:
         """As -9, and wait until another process has its place."""
         killed = self.pid(name)
+        lived = time.time() - psutil.Process(killed).create_time()
+        self.quick_ends[name] = 0 if lived > 2 * QUICK_SECONDS else self.quick_ends[name] + 1
         os.kill(killed, signal.SIGKILL)
         until(lambda: self.state["pids"].get(name) not in (None, killed), 60.0)
+
+    def is_whole(self) -> bool:
+        """Its coordinator answers, and says that both agents are there."""
+        with contextlib.suppress(PenstockError), self.client() as client:
+            agents = list(client.list_agents())
+            return len(agents) == 2 and all(agent.state == admin.AGENT_STATE_CONNECTED for agent in agents)
+        return False
 
     def client(self) -> SyncClient:
         return SyncClient(self.address)
@@ -133,9 +150,45 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevSystem]:
         made.stop()
 
 
+class Mortals:
+    """The system whose processes may be killed: another one before `penstock dev` would give a process up."""
+
+    def __init__(self, folders: pytest.TempPathFactory) -> None:
+        self._folders = folders
+        self._system: DevSystem | None = None
+
+    def take(self) -> DevSystem:
+        system = self._system
+        if system is not None and max(system.quick_ends.values(), default=0) > MOST_QUICK_ENDS:
+            self.stop()
+        if self._system is None:
+            self._system = DevSystem(self._folders.mktemp("mortal"), "--agents", "2")
+            self._system.start()
+        until(self._system.is_whole, READY_SECONDS)
+        return self._system
+
+    def stop(self) -> None:
+        system, self._system = self._system, None
+        if system is not None:
+            system.stop()
+
+
+@pytest.fixture(scope="session")
+def mortals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortals]:
+    made = Mortals(tmp_path_factory)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def mortal_system(mortals: Mortals) -> DevSystem:
+    """Shared by tests that kill its processes, which are started again: it is whole when a test begins."""
+    return mortals.take()
+
+
 @pytest.fixture
 def own_system(tmp_path: Path) -> Iterator[Callable[..., DevSystem]]:
-    """For tests that break it."""
+    """For tests that break it for good, or need one that is new or has settings."""
     started: list[DevSystem] = []
 
     def start(*arguments: str, environment: dict[str, str] | None = None) -> DevSystem:

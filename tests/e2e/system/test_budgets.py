@@ -64,16 +64,13 @@ def a_window_that_lasts() -> str:
     return "week" if week > month else "month"
 
 
-def test_a_run_over_its_budget_holds_and_goes_on_when_it_is_raised(
-    own_system: Callable[..., DevSystem], tmp_path: Path
-) -> None:
+def test_a_run_over_its_budget_holds_and_goes_on_when_it_is_raised(mortal_system: DevSystem, tmp_path: Path) -> None:
     """Also if the coordinator dies in between."""
-    system = own_system("--agents", "1")
-    ledger = apply(system, tmp_path, "holds")
-    with system.client() as client:
+    ledger = apply(mortal_system, tmp_path, "holds")
+    with mortal_system.client() as client:
         run = client.start("holds")
         until(lambda: held(client, run.id), PATIENCE)
-        system.kill("coordinator")
+        mortal_system.kill("coordinator")
         until(lambda: held(client, run.id), PATIENCE)
         assert written(ledger) == ["first"]
         assert state(client, run.id) == "RUNNING"
@@ -81,23 +78,23 @@ def test_a_run_over_its_budget_holds_and_goes_on_when_it_is_raised(
         assert (use.budget.slot_seconds, use.exceeded) == (1, "slot_seconds")
         costs = client.get_costs(run.id).costs.total
         assert abs(use.used_slot_seconds - costs.slot_time.ToTimedelta().total_seconds()) < 1e-5, "once each"
-        assert "(budget)" in system.penstock("list").stdout
-        assert "nothing more starts before the budget is raised" in listed(system, run.id)["heldByBudget"]
-        assert "used up" in system.penstock("get", run.id).stdout
-        why = system.penstock("explain", run.id, "second").stdout
+        assert "(budget)" in mortal_system.penstock("list").stdout
+        assert "nothing more starts before the budget is raised" in listed(mortal_system, run.id)["heldByBudget"]
+        assert "used up" in mortal_system.penstock("get", run.id).stdout
+        why = mortal_system.penstock("explain", run.id, "second").stdout
         assert f"penstock budget raise {run.id} --slot-seconds MORE" in why
 
-        lower = system.penstock("budget", "raise", run.id, "--slot-seconds", "0.5")
+        lower = mortal_system.penstock("budget", "raise", run.id, "--slot-seconds", "0.5")
         assert (lower.returncode, "never lowered" in lower.stderr) == (1, True)
-        other = system.penstock("budget", "raise", run.id, "--price", "5")
+        other = mortal_system.penstock("budget", "raise", run.id, "--price", "5")
         assert "the budget has no limit on price" in other.stderr
-        raised = system.penstock("budget", "raise", run.id, "--slot-seconds", "100", "--reason", "worth it")
+        raised = mortal_system.penstock("budget", "raise", run.id, "--slot-seconds", "100", "--reason", "worth it")
         assert (raised.returncode, "of 100 slot-seconds" in raised.stdout) == (0, True), raised.stderr
         assert run_pb2.RunState.Name(run.wait(PATIENCE).state) == "RUN_STATE_COMPLETED"
         assert written(ledger) == ["first", "second", "tidy"]
         told = [event.type for event in run.watch()]
         assert told.count("CostBudgetExceeded") == told.count("CostBudgetRaised") == 1
-        late = system.penstock("budget", "raise", run.id, "--slot-seconds", "200")
+        late = mortal_system.penstock("budget", "raise", run.id, "--slot-seconds", "200")
         assert (late.returncode, "at rest" in late.stderr) == (1, True)
 
 
@@ -128,32 +125,29 @@ def test_a_run_over_its_budget_is_stopped(system: DevSystem, tmp_path: Path) -> 
         assert written(ledger) == ["first", "tidy", "second", "tidy"]
 
 
-def test_runs_wait_while_nothing_is_left_of_the_pipelines_budget(
-    own_system: Callable[..., DevSystem], tmp_path: Path
-) -> None:
+def test_runs_wait_while_nothing_is_left_of_the_pipelines_budget(mortal_system: DevSystem, tmp_path: Path) -> None:
     """Those that are under way go on."""
-    system = own_system("--agents", "1")
-    ledger = apply(system, tmp_path, "shared", per=a_window_that_lasts())
-    with system.client() as client:
+    ledger = apply(mortal_system, tmp_path, "shared", per=a_window_that_lasts())
+    with mortal_system.client() as client:
         first = client.start("shared")
         assert run_pb2.RunState.Name(first.wait(PATIENCE).state) == "RUN_STATE_COMPLETED"
         second = client.start("shared")
         assert (state(client, second.id), held(client, second.id)) == ("PENDING", True)
-        system.kill("coordinator")
+        mortal_system.kill("coordinator")
         until(lambda: held(client, second.id), PATIENCE)
         assert written(ledger) == ["first", "second", "tidy"]
-        assert 'the runs of "shared" have used' in system.penstock("explain", second.id).stdout
-        shown = system.penstock("budget", "show", "--pipeline", "shared").stdout
+        assert 'the runs of "shared" have used' in mortal_system.penstock("explain", second.id).stdout
+        shown = mortal_system.penstock("budget", "show", "--pipeline", "shared").stdout
         assert "of 1 slot-seconds" in shown
         assert "used up" in shown
         assert client.get_budget(second.id).use == client.get_budget(pipeline="shared").use
         gone = client.start("shared")
-        assert system.penstock("cancel", gone.id).returncode == 0
+        assert mortal_system.penstock("cancel", gone.id).returncode == 0
         assert run_pb2.RunState.Name(gone.wait(PATIENCE).state) == "RUN_STATE_CANCELLED"
 
-        own = system.penstock("budget", "raise", second.id, "--slot-seconds", "100")
+        own = mortal_system.penstock("budget", "raise", second.id, "--slot-seconds", "100")
         assert "penstock budget raise --pipeline shared" in own.stderr
-        raised = system.penstock("budget", "raise", "--pipeline", "shared", "--slot-seconds", "100")
+        raised = mortal_system.penstock("budget", "raise", "--pipeline", "shared", "--slot-seconds", "100")
         assert raised.returncode == 0, raised.stderr
         assert run_pb2.RunState.Name(second.wait(PATIENCE).state) == "RUN_STATE_COMPLETED"
         third = client.start("shared")

@@ -11,7 +11,6 @@ from tests.e2e.system.conftest import DevSystem, until
 from penstock.v1 import run_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from penstock.client.sync import SyncClient, SyncRunHandle
@@ -104,23 +103,21 @@ def test_ten_runs_compute_it_once(client: SyncClient, tmp_path: Path) -> None:
     Race(client, tmp_path, 7).end(71)
 
 
-def test_its_agent_may_die(own_system: Callable[..., DevSystem], tmp_path: Path) -> None:
-    system = own_system("--agents", "2")
-    with system.client() as client:
+def test_its_agent_may_die(mortal_system: DevSystem, tmp_path: Path) -> None:
+    with mortal_system.client() as client:
         race = Race(client, tmp_path, 8)
         holder = race.holder()
         race.begin_again()
-        system.kill(holder.agent_id)
+        mortal_system.kill(holder.agent_id)
         until(lambda: race.begun, 60.0)
         assert race.holder().run_id == holder.run_id, "the one that began it goes on"
         race.end(81)
 
 
-def test_its_coordinator_may_die(own_system: Callable[..., DevSystem], tmp_path: Path) -> None:
-    system = own_system("--agents", "2")
-    with system.client() as client:
+def test_its_coordinator_may_die(mortal_system: DevSystem, tmp_path: Path) -> None:
+    with mortal_system.client() as client:
         race = Race(client, tmp_path, 9)
-        system.kill("coordinator")
+        mortal_system.kill("coordinator")
         until(lambda: len(race.waiting()) == 9, 60.0)
         race.end(91)
 

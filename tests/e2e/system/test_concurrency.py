@@ -15,7 +15,6 @@ from penstock.errors import AlreadyExistsError
 from penstock.v1 import run_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from penstock.client.sync import SyncRunHandle
@@ -156,18 +155,17 @@ def test_the_oldest_step_goes(system: DevSystem, tmp_path: Path) -> None:
     assert most_at_once(ledger) == 1
 
 
-def test_nothing_is_lost_when_the_coordinator_dies(own_system: Callable[..., DevSystem], tmp_path: Path) -> None:
+def test_nothing_is_lost_when_the_coordinator_dies(mortal_system: DevSystem, tmp_path: Path) -> None:
     """Runs are held, and a step holds a key that others wait for."""
     runs_ledger, steps_ledger = tmp_path / "runs", tmp_path / "steps"
-    system = own_system("--agents", "2")
-    with system.client() as client:
+    with mortal_system.client() as client:
         limited = client.start_many(flows.three_at_once, [parameters(runs_ledger, seconds=0.4)] * 15)
         keyed = [client.start(flows.keyed_step, parameters(steps_ledger, seconds=3))]
         until(lambda: begun(steps_ledger), PATIENCE)
         keyed += client.start_many(flows.keyed_step, [parameters(steps_ledger)] * 5)
         for count in (4, 9):
             until(lambda count=count: begun(runs_ledger, count), PATIENCE)  # type: ignore[misc]  # bound at once
-            system.kill("coordinator")
+            mortal_system.kill("coordinator")
         assert states(limited) == ["COMPLETED"] * 15
         assert states(keyed) == ["COMPLETED"] * 6
     assert most_at_once(runs_ledger) <= 3

@@ -10,7 +10,6 @@ from tests.e2e.system.conftest import until
 from penstock.v1 import run_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.e2e.system.conftest import DevSystem
@@ -107,11 +106,10 @@ def test_three_maps_of_two_thousand_items_go_item_by_item(client: SyncClient, tm
     assert run.result("third") == [value + 3 for value in range(count)]
 
 
-def test_maps_survive_the_death_of_the_coordinator(own_system: Callable[..., DevSystem]) -> None:
+def test_maps_survive_the_death_of_the_coordinator(mortal_system: DevSystem) -> None:
     """What is gone along with, and the lists of nested maps, are found again in the journal and in the database."""
-    system = own_system("--agents", "2")
     names = [f"table{number}" for number in range(60)]
-    with system.client() as client:
+    with mortal_system.client() as client:
         run = client.start(map_flows.tables_that_end_well, {"names": names})
         for done in (40, 200):
 
@@ -119,7 +117,7 @@ def test_maps_survive_the_death_of_the_coordinator(own_system: Callable[..., Dev
                 return client.get_run(run.id).step_counts.completed >= wanted
 
             until(reached, WAIT)
-            system.kill("coordinator")
+            mortal_system.kill("coordinator")
         ended = run.wait(120.0)
         assert ended.state == run_pb2.RUN_STATE_COMPLETED, ended.reason
         result: Any = run.result("total")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from tests.e2e.system.conftest import DevSystem, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 FLOW = """
@@ -114,21 +113,20 @@ def test_all_that_comes_after_a_change_runs_again(system: DevSystem, tmp_path: P
     assert ledger(tmp_path)[3:] == ["two", "three", "four of 111", "five of 112"]
 
 
-def test_the_new_version_survives_the_coordinator(own_system: Callable[..., DevSystem], tmp_path: Path) -> None:
-    system = own_system("--agents", "1")
-    run_id = failed(system, tmp_path)
+def test_the_new_version_survives_the_coordinator(mortal_system: DevSystem, tmp_path: Path) -> None:
+    run_id = failed(mortal_system, tmp_path)
     wait = f"while not Path({str(tmp_path / 'gate')!r}).exists():\n        time.sleep(0.05)\n    {MENDED}"
-    assert system.penstock("apply", write(tmp_path, wait)).returncode == 0
-    assert system.penstock("retry", run_id, "--newest-version").returncode == 0
-    system.kill("coordinator")
+    assert mortal_system.penstock("apply", write(tmp_path, wait)).returncode == 0
+    assert mortal_system.penstock("retry", run_id, "--newest-version").returncode == 0
+    mortal_system.kill("coordinator")
     (tmp_path / "gate").touch()
-    until(lambda: shown(system, run_id).get("run", {}).get("state") == "RUN_STATE_COMPLETED", 60.0)
+    until(lambda: shown(mortal_system, run_id).get("run", {}).get("state") == "RUN_STATE_COMPLETED", 60.0)
     assert ledger(tmp_path).count("one") == ledger(tmp_path).count("two") == 1
     assert ledger(tmp_path)[-2:] == ["four of 102", "five of 103"]
-    system.kill("coordinator")
-    until(lambda: bool(shown(system, run_id)), 60.0)
-    assert shown(system, run_id)["run"]["generation"] == 2
-    with system.client() as client:
+    mortal_system.kill("coordinator")
+    until(lambda: bool(shown(mortal_system, run_id)), 60.0)
+    assert shown(mortal_system, run_id)["run"]["generation"] == 2
+    with mortal_system.client() as client:
         assert client.result(run_id, "five") == 104
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from tests.e2e.system.conftest import DevSystem, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 FILE = """
@@ -63,16 +62,15 @@ def test_what_runs_goes_on_and_nothing_else_starts(system: DevSystem, tmp_path: 
     assert (late.returncode, "the run is COMPLETED: it is at rest" in late.stderr) == (1, True)
 
 
-def test_a_pause_survives_the_coordinator(own_system: Callable[..., DevSystem], tmp_path: Path) -> None:
-    system = own_system("--agents", "1")
-    run_id, ledger, gate = start(system, tmp_path)
-    system.penstock("pause", run_id)
-    system.kill("coordinator")
+def test_a_pause_survives_the_coordinator(mortal_system: DevSystem, tmp_path: Path) -> None:
+    run_id, ledger, gate = start(mortal_system, tmp_path)
+    mortal_system.penstock("pause", run_id)
+    mortal_system.kill("coordinator")
     gate.touch()
-    until(lambda: shown(system, run_id)[1].get("second") == "READY", 60.0)
-    assert shown(system, run_id)[0]["state"] == "RUN_STATE_PAUSED"
-    assert system.penstock("resume", run_id).returncode == 0
-    assert system.penstock("watch", run_id).returncode == 0
+    until(lambda: shown(mortal_system, run_id)[1].get("second") == "READY", 60.0)
+    assert shown(mortal_system, run_id)[0]["state"] == "RUN_STATE_PAUSED"
+    assert mortal_system.penstock("resume", run_id).returncode == 0
+    assert mortal_system.penstock("watch", run_id).returncode == 0
     assert ledger.read_text().split() == ["first", "done", "second"]
 
 

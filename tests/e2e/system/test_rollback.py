@@ -12,7 +12,6 @@ from tests.e2e.system.conftest import DevSystem, until
 from penstock.v1 import run_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from penstock.client.sync import SyncClient
@@ -26,16 +25,13 @@ def cancelled(ledger: Path) -> list[str]:
     return [line for line in lines(ledger) if line.startswith("cancel")]
 
 
-def test_a_saga_is_undone_over_the_death_of_its_coordinator(
-    own_system: Callable[..., DevSystem], tmp_path: Path
-) -> None:
+def test_a_saga_is_undone_over_the_death_of_its_coordinator(mortal_system: DevSystem, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
-    system = own_system("--agents", "2")
-    with system.client() as client:
+    with mortal_system.client() as client:
         run = client.start(saga_flows.journey, {"ledger": str(ledger), "seconds": 1.5})
         # The first has been undone, and the second is under way.
         until(lambda: len(cancelled(ledger)) >= 1, 60.0)
-        system.kill("coordinator")
+        mortal_system.kill("coordinator")
         ended = run.wait(150.0)
         assert ended.state == run_pb2.RUN_STATE_ROLLED_BACK
         assert "no insurance is left" in ended.reason

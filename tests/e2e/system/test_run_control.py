@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from tests.e2e.system.conftest import DevSystem, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 FILE = """
@@ -81,16 +80,15 @@ def test_of_two_retries_at_once_one_wins(system: DevSystem, tmp_path: Path) -> N
     assert ledger(tmp_path).count("first") == 1
 
 
-def test_a_retry_survives_the_coordinator(own_system: Callable[..., DevSystem], tmp_path: Path) -> None:
-    system = own_system("--agents", "1")
-    run_id = failed(system, tmp_path)
+def test_a_retry_survives_the_coordinator(mortal_system: DevSystem, tmp_path: Path) -> None:
+    run_id = failed(mortal_system, tmp_path)
     (tmp_path / "mended").touch()
-    assert system.penstock("retry", run_id).returncode == 0
-    system.kill("coordinator")
-    until(lambda: shown(system, run_id)[0].get("state") == "RUN_STATE_COMPLETED", 60.0)
-    assert shown(system, run_id)[0]["generation"] == 2
+    assert mortal_system.penstock("retry", run_id).returncode == 0
+    mortal_system.kill("coordinator")
+    until(lambda: shown(mortal_system, run_id)[0].get("state") == "RUN_STATE_COMPLETED", 60.0)
+    assert shown(mortal_system, run_id)[0]["generation"] == 2
     assert ledger(tmp_path).count("first") == 1
-    assert attempts(system, run_id, "second")[-1][1] == "COMPLETED"
+    assert attempts(mortal_system, run_id, "second")[-1][1] == "COMPLETED"
 
 
 def test_the_first_step_runs_again_with_all_that_comes_after_it(system: DevSystem, tmp_path: Path) -> None:

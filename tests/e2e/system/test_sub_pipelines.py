@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from tests.e2e.system.conftest import DevSystem, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 LEAF = """
@@ -204,11 +203,10 @@ def test_a_child_is_cancelled_by_itself(system: DevSystem, tmp_path: Path) -> No
     assert "is CANCELLED" in step(system, run_id)["failure"]["message"]
 
 
-def test_the_coordinator_dies_while_a_child_is_under_way(own_system: Callable[..., DevSystem], tmp_path: Path) -> None:
-    system = own_system("--agents", "1")
-    run_id, child, gate = waiting(system, tmp_path, "sub-survives")
-    system.kill("coordinator")
+def test_the_coordinator_dies_while_a_child_is_under_way(mortal_system: DevSystem, tmp_path: Path) -> None:
+    run_id, child, gate = waiting(mortal_system, tmp_path, "sub-survives")
+    mortal_system.kill("coordinator")
     gate.touch()
-    until(lambda: is_at_rest(system, run_id), 100.0)
-    assert (state(system, run_id), state(system, child)) == ("COMPLETED", "COMPLETED")
-    assert children(system, run_id) == [child]
+    until(lambda: is_at_rest(mortal_system, run_id), 100.0)
+    assert (state(mortal_system, run_id), state(mortal_system, child)) == ("COMPLETED", "COMPLETED")
+    assert children(mortal_system, run_id) == [child]

@@ -30,14 +30,13 @@ def reached(ledger: Path, count: int) -> bool:
     return len(entries(ledger)) >= count
 
 
-def test_a_run_survives_the_death_of_its_coordinator(own_system: Callable[..., DevSystem], tmp_path: Path) -> None:
+def test_a_run_survives_the_death_of_its_coordinator(mortal_system: DevSystem, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
-    system = own_system("--agents", "2")
-    with system.client() as client:
+    with mortal_system.client() as client:
         run = client.start(flows.two_hundred, {"ledger": str(ledger), "items": list(range(PARTS)), "long_seconds": 6.0})
         for done in (20, 90):
             until(partial(reached, ledger, done), 60.0)
-            system.kill("coordinator")
+            mortal_system.kill("coordinator")
         ended = run.wait(150.0)
         assert ended.state == run_pb2.RUN_STATE_COMPLETED, ended.reason
         assert run.result("total") == PARTS + 100 + 1
@@ -50,13 +49,12 @@ def test_a_run_survives_the_death_of_its_coordinator(own_system: Callable[..., D
     )
 
 
-def test_a_run_survives_the_death_of_an_agent(own_system: Callable[..., DevSystem], tmp_path: Path) -> None:
+def test_a_run_survives_the_death_of_an_agent(mortal_system: DevSystem, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
-    system = own_system("--agents", "2")
-    with system.client() as client:
+    with mortal_system.client() as client:
         run = client.start(flows.two_hundred, {"ledger": str(ledger), "items": list(range(PARTS)), "long_seconds": 0.1})
         until(lambda: len(entries(ledger)) >= 60, 60.0)
-        system.kill("agent-1")
+        mortal_system.kill("agent-1")
         ended = run.wait(150.0)
         assert ended.state == run_pb2.RUN_STATE_COMPLETED, ended.reason
         steps = list(client.list_step_runs(run.id))
@@ -67,13 +65,12 @@ def test_a_run_survives_the_death_of_an_agent(own_system: Callable[..., DevSyste
     assert len(again) <= 4 + 64, "only what the dead agent held ran again"
 
 
-def test_a_run_survives_the_death_of_the_database(own_system: Callable[..., DevSystem], tmp_path: Path) -> None:
+def test_a_run_survives_the_death_of_the_database(mortal_system: DevSystem, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
-    system = own_system("--agents", "2")
-    with system.client() as client:
+    with mortal_system.client() as client:
         run = client.start(flows.two_hundred, {"ledger": str(ledger), "items": list(range(PARTS)), "long_seconds": 0.1})
         until(lambda: len(entries(ledger)) >= 60, 60.0)
-        system.kill("postgres")
+        mortal_system.kill("postgres")
         ended = run.wait(150.0)
         assert ended.state == run_pb2.RUN_STATE_COMPLETED, ended.reason
     ran = Counter((step, item) for step, item, _ in entries(ledger))
