@@ -188,7 +188,7 @@ def _seams(world: World) -> Iterator[None]:
         (coordinator_main, "SystemClock", lambda: _Clock(world)),
         (coordinator_main, "SystemIds", lambda: _Ids(world)),
         (coordinator_main, "build_server", lambda backend, options: _edge(world)(backend, options)),
-        (coordinator_main, "let_memory_grow", lambda: None),
+        (coordinator_main, "let_memory_grow", lambda *, collect=True: None),
         (coordinator_main, "settle_memory", lambda: None),
         (coordinator_main, "trim_memory", lambda: None),
         (coordinator_main, "resident_bytes", lambda: 0),
