@@ -60,7 +60,8 @@ def forwarding_options(message_bytes: int, keepalive_ms: int = KEEPALIVE_MS) -> 
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        # So long a connection may take to come about: what waits for it fails with it, and a busy machine is slow.
+        ("grpc.min_reconnect_backoff_ms", 10_000),
         ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.max_metadata_size", 2 * MAX_METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", 4 * MAX_METADATA_BYTES),
