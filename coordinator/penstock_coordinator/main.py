@@ -28,10 +28,13 @@ from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipS
 from penstock_coordinator.core.run.spans import microseconds
 from penstock_coordinator.identity import CannotStart, identity
 from penstock_coordinator.logs import configure_logging
+from penstock_coordinator.media import Media, open_media
 from penstock_coordinator.ports import Fenced, Unavailable
 from penstock_coordinator.process_memory import let_memory_grow, settle_memory, share_one_arena, trim_memory
+from penstock_coordinator.runtime.board_failover import HotState
 from penstock_coordinator.runtime.credentials import Signer
 from penstock_coordinator.runtime.engine import Engine
+from penstock_coordinator.runtime.hot_state import Company, HotStateService
 from penstock_coordinator.runtime.housekeeping import Housekeeping
 from penstock_coordinator.runtime.janitor import Janitor
 from penstock_coordinator.runtime.log_hub import LogHub
@@ -66,9 +69,10 @@ class Coordinator:
         epoch: int,
         keeper: OwnershipKeeper | None = None,
         entrance: Entrance | None = None,
+        hot: HotStateService | None = None,
     ) -> None:
         """`keeper`: of the ownership lease that gave it the epoch; without, nobody else may be there. `entrance`: where
-        it is let in; without, it opens ports of its own."""
+        it is let in; without, it opens ports of its own. `hot`: what it shares with others."""
         self._settings = settings
         self._artifacts = artifacts
         self._stores = stores
@@ -108,7 +112,9 @@ class Coordinator:
             cipher(settings),
             artifacts.routes,
             keeper,
+            hot,
         )
+        self._hot = hot
         enter = build_server if entrance is None else entrance.server
         self.server: CoordinatorServer = enter(backend, edge_options(settings))
         self._keeper = keeper
@@ -153,6 +159,8 @@ class Coordinator:
         await self.server.start()
         self._artifacts.reached_at(self._settings.http_url, self.server.http_address)
         self._readiness.clear(RECOVERY)
+        if self._hot is not None:
+            self._hot.owns(self.supervisor)
         settle_memory()
         keeping = asyncio.create_task(self._housekeeping.run(), name="housekeeping")
         bulk = asyncio.create_task(self._bulk.run(), name="bulk-jobs")
@@ -189,11 +197,17 @@ class Coordinator:
             await self.server.stop(lambda: self.supervisor.hand_over(successor, release), self._close_logs)
         elif not self._failure.done():
             # Whoever follows begins when all that is decided is committed.
-            await self.server.stop(self.supervisor.stop, self._keeper.release, self._close_logs)
+            await self.server.stop(self.supervisor.stop, self._release, self._close_logs)
         else:
             self._readiness.block(FOLLOWING, "it owns no runs any more")
             self.server.refuse()
             await self.server.leave(self.supervisor.abandon, self._close_logs)
+
+    async def _release(self) -> None:
+        assert self._keeper is not None
+        await self._keeper.release()
+        if self._hot is not None:
+            await self._hot.leaves()
 
     async def _close_logs(self) -> None:
         await self._hub.close(LOG_PATIENCE)
@@ -229,7 +243,8 @@ async def _serve_as(name: str, settings: Settings, stop: asyncio.Event, former: 
     artifacts = await _open_artifacts(settings)
     stores = await _open(settings, name, readiness, artifacts)
     registry = await _open_registry(settings, name)
-    member = Member(name, settings, readiness, artifacts, stores, registry)
+    media = await open_media(settings, name)
+    member = Member(name, settings, readiness, artifacts, stores, registry, media)
     try:
         await member.run(stop, former)
     except CannotListen as error:
@@ -238,6 +253,7 @@ async def _serve_as(name: str, settings: Settings, stop: asyncio.Event, former: 
         raise CannotStart(str(error)) from None
     finally:
         await member.aclose()
+        await media.aclose()
         await registry.aclose()
         await artifacts.store.aclose()
 
@@ -253,6 +269,7 @@ class Member:
         artifacts: OpenedStore,
         stores: PostgresStores,
         registry: PostgresCoordinatorRegistry,
+        media: Media,
     ) -> None:
         self._name = name
         self._settings = settings
@@ -273,13 +290,17 @@ class Member:
             began=self._clock.now(),
         )
         self._keeper = OwnershipKeeper(registry, self._clock, own, settings.lanes, self._wait_for)
-        self._entrance = Entrance(readiness, edge_options(settings), self._keeper, artifacts.routes)
+        company = Company(self._keeper, self._clock)
+        hot = HotState(media.memory, media.postgres, media.redis, self._clock, company.alone)
+        self._hot = HotStateService(hot, self._keeper, company)
+        self._entrance = Entrance(readiness, edge_options(settings), self._keeper, artifacts.routes, self._hot)
 
     async def run(self, stop: asyncio.Event, former: Sequence[str]) -> None:
         """Until `stop` is set. Raises `CannotListen`, `CannotStart`, `IdentityTaken`, and what ended it otherwise."""
         await self._entrance.open()
         try:
             await self._introduce(former)
+            self._hot.start()
             while (stores := await self._stores_for_a_turn(stop)) is not None:
                 self._entrance.preparation.begin(stores)
                 epoch = await self._keeper.campaign(stop)
@@ -288,6 +309,7 @@ class Member:
                 await self._own(stores, epoch, stop)
         finally:
             await self._keeper.release()
+            await self._hot.aclose()
             await self._entrance.close()
 
     async def _introduce(self, former: Sequence[str]) -> None:
@@ -345,6 +367,7 @@ class Member:
                 epoch,
                 self._keeper,
                 self._entrance,
+                self._hot,
             )
             await coordinator.run(stop)
         except (Fenced, OwnershipEnded, Unavailable) as error:
@@ -354,6 +377,7 @@ class Member:
                 await asyncio.wait_for(stop.wait(), PAUSE_BETWEEN_TURNS)
         finally:
             self._entrance.empty()
+            self._hot.lost()
             self._keeper.ended()
             await _close(stores)
 

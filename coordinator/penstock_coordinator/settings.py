@@ -25,6 +25,7 @@ from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS
 from penstock_coordinator.core.run.spans import microseconds, spelled
 from penstock_coordinator.ownership_settings import OwnershipSettings
 from penstock_coordinator.price_settings import PriceSettings
+from penstock_coordinator.redis_settings import RedisSettings
 from penstock_coordinator.secret_settings import SecretSettings
 from penstock_coordinator.setting_kinds import GIB as _GIB
 from penstock_coordinator.setting_kinds import KIB as _KIB
@@ -97,7 +98,7 @@ Address = Annotated[str, AfterValidator(_address)]
 Weights = Annotated[dict[str, float], NoDecode, BeforeValidator(_weights)]
 
 
-class Settings(OwnershipSettings, ArtifactSettings, SecretSettings, PriceSettings, BaseSettings):
+class Settings(OwnershipSettings, RedisSettings, ArtifactSettings, SecretSettings, PriceSettings, BaseSettings):
     """The coordinator's settings. Each field is the environment variable PENSTOCK_<FIELD> and the flag --<field>."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)

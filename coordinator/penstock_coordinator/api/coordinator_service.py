@@ -12,7 +12,9 @@ from penstock_coordinator.api.encoding.values import instant, span
 from penstock_coordinator.api.errors import failed_precondition
 from penstock_coordinator.api.fields import run_id_text
 from penstock_coordinator.core.fleet.ownership import OwnershipState, renewal_interval
-from penstock_coordinator.ports import DependencyState
+from penstock_coordinator.ports import DependencyState, Unavailable
+from penstock_coordinator.ports.board import BoardEntry, Published
+from penstock_coordinator.runtime.board_demand import demand_of
 from penstock_coordinator.runtime.load import load_of
 from penstock_coordinator.runtime.ownership import LATE_AFTER
 from penstock_coordinator.runtime.preparing import NotFollowing
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from penstock_coordinator.api.guard import Context
     from penstock_coordinator.api.health import Readiness
     from penstock_coordinator.ports import Dependency
+    from penstock_coordinator.ports.board import LineDemand
+    from penstock_coordinator.runtime.hot_state import HotStateService
     from penstock_coordinator.runtime.ownership import CoordinatorView, OwnershipKeeper
     from penstock_coordinator.runtime.preparing import Preparation
     from penstock_coordinator.runtime.supervisor import Supervisor
@@ -50,12 +54,14 @@ class CoordinatorService(CoordinatorServiceServicer):
         readiness: Readiness,
         keeper: OwnershipKeeper | None = None,
         preparation: Preparation | None = None,
+        hot: HotStateService | None = None,
     ) -> None:
         """`preparation`: of one that may take over."""
         self._supervisor = supervisor
         self._readiness = readiness
         self._keeper = keeper
         self._preparation = preparation
+        self._hot = hot
 
     async def GetHealth(self, request: pb.GetHealthRequest, context: Context) -> pb.GetHealthResponse:
         supervisor, keeper = self._supervisor, self._keeper
@@ -72,6 +78,8 @@ class CoordinatorService(CoordinatorServiceServicer):
             health.role = pb.COORDINATOR_ROLE_FOLLOWER
             owner = keeper.owner()
             health.owner_address = "" if owner is None else owner.address
+        if self._hot is not None and (redis := self._hot.hot.dependency()) is not None:
+            health.dependencies.append(_dependency(redis))
         return pb.GetHealthResponse(health=health)
 
     async def PrepareTakeOver(self, request: pb.PrepareTakeOverRequest, context: Context) -> pb.PrepareTakeOverResponse:
@@ -85,8 +93,11 @@ class CoordinatorService(CoordinatorServiceServicer):
         self, request: pb.ListCoordinatorsRequest, context: Context
     ) -> pb.ListCoordinatorsResponse:
         if self._keeper is not None:
+            published = await self._published_by_id()
             views = one_owner(self._keeper.coordinators())
-            return pb.ListCoordinatorsResponse(coordinators=map(_coordinator, views))
+            return pb.ListCoordinatorsResponse(
+                coordinators=[_coordinator(view, published.get(view.row.coordinator_id)) for view in views]
+            )
         assert self._supervisor is not None, "whoever follows has a keeper"
         alone = pb.Coordinator(
             id=self._supervisor.coordinator_id,
@@ -95,6 +106,30 @@ class CoordinatorService(CoordinatorServiceServicer):
             answering=True,
         )
         return pb.ListCoordinatorsResponse(coordinators=[alone])
+
+    async def ListQueues(self, request: pb.ListQueuesRequest, context: Context) -> pb.ListQueuesResponse:
+        queues = [
+            _queue(line, each)
+            for each in await self._published()
+            for line in each.entry.lines
+            if line.ready or line.running
+        ]
+        queues.sort(key=lambda each: (each.queue, sorted(each.labels.items()), sorted(each.resources.items())))
+        return pb.ListQueuesResponse(queues=queues)
+
+    async def _published(self) -> list[Published]:
+        """Raises `Unavailable`."""
+        if self._hot is not None:
+            return await self._hot.entries()
+        assert self._supervisor is not None, "whoever follows has a hot state"
+        return [Published(demand_of(self._supervisor), 0)]
+
+    async def _published_by_id(self) -> dict[str, Published]:
+        """Nothing while the board is away."""
+        try:
+            return {each.entry.coordinator_id: each for each in await self._published()}
+        except Unavailable:
+            return {}
 
 
 def one_owner(views: Sequence[CoordinatorView]) -> list[CoordinatorView]:
@@ -130,8 +165,9 @@ def _load(supervisor: Supervisor) -> pb.CoordinatorLoad:
     )
 
 
-def _coordinator(view: CoordinatorView) -> pb.Coordinator:
+def _coordinator(view: CoordinatorView, published: Published | None) -> pb.Coordinator:
     row = view.row
+    entry = BoardEntry(row.coordinator_id) if published is None else published.entry
     return pb.Coordinator(
         id=row.coordinator_id,
         role=_ROLES[row.state],
@@ -143,6 +179,24 @@ def _coordinator(view: CoordinatorView) -> pb.Coordinator:
         since_renewed=span(view.still_for),
         lease_state=_lease_state(view),
         answering=view.own,
+        live_runs=entry.live_runs,
+        ready_steps=entry.ready,
+        running_steps=entry.running,
+    )
+
+
+def _queue(demand: LineDemand, published: Published) -> pb.QueueDemand:
+    line = demand.line
+    return pb.QueueDemand(
+        queue=line.queue,
+        labels=dict(line.labels),
+        resources=dict(line.resources),
+        environment=line.environment,
+        ready_steps=demand.ready,
+        running_steps=demand.running,
+        oldest_wait=span(demand.oldest_wait + published.age) if demand.ready else None,
+        coordinator_id=published.entry.coordinator_id,
+        age=span(published.age),
     )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from penstock_coordinator.api.health import Readiness
+    from penstock_coordinator.runtime.board_failover import HotState
     from penstock_coordinator.runtime.supervisor import Supervisor
 
 READINESS: web.AppKey[Readiness] = web.AppKey("readiness")
@@ -28,6 +29,8 @@ class Place:
     """Who is behind the port; None: the process follows, and owns no runs."""
 
     supervisor: Supervisor | None = None
+    hot: HotState | None = None
+    """What coordinators tell each other by; None: there is but this one."""
 
 
 class _NoRequests(logging.Filter):
@@ -59,7 +62,8 @@ async def live(_request: web.Request) -> web.Response:
 
 async def ready(request: web.Request) -> web.Response:
     """200, or 503 with what is in the way: whoever sends it work asks here. How it fares comes along."""
-    readiness, supervisor = request.app[READINESS], request.app[PLACE].supervisor
+    readiness, place = request.app[READINESS], request.app[PLACE]
+    supervisor = place.supervisor
     told: dict[str, object] = {"status": "ready" if readiness.ready else "not ready"}
     if not readiness.ready:
         told["reasons"] = readiness.reasons
@@ -69,4 +73,6 @@ async def ready(request: web.Request) -> web.Response:
     if supervisor is not None:
         told["load"] = asdict(load_of(supervisor))
         told["dependencies"] = [asdict(each) for each in supervisor.stores.dependencies()]
+    if place.hot is not None:
+        told["hot_state"] = asdict(place.hot.view)
     return web.json_response(told, status=200 if readiness.ready else 503)

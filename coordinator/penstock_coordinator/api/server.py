@@ -92,6 +92,7 @@ if TYPE_CHECKING:
 
     from penstock_coordinator.ports import Clock, SecretCipher, Stores
     from penstock_coordinator.runtime.engine import Engine
+    from penstock_coordinator.runtime.hot_state import HotStateService
     from penstock_coordinator.runtime.janitor import Janitor
     from penstock_coordinator.runtime.log_hub import LogHub
     from penstock_coordinator.runtime.ownership import OwnershipKeeper
@@ -145,6 +146,8 @@ class Backend:
     """Of the artifact store, on the HTTP port."""
     keeper: OwnershipKeeper | None = None
     """Of the ownership lease; None: there is but this coordinator."""
+    hot: HotStateService | None = None
+    """What it shares with others; None: there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +240,10 @@ class Entrance:
         options: EdgeOptions,
         keeper: OwnershipKeeper,
         routes: Sequence[web.RouteDef],
+        hot: HotStateService,
     ) -> None:
         self._options = options
-        self._place = Place()
+        self._place = Place(hot=hot.hot)
         self._http = http_application(readiness, self._place, routes)
         self._doorway = _doorway(readiness, options)
         wire = forwarding_options(options.limits.message_bytes, options.keepalive_ms)
@@ -248,7 +252,7 @@ class Entrance:
         self.preparation = Preparation(keeper.owner, lambda: outside.expect(EXPECTED_SECONDS))
         """Of a hand-over to this process."""
         add_CoordinatorServiceServicer_to_server(
-            CoordinatorService(None, readiness, keeper, self.preparation), cast("grpc.aio.Server", outside)
+            CoordinatorService(None, readiness, keeper, self.preparation, hot), cast("grpc.aio.Server", outside)
         )
         guard = CallGuard(RequestSizes(options.limits))
         self._doorway.stay_outside(guard, outside, outside.let_in, forwarder)
@@ -314,7 +318,7 @@ def _add_services(services: ServiceSet, backend: Backend, options: EdgeOptions) 
     add_BudgetServiceServicer_to_server(BudgetService(engine, stores.pipelines, options.prices), server)
     add_JanitorServiceServicer_to_server(JanitorService(backend.janitor), server)
     add_CoordinatorServiceServicer_to_server(
-        CoordinatorService(backend.supervisor, backend.readiness, backend.keeper), server
+        CoordinatorService(backend.supervisor, backend.readiness, backend.keeper, hot=backend.hot), server
     )
     vault = SecretVault(stores.secrets, backend.cipher, clock)
     add_SecretServiceServicer_to_server(SecretService(vault), server)

@@ -75,6 +75,7 @@ class OwnershipKeeper:
         self._others: dict[str, str] = {}
         """Addresses of those that were there at the last renewal."""
         self._hint: asyncio.Task[None] | None = None
+        self._nudged = asyncio.Event()
 
     # --- what is known
 
@@ -136,6 +137,10 @@ class OwnershipKeeper:
         self._registered = True
         await self._registry.register(self._own)
         self._renewed_at = self._clock.monotonic()
+
+    def look_now(self) -> None:
+        """Something is said to have changed: one that waits looks at once."""
+        self._nudged.set()
 
     async def campaign(self, stop: asyncio.Event) -> int | None:
         """Returns the epoch when this coordinator owns; None when `stop` is set. Raises `IdentityTaken`."""
@@ -225,8 +230,11 @@ class OwnershipKeeper:
             pause = min(pause, at - now)
         if self._hint is None or self._hint.done():
             self._hint = asyncio.create_task(self._registry.hinted(LATE_AFTER * self._own.lease / _SECOND))
-        ends: set[asyncio.Task[bool] | asyncio.Task[None]] = {self._hint, stopping}
+        nudged = asyncio.create_task(self._nudged.wait())
+        ends: set[asyncio.Task[bool] | asyncio.Task[None]] = {self._hint, stopping, nudged}
         await asyncio.wait(ends, timeout=pause / _SECOND, return_when=asyncio.FIRST_COMPLETED)
+        nudged.cancel()
+        self._nudged.clear()
 
     # --- owning
 

@@ -7,6 +7,7 @@ makes them again from the journal when an append failed.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -206,6 +207,10 @@ class Supervisor:
     @property
     def live_runs(self) -> int:
         return len(self._actors)
+
+    def live_run_ids(self, most: int) -> list[RunId]:
+        """Of those that came first."""
+        return list(itertools.islice(self._actors, most))
 
     async def start_runs(self, requests: Sequence[RunRequest]) -> list[StartAnswer]:
         """Durable when it returns; in the order of the requests.

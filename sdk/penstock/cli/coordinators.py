@@ -42,6 +42,9 @@ def _show(session: Session, found: list[coordinator_service_pb2.Coordinator]) ->
             str(each.epoch or ""),
             each.address,
             _lease(each),
+            f"{each.live_runs:,} runs, {each.ready_steps:,} ready, {each.running_steps:,} running"
+            if each.role == 1
+            else "",
             time_text(each, "begin_time"),
         )
         for each in found
@@ -52,6 +55,7 @@ def _show(session: Session, found: list[coordinator_service_pb2.Coordinator]) ->
         "EPOCH",
         Column("ADDRESS", folds=20),
         "LEASE",
+        Column("HAS", optional=True),
         Column("BEGAN", shorter=short_time, leaves=1),
     )
     print_table(session.console(), columns, rows)

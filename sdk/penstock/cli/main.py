@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "artifacts": ("penstock.cli.artifacts", "artifacts", "List, show, download and trace what steps made."),
     "delete": ("penstock.cli.pipelines", "delete", "Delete a pipeline."),
     "agents": ("penstock.cli.agents", "agents", "List, show or drain agents."),
+    "queues": ("penstock.cli.queues", "queues", "List what waits for agents and runs on them."),
     "coordinators": ("penstock.cli.coordinators", "coordinators", "List coordinators, and which owns the runs."),
     "health": ("penstock.cli.health", "health", "Show how the coordinator and its database fare."),
     "secrets": ("penstock.cli.secrets", "secrets", "Keep what steps need and nobody may read."),

@@ -558,6 +558,13 @@ class Client(CostCalls, PipelineCalls):
         response: coordinator_service_pb2.ListCoordinatorsResponse = await self._call(stub.ListCoordinators, request)
         return list(response.coordinators)
 
+    async def list_queues(self) -> list[coordinator_service_pb2.QueueDemand]:
+        """What waits for agents and runs on them, by queue, as coordinators published it a moment ago."""
+        stub = self._stub(coordinator_service_pb2_grpc.CoordinatorServiceStub)
+        request = coordinator_service_pb2.ListQueuesRequest()
+        response: coordinator_service_pb2.ListQueuesResponse = await self._call(stub.ListQueues, request)
+        return list(response.queues)
+
     # Secrets
 
     def _secrets(self) -> SecretServiceStub:

@@ -312,6 +312,9 @@ class Coordinator(_message.Message):
     SINCE_RENEWED_FIELD_NUMBER: _builtins.int
     LEASE_STATE_FIELD_NUMBER: _builtins.int
     ANSWERING_FIELD_NUMBER: _builtins.int
+    LIVE_RUNS_FIELD_NUMBER: _builtins.int
+    READY_STEPS_FIELD_NUMBER: _builtins.int
+    RUNNING_STEPS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     role: Global___CoordinatorRole.ValueType
     epoch: _builtins.int
@@ -322,6 +325,12 @@ class Coordinator(_message.Message):
     lease_state: Global___CoordinatorLeaseState.ValueType
     answering: _builtins.bool
     """It is the one that answers."""
+    live_runs: _builtins.int
+    """As it last published them; 0 if that is too long ago."""
+    ready_steps: _builtins.int
+    """Step runs that wait for an agent."""
+    running_steps: _builtins.int
+    """Leases."""
     @_builtins.property
     def begin_time(self) -> _timestamp_pb2.Timestamp:
         """When its process began, by its clock."""
@@ -347,14 +356,151 @@ class Coordinator(_message.Message):
         since_renewed: _duration_pb2.Duration | None = ...,
         lease_state: Global___CoordinatorLeaseState.ValueType = ...,
         answering: _builtins.bool = ...,
+        live_runs: _builtins.int = ...,
+        ready_steps: _builtins.int = ...,
+        running_steps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "lease", b"lease", "since_renewed", b"since_renewed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "answering", b"answering", "begin_time", b"begin_time", "epoch", b"epoch", "http_address", b"http_address", "id", b"id", "lease", b"lease", "lease_state", b"lease_state", "role", b"role", "since_renewed", b"since_renewed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "answering", b"answering", "begin_time", b"begin_time", "epoch", b"epoch", "http_address", b"http_address", "id", b"id", "lease", b"lease", "lease_state", b"lease_state", "live_runs", b"live_runs", "ready_steps", b"ready_steps", "role", b"role", "running_steps", b"running_steps", "since_renewed", b"since_renewed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Coordinator: _TypeAlias = Coordinator  # noqa: Y015
+
+@_typing.final
+class ListQueuesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListQueuesRequest: _TypeAlias = ListQueuesRequest  # noqa: Y015
+
+@_typing.final
+class ListQueuesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def queues(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueDemand]:
+        """By queue, then by what else is asked for, then by coordinator. Queues on which nothing waits or runs are not there."""
+
+    def __init__(
+        self,
+        *,
+        queues: _abc.Iterable[Global___QueueDemand] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["queues", b"queues"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListQueuesResponse: _TypeAlias = ListQueuesResponse  # noqa: Y015
+
+@_typing.final
+class QueueDemand(_message.Message):
+    """Of step runs that ask for the same of an agent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class ResourcesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    QUEUE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    READY_STEPS_FIELD_NUMBER: _builtins.int
+    RUNNING_STEPS_FIELD_NUMBER: _builtins.int
+    OLDEST_WAIT_FIELD_NUMBER: _builtins.int
+    COORDINATOR_ID_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
+    queue: _builtins.str
+    environment: _builtins.str
+    """The name of the environment, which begins with its kind; empty: the agent's own."""
+    ready_steps: _builtins.int
+    """Step runs that wait for an agent."""
+    running_steps: _builtins.int
+    """Leases."""
+    coordinator_id: _builtins.str
+    """Which has these runs."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
+    @_builtins.property
+    def oldest_wait(self) -> _duration_pb2.Duration:
+        """How long the one has waited that has waited longest."""
+
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """Since it published this."""
+
+    def __init__(
+        self,
+        *,
+        queue: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        resources: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        environment: _builtins.str = ...,
+        ready_steps: _builtins.int = ...,
+        running_steps: _builtins.int = ...,
+        oldest_wait: _duration_pb2.Duration | None = ...,
+        coordinator_id: _builtins.str = ...,
+        age: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "oldest_wait", b"oldest_wait"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "coordinator_id", b"coordinator_id", "environment", b"environment", "labels", b"labels", "oldest_wait", b"oldest_wait", "queue", b"queue", "ready_steps", b"ready_steps", "resources", b"resources", "running_steps", b"running_steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueueDemand: _TypeAlias = QueueDemand  # noqa: Y015
 
 @_typing.final
 class CoordinatorLoad(_message.Message):
@@ -442,7 +588,9 @@ class Dependency(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     SHARES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"postgresql": what is asked; "journal": what is committed."""
+    """"postgresql": what is asked; "journal": what is committed; "redis": what coordinators tell each other, by
+    PostgreSQL while it is OPEN.
+    """
     state: Global___DependencyState.ValueType
     failures: _builtins.int
     """In a row."""

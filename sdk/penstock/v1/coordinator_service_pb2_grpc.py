@@ -51,6 +51,11 @@ class CoordinatorServiceStub:
                 request_serializer=penstock_dot_v1_dot_coordinator__service__pb2.PrepareTakeOverRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.PrepareTakeOverResponse.FromString,
                 _registered_method=True)
+        self.ListQueues = channel.unary_unary(
+                '/penstock.v1.CoordinatorService/ListQueues',
+                request_serializer=penstock_dot_v1_dot_coordinator__service__pb2.ListQueuesRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.ListQueuesResponse.FromString,
+                _registered_method=True)
 
 
 class CoordinatorServiceServicer:
@@ -80,6 +85,14 @@ class CoordinatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListQueues(self, request, context):
+        """What waits for agents and runs on them, as coordinators last published it. UNAVAILABLE by one that follows while it
+        reaches neither Redis nor the database.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CoordinatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -97,6 +110,11 @@ def add_CoordinatorServiceServicer_to_server(servicer, server):
                     servicer.PrepareTakeOver,
                     request_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.PrepareTakeOverRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_coordinator__service__pb2.PrepareTakeOverResponse.SerializeToString,
+            ),
+            'ListQueues': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQueues,
+                    request_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.ListQueuesRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_coordinator__service__pb2.ListQueuesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -182,6 +200,33 @@ class CoordinatorService:
             '/penstock.v1.CoordinatorService/PrepareTakeOver',
             penstock_dot_v1_dot_coordinator__service__pb2.PrepareTakeOverRequest.SerializeToString,
             penstock_dot_v1_dot_coordinator__service__pb2.PrepareTakeOverResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQueues(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.CoordinatorService/ListQueues',
+            penstock_dot_v1_dot_coordinator__service__pb2.ListQueuesRequest.SerializeToString,
+            penstock_dot_v1_dot_coordinator__service__pb2.ListQueuesResponse.FromString,
             options,
             channel_credentials,
             insecure,

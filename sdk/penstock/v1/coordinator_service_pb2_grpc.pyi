@@ -26,6 +26,10 @@ class CoordinatorServiceStub:
     when the runs are its own. It changes nothing, and nothing need come of it. FAILED_PRECONDITION by one that does not
     follow that owner.
     """
+    ListQueues: _aio.UnaryUnaryMultiCallable[_coordinator_service_pb2.ListQueuesRequest, _coordinator_service_pb2.ListQueuesResponse]
+    """What waits for agents and runs on them, as coordinators last published it. UNAVAILABLE by one that follows while it
+    reaches neither Redis nor the database.
+    """
 
 class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
     """How the coordinator itself fares. Always answered, also when it has too much to do, while its database is away, and
@@ -56,6 +60,16 @@ class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Of an owner that is about to stop, to one that follows: read the live runs now, so that little is left to read
         when the runs are its own. It changes nothing, and nothing need come of it. FAILED_PRECONDITION by one that does not
         follow that owner.
+        """
+
+    @_abc_1.abstractmethod
+    def ListQueues(
+        self,
+        request: _coordinator_service_pb2.ListQueuesRequest,
+        context: _aio.ServicerContext[_coordinator_service_pb2.ListQueuesRequest, _abc.Awaitable[_coordinator_service_pb2.ListQueuesResponse]],
+    ) -> _abc.Awaitable[_coordinator_service_pb2.ListQueuesResponse]:
+        """What waits for agents and runs on them, as coordinators last published it. UNAVAILABLE by one that follows while it
+        reaches neither Redis nor the database.
         """
 
 def add_CoordinatorServiceServicer_to_server(servicer: CoordinatorServiceServicer, server: _aio.Server) -> None: ...

@@ -146,7 +146,11 @@ class Dispatcher:
     def waiting(self, line: Line) -> int:
         """How many places are waited for on the line."""
         queue = self._waited.get(line)
-        return sum(entry.demand for entry in queue.entries()) if queue else 0
+        return queue.demand if queue else 0
+
+    def demands(self) -> list[tuple[Line, int, int]]:
+        """Of each line that is waited on: how many places are waited for, and since when somebody waits."""
+        return [(queue.line, queue.demand, queue.oldest_since()) for queue in self._waited.values()]
 
     def standing(self, line: Line, run_id: bytes, position: int, now: int) -> Standing | None:
         """How the run's steps at this position of its plan stand on their line; None if they do not wait. Takes time

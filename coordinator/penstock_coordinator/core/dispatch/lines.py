@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 class LineQueue:
     """The entries that wait on one line, and the sessions that can serve it."""
 
-    __slots__ = ("_aging", "_best", "_tiers", "line", "ring", "sessions", "size", "turn")
+    __slots__ = ("_aging", "_best", "_tiers", "demand", "line", "ring", "sessions", "size", "turn")
 
     def __init__(self, line: Line, aging: int) -> None:
         self.line = line
         self.size = 0
         """How many entries wait."""
+        self.demand = 0
+        """How many places they wait for, together."""
         self.sessions: dict[int, Capacity] = {}
         self.ring: deque[Capacity] = deque()
         """Sessions that may have room; one without is dropped when it comes up."""
@@ -54,6 +56,7 @@ class LineQueue:
             if demand:
                 self._add(Waiting(applicant, demand, now))
         elif demand:
+            self.demand += demand - entry.demand
             entry.demand = demand
         else:
             self._remove(entry)
@@ -86,6 +89,7 @@ class LineQueue:
             self._remove(entry)
             return
         entry.demand -= count
+        self.demand -= count
         if entry.since != now:
             tier.wait_anew(entry, now)
             self._rescore(tier)
@@ -98,6 +102,10 @@ class LineQueue:
     def best_score(self) -> int:
         """Of all who wait. There must be somebody."""
         return self._top()[0]
+
+    def oldest_since(self) -> int:
+        """When the one began to wait, or was last given a place, that has waited longest. There must be somebody."""
+        return min(tier.oldest().since for tier in self._tiers.values())
 
     def effective_priority(self, entry: Waiting, now: int) -> int:
         return entry.applicant.priority + max(now - entry.since, 0) // self._aging
@@ -113,6 +121,7 @@ class LineQueue:
 
     def _add(self, entry: Waiting) -> None:
         self.size += 1
+        self.demand += entry.demand
         priority = entry.applicant.priority
         tier = self._tiers.get(priority)
         if tier is None:
@@ -123,6 +132,7 @@ class LineQueue:
 
     def _remove(self, entry: Waiting) -> None:
         self.size -= 1
+        self.demand -= entry.demand
         tier = self._tiers[entry.applicant.priority]
         tier.remove(entry)
         if tier.size:

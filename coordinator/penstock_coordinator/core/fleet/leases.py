@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from penstock_coordinator.core.plan.model import Line
 
 LeaseKey: TypeAlias = tuple[bytes, int, int]
@@ -126,6 +128,9 @@ class LeaseTable:
 
     def __len__(self) -> int:
         return len(self._leases)
+
+    def __iter__(self) -> Iterator[Lease]:
+        return iter(self._leases.values())
 
     def holder(self, session: int) -> Holder | None:
         return self._holders.get(session)

@@ -1,0 +1,124 @@
+"""Ports `Board` and `Post` on unlogged tables. NOTIFY hints at letters; that nothing is missed is for polling."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import msgspec
+
+from penstock_coordinator.adapters.board_entries import decode_entry, encode_entry
+from penstock_coordinator.adapters.postgres.connections import Database, close, connect
+from penstock_coordinator.adapters.postgres.queries import load
+from penstock_coordinator.ports.board import Published
+from penstock_coordinator.ports.post import LETTER_SECONDS, MAILBOX_LETTERS, RECEIVED_AT_ONCE, Letter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from penstock_coordinator.adapters.postgres.connections import Connection
+    from penstock_coordinator.ports.board import BoardEntry
+
+_BOARD, _POST = load("board"), load("post")
+CHANNEL = "penstock_post"
+CONNECTIONS = 2
+ANSWER_SECONDS = 2.0
+POLL_SECONDS = 1.0
+"""Between two looks into a mailbox, if no hint comes."""
+
+_letters = msgspec.msgpack.Decoder(Letter)
+
+
+class PostgresBoard:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def publish(self, entry: BoardEntry, ttl: float) -> None:
+        await self._database.fetch(_BOARD["publish"], entry.coordinator_id, encode_entry(entry), ttl)
+
+    async def read(self) -> list[Published]:
+        found = []
+        for row in await self._database.fetch(_BOARD["read"]):
+            with contextlib.suppress(ValueError):  # of another release: it is not for this one
+                found.append(Published(decode_entry(row["entry"]), max(row["age"], 0)))
+        return found
+
+    async def withdraw(self, coordinator_id: str) -> None:
+        await self._database.fetch(_BOARD["withdraw"], coordinator_id)
+
+
+class PostgresPost:
+    def __init__(self, database: Database, dsn: str, name: str) -> None:
+        self._database = database
+        self._dsn = dsn
+        self._name = name
+        self._hints: dict[str, asyncio.Event] = {}
+        self._listening: Connection | None = None
+
+    async def send(self, mail: Mapping[str, Sequence[Letter]]) -> None:
+        recipients = [name for name, letters in mail.items() for _ in letters]
+        letters = [msgspec.msgpack.encode(letter) for letters in mail.values() for letter in letters]
+        if not letters:
+            return
+        names = sorted(set(recipients))
+        async with self._database.transaction() as connection:
+            await connection.execute(_POST["send"], recipients, letters, LETTER_SECONDS)
+            await connection.execute(_POST["trim"], names, MAILBOX_LETTERS)
+            await connection.execute(_POST["hint"], names)
+
+    async def receive(self, coordinator_id: str, wait: float) -> list[Letter]:
+        hint = self._hints.setdefault(coordinator_id, asyncio.Event())
+        if wait:
+            await self._listen()
+        hint.clear()
+        found = await self._take(coordinator_id)
+        if found or not wait:
+            return found
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(hint.wait(), min(wait, POLL_SECONDS))
+        return await self._take(coordinator_id)
+
+    async def _take(self, coordinator_id: str) -> list[Letter]:
+        rows = await self._database.fetch(_POST["receive"], coordinator_id, RECEIVED_AT_ONCE)
+        letters = []
+        for row in rows:
+            with contextlib.suppress(msgspec.MsgspecError):  # of another release
+                letters.append(_letters.decode(row["letter"]))
+        return letters
+
+    async def _listen(self) -> None:
+        """Without it, whoever waits for letters looks now and then."""
+        if self._listening is not None and not self._listening.is_closed():
+            return
+        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            connection = await connect(self._dsn, f"{self._name} hints")
+            self._listening = connection
+            await connection.add_listener(CHANNEL, self._hear)
+
+    def _hear(self, _connection: object, _pid: int, _channel: str, recipient: Any) -> None:
+        if (hint := self._hints.get(str(recipient))) is not None:
+            hint.set()
+
+    async def aclose(self) -> None:
+        if self._listening is not None:
+            await close(self._listening)
+
+
+class PostgresHotState:
+    """Both, on connections of their own: they keep nothing else waiting. None is opened before it is needed."""
+
+    def __init__(self, database: Database, dsn: str, name: str) -> None:
+        self._database = database
+        self.board = PostgresBoard(database)
+        self.post = PostgresPost(database, dsn, name)
+
+    @classmethod
+    async def open(cls, dsn: str, coordinator_id: str) -> PostgresHotState:
+        name = f"penstock {coordinator_id} hot state"
+        return cls(await Database.open(dsn, name, CONNECTIONS, ANSWER_SECONDS), dsn, name)
+
+    async def aclose(self) -> None:
+        await self.post.aclose()
+        await self._database.aclose()
