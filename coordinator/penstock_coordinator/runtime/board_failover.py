@@ -246,8 +246,9 @@ class HotState:
             self.emptied.set()
         if self._switch.succeeded():
             log.info("hot_state_moved", to=redis.name, after=self._reason)
-            self._reason = ""
             self._move()
+        if self._switch.there:
+            self._reason = ""
 
     async def _watch_elsewhere(self) -> None:
         while True:

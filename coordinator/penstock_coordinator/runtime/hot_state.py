@@ -107,20 +107,22 @@ class HotStateService:
     def owns(self, supervisor: Supervisor) -> None:
         """This coordinator has recovered its runs: others are told, meanwhile."""
         self._supervisor = supervisor
-        self._telling = asyncio.create_task(self._tell(OwnershipChanged(supervisor.epoch, owns=True)))
+        self._telling = asyncio.create_task(self.tell(supervisor.epoch, owns=True))
 
     async def leaves(self) -> None:
         """It owns none any more, and has given its lease up: whoever follows may take over at once. Idempotent."""
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
-            await self._tell(OwnershipChanged(supervisor.epoch, owns=False))
+            await self.tell(supervisor.epoch, owns=False)
 
     def lost(self) -> None:
         """It owns none any more, whoever took over."""
         self._supervisor = None
 
-    async def _tell(self, change: OwnershipChanged) -> None:
-        letter = Letter(OWNERSHIP_CHANGED, self._keeper.coordinator_id, msgspec.msgpack.encode(change))
+    async def tell(self, epoch: int, *, owns: bool) -> None:
+        """The others, once. What the post is lost for they see at their next look."""
+        change = msgspec.msgpack.encode(OwnershipChanged(epoch, owns))
+        letter = Letter(OWNERSHIP_CHANGED, self._keeper.coordinator_id, change)
         others = self._company.others()
         if not others:
             return

@@ -53,24 +53,24 @@ class RedisLink:
 
     async def ask(self, *command: str | bytes | float, wait: float = 0.0) -> Answer:
         """The answer to one command, which may block for `wait` seconds of its own. Raises `Unavailable`."""
+        used: list[Client] = []
         try:
             async with asyncio.timeout(self._answer_seconds + wait):
-                return await self._ask(command)
+                return await self._ask(command, used)
         except (RedisError, OSError, TimeoutError, ValueError, IndexError) as error:
+            if self._let_go(used[-1] if used else None):
+                self._moved_to = None
             raise Unavailable(f"Redis: {type(error).__name__}") from error
 
-    async def _ask(self, command: tuple[str | bytes | float, ...]) -> Answer:
+    async def _ask(self, command: tuple[str | bytes | float, ...], used: list[Client]) -> Answer:
+        """Whoever gives up costs the connection that the answer comes on, and no other: the client sees to that."""
         for _ in range(REDIRECTIONS):
-            client = self._connected()
+            used.append(self._connected())
             try:
-                return await client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no types for it
+                return await used[-1].execute_command(*command)  # type: ignore[no-untyped-call]  # has no types
             except MovedError as error:
-                self._let_go(client)
+                self._let_go(used[-1])
                 self._moved_to = error.host, error.port
-            except BaseException:
-                self._let_go(client)
-                self._moved_to = None
-                raise
         raise OSError("it is redirected without end")
 
     def _connected(self) -> Client:
@@ -81,15 +81,16 @@ class RedisLink:
             self._client = Redis(connection_pool=ConnectionPool(**options))
         return self._client
 
-    def _let_go(self, client: Client | None) -> None:
+    def _let_go(self, client: Client | None) -> bool:
         """Of all connections: one that failed says nothing good of the others, and names are looked up again. What
-        others wait for on them ends too."""
+        others wait for on them ends too. False: somebody else has done so."""
         if client is None or client is not self._client:
-            return
+            return False
         self._client = None
         task = asyncio.get_running_loop().create_task(_close(client))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+        return True
 
     async def aclose(self) -> None:
         self._let_go(self._client)

@@ -8,9 +8,14 @@ from unnest($1::text[], $2::bytea[]) as mail (recipient, letter)
 -- name: trim
 -- Of each mailbox the newest letters are kept.
 delete from post p
-where p.recipient = any($1::text[]) and p.letter_id <= (
-    select q.letter_id from post q where q.recipient = p.recipient order by q.letter_id desc offset $2 limit 1
-)
+using (
+    select mailbox.recipient, (
+        select letter_id from post q
+        where q.recipient = mailbox.recipient order by letter_id desc offset $2 limit 1
+    ) as last
+    from unnest($1::text[]) as mailbox (recipient)
+) as old
+where p.recipient = old.recipient and p.letter_id <= old.last
 
 -- name: hint
 select pg_notify('penstock_post', recipient) from unnest($1::text[]) as recipient

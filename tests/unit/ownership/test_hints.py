@@ -1,0 +1,82 @@
+"""A hint that ownership has changed makes one that waits look at once, however long it would wait otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+from tests.unit.ownership.test_keeping import PATIENCE, SteadyClock, keeper, owning, wins
+
+from penstock_coordinator.adapters.memory import MemoryDatabase
+from penstock_coordinator.adapters.memory.hot_state import MemoryBoard, MemoryPost
+from penstock_coordinator.ports.post import Letter
+from penstock_coordinator.runtime import ownership
+from penstock_coordinator.runtime.board_failover import HotState, Medium
+from penstock_coordinator.runtime.hot_state import OWNERSHIP_CHANGED, Company, HotStateService, OwnershipChanged
+from penstock_coordinator.runtime.ownership import OwnershipKeeper
+
+
+@pytest.fixture(autouse=True)
+def nobody_looks_by_himself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership, "look_interval", lambda lease: 3_600_000_000)
+
+
+async def waiting(database: MemoryDatabase, name: str) -> tuple[OwnershipKeeper, asyncio.Task[int | None]]:
+    """A follower that has looked, and would look again in an hour."""
+    told = asyncio.Event()
+    made = keeper(database, name, lambda _: told.set())
+    await made.introduce(f"{name}:7400", "")
+    campaign = asyncio.create_task(wins(made))
+    async with asyncio.timeout(PATIENCE):
+        await told.wait()
+    return made, campaign
+
+
+async def test_a_hint_makes_it_look() -> None:
+    database = MemoryDatabase()
+    owner = await owning(database, "a")
+    follower, campaign = await waiting(database, "b")
+    await owner.release()
+    follower.look_now()
+    assert await campaign
+
+
+async def test_a_hint_that_comes_too_early_costs_one_look() -> None:
+    database = MemoryDatabase()
+    owner = await owning(database, "a")
+    follower, campaign = await waiting(database, "b")
+    for _ in range(3):
+        follower.look_now()
+        await asyncio.sleep(0)
+    assert not campaign.done()
+    await owner.release()
+    follower.look_now()
+    assert await campaign
+
+
+def letter(epoch: int, *, owns: bool) -> Letter:
+    return Letter(OWNERSHIP_CHANGED, "a", msgspec.msgpack.encode(OwnershipChanged(epoch, owns)))
+
+
+@pytest.mark.parametrize(
+    "letters",
+    [
+        [letter(1, owns=False)],
+        [letter(1, owns=False)] * 3,
+        [letter(9, owns=True), Letter("of another release", "x", b"\xff"), letter(1, owns=False)],
+        [Letter(OWNERSHIP_CHANGED, "a", b"no letter"), letter(1, owns=False)],
+    ],
+)
+async def test_a_letter_of_an_owner_that_stopped_is_such_a_hint(letters: list[Letter]) -> None:
+    database, clock = MemoryDatabase(), SteadyClock()
+    owner = await owning(database, "a")
+    follower, campaign = await waiting(database, "b")
+    medium = Medium("memory", MemoryBoard(clock), MemoryPost(clock))
+    company = Company(follower, clock)
+    service = HotStateService(HotState(medium, medium, None, clock, company.alone), follower, company)
+    service.start()
+    await owner.release()
+    await medium.post.send({"b": letters})
+    assert await campaign
+    await service.aclose()
