@@ -76,7 +76,7 @@ class ValkeyServer:
     def ask(self, *command: str | int) -> Any:
         """The answer, of the user who may do everything."""
         with redis.Redis(port=self.port, socket_timeout=PATIENCE) as client:
-            return client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no types for it
+            return client.execute_command(*command)
 
     def kill(self) -> None:
         """As kill -9. Idempotent."""

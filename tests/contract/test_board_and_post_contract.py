@@ -283,18 +283,18 @@ async def test_runs_have_one_owner_after_another_whatever_becomes_of_the_letters
         await keepers[name].introduce(f"{name}:1", "")
         services[name].start()
     owner, other = "a", "b"
-    epochs = []
+    epochs: list[int] = []
     async with asyncio.timeout(PATIENCE):
-        epochs.append(await keepers[owner].campaign(stop))
+        epochs.append(await keepers[owner].campaign(stop) or 0)
         for _ in range(4):
             campaign = asyncio.create_task(keepers[other].campaign(stop))
             await keepers[owner].release()
-            await services[owner].tell(epochs[-1] or 0, owns=False)
-            epochs.append(await campaign)
-            await services[other].tell(epochs[-1] or 0, owns=True)
+            await services[owner].tell(epochs[-1], owns=False)
+            epochs.append(await campaign or 0)
+            await services[other].tell(epochs[-1], owns=True)
             await keepers[owner].introduce(f"{owner}:1", "")
             owner, other = other, owner
-    assert None not in epochs
+    assert all(epochs)
     assert epochs == sorted(set(epochs))
     for service in services.values():
         await service.aclose()

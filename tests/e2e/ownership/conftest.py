@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from tests.e2e.outages import outage_flows as flows
 from tests.e2e.outages.conftest import entries
 from tests.rig.link import Link
 from tests.rig.parts import Agent, Coordinator, until
+from tests.valkey import ValkeyServer, running_valkey
 
 from penstock.client.sync import SyncClient, SyncRunHandle
 from penstock.dev.postgres import EmbeddedPostgres
@@ -32,8 +35,9 @@ PATIENCE = 120.0
 
 
 class Group:
-    def __init__(self, folder: Path, database_url: str, links: list[Link]) -> None:
-        """Each coordinator reaches the database by a link of its own."""
+    def __init__(self, folder: Path, database_url: str, links: list[Link], valkey: ValkeyServer) -> None:
+        """Each coordinator reaches the database by a link of its own, and all the same Redis."""
+        self.valkey = valkey
         self.folder = folder
         self.database_url = database_url
         self.coordinators: dict[str, Coordinator] = {}
@@ -45,7 +49,9 @@ class Group:
             parts = urlsplit(database_url)
             through = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{link.port}")
             self.links[f"c{number}"] = link
-            self.coordinators[f"c{number}"] = Coordinator(place, urlunsplit(through), TIMES)
+            self.coordinators[f"c{number}"] = Coordinator(
+                place, urlunsplit(through), {**TIMES, "PENSTOCK_REDIS_URL": valkey.url}
+            )
         self.addresses = ",".join(each.address for each in self.coordinators.values())
         self.agents = [Agent(f"agent-{number}", folder, self.addresses, slots=8) for number in (1, 2)]
         self.client = SyncClient(self.addresses)
@@ -87,6 +93,19 @@ class Group:
                 lines.append(json.loads(line))
         return lines
 
+    def hot_state(self, name: str) -> dict[str, Any]:
+        """By what the others hear of it, as it says itself; empty if it does not answer."""
+        url = f"http://127.0.0.1:{self.coordinators[name].http_port}/readyz"
+        try:
+            with urllib.request.urlopen(url, timeout=2.0) as answer:
+                told = json.loads(answer.read())
+        except urllib.error.HTTPError as refusal:
+            told = json.loads(refusal.read())
+        except OSError:
+            return {}
+        found: dict[str, Any] = told["hot_state"]
+        return found
+
     def ledger(self, name: str) -> Path:
         return self.folder / f"{name}.ledger"
 
@@ -115,7 +134,8 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
         server.start()
         stack.callback(server.stop)
         links = [stack.enter_context(Link(("127.0.0.1", server.port))) for _ in range(2)]
-        made = Group(folder, server.dsn, links)
+        valkey = stack.enter_context(running_valkey(folder / "valkey"))
+        made = Group(folder, server.dsn, links, valkey)
         for name, coordinator in made.coordinators.items():
             coordinator.start()
             stack.callback(coordinator.stop)

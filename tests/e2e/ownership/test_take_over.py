@@ -215,3 +215,46 @@ def test_runs_of_twenty_steps_do_not_notice_a_planned_hand_over(group: Group) ->
         gap = instant_of(group, follower, "recovered") - instant_of(group, owner, "handed_over")
         print(f"nobody could append for {gap * 1e3:.0f} ms")
     until(lambda: group.follows(owner), PATIENCE, "the former owner, started again, which follows")
+
+
+def queues_of(client: SyncClient) -> dict[str, tuple[int, int]]:
+    """Ready and running steps by queue; none while the coordinator cannot tell."""
+    try:
+        return {each.queue: (each.ready_steps, each.running_steps) for each in client.list_queues()}
+    except UnavailableError:
+        return {}
+
+
+def test_what_waits_and_runs_is_seen_anywhere_with_redis_and_without(group: Group) -> None:
+    """By whoever asks the one that follows, and with redis-cli. Without Redis nothing is lost and all goes on."""
+    owner, follower = group.roles()
+    runs = group.begin("seen", 100, seconds=1.0)
+    with SyncClient(group.coordinators[follower].address, deadline=10.0, retry_for=0.0) as client:
+        until(lambda: queues_of(client).get("default", (0, 0)) > (0, 0), PATIENCE, "demand, by the one that follows")
+
+        def shown() -> bool:
+            found = group.valkey.ask("HGETALL", f"penstock:{{penstock}}:queues:{owner}")
+            return int(found.get(b"ready:default", 0)) > 0 and int(found[b"running:default"]) > 0
+
+        until(shown, PATIENCE, "demand, in Redis")
+        until(lambda: group.valkey.ask("HLEN", f"penstock:{{penstock}}:runs:{owner}"), PATIENCE, "runs, in Redis")
+
+        group.valkey.kill()
+        for name in (owner, follower):
+            until(
+                lambda name=name: group.hot_state(name).get("medium") == "postgresql", PATIENCE, f"{name} without Redis"
+            )
+        more = group.begin("without-redis", 100, seconds=1.0)
+        until(lambda: queues_of(client).get("default", (0, 0)) > (0, 0), PATIENCE, "demand, by PostgreSQL")
+        states = {each.name: each.state for each in client.health().dependencies}
+        assert states["redis"] == pb.DEPENDENCY_STATE_OPEN
+        group.valkey.start()
+        for name in (owner, follower):
+            until(lambda name=name: group.hot_state(name).get("medium") == "redis", PATIENCE, f"{name} with Redis")
+        until(shown, PATIENCE, "demand, in Redis again")
+    group.all_ran_once("seen", runs)
+    group.all_ran_once("without-redis", more)
+    for name in (owner, follower):
+        moved = [each["to"] for each in group.said(name) if each["event"] == "hot_state_moved"]
+        assert moved[-2:] == ["postgresql", "redis"]
+        assert group.coordinators[name].address

@@ -117,6 +117,12 @@ CREATE TABLE public.attempts_default (
     agent text CONSTRAINT attempts_agent_not_null NOT NULL COLLATE pg_catalog."C",
     detail bytea CONSTRAINT attempts_detail_not_null NOT NULL
 );
+CREATE UNLOGGED TABLE public.board (
+    coordinator_id text NOT NULL COLLATE pg_catalog."C",
+    entry bytea NOT NULL,
+    publish_time timestamp with time zone NOT NULL,
+    expire_time timestamp with time zone NOT NULL
+);
 CREATE TABLE public.budget_charges (
     run_id uuid NOT NULL,
     first_seq bigint NOT NULL,
@@ -310,6 +316,20 @@ CREATE TABLE public.pipelines (
     delete_time bigint,
     latest integer NOT NULL
 );
+CREATE UNLOGGED TABLE public.post (
+    letter_id bigint NOT NULL,
+    recipient text NOT NULL COLLATE pg_catalog."C",
+    letter bytea NOT NULL,
+    expire_time timestamp with time zone NOT NULL
+);
+ALTER TABLE public.post ALTER COLUMN letter_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.post_letter_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 CREATE TABLE public.removed_runs (
     run_id uuid NOT NULL,
     remove_time bigint NOT NULL,
@@ -470,6 +490,8 @@ ALTER TABLE ONLY public.attempts
     ADD CONSTRAINT attempts_pkey PRIMARY KEY (run_id, step, item, number, token);
 ALTER TABLE ONLY public.attempts_default
     ADD CONSTRAINT attempts_default_pkey PRIMARY KEY (run_id, step, item, number, token);
+ALTER TABLE ONLY public.board
+    ADD CONSTRAINT board_pkey PRIMARY KEY (coordinator_id);
 ALTER TABLE ONLY public.budget_charges
     ADD CONSTRAINT budget_charges_pkey PRIMARY KEY (run_id, first_seq);
 ALTER TABLE ONLY public.budget_raises
@@ -510,6 +532,8 @@ ALTER TABLE ONLY public.pipeline_versions
     ADD CONSTRAINT pipeline_versions_pkey PRIMARY KEY (pipeline, number);
 ALTER TABLE ONLY public.pipelines
     ADD CONSTRAINT pipelines_pkey PRIMARY KEY (name);
+ALTER TABLE ONLY public.post
+    ADD CONSTRAINT post_pkey PRIMARY KEY (letter_id);
 ALTER TABLE ONLY public.removed_runs
     ADD CONSTRAINT removed_runs_pkey PRIMARY KEY (run_id);
 ALTER TABLE ONLY public.requests
@@ -553,6 +577,7 @@ CREATE INDEX dead_letters_open ON public.dead_letters USING btree (run_id) WHERE
 CREATE INDEX log_names_by_time ON public.log_names USING btree (at, name);
 CREATE INDEX log_parts_of_attempt ON public.log_parts USING btree (run_id, step, item, attempt, last_number);
 CREATE INDEX pipeline_versions_by_digest ON public.pipeline_versions USING btree (digest);
+CREATE INDEX post_by_recipient ON public.post USING btree (recipient, letter_id);
 CREATE INDEX removed_runs_by_time ON public.removed_runs USING btree (remove_time) WHERE gone;
 CREATE INDEX removed_runs_left ON public.removed_runs USING btree (run_id) WHERE (NOT gone);
 CREATE INDEX requests_by_time ON public.requests USING btree (create_time);
