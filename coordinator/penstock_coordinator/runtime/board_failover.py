@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from penstock_coordinator.ports import Dependency, DependencyState, Unavailable
+from penstock_coordinator.ports.board import Published
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from penstock_coordinator.ports import Clock
-    from penstock_coordinator.ports.board import Board, BoardEntry, Published
+    from penstock_coordinator.ports.board import Board, BoardEntry
     from penstock_coordinator.ports.post import Letter, Post
 
 _T = TypeVar("_T")
@@ -121,8 +122,9 @@ class HotState:
         self._changes = 0
         self._since = clock.now()
         self._changed = asyncio.Event()
-        self._elsewhere: frozenset[str] = frozenset()
-        """Who is on PostgreSQL while this one is on Redis."""
+        self._elsewhere: dict[str, Published] = {}
+        """Who is on PostgreSQL while this one is on Redis, as it was at the last look there."""
+        self._looked_at = 0
         self.emptied = asyncio.Event()
         """What was published is gone: to be cleared by whoever publishes it again."""
 
@@ -162,7 +164,8 @@ class HotState:
         found = await self._asked(lambda medium: medium.board.read())
         if self._redis is None or self.medium is not self._redis:
             return found
-        newest = {each.entry.coordinator_id: each for each in await self._read_elsewhere()}
+        older = self._clock.monotonic() - self._looked_at
+        newest = {name: Published(each.entry, each.age + older) for name, each in self._elsewhere.items()}
         for each in found:
             known = newest.get(each.entry.coordinator_id)
             if known is None or each.age <= known.age:
@@ -215,7 +218,7 @@ class HotState:
     def _move(self) -> None:
         self._changes += 1
         self._since = self._clock.now()
-        self._elsewhere = frozenset()
+        self._elsewhere = {}
         self.emptied.set()
         self._changed.set()
         self._changed = asyncio.Event()
@@ -254,15 +257,15 @@ class HotState:
         while True:
             await asyncio.sleep(ELSEWHERE_EVERY)
             if self.medium is self._redis and not self._alone():
-                await self._read_elsewhere()
+                await self.look_elsewhere()
 
-    async def _read_elsewhere(self) -> list[Published]:
-        """PostgreSQL may be away while Redis is there: then nobody is found."""
+    async def look_elsewhere(self) -> None:
+        """Who is on PostgreSQL while this one is on Redis. If PostgreSQL is away, nobody is."""
+        found: list[Published] = []
         with contextlib.suppress(Unavailable):
             found = await self._postgres.board.read()
-            self._elsewhere = frozenset(each.entry.coordinator_id for each in found)
-            return found
-        return []
+        self._elsewhere = {each.entry.coordinator_id: each for each in found}
+        self._looked_at = self._clock.monotonic()
 
     async def receive_elsewhere(self, coordinator_id: str) -> list[Letter]:
         """Letters of those who are on PostgreSQL while this one is on Redis. They may be asked for now and then."""

@@ -31,6 +31,8 @@ OWNERSHIP_CHANGED = "ownership_changed"
 WAIT_SECONDS = 1.0
 AGAIN_AFTER = 0.5
 """Seconds, when there is no mailbox to look into."""
+READ_SECONDS = 1.0
+"""People look at what coordinators do when something is away, too."""
 FAREWELL_SECONDS = 1.0
 REMEMBERED = 30_000_000
 """Microseconds."""
@@ -93,7 +95,7 @@ class HotStateService:
         """Of all coordinators, by id; its own as it is now. One that owns answers whatever is away; one that follows
         raises `Unavailable`."""
         try:
-            found = await self._hot.read()
+            found = await self._read()
         except Unavailable:
             if self._supervisor is None:
                 raise
@@ -101,6 +103,13 @@ class HotStateService:
         own = self.entry()
         others = [each for each in found if each.entry.coordinator_id != own.coordinator_id]
         return sorted([*others, Published(own, 0)], key=lambda each: each.entry.coordinator_id)
+
+    async def _read(self) -> list[Published]:
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                return await self._hot.read()
+        except TimeoutError:
+            raise Unavailable(f"{self._hot.medium.name}: no answer within {READ_SECONDS:g} s") from None
 
     # --- roles
 
@@ -146,7 +155,9 @@ class HotStateService:
 
     async def run(self) -> None:
         """For ever."""
-        await asyncio.gather(self._hot.watch(), self._publisher.run(), self._read_mail(), self._read_elsewhere())
+        async with asyncio.TaskGroup() as group:
+            for each in (self._hot.watch(), self._publisher.run(), self._read_mail(), self._read_elsewhere()):
+                group.create_task(each)
 
     async def aclose(self) -> None:
         """It is not there any more, for whoever looks. Idempotent."""
@@ -154,6 +165,7 @@ class HotStateService:
         if running is None:
             return
         running.cancel()
+        await asyncio.wait({running}, timeout=FAREWELL_SECONDS)
         with contextlib.suppress(Unavailable, TimeoutError):
             async with asyncio.timeout(FAREWELL_SECONDS):
                 await self._hot.withdraw(self._keeper.coordinator_id)

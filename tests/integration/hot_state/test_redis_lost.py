@@ -28,7 +28,7 @@ from penstock_coordinator.runtime.board_failover import FAILURES, SUCCESSES, Hot
 from penstock_coordinator.runtime.board_publisher import BoardPublisher
 
 TTL = 600.0
-PATIENCE = 60.0
+PATIENCE = 90.0
 ENTRY = BoardEntry("a", 3, 7, (LineDemand(Line("default"), 12, 4),))
 LETTER = Letter("kind", "b")
 
@@ -204,6 +204,7 @@ async def test_two_that_decided_otherwise_still_hear_of_each_other(world: World)
         here = BoardEntry("a", 1)
         await world.hot.publish(here, TTL)
         await apart.hot.publish(BoardEntry("b"), TTL)
+        await world.hot.look_elsewhere()
         assert [each.entry for each in await world.hot.read()] == [here, BoardEntry("b")]
         await world.hot.send({"b": [LETTER]})
         assert await apart.hot.receive("b", 0.0) == [LETTER]

@@ -69,19 +69,22 @@ class PostgresPost:
             await connection.execute(_POST["hint"], names)
 
     async def receive(self, coordinator_id: str, wait: float) -> list[Letter]:
-        hint = self._hints.setdefault(coordinator_id, asyncio.Event())
-        if wait:
-            await self._listen()
-        hint.clear()
-        found = await self._take(coordinator_id)
-        if found or not wait:
-            return found
+        if not wait:
+            return await self._take(coordinator_id)
+        hint = self._hints.get(coordinator_id)
+        if hint is None:
+            hint = self._hints[coordinator_id] = asyncio.Event()
+            hint.set()  # there may be letters from before
+        await self._listen()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(hint.wait(), min(wait, POLL_SECONDS))
+        hint.clear()
         return await self._take(coordinator_id)
 
     async def _take(self, coordinator_id: str) -> list[Letter]:
         rows = await self._database.fetch(_POST["receive"], coordinator_id, RECEIVED_AT_ONCE)
+        if len(rows) == RECEIVED_AT_ONCE and (hint := self._hints.get(coordinator_id)) is not None:
+            hint.set()
         letters = []
         for row in rows:
             with contextlib.suppress(msgspec.MsgspecError):  # of another release
@@ -115,9 +118,9 @@ class PostgresHotState:
         self.post = PostgresPost(database, dsn, name)
 
     @classmethod
-    async def open(cls, dsn: str, coordinator_id: str) -> PostgresHotState:
+    async def open(cls, dsn: str, coordinator_id: str, answer_seconds: float = ANSWER_SECONDS) -> PostgresHotState:
         name = f"penstock {coordinator_id} hot state"
-        return cls(await Database.open(dsn, name, CONNECTIONS, ANSWER_SECONDS), dsn, name)
+        return cls(await Database.open(dsn, name, CONNECTIONS, answer_seconds), dsn, name)
 
     async def aclose(self) -> None:
         await self.post.aclose()
