@@ -106,13 +106,19 @@ class Group:
         found: dict[str, Any] = told["hot_state"]
         return found
 
+    def is_on(self, name: str, medium: str) -> bool:
+        return self.hot_state(name).get("medium") == medium
+
     def ledger(self, name: str) -> Path:
         return self.folder / f"{name}.ledger"
 
+    def start(self, name: str, count: int, seconds: float = 0.05) -> list[SyncRunHandle]:
+        sets = [{"ledger": str(self.ledger(name)), "seconds": seconds} for _ in range(count)]
+        return self.client.start_many(flows.five_steps, sets)
+
     def begin(self, name: str, count: int, seconds: float = 0.4) -> list[SyncRunHandle]:
         """So many runs of five steps, of which some are under way."""
-        sets = [{"ledger": str(self.ledger(name)), "seconds": seconds} for _ in range(count)]
-        runs = self.client.start_many(flows.five_steps, sets)
+        runs = self.start(name, count, seconds)
         until(lambda: sum(entries(self.ledger(name), "end").values()) >= 20, PATIENCE, "some work")
         return runs
 
