@@ -121,8 +121,7 @@ class CoordinatorService(CoordinatorServiceServicer):
         """Raises `Unavailable`."""
         if self._hot is not None:
             return await self._hot.entries()
-        assert self._supervisor is not None, "whoever follows has a hot state"
-        return [Published(demand_of(self._supervisor), 0)]
+        return [] if self._supervisor is None else [Published(demand_of(self._supervisor), 0)]
 
     async def _published_by_id(self) -> dict[str, Published]:
         """Nothing while the board is away."""

@@ -240,10 +240,10 @@ class Entrance:
         options: EdgeOptions,
         keeper: OwnershipKeeper,
         routes: Sequence[web.RouteDef],
-        hot: HotStateService,
+        hot: HotStateService | None = None,
     ) -> None:
         self._options = options
-        self._place = Place(hot=hot.hot)
+        self._place = Place(hot=None if hot is None else hot.hot)
         self._http = http_application(readiness, self._place, routes)
         self._doorway = _doorway(readiness, options)
         wire = forwarding_options(options.limits.message_bytes, options.keepalive_ms)

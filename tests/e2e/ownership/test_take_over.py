@@ -22,6 +22,7 @@ from tests.rig.parts import send, thaw, until
 
 from penstock.client.status import refusal_of
 from penstock.client.sync import SyncClient
+from penstock.errors import UnavailableError
 from penstock.v1 import coordinator_service_pb2 as pb
 from penstock.v1 import run_pb2
 from penstock_coordinator.core.run.events import StepsLeased, decode
@@ -235,7 +236,7 @@ def test_what_waits_is_seen_anywhere_with_redis_and_without(group: Group) -> Non
 
     def in_redis(ready: int) -> bool:
         found = group.valkey.ask("HGETALL", f"penstock:{{penstock}}:queues:{owner}")
-        return found.get(b"ready:default") == str(ready).encode()
+        return bool(found.get(b"ready:default") == str(ready).encode())
 
     with SyncClient(group.coordinators[follower].address, deadline=10.0, retry_for=0.0) as client:
         runs = group.start("seen", 20)
