@@ -65,6 +65,8 @@ def forwarding_options(message_bytes: int, keepalive_ms: int = KEEPALIVE_MS) -> 
         ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.max_metadata_size", 2 * MAX_METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", 4 * MAX_METADATA_BYTES),
+        # The window of a stream does not grow: what is not read stays with the owner, and not here.
+        ("grpc.http2.bdp_probe", 0),
         # A channel of its own, whatever else this process connects to.
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.max_receive_message_length", 2 * message_bytes),

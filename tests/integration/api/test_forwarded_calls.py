@@ -96,7 +96,9 @@ async def following(owner: str) -> AsyncIterator[Following]:
     campaign = asyncio.create_task(keeper.campaign(stop))
     async with asyncio.timeout(PATIENCE):
         await waits.wait()
-    channel = grpc.aio.insecure_channel(entrance.doorway.address, options=[("grpc.use_local_subchannel_pool", 1)])
+    # With windows that do not grow: how much is under way is known.
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
+    channel = grpc.aio.insecure_channel(entrance.doorway.address, options=options)
     try:
         yield Following(entrance, readiness, keeper, registry, channel)
     finally:
