@@ -24,7 +24,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # the package has no stubs
 
 from penstock_coordinator.core.plan.naming import quoted
-from penstock_coordinator.ports import Crowded, Fenced, Unavailable
+from penstock_coordinator.ports import Crowded, Fenced, StoreUnavailable, Unavailable
 from penstock_coordinator.runtime.absent_runs import RemovedRun
 from penstock_coordinator.runtime.views import (
     EventNotYet,
@@ -175,6 +175,15 @@ def _away(error: Unavailable) -> CallError:
     )
 
 
+def _store_away(error: StoreUnavailable) -> CallError:
+    return CallError(
+        grpc.StatusCode.UNAVAILABLE,
+        "ARTIFACT_STORE_UNAVAILABLE",
+        "the artifact store cannot be reached, or its disk is full: `penstock health` shows it; try again soon",
+        retry_after=error.retry_after or _SECOND,
+    )
+
+
 def _crowded(error: Crowded) -> CallError:
     message = "the connections to the database that there are for such calls are all in use: try again soon"
     return exhausted("DATABASE_BUSY", message, error.retry_after or _SECOND)
@@ -240,6 +249,7 @@ _TRANSLATIONS: dict[type[Exception], _Translation] = {
     CallError: lambda error: error,
     RemovedRun: removed_run,
     Unavailable: _away,
+    StoreUnavailable: _store_away,
     Stopping: _stopping,
     Fenced: _stopping,
     Overloaded: _overloaded,

@@ -35,7 +35,7 @@ from penstock_coordinator.ports.cache import (
     Reserved,
     Reserver,
 )
-from penstock_coordinator.ports.common import Crowded, Fenced, RunId, Unavailable
+from penstock_coordinator.ports.common import Crowded, Fenced, RunId, StoreUnavailable, Unavailable
 from penstock_coordinator.ports.costs import (
     NO_COST,
     AttemptCost,
@@ -185,6 +185,7 @@ __all__ = [
     "SigningKeyStore",
     "StepCost",
     "StepRunRow",
+    "StoreUnavailable",
     "StoredLines",
     "StoredRecord",
     "Stores",

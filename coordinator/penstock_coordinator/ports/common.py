@@ -14,6 +14,10 @@ class Unavailable(Exception):
     """Microseconds until it may be worth while, if that is known."""
 
 
+class StoreUnavailable(Unavailable):
+    """The artifact store is what is away, or its disk is full: the database may be well."""
+
+
 class Crowded(Unavailable):
     """The dependency is there, and all that it has for such calls is in use. Nothing was asked of it."""
 

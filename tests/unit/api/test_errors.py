@@ -24,6 +24,7 @@ PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))
 CANARY = "select 1 from postgresql://user:SECRETPW@host/db"
 SAMPLES: dict[type[Exception], Exception] = {
     ports.Unavailable: ports.Unavailable(CANARY),
+    ports.StoreUnavailable: ports.StoreUnavailable(CANARY),
     ports.Crowded: ports.Crowded(CANARY),
     ports.Fenced: ports.Fenced(CANARY),
     views.Stopping: views.Stopping(CANARY),
@@ -43,6 +44,7 @@ SAMPLES: dict[type[Exception], Exception] = {
 }
 EXPECTED = {
     ports.Unavailable: ("UNAVAILABLE", "DATABASE_UNAVAILABLE", 1_000_000),
+    ports.StoreUnavailable: ("UNAVAILABLE", "ARTIFACT_STORE_UNAVAILABLE", 1_000_000),
     ports.Crowded: ("RESOURCE_EXHAUSTED", "DATABASE_BUSY", 1_000_000),
     ports.Fenced: ("UNAVAILABLE", "STOPPING", 1_000_000),
     views.Stopping: ("UNAVAILABLE", "STOPPING", 1_000_000),

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
-from penstock_coordinator.adapters.breaker import Breaker
-from penstock_coordinator.ports import Dependency
+from penstock_coordinator.adapters.breaker import Breaker, Refused
+from penstock_coordinator.ports import Dependency, StoreUnavailable, Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from penstock_coordinator.ports.artifacts import ArtifactStore, Digest, SignedUrl, StoredObject, Upload
 
 LONGEST_PAUSE = 5.0
+
+
+class StoreRefused(Refused, StoreUnavailable):
+    """The breaker of the store is open: nothing was tried."""
+
+    def __init__(self, refused: Refused) -> None:
+        Exception.__init__(self, str(refused))
+        self.retry_after = refused.retry_after
 
 
 class GuardedArtifactStore:
@@ -19,19 +30,19 @@ class GuardedArtifactStore:
         self._breaker = breaker or Breaker("the artifact store", longest_pause=LONGEST_PAUSE)
 
     async def find(self, digest: Digest) -> StoredObject | None:
-        with self._breaker.watching():
+        with self._watching():
             return await self._store.find(digest)
 
     async def begin(self, digest: Digest, size: int, media_type: str, upload_id: str = "") -> Upload:
-        with self._breaker.watching():
+        with self._watching():
             return await self._store.begin(digest, size, media_type, upload_id)
 
     async def complete(self, digest: Digest, upload_id: str, etag: str | None = None) -> int:
-        with self._breaker.watching():
+        with self._watching():
             return await self._store.complete(digest, upload_id, etag)
 
     async def abort(self, digest: Digest, upload_id: str) -> None:
-        with self._breaker.watching():
+        with self._watching():
             await self._store.abort(digest, upload_id)
 
     async def sign_download(self, digest: Digest) -> SignedUrl:
@@ -39,40 +50,51 @@ class GuardedArtifactStore:
         return await self._store.sign_download(digest)
 
     async def get(self, digest: Digest, limit: int) -> bytes | None:
-        with self._breaker.watching():
+        with self._watching():
             return await self._store.get(digest, limit)
 
     async def read(self, digest: Digest, offset: int, size: int) -> bytes | None:
-        with self._breaker.watching():
+        with self._watching():
             return await self._store.read(digest, offset, size)
 
     async def put(self, content: bytes, media_type: str = "application/octet-stream") -> Digest:
-        with self._breaker.watching():
+        with self._watching():
             return await self._store.put(content, media_type)
 
     async def objects(self, after: Digest | None, limit: int) -> list[StoredObject]:
-        with self._breaker.watching():
+        with self._watching():
             return await self._store.objects(after, limit)
 
     async def delete(self, digest: Digest) -> None:
-        with self._breaker.watching():
+        with self._watching():
             await self._store.delete(digest)
 
     async def remove_uploads(self, before: int) -> int:
-        with self._breaker.watching():
+        with self._watching():
             return await self._store.remove_uploads(before)
 
     async def write_blob(self, name: str, content: bytes) -> None:
-        with self._breaker.watching():
+        with self._watching():
             await self._store.write_blob(name, content)
 
     async def read_blob(self, name: str, limit: int) -> bytes | None:
-        with self._breaker.watching():
+        with self._watching():
             return await self._store.read_blob(name, limit)
 
     async def delete_blob(self, name: str) -> None:
-        with self._breaker.watching():
+        with self._watching():
             await self._store.delete_blob(name)
+
+    @contextlib.contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Raises `StoreUnavailable`, so that nobody is told that the database is away."""
+        try:
+            with self._breaker.watching():
+                yield
+        except Refused as refused:
+            raise StoreRefused(refused) from None
+        except Unavailable as error:
+            raise StoreUnavailable(str(error)) from error
 
     def dependency(self) -> Dependency:
         return self._breaker.dependency("artifacts")

@@ -267,9 +267,13 @@ class LocalUpload:
         folder = uploads / uuid.uuid4().hex
         folder.mkdir(mode=0o700)
         upload = cls(folder, about)
-        upload.data.touch(mode=0o600)
-        (folder / "parts").write_bytes(bytes(len(upload._parts)))
-        (folder / "about.json").write_text(json.dumps(about))
+        try:
+            upload.data.touch(mode=0o600)
+            (folder / "parts").write_bytes(bytes(len(upload._parts)))
+            (folder / "about.json").write_text(json.dumps(about))
+        except OSError:  # a full disk: nobody has its id, so each try would leave another one
+            upload.remove()
+            raise
         return upload
 
     def missing(self) -> list[tuple[int, int, int]]:
