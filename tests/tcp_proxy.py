@@ -20,6 +20,7 @@ class TcpProxy:
         self._swallow_requests = False
         self._swallow_answers: bytes | None = None
         self._hold: bytes | None = None
+        self._hold_connections = False
         self.lost = asyncio.Event()
         self.held: asyncio.Queue[asyncio.Event] = asyncio.Queue()
         """What `hold` holds back, each to be let go by setting its event."""
@@ -42,6 +43,10 @@ class TcpProxy:
         """What clients send from here on waits in `held` if it contains those bytes (None: nothing waits). It arrives
         once it is let go, also if the client is gone by then, as from the buffers of a network."""
         self._hold = containing
+
+    def hold_connections(self) -> None:
+        """Who connects from here on waits in `held`: the connection is there, and nobody says anything on it."""
+        self._hold_connections = True
 
     def heal(self) -> None:
         """Connections from here on are forwarded; those that lost something are cut."""
@@ -76,6 +81,8 @@ class TcpProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._clients.add(writer)
+        if self._hold_connections:
+            await self._let_go()
         with contextlib.suppress(OSError):
             async with self._connected() as (server_reader, server_writer):
                 await asyncio.gather(
@@ -96,15 +103,18 @@ class TcpProxy:
         with contextlib.suppress(ConnectionResetError):
             while data := await reader.read(1 << 16):
                 if self._hold is not None and self._hold in data:
-                    let_go = asyncio.Event()
-                    self.held.put_nowait(let_go)
-                    await let_go.wait()
+                    await self._let_go()
                 if self._swallow_requests:
                     self.lost.set()
                 else:
                     writer.write(data)
                     await writer.drain()
         writer.close()
+
+    async def _let_go(self) -> None:
+        let_go = asyncio.Event()
+        self.held.put_nowait(let_go)
+        await let_go.wait()
 
     async def _forward_answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         losing = False

@@ -16,7 +16,9 @@ ANNOUNCED = "penstock-message-bytes"
 LARGE_BYTES = 2**20
 
 # All three of the keepalive settings are needed: without ping_timeout a peer that is stopped is noticed only
-# after a minute. The short backoff makes a client usable 0.1 s after the coordinator is back.
+# after a minute. The short backoff makes a client usable 0.1 s after the coordinator is back. The least backoff is
+# the time that a connection has to come about, and delays no other try: a tenth of a second is too short where the
+# machine is busy.
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -24,7 +26,7 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),

@@ -13,6 +13,7 @@ import grpc
 import pytest
 from tests.integration.sdk import peer as wire
 from tests.integration.sdk.peer import Fault, Peer
+from tests.tcp_proxy import TcpProxy
 
 from penstock import errors
 from penstock.cli.loading import load_pipeline
@@ -21,6 +22,8 @@ from penstock.dev.ports import take_port
 from penstock.v1 import agent_admin_service_pb2, pipeline_pb2, run_pb2
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
+SLOW_HANDSHAKE = 0.5
+"""Seconds that a connection takes to come about."""
 
 
 def spec(name: str = "demo", *steps: str) -> pipeline_pb2.PipelineSpec:
@@ -398,3 +401,16 @@ async def test_what_is_warned_of_is_logged_once(peer: Peer, client: Client, capl
     peer.warnings = ["c"]
     await client.start_many("demo", [{}])
     assert [each.getMessage() for each in caplog.records][2:] == ["c"]
+
+
+async def test_a_connection_that_is_slow_to_come_about_fails_no_call(peer: Peer) -> None:
+    host, port = peer.address.split(":")
+    async with TcpProxy(host, int(port)) as proxy:
+        proxy.hold_connections()
+        async with Client(f"{host}:{proxy.port}", deadline=60, retry_for=0) as client:
+            created = asyncio.create_task(client.create_pipeline(spec()))
+            let_go = await asyncio.wait_for(proxy.held.get(), 60)
+            done, _ = await asyncio.wait({created}, timeout=SLOW_HANDSHAKE)
+            assert not done, "it waits"
+            let_go.set()
+            assert (await asyncio.wait_for(created, 60)).pipeline == "demo"
