@@ -22,9 +22,11 @@ import penstock_coordinator
 from penstock.dev.postgres import EmbeddedPostgres, StopMode
 from penstock_coordinator.adapters.postgres import PostgresStores, connections, migrate, open_stores
 from penstock_coordinator.adapters.postgres.coordinator_registry import PostgresCoordinatorRegistry
+from penstock_coordinator.adapters.postgres.hot_state import PostgresHotState
 from penstock_coordinator.adapters.system import SystemClock
 from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
 from penstock_coordinator.ports import Committed, RunFilter, Unavailable, Unstorable
+from penstock_coordinator.ports.post import Letter
 from penstock_coordinator.runtime.ownership import OwnershipKeeper
 
 POOL = 2
@@ -222,14 +224,19 @@ async def test_p4_what_users_wrote_is_bytes_that_refuse_nothing(database_url: st
 # --- P5: a connection that listens dies without a word
 
 
-def test_p5_nothing_but_the_registry_of_coordinators_listens() -> None:
-    """There a notice is a hint, and whoever waits looks by itself too (see the next test)."""
+def test_p5_nothing_but_the_registry_of_coordinators_and_the_post_listens() -> None:
+    """There a notice is a hint, and whoever waits looks by itself too (see the next tests)."""
     folder = Path(penstock_coordinator.__file__).parent
     words = ("add_listener", "pg_notify", 'listen "', "LISTEN ")
     sources = [path for kind in ("*.py", "*.sql") for path in folder.rglob(kind)]
     assert len(sources) > 100
     found = [path for path in sources if any(word in path.read_text() for word in words)]
-    assert sorted(path.name for path in found) == ["coordinator_registry.py", "coordinators.sql"]
+    assert sorted(path.name for path in found) == [
+        "coordinator_registry.py",
+        "coordinators.sql",
+        "hot_state.py",
+        "post.sql",
+    ]
 
 
 @contextlib.asynccontextmanager
@@ -308,6 +315,30 @@ async def test_p5_who_has_lost_the_connection_that_listens_listens_again(databas
         heard = asyncio.create_task(registry.hinted(3_600.0))
         await other.release("a", 0)
         await asyncio.wait_for(heard, PATIENCE)
+
+
+@pytest.mark.parametrize("trouble", [signal.SIGSTOP, signal.SIGTERM])
+async def test_p5_letters_are_found_also_when_the_notice_of_them_is_lost(
+    database_url: str, trouble: signal.Signals
+) -> None:
+    hot_state = await PostgresHotState.open(database_url, "c1", PATIENCE)
+    post, letter = hot_state.post, Letter("kind", "a")
+
+    async def received() -> list[Letter]:
+        return await post.receive("b", PATIENCE)
+
+    try:
+        assert await post.receive("b", 0.01) == []
+        pid = await _cut(database_url, trouble)
+        try:
+            waiting = asyncio.create_task(until(received))
+            await post.send({"b": [letter]})
+            assert await asyncio.wait_for(waiting, PATIENCE) == [letter]
+        finally:
+            if trouble == signal.SIGSTOP:
+                os.kill(pid, signal.SIGCONT)
+    finally:
+        await hot_state.aclose()
 
 
 # --- P6: one connection in two hands

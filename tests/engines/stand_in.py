@@ -28,6 +28,8 @@ VALUES = {
     "--device", "--userns",
 }  # fmt: skip
 FLAGS = {"--interactive", "--attach", "--init", "--all", "--quiet", "--no-trunc", "--force", "--volumes"}
+STOPS = (signal.SIGTERM, signal.SIGINT)
+RUNS = b"+"
 NEVER = "0001-01-01T00:00:00Z"
 
 
@@ -114,8 +116,10 @@ def create(options: dict[str, list[str]], rest: list[str]) -> None:
 
 
 def start(options: dict[str, list[str]], rest: list[str]) -> None:
-    """The one that waits for the container is nobody's child: it outlives this client."""
+    """The one that waits for the container is nobody's child: it outlives this client. A signal that comes before the
+    container's process is known waits for it."""
     (name,) = rest
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     said = load(name)
     reader, writer = os.pipe()
     if os.fork() == 0:
@@ -126,9 +130,13 @@ def start(options: dict[str, list[str]], rest: list[str]) -> None:
         os._exit(0)
     os.close(writer)
     os.wait()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: pass_on(name, number))
-    ended = os.read(reader, 16)
+    ended = os.read(reader, 1)
+    if ended == RUNS:
+        for number in STOPS:
+            signal.signal(number, lambda number, _: pass_on(name, number))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        ended = b""
+    ended += os.read(reader, 16)
     sys.exit(int(ended or b"125"))
 
 
@@ -138,6 +146,7 @@ def pass_on(name: str, number: int) -> None:
 
 
 def supervise(name: str, said: dict[str, Any], writer: int, *, interactive: bool) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     os.set_inheritable(writer, False)
     has_python = IMAGES.get(said["image"], True)
     path = (
@@ -163,6 +172,7 @@ def supervise(name: str, said: dict[str, Any], writer: int, *, interactive: bool
         os.write(writer, b"127")
         os._exit(0)
     save(name, {**said, "Status": "running", "StartedAt": "2026-01-01T00:00:00Z", "pid": process.pid})
+    os.write(writer, RUNS)
     code, killed = wait(process, int(next(iter(said["options"].get("--memory", [])), 0)))
     kill_group(process.pid)
     code = 128 - code if code < 0 else code
