@@ -1,0 +1,50 @@
+"""What is told of the event loop's lateness."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from tests.waiting import until
+
+from penstock_coordinator.runtime.loop_lag import WINDOW, LoopLag
+
+
+def test_the_greatest_of_the_last_seconds_is_told_and_the_newest() -> None:
+    lag = LoopLag()
+    lag.look(0.4, 100.0)
+    lag.look(0.1, 100.1)
+    lag.look(0.2, 107.0)
+    assert (lag.most, lag.last) == (0.4, 0.2)
+
+
+def test_a_long_turn_is_forgotten_after_a_while() -> None:
+    lag = LoopLag()
+    lag.look(0.4, 100.0)
+    lag.look(0.0, 100.0 + WINDOW)
+    assert lag.most == 0.0
+
+
+def test_before_the_first_look_there_is_none() -> None:
+    assert LoopLag().most == 0.0
+
+
+async def test_a_callback_that_holds_the_loop_up_is_seen() -> None:
+    lag = LoopLag()
+    loop = asyncio.get_running_loop()
+    looking = asyncio.create_task(lag.run())
+    try:
+        await until(_true(lambda: bool(lag._most)))
+        end = loop.time() + 0.4
+        while loop.time() < end:
+            pass
+        await until(_true(lambda: lag.most > 0.25))
+    finally:
+        looking.cancel()
+
+
+def _true(condition: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
+    async def ask() -> bool:
+        return condition()
+
+    return ask
