@@ -34,6 +34,7 @@ from penstock_coordinator.process_memory import let_memory_grow, settle_memory, 
 from penstock_coordinator.runtime.board_failover import HotState
 from penstock_coordinator.runtime.credentials import Signer
 from penstock_coordinator.runtime.engine import Engine
+from penstock_coordinator.runtime.handing_over import HandOver
 from penstock_coordinator.runtime.hot_state import Company, HotStateService
 from penstock_coordinator.runtime.housekeeping import Housekeeping
 from penstock_coordinator.runtime.janitor import Janitor
@@ -54,6 +55,8 @@ LOG_PATIENCE = 5.0
 """Seconds that a stop gives buffered log lines to become durable."""
 PAUSE_BETWEEN_TURNS = 0.2
 """Seconds."""
+SUCCESSOR_SECONDS = 8.0
+"""How long a stop looks for a successor that reads the runs while this coordinator still has them."""
 
 
 class Coordinator:
@@ -98,6 +101,7 @@ class Coordinator:
         self._housekeeping = Housekeeping(self.supervisor, stores.partitions.run_once)
         self._janitor = Janitor(self.supervisor, retention(settings), pace(settings))
         self._gauge = StrainGauge(self.supervisor, resident_bytes, trim_memory)
+        self._hand_over = None if keeper is None else HandOver(keeper, lambda row: prepare_successor(row, name))
         engine = Engine(self.supervisor)
         self._bulk = engine.bulk
         artifacts.sign_with(Signer(self.supervisor.keyring, "artifact url"))
@@ -113,6 +117,7 @@ class Coordinator:
             artifacts.routes,
             keeper,
             hot,
+            self._hand_over,
         )
         self._hot = hot
         enter = build_server if entrance is None else entrance.server
@@ -125,11 +130,14 @@ class Coordinator:
             self._failure.set_result(error)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set, or another incarnation takes over: then raises what tells so."""
+        """Until `stop` is set, the runs are handed over, or another incarnation takes over: then raises what tells
+        so."""
         keeping = asyncio.create_task(self._keep_ownership(), name="ownership")
         try:
             await self._run(stop)
         finally:
+            if self._hand_over is not None:
+                self._hand_over.end()
             keeping.cancel()
 
     async def _keep_ownership(self) -> None:
@@ -169,12 +177,16 @@ class Coordinator:
         packer = asyncio.create_task(self._packer.run(), name="log packer")
         strangers = asyncio.create_task(self._tell_strangers(), name="strangers")
         stopping = asyncio.create_task(stop.wait())
-        ends: set[asyncio.Future[Any]] = {self._failure, stopping, keeping, bulk, janitor, gauge, packer}
+        wanted = asyncio.create_task(
+            asyncio.Event().wait() if self._hand_over is None else self._hand_over.wanted.wait()
+        )
+        ends: set[asyncio.Future[Any]] = {self._failure, stopping, wanted, keeping, bulk, janitor, gauge, packer}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        successor = await self._successor() if stop.is_set() else ""
-        for task in (keeping, bulk, janitor, gauge, packer, strangers, stopping):
+        if stop.is_set():
+            await self._find_successor()
+        for task in (keeping, bulk, janitor, gauge, packer, strangers, stopping, wanted):
             task.cancel()
-        await self._leave(successor)
+        await self._leave(stops=stop.is_set())
         if self._failure.done():
             raise self._failure.result()
         for task in (keeping, bulk, janitor, gauge, packer):
@@ -186,15 +198,21 @@ class Coordinator:
             with contextlib.suppress(Unavailable):
                 await self._keeper.tell_strangers()
 
-    async def _successor(self) -> str:
-        return "" if self._keeper is None else await prepare_successor(self._keeper, self._failure)
+    async def _find_successor(self) -> None:
+        """Not longer than there is somebody to succeed."""
+        if self._hand_over is not None:
+            looking = asyncio.create_task(self._hand_over.find())
+            ends: set[asyncio.Future[Any]] = {looking, self._failure}
+            await asyncio.wait(ends, timeout=SUCCESSOR_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            looking.cancel()
 
-    async def _leave(self, successor: str) -> None:
-        if self._keeper is None:
+    async def _leave(self, *, stops: bool) -> None:
+        hand_over = self._hand_over
+        if hand_over is None:
             await self.server.stop(self.supervisor.stop, self._close_logs)
-        elif successor and not self._failure.done():
-            release = self._keeper.release
-            await self.server.stop(lambda: self.supervisor.hand_over(successor, release), self._close_logs)
+        elif not self._failure.done() and (successor := hand_over.successor) is not None:
+            leave = self.server.stop if stops else self.server.leave
+            await leave(lambda: self.supervisor.hand_over(successor.address, hand_over.release), self._close_logs)
         elif not self._failure.done():
             # Whoever follows begins when all that is decided is committed.
             await self.server.stop(self.supervisor.stop, self._release, self._close_logs)

@@ -196,6 +196,31 @@ async def test_what_is_released_is_claimed_without_waiting(backend: Backend, ope
     assert not await commits(stores, start_record(run_id(1), owner="a"))
 
 
+async def test_who_is_appointed_is_seen_until_somebody_claims(backend: Backend, opener: Opener) -> None:
+    stores = await backend.open("a", LANES)
+    registry, epoch = await owner(opener, stores, "a")
+    b, c = await registered(opener, "b", "c")
+    await registry.release("a", epoch - 1, "b")
+    assert not any(each.appointed for each in await b.look()), "it was of a former incarnation"
+    await registry.release("a", epoch, "b")
+    assert {each.coordinator_id: each.appointed for each in await b.look()} == {"b": True, "c": False}
+    claim = await c.claim("c", LANES, [])
+    assert claim is not None, "no claim depends on it"
+    assert not any(each.appointed for each in await b.look())
+    await c.release("c", claim.epoch, "b")
+    await b.register(row("b"))
+    assert not any(each.appointed for each in await b.look()), "another life"
+
+
+async def test_one_that_is_gone_is_not_appointed(backend: Backend, opener: Opener) -> None:
+    stores = await backend.open("a", LANES)
+    registry, epoch = await owner(opener, stores, "a")
+    (b,) = await registered(opener, "b")
+    await b.release("b", 0)
+    await registry.release("a", epoch, "b")
+    assert await registry.look() == []
+
+
 async def test_a_release_of_a_former_incarnation_changes_nothing(backend: Backend, opener: Opener) -> None:
     stores = await backend.open("a", LANES)
     registry, epoch = await owner(opener, stores, "a")

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from penstock.v1 import coordinator_service_pb2 as pb
 from penstock.v1.coordinator_service_pb2_grpc import CoordinatorServiceServicer
 from penstock_coordinator.api.encoding.values import instant, span
-from penstock_coordinator.api.errors import failed_precondition
+from penstock_coordinator.api.errors import CallError, failed_precondition, invalid, not_found
 from penstock_coordinator.api.fields import run_id_text
+from penstock_coordinator.api.forwarding import not_the_leader
 from penstock_coordinator.core.fleet.ownership import OwnershipState, renewal_interval
 from penstock_coordinator.ports import DependencyState, Unavailable
 from penstock_coordinator.ports.board import BoardEntry, Published
 from penstock_coordinator.runtime.board_demand import demand_of
+from penstock_coordinator.runtime.handing_over import NotPrepared, UnknownSuccessor
 from penstock_coordinator.runtime.load import load_of
 from penstock_coordinator.runtime.ownership import LATE_AFTER
 from penstock_coordinator.runtime.preparing import NotFollowing
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.api.health import Readiness
     from penstock_coordinator.ports import Dependency
     from penstock_coordinator.ports.board import LineDemand
+    from penstock_coordinator.runtime.handing_over import HandOver
     from penstock_coordinator.runtime.hot_state import HotStateService
     from penstock_coordinator.runtime.ownership import CoordinatorView, OwnershipKeeper
     from penstock_coordinator.runtime.preparing import Preparation
@@ -55,13 +58,15 @@ class CoordinatorService(CoordinatorServiceServicer):
         keeper: OwnershipKeeper | None = None,
         preparation: Preparation | None = None,
         hot: HotStateService | None = None,
+        hand_over: HandOver | None = None,
     ) -> None:
-        """`preparation`: of one that may take over."""
+        """`preparation`: of one that may take over; `hand_over`: of one that owns."""
         self._supervisor = supervisor
         self._readiness = readiness
         self._keeper = keeper
         self._preparation = preparation
         self._hot = hot
+        self._hand_over = hand_over
 
     async def GetHealth(self, request: pb.GetHealthRequest, context: Context) -> pb.GetHealthResponse:
         supervisor, keeper = self._supervisor, self._keeper
@@ -88,6 +93,24 @@ class CoordinatorService(CoordinatorServiceServicer):
                 return pb.PrepareTakeOverResponse(run_count=await self._preparation.prepare(request.owner_id))
         text = "this coordinator does not follow that one: `penstock coordinators` shows who owns the runs"
         raise failed_precondition("owner_id", "NOT_FOLLOWING", text)
+
+    async def HandOver(self, request: pb.HandOverRequest, context: Context) -> pb.HandOverResponse:
+        if self._hand_over is None:
+            owner = None if self._keeper is None else self._keeper.owner()
+            raise not_the_leader(owner)
+        if not request.coordinator_id:
+            raise invalid("coordinator_id", "name who is to own the runs: `penstock coordinators` shows who follows")
+        try:
+            await self._hand_over.ask(request.coordinator_id)
+        except UnknownSuccessor as error:
+            raise _unknown_successor(error) from None
+        except NotPrepared:
+            text = (
+                f'"{request.coordinator_id}" has not read the live runs in time, and nothing has changed: look at its'
+                " log, and try again"
+            )
+            raise failed_precondition("coordinator_id", "SUCCESSOR_NOT_PREPARED", text) from None
+        return pb.HandOverResponse()
 
     async def ListCoordinators(
         self, request: pb.ListCoordinatorsRequest, context: Context
@@ -129,6 +152,15 @@ class CoordinatorService(CoordinatorServiceServicer):
             return {each.entry.coordinator_id: each for each in await self._published()}
         except Unavailable:
             return {}
+
+
+def _unknown_successor(error: UnknownSuccessor) -> CallError:
+    followers = ", ".join(f'"{each}"' for each in error.followers) or "none"
+    text = (
+        f'no coordinator "{error.coordinator_id}" follows this one, or it was not heard of lately. Those that do:'
+        f" {followers}. `penstock coordinators` shows all"
+    )
+    return not_found("coordinator_id", "UNKNOWN_COORDINATOR", text)
 
 
 def one_owner(views: Sequence[CoordinatorView]) -> list[CoordinatorView]:

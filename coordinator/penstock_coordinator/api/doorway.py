@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 CONNECT = "/penstock.agent.v1.AgentService/Connect"
+OF_THE_OWNER = frozenset({"/penstock.v1.CoordinatorService/HandOver"})
+"""Passed on, of a service whose other calls every coordinator answers for itself."""
 
 
 class CannotListen(Exception):
@@ -93,10 +95,10 @@ class Outside(ServiceSet):
         self._expected = None
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
-        found = super().service(handler_call_details)
+        method = handler_call_details.method
+        found = None if method in OF_THE_OWNER else super().service(handler_call_details)
         if found is not None:
             return found
-        method = handler_call_details.method
         described = self._methods.get(method)
         if described is None:
             return None

@@ -92,6 +92,7 @@ if TYPE_CHECKING:
 
     from penstock_coordinator.ports import Clock, SecretCipher, Stores
     from penstock_coordinator.runtime.engine import Engine
+    from penstock_coordinator.runtime.handing_over import HandOver
     from penstock_coordinator.runtime.hot_state import HotStateService
     from penstock_coordinator.runtime.janitor import Janitor
     from penstock_coordinator.runtime.log_hub import LogHub
@@ -148,6 +149,8 @@ class Backend:
     """Of the ownership lease; None: there is but this coordinator."""
     hot: HotStateService | None = None
     """What it shares with others; None: there are none."""
+    hand_over: HandOver | None = None
+    """To another one by plan; None: there is but this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +321,10 @@ def _add_services(services: ServiceSet, backend: Backend, options: EdgeOptions) 
     add_BudgetServiceServicer_to_server(BudgetService(engine, stores.pipelines, options.prices), server)
     add_JanitorServiceServicer_to_server(JanitorService(backend.janitor), server)
     add_CoordinatorServiceServicer_to_server(
-        CoordinatorService(backend.supervisor, backend.readiness, backend.keeper, hot=backend.hot), server
+        CoordinatorService(
+            backend.supervisor, backend.readiness, backend.keeper, hot=backend.hot, hand_over=backend.hand_over
+        ),
+        server,
     )
     vault = SecretVault(stores.secrets, backend.cipher, clock)
     add_SecretServiceServicer_to_server(SecretService(vault), server)

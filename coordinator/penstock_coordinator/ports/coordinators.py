@@ -55,9 +55,10 @@ class CoordinatorRegistry(Protocol):
     async def strangers(self) -> dict[str, int]:
         """Live runs of coordinators that were never registered, by their ids."""
 
-    async def release(self, coordinator_id: str, epoch: int) -> None:
+    async def release(self, coordinator_id: str, epoch: int, successor: str = "") -> None:
         """It stops, as the owner with that epoch or as one that waits (0), and others need not wait for it. Nothing
-        happens if it is not that any more. Those that wait are told so by a hint, which may be lost."""
+        happens if it is not that any more. `successor`: who is appointed, if that one waits, until somebody claims.
+        Those that wait are told so by a hint, which may be lost."""
 
     async def forget(self, coordinator: CoordinatorRow) -> None:
         """One that waits is not counted with any more, unless it has moved since."""

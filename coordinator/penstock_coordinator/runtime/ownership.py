@@ -322,15 +322,16 @@ class OwnershipKeeper:
         """It owns nothing any more: the next campaign may begin."""
         self._ownership.ended()
 
-    async def release(self) -> None:
-        """It stops: nobody needs to wait for its lease. A database that is away hears nothing of it. Idempotent."""
+    async def release(self, successor: str = "") -> None:
+        """It stops: nobody needs to wait for its lease, and `successor` claims first. A database that is away hears
+        nothing of it. Idempotent."""
         if not self._registered:
             return
         epoch, self._registered = self.epoch, False
         self._ownership.ended()
         try:
-            await self._registry.release(self._own.coordinator_id, epoch)
+            await self._registry.release(self._own.coordinator_id, epoch, successor)
         except Unavailable as error:
             log.warning("ownership_not_released", reason=str(error))
         else:
-            log.info("ownership_released", coordinator=self._own.coordinator_id, epoch=epoch)
+            log.info("ownership_released", coordinator=self._own.coordinator_id, epoch=epoch, successor=successor)

@@ -1,7 +1,8 @@
-"""`coordinators`: those on the same database, and which of them owns the runs."""
+"""`coordinators`: those on the same database, which of them owns the runs, and which shall."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import click
@@ -9,15 +10,30 @@ import click
 from penstock.cli.session import Session, command_options, run_async
 
 if TYPE_CHECKING:
+    from penstock.client.client import Client
     from penstock.v1 import coordinator_service_pb2
 
+_FOLLOWER, _CURRENT = 2, 1
 _ROLES = {1: "owner", 2: "follower"}
 _LEASES = {1: "current", 2: "late", 3: "expired"}
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @command_options
-def coordinators(session: Session) -> None:
+@click.pass_context
+def coordinators(context: click.Context, session: Session) -> None:
+    """List coordinators, or give the runs to another one. Without a sub-command: list."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_coordinators, address=session.address, as_json=session.as_json)
+    elif context.params["address"] is not None or session.as_json:
+        raise click.UsageError(
+            f"Give options after the sub-command: penstock coordinators {context.invoked_subcommand} --json"
+        )
+
+
+@coordinators.command("list")
+@command_options
+def list_coordinators(session: Session) -> None:
     """List the coordinators on the same database, as the one that answers (*) sees them."""
 
     async def main() -> None:
@@ -25,6 +41,34 @@ def coordinators(session: Session) -> None:
             _show(session, await client.list_coordinators())
 
     run_async(main)
+
+
+@coordinators.command("hand-over")
+@click.argument("coordinator_id", metavar="[COORDINATOR]", default="")
+@command_options
+def hand_over(session: Session, coordinator_id: str) -> None:
+    """Make another coordinator the owner of the runs: the one that is named, or one that follows and is heard of. Steps
+    go on. The former owner follows from then on."""
+
+    async def main() -> None:
+        async with session.client() as client:
+            chosen = coordinator_id or await _one_that_follows(client)
+            await client.hand_over(chosen)
+        if session.as_json:
+            click.echo(json.dumps({"coordinator_id": chosen}))
+        session.say(f'The runs were handed over to "{chosen}".')
+
+    run_async(main)
+
+
+async def _one_that_follows(client: Client) -> str:
+    for each in await client.list_coordinators():
+        if each.role == _FOLLOWER and each.lease_state == _CURRENT:
+            return each.id
+    raise click.ClickException(
+        "no other coordinator follows and is heard of: start one (penstock server) with the same database and a data"
+        " folder of its own"
+    )
 
 
 def _show(session: Session, found: list[coordinator_service_pb2.Coordinator]) -> None:

@@ -42,7 +42,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "delete": ("penstock.cli.pipelines", "delete", "Delete a pipeline."),
     "agents": ("penstock.cli.agents", "agents", "List, show or drain agents."),
     "queues": ("penstock.cli.queues", "queues", "List what waits for agents and runs on them."),
-    "coordinators": ("penstock.cli.coordinators", "coordinators", "List coordinators, and which owns the runs."),
+    "coordinators": (
+        "penstock.cli.coordinators",
+        "coordinators",
+        "List coordinators, or give the runs to another one.",
+    ),
     "health": ("penstock.cli.health", "health", "Show how the coordinator and its database fare."),
     "secrets": ("penstock.cli.secrets", "secrets", "Keep what steps need and nobody may read."),
     "janitor": ("penstock.cli.janitor", "janitor", "Remove what is kept no longer."),

@@ -558,6 +558,16 @@ class Client(CostCalls, PipelineCalls):
         response: coordinator_service_pb2.ListCoordinatorsResponse = await self._call(stub.ListCoordinators, request)
         return list(response.coordinators)
 
+    async def hand_over(self, coordinator_id: str) -> None:
+        """Make that coordinator the owner of the runs. Returns when the former owner has released them; steps go on
+        meanwhile. Idempotent.
+
+        Raises `NotFoundError` if it does not follow, `FailedPreconditionError` if it has not read the runs in time;
+        then nothing has changed."""
+        stub = self._stub(coordinator_service_pb2_grpc.CoordinatorServiceStub)
+        request = coordinator_service_pb2.HandOverRequest(coordinator_id=coordinator_id)
+        await self._call(stub.HandOver, request)
+
     async def list_queues(self) -> list[coordinator_service_pb2.QueueDemand]:
         """What waits for agents and runs on them, by queue, as coordinators published it a moment ago."""
         stub = self._stub(coordinator_service_pb2_grpc.CoordinatorServiceStub)

@@ -330,6 +330,7 @@ class SyncClient:
     resume_agent = _blocking(Client.resume_agent)
     health = _blocking(Client.health)
     list_coordinators = _blocking(Client.list_coordinators)
+    hand_over = _blocking(Client.hand_over)
     list_queues = _blocking(Client.list_queues)
     run_janitor = _blocking(Client.run_janitor)
     list_secrets = _iterating(Client.list_secrets)

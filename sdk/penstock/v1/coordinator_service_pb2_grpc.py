@@ -51,6 +51,11 @@ class CoordinatorServiceStub:
                 request_serializer=penstock_dot_v1_dot_coordinator__service__pb2.PrepareTakeOverRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.PrepareTakeOverResponse.FromString,
                 _registered_method=True)
+        self.HandOver = channel.unary_unary(
+                '/penstock.v1.CoordinatorService/HandOver',
+                request_serializer=penstock_dot_v1_dot_coordinator__service__pb2.HandOverRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.HandOverResponse.FromString,
+                _registered_method=True)
         self.ListQueues = channel.unary_unary(
                 '/penstock.v1.CoordinatorService/ListQueues',
                 request_serializer=penstock_dot_v1_dot_coordinator__service__pb2.ListQueuesRequest.SerializeToString,
@@ -85,6 +90,16 @@ class CoordinatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def HandOver(self, request, context):
+        """The owner gives its runs to another coordinator and follows from then on. Steps go on. Answered by the owner when it
+        has released them; the other one has them a moment later. A repeated call finds them there, and changes nothing.
+        NOT_FOUND if that one does not follow, FAILED_PRECONDITION if it did not read the runs in time: then nothing has
+        changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListQueues(self, request, context):
         """What waits for agents and runs on them, as coordinators last published it. UNAVAILABLE by one that follows while it
         reaches neither Redis nor the database.
@@ -110,6 +125,11 @@ def add_CoordinatorServiceServicer_to_server(servicer, server):
                     servicer.PrepareTakeOver,
                     request_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.PrepareTakeOverRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_coordinator__service__pb2.PrepareTakeOverResponse.SerializeToString,
+            ),
+            'HandOver': grpc.unary_unary_rpc_method_handler(
+                    servicer.HandOver,
+                    request_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.HandOverRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_coordinator__service__pb2.HandOverResponse.SerializeToString,
             ),
             'ListQueues': grpc.unary_unary_rpc_method_handler(
                     servicer.ListQueues,
@@ -200,6 +220,33 @@ class CoordinatorService:
             '/penstock.v1.CoordinatorService/PrepareTakeOver',
             penstock_dot_v1_dot_coordinator__service__pb2.PrepareTakeOverRequest.SerializeToString,
             penstock_dot_v1_dot_coordinator__service__pb2.PrepareTakeOverResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HandOver(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.CoordinatorService/HandOver',
+            penstock_dot_v1_dot_coordinator__service__pb2.HandOverRequest.SerializeToString,
+            penstock_dot_v1_dot_coordinator__service__pb2.HandOverResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,6 +26,12 @@ class CoordinatorServiceStub:
     when the runs are its own. It changes nothing, and nothing need come of it. FAILED_PRECONDITION by one that does not
     follow that owner.
     """
+    HandOver: _aio.UnaryUnaryMultiCallable[_coordinator_service_pb2.HandOverRequest, _coordinator_service_pb2.HandOverResponse]
+    """The owner gives its runs to another coordinator and follows from then on. Steps go on. Answered by the owner when it
+    has released them; the other one has them a moment later. A repeated call finds them there, and changes nothing.
+    NOT_FOUND if that one does not follow, FAILED_PRECONDITION if it did not read the runs in time: then nothing has
+    changed.
+    """
     ListQueues: _aio.UnaryUnaryMultiCallable[_coordinator_service_pb2.ListQueuesRequest, _coordinator_service_pb2.ListQueuesResponse]
     """What waits for agents and runs on them, as coordinators last published it. UNAVAILABLE by one that follows while it
     reaches neither Redis nor the database.
@@ -60,6 +66,18 @@ class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Of an owner that is about to stop, to one that follows: read the live runs now, so that little is left to read
         when the runs are its own. It changes nothing, and nothing need come of it. FAILED_PRECONDITION by one that does not
         follow that owner.
+        """
+
+    @_abc_1.abstractmethod
+    def HandOver(
+        self,
+        request: _coordinator_service_pb2.HandOverRequest,
+        context: _aio.ServicerContext[_coordinator_service_pb2.HandOverRequest, _abc.Awaitable[_coordinator_service_pb2.HandOverResponse]],
+    ) -> _abc.Awaitable[_coordinator_service_pb2.HandOverResponse]:
+        """The owner gives its runs to another coordinator and follows from then on. Steps go on. Answered by the owner when it
+        has released them; the other one has them a moment later. A repeated call finds them there, and changes nothing.
+        NOT_FOUND if that one does not follow, FAILED_PRECONDITION if it did not read the runs in time: then nothing has
+        changed.
         """
 
     @_abc_1.abstractmethod

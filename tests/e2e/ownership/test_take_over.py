@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -22,7 +24,7 @@ from tests.rig.parts import send, thaw, until
 
 from penstock.client.status import refusal_of
 from penstock.client.sync import SyncClient
-from penstock.errors import UnavailableError
+from penstock.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from penstock.v1 import coordinator_service_pb2 as pb
 from penstock.v1 import run_pb2
 from penstock_coordinator.core.run.events import StepsLeased, decode
@@ -217,6 +219,34 @@ def test_runs_of_twenty_steps_do_not_notice_a_planned_hand_over(group: Group) ->
         gap = instant_of(group, follower, "recovered") - instant_of(group, owner, "handed_over")
         print(f"nobody could append for {gap * 1e3:.0f} ms")
     until(lambda: group.follows(owner), PATIENCE, "the former owner, started again, which follows")
+
+
+def test_runs_are_handed_over_on_demand_and_no_step_notices(group: Group) -> None:
+    """Asked at the one that follows, which passes it on. Nobody stops."""
+    ledger = group.ledger("demand")
+    runs = group.client.start_many(flows.twenty_steps, [{"ledger": str(ledger)}] * 8)
+    until(lambda: sum(entries(ledger, "end").values()) >= 16, PATIENCE, "some work")
+    owner, follower = group.roles()
+    pids = {name: each.pid for name, each in group.coordinators.items()}
+    with SyncClient(group.coordinators[follower].address) as client:
+        with pytest.raises(NotFoundError, match=f'Those that do: "{follower}"'):
+            client.hand_over("nobody")
+        with pytest.raises(InvalidArgumentError, match="coordinator_id"):
+            client.hand_over("")
+        assert group.owner() == owner, "nothing has changed"
+        client.hand_over(follower)
+    until(lambda: group.owner() == follower, PATIENCE, "the other owner")
+    group.client.hand_over(follower)  # Again: it is so already.
+    for run in runs:
+        ended = run.wait(PATIENCE)
+        assert ended.state == run_pb2.RUN_STATE_COMPLETED, ended.reason
+    assert set(entries(ledger, "begin").values()) == {1}
+    until(lambda: group.follows(owner), PATIENCE, "the former owner, which follows")
+    assert {name: each.pid for name, each in group.coordinators.items()} == pids
+    cli = [sys.executable, "-m", "penstock", "coordinators", "hand-over", "--address", group.addresses]
+    said = subprocess.run(cli, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout
+    assert said == f'The runs were handed over to "{owner}".\n'
+    until(lambda: group.owner() == owner, PATIENCE, "the former owner again")
 
 
 def queues_of(client: SyncClient) -> dict[str, tuple[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from penstock_coordinator.core.fleet.ownership import (
+    APPOINTED_FOR,
     LONGEST_LOOK,
     SHORTEST_LOOK,
     CoordinatorRow,
@@ -47,6 +48,29 @@ def test_an_owner_that_moves_is_waited_for_anew() -> None:
     assert not ownership.may_claim(19 * SECOND)
     assert ownership.still_for("owner", 19 * SECOND) == 9 * SECOND
     assert ownership.may_claim(21 * SECOND)
+
+
+def test_the_claim_is_left_to_the_one_that_is_appointed_for_a_moment() -> None:
+    appointed = replace(moved(WAITING), appointed=True)
+    ownership = Ownership("me", LEASE)
+    ownership.looked([ME, OWNER, WAITING], 0)
+    ownership.looked([ME, appointed], SECOND)
+    assert not ownership.may_claim(SECOND + APPOINTED_FOR - 1)
+    ownership.looked([ME, moved(appointed)], SECOND + APPOINTED_FOR // 2)
+    assert ownership.may_claim(SECOND + APPOINTED_FOR), "it moves, and does not claim"
+
+
+def test_the_one_that_is_appointed_waits_for_nobody() -> None:
+    ownership = Ownership("me", LEASE)
+    ownership.looked([ME, OWNER, WAITING], 0)
+    ownership.looked([replace(ME, appointed=True), WAITING], SECOND)
+    assert ownership.may_claim(SECOND)
+
+
+def test_whoever_is_appointed_an_owner_is_waited_for() -> None:
+    ownership = Ownership("me", LEASE)
+    ownership.looked([ME, OWNER, replace(WAITING, appointed=True)], 0)
+    assert not ownership.may_claim(APPOINTED_FOR)
 
 
 def test_the_owners_own_lease_is_waited_for_not_that_of_who_waits() -> None:

@@ -62,8 +62,16 @@ class Registry:
         for former in found:
             self.rows[former] = replace(self.rows[former], state=OwnershipState.GONE)
         self.fences = dict.fromkeys([*self.fences, name], self.epoch)
+        self.rows = {each: replace(row, appointed=False) for each, row in self.rows.items()}
         self.rows[name] = replace(self.rows[name], state=OwnershipState.OWNER, epoch=self.epoch)
         return self.epoch, all(row.state is not OwnershipState.FOLLOWER for row in self.rows.values())
+
+    def release(self, name: str, epoch: int, successor: str) -> None:
+        row = self.rows[name]
+        if row.state is OwnershipState.OWNER and row.epoch == epoch:
+            self.rows[name] = replace(row, state=OwnershipState.GONE)
+            if self.rows[successor].state is OwnershipState.FOLLOWER:
+                self.rows[successor] = replace(self.rows[successor], appointed=True)
 
     def forget(self, row: CoordinatorRow) -> None:
         if self.rows[row.coordinator_id].mark == row.mark:
@@ -259,7 +267,19 @@ class Node:
         self.renewed_at = self.world.now
         for row in self.ownership.forgotten(self.clock()):
             self.ask(lambda row=row: self.world.registry.forget(row), lambda *_: None, lambda: None)  # type: ignore[misc]
+        if not self.ownership.alone and not self.world.healed and self.world.chance.random() < 0.05:
+            self.hand_over()
+            return
         self.later(renewal_interval(LEASE), self.keep)
+
+    def hand_over(self) -> None:
+        """By plan, to one that waits. It acts no more before anybody hears of it, whether the answer comes or not."""
+        epoch = self.ownership.epoch
+        waiting = [row for row in self.ownership.others if row.state is OwnershipState.FOLLOWER]
+        self.ownership.ended()
+        successor = self.world.chance.choice(waiting).coordinator_id
+        release = self.world.registry.release
+        self.ask(lambda: release(self.name, epoch, successor), lambda *_: self.start(), self.start)
 
     def step_down(self) -> None:
         """Also after a claim of which it is not known whether it was granted: it registers again, as one that waits."""

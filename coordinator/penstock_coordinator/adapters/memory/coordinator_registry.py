@@ -58,6 +58,7 @@ class MemoryCoordinatorRegistry:
             former = self._rows[name]
             self._rows[name] = replace(former, state=OwnershipState.GONE, renewals=former.renewals + 1)
         self._rows[coordinator_id] = replace(own, state=OwnershipState.OWNER, epoch=epoch, renewals=own.renewals + 1)
+        self._rows.update({name: replace(row, appointed=False) for name, row in self._rows.items()})
         return Claim(epoch, alone=all(row.state is not OwnershipState.FOLLOWER for row in self._rows.values()))
 
     def _raise_fences(self, coordinator_id: str, lanes: int, epoch: int) -> None:
@@ -89,11 +90,15 @@ class MemoryCoordinatorRegistry:
         live = (run.owner for run in self._database.runs.values() if run.state < FIRST_STATE_AT_REST)
         return dict(sorted(Counter(owner for owner in live if owner not in self._rows).items()))
 
-    async def release(self, coordinator_id: str, epoch: int) -> None:
+    async def release(self, coordinator_id: str, epoch: int, successor: str = "") -> None:
         await reached(self._database)
         row = self._rows.get(coordinator_id)
-        if row is not None and _is(row, epoch):
-            self._rows[coordinator_id] = replace(row, state=OwnershipState.GONE, renewals=row.renewals + 1)
+        if row is None or not _is(row, epoch):
+            return
+        self._rows[coordinator_id] = replace(row, state=OwnershipState.GONE, renewals=row.renewals + 1)
+        other = self._rows.get(successor, _GONE)
+        if other.state is OwnershipState.FOLLOWER:
+            self._rows[successor] = replace(other, appointed=True)
 
     async def forget(self, coordinator: CoordinatorRow) -> None:
         await reached(self._database)

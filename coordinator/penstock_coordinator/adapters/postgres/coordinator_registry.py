@@ -82,8 +82,8 @@ class PostgresCoordinatorRegistry:
     async def strangers(self) -> dict[str, int]:
         return {row["owner"]: row["count"] for row in await self._database.fetch(_QUERIES["strangers"])}
 
-    async def release(self, coordinator_id: str, epoch: int) -> None:
-        await self._database.fetch(_QUERIES["release"], coordinator_id, epoch)
+    async def release(self, coordinator_id: str, epoch: int, successor: str = "") -> None:
+        await self._database.fetch(_QUERIES["release"], coordinator_id, epoch, successor)
         await self._database.fetch(_QUERIES["hint"], coordinator_id)
 
     async def forget(self, coordinator: CoordinatorRow) -> None:
@@ -129,4 +129,5 @@ def _row(row: asyncpg.Record) -> CoordinatorRow:
         address=row["address"],
         http_address=row["http_address"],
         began=row["began"],
+        appointed=row["appointed"],
     )

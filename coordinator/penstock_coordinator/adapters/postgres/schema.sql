@@ -202,7 +202,8 @@ CREATE TABLE public.coordinators (
     lease bigint NOT NULL,
     address text NOT NULL COLLATE pg_catalog."C",
     http_address text NOT NULL COLLATE pg_catalog."C",
-    began bigint NOT NULL
+    began bigint NOT NULL,
+    appointed boolean DEFAULT false NOT NULL
 );
 CREATE TABLE public.cost_days (
     day bigint NOT NULL,

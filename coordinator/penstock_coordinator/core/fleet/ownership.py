@@ -27,6 +27,8 @@ OWN_SHARE = 0.9
 """Of the lease: then the owner stops. The rest is for the stopping itself, and for what the clocks drift apart."""
 RENEWALS = 3
 """In a lease."""
+APPOINTED_FOR = 1_000_000
+"""So long the others leave the claim to the one that the former owner has appointed."""
 FORGOTTEN_AFTER = 10
 """Leases: who waits and has not moved for so long is waited for no more."""
 SHORTEST_LOOK = 50_000
@@ -61,6 +63,8 @@ class CoordinatorRow:
     http_address: str
     began: int
     """When its process did, by its wall clock: for people."""
+    appointed: bool = False
+    """It waits, and the former owner gave its lease up for this one to take over. No claim depends on it."""
 
     @property
     def mark(self) -> tuple[int, int, int]:
@@ -73,6 +77,8 @@ class _Seen:
     row: CoordinatorRow
     since: int
     """It has stood still at least since then."""
+    appointed_since: int
+    """It is known to be appointed since then, if it is."""
 
 
 def renewal_interval(lease: int) -> int:
@@ -107,9 +113,7 @@ class Ownership:
             if row.coordinator_id == self.coordinator_id:
                 own = row
             else:
-                known = before.get(row.coordinator_id)
-                still = known is not None and known.row.mark == row.mark
-                self._seen[row.coordinator_id] = _Seen(row, known.since if still and known is not None else now)
+                self._seen[row.coordinator_id] = _seen(row, before.get(row.coordinator_id), now)
         if self.epoch or (own is not None and own.state is OwnershipState.FOLLOWER):
             return True
         self._seen.clear()
@@ -133,9 +137,11 @@ class Ownership:
     # --- following
 
     def claimable_at(self) -> int:
-        """When every other owner's lease has run out, if none moves any more; 0: there is none."""
-        seen = (self._seen[row.coordinator_id] for row in self.owners)
-        return max((each.since + _waited_for(each.row.lease) for each in seen), default=0)
+        """When every other owner's lease has run out, if none moves any more, and another one that is appointed has had
+        the time to claim; 0: there is none."""
+        owners = (self._seen[row.coordinator_id] for row in self.owners)
+        appointed = (each.appointed_since + APPOINTED_FOR for each in self._seen.values() if each.row.appointed)
+        return max(*(each.since + _waited_for(each.row.lease) for each in owners), *appointed, 0, 0)
 
     def may_claim(self, now: int) -> bool:
         """Whether to try. It holds if the owners are still as `owners` has them when it is decided."""
@@ -178,6 +184,13 @@ class Ownership:
     def may_act(self, now: int) -> bool:
         ends_at = self.ends_at
         return ends_at is None or now < ends_at
+
+
+def _seen(row: CoordinatorRow, known: _Seen | None, now: int) -> _Seen:
+    if known is None:
+        return _Seen(row, now, now)
+    since = known.since if known.row.mark == row.mark else now
+    return _Seen(row, since, known.appointed_since if known.row.appointed else now)
 
 
 def _waited_for(lease: int) -> int:

@@ -5,10 +5,11 @@ insert into coordinators (coordinator_id, state, epoch, renewals, lease, address
 values ($1, 0, 0, 1, $2, $3, $4, $5)
 on conflict (coordinator_id) do update
 set state = 0, renewals = coordinators.renewals + 1,
-    lease = excluded.lease, address = excluded.address, http_address = excluded.http_address, began = excluded.began
+    lease = excluded.lease, address = excluded.address, http_address = excluded.http_address, began = excluded.began,
+    appointed = false
 
 -- name: look
-select coordinator_id, state, epoch, renewals, lease, address, http_address, began
+select coordinator_id, state, epoch, renewals, lease, address, http_address, began, appointed
 from coordinators
 where state < 2
 order by coordinator_id
@@ -44,10 +45,13 @@ select $1, lane, $2 from generate_series(0, $3::int4 - 1) as lane
 on conflict do nothing
 
 -- name: former_are_gone
-update coordinators set state = 2, renewals = renewals + 1 where state = 1 and coordinator_id <> $1
+-- Whoever was appointed has had its chance.
+update coordinators
+set state = case state when 1 then 2 else state end, renewals = renewals + 1, appointed = false
+where coordinator_id <> $1 and (state = 1 or appointed)
 
 -- name: own
-update coordinators set state = 1, epoch = $2, renewals = renewals + 1 where coordinator_id = $1
+update coordinators set state = 1, epoch = $2, renewals = renewals + 1, appointed = false where coordinator_id = $1
 
 -- name: claim_runs
 -- The fence is read as an append reads it: none of an owner's runs is claimed by one that was replaced.
@@ -82,8 +86,12 @@ group by owner
 order by owner
 
 -- name: release
-update coordinators set state = 2, renewals = renewals + 1
-where coordinator_id = $1 and ((state = 1 and epoch = $2) or (state = 0 and $2 = 0))
+with released as (
+    update coordinators set state = 2, renewals = renewals + 1
+    where coordinator_id = $1 and ((state = 1 and epoch = $2) or (state = 0 and $2 = 0))
+    returning 1
+)
+update coordinators c set appointed = true from released where c.coordinator_id = $3 and c.state = 0
 
 -- name: hint
 select pg_notify('penstock_ownership', $1)
