@@ -1,7 +1,7 @@
 """This process's own log: one JSON object per line, or coloured lines for people.
 
 Messages are names of what happened ("run_recovered"), everything else is a field. Fields that connect messages have
-the same name everywhere: run, step, item, attempt, session, agent.
+the same name everywhere: run, step, item, attempt, session, agent, trace.
 """
 
 from __future__ import annotations
@@ -15,11 +15,25 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 import structlog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from structlog.typing import EventDict, Processor, WrappedLogger
 
 _NOISY = {"aiohttp.access": logging.WARNING, "asyncio": logging.WARNING}
 _PASSWORD = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@/]+(?=@)")
 _NOT_MAPPED = -1
+
+
+class TraceNames:
+    """Which trace a run is part of, asked of whoever knows the runs of this process."""
+
+    of: Callable[[bytes], str] | None = None
+    """Empty text: it does not know the run. None: nobody knows any."""
+
+
+def name_traces(trace_of: Callable[[bytes], str]) -> None:
+    """From now on lines that concern a run that is known to this process also name its trace."""
+    TraceNames.of = trace_of
 
 
 def configure_logging(
@@ -78,15 +92,24 @@ def _formatter(console: bool, colours: bool) -> logging.Formatter:
 
 
 def spell_correlation(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Run ids as clients write them, and no item for a step that is not mapped."""
+    """Run ids as clients write them, with their traces, and no item for a step that is not mapped."""
     run = event.get("run")
     if isinstance(run, bytes) and len(run) == 16:
         event["run"] = str(uuid.UUID(bytes=run))
     elif isinstance(run, str) and len(run) == 32:
         event["run"] = _dashed(run)
+    if run and "trace" not in event and (trace := _traced(event["run"])):
+        event["trace"] = trace
     if event.get("item") == _NOT_MAPPED:
         del event["item"]
     return event
+
+
+def _traced(run: object) -> str:
+    try:
+        return "" if TraceNames.of is None else TraceNames.of(uuid.UUID(str(run)).bytes)
+    except ValueError:
+        return ""
 
 
 def _dashed(text: str) -> str:

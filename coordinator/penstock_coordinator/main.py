@@ -27,7 +27,7 @@ from penstock_coordinator.configured import edge_options, fairness, pace, pack_p
 from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
 from penstock_coordinator.core.run.spans import microseconds
 from penstock_coordinator.identity import CannotStart, identity
-from penstock_coordinator.logs import configure_logging
+from penstock_coordinator.logs import configure_logging, name_traces
 from penstock_coordinator.media import Media, open_media
 from penstock_coordinator.ports import Fenced, Unavailable
 from penstock_coordinator.process_memory import let_memory_grow, settle_memory, share_one_arena, trim_memory
@@ -93,6 +93,7 @@ class Coordinator:
             self._fail,
             fairness(settings),
         )
+        name_traces(self.supervisor.trace_id)
         self._hub = LogHub(stores.logs, settings.log_buffer_size, settings.max_attempt_log_size)
         self._packer = LogPacker(
             stores.log_packs, stores.objects, clock, SystemIds(), pack_pace(settings), self._hub.hold

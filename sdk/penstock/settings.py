@@ -23,6 +23,10 @@ DEFAULT_ADDRESS = "127.0.0.1:7400"
 DEFAULT_PORT = 7400
 ENV_PREFIX = "PENSTOCK_"
 _MASK = "********"
+_REMEDIES = {
+    "address": "write host:port, for example 127.0.0.1:7400",
+    "trace_url": "write it as http://127.0.0.1:16686/trace/{trace_id}",
+}
 
 
 def config_file() -> Path:
@@ -30,7 +34,8 @@ def config_file() -> Path:
 
 
 class ClientSettings(BaseSettings):
-    """PENSTOCK_ADDRESS and PENSTOCK_API_KEY, or `address` and `api_key` in the configuration file."""
+    """PENSTOCK_ADDRESS, PENSTOCK_API_KEY and PENSTOCK_TRACE_URL, or `address`, `api_key` and `trace_url` in the
+    configuration file."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="forbid")
 
@@ -38,6 +43,9 @@ class ClientSettings(BaseSettings):
         default=DEFAULT_ADDRESS, description="host:port of the coordinator's gRPC; of several: a:7400,b:7400"
     )
     api_key: SecretStr | None = Field(default=None, description="sent with every call")
+    trace_url: str = Field(
+        default="", description="where a run's trace is looked at; {trace_id} in it stands for the id of the trace"
+    )
 
     @field_validator("address")
     @classmethod
@@ -46,6 +54,13 @@ class ClientSettings(BaseSettings):
         if not addresses:
             raise ValueError("the address is no host:port")
         return ",".join(dict.fromkeys(addresses))
+
+    @field_validator("trace_url")
+    @classmethod
+    def _has_place_for_id(cls, given: str) -> str:
+        if given and "{trace_id}" not in given:
+            raise ValueError("the address of traces has no {trace_id}")
+        return given
 
     @classmethod
     def settings_customise_sources(
@@ -93,7 +108,7 @@ def _settings_error(error: ValidationError) -> SettingsError:
     problem = error.errors(include_url=False, include_input=False)[0]
     name = ".".join(str(part) for part in problem["loc"])
     known = ", ".join(ClientSettings.model_fields)
-    remedy = "write host:port, for example 127.0.0.1:7400" if name == "address" else f"known settings: {known}"
+    remedy = _REMEDIES.get(name, f"known settings: {known}")
     return SettingsError(problem["msg"].removeprefix("Value error, "), field=name, remedy=remedy)
 
 

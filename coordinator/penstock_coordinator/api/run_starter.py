@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
-from penstock.v1 import run_pb2
+from penstock.v1 import run_pb2, run_service_pb2
 from penstock_coordinator.api.errors import CallError, Violation, invalid, invalid_fields, not_found
 from penstock_coordinator.api.fields import count_of, labels_of, name_of, priority_of, trace_context_of, weight_of
 from penstock_coordinator.api.request_ids import content_of, first_answer, key_of, same_answer
@@ -158,7 +158,7 @@ class RunStarter:
         """The run to be started, or the one that the same request started before. What is `remembered` is not looked
         up."""
         content = content_of(request)
-        key = key_of(START, request.request_id, content) if request.request_id else None
+        key = key_of(START, request.request_id, _asked(request, content)) if request.request_id else None
         alike = known.requests.get(content)
         if alike is not None:
             return replace(alike, request=key)
@@ -226,6 +226,16 @@ class RunStarter:
                     " `penstock artifacts list` (List) shows those that there are",
                 )
         return tuple(uses)
+
+
+def _asked(request: pb.StartRunRequest, content: bytes) -> bytes:
+    """What makes two requests the same: whoever repeats one may do so from another span."""
+    if not request.trace_context:
+        return content
+    bare = run_service_pb2.StartRunRequest()
+    bare.CopyFrom(request)
+    bare.ClearField("trace_context")
+    return content_of(bare)
 
 
 def _check_keys(plan: Plan, parameters: bytes) -> None:

@@ -27,6 +27,7 @@ from penstock_coordinator.core.run.events import (
 from penstock_coordinator.core.run.ledger import Ledger
 from penstock_coordinator.core.run.messages import AttemptEnded, ChildReported, Message, SlotsOffered, ValueFound
 from penstock_coordinator.core.run.resets import NotPossible
+from penstock_coordinator.core.traces.ids import trace_of
 from penstock_coordinator.ports import (
     PLAIN_ORIGIN,
     AppendOutcome,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.commands import Command
     from penstock_coordinator.core.run.state import Run
+    from penstock_coordinator.core.traces.ids import TraceContext
     from penstock_coordinator.runtime.answers import Answer
     from penstock_coordinator.runtime.grants import PreparedGrants
     from penstock_coordinator.runtime.lane import Lane
@@ -153,6 +155,10 @@ class Actor:
     discarded = False
     limited = False
     """The run needs places under limits on runs."""
+    sampled = False
+    """Its trace is: who exports spans is told of what is committed."""
+    unsampled_context: TraceContext | None = None
+    """What all attempts of a run get whose trace is not sampled, once one was leased."""
     gate: Gate | None = None
     """To places under limits on steps; None if no step shares a key."""
 
@@ -164,7 +170,7 @@ class Actor:
         plan: Plan,
         run: Run,
         parameters_json: bytes,
-        trace_context: tuple[tuple[str, str], ...],
+        trace_context: TraceContext,
         share: RunShare,
         new_run: NewRun | None = None,
     ) -> None:
@@ -200,6 +206,11 @@ class Actor:
     def patience(self) -> float:
         """Seconds that a caller waits for a commit."""
         return self._supervisor.patience
+
+    @property
+    def trace_id(self) -> str:
+        """32 hex digits."""
+        return trace_of(self.run_id, self.trace_context).trace_id.hex()
 
     # --- mail
 

@@ -35,11 +35,11 @@ class AsideRuns(dict["RunId", str]):
     def forget_crashes(self, run_id: RunId) -> None:
         self._crashes.pop(run_id, None)
 
-    def put(self, run_id: RunId, error: Exception) -> None:
-        """Tried again by the janitor, and at the next start."""
+    def put(self, run_id: RunId, error: Exception, trace: str) -> None:
+        """Tried again by the janitor, and at the next start. `trace`: its id, for the log."""
         self[run_id] = _why(error)
         self.forget_crashes(run_id)
-        log.error("run_set_aside", run=run_id.hex(), reason=self[run_id], exc_info=error)
+        log.error("run_set_aside", run=run_id.hex(), trace=trace, reason=self[run_id], exc_info=error)
 
 
 def _why(error: Exception) -> str:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from penstock_coordinator.core.run.commands import ChildCommand
     from penstock_coordinator.core.run.state import Run
+    from penstock_coordinator.core.traces.ids import TraceContext
     from penstock_coordinator.ports import RunId, VersionRow
     from penstock_coordinator.runtime.actor import Actor
     from penstock_coordinator.runtime.supervisor import Supervisor
@@ -248,7 +249,7 @@ class Children:
             version=version,
             parameters=parameters,
             labels=tuple(sorted(spec.labels.items())),
-            trace_context=parent.trace_context,
+            trace_context=self._trace_context(parent, command),
             request=None,
             origin=Origin(
                 priority=above.priority,
@@ -259,6 +260,10 @@ class Children:
             ),
             uses=uses,
         )
+
+    def _trace_context(self, parent: Actor, command: StartChild) -> TraceContext:
+        traces = self._supervisor.traces
+        return parent.trace_context if traces is None else traces.for_child(parent, command.step, command.item)
 
     async def _version(self, action: PipelineAction) -> VersionRow:
         found = await self._supervisor.stores.pipelines.get_version(action.pipeline, action.version_number)

@@ -258,8 +258,10 @@ class Granter:
         # In place: a message that is put into another one is copied, by way of bytes.
         ref = grant.lease
         (ref.run_id, ref.step, ref.item), ref.token = key, token
-        if actor.trace_context:
-            grant.trace_context.update(actor.trace_context)
+        traces = self._supervisor.traces
+        context = actor.trace_context if traces is None else traces.for_attempt(actor, step_number, item, token)
+        if context:
+            grant.trace_context.update(context)
         return grant
 
     @staticmethod

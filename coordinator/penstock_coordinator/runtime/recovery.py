@@ -9,6 +9,7 @@ import structlog
 
 from penstock_coordinator.core.run.events import UnknownEvent, decode
 from penstock_coordinator.core.run.resume import resume
+from penstock_coordinator.core.traces.ids import trace_of
 from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.runtime.aside import NoJournal
 from penstock_coordinator.runtime.history import Folding, rebuild
@@ -41,21 +42,23 @@ async def recover_all(supervisor: Supervisor, read: Reading | None = None) -> in
     rows = await supervisor.stores.runs.live_runs(supervisor.coordinator_id)
     read = read or Reading(supervisor.stores.journal, supervisor.plans)
     await read.read([row.run_id for row in rows])
-    for run_id, fault in read.faults.items():
-        supervisor.set_aside.put(run_id, fault)
     recovered = []
     for row in rows:
         run = read.run(row.run_id)
         if run is not None:
             recovered.append((_actor(supervisor, row, run), resume(run)))
-        elif row.run_id not in read.faults:
-            supervisor.set_aside.put(row.run_id, NoJournal())
+        else:
+            supervisor.set_aside.put(row.run_id, read.faults.get(row.run_id) or NoJournal(), _trace_id(row))
     # Who holds what is known before anything is placed.
     supervisor.limits.restore(actor for actor, _ in recovered)
     for actor, duties in recovered:
         supervisor.adopt(actor, duties)
     await _cancel_given_up(supervisor, [actor for actor, _ in recovered])
     return len(recovered)
+
+
+def _trace_id(row: RunRow) -> str:
+    return trace_of(row.run_id, row.trace_context).trace_id.hex()
 
 
 def _actor(supervisor: Supervisor, row: RunRow, run: Run) -> Actor:
@@ -190,7 +193,7 @@ async def _cancel_given_up(supervisor: Supervisor, recovered: list[Actor]) -> No
         try:
             run = await rebuild(supervisor.stores.journal, supervisor.plans, run_id)
         except UnknownEvent as error:
-            log.warning("run_not_read", run=run_id.hex(), exc_info=error)
+            log.warning("run_not_read", run=run_id.hex(), trace=_trace_id(row), exc_info=error)
             continue
         assert run is not None, "a run's row comes with its first events"
         supervisor.children.cancel_given_up(run)
@@ -199,20 +202,20 @@ async def _cancel_given_up(supervisor: Supervisor, recovered: list[Actor]) -> No
 async def recover_lost(supervisor: Supervisor, run_id: RunId) -> bool:
     """Make an actor of a live run that has none although all were recovered, while the others go on. False if it needs
     none after all, or is set aside: it cannot be made again. Raises `Unavailable`."""
+    row = None
     try:
-        return await _recover_lost(supervisor, run_id)
+        row = await supervisor.stores.runs.get(run_id)
+        return row is not None and await _recover_lost(supervisor, row)
     except Unavailable:
         raise
     except Exception as error:
         if run_id not in supervisor.set_aside:
-            supervisor.set_aside.put(run_id, error)
+            supervisor.set_aside.put(run_id, error, "" if row is None else _trace_id(row))
         return False
 
 
-async def _recover_lost(supervisor: Supervisor, run_id: RunId) -> bool:
-    row = await supervisor.stores.runs.get(run_id)
-    if row is None:
-        return False
+async def _recover_lost(supervisor: Supervisor, row: RunRow) -> bool:
+    run_id = row.run_id
     run = await rebuild(supervisor.stores.journal, supervisor.plans, run_id)
     if run is None or run.at_rest or not supervisor.lost(run_id):
         return False

@@ -98,8 +98,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.core.traces.ids import TraceContext
     from penstock_coordinator.ports import ChargeRow, Origin
     from penstock_coordinator.runtime.outcomes import StartAnswer
+    from penstock_coordinator.runtime.traces import Traces
 
 FAREWELL_SECONDS = 0.5
 STOP_FAREWELL_SECONDS = 2.0
@@ -169,6 +171,8 @@ class Supervisor:
         self.patience = timing.commit_patience / 1e6
         """Seconds that a caller waits for a commit."""
         self.stopping = False
+        self.traces: Traces | None = None
+        """None: they are not configured. Set before the first run is here."""
         self._on_fatal = on_fatal
         self._lanes = [Lane(index, stores.journal, self._fenced) for index in range(lanes)]
         self._actors: dict[RunId, Actor] = {}
@@ -193,6 +197,11 @@ class Supervisor:
 
     def actor(self, run_id: RunId) -> Actor | None:
         return self._actors.get(run_id)
+
+    def trace_id(self, run_id: RunId) -> str:
+        """32 hex digits; empty of a run that does not live here."""
+        actor = self._actors.get(run_id)
+        return "" if actor is None else actor.trace_id
 
     def lost(self, run_id: RunId) -> bool:
         """Whether nobody looks after the run here: if it is live in the database, something went wrong."""
@@ -375,7 +384,7 @@ class Supervisor:
         plan: Plan,
         run: Run,
         parameters: bytes,
-        trace_context: tuple[tuple[str, str], ...],
+        trace_context: TraceContext,
         share: RunShare,
         new_run: NewRun | None = None,
     ) -> Actor:
@@ -383,6 +392,8 @@ class Supervisor:
         lane = self._lanes[int.from_bytes(run_id[-4:], "big") % len(self._lanes)]
         actor = Actor(self, lane, run_id, plan, run, parameters, trace_context, share, new_run)
         self._actors[run_id] = actor
+        if self.traces is not None and self.traces.samples(run_id, trace_context):
+            actor.sampled = True
         if run.started_at is None or run.at_rest:
             actor.unbegun = True
             self.admission.waits()
@@ -571,7 +582,8 @@ class Supervisor:
                 watcher.close()
             return
         if not repeated:
-            log.error("append_failed", run=actor.run_id.hex(), first_seq=turn.record.first_seq, unstorable=unstorable)
+            first, trace = turn.record.first_seq, actor.trace_id
+            log.error("append_failed", run=actor.run_id.hex(), trace=trace, first_seq=first, unstorable=unstorable)
         self._rebuild_soon(actor, [unstorable_result(result) for result in turn.results] if unstorable else [])
 
     def replace_crashed(self, actor: Actor, error: Exception) -> None:
@@ -602,7 +614,7 @@ class Supervisor:
             self._put_aside(old, error)
 
     def _put_aside(self, actor: Actor, error: Exception) -> None:
-        self.set_aside.put(actor.run_id, error)
+        self.set_aside.put(actor.run_id, error, actor.trace_id)
         self.limits.ended(actor.run_id)
         self.endings.ended(actor.run_id)
         for watcher in actor.watchers:

@@ -269,6 +269,8 @@ def _show_run(
     from penstock.cli.states import run_state, step_state
     from penstock.cli.table_widths import Column, id_end
     from penstock.cli.tables import counts_text, duration_text, print_table, shortened, time_text
+    from penstock.settings import load_settings
+    from penstock.tracing import trace_link
 
     console = session.console()
     facts = [
@@ -287,6 +289,7 @@ def _show_run(
         ("created", time_text(run, "create_time")),
         ("time", duration_text(run, moment)),
         ("cost", cost_line(run.costs) if run.HasField("costs") else ""),
+        ("trace", trace_link(load_settings(session.address).trace_url, run.trace_id) or run.trace_id),
         ("output", shortened(run.output_json, 200)),
     ]
     for fact, value in facts:

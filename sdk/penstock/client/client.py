@@ -30,6 +30,7 @@ from penstock.errors import (
     WaitTimeoutError,
 )
 from penstock.json_values import Json
+from penstock.tracing import current_context
 from penstock.v1 import (
     agent_admin_service_pb2,
     agent_admin_service_pb2_grpc,
@@ -138,6 +139,9 @@ class Client(CostCalls, PipelineCalls):
         `priority` (-1,000 to 1,000) and `weight` (0.01 to 100) are the pipeline's if they are not given. A Python
         pipeline is created first, with those that it calls, and the version that comes of it is the one that runs.
         What the coordinator warns of (secrets that it does not keep) is logged by "penstock.client.connection".
+
+        The run is part of the trace that the W3C headers `trace_context` name; of that of the caller's span without
+        them, if the program has loaded OpenTelemetry.
         """
         refuse_template(pipeline)
         if isinstance(pipeline, Pipeline):
@@ -148,7 +152,7 @@ class Client(CostCalls, PipelineCalls):
             labels=labels or {},
             request_id=request_id or new_request_id(),
             version=version,
-            trace_context=trace_context or {},
+            trace_context=current_context() if trace_context is None else trace_context,
             priority=priority,
             weight=weight,
             run_key=run_key,
@@ -182,6 +186,7 @@ class Client(CostCalls, PipelineCalls):
                 f"there are {len(ids)} request ids for {len(sets)} runs", field="request_ids", remedy="give one each"
             )
         name = pipeline if isinstance(pipeline, str) else pipeline.name
+        context = current_context()
         request = run_service_pb2.StartManyRunsRequest(
             requests=[
                 start_request(
@@ -190,6 +195,7 @@ class Client(CostCalls, PipelineCalls):
                     labels=labels or {},
                     request_id=request_id,
                     version=version,
+                    trace_context=context,
                     priority=priority,
                     weight=weight,
                 )

@@ -56,6 +56,25 @@ async def test_a_run_is_started_watched_and_read(edge: Edge) -> None:
     assert [attempt.outcome for attempt in detail.attempts] == [run_pb2.ATTEMPT_OUTCOME_COMPLETED]
 
 
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+async def test_a_run_names_its_trace(edge: Edge) -> None:
+    called = await edge.start(CHAIN, trace_context={"traceparent": TRACEPARENT})
+    alone = await edge.start(CHAIN)
+    assert (await edge.get(called)).trace_id == called.trace_id == TRACEPARENT.split("-")[1]
+    assert len(alone.trace_id) == 32
+    assert alone.trace_id == (await edge.get(alone)).trace_id != called.trace_id
+
+
+async def test_who_asks_again_from_another_span_gets_the_same_run(edge: Edge) -> None:
+    first = await edge.start(CHAIN, trace_context={"traceparent": TRACEPARENT}, request_id="r")
+    again = await edge.start(CHAIN, trace_context={"traceparent": TRACEPARENT.replace("33", "44")}, request_id="r")
+    without = await edge.start(CHAIN, request_id="r")
+    assert first.id == again.id == without.id
+    assert without.trace_id == first.trace_id
+
+
 async def test_a_watch_can_begin_at_any_event_and_tells_the_same(edge: Edge) -> None:
     agent = await edge.agent()
     run = await edge.start(CHAIN)

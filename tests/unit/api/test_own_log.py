@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 
-from penstock_coordinator.logs import configure_logging
+from penstock_coordinator.logs import TraceNames, configure_logging
 
 
 class Written(io.StringIO):
@@ -62,6 +62,16 @@ def test_run_ids_are_spelled_as_clients_spell_them(written: Written, run: object
     (entry,) = written.entries()
     assert entry["run"] == spelled
     assert "item" not in entry
+
+
+def test_lines_of_a_run_name_its_trace(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure_logging("info", "json", written)
+    monkeypatch.setattr(TraceNames, "of", {bytes(16): "abc"}.get)
+    structlog.get_logger().info("happened", run=bytes(16).hex())
+    structlog.get_logger().info("happened", run=bytes(15).hex() + "01")
+    structlog.get_logger().info("happened", run="no id")
+    structlog.get_logger().info("happened")
+    assert [entry.get("trace") for entry in written.entries()] == ["abc", None, None, None]
 
 
 def test_libraries_write_the_same_way(written: Written) -> None:

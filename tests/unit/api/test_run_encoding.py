@@ -91,6 +91,7 @@ def test_a_run_is_encoded_whole() -> None:
         "lastEvent": "12",
         "generation": 1,
         "cacheMode": "CACHE_MODE_USE",
+        "traceId": "71d841006e41e1db8956f5227cab5294",
         "priority": -5,
         "weight": 2.5,
     }

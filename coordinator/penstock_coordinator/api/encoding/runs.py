@@ -13,6 +13,7 @@ from penstock_coordinator.core.plan.values import parse
 from penstock_coordinator.core.run.places import spelled_place
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.core.run.summary import unpack
+from penstock_coordinator.core.traces.ids import trace_of
 from penstock_coordinator.ports import costs_of
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def _row(row: RunRow) -> run_pb2.Run:
         depth=row.origin.depth,
         cache_mode=run_pb2.CacheMode.ValueType(row.origin.cache),
         output_json="" if row.output is None else row.output.decode("utf-8", "replace"),
+        trace_id=trace_of(row.run_id, row.trace_context).trace_id.hex(),
     )
 
 
