@@ -7,6 +7,8 @@ BENCH_OPTIONS ?=
 CHAOS_OPTIONS ?=
 SIMULATE_SECONDS ?= 600
 PEERS ?=
+# Docker's own Compose, or the older program of that name.
+COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 # What tests start as processes of their own, many hundred times, is compiled once: they may be told to write no bytecode.
 STARTED := coordinator agent sdk tests examples benchmarks
 SETUP_SOURCES := pyproject.toml constraints.txt scripts/setup.sh
@@ -14,7 +16,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo test check format proto constraints states bench bench-ratio bench-guard bench-large bench-artifacts bench-logs bench-peers bench-plot flood malformed schedules simulate mutants random-dags outages chaos clean
+.PHONY: help setup setup-dev demo test check format proto constraints states bench bench-ratio bench-guard bench-large bench-artifacts bench-logs bench-peers bench-plot flood malformed schedules simulate mutants random-dags outages chaos env up down migrate seed clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -108,6 +110,22 @@ outages: .venv/.ready-dev ## Take PostgreSQL away in every way, for 90 s each (P
 
 chaos: .venv/.ready-dev ## Kill, freeze and cut off real processes under load for 20 minutes, and see that nothing is lost (CI: 2).
 	@$(BIN)/python -m tests.chaos $(CHAOS_OPTIONS)
+
+env: ## Write .env, which has the passwords and keys of docker-compose.yml, if there is none.
+	@scripts/write_env.sh
+
+up: env ## Build the images and start everything in containers (docs/deployment.md).
+	@$(COMPOSE) up --detach --build
+	@echo "Coordinators: 127.0.0.1:7400 and :7401. make seed runs the examples, make down ends it; the data stays."
+
+down: ## End what make up has started; the data stays in its volumes.
+	@$(COMPOSE) down
+
+migrate: env ## Bring the schema of the database in containers up to date.
+	@$(COMPOSE) run --rm migrate
+
+seed: env ## Apply the example pipelines in the containers and run each once.
+	@$(COMPOSE) run --rm seed
 
 clean: ## Remove the virtual environment, caches and the data of the demo.
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .penstock-demo

@@ -5,7 +5,7 @@ set -u
 cd "$(dirname "$0")/.."
 PATH=$PWD/.venv/bin:$PATH
 export PATH
-code="coordinator agent sdk tests examples benchmarks scripts"
+code="coordinator agent sdk tests examples benchmarks scripts deploy"
 
 check_format() { ruff format --check --quiet $code || { echo "make format mends it"; return 1; }; }
 check_lint() { ruff check --quiet $code; }
@@ -13,6 +13,7 @@ check_types() { mypy $code; }
 check_layers() { lint-imports --no-logo; }
 check_protos() { buf lint && buf format --diff --exit-code proto; }
 check_breaking() { buf breaking --against proto/penstock.binpb; }
+check_deploy() { check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml && hadolint deploy/docker/*.Dockerfile; }
 
 check_stubs() {
     fresh=$(mktemp -d) || return
@@ -31,7 +32,7 @@ compare_stubs() {
 failed=
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
-for part in ${*:-format lint types layers protos breaking stubs}; do
+for part in ${*:-format lint types layers protos breaking stubs deploy}; do
     if "check_$part" > "$output" 2>&1; then
         printf 'check %-9s ok\n' "$part"
     else
