@@ -16,7 +16,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo test check format proto constraints states bench bench-ratio bench-guard bench-large bench-artifacts bench-logs bench-peers bench-plot flood malformed schedules simulate mutants random-dags outages chaos env up down migrate seed clean
+.PHONY: help setup setup-dev demo test check format proto constraints states bench bench-ratio bench-guard bench-large bench-artifacts bench-logs bench-peers bench-plot flood malformed schedules simulate mutants random-dags outages chaos chaos-ha env up down migrate seed clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -110,6 +110,10 @@ outages: .venv/.ready-dev ## Take PostgreSQL away in every way, for 90 s each (P
 
 chaos: .venv/.ready-dev ## Kill, freeze and cut off real processes under load for 20 minutes, and see that nothing is lost (CI: 2).
 	@$(BIN)/python -m tests.chaos $(CHAOS_OPTIONS)
+
+chaos-ha: .venv/.ready-dev ## Kill, freeze and cut off one of three coordinators 50 times, and Redis; freeze an owner for 60 s (CI: in short).
+	@$(BIN)/python -m tests.chaos --coordinators 3 --round 180 --every 11 $(CHAOS_OPTIONS)
+	@PENSTOCK_FROZEN_SECONDS=$${PENSTOCK_FROZEN_SECONDS:-60} $(BIN)/python -m pytest -q --timeout 1200 -k frozen tests/e2e/ownership
 
 env: ## Write .env, which has the passwords and keys of docker-compose.yml, if there is none.
 	@scripts/write_env.sh

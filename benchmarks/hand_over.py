@@ -2,8 +2,9 @@
 
     python -m benchmarks.hand_over [--runs 1000] [--repeat 3]
 
-Two coordinators on a PostgreSQL of their own, two agents, and runs of twenty steps under way. The owner gets SIGTERM,
-is started again and follows, and so on in turns. The instants are those of the coordinators' logs and of the journal.
+Two coordinators on a PostgreSQL of their own, two agents, and for each hand-over so many runs of twenty steps under
+way. The owner gets SIGTERM, is started again and follows, and so on in turns. The instants are those of the
+coordinators' logs and of the journal.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import asyncpg
 from tests.rig.parts import Agent, Coordinator, send, until
 
 from penstock import pipeline, step
-from penstock.client.sync import SyncClient
+from penstock.client.sync import SyncClient, SyncRunHandle
 from penstock.dev.postgres import EmbeddedPostgres
 from penstock.v1 import coordinator_service_pb2 as pb
 from penstock.v1 import run_pb2
@@ -33,8 +34,8 @@ from penstock.v1 import run_pb2
 STEPS = 20
 PATIENCE = 300.0
 LEASE = "10s"
-WARM_SECONDS = 5.0
-"""That steps run before the first hand-over."""
+WARM_RECORDS = 5
+"""Of each run, before its hand-over: however fast the machine is, there is work left after it."""
 
 
 @step
@@ -166,25 +167,34 @@ def main() -> None:
     parsed = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as (pair, url):
         with SyncClient(pair.addresses) as client:
-            runs = client.start_many(twenty, [{}] * parsed.runs)
-            began = time.monotonic()
-            until(lambda: time.monotonic() - began > WARM_SECONDS, PATIENCE, "some work")
-            for _ in range(parsed.repeat):
-                figures = hand_over(pair, url)
-                print(
-                    "  ".join(
-                        f"{name} {value:,.3f}" if name.endswith("_s") else f"{name} {value:,.0f}"
-                        for name, value in figures.items()
-                    ),
-                    flush=True,
-                )
-            states = [run.wait(PATIENCE).state for run in runs]
-        assert set(states) == {run_pb2.RUN_STATE_COMPLETED}
+            runs = [run for _ in range(parsed.repeat) for run in in_turn(pair, url, client, parsed.runs)]
         ids = [uuid.UUID(run.id) for run in runs]
         (charged,) = query(
             url, "select count(*) from attempts where run_id = any($1) and (number > 1 or outcome <> 1)", ids
         )
         print(f"attempts above 1, or that failed: {charged['count']}")
+
+
+def in_turn(pair: Pair, url: str, client: SyncClient, count: int) -> list[SyncRunHandle]:
+    """One hand-over with so many live runs, until they have ended."""
+    pair.settled()
+    before = _records(url)
+    runs = client.start_many(twenty, [{}] * count)
+    until(lambda: _records(url) - before >= WARM_RECORDS * count, PATIENCE, "some work")
+    figures = hand_over(pair, url)
+    print(
+        "  ".join(
+            f"{name} {value:,.3f}" if name.endswith("_s") else f"{name} {value:,.0f}" for name, value in figures.items()
+        ),
+        flush=True,
+    )
+    assert {run.wait(PATIENCE).state for run in runs} == {run_pb2.RUN_STATE_COMPLETED}
+    return runs
+
+
+def _records(url: str) -> int:
+    (found,) = query(url, "select count(*) from run_events")
+    return int(found["count"])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Chaos with real processes: python -m tests.chaos [--minutes 20]
 
+With --coordinators 3 it is done to coordinators that share a database, and to Redis, until there were --faults of them.
+
 Exit code: 0 if nothing was lost, committed twice, stuck or leaked, and enough was done; 1 else.
 """
 
@@ -16,14 +18,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 from tests.chaos import places
 from tests.chaos.rounds import Outcome, Plan, Round
+from tests.chaos.take_overs import TakeOver
 from tests.chaos.world import World
 
 FIXED_SEED = "penstock"
+FIXED_SEED_OF_SEVERAL = "coordinators-1903"
+"""Its first faults kill, cut off and freeze an owner."""
 MORE_ROUNDS = 2
 """For want of kills and freezes."""
 FAR_AGENTS = 2
@@ -33,7 +39,7 @@ FAR_AGENTS = 2
 def main() -> int:
     options = _options()
     if not places.names() and not options.no_places:
-        code = places.run_inside(sys.argv[1:], FAR_AGENTS)
+        code = places.run_inside(sys.argv[1:], options.coordinators if options.coordinators > 1 else FAR_AGENTS)
         if code is not None:
             return code
     _end_with_parent()
@@ -56,6 +62,9 @@ def _end_with_parent() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=20.0, help="in all; the last round is played to its end")
+    parser.add_argument("--coordinators", type=int, default=1, help="faults are theirs alone if there are several")
+    parser.add_argument("--faults", type=int, default=50, help="of coordinators, if there are several; not --minutes")
+    parser.add_argument("--any-time", action="store_true", help="take-overs may last as long as they do")
     parser.add_argument("--least-rounds", type=int, default=1, help="however long they take")
     parser.add_argument("--runs", type=int, default=1000, help="in flight")
     parser.add_argument("--slots", type=int, default=4, help="of each of the four agents")
@@ -81,12 +90,12 @@ class Campaign:
             _say("no namespaces can be made here (it needs root): no partitions, no small disk")
         elif not places.CAN_LOSE:
             _say("there is no nft: no loss of some packets")
-        _say(f"seeds: {FIXED_SEED}, then --seed {self._fresh}")
+        _say(f"seeds: {self._fixed}, then --seed {self._fresh}")
         folder = Path(tempfile.mkdtemp(prefix="penstock-chaos-"))
         folder.chmod(0o755)
         log = folder / "faults.jsonl"
         try:
-            with World(folder, self._options.slots) as world:
+            with World(folder, self._options.slots, coordinators=self._options.coordinators) as world:
                 began = time.monotonic()
                 try:
                     while self._goes_on(time.monotonic() - began):
@@ -98,9 +107,11 @@ class Campaign:
             shutil.rmtree(folder, ignore_errors=True)
         seconds = sum(outcome.seconds for outcome in self._outcomes)
         self._report(seconds)
-        return 0 if self._good and self._enough(seconds) else 1
+        return 0 if self._good and self._enough(seconds) and self._in_time else 1
 
     def _goes_on(self, seconds: float) -> bool:
+        if self._several:
+            return self._good and not self._enough(seconds)
         last_begins: float = self._options.minutes * 60 - self._options.round / 2
         least: int = self._options.least_rounds
         if len(self._outcomes) < least or seconds < last_begins:
@@ -120,8 +131,10 @@ class Campaign:
     def _play(self, world: World, log: Path) -> None:
         number = len(self._outcomes) + 1
         options = self._options
-        seed = FIXED_SEED if number == 1 else self._fresh
+        seed = self._fixed if number == 1 else self._fresh
         plan = Plan(seed, options.runs, options.round, options.every, options.least_steps)
+        if self._several:
+            plan = replace(plan, least_live=0.9, filled_up=True)
         playing = Round(world, plan, number, log, _say)
         self._outcomes.append(playing.outcome)
         outcome = playing.run()
@@ -132,6 +145,8 @@ class Campaign:
             f" {len(outcome.faults)} faults ({hard} kills and freezes), at rest {outcome.rest_seconds:.1f} s after"
             f" healing, {outcome.seconds:.0f} s in all{', VOID' if outcome.void else ''}"
         )
+        for each in outcome.take_overs:
+            _say(f"  {each.line()}")
         for problem in verdict.problems[:20]:
             _say(f"  {problem}")
         if len(verdict.problems) > 20:
@@ -141,7 +156,26 @@ class Campaign:
     def _good(self) -> bool:
         return all(outcome.verdict.good and not outcome.void and outcome.seconds > 0 for outcome in self._outcomes)
 
+    @property
+    def _fixed(self) -> str:
+        return FIXED_SEED_OF_SEVERAL if self._several else FIXED_SEED
+
+    @property
+    def _several(self) -> bool:
+        return bool(self._options.coordinators > 1)
+
+    @property
+    def _in_time(self) -> bool:
+        late = any(each.missed for outcome in self._outcomes for each in outcome.take_overs)
+        return bool(self._options.any_time) or not late
+
+    @property
+    def _of_coordinators(self) -> int:
+        return sum(fault.began > 0 and fault.role != "" for outcome in self._outcomes for fault in outcome.faults)
+
     def _enough(self, seconds: float) -> bool:
+        if self._several:
+            return self._of_coordinators >= int(self._options.faults)
         least: float = self._options.least_hard * min(seconds, self._options.minutes * 60) / 60
         return self._hard() >= least
 
@@ -175,12 +209,33 @@ class Campaign:
             "kills_and_freezes": self._hard(),
             "recovery_median_s": statistics.median(recoveries) if recoveries else None,
             "recovery_max_s": recoveries[-1] if recoveries else None,
+            **({"take_overs": self._take_overs()} if self._several else {}),
             "rest_max_s": round(max((o.rest_seconds for o in outcomes), default=0.0), 1),
             "problems": sum(len(o.verdict.problems) for o in outcomes),
             "doubles_by_fault": dict(doubles),
             "faults_by_kind": dict(faults),
         }
         _say("\n" + json.dumps(result))
+
+    def _take_overs(self) -> dict[str, object]:
+        """Of kills, of freezes, and of partitions: how many of an owner moved its runs, and the seconds they took."""
+        found: dict[str, object] = {}
+        by_kind: defaultdict[str, list[TakeOver]] = defaultdict(list)
+        every = [each for outcome in self._outcomes for each in outcome.take_overs]
+        for each in every:
+            kind = {"kill": "kills", "freeze": "freezes"}.get(each.fault.kind, "partitions")
+            by_kind[f"{kind}_{'taken_over' if each.moved else 'kept'}"].append(each)
+        for name, among in sorted(by_kind.items()):
+            seconds = [each.seconds for each in among]
+            found[name] = {
+                "count": len(seconds),
+                "median_s": round(statistics.median(seconds), 2),
+                "max_s": round(max(seconds), 2),
+                "missed": [each.line() for each in among if each.missed],
+            }
+        found["of_coordinators"] = self._of_coordinators
+        found["of_owners"] = len(every)
+        return found
 
 
 def _say(line: str) -> None:

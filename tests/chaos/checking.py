@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from tests.chaos.chaos_flows import STEP_RUNS
+from tests.chaos.coordinator_faults import CALLERS, NETWORK
 from tests.chaos.faults import AGENT, COORDINATOR, DATABASE_LINK, DISK, LINK, PLACE, POSTGRES, STEP, Fault
 from tests.chaos.journal import Grant, RunStory
 from tests.chaos.ledger import Execution, Key
-from tests.chaos.world import MARGIN, TTL
+from tests.chaos.world import ALONE, Times
 
 from penstock_coordinator.core.run.states import RunState
 
@@ -22,7 +23,7 @@ CLOCK_SLACK = 50_000
 """Microseconds: two processes read one clock."""
 GIVEN_UP = "Poison"
 OF_AGENT = (AGENT, LINK, PLACE, DISK)
-OF_ALL = (COORDINATOR, POSTGRES, DATABASE_LINK)
+OF_ALL = (COORDINATOR, POSTGRES, DATABASE_LINK, CALLERS, NETWORK)
 Blamable: TypeAlias = "tuple[str | tuple[str, str], ...]"
 """Targets, or kinds with their targets."""
 _BLAMABLE: dict[str, tuple[Blamable, ...]] = {
@@ -58,7 +59,8 @@ class Verdict:
 
 
 class Check:
-    def __init__(self, faults: Sequence[Fault], executions: dict[Key, list[Execution]]) -> None:
+    def __init__(self, faults: Sequence[Fault], executions: dict[Key, list[Execution]], times: Times = ALONE) -> None:
+        self._silence = times.ttl + times.margin + SLACK
         self._faults = [fault for fault in faults if fault.began]
         self._executions = executions
         self.verdict = Verdict()
@@ -194,13 +196,13 @@ class Check:
         depend on; the latest before the end of the lease."""
         if not grant.fate:
             return None
-        begin, end = execution.began / 1e6 - TTL - MARGIN - SLACK, grant.fate_at / 1e6 + SLACK
+        begin, end = execution.began / 1e6 - self._silence, grant.fate_at / 1e6 + SLACK
         near = [fault for fault in self._faults if fault.began <= end and fault.ended >= begin]
         for blamable in _BLAMABLE.get(grant.fate, _OTHERWISE):
             blamed = [f for f in near if (f.kind, f.target) in blamable or f.target in blamable]
             blamed = [f for f in blamed if f.target in OF_ALL or f.name == grant.agent]
             if blamed:
-                silence = (grant.fate_at / 1e6 - TTL - MARGIN - SLACK, grant.fate_at / 1e6)
+                silence = (grant.fate_at / 1e6 - self._silence, grant.fate_at / 1e6)
                 return max(blamed, key=lambda fault: (_share(fault, silence), fault.began)).title
         return None
 

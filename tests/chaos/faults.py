@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,7 +38,7 @@ class Fault:
     kind: str
     target: str
     name: str
-    """Of the agent, for example."""
+    """Of the agent, for example. Of one of several coordinators: its role, until it is done."""
     at: float
     """Seconds after the begin of the round."""
     seconds: float
@@ -47,6 +47,8 @@ class Fault:
     """Seconds since 1970; 0: it was not done, for want of a victim."""
     ended: float = 0.0
     note: str = ""
+    role: str = ""
+    """That one of several coordinators had when it was done."""
 
     @property
     def title(self) -> str:
@@ -102,15 +104,24 @@ KINDS = (
 
 def script(seed: str, seconds: float, every: float, world: World) -> list[Fault]:
     """The faults of one round. The same seed and the same kinds of places give the same script."""
-    chance = random.Random(seed)
     names = {
+        COORDINATOR: sorted(world.coordinators),
+        DATABASE_LINK: sorted(world.database_links),
         AGENT: sorted(world.agents),
         STEP: sorted(world.agents),
-        LINK: sorted(set(world.links) - {"postgres"}),
+        LINK: sorted(world.links),
         PLACE: sorted(world.places),
         DISK: sorted(world.disks),
     }
     kinds = [kind for kind in KINDS if names.get(kind.target, [""]) and (kind.kind != "loss" or CAN_LOSE)]
+    return draw(seed, seconds, every, kinds, names)
+
+
+def draw(
+    seed: str, seconds: float, every: float, kinds: Sequence[Kind], names: Mapping[str, Sequence[str]]
+) -> list[Fault]:
+    """Faults of these kinds, of targets by these names; a target without names has its own."""
+    chance = random.Random(seed)
     free: dict[tuple[str, str], float] = {}
     faults: list[Fault] = []
     at = 1.0
@@ -154,6 +165,8 @@ class Trouble:
         for fault in faults:
             while (wait := began + fault.at - time.monotonic()) > 0 and goes_on():
                 time.sleep(min(wait, 0.2))
+            while goes_on() and not self._is_time_for(fault):
+                time.sleep(0.2)
             if not goes_on():
                 break
             thread = threading.Thread(target=self._do, args=(fault,), daemon=True)
@@ -161,6 +174,10 @@ class Trouble:
             threads.append(thread)
         for thread in threads:
             thread.join()
+
+    def _is_time_for(self, _fault: Fault) -> bool:
+        """Else it waits, and those after it."""
+        return True
 
     def _do(self, fault: Fault) -> None:
         doing = getattr(self, f"_{fault.kind}_{fault.target}".replace(" ", "_"))
@@ -203,10 +220,10 @@ class Trouble:
                 thaw(pid)
 
     def _kill_coordinator(self, fault: Fault) -> Doing:
-        return self._killed(self._world.coordinator, fault)
+        return self._killed(self._world.coordinators[fault.name], fault)
 
     def _freeze_coordinator(self, fault: Fault) -> Doing:
-        return self._frozen([self._world.coordinator.pid], fault)
+        return self._frozen([self._world.coordinators[fault.name].pid], fault)
 
     def _kill_agent(self, fault: Fault) -> Doing:
         return self._killed(self._world.agents[fault.name], fault)
@@ -288,27 +305,23 @@ class Trouble:
         self._world.links[fault.name].refuse()
         return self._healed(self._world.links[fault.name])
 
-    @property
-    def _database_link(self) -> Link:
-        return self._world.links["postgres"]
-
-    def _cut_database_link(self, _fault: Fault) -> Doing:
-        self._database_link.cut()
+    def _cut_database_link(self, fault: Fault) -> Doing:
+        self._world.database_links[fault.name].cut()
         return contextlib.nullcontext()
 
     def _delay_database_link(self, fault: Fault) -> Doing:
-        self._database_link.delay = 0.01 + 0.05 * fault.amount
-        return self._healed(self._database_link)
+        self._world.database_links[fault.name].delay = 0.01 + 0.05 * fault.amount
+        return self._healed(self._world.database_links[fault.name])
 
-    def _deaf_database_link(self, _fault: Fault) -> Doing:
-        self._database_link.drop(requests=False, answers=True)
-        return self._healed(self._database_link)
+    def _deaf_database_link(self, fault: Fault) -> Doing:
+        self._world.database_links[fault.name].drop(requests=False, answers=True)
+        return self._healed(self._world.database_links[fault.name])
 
-    def _lose_answers_database_link(self, _fault: Fault) -> Doing:
+    def _lose_answers_database_link(self, fault: Fault) -> Doing:
         """Of commits: they are done, and nobody is told."""
-        name = (self._world.folder / "coordinator" / "coordinator-id").read_bytes().strip()
-        self._database_link.cut_at_answer(name, 1_000)
-        return self._healed(self._database_link)
+        name = (self._world.coordinators[fault.name].data / "coordinator-id").read_bytes().strip()
+        self._world.database_links[fault.name].cut_at_answer(name, 1_000)
+        return self._healed(self._world.database_links[fault.name])
 
     # --- places and disks
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import asyncpg
 from tests.chaos.ledger import Key
+from tests.chaos.writers import WRITES, Write
 
 from penstock_coordinator.adapters.postgres.connections import Database
 from penstock_coordinator.adapters.postgres.pipeline_store import PostgresPipelineStore
@@ -56,6 +57,8 @@ class RunStory:
     grants: defaultdict[Key, list[Grant]] = field(default_factory=lambda: defaultdict(list))
     outputs: dict[Key, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    leases: set[tuple[str, int]] = field(default_factory=set)
+    """The records that grant some, by the run and their first event's number."""
 
     def say(self, problem: str) -> None:
         self.problems.append(f"run {self.run_id}: {problem}")
@@ -84,6 +87,14 @@ class Reader:
         """How many runs are not at rest."""
         found: int = await self._database.fetch_value("select count(*) from runs where end_time is null")
         return found
+
+    async def writes(self, round_number: int) -> list[Write]:
+        """By whom each record of the round's runs was written, by run and number."""
+        rows = await self._database.fetch(WRITES, f"round={round_number}")
+        return [
+            Write(str(uuid.UUID(bytes=row["run_id"])), row["first_seq"], row["writer"], row["epoch"], row["at"])
+            for row in rows
+        ]
 
     async def stories(self, run_ids: Sequence[str]) -> list[RunStory]:
         found: list[RunStory] = []
@@ -120,6 +131,8 @@ class Reader:
                     run = Run(await self._plans.get(event.version_digest), run_id)
                     told.names = [step.name for step in run.plan.steps]
                 evolve(run, seq, event)
+                if isinstance(event, StepsLeased):
+                    story.leases.add((story.run_id, record["first_seq"]))
                 told.hear(seq, event)
         if run is not None:
             story.at_rest = run.at_rest

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos import chaos_flows as flows
-from tests.chaos import ledger
+from tests.chaos import coordinator_faults, ledger
 from tests.chaos.checking import Check, Verdict
+from tests.chaos.coordinator_faults import CoordinatorTrouble
 from tests.chaos.faults import COORDINATOR, Fault, Trouble, script
 from tests.chaos.journal import Reader, RunStory
-from tests.chaos.world import World
+from tests.chaos.take_overs import TakeOver, take_overs
+from tests.chaos.world import OWNERSHIP, World
+from tests.chaos.writers import problems
 
 from penstock.errors import PenstockError
 from penstock.v1 import run_pb2
@@ -34,13 +37,17 @@ class Plan:
 
     seed: str
     runs: int
-    """In flight at the begin of a round; the same number again whenever fewer than a third are left."""
+    """In flight at the begin of a round."""
     seconds: float
     """Of faults in a round."""
     every: float
     """Seconds between the begins of two faults, on average."""
     least_steps: float
     """Per minute of a round; with fewer it is void."""
+    least_live: float = 1 / 3
+    """When a smaller share of the runs is left, more are started."""
+    filled_up: bool = False
+    """Only as many as were left are started; else the same number again."""
 
 
 @dataclass(slots=True)
@@ -52,6 +59,8 @@ class Outcome:
     verdict: Verdict = field(default_factory=Verdict)
     recoveries: list[float] = field(default_factory=list)
     """Seconds from each kill of the coordinator to the first lease after it."""
+    take_overs: list[TakeOver] = field(default_factory=list)
+    """Of several coordinators."""
     rest_seconds: float = 0.0
     """From healing to the last run at rest."""
     void: bool = False
@@ -65,16 +74,17 @@ class Round:
         self.outcome = Outcome(number, f"{plan.seed}:{number}")
         self._ledger = world.folder / f"round-{number}.ledger"
         self._accepted = world.folder / f"round-{number}.accepted"
-        self._trouble = Trouble(world, log)
+        self._trouble = CoordinatorTrouble(world, log) if world.several else Trouble(world, log)
         self._orders = 0
         self._looked_at = 0.0
 
     def run(self) -> Outcome:
         began, outcome = time.monotonic(), self.outcome
         exits = sum(len(part.exits) for part in self._world.parts)
-        self._order()
+        self._order(self._plan.runs)
+        written = coordinator_faults.script if self._world.several else script
         self._trouble.play(
-            script(outcome.seed, self._plan.seconds, self._plan.every, self._world),
+            written(outcome.seed, self._plan.seconds, self._plan.every, self._world),
             lambda: self._goes_on(began + self._plan.seconds),
         )
         outcome.faults = self._trouble.done
@@ -92,11 +102,11 @@ class Round:
 
     # --- load
 
-    def _order(self) -> None:
+    def _order(self, count: int) -> None:
         self._orders += 1
         self._world.starter.start(
             round=self.outcome.number,
-            count=self._plan.runs,
+            count=count,
             slow=SLOW_SHARE,
             ledger=str(self._ledger),
             accepted=str(self._accepted),
@@ -109,8 +119,8 @@ class Round:
         if now - self._looked_at > 2.0 and end - now > 5.0 and not self._world.starter.busy:
             self._looked_at = now
             live = self._live()
-            if live is not None and live < self._plan.runs / 3:
-                self._order()
+            if live is not None and live < self._plan.runs * self._plan.least_live:
+                self._order(self._plan.runs - live if self._plan.filled_up else self._plan.runs)
         return now < end
 
     def _live(self) -> int | None:
@@ -140,15 +150,21 @@ class Round:
         return self._accepted.read_text().split() if self._accepted.exists() else []
 
     async def _reckon(self) -> None:
-        check = Check(self.outcome.faults, ledger.read(self._ledger))
+        check = Check(self.outcome.faults, ledger.read(self._ledger), self._world.times)
         self.outcome.verdict = check.verdict
         run_ids = self._accepted_runs()
         async with Reader(self._world.server.dsn) as reader:
             check.acknowledged(run_ids, await reader.runs_of(self.outcome.number))
             stories = await reader.stories(list(dict.fromkeys(run_ids)))
+            writes = await reader.writes(self.outcome.number) if self._world.several else []
         for story in stories:
             check.run(story)
-        self.outcome.recoveries = self._recoveries(stories)
+        if self._world.several:
+            check.verdict.problems += problems(writes)
+            leases = set().union(*(story.leases for story in stories))
+            self.outcome.take_overs = take_overs(self.outcome.faults, writes, leases, OWNERSHIP)
+        else:
+            self.outcome.recoveries = self._recoveries(stories)
 
     def _recoveries(self, stories: list[RunStory]) -> list[float]:
         leased = sorted(grant.at for story in stories for grants in story.grants.values() for grant in grants)
@@ -174,8 +190,8 @@ class Round:
 
     def _excused(self, name: str, at: float, code: int) -> bool:
         near = [fault for fault in self.outcome.faults if fault.began and fault.began <= at <= fault.ended + 10.0]
-        if name == "coordinator":
-            return code in (1, 2) and any(fault.target in ("postgres", "database link") for fault in near)
+        if name in self._world.coordinators:
+            return code in (1, 2) and any(fault.target in ("postgres", "database link", "network") for fault in near)
         return code == 1 and any(fault.target == "disk" and fault.name == name for fault in near)
 
     # --- slots

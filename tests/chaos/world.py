@@ -1,4 +1,4 @@
-"""The whole system of the chaos test: PostgreSQL, a coordinator, agents, a client, each a process, and the links."""
+"""The whole system of the chaos test: PostgreSQL, coordinators, agents, a client, each a process, and the links."""
 
 from __future__ import annotations
 
@@ -8,57 +8,100 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from tests.chaos.places import Place, names, near_address
+from tests.chaos import writers
+from tests.chaos.places import Place, far_address, names, near_address
 from tests.rig.link import Link
 from tests.rig.parts import Agent, Coordinator, Part, until
 from tests.rig.small_disk import SmallDisk
+from tests.valkey import ValkeyServer
 
 from penstock.client.sync import SyncClient
 from penstock.dev.postgres import EmbeddedPostgres, StopMode
 
-HEARTBEAT, TTL, MARGIN = 0.5, 4.0, 1.0
-"""Seconds. Shorter than usual, so that leases do end in a freeze of some seconds."""
-TIMES = {
-    "PENSTOCK_HEARTBEAT_INTERVAL": f"{HEARTBEAT:g}s",
-    "PENSTOCK_LEASE_TTL": f"{TTL:g}s",
-    "PENSTOCK_EXPIRY_MARGIN": f"{MARGIN:g}s",
-    "PENSTOCK_RESULT_RESEND_INTERVAL": "1s",
-}
+OWNERSHIP = 4.0
+"""Seconds that a coordinator owns without a renewal, where there are several."""
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds. Shorter than usual, so that leases do end in a freeze of some seconds."""
+
+    heartbeat: float = 0.5
+    ttl: float = 4.0
+    margin: float = 1.0
+
+    def settings(self) -> dict[str, str]:
+        return {
+            "PENSTOCK_HEARTBEAT_INTERVAL": f"{self.heartbeat:g}s",
+            "PENSTOCK_LEASE_TTL": f"{self.ttl:g}s",
+            "PENSTOCK_EXPIRY_MARGIN": f"{self.margin:g}s",
+            "PENSTOCK_RESULT_RESEND_INTERVAL": "1s",
+            "PENSTOCK_OWNERSHIP_LEASE": f"{OWNERSHIP:g}s",
+        }
+
+
+ALONE = Times()
+SEVERAL = Times(heartbeat=1.0, ttl=16.0)
+"""Leases outlast a take-over, as they should."""
+ALONE_NAME = "coordinator"
 DISK_BYTES = 64 << 20
 SMALL_FLOOR = {"PENSTOCK_AGENT_DISK_FLOOR_BYTES": str(8 << 20)}
 
 
 class World:
-    """Use it as a context manager. Agents 1 and 2 are behind links, agents 3 and 4 in namespaces if there are any, else
-    behind links too; the data of agent 1 are on a small disk if one can be mounted."""
+    """Use it as a context manager.
 
-    def __init__(self, folder: Path, slots: int, agents: int = 4) -> None:
+    One coordinator: agents 1 and 2 are behind links, agents 3 and 4 in namespaces if there are any, else behind links
+    too; the data of agent 1 are on a small disk if one can be mounted. Several: each has a link of its own to
+    PostgreSQL and to Redis, and a namespace of its own if there are any; agents are where the test is.
+    """
+
+    def __init__(self, folder: Path, slots: int, agents: int = 4, coordinators: int = 1) -> None:
         self.folder = folder
         self.slots = slots
+        self.several = coordinators > 1
+        self.times = SEVERAL if self.several else ALONE
         self._stack = contextlib.ExitStack()
-        self.places = {f"agent-{agents - len(names()) + i}": Place(name, i) for i, name in enumerate(names(), 1)}
         self._names = [f"agent-{number}" for number in range(1, agents + 1)]
+        self._coordinators = [f"c{number}" for number in range(1, coordinators + 1)] if self.several else [ALONE_NAME]
+        places = self._coordinators if self.several else self._names[agents - len(names()) :]
+        self.places = {name: Place(each, i) for i, (name, each) in enumerate(zip(places, names(), strict=False), 1)}
         self.links: dict[str, Link] = {}
+        """Of agents."""
+        self.database_links: dict[str, Link] = {}
+        self.redis_links: dict[str, Link] = {}
+        """Both of coordinators."""
         self.agents: dict[str, Agent] = {}
+        self.coordinators: dict[str, Coordinator] = {}
         self.disks: dict[str, SmallDisk] = {}
         self.server = EmbeddedPostgres(folder / "postgres")
+        self.redis = ValkeyServer(folder / "redis")
         self._server_lock = threading.Lock()
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             self.server.start()
             stack.callback(self.server.stop)
-            self._start_coordinator(stack)
+            if self.several:
+                self.redis.start()
+                stack.callback(self.redis.kill)
+            for name in self._coordinators:
+                self._start_coordinator(stack, name)
+            for coordinator in self.coordinators.values():
+                coordinator.wait_ready()
+            if self.several:
+                writers.install(self.server.dsn)
             for name in self._names:
                 self._start_agent(stack, name)
-            self.client = stack.enter_context(SyncClient(self.coordinator.address))
+            self.client = stack.enter_context(SyncClient(self.addresses))
             until(lambda: len(self.connected()) == len(self._names), 60.0, "all agents")
-            self.starter = Starter(self.folder, self.coordinator.address)
+            self.starter = Starter(self.folder, self.addresses)
             stack.callback(self.starter.stop)
             self._stack = stack.pop_all()
         return self
@@ -68,25 +111,43 @@ class World:
     ) -> None:
         self._stack.close()
 
-    def _start_coordinator(self, stack: contextlib.ExitStack) -> None:
-        link = self.links["postgres"] = stack.enter_context(Link(("127.0.0.1", self.server.port)))
-        parts = urlsplit(self.server.dsn)
-        through = urlunsplit(parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{link.port}"))
+    def _start_coordinator(self, stack: contextlib.ExitStack, name: str) -> None:
         # In a namespace of the test's own, all addresses are the test's own.
         host = "0.0.0.0" if self.places else "127.0.0.1"
-        self.coordinator = Coordinator(self.folder, through, TIMES, host)
-        self.coordinator.start()
-        stack.callback(self.coordinator.stop)
-        self.coordinator.wait_ready()
+        near, far, prefix = "127.0.0.1", "127.0.0.1", list[str]()
+        if self.several and (place := self.places.get(name)):
+            near, far, prefix = near_address(place.number), far_address(place.number), place.prefix
+        link = self.database_links[name] = stack.enter_context(Link(("127.0.0.1", self.server.port), host))
+        parts = urlsplit(self.server.dsn)
+        through = urlunsplit(parts._replace(netloc=f"{parts.username}:{parts.password}@{near}:{link.port}"))
+        settings = self.times.settings()
+        if self.several:
+            link = self.redis_links[name] = stack.enter_context(Link(("127.0.0.1", self.redis.port), host))
+            settings["PENSTOCK_REDIS_URL"] = f"redis://{near}:{link.port}/0"
+        coordinator = self.coordinators[name] = Coordinator(
+            self.folder, through, settings, far if self.several else host, name=name, reached_at=far, prefix=prefix
+        )
+        if self.several:
+            coordinator.data.mkdir(parents=True)
+            (coordinator.data / "coordinator-id").write_text(f"{name}\n")
+        coordinator.start()
+        stack.callback(coordinator.stop)
+
+    @property
+    def addresses(self) -> str:
+        """Of all coordinators, as clients and agents are given them."""
+        return ",".join(each.address for each in self.coordinators.values())
 
     def _start_agent(self, stack: contextlib.ExitStack, name: str) -> None:
         place, environment = self.places.get(name), {}
-        if place is None:
-            link = self.links[name] = stack.enter_context(Link(("127.0.0.1", self.coordinator.port)))
+        if self.several:
+            address = self.addresses
+        elif place is None:
+            link = self.links[name] = stack.enter_context(Link(("127.0.0.1", self.coordinators[ALONE_NAME].port)))
             address = f"127.0.0.1:{link.port}"
         else:
-            address = f"{near_address(place.number)}:{self.coordinator.port}"
-        if self.places and name == "agent-1":
+            address = f"{near_address(place.number)}:{self.coordinators[ALONE_NAME].port}"
+        if self.places and name == "agent-1" and not self.several:
             self.disks[name] = stack.enter_context(SmallDisk(self.folder / name, DISK_BYTES))
             environment = SMALL_FLOOR
         agent = self.agents[name] = Agent(
@@ -97,7 +158,7 @@ class World:
 
     @property
     def parts(self) -> list[Part]:
-        return [self.coordinator, *self.agents.values()]
+        return [*self.coordinators.values(), *self.agents.values()]
 
     def connected(self) -> list[Any]:
         return [agent for agent in self.client.list_agents() if agent.state == 1]
@@ -117,13 +178,15 @@ class World:
 
     def heal(self) -> None:
         """All links, disks and namespaces as new, and the server up. Who is frozen is whoever froze him's to thaw."""
-        for link in self.links.values():
+        for link in (*self.links.values(), *self.database_links.values(), *self.redis_links.values()):
             link.heal()
         for disk in self.disks.values():
             disk.free()
         for place in self.places.values():
             place.heal()
         self.raise_server()
+        if self.several:
+            self.redis.thaw()
 
     def keep_logs(self, place: Path) -> None:
         place.mkdir(parents=True, exist_ok=True)

@@ -180,22 +180,33 @@ def processes_of_server(server: EmbeddedPostgres) -> list[int]:
 
 
 class Coordinator(Part):
-    """`python -m penstock_coordinator server` on ports of its own that stay the same."""
+    """`python -m penstock_coordinator server` on ports of its own that stay the same. Others find it at `reached_at`,
+    by default on this machine; it listens on `host`, by default there. `prefix` runs it somewhere else, as `Agent`."""
 
     def __init__(
-        self, folder: Path, database_url: str, environment: Mapping[str, str] | None = None, host: str = "127.0.0.1"
+        self,
+        folder: Path,
+        database_url: str,
+        environment: Mapping[str, str] | None = None,
+        host: str = "",
+        *,
+        name: str = "coordinator",
+        reached_at: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
     ) -> None:
         self.port, self.http_port = take_port(0, ""), take_port(0, "")
-        self.host = host
+        self.host = host or reached_at
+        self.reached_at = reached_at
+        self.data = folder / name
         super().__init__(
-            "coordinator",
-            [sys.executable, "-m", "penstock_coordinator", "server"],
-            folder / "coordinator.log",
+            name,
+            [*prefix, sys.executable, "-m", "penstock_coordinator", "server"],
+            folder / f"{name}.log",
             {
                 "PENSTOCK_DATABASE_URL": database_url,
-                "PENSTOCK_DATA_DIR": str(folder / "coordinator"),
-                "PENSTOCK_LISTEN": f"{host}:{self.port}",
-                "PENSTOCK_HTTP_LISTEN": f"127.0.0.1:{self.http_port}",
+                "PENSTOCK_DATA_DIR": str(self.data),
+                "PENSTOCK_LISTEN": f"{self.host}:{self.port}",
+                "PENSTOCK_HTTP_LISTEN": f"{reached_at}:{self.http_port}",
                 "PENSTOCK_LOG_FORMAT": "json",
                 **(environment or {}),
             },
@@ -203,7 +214,7 @@ class Coordinator(Part):
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.reached_at}:{self.port}"
 
     def wait_ready(self, seconds: float = READY_SECONDS) -> None:
         until(self.is_ready, seconds, "a coordinator that is ready")
@@ -214,7 +225,7 @@ class Coordinator(Part):
     def readiness(self) -> dict[str, str] | None:
         """What is in the way of being ready; None if it cannot be asked."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/readyz", timeout=2.0):
+            with urllib.request.urlopen(f"http://{self.reached_at}:{self.http_port}/readyz", timeout=2.0):
                 return {}
         except urllib.error.HTTPError as refusal:
             with contextlib.suppress(ValueError, OSError):

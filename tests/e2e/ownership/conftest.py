@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+from tests.chaos import writers
 from tests.e2e.outages import outage_flows as flows
 from tests.e2e.outages.conftest import entries
 from tests.rig.link import Link
@@ -147,6 +148,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
             stack.callback(coordinator.stop)
             if name == "c1":
                 coordinator.wait_ready()
+                writers.install(server.dsn)
         for agent in made.agents:
             agent.start()
             stack.callback(agent.stop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -16,9 +17,9 @@ from typing import Any
 import asyncpg
 import grpc
 import pytest
+from tests.chaos.writers import Write, problems
 from tests.e2e.outages import outage_flows as flows
 from tests.e2e.outages.conftest import entries
-from tests.e2e.outages.test_outages import last
 from tests.e2e.ownership.conftest import LEASE, PATIENCE, Group
 from tests.rig.parts import send, thaw, until
 
@@ -28,6 +29,9 @@ from penstock.errors import InvalidArgumentError, NotFoundError, UnavailableErro
 from penstock.v1 import coordinator_service_pb2 as pb
 from penstock.v1 import run_pb2
 from penstock_coordinator.core.run.events import StepsLeased, decode
+
+FROZEN_SECONDS = float(os.environ.get("PENSTOCK_FROZEN_SECONDS", 2 * LEASE))
+ALL_WRITES = "select run_id, first_seq, writer, epoch, at from chaos_writes order by run_id, first_seq"
 
 
 def query(url: str, text: str, *arguments: Any) -> list[Any]:
@@ -118,6 +122,7 @@ def test_after_kill_9_of_the_owner_all_runs_complete_and_no_step_runs_twice(grou
 
 
 def test_an_owner_that_was_frozen_for_longer_than_its_lease_writes_nothing_and_follows(group: Group) -> None:
+    """Frozen in the middle of its work, with more of it to do when it wakes up (`make chaos-ha`: after 60 s)."""
     url = group.database_url
     owner, follower = group.roles()
     runs = group.begin("frozen", 100)
@@ -130,16 +135,25 @@ def test_an_owner_that_was_frozen_for_longer_than_its_lease_writes_nothing_and_f
         print(
             f"from SIGSTOP to the first lease by the new owner: {first_lease_after(url, frozen_at) - frozen_at:.2f} s"
         )
-        last(LEASE)
+        until(lambda: time.time() - frozen_at > FROZEN_SECONDS, FROZEN_SECONDS + PATIENCE, "the end of the freeze")
+        runs += group.start("frozen", 40, seconds=0.4)
     finally:
+        thawed_at = time.time()
         thaw(pid)
     until(lambda: group.follows(owner), PATIENCE, "the former owner, which follows")
     assert group.coordinators[owner].pid == pid, "in the same process"
     group.all_ran_once("frozen", runs)
-    live_or_ended = query(url, "select distinct owner from runs where create_time > $1", int((frozen_at - 60) * 1e6))
-    assert follower in {row["owner"] for row in live_or_ended}
+
+    written = [Write(row["run_id"].hex, *row[1:]) for row in query(url, ALL_WRITES)]
+    assert problems(written) == []
+    new_epoch = max(write.epoch for write in written)
+    taken_over_at = min(write.at for write in written if write.epoch == new_epoch)
+    assert {write.writer for write in written if write.at >= taken_over_at} == {follower}
+    assert any(write.at > thawed_at * 1e6 for write in written), "there was something left to write"
+    assert any(write.writer == owner and write.epoch < new_epoch for write in written), "it had written before"
     epochs = query(url, "select coordinator_id, max(epoch) as epoch from fences group by 1 order by 1")
-    assert len({row["epoch"] for row in epochs}) == 1, "its fence is the new owner's"
+    assert {row["epoch"] for row in epochs} == {new_epoch}, "its fence is the new owner's"
+    assert instant_of(group, owner, "ownership_ended") > thawed_at, "it has noticed by itself"
 
 
 def test_an_owner_that_alone_is_cut_off_from_the_database_has_stopped_before_it_is_taken_over(group: Group) -> None:
