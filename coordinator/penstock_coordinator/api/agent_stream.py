@@ -268,9 +268,11 @@ class AgentStream:
         try:
             while True:
                 await session.wait_outgoing()
+                # Asked before: what is gathered while this is written, a Goaway for example, has another turn.
+                ending = session.closed.is_set()
                 for message in session.drain():
                     await self._context.write(message)
-                if session.closed.is_set():
+                if ending:
                     return
         except Exception as error:
             # The transport says that the peer is gone by classes of its own, some of them private.

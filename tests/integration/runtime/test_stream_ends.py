@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING
 import structlog
 from tests.waiting import until
 
+from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_coordinator.api.agent_stream import AgentStream
+from penstock_coordinator.core.fleet.leases import Holder
+from penstock_coordinator.runtime.hello import agent_row, capacity_of
+from penstock_coordinator.runtime.session import AgentSession
+
 if TYPE_CHECKING:
     from tests.integration.runtime.conftest import World
 
@@ -27,3 +33,34 @@ async def test_a_stream_that_the_coordinator_ends_is_no_error(world: World) -> N
         await until(nobody_reads)
 
     assert [line["event"] for line in said if line["log_level"] == "error"] == []
+
+
+class SlowConnection:
+    """What gRPC gives a handler to write to, when the other end takes its time."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+        self.begun, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    async def write(self, message: wire.CoordinatorMessage) -> None:
+        self.begun.set()
+        await self.goes_on.wait()
+        self.written.append(message.WhichOneof("body") or "")
+
+
+async def test_what_is_gathered_while_something_is_written_is_written_too(world: World) -> None:
+    """The last word as well: why the stream ends."""
+    coordinator = await world.coordinator()
+    hello = wire.Hello(agent_id="agent-1", boot_id="boot-1", slots=1)
+    session = AgentSession(
+        Holder("agent-1", 1, "boot-1", 0), capacity_of(hello, 1), agent_row(hello, 0), wire.Welcome()
+    )
+    connection = SlowConnection()
+    stream = AgentStream(coordinator.supervisor, connection)  # type: ignore[arg-type]  # it only writes
+    writing = asyncio.create_task(stream._write_all(session))
+    await connection.begun.wait()
+    session.resume()
+    session.close("superseded")
+    connection.goes_on.set()
+    await writing
+    assert connection.written == ["welcome", "resume", "goaway"]
