@@ -21,7 +21,7 @@ if _FORK_HANDLERS not in os.environ:
 # of containers name one.
 os.environ.setdefault("PENSTOCK_CONTAINER_ENGINE", "none")
 
-pytest_plugins = ["tests.postgres", "tests.seaweed", "tests.valkey"]
+pytest_plugins = ["tests.order", "tests.postgres", "tests.seaweed", "tests.valkey"]
 
 
 def pytest_configure() -> None:

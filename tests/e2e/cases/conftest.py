@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["client", "raw", "system", "unchanged"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def raw(system: DevSystem) -> Iterator[RawChannel]:
     made = RawChannel(system.address)
     yield made

@@ -17,6 +17,7 @@ import pytest
 from tests.e2e.outages import outage_flows as flows
 from tests.rig.link import Link
 from tests.rig.parts import Agent, Coordinator, Part, until
+from tests.sharing import shared
 
 from penstock.client.sync import SyncClient, SyncRunHandle
 from penstock.dev.postgres import EmbeddedPostgres
@@ -103,11 +104,19 @@ def whole(folder: Path, server: EmbeddedPostgres, times: Mapping[str, str] = TIM
         yield made
 
 
-@pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
-    folder = tmp_path_factory.mktemp("outages")
-    with whole(folder, EmbeddedPostgres(folder / "postgres", settings={"superuser_reserved_connections": "0"})) as made:
-        yield made
+SHARED = pytest.StashKey[Whole]()
+
+
+@pytest.fixture(scope="module")
+def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """Shared by the tests of the folder, each of which takes its database away and gives it back."""
+
+    def start() -> contextlib.AbstractContextManager[Whole]:
+        folder = tmp_path_factory.mktemp("outages")
+        settings = {"superuser_reserved_connections": "0"}
+        return whole(folder, EmbeddedPostgres(folder / "postgres", settings=settings))
+
+    return shared(request, SHARED, start)
 
 
 class Load:

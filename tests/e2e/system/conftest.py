@@ -11,10 +11,11 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 import pytest
+from tests.sharing import shared
 
 from penstock.client.sync import SyncClient
 from penstock.dev.restarts import QUICK_SECONDS
@@ -139,15 +140,23 @@ def until(condition: Callable[[], bool], seconds: float) -> None:
         pause.wait(0.02)
 
 
-@pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevSystem]:
-    """Shared by all tests that leave it as it was."""
-    made = DevSystem(tmp_path_factory.mktemp("dev"), "--agents", "2")
+@contextlib.contextmanager
+def running(folder: Path, *arguments: str) -> Iterator[DevSystem]:
+    made = DevSystem(folder, *arguments)
     made.start()
     try:
         yield made
     finally:
         made.stop()
+
+
+SHARED = pytest.StashKey[DevSystem]()
+
+
+@pytest.fixture(scope="module")
+def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DevSystem:
+    """Shared by all tests of the folder that leave it as it was."""
+    return shared(request, SHARED, lambda: running(tmp_path_factory.mktemp("dev"), "--agents", "2"))
 
 
 class Mortals:
@@ -172,12 +181,19 @@ class Mortals:
         if system is not None:
             system.stop()
 
+    def __enter__(self) -> Self:
+        return self
 
-@pytest.fixture(scope="session")
-def mortals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortals]:
-    made = Mortals(tmp_path_factory)
-    yield made
-    made.stop()
+    def __exit__(self, *_exception: object) -> None:
+        self.stop()
+
+
+MORTALS = pytest.StashKey[Mortals]()
+
+
+@pytest.fixture(scope="module")
+def mortals(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mortals:
+    return shared(request, MORTALS, lambda: Mortals(tmp_path_factory))
 
 
 @pytest.fixture
