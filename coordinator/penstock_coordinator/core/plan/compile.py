@@ -51,6 +51,7 @@ from penstock_coordinator.core.plan.model import (
 )
 from penstock_coordinator.core.plan.naming import quoted
 from penstock_coordinator.core.plan.shapes import followers_of, joiners_of, shapes_of
+from penstock_coordinator.core.plan.slo_tiers import tier_of
 from penstock_coordinator.core.plan.values import dump
 
 STOP_GRACE = 10_000_000
@@ -137,6 +138,7 @@ class _Compiler:
             rolls_back=spec.on_failure == pb.ON_FAILURE_ROLLBACK,
             environments=self._environments,
             limited={at: found for (_, _, found), at in self._lines.items() if found is not None},
+            slo_tier=tier_of(spec.labels),
             lineage=self._lineage,
         )
 

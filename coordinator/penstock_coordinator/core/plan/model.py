@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from penstock_coordinator.core.plan.budget import CostBudget, Per
+from penstock_coordinator.core.plan.slo_tiers import SloTier
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.plan.conditions import Condition
@@ -370,6 +371,7 @@ class Plan:
     """A run that would end FAILED is rolled back."""
     environments: dict[str, Environment] = field(default_factory=dict)
     """By name: what the lines name."""
+    slo_tier: SloTier = SloTier.DEFAULT
     lineage: tuple[str, ...] = ()
     """The digests of the versions that the run was of before this one, oldest first: they gave the steps their
     numbers."""

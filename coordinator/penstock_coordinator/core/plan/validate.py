@@ -31,6 +31,7 @@ from penstock_coordinator.core.plan.validation.numbers import (
 )
 from penstock_coordinator.core.plan.validation.report import Enough, Problem, Report
 from penstock_coordinator.core.plan.validation.secrets import check_secrets
+from penstock_coordinator.core.plan.validation.slo_tier import check_slo_tier
 from penstock_coordinator.core.plan.validation.sources import Sources, path_fault
 from penstock_coordinator.core.plan.validation.texts import check_bytes, check_description, check_labels, check_name
 
@@ -127,6 +128,7 @@ def _check_pipeline(report: Report, spec: pb.PipelineSpec, known: Known, limits:
     check_priority(report, "priority", spec.priority, limits)
     check_weight(report, "weight", spec.weight, limits)
     check_labels(report, "labels", spec.labels, limits)
+    check_slo_tier(report, "labels", spec.labels)
     if spec.HasField("stop_grace"):
         check_span(report, "stop_grace", spec.stop_grace, 0, limits.stop_grace)
     check_bundle(report, spec)
