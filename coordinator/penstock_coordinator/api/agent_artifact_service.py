@@ -117,6 +117,7 @@ class AgentArtifactService(ArtifactServiceServicer):
                 " or on the way; send them again",
             ) from None
         self._supervisor.confirmed.note(digest, self._supervisor.clock.now())
+        self._supervisor.counts.moved.artifacts_up += size
         return pb.CompleteUploadResponse(size_bytes=size, receipt=self._supervisor.possession.receipt(run_id, digest))
 
     async def AbortUpload(self, request: pb.AbortUploadRequest, context: Context) -> pb.AbortUploadResponse:
@@ -146,6 +147,7 @@ class AgentArtifactService(ArtifactServiceServicer):
             if stored is None:
                 raise not_found("digests", "REMOVED_ARTIFACT", f"{digest} was removed: run the step that made it again")
             signed = await self._store.sign_download(digest)
+        self._supervisor.counts.moved.artifacts_down += stored.size
         return pb.Download(digest=digest, size_bytes=stored.size, url=signed.url, headers=dict(signed.headers))
 
     async def _check_lease(self, request: Any) -> bytes:

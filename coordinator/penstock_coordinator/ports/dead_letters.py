@@ -112,5 +112,8 @@ class DeadLetterStore(Protocol):
     async def count(self, where: LetterFilter) -> tuple[int, int]:
         """OPEN letters of the filter, and the runs that they are of."""
 
+    async def count_open(self, most: int) -> int:
+        """OPEN letters, `most` at the most: it takes no longer, however many there are."""
+
     async def purge(self, run_id: RunId, seqs: Sequence[int], now: int, requested_by: str) -> int:
         """Those of them that are OPEN are PURGED; how many."""

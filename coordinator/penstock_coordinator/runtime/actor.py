@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from penstock_coordinator.core.counts.live import figures_of
 from penstock_coordinator.core.dispatch.tiers import Applicant
 from penstock_coordinator.core.run.decide import decide
 from penstock_coordinator.core.run.events import (
@@ -42,6 +43,7 @@ from penstock_coordinator.ports import (
     RequestRow,
     RunId,
     Unstorable,
+    cost_in,
 )
 from penstock_coordinator.runtime.projection import Projection
 from penstock_coordinator.runtime.rows import row_changes
@@ -232,6 +234,7 @@ class Actor:
         if self.mail is None:
             self.mail = deque()
         self.mail.append(mail)
+        self._supervisor.live.posted(len(self.mail))
         self.lane.schedule(self)
 
     def post_control(self, mail: Mail) -> None:
@@ -239,6 +242,7 @@ class Actor:
         if self.control is None:
             self.control = deque()
         self.control.append(mail)
+        self._supervisor.live.posted(len(self.control))
         self.lane.schedule(self)
 
     def add_watcher(self, watcher: Watcher) -> None:
@@ -253,6 +257,13 @@ class Actor:
         if self.discarded:
             self._bounce()
             return None
+        before = figures_of(self.run)
+        try:
+            return self._turn()
+        finally:
+            self._supervisor.live.changed(before, self.run)
+
+    def _turn(self) -> Turn | None:
         projection = Projection(self.run)
         prices = self._supervisor.timing.prices
         drafts = Drafts(Ledger(self.run, projection.note, limits=self.limits, prices=prices), projection)
@@ -269,10 +280,13 @@ class Actor:
             raise
 
     def _decide_all(self, drafts: Drafts) -> None:
+        live = self._supervisor.live
         for _ in range(MESSAGES_PER_TURN):
             if self.control:
+                live.mail -= 1
                 self._decide(self.control.popleft(), drafts)
             elif self.mail:
+                live.mail -= 1
                 self._decide(self.mail.popleft(), drafts)
             else:
                 self.mail = None
@@ -488,6 +502,7 @@ class Actor:
             self._settle_places(turn, first)
         if turn.record.charge is not None:
             self._supervisor.note_charge(turn.record.charge)
+        self._count(turn)
         for watcher in self.watchers:
             watcher.push(turn.events)
         if turn.grants is None:
@@ -497,6 +512,16 @@ class Actor:
         for answer in turn.answers:
             if not answer.done():
                 answer.set_result(outcome)
+
+    def _count(self, turn: Turn) -> None:
+        counts, record = self._supervisor.counts.runs, turn.record
+        counts.committed(self.run, turn.events, self._supervisor.clock.now() if turn.used else 0)
+        for attempt in record.attempts:
+            cost = cost_in(attempt.detail)
+            if cost is not None:
+                counts.spent(cost.slot_time, cost.cpu_time, cost.peak_memory_bytes)
+        for letter in record.letters:
+            counts.letters[letter.budget] += 1
 
     def _settle_places(self, turn: Turn, first: bool) -> None:
         if self.limited:
@@ -543,7 +568,9 @@ class Actor:
         self._bounce()
 
     def _bounce(self) -> None:
-        for mail in (*(self.control or ()), *(self.mail or ())):
+        left = (*(self.control or ()), *(self.mail or ()))
+        self._supervisor.live.mail -= len(left)
+        for mail in left:
             if mail.permit is not None:
                 self._supervisor.give_back(mail.permit, mail.permit.count)
             if mail.answer is not None and not mail.answer.done():

@@ -9,7 +9,6 @@ Deciding is arithmetic: what is measured is looked at ten times a second by `run
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,15 +73,16 @@ def share_of(priority: int) -> float:
 class Admission:
     """`now` gives microseconds of a clock that only goes on."""
 
-    def __init__(self, bounds: Bounds, now: Callable[[], int]) -> None:
+    def __init__(self, bounds: Bounds, now: Callable[[], int], refusals: dict[str, int] | None = None) -> None:
+        """`refusals`: where they are counted on."""
         self.bounds = bounds
         self.backlog = 0
         self.away = ""
         """Why nothing can be committed now."""
         self.strain = Strain()
         self._worst, self._cause = self.strain.worst
-        self.refusals: Counter[str] = Counter()
-        """By what was short, since the start."""
+        self.refusals: dict[str, int] = {} if refusals is None else refusals
+        """By what was short, since the start of the process."""
         self.drain_rate = 0.0
         """Runs that begin, or end without, per second."""
         self._now = now
@@ -126,7 +126,7 @@ class Admission:
         bounds, share = self.bounds, share_of(lowest_priority)
         over = self.backlog + count - bounds.backlog * share
         if over > 0 and (self.backlog or count > 1):  # one alone always fits
-            self.refusals[BACKLOG] += 1
+            self._refuse(BACKLOG)
             ever = count <= bounds.backlog * share
             wait = self._until_room(min(over, count)) if ever else None
             raise Overloaded(self._backlog_words(count, share), wait, BACKLOG)
@@ -140,7 +140,7 @@ class Admission:
     def check_load(self, share: float = NORMAL_SHARE) -> None:
         """For what starts no run. Raises `Overloaded`."""
         if self._worst >= share:
-            self.refusals[self._cause] += 1
+            self._refuse(self._cause)
             raise Overloaded(_WORDS[self._cause], int(min(self._worst, 5.0) * LOOK_AGAIN), self._cause)
 
     def check_full(self) -> None:
@@ -149,8 +149,11 @@ class Admission:
         if self.away or self.backlog >= self.bounds.backlog or self._worst >= HIGH_SHARE:
             self.check_runs(1)
 
+    def _refuse(self, short: str) -> None:
+        self.refusals[short] = self.refusals.get(short, 0) + 1
+
     def _is_away(self) -> Unavailable:
-        self.refusals["database"] += 1
+        self._refuse("database")
         error = Unavailable(self.away)
         error.retry_after = LOOK_AGAIN
         return error

@@ -226,7 +226,15 @@ class Fleet:
         if was == DATABASE_AWAY != reason:
             self.found_database()
         if self._roster.gate.hold_back(reason, self._monotonic()):
+            self._count_pause(reason)
             log.info("agents_paused" if reason else "agents_resumed", reason=reason or was)
+
+    def _count_pause(self, reason: str) -> None:
+        counts, now = self._supervisor.counts.runs, self._supervisor.clock.now()
+        if reason:
+            counts.withhold(now)
+        else:
+            counts.go_on(now)
 
     async def pause_agent(self, agent: str, *, paused: bool) -> bool:
         """By a person, or what lets it go on; kept. Returns whether there is such an agent. Raises `Unavailable`. Who

@@ -11,10 +11,13 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
+from penstock_coordinator.core.counts.commits import CommitCounts
+from penstock_coordinator.ports import Committed, OutOfSequence, Unstorable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock_coordinator.ports import Journal, Record
+    from penstock_coordinator.ports import AppendOutcome, Journal, Record
     from penstock_coordinator.runtime.actor import Actor, Turn
 
 MAX_RECORDS = 500
@@ -29,8 +32,15 @@ each lease, and a lease is sent only after a commit."""
 
 
 class Lane:
-    def __init__(self, index: int, journal: Journal, on_fenced: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        index: int,
+        journal: Journal,
+        on_fenced: Callable[[BaseException], None],
+        counts: CommitCounts | None = None,
+    ) -> None:
         self.index = index
+        self._counts = counts or CommitCounts()
         self._journal = journal
         self._on_fenced = on_fenced
         self._loop = asyncio.get_running_loop()
@@ -135,9 +145,19 @@ class Lane:
         self._committing = turns
         outcomes = await self._journal.commit(self.index, records)
         self._committing = None
+        self._counts.committed(len(turns), self._loop.time() - self._oldest)
         self._oldest = 0.0
         for turn, outcome in zip(turns, outcomes, strict=True):
+            self._count(turn.record, outcome)
             turn.actor.settle(turn, outcome)
+
+    def _count(self, record: Record, outcome: AppendOutcome) -> None:
+        counts = self._counts
+        if isinstance(outcome, Committed):
+            counts.stored += 1
+            counts.bytes += len(record.payload)
+        elif isinstance(outcome, Unstorable | OutOfSequence):
+            counts.failures += 1
 
     def _prepare(self, turns: list[Turn]) -> None:
         if self._committing is turns:

@@ -39,5 +39,5 @@ def load_of(supervisor: Supervisor) -> Load:
         lag=round(admission.strain.lag, 3),
         commits=round(admission.strain.commits, 3),
         memory=round(admission.strain.memory, 3),
-        refusals=dict(admission.refusals),
+        refusals={short: count for short, count in admission.refusals.items() if count},
     )

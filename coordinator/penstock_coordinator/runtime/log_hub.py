@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
+from penstock_coordinator.core.counts.moved import MovedCounts
 from penstock_coordinator.ports import LogChunk, LogFilter, LogLine, Unavailable
 from penstock_coordinator.runtime.views import Stopping
 
@@ -51,9 +52,12 @@ class _Attempt:
 
 
 class LogHub:
-    def __init__(self, store: LogStore, buffer_bytes: int, attempt_bytes: int) -> None:
+    def __init__(
+        self, store: LogStore, buffer_bytes: int, attempt_bytes: int, counts: MovedCounts | None = None
+    ) -> None:
         """`attempt_bytes` bounds the log of one attempt. Agents have quotas too: this is against broken ones."""
         self._store = store
+        self._counts = counts or MovedCounts()
         self._buffer_bytes = buffer_bytes
         self._attempt_bytes = attempt_bytes
         self._waiting: deque[tuple[LogChunk, int]] = deque()
@@ -261,6 +265,7 @@ class LogHub:
         sizes: dict[RunId, int] = {}
         for chunk, size in group:
             sizes[chunk.run_id] = sizes.get(chunk.run_id, 0) + size
+            self._counts.log_bytes += size
             self._note_durable(chunk)
         for run_id, size in sizes.items():
             self.on_written(run_id, size)

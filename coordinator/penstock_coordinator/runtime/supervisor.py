@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from penstock_coordinator.core.counts import Counts
+from penstock_coordinator.core.counts.live import LiveCounts
 from penstock_coordinator.core.dispatch.dispatcher import Dispatcher, Permit
 from penstock_coordinator.core.dispatch.fairness import Fairness, RunShare
 from penstock_coordinator.core.plan.budget import NO_PRICES, Prices
@@ -109,6 +111,8 @@ DRAIN_SECONDS = 10.0
 """How long a stop waits for the database; what is not committed then was never acknowledged."""
 
 LATE_RUNS = 100
+DEPTHS_KEPT = 15_000_000
+"""Microseconds for which, at least, it is known how much mail a run had at the most."""
 
 log = structlog.get_logger(__name__)
 
@@ -150,7 +154,11 @@ class Supervisor:
         timing: Timing,
         on_fatal: Callable[[BaseException], None],
         fairness: Fairness | None = None,
+        counts: Counts | None = None,
     ) -> None:
+        """`counts`: of the process, which may own runs again and again."""
+        self.counts = counts or Counts()
+        self.live = LiveCounts()
         self.stores = stores
         self.clock = clock
         self.ids = ids
@@ -167,14 +175,14 @@ class Supervisor:
         self.possession = Possession(stores.objects, stores.artifacts, self.keyring)
         self.limits = Limits(self)
         self.budgets = Budgets(self)
-        self.admission = Admission(timing.admission, clock.monotonic)
+        self.admission = Admission(timing.admission, clock.monotonic, self.counts.refusals)
         self.patience = timing.commit_patience / 1e6
         """Seconds that a caller waits for a commit."""
         self.stopping = False
         self.traces: Traces | None = None
         """None: they are not configured. Set before the first run is here."""
         self._on_fatal = on_fatal
-        self._lanes = [Lane(index, stores.journal, self._fenced) for index in range(lanes)]
+        self._lanes = [Lane(index, stores.journal, self._fenced, self.counts.commits) for index in range(lanes)]
         self._actors: dict[RunId, Actor] = {}
         self.endings = Endings()
         self._renumbered: dict[RunId, Run] = {}
@@ -192,6 +200,7 @@ class Supervisor:
         self._deadlines = DeadlineClock(self._tick, clock)
         self._began_at = clock.now()
         self._pump_scheduled = False
+        self._turn_over_at = 0
 
     # --- runs
 
@@ -392,12 +401,18 @@ class Supervisor:
         lane = self._lanes[int.from_bytes(run_id[-4:], "big") % len(self._lanes)]
         actor = Actor(self, lane, run_id, plan, run, parameters, trace_context, share, new_run)
         self._actors[run_id] = actor
+        self.live.enter(run)
         if self.traces is not None and self.traces.samples(run_id, trace_context):
             actor.sampled = True
         if run.started_at is None or run.at_rest:
             actor.unbegun = True
             self.admission.waits()
         return actor
+
+    def _drop(self, actor: Actor) -> None:
+        """Nothing is decided by it any more."""
+        if self._actors.pop(actor.run_id, None) is not None:
+            self.live.leave(actor.run)
 
     def begun(self, actor: Actor) -> None:
         """The run does not wait to begin any more: something of it has, or it is not looked after any longer."""
@@ -495,7 +510,7 @@ class Supervisor:
 
     def give_up(self, actor: Actor) -> None:
         """The run is at rest, or nothing will be decided about it."""
-        self._actors.pop(actor.run_id, None)
+        self._drop(actor)
         self.set_aside.forget_crashes(actor.run_id)
         self.begun(actor)
         self._deadlines.forget(actor)
@@ -572,7 +587,7 @@ class Supervisor:
 
     def replace_actor(self, actor: Actor, turn: Turn, repeated: bool, unstorable: bool) -> None:
         """The actor's state is not the journal's any more: make it again. A run that was never stored just goes."""
-        self._actors.pop(actor.run_id, None)
+        self._drop(actor)
         self.begun(actor)
         self._deadlines.forget(actor)
         if turn.record.new_run is not None:
@@ -589,7 +604,7 @@ class Supervisor:
     def replace_crashed(self, actor: Actor, error: Exception) -> None:
         """A rule raised. The message that did it is dropped; whoever sent it will come again."""
         log.error("turn_failed", run=actor.run_id.hex(), exc_info=error)
-        self._actors.pop(actor.run_id, None)
+        self._drop(actor)
         self.begun(actor)
         self._deadlines.forget(actor)
         if self.set_aside.crashed_too_often(actor.run_id, actor.committed_seq):
@@ -607,8 +622,9 @@ class Supervisor:
         try:
             await self._make_again(old, results)
         except Exception as error:
-            made = self._actors.pop(old.run_id, None)
+            made = self._actors.get(old.run_id)
             if made is not None:
+                self._drop(made)
                 self._deadlines.forget(made)
                 made.discard()
             self._put_aside(old, error)
@@ -671,6 +687,13 @@ class Supervisor:
         self.fleet.run_periodic()
         self.caching.run_periodic()
         self.budgets.run_periodic()
+        self._turn_over_live()
+
+    def _turn_over_live(self) -> None:
+        now = self.clock.monotonic()
+        if now >= self._turn_over_at:
+            self._turn_over_at = now + DEPTHS_KEPT
+            self.live.turn_over()
 
     async def look_at_fence(self) -> None:
         """Step down if a newer incarnation was made. Appends would tell, but one that has nothing to write would keep

@@ -19,6 +19,8 @@ from penstock.testing.journal import LaneWriter, Store, StoredRun
 from penstock.testing.lane import Outputs, SimulatedLane, Told
 from penstock.testing.sessions import Stream
 from penstock.testing.timeline import MILLISECOND, SECOND, PartyClock, Process
+from penstock_coordinator.core.counts import Counts
+from penstock_coordinator.core.counts.live import LiveCounts
 from penstock_coordinator.core.dispatch.dispatcher import Dispatcher
 from penstock_coordinator.core.dispatch.fairness import USUAL
 from penstock_coordinator.core.fleet.standing import fence_interval
@@ -118,6 +120,8 @@ class Coordinator(Process):
         self.mailed = 0
         """How often there was work for a run."""
         self.serving = False
+        self.counts = Counts()
+        self.live = LiveCounts()
         self.dispatcher = Dispatcher()
         self.outputs = Outputs()
         self.fleet = SimulatedFleet(self)

@@ -42,6 +42,10 @@ class MemoryDeadLetterStore:
         found = list(self._open(where))
         return len(found), len({each.run_id for each in found})
 
+    async def count_open(self, most: int) -> int:
+        await reached(self._database)
+        return min(len(list(self._open(LetterFilter()))), most)
+
     async def purge(self, run_id: RunId, seqs: Sequence[int], now: int, requested_by: str) -> int:
         await reached(self._database)
         kept = self._database.dead_letters.get(run_id, {})

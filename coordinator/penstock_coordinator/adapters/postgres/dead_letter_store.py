@@ -56,6 +56,10 @@ class PostgresDeadLetterStore:
         assert row is not None
         return row["letters"], row["runs"]
 
+    async def count_open(self, most: int) -> int:
+        count: int = await self._reads.fetch_value(_QUERIES["count_open"], most)
+        return count
+
     async def purge(self, run_id: RunId, seqs: Sequence[int], now: int, requested_by: str) -> int:
         arguments = (run_id, list(seqs), now, packed_text(requested_by))
         count: int = await self._database.fetch_value(_QUERIES["purge"], *arguments)

@@ -30,6 +30,7 @@ from penstock_coordinator.adapters.postgres.dead_letter_store import has_letters
 from penstock_coordinator.adapters.postgres.queries import load
 from penstock_coordinator.adapters.postgres.requests import repetition
 from penstock_coordinator.adapters.postgres.run_keys import Claims
+from penstock_coordinator.core.counts.commits import CommitCounts
 from penstock_coordinator.ports import (
     AppendOutcome,
     Committed,
@@ -78,8 +79,10 @@ class PostgresJournal:
         answer_timeout: float,
         on_availability: Callable[[bool], None] | None = None,
         reads: Database | None = None,
+        counts: CommitCounts | None = None,
     ) -> None:
         self.epoch = 0
+        self._counts = counts or CommitCounts()
         self._database = database
         self._reads = reads or database
         self._on_availability = on_availability
@@ -120,6 +123,8 @@ class PostgresJournal:
             await lane.aclose()
 
     def _note_lane(self, lane: int, available: bool) -> None:
+        if not available:
+            self._counts.failures += 1
         if available and not self._away:
             return
         before = self.available

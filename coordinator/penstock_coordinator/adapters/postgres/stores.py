@@ -34,6 +34,7 @@ from penstock_coordinator.adapters.postgres.run_index import PostgresRunIndex
 from penstock_coordinator.adapters.postgres.schema import check_version
 from penstock_coordinator.adapters.postgres.secret_store import PostgresSecretStore
 from penstock_coordinator.adapters.postgres.signing_key_store import PostgresSigningKeyStore
+from penstock_coordinator.core.counts.commits import CommitCounts
 from penstock_coordinator.ports import ArtifactStore, Dependency, DependencyState, Stores
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ async def open_stores(
     answer_timeout: float = ANSWER_SECONDS,
     on_availability: Callable[[bool], None] | None = None,
     objects: ArtifactStore | None = None,
+    counts: CommitCounts | None = None,
 ) -> PostgresStores:
     """Connect, and check the schema. It does not wait: raises `SchemaOutdated` and what asyncpg and the system raise
     (`asyncpg.PostgresError`, `OSError`), so that a wrong address, password or database is seen as it is.
@@ -112,7 +114,7 @@ async def open_stores(
     database = await Database.open(dsn, f"penstock {coordinator_id}", pool_size, answer_timeout)
     shares = Shares(pool_size)
     reads, background = database.share(shares.reads), database.share(shares.background)
-    journal = PostgresJournal(dsn, database, coordinator_id, lanes, answer_timeout, on_availability, reads)
+    journal = PostgresJournal(dsn, database, coordinator_id, lanes, answer_timeout, on_availability, reads, counts)
 
     def speak(epoch: int) -> None:
         journal.epoch = epoch

@@ -125,6 +125,8 @@ class LeaseTable:
         """From the agent's last word to when its leases are given up."""
         self._leases: dict[LeaseKey, Lease] = {}
         self._holders: dict[int, Holder] = {}
+        self.of_queues: dict[str, int] = {}
+        """How many there are, by the queue of their step runs; queues without any are left out."""
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -158,6 +160,7 @@ class LeaseTable:
         its room is free."""
         assert key not in self._leases, "two leases of one step run"
         lease = self._leases[key] = holder.leases[key] = Lease(key, token, attempt, line, holder)
+        self.of_queues[line.queue] = self.of_queues.get(line.queue, 0) + 1
         return lease
 
     def end(self, key: LeaseKey, token: int) -> Lease | None:
@@ -167,6 +170,10 @@ class LeaseTable:
             return None
         del self._leases[key]
         lease.holder.leases.pop(key, None)
+        queue = lease.line.queue
+        left = self.of_queues[queue] = self.of_queues[queue] - 1
+        if not left:
+            del self.of_queues[queue]
         return lease
 
     def move(self, lease: Lease, holder: Holder) -> None:

@@ -19,6 +19,8 @@ _WORDS = {
     "session_gone": "the agent's connection ended before the attempt was sent to it",
     "stopped_before_start": "the attempt was stopped before it began",
 }
+CAUSES = frozenset(_WORDS)
+"""Those that a coordinator itself says."""
 
 
 def lost_in_words(cause: str) -> str:

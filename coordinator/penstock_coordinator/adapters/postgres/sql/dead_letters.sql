@@ -74,6 +74,9 @@ where l.state = 1
     and ($9::bytea is null or l.error_class = $9
         or substring(l.error_class from octet_length(l.error_class) - octet_length($9)) = '\x2e' || $9)
 
+-- name: count_open
+select count(*) from (select 1 from dead_letters where state = 1 limit $1) some
+
 -- name: purge
 -- Who closes a letter at this moment is not waited for.
 with due as materialized (
