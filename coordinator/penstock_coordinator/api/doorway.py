@@ -94,6 +94,10 @@ class Outside(ServiceSet):
             self._expected.set_result(services)
         self._expected = None
 
+    def passes_on(self, method: str) -> bool:
+        """Whether calls of the method are answered by the owner."""
+        return method in self._methods and not (method == CONNECT or method.startswith(f"/{AGENTS}"))
+
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         method = handler_call_details.method
         found = None if method in OF_THE_OWNER else super().service(handler_call_details)

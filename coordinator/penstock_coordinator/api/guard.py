@@ -16,6 +16,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
+from penstock_coordinator.api.call_watch import CallWatch, count_refused
 from penstock_coordinator.api.errors import (
     CallError,
     PassedBack,
@@ -28,6 +29,7 @@ from penstock_coordinator.api.errors import (
 from penstock_coordinator.api.options import GUARDED_CALLS
 from penstock_coordinator.api.shedding import Shedder
 from penstock_coordinator.api.sizes import RequestSizes
+from penstock_coordinator.core.counts.calls import CallCounts
 
 if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -45,9 +47,18 @@ log = structlog.get_logger(__name__)
 class CallGuard(grpc.aio.ServerInterceptor):
     """Must be the first of the server's interceptors."""
 
-    def __init__(self, sizes: RequestSizes | None = None, shedder: Shedder | None = None) -> None:
+    def __init__(
+        self,
+        sizes: RequestSizes | None = None,
+        shedder: Shedder | None = None,
+        counts: CallCounts | None = None,
+        passes_on: Callable[[str], bool] = lambda method: False,
+    ) -> None:
+        """`counts`: of the process. `passes_on`: whether somebody else answers calls of the method."""
         self._sizes = sizes or RequestSizes()
         self._shedder = shedder
+        self._counts = counts or CallCounts()
+        self._passes_on = passes_on
         self._calls = Calls(GUARDED_CALLS)
         self._unary: dict[str, Handler] = {}
         """Guarded once: a call with one request and one answer leaves nothing behind."""
@@ -63,13 +74,18 @@ class CallGuard(grpc.aio.ServerInterceptor):
             handler = await continuation(handler_call_details)
             if handler is None:  # No such method. gRPC itself answers UNIMPLEMENTED.
                 return None
-            guarded = _guarded(handler, method, self._sizes, self._shedder, self._calls)
-            if not (handler.request_streaming or handler.response_streaming):
+            streams = handler.request_streaming or handler.response_streaming
+            watch = CallWatch(self._counts, method, streams=streams, passes_on=self._passes_on(method))
+            guarded = _guarded(handler, method, self._sizes, self._shedder, self._calls, watch)
+            if not streams:
                 self._unary[method] = guarded
         refusal = self._calls.refusal(method) or self._sizes.announced(method, metadata or ())
         if refusal is None and self._shedder is not None:
             refusal = self._shedder.before(method)
-        return guarded if refusal is None else _refusing(refusal)
+        if refusal is None:
+            return guarded
+        count_refused(self._counts, method, refusal.code.name)
+        return _refusing(refusal)
 
 
 def _refusing(error: CallError) -> Handler:
@@ -97,8 +113,10 @@ class Calls:
         return exhausted("TOO_MANY_CALLS", f"{self.count:,} calls are under way: try again soon", _RETRY)
 
 
-def _guarded(handler: Handler, method: str, sizes: RequestSizes, shedder: Shedder | None, calls: Calls) -> Handler:
-    call = _Call(method, handler, sizes, shedder, calls)
+def _guarded(
+    handler: Handler, method: str, sizes: RequestSizes, shedder: Shedder | None, calls: Calls, watch: CallWatch
+) -> Handler:
+    call = _Call(method, handler, sizes, shedder, calls, watch)
     # Of a stream each message is decoded where the handler reads it, so that its errors come up through the handler.
     match handler.request_streaming, handler.response_streaming:
         case False, False:
@@ -117,9 +135,16 @@ class _Call:
     """One call on its way through a handler."""
 
     def __init__(
-        self, method: str, handler: Handler, sizes: RequestSizes, shedder: Shedder | None, calls: Calls
+        self,
+        method: str,
+        handler: Handler,
+        sizes: RequestSizes,
+        shedder: Shedder | None,
+        calls: Calls,
+        watch: CallWatch,
     ) -> None:
         self._calls = calls
+        self._watch = watch
         self._method = method
         self._handler = handler
         self._sizes = sizes
@@ -136,14 +161,19 @@ class _Call:
 
     async def answer_one(self, request: Any, context: Context) -> Any:
         self._calls.count += 1
+        watched = self._watch.begin()
         try:
             response = await self._behaviour(self._request(request), context)
             self._check()
-            return self._encode(response)
+            encoded = self._encode(response)
+            watched.answered()
+            return encoded
         except Exception as error:
             status = self._status(error, context)
+            watched.failed(status.code.name, passed_back=isinstance(error, PassedBack))
         finally:
             self._calls.count -= 1
+            watched.end(context)
         # gRPC keeps in the call what `abort` raises. With the call as a local of this frame, or of one of the first
         # error's, that would be a cycle, and all of it, requests too, would live on until garbage is collected.
         ending = context.abort(status.code, status.details, status.trailing_metadata)
@@ -152,14 +182,18 @@ class _Call:
 
     async def answer_many(self, request: Any, context: Context) -> None:
         self._calls.count += 1
+        watched = self._watch.begin()
         try:
             await _run_streaming(self._behaviour, self._request(request), context)
             self._check()
+            watched.answered()
             return
         except Exception as error:
             status = self._status(error, context)
+            watched.failed(status.code.name, passed_back=isinstance(error, PassedBack))
         finally:
             self._calls.count -= 1
+            watched.end(context)
         ending = context.abort(status.code, status.details, status.trailing_metadata)
         del request, context
         await ending

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec.structs import replace
 
 from penstock.v1 import run_pb2, run_service_pb2
+from penstock_coordinator.api.call_watch import note_tier
 from penstock_coordinator.api.errors import CallError, Violation, invalid, invalid_fields, not_found
 from penstock_coordinator.api.fields import count_of, labels_of, name_of, priority_of, trace_context_of, weight_of
 from penstock_coordinator.api.request_ids import content_of, first_answer, key_of, same_answer
@@ -193,6 +194,7 @@ class RunStarter:
             violations = [Violation(each.field, each.description) for each in error.problems]
             raise invalid_fields(violations, "INVALID_PARAMETERS") from None
         plan = await self._engine.plan(version.digest)
+        note_tier(plan.slo_tier)
         _check_keys(plan, parameters)
         labels = {**declared.labels, **labels_of(request.labels, "labels", self._limits)}
         return RunRequest(
