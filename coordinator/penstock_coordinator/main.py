@@ -22,8 +22,10 @@ from penstock_coordinator.adapters.successors import prepare_successor
 from penstock_coordinator.adapters.system import SystemClock, SystemIds, memory_there_is, resident_bytes
 from penstock_coordinator.api.doorway import CannotListen
 from penstock_coordinator.api.health import DATABASE, FOLLOWING, JOURNAL, RECOVERY, Readiness
+from penstock_coordinator.api.metrics.place import Watched
 from penstock_coordinator.api.server import Backend, CoordinatorServer, Entrance, build_server
 from penstock_coordinator.configured import edge_options, fairness, pace, pack_pace, retention, timing
+from penstock_coordinator.core.counts import Counts
 from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
 from penstock_coordinator.core.run.spans import microseconds
 from penstock_coordinator.identity import CannotStart, identity
@@ -73,9 +75,12 @@ class Coordinator:
         keeper: OwnershipKeeper | None = None,
         entrance: Entrance | None = None,
         hot: HotStateService | None = None,
+        counts: Counts | None = None,
     ) -> None:
         """`keeper`: of the ownership lease that gave it the epoch; without, nobody else may be there. `entrance`: where
-        it is let in; without, it opens ports of its own. `hot`: what it shares with others."""
+        it is let in; without, it opens ports of its own. `hot`: what it shares with others. `counts`: of the
+        process."""
+        counts = counts or Counts()
         self._settings = settings
         self._artifacts = artifacts
         self._stores = stores
@@ -92,9 +97,10 @@ class Coordinator:
             timing(settings, memory_there_is()),
             self._fail,
             fairness(settings),
+            counts,
         )
         name_traces(self.supervisor.trace_id)
-        self._hub = LogHub(stores.logs, settings.log_buffer_size, settings.max_attempt_log_size)
+        self._hub = LogHub(stores.logs, settings.log_buffer_size, settings.max_attempt_log_size, counts.moved)
         self._packer = LogPacker(
             stores.log_packs, stores.objects, clock, SystemIds(), pack_pace(settings), self._hub.hold
         )
@@ -260,10 +266,11 @@ async def serve(settings: Settings, *, migrates: bool, former: Sequence[str] = (
 async def _serve_as(name: str, settings: Settings, stop: asyncio.Event, former: Sequence[str]) -> None:
     readiness = Readiness()
     artifacts = await _open_artifacts(settings)
-    stores = await _open(settings, name, readiness, artifacts)
+    watched = Watched()
+    stores = await _open(settings, name, readiness, artifacts, watched)
     registry = await _open_registry(settings, name)
     media = await open_media(settings, name)
-    member = Member(name, settings, readiness, artifacts, stores, registry, media)
+    member = Member(name, settings, readiness, artifacts, stores, registry, media, watched)
     try:
         await member.run(stop, former)
     except CannotListen as error:
@@ -289,8 +296,10 @@ class Member:
         stores: PostgresStores,
         registry: PostgresCoordinatorRegistry,
         media: Media,
+        watched: Watched,
     ) -> None:
         self._name = name
+        self._watched = watched
         self._settings = settings
         self._readiness = readiness
         self._artifacts = artifacts
@@ -312,11 +321,12 @@ class Member:
         company = Company(self._keeper, self._clock)
         hot = HotState(media.memory, media.postgres, media.redis, self._clock, company.alone)
         self._hot = HotStateService(hot, self._keeper, company)
-        self._entrance = Entrance(readiness, edge_options(settings), self._keeper, artifacts.routes, self._hot)
+        self._entrance = Entrance(readiness, edge_options(settings), self._keeper, artifacts.routes, self._hot, watched)
 
     async def run(self, stop: asyncio.Event, former: Sequence[str]) -> None:
         """Until `stop` is set. Raises `CannotListen`, `CannotStart`, `IdentityTaken`, and what ended it otherwise."""
         await self._entrance.open()
+        lag = asyncio.create_task(self._watched.lag.run(), name="loop lag")
         try:
             await self._introduce(former)
             self._hot.start()
@@ -330,6 +340,7 @@ class Member:
             await self._keeper.release()
             await self._hot.aclose()
             await self._entrance.close()
+            lag.cancel()
 
     async def _introduce(self, former: Sequence[str]) -> None:
         doorway, settings = self._entrance.doorway, self._settings
@@ -361,7 +372,7 @@ class Member:
         """None: `stop` is set."""
         while self._stores is None and not stop.is_set():
             try:
-                self._stores = await _open(self._settings, self._name, self._readiness, self._artifacts)
+                self._stores = await _open(self._settings, self._name, self._readiness, self._artifacts, self._watched)
             except CannotStart as error:
                 log.warning("database_not_opened", reason=str(error))
                 with contextlib.suppress(TimeoutError):
@@ -387,6 +398,7 @@ class Member:
                 self._keeper,
                 self._entrance,
                 self._hot,
+                self._watched.counts,
             )
             await coordinator.run(stop)
         except (Fenced, OwnershipEnded, Unavailable) as error:
@@ -418,7 +430,11 @@ async def _open_artifacts(settings: Settings) -> OpenedStore:
 
 
 async def _open(
-    settings: Settings, name: str, readiness: Readiness, artifacts: OpenedStore | None = None
+    settings: Settings,
+    name: str,
+    readiness: Readiness,
+    artifacts: OpenedStore | None = None,
+    watched: Watched | None = None,
 ) -> PostgresStores:
     try:
         return await open_stores(
@@ -428,6 +444,7 @@ async def _open(
             pool_size=settings.database_connections,
             on_availability=readiness.journal_available,
             objects=None if artifacts is None else artifacts.store,
+            counts=None if watched is None else watched.counts.commits,
         )
     except SchemaOutdated as error:
         raise CannotStart(str(error)) from None

@@ -1,36 +1,28 @@
-"""The HTTP side: whether the process lives, whether it can serve, and what the artifact store serves."""
+"""The HTTP side: whether the process lives, whether it can serve, its metrics, and what the artifact store serves."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.log import server_logger
 
+from penstock_coordinator.api.metrics.scraping import Scraping
 from penstock_coordinator.runtime.load import load_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from penstock_coordinator.api.health import Readiness
-    from penstock_coordinator.runtime.board_failover import HotState
-    from penstock_coordinator.runtime.supervisor import Supervisor
+    from penstock_coordinator.api.metrics.place import Place
 
 READINESS: web.AppKey[Readiness] = web.AppKey("readiness")
 PLACE: web.AppKey[Place] = web.AppKey("place")
+METRICS: web.AppKey[Scraping] = web.AppKey("metrics")
 SHUTDOWN_SECONDS = 1.0
-
-
-@dataclass(slots=True)
-class Place:
-    """Who is behind the port; None: the process follows, and owns no runs."""
-
-    supervisor: Supervisor | None = None
-    hot: HotState | None = None
-    """What coordinators tell each other by; None: there is but this one."""
 
 
 class _NoRequests(logging.Filter):
@@ -48,6 +40,8 @@ def http_application(readiness: Readiness, place: Place, more: Sequence[web.Rout
     application[PLACE] = place
     application.router.add_get("/healthz", live)
     application.router.add_get("/readyz", ready)
+    application[METRICS] = Scraping(readiness, place)
+    application.router.add_get("/metrics", metrics)
     application.add_routes(more)
     return application
 
@@ -76,3 +70,10 @@ async def ready(request: web.Request) -> web.Response:
     if place.hot is not None:
         told["hot_state"] = asdict(place.hot.view)
     return web.json_response(told, status=200 if readiness.ready else 503)
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """What this process has counted and what it is at, in the text format of Prometheus, or in OpenMetrics if the
+    caller takes that."""
+    body, content_type = await request.app[METRICS].render(request.headers.get("Accept", ""))
+    return web.Response(body=body, headers={"Content-Type": content_type})

@@ -70,9 +70,10 @@ from penstock_coordinator.api.encoding.costs import NO_PRICES, Prices
 from penstock_coordinator.api.forwarding import Forwarder
 from penstock_coordinator.api.guard import CallGuard
 from penstock_coordinator.api.health import STOPPING, DatabaseProbe, HealthService, Readiness
-from penstock_coordinator.api.http import Place, http_application
+from penstock_coordinator.api.http import http_application
 from penstock_coordinator.api.janitor_service import JanitorService
 from penstock_coordinator.api.log_reader import LogReader
+from penstock_coordinator.api.metrics.place import Place, Watched
 from penstock_coordinator.api.options import KEEPALIVE_MS, MAX_CALLS, forwarding_options, server_options
 from penstock_coordinator.api.pipeline_service import PipelineService
 from penstock_coordinator.api.run_service import RunService
@@ -199,7 +200,9 @@ class CoordinatorServer:
         keeper, backend = self._backend.keeper, self._backend
         services = ServiceSet()
         _add_services(services, backend, self._options)
-        guard = CallGuard(RequestSizes(self._options.limits), Shedder(backend.supervisor.admission))
+        supervisor = backend.supervisor
+        sizes, counts = RequestSizes(self._options.limits), supervisor.counts.calls
+        guard = CallGuard(sizes, Shedder(supervisor.admission), counts)
         self._doorway.let_in(guard, services, None if keeper is None else keeper.may_act)
         if self._http is not None:
             await self._doorway.open()
@@ -244,9 +247,12 @@ class Entrance:
         keeper: OwnershipKeeper,
         routes: Sequence[web.RouteDef],
         hot: HotStateService | None = None,
+        watched: Watched | None = None,
     ) -> None:
+        """`watched`: of the process, whether it owns runs or not."""
         self._options = options
-        self._place = Place(hot=None if hot is None else hot.hot)
+        watched = watched or Watched()
+        self._place = Place(None, None if hot is None else hot.hot, watched, options.prices)
         self._http = http_application(readiness, self._place, routes)
         self._doorway = _doorway(readiness, options)
         wire = forwarding_options(options.limits.message_bytes, options.keepalive_ms)
@@ -257,7 +263,7 @@ class Entrance:
         add_CoordinatorServiceServicer_to_server(
             CoordinatorService(None, readiness, keeper, self.preparation, hot), cast("grpc.aio.Server", outside)
         )
-        guard = CallGuard(RequestSizes(options.limits))
+        guard = CallGuard(RequestSizes(options.limits), None, watched.counts.calls, outside.passes_on)
         self._doorway.stay_outside(guard, outside, outside.let_in, forwarder)
 
     @property
@@ -285,7 +291,8 @@ class Entrance:
 
 def build_server(backend: Backend, options: EdgeOptions) -> CoordinatorServer:
     """All public services, the agents' service, health, and reflection if it is wanted, on ports of its own."""
-    http = http_application(backend.readiness, Place(backend.supervisor), backend.routes)
+    place = Place(backend.supervisor, None, Watched(backend.supervisor.counts), options.prices)
+    http = http_application(backend.readiness, place, backend.routes)
     return CoordinatorServer(_doorway(backend.readiness, options), backend, options, http)
 
 
