@@ -90,7 +90,9 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def running_cluster(slots: int = SLOTS, more: dict[str, str] | None = None) -> AsyncIterator[Site]:
+async def running_cluster(
+    slots: int = SLOTS, more: dict[str, str] | None = None, coordinators: int = 1
+) -> AsyncIterator[Site]:
     """In a temporary folder, which is removed in the end; with `more` settings in its environment."""
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as name:
         folder = Path(name)
@@ -101,7 +103,7 @@ async def running_cluster(slots: int = SLOTS, more: dict[str, str] | None = None
             **(more or {}),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")])),
         }
-        cluster = DevCluster(folder / "data", agents=1, slots=slots, environment=environment)
+        cluster = DevCluster(folder / "data", agents=1, slots=slots, environment=environment, coordinators=coordinators)
         async with cluster, Client(cluster.address) as client:
             yield Site(cluster, client, log)
 
