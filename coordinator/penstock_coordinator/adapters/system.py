@@ -11,7 +11,7 @@ from pathlib import Path
 
 import uuid_utils
 
-_STATM = Path("/proc/self/statm")
+_STATM = "/proc/self/statm"
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -27,9 +27,14 @@ class SystemClock:
 
 
 def resident_bytes() -> int:
-    """Of this process. 0 where the system does not tell."""
+    """Of this process. 0 where the system does not tell. Asked for ten times a second, so without files that know of
+    buffers and encodings: it takes a fifth of the time."""
     try:
-        return int(_STATM.read_text().split()[1]) * _PAGE
+        file = os.open(_STATM, os.O_RDONLY)
+        try:
+            return int(os.read(file, 256).split()[1]) * _PAGE
+        finally:
+            os.close(file)
     except (OSError, IndexError, ValueError):
         return 0
 
