@@ -7,6 +7,8 @@ TEST_PROCESSES ?= 3
 BENCH_OPTIONS ?=
 CHAOS_OPTIONS ?=
 SIMULATE_SECONDS ?= 600
+SIMULATE_HA_SECONDS ?= 7200
+SIMULATE_HA_SCHEDULES ?= 100000
 PEERS ?=
 # Docker's own Compose, or the older program of that name.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
@@ -17,7 +19,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo test check format proto constraints states bench bench-ratio bench-guard bench-large bench-artifacts bench-logs bench-peers bench-plot flood malformed schedules simulate mutants random-dags outages chaos chaos-ha env up down migrate seed clean
+.PHONY: help setup setup-dev demo test check format proto constraints states bench bench-ratio bench-guard bench-large bench-artifacts bench-logs bench-peers bench-plot flood malformed schedules simulate simulate-ha mutants random-dags outages chaos chaos-ha env up down migrate seed clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -99,6 +101,9 @@ schedules: .venv/.ready-dev ## Drive 200,000 random schedules through the rules 
 simulate: .venv/.ready-dev ## Play 100,000 random schedules of the cores with faults in ten minutes, then some of the shell.
 	@$(BIN)/python -m tests.simulation.cores --seconds $(SIMULATE_SECONDS) --schedules $$(($(SIMULATE_SECONDS) * 500 / 3))
 	@$(BIN)/python -m tests.simulation.shell --seconds $$(($(SIMULATE_SECONDS) / 10)) --processes 2
+
+simulate-ha: .venv/.ready-dev ## Play 100,000 random schedules of three coordinators, with partitions, frozen owners and hand-overs.
+	@$(BIN)/python -m tests.simulation.cores --several --seconds $(SIMULATE_HA_SECONDS) --schedules $(SIMULATE_HA_SCHEDULES)
 
 mutants: .venv/.ready-dev ## Break promises on purpose, one by one, and see that each break is found.
 	@$(BIN)/python -m tests.mutants

@@ -50,8 +50,8 @@ def ended_record(run: RunId) -> Record:
     return Record(run, 3, 3, b"ended", 2_000, change=RunChange(state=6, end_time=2_000))
 
 
-def row(name: str, address: str = "host:7400") -> CoordinatorRow:
-    return CoordinatorRow(name, OwnershipState.FOLLOWER, 0, 0, 10_000_000, address, "host:7480", AT)
+def row(name: str, address: str = "host:7400", epoch: int = 0) -> CoordinatorRow:
+    return CoordinatorRow(name, OwnershipState.FOLLOWER, epoch, 0, 10_000_000, address, "host:7480", AT)
 
 
 async def registered(opener: Opener, *names: str) -> list[CoordinatorRegistry]:
@@ -98,6 +98,19 @@ async def test_registering_again_counts_as_moving(opener: Opener) -> None:
     (after,) = await registry.look()
     assert after.renewals > before.renewals
     assert after.address == "elsewhere:7400"
+
+
+async def test_a_registration_that_comes_late_leaves_the_owner_alone(backend: Backend, opener: Opener) -> None:
+    """It was asked for before the claim, on a connection that broke; others would take over at once."""
+    stores = await backend.open("a", LANES)
+    registry, epoch = await owner(opener, stores, "a")
+    await registry.register(row("a"))
+    (found,) = await registry.look()
+    assert (found.state, found.epoch) == (OwnershipState.OWNER, epoch)
+    assert await registry.renew("a", epoch)
+    await registry.register(row("a", epoch=epoch))
+    (found,) = await registry.look()
+    assert found.state is OwnershipState.FOLLOWER, "it knows of that epoch, which is over"
 
 
 async def test_a_renewal_moves_and_nothing_else_does(opener: Opener) -> None:
@@ -252,9 +265,9 @@ async def test_live_runs_of_those_that_own_nothing_are_claimed_in_batches(backen
 
 async def test_runs_of_one_that_is_back_and_waits_are_claimed_too(backend: Backend, opener: Opener) -> None:
     former, taker = await backend.open("a", LANES), await backend.open("b", LANES)
-    registry, _ = await owner(opener, former, "a")
+    registry, epoch = await owner(opener, former, "a")
     assert await commits(former, start_record(run_id(1), owner="a"))
-    await registry.register(row("a"))
+    await registry.register(row("a", epoch=epoch))
     (other,) = await registered(opener, "b")
     claim = await other.claim("b", LANES, [])
     assert claim is not None
@@ -275,7 +288,7 @@ async def test_a_coordinator_of_a_former_release_is_left_alone_until_it_is_adopt
 
     assert not await registry.adopt("nobody")
     assert await registry.adopt("old")
-    await registry.register(row("new"))
+    await registry.register(row("new", epoch=epoch))
     claim = await registry.claim("new", LANES, [])
 
     assert claim is not None

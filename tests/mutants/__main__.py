@@ -38,6 +38,7 @@ HUNTERS = {
     "fleet": ((*_PYTEST, "tests/unit/fleet"),),
     "agent": ((*_PYTEST, "tests/scripts/agent"),),
     "cores": (("tests.simulation.cores", "--hunt", "--seconds", "60"),),
+    "cluster": (("tests.simulation.cores", "--several", "--hunt", "--seconds", "60"),),
     "overload": (
         (*_PYTEST, "tests/unit/overload"),
         (*_PYTEST, "tests/integration/runtime/test_bounded_buffers.py"),

@@ -26,7 +26,9 @@ class CoordinatorRegistry(Protocol):
     """All methods raise `Unavailable`: then it is not known whether anything was done."""
 
     async def register(self, coordinator: CoordinatorRow) -> None:
-        """As one that waits, whatever it was before: with its lease, addresses and beginning. Not for two at once."""
+        """As one that waits, whatever it was before: with its lease, addresses and beginning. Not for two at once.
+        Nothing is done if it owns with an epoch after `coordinator.epoch`, which is the newest of its own that it knows
+        of: then it was asked for before it won that, on a connection that is no more, and comes late."""
 
     async def look(self) -> list[CoordinatorRow]:
         """All coordinators that are not gone, by id."""

@@ -64,6 +64,7 @@ class Fleet:
         )
         self.leasing = self._roster.leasing
         self.standing = self._roster.standing
+        self._silent = False
         self.left = LeftAgents()
         self.discarded: Counter[str] = Counter()
         """Results that came too late, by agent."""
@@ -129,7 +130,14 @@ class Fleet:
     def _session(self, hello: wire.Hello, holder: Holder, welcome: wire.Welcome) -> AgentSession:
         row = replace(agent_row(hello, self._supervisor.clock.now()), session_epoch=welcome.session_epoch)
         self.left.is_back(holder.agent)
-        return AgentSession(holder, capacity_of(hello, holder.session), row, welcome)
+        return AgentSession(holder, capacity_of(hello, holder.session), row, welcome, self._may_speak)
+
+    def _may_speak(self) -> bool:
+        return not (self._silent or self.standing.is_over(self._monotonic()))
+
+    def fall_silent(self) -> None:
+        """From now on nothing is said to agents but that they are to go."""
+        self._silent = True
 
     def _check(self, arrival: Arrival, refusal: Refusal | None) -> None:
         match refusal:

@@ -131,11 +131,13 @@ class OwnershipKeeper:
     async def introduce(self, address: str, http_address: str) -> None:
         """This coordinator waits from now on; others reach it there. Raises `Unavailable`."""
         self._own = replace(self._own, address=address, http_address=http_address)
-        await self._register()
+        await self._register(await self._registry.look())
 
-    async def _register(self) -> None:
+    async def _register(self, rows: Sequence[CoordinatorRow]) -> None:
+        """`rows`: as they were seen just now. A registration that arrives after what follows it changes nothing."""
+        known = max((row.epoch for row in rows if row.coordinator_id == self.coordinator_id), default=0)
         self._registered = True
-        await self._registry.register(self._own)
+        await self._registry.register(replace(self._own, epoch=known))
         self._renewed_at = self._clock.monotonic()
 
     def look_now(self) -> None:
@@ -171,7 +173,7 @@ class OwnershipKeeper:
         now = self._clock.monotonic()
         if not self._ownership.looked(rows, now):
             self._check_identity(rows)
-            await self._register()
+            await self._register(rows)
             return 0
         if not self._ownership.may_claim(now):
             self._tell_waiting()

@@ -17,7 +17,7 @@ from penstock_coordinator.core.fleet.connected import Connected
 from penstock_coordinator.core.fleet.session import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from penstock_coordinator.core.dispatch.capacity import Capacity
     from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey
@@ -57,6 +57,10 @@ RECONNECT_AFTER = {"too_old": 30_000_000, "stale_coordinator": 1_000_000, "not_t
 """Microseconds that an agent waits after a Goaway, and up to as much again: what goes on for long is not asked for
 often. Otherwise it is back at once, spread enough that a thousand agents do not come in the same moment."""
 RECONNECT_SOON = 100_000
+
+
+PARTING = ("goaway", "redirect")
+"""The words of one that owns no more."""
 
 
 def goaway(reason: str, message: str = "") -> wire.Goaway:
@@ -106,8 +110,17 @@ class TaskTable:
 class AgentSession(Connected):
     """One connected stream of an agent."""
 
-    def __init__(self, holder: Holder, capacity: Capacity, row: AgentRow, welcome: wire.Welcome) -> None:
+    def __init__(
+        self,
+        holder: Holder,
+        capacity: Capacity,
+        row: AgentRow,
+        welcome: wire.Welcome,
+        may_speak: Callable[[], bool],
+    ) -> None:
+        """`may_speak`: asked when something is to be written; while it is not so, nothing is said but where to go."""
         super().__init__(holder, capacity)
+        self._may_speak = may_speak
         self.row = row
         """What its Hello says of the agent, for people."""
         self.tasks = TaskTable()
@@ -208,10 +221,18 @@ class AgentSession(Connected):
 
     def drain(self) -> Iterator[wire.CoordinatorMessage]:
         """What is to be written now, numbered."""
+        if not self._may_speak():
+            self._forget()
         for message in self._gathered():
             self._seq += 1
             message.seq = self._seq
             yield message
+
+    def _forget(self) -> None:
+        """What was gathered by one that owned, and does no more: the owner of now says it, if it is still so."""
+        self._plain = [each for each in self._plain if each.WhichOneof("body") in PARTING]
+        for gathered in (self._grants, self._acks, self._cancels, self._call_backs):
+            gathered.clear()
 
     def _gathered(self) -> Iterator[wire.CoordinatorMessage]:
         plain, self._plain = self._plain, []

@@ -724,6 +724,7 @@ class Supervisor:
     def _fenced(self, error: BaseException) -> None:
         """A lane cannot go on: another incarnation writes for this coordinator, or the journal broke."""
         self.stopping = True
+        self.fleet.fall_silent()
         self._discard_all()
         self._on_fatal(error)
 

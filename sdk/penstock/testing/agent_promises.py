@@ -45,7 +45,8 @@ class AgentPromises(Witness):
         the same agent not even then."""
         for other in self.running.get(execution.key, ()):
             granted = self.leases[other.key, other.token]
-            if other.agent == execution.agent or not (other.machine_paused or granted.given_up):
+            excused = other.machine_paused or granted.given_up or self.lone_acted
+            if other.agent == execution.agent or not excused:
                 broken(
                     "executions_do_not_overlap",
                     f"{spelled(execution.key)} begins on {execution.agent} while it runs on {other.agent}"

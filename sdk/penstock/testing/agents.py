@@ -1,34 +1,33 @@
-"""An agent of the simulation: a machine that stays, and the processes that live on it, each with the real holder."""
+"""An agent of the simulation: a process with the real holder."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock.testing import words
-from penstock.testing.executions import Behave, Executor
-from penstock.testing.network import End, Link, Weather
-from penstock.testing.spool import Disk, SpoolModel
-from penstock.testing.timeline import MILLISECOND, SECOND, PartyClock, Process
+from penstock.testing.executions import Executor
+from penstock.testing.network import End, Link
+from penstock.testing.spool import SpoolModel
+from penstock.testing.timeline import MILLISECOND, SECOND, Process
 from penstock_agent.core import effects as do
 from penstock_agent.core import inputs as said
 from penstock_agent.core.holder import Holder
 from penstock_agent.core.leases import Ended, Ending, Handle, Lease, Outcome, Phase, Restored
+from penstock_agent.core.rounds import Rounds
 
 if TYPE_CHECKING:
-    from penstock.testing.invariants import Invariants
-    from penstock.testing.timeline import Timeline
+    from penstock.testing.machines import Machine
 
 FIRST_BACKOFF, MOST_BACKOFF = 100 * MILLISECOND, 5 * SECOND
 WELCOME_WITHIN = 10 * SECOND
+WELCOME_OF_SEVERAL_WITHIN = 4 * SECOND
+RECONNECT_AFTER = {"not_the_leader": 500 * MILLISECOND}
+RECONNECT_SOON = 100 * MILLISECOND
 DISK_FLOOR = 1 << 20
 GATHER = 1 * MILLISECOND
-
-Connect = Any
-"""What opens a stream: (agent process, its end, its weather) to a link, or None if nobody listens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,63 +41,6 @@ class AgentSpec:
     """How fast its clock goes; more than a thousandth off is not what leases are made for."""
     labels: tuple[tuple[str, str], ...] = ()
     resources: tuple[tuple[str, float], ...] = ()
-
-
-class Machine:
-    """An agent's place: its disk, its clock, its network, and whichever process lives on it."""
-
-    def __init__(
-        self,
-        timeline: Timeline,
-        spec: AgentSpec,
-        behave: Behave,
-        invariants: Invariants,
-        connect: Callable[[AgentProcess, End, Weather], Link | None],
-    ) -> None:
-        self.timeline = timeline
-        self.spec = spec
-        self.behave = behave
-        self.invariants = invariants
-        self.connect = connect
-        self.clock = PartyClock(timeline, spec.clock_rate, began=5_000 * SECOND)
-        self.disk = Disk()
-        self.weather = Weather()
-        self.boots = 0
-        self.process: AgentProcess | None = None
-        self.drained = False
-        """Its process has left for good, as it was told."""
-        self.poison: set[int] = set()
-        """Steps that take the agent with them."""
-        self.was_slow = False
-        """Its network was, at some time."""
-        self.replace_when_drained = False
-        self.on_result: Callable[[], None] | None = None
-        """What happens right after the next attempt has ended, before anybody else hears of it."""
-
-    def boot(self) -> None:
-        """A new process, if there is none."""
-        if self.process is None and not self.drained:
-            self.boots += 1
-            self.process = AgentProcess(self, f"{self.spec.name}-{self.boots}")
-            self.process.begin()
-
-    def vanish(self) -> None:
-        """It is gone with all that it had. What is booted here next is another machine."""
-        self.crash()
-        self.disk = Disk()
-        self.spec = replace(self.spec, name=self.spec.name + "'")
-        self.drained = False
-
-    def replace(self) -> None:
-        """Another agent is started in the place of the one that has left."""
-        self.drained = False
-        self.boot()
-
-    def crash(self) -> None:
-        """kill -9: the process and all that it started are gone."""
-        if self.process is not None:
-            self.process.crash()
-            self.process = None
 
 
 class AgentProcess(Process):
@@ -124,6 +66,10 @@ class AgentProcess(Process):
         self.link: Link | None = None
         self._end: End | None = None
         self._stream = 0
+        addresses = list(machine.weathers)
+        self._rounds = Rounds(addresses, self.timeline.random.random() if len(addresses) > 1 else 0.0)
+        self._welcomed = False
+        """On the stream that is open, or was last."""
         self._backoff = FIRST_BACKOFF
         self._opened_at = 0
         self._reconnect_after: int | None = None
@@ -266,9 +212,11 @@ class AgentProcess(Process):
             case do.Unspool():
                 for result_id in effect.result_ids:
                     self.spool.remove(result_id)
+            case do.UseAddress():
+                self._rounds.name(effect.address)
             case do.CloseStream():
                 self.note("closes", effect.reason)
-                self._reconnect_after = effect.reconnect_after
+                self._reconnect_after = effect.reconnect_after or None
                 self._closing = True
                 self._flush_soon()
             case do.SendGoodbye():
@@ -295,8 +243,10 @@ class AgentProcess(Process):
         if self.left:
             return
         self._stream += 1
+        self._welcomed = False
+        self.machine.invariants.connects(self)
         end = End(self, partial(self._hear, self._stream), self._stream_ended)
-        link = self.machine.connect(self, end, self.machine.weather)
+        link = self.machine.connect(self, end, self._rounds.next())
         if link is None:
             self._retry()
             return
@@ -305,7 +255,8 @@ class AgentProcess(Process):
         self._opened_at = self.timeline.now
         self._outbox.clear()
         self.post(said.StreamOpened(self._stream))
-        self.after(WELCOME_WITHIN, self._check_welcome, self._stream)
+        within = WELCOME_OF_SEVERAL_WITHIN if self._rounds.several else WELCOME_WITHIN
+        self.after(within, self._check_welcome, self._stream)
 
     def _check_welcome(self, stream: int) -> None:
         session = self.holder.session
@@ -313,7 +264,11 @@ class AgentProcess(Process):
             self._close()
 
     def _retry(self) -> None:
-        if self.timeline.now - self._opened_at > MOST_BACKOFF:
+        if not self._rounds.over(good=self._welcomed):
+            self.after(MILLISECOND, self._connect)
+            return
+        lasted = self.timeline.now - self._opened_at
+        if lasted > MOST_BACKOFF and (self._welcomed or not self._rounds.several):
             self._backoff = FIRST_BACKOFF
         wait, self._reconnect_after = self._reconnect_after, None
         chance = self.timeline.random.random()
@@ -449,6 +404,7 @@ class AgentProcess(Process):
                 )
                 session = self.holder.session
                 if session is not None and session.welcomed:
+                    self._welcomed = True
                     self.machine.invariants.welcomed(self, word.coordinator_epoch)
                     self.newest_epoch = max(self.newest_epoch, word.coordinator_epoch)
             case words.Verdicts():
@@ -465,7 +421,10 @@ class AgentProcess(Process):
             case words.Drain():
                 self.post(said.DrainOrdered(stream, word.deadline, "requested"))
             case words.Goaway():
-                self.post(said.GoawayOrdered(stream, word.reason, 100 * MILLISECOND))
+                after = RECONNECT_AFTER.get(word.reason, RECONNECT_SOON)
+                self.post(said.GoawayOrdered(stream, word.reason, after))
+            case words.Redirect():
+                self.post(said.Redirected(stream, word.address))
 
 
 _ORDER = {

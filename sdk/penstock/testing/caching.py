@@ -66,7 +66,7 @@ class SimulatedCache:
 
     def renew(self) -> None:
         """To be called several times a second."""
-        if not self._held or self._coordinator.store.away:
+        if not self._held or self._coordinator.reach.away:
             return
         for place, key in list(self._held.items()):
             actor = self._coordinator.actors.get(place.run_id)

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import msgspec
 
+from penstock.testing import words
 from penstock.testing.caching import SimulatedCache
 from penstock.testing.children import SimulatedChildren
+from penstock.testing.deadlines import Deadlines
 from penstock.testing.duties import DUTIES
 from penstock.testing.fleet import SimulatedFleet
-from penstock.testing.journal import LaneWriter, Store, StoredRun
+from penstock.testing.journal import LaneWriter, Reach, Store, StoredRun, folded
 from penstock.testing.lane import Outputs, SimulatedLane, Told
 from penstock.testing.sessions import Stream
 from penstock.testing.timeline import MILLISECOND, SECOND, PartyClock, Process
@@ -30,16 +32,13 @@ from penstock_coordinator.core.run.commands import (
     AwaitLease,
     Command,
 )
-from penstock_coordinator.core.run.deadlines import next_deadline
-from penstock_coordinator.core.run.events import CacheMode, decode
-from penstock_coordinator.core.run.evolve import evolve
+from penstock_coordinator.core.run.events import CacheMode
 from penstock_coordinator.core.run.messages import (
     AdmitRun,
     AttemptEnded,
     CacheAnswer,
     ChildRefused,
     ChildReported,
-    ClockTick,
     ControlMessage,
     ReopenMessage,
     RollbackRun,
@@ -64,6 +63,7 @@ from penstock_coordinator.runtime.limits import Limits, budget_key, waits_for_bu
 if TYPE_CHECKING:
     from penstock.testing.executions import Behave
     from penstock.testing.invariants import Invariants
+    from penstock.testing.members import Member
     from penstock.testing.network import End, Link
     from penstock.testing.timeline import Timeline
     from penstock_coordinator.core.dispatch.dispatcher import Permit
@@ -74,7 +74,6 @@ if TYPE_CHECKING:
 PERIOD = SECOND // 4
 FROZEN = 2 * SECOND
 """So late, a process has stood still."""
-LONGEST_TIMER = 60 * SECOND
 RETRY_READ = 200 * MILLISECOND
 
 
@@ -95,6 +94,10 @@ BUDGET_WAIT = 3 * SECOND
 """How long runs wait for the budget of their pipeline, if it has one."""
 
 
+Read: TypeAlias = "dict[RunId, tuple[Run, int]]"
+"""Runs as far as their journals were read, and the last record of that."""
+
+
 class Coordinator(Process):
     """One incarnation."""
 
@@ -108,9 +111,18 @@ class Coordinator(Process):
         plan_of: Callable[[str, Plan | None], Plan],
         behave: Behave,
         invariants: Invariants,
+        inside: Process | None = None,
+        reach: Reach | None = None,
     ) -> None:
-        super().__init__(timeline, name)
+        """`inside`: the process that it is a turn of; without, it is one. `reach`: its way to the database."""
+        super().__init__(timeline, name, inside)
         self.store = store
+        self.reach = Reach(store) if reach is None else reach
+        self.owner = "c"
+        """Whose its runs are."""
+        self.member: Member | None = None
+        self.stopping = False
+        """Nothing more is accepted."""
         self.clock = clock
         self.timing = timing
         self.invariants = invariants
@@ -133,10 +145,11 @@ class Coordinator(Process):
         self.actors: dict[RunId, Actor] = {}
         self._rebuilding: set[RunId] = set()
         self._pump_scheduled = False
-        self._began_at = clock.now()
+        self._deadlines = Deadlines(self)
         self._due_at = 0
         self.patience = 10.0
-        self._lane: SimulatedLane | None = None
+        self._read: Read = {}
+        self.lane: SimulatedLane | None = None
 
     # --- its life
 
@@ -147,19 +160,44 @@ class Coordinator(Process):
     def _take_over(self) -> None:
         self.epoch = self.store.next_epoch()
         self.invariants.takes_over(self)
-        self._lane = SimulatedLane(self, LaneWriter(self, self.store, self.epoch))
+        self._open_lane()
         self.read_store(self._recover)
+
+    def begin_as(self, member: Member, epoch: int, read: Read) -> None:
+        """It owns, with that epoch. `read`: what was read of its runs before."""
+        self.member = member
+        self.owner = member.name
+        self.epoch = epoch
+        self._read = read
+        self.invariants.takes_over(self)
+        self._open_lane()
+        self.read_store(self._claim_runs)
+
+    def _open_lane(self) -> None:
+        self.lane = SimulatedLane(self, LaneWriter(self, self.store, self.reach, self.epoch))
+
+    def _claim_runs(self) -> None:
+        """What former owners left, in batches."""
+        if self.store.claim_runs(self.owner, self.epoch):
+            self.read_store(self._claim_runs)
+        else:
+            self.read_store(self._recover)
 
     def _recover(self) -> None:
         self.boots = dict(self.store.boots)
-        live = [(run_id, row) for run_id, row in self.store.runs.items() if not RunState(row.state).at_rest]
-        recovered = [self._raise(run_id, row, self.rebuild(run_id)) for run_id, row in live]
+        live = self.store.live_runs(self.owner)
+        recovered = [self._raise(run_id, row, self._folded(run_id)) for run_id, row in live]
+        self._read = {}
+        for actor in recovered:
+            self.invariants.recovers(self, actor.run)
         self.limits.restore(recovered)
         for actor in recovered:
             self._adopt(actor, resume(actor.run))
         self._cancel_given_up(recovered)
         self.note("serves", self.epoch, len(recovered))
         self.serving = True
+        if self.member is not None:
+            self.member.serves()
         self._due_at = self.clock.monotonic() + PERIOD
         self.after(PERIOD, self._periodic)
         self._look_at_fence()
@@ -174,11 +212,15 @@ class Coordinator(Process):
 
     def crash(self) -> None:
         self.note("crashes")
-        self.alive = False
-        self.serving = False
         for stream in self.streams:
             if stream.link is not None and stream.end is not None and stream.end.open:
                 stream.link.vanish(stream.end)
+        self._end()
+
+    def _end(self) -> None:
+        """Nothing of it happens any more."""
+        self.alive = False
+        self.serving = False
         for actor in self.actors.values():
             for mail in (*(actor.control or ()), *(actor.mail or ())):
                 if mail.answer is not None:
@@ -191,7 +233,25 @@ class Coordinator(Process):
         """Another incarnation writes: this one ends."""
         self.note("fenced", self.epoch)
         self.invariants.steps_down(self)
-        self.crash()
+        if self.member is None:
+            self.crash()
+        else:
+            self.member.own_is_over()
+
+    def step_down(self) -> None:
+        """It owns nothing any more, and the process goes on: agents are let go."""
+        for session in self.fleet.sessions.values():
+            session.dismiss("not_the_leader")
+        self._end()
+
+    def send_on(self, address: str) -> None:
+        """It stops: nothing more is accepted, and agents are told where to go; "": nowhere."""
+        self.stopping = True
+        self.serving = False
+        for session in list(self.fleet.sessions.values()):
+            if address:
+                session.send(words.Redirect(address))
+            session.close("" if address else "shutdown")
 
     def _periodic(self) -> None:
         now = self.clock.monotonic()
@@ -219,6 +279,15 @@ class Coordinator(Process):
         self.fleet.standing.confirm(self.fleet.standing.ask())
         self.after(fence_interval(self.timing.expiry_margin), self.read_store, self._look_at_fence)
 
+    def look_at_fence(self) -> None:
+        """Once, besides."""
+        self.read_store(lambda: None if self.is_current() else self.fenced())
+
+    @property
+    def may_speak(self) -> bool:
+        """Its ownership lease, if there is one, has not run out."""
+        return not self.fleet.standing.is_over(self.clock.monotonic())
+
     def read_store(self, action: Callable[[], None]) -> None:
         """Once the database answers."""
         chance = self.timeline.random.random()
@@ -228,10 +297,10 @@ class Coordinator(Process):
         """Once: `failed` if nobody can connect."""
         chance = self.timeline.random.random()
         delay = 300 + int(chance * (MILLISECOND + self.store.slowness))
-        self.after(delay, lambda: failed() if self.store.away else action())
+        self.after(delay, lambda: failed() if self.reach.lost else action())
 
     def _read_store(self, action: Callable[[], None]) -> None:
-        if self.store.away:
+        if self.reach.away:
             self.after(RETRY_READ, self.read_store, action)
         else:
             action()
@@ -250,20 +319,11 @@ class Coordinator(Process):
 
     def rebuild(self, run_id: RunId) -> Run:
         """As its journal says."""
-        row = self.store.runs[run_id]
-        run: Run | None = None
-        seq = 0
-        for record in row.records:
-            for event in decode(record.payload):
-                seq += 1
-                if run is None:
-                    run = Run(self.plan_of(row.row.version_digest, None), run_id)
-                digest = getattr(event, "version_digest", None)
-                if digest is not None and digest != run.plan.digest:
-                    run.plans = {digest: self.plan_of(digest, run.plan)}
-                evolve(run, seq, event)
-        assert run is not None
-        return run
+        return folded(self.store.runs[run_id], run_id, self.plan_of)[0]
+
+    def _folded(self, run_id: RunId) -> Run:
+        """The same, from where it was read to before."""
+        return folded(self.store.runs[run_id], run_id, self.plan_of, self._read.get(run_id))[0]
 
     def _raise(self, run_id: RunId, row: StoredRun, run: Run) -> Actor:
         actor = self._add(run_id, run.plan, run, row.parameters)
@@ -271,7 +331,7 @@ class Coordinator(Process):
         return actor
 
     def _add(self, run_id: RunId, plan: Plan, run: Run, parameters: bytes, new_run: NewRun | None = None) -> Actor:
-        lane = cast("Lane", self._lane)
+        lane = cast("Lane", self.lane)
         actor = Actor(cast("Supervisor", self), lane, run_id, plan, run, parameters, (), USUAL, new_run)
         self.actors[run_id] = actor
         return actor
@@ -294,7 +354,7 @@ class Coordinator(Process):
             labels=(),
             trace_context=(),
             create_time=now,
-            owner="c",
+            owner=self.owner,
             state=int(RunState.PENDING),
             origin=origin or Origin(),
         )
@@ -393,7 +453,7 @@ class Coordinator(Process):
     def deliver(self, run_id: RunId, message: AttemptEnded) -> bool:
         actor = self.actors.get(run_id)
         if actor is None:
-            return run_id in self._rebuilding
+            return self.stopping or run_id in self._rebuilding
         if not actor.full:
             actor.post(Mail(message))
         return True
@@ -435,30 +495,10 @@ class Coordinator(Process):
     # --- deadlines
 
     def watch_deadline(self, actor: Actor) -> None:
-        run = actor.run
-        due = next_deadline(run, self.queued_open_at(run)) if run.timers or run.queued_timers else None
-        if due != actor.deadline:
-            actor.deadline = due
-            if due is not None:
-                self._arm(actor, due)
-
-    def _arm(self, actor: Actor, due: int) -> None:
-        delay = min(max(0, due - self.clock.now()), LONGEST_TIMER)
-        self.after(self.clock.true_span(delay), self._due, actor, due)
-
-    def _due(self, actor: Actor, due: int) -> None:
-        if actor.deadline != due or actor.discarded:
-            return
-        if self.clock.now() < due:
-            self._arm(actor, due)
-            return
-        actor.deadline = None
-        actor.post_control(Mail(ClockTick(self.clock.now(), self.queued_open_at(actor.run))))
+        self._deadlines.watch(actor)
 
     def queued_open_at(self, run: Run) -> int:
-        if run.created_at is None or run.created_at >= self._began_at:
-            return 0
-        return self._began_at + self.timing.lease_ttl + self.timing.expiry_margin
+        return self._deadlines.queued_open_at(run)
 
     # --- failed appends
 

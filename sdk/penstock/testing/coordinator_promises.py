@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.testing import words
+from penstock.testing.ownership_promises import OwnershipPromises
 from penstock.testing.timeline import SECOND
-from penstock.testing.witness import Violation, Witness, broken, spelled
+from penstock.testing.witness import Violation, broken, spelled
 from penstock_coordinator.core.fleet.standing import fence_interval
 from penstock_coordinator.core.run.deadlines import next_deadline
 from penstock_coordinator.core.run.invariants import check_invariants, fingerprint
@@ -25,7 +26,7 @@ COMPARED = 8
 """Of so many committed turns one is compared with what the journal folds to."""
 
 
-class CoordinatorPromises(Witness):
+class CoordinatorPromises(OwnershipPromises):
     def takes_over(self, coordinator: Coordinator) -> None:
         self.taken_over_at = self.timeline.now
         self.epochs_increase(coordinator.epoch)
@@ -63,12 +64,18 @@ class CoordinatorPromises(Witness):
 
     def coordinator_says(self, coordinator: Coordinator, session: Session, word: words.CoordinatorWord) -> None:
         if isinstance(word, words.Grants):
+            self.acts(coordinator, "grants")
             for grant in word.grants:
                 self.granted_after_commit(grant.key, grant.token, grant.attempt)
             self.within_credit(session)
         elif isinstance(word, words.Acks):
+            self.acts(coordinator, "acknowledges")
             for key, token, _, status in word.acks:
                 self.acknowledged_after_commit(key, token, status)
+        elif (isinstance(word, words.HeartbeatAck) and word.ttl) or (
+            isinstance(word, words.Verdicts) and any(ttl for *_, ttl in word.verdicts)
+        ):
+            self.acts(coordinator, "renews leases")
 
     def granted_after_commit(self, key: LeaseKey, token: int, attempt: int) -> None:
         """2, I12: no lease is sent that is not in the journal."""
@@ -146,6 +153,8 @@ class CoordinatorPromises(Witness):
 
     def no_lease_expires_early(self, lease: CoordinatorLease) -> None:
         """I6: when the coordinator gives a lease up, its agent has given it up before, by its own clock."""
+        if self.lone_acted:
+            return
         for agent in self.agents():
             held = agent.holder.book.find(lease.key, lease.token)
             if held is None or held.phase.name in ("FINISHED", "GRANTED"):

@@ -48,6 +48,30 @@ class FaultKind(enum.Enum):
     """The coordinator stands still for a while."""
     COORDINATOR_REPLACED = "coordinator_replaced"
     """It stands still, another one takes its place, and then it goes on."""
+    OWNER_FREEZE_AT_COMMIT = "owner_freeze_at_commit"
+    """Of several coordinators the owner stands still when a commit is durable and its answer has not come."""
+    OWNER_FREEZE_AT_RENEWAL = "owner_freeze_at_renewal"
+    """The owner stands still between the decision to renew its ownership lease and asking for it."""
+    OWNER_CUT_OFF = "owner_cut_off"
+    """The owner alone does not reach the database, or hears no answer of it."""
+    FOLLOWER_CUT_OFF = "follower_cut_off"
+    """The same of one that follows."""
+    FOLLOWER_CRASH = "follower_crash"
+    """kill -9 of a coordinator that follows, which is started again after a while."""
+    FOLLOWER_FREEZE = "follower_freeze"
+    """One that follows stands still for a while."""
+    HAND_OVER = "hand_over"
+    """The owner is told to end (now and then one that follows), and is started again after a while."""
+    COORDINATORS_PARTED = "coordinators_parted"
+    """Nothing that one coordinator says arrives at another one, and perhaps the other way round, for a while."""
+    AGENT_PARTED = "agent_parted"
+    """An agent and one of the coordinators are cut off from each other for a while, in one direction or both."""
+    BOARD_LOST = "board_lost"
+    """Letters between coordinators are lost, come twice, seconds late, or are wrong, for a while."""
+    OWNERSHIP_LATE = "ownership_late"
+    """The connection breaks on which a coordinator asks for ownership, and what it asked for is done seconds later."""
+    OWNERSHIP_UNKNOWN = "ownership_unknown"
+    """What a coordinator asks for in the matter of ownership is done, and no answer comes."""
     DATABASE_AWAY = "database_away"
     """Nobody reaches the database for a while."""
     COMMIT_UNKNOWN = "commit_unknown"
@@ -88,6 +112,26 @@ class Fault:
 
 PEOPLE = frozenset({FaultKind.CANCEL, FaultKind.PAUSE, FaultKind.RETRY, FaultKind.DRAIN_ORDER, FaultKind.AGENT_PAUSE})
 """No faults, but what people do at any moment."""
+SEVERAL = frozenset(
+    {
+        FaultKind.OWNER_FREEZE_AT_COMMIT,
+        FaultKind.OWNER_FREEZE_AT_RENEWAL,
+        FaultKind.OWNER_CUT_OFF,
+        FaultKind.FOLLOWER_CUT_OFF,
+        FaultKind.FOLLOWER_CRASH,
+        FaultKind.FOLLOWER_FREEZE,
+        FaultKind.HAND_OVER,
+        FaultKind.COORDINATORS_PARTED,
+        FaultKind.AGENT_PARTED,
+        FaultKind.BOARD_LOST,
+        FaultKind.OWNERSHIP_LATE,
+        FaultKind.OWNERSHIP_UNKNOWN,
+    }
+)
+"""They need several coordinators."""
+OF_ONE = tuple(kind for kind in FaultKind if kind not in SEVERAL)
+OF_SEVERAL = tuple(kind for kind in FaultKind if kind is not FaultKind.COORDINATOR_REPLACED)
+"""What can go wrong with one coordinator, and with several: there one takes the place of another in many ways."""
 OF_RUNS = frozenset({FaultKind.CANCEL, FaultKind.PAUSE, FaultKind.RETRY})
 _SPANS = {
     FaultKind.AGENT_CRASH: (0.05, 30.0),
@@ -104,6 +148,16 @@ _SPANS = {
     FaultKind.COORDINATOR_CRASH_AT_COMMIT: (0.05, 20.0),
     FaultKind.COORDINATOR_FREEZE: (0.1, 30.0),
     FaultKind.COORDINATOR_REPLACED: (0.1, 30.0),
+    FaultKind.OWNER_FREEZE_AT_COMMIT: (0.1, 30.0),
+    FaultKind.OWNER_FREEZE_AT_RENEWAL: (0.1, 30.0),
+    FaultKind.OWNER_CUT_OFF: (0.2, 20.0),
+    FaultKind.FOLLOWER_CUT_OFF: (0.2, 20.0),
+    FaultKind.FOLLOWER_CRASH: (0.05, 20.0),
+    FaultKind.FOLLOWER_FREEZE: (0.1, 60.0),
+    FaultKind.HAND_OVER: (0.05, 10.0),
+    FaultKind.COORDINATORS_PARTED: (0.5, 30.0),
+    FaultKind.AGENT_PARTED: (0.5, 30.0),
+    FaultKind.BOARD_LOST: (0.5, 20.0),
     FaultKind.DATABASE_AWAY: (0.2, 20.0),
     FaultKind.COMMIT_SLOW: (1.0, 10.0),
     FaultKind.CLOCK_JUMP: (0.5, 90_000.0),

@@ -87,7 +87,7 @@ class SimulatedFleet:
     def _committed(self, stream: Stream, hello: words.Hello, arrival: Arrival, mark: int) -> None:
         coordinator = self._coordinator
         epoch, paused = coordinator.store.open_session(hello.agent, hello.boot_id)
-        if coordinator.store.loses_answer():
+        if coordinator.reach.loses_answer():
             coordinator.after(ANSWER, self._go_on, stream, hello, arrival)
         else:
             coordinator.after(ANSWER, self._enter, stream, hello, arrival, epoch, mark, paused)
@@ -248,7 +248,7 @@ class SimulatedFleet:
     def _write_pause(self, agent: str, answer: Callable[[bool | None], None], *, paused: bool) -> None:
         store = self._coordinator.store
         known = store.set_paused(agent, paused=paused)
-        told = None if store.loses_answer() else known
+        told = None if self._coordinator.reach.loses_answer() else known
         self._coordinator.after(ANSWER, lambda: self._pause_written(agent, answer, told, paused=paused))
 
     def _pause_written(
@@ -334,7 +334,7 @@ class SimulatedFleet:
 
     def run_periodic(self, now: int) -> None:
         coordinator = self._coordinator
-        self._roster.gate.hold_back(DATABASE_AWAY if coordinator.store.away else "", now)
+        self._roster.gate.hold_back(DATABASE_AWAY if coordinator.reach.away else "", now)
         for loss in self._roster.expire(now):
             if coordinator.epoch == coordinator.store.epoch:
                 coordinator.invariants.lease_expires(coordinator, loss.lease)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from penstock.testing.agent_promises import AgentPromises
 from penstock.testing.coordinator_promises import CoordinatorPromises
 from penstock.testing.journal_promises import JournalPromises
+from penstock.testing.ownership_promises import OwnershipPromises
 from penstock.testing.witness import Violation
 
 __all__ = ["Invariants", "Violation"]
 
 
-class Invariants(JournalPromises, CoordinatorPromises, AgentPromises):
+class Invariants(JournalPromises, CoordinatorPromises, OwnershipPromises, AgentPromises):
     """All of them."""

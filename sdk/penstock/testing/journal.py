@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 
 from penstock.testing.timeline import MILLISECOND, SECOND, Process
 from penstock_coordinator.core.run.events import Event, decode
+from penstock_coordinator.core.run.evolve import evolve
+from penstock_coordinator.core.run.state import Run
+from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import (
     AppendOutcome,
     CacheEntryRow,
@@ -29,13 +32,18 @@ from penstock_coordinator.ports import (
 if TYPE_CHECKING:
     from penstock.testing.caching import Reservation
     from penstock.testing.timeline import Timeline
+    from penstock_coordinator.core.plan.model import Plan
 
 _COMMITTED = Committed()
+CLAIMED_AT_ONCE = 2
+"""Runs of one transaction."""
 
 
 @dataclass(slots=True)
 class StoredRun:
     row: NewRun
+    owner: str
+    """The coordinator that has it."""
     digest: str
     parameters: bytes
     state: int
@@ -45,6 +53,36 @@ class StoredRun:
     reason: str = ""
     outputs: dict[tuple[int, int], bytes] = field(default_factory=dict)
     """What step runs gave, of each the newest."""
+
+
+class Reach:
+    """One party's way to the database, which may be cut for it alone."""
+
+    __slots__ = ("_store", "back_cut", "out_cut")
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.out_cut = False
+        """Nothing that it asks for arrives."""
+        self.back_cut = False
+        """No answer arrives."""
+
+    @property
+    def away(self) -> bool:
+        """It learns nothing from the database."""
+        return self._store.away or self.out_cut or self.back_cut
+
+    @property
+    def lost(self) -> bool:
+        """The database does not hear it."""
+        return self._store.away or self.out_cut
+
+    def loses_answer(self) -> bool:
+        """Of a statement that was just applied."""
+        return self.back_cut or self._store.loses_answer()
+
+    def mend(self) -> None:
+        self.out_cut = self.back_cut = False
 
 
 class Store:
@@ -81,6 +119,21 @@ class Store:
         """A take-over: from now on nobody of an older epoch writes."""
         self.epoch += 1
         return self.epoch
+
+    def live_runs(self, owner: str) -> list[tuple[RunId, StoredRun]]:
+        return [
+            (run_id, row) for run_id, row in self.runs.items() if row.owner == owner and not RunState(row.state).at_rest
+        ]
+
+    def claim_runs(self, owner: str, epoch: int) -> int:
+        """Some of the live runs of others become those of the owner with that epoch; how many. 0: there are none, or
+        it owns no more."""
+        if epoch != self.epoch:
+            return 0
+        others = [row for row in self.runs.values() if row.owner != owner and not RunState(row.state).at_rest]
+        for row in others[:CLAIMED_AT_ONCE]:
+            row.owner = owner
+        return len(others[:CLAIMED_AT_ONCE])
 
     def open_session(self, agent: str, boot_id: str) -> tuple[int, bool]:
         """Its number, and whether the agent is paused."""
@@ -131,7 +184,7 @@ class Store:
         if run is None:
             assert record.new_run is not None
             new = record.new_run
-            run = self.runs[record.run_id] = StoredRun(new, new.version_digest, new.parameters, new.state)
+            run = self.runs[record.run_id] = StoredRun(new, new.owner, new.version_digest, new.parameters, new.state)
             run.output, run.reason = new.output, new.reason
         if record.request is not None:
             self.requests[key] = record.request
@@ -166,30 +219,51 @@ class Store:
         )
 
 
+def folded(
+    row: StoredRun, run_id: RunId, plan_of: Callable[[str, Plan | None], Plan], read: tuple[Run, int] | None = None
+) -> tuple[Run, int]:
+    """A run as its journal says, and how many of its records there are. `read`: what was read before, to go on from."""
+    run, first = (None, 0) if read is None else read
+    seq = 0 if run is None else run.seq
+    for record in row.records[first:]:
+        for event in decode(record.payload):
+            seq += 1
+            if run is None:
+                run = Run(plan_of(row.row.version_digest, None), run_id)
+            digest = getattr(event, "version_digest", None)
+            if digest is not None and digest != run.plan.digest:
+                run.plans = {digest: plan_of(digest, run.plan)}
+            evolve(run, seq, event)
+    assert run is not None
+    return run, len(row.records)
+
+
 class LaneWriter:
     """The commits of one lane of one coordinator, one at a time."""
 
-    def __init__(self, process: Process, store: Store, epoch: int) -> None:
+    def __init__(self, process: Process, store: Store, reach: Reach, epoch: int) -> None:
         self._process = process
         self._store = store
+        self._reach = reach
         self._epoch = epoch
 
     def commit(
         self, records: Sequence[Record], told: Callable[[list[AppendOutcome]], None], fenced: Callable[[], None]
     ) -> None:
         """`told` or `fenced` is called when the fate of all is known."""
-        _Commit(self._process, self._store, self._epoch, records, told, fenced).send()
+        _Commit(self._process, self._store, self._reach, self._epoch, records, told, fenced).send()
 
 
 class _Commit:
     """A batch, from the first attempt until its fate is known."""
 
-    __slots__ = ("_epoch", "_fenced", "_process", "_records", "_sent", "_store", "_told")
+    __slots__ = ("_epoch", "_fenced", "_process", "_reach", "_records", "_sent", "_store", "_told")
 
     def __init__(
         self,
         process: Process,
         store: Store,
+        reach: Reach,
         epoch: int,
         records: Sequence[Record],
         told: Callable[[list[AppendOutcome]], None],
@@ -197,6 +271,7 @@ class _Commit:
     ) -> None:
         self._process = process
         self._store = store
+        self._reach = reach
         self._epoch = epoch
         self._records = records
         self._told = told
@@ -213,7 +288,7 @@ class _Commit:
 
     def _arrive(self, way: int) -> None:
         store = self._store
-        if store.away:
+        if self._reach.lost:
             self._lost()
             return
         if store.late:
@@ -226,7 +301,10 @@ class _Commit:
         try:
             outcomes = self._settle() if again else store.transact(self._epoch, self._records)
         except Fenced:
-            self._process.after(way, self._fenced)
+            if self._reach.back_cut:
+                self._lost()
+            else:
+                self._process.after(way, self._fenced)
             return
         self._between(outcomes, way)
 
@@ -249,7 +327,9 @@ class _Commit:
         after, store.after_apply = store.after_apply, None
         if after is not None:
             after()
-        if store.unknown:
+        if self._reach.back_cut:
+            self._lost()
+        elif store.unknown:
             store.unknown -= 1
             self._lost()
         else:

@@ -63,6 +63,18 @@ class SimulatedLane:
         self._pumping = False
         self._pending: deque[Turn] = deque()
         self._committing: list[Turn] = []
+        self.on_idle: Callable[[], None] | None = None
+        """Told once, when all that was decided is committed."""
+
+    @property
+    def idle(self) -> bool:
+        return not (self._runnable or self._pending or self._committing)
+
+    def when_idle(self, told: Callable[[], None]) -> None:
+        if self.idle:
+            told()
+        else:
+            self.on_idle = told
 
     def schedule(self, actor: Actor) -> None:
         if actor.scheduled:
@@ -99,6 +111,9 @@ class SimulatedLane:
             self._committing = batch
             records = [turn.record for turn in batch]
             self._writer.commit(records, self._committed, self._coordinator.fenced)
+        elif self.on_idle is not None and self.idle:
+            told, self.on_idle = self.on_idle, None
+            told()
 
     def _committed(self, outcomes: list[AppendOutcome]) -> None:
         batch, self._committing = self._committing, []

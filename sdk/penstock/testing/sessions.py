@@ -97,6 +97,8 @@ class Session(Connected):
 
     def _write(self) -> None:
         self._writing = False
+        if not self._coordinator.may_speak:
+            self._forget()
         for word in self._gathered():
             self._coordinator.invariants.coordinator_says(self._coordinator, self, word)
             self._link.to_agent(word)
@@ -123,6 +125,18 @@ class Session(Connected):
             return []
         grants, self._grants = self._grants, []
         return [words.Grants(grants, self.basis_seq, self._coordinator.timing.lease_ttl)]
+
+    def dismiss(self, reason: str) -> None:
+        """At once, and nothing that was gathered is said any more: it may not be true any longer."""
+        self._forget()
+        self._link.to_agent(words.Goaway(reason))
+        self.closed = True
+        self._link.close(self._end)
+
+    def _forget(self) -> None:
+        """All but where to go."""
+        self._plain = [word for word in self._plain if isinstance(word, words.Goaway | words.Redirect)]
+        self._grants, self._cancels, self._returns, self._acks = [], [], [], []
 
     def close(self, reason: str = "") -> None:
         if reason:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from penstock.testing.simulation import Outcome, Scenario, Simulation
+from penstock.testing.cluster import simulation_of
+from penstock.testing.simulation import Outcome, Scenario
 from penstock.testing.timeline import SECOND
 from penstock_coordinator.core.plan.model import PipelineAction
 
@@ -18,7 +19,7 @@ LAST_LINES = 60
 
 
 def play(scenario: Scenario) -> Outcome:
-    return Simulation(scenario).play()
+    return simulation_of(scenario).play()
 
 
 def shrunk(outcome: Outcome, again: Callable[[Scenario], Outcome] = play) -> Outcome:
@@ -98,6 +99,9 @@ def script(outcome: Outcome, command: str) -> str:
     scenario, violation = outcome.scenario, outcome.violation
     lines = [f"broken: {violation}", f"again:  {command}", "", "agents:"]
     lines += [f"  {agent.name}: {agent.slots} slots, clock x {agent.clock_rate}" for agent in scenario.agents]
+    if scenario.several:
+        rates = ", ".join(f"clock x {rate}" for rate in scenario.several)
+        lines.append(f"coordinators: {rates}; an ownership lease of {scenario.ownership_lease / SECOND:g} s")
     for place, run in enumerate(scenario.runs):
         lines += [f"run {place}, started at {run.at / SECOND:.3f} s:"]
         lines += [f"  {_step(step)}" for step in run.plan.steps]

@@ -12,9 +12,10 @@ from penstock.authoring.preparing import called_first
 from penstock.errors import DefinitionError, PenstockError
 from penstock.names import nearest
 from penstock.testing.agents import AgentSpec
+from penstock.testing.cluster import simulation_of
 from penstock.testing.coordinator import Timing
 from penstock.testing.executions import Behaviour
-from penstock.testing.faults import PEOPLE, Fault, FaultKind, draw_faults
+from penstock.testing.faults import OF_ONE, OF_SEVERAL, PEOPLE, Fault, FaultKind, draw_faults
 from penstock.testing.shrinking import line_of, script, shrunk
 from penstock.testing.simulation import Outcome, RunSpec, Scenario, Simulation
 from penstock.testing.timeline import SECOND
@@ -35,6 +36,8 @@ _BUNDLE = "0" * 64
 _TIMING = Timing(
     heartbeat_interval=5 * SECOND, lease_ttl=15 * SECOND, expiry_margin=3 * SECOND, result_resend_interval=5 * SECOND
 )
+_RATES = (1.0, 0.9991, 1.0009)
+"""Of the clocks of several coordinators."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ def simulate(
     slots: int = 2,
     runs: int = 1,
     chaos_seconds: float = 15.0,
+    coordinators: int = 1,
 ) -> SimulationResult:
     """Run the pipeline `runs` times on simulated agents, with faults, until everything is at rest.
 
@@ -114,14 +118,16 @@ def simulate(
     behaviours are those of the first attempt, the second one and so on; the last one stays) or as a function; a step
     without one completes at once with null. `faults` are the kinds to draw from (see `FaultKind`; an empty list: none),
     or `Fault`s with their instants; None draws kinds that nobody asked for: no cancel, pause, retry or drain by people.
-    `agents` is a number, or what each of them is. The same arguments give the same schedule.
+    `agents` is a number, or what each of them is. With several `coordinators` one owns the runs and the others follow
+    and take over: some kinds of faults are for them alone. The same arguments give the same schedule.
 
     Raises `DefinitionError`, which names the argument, if one of them is not valid, and `PromiseBroken`.
     """
-    _check_amounts(agents, slots, runs, chaos_seconds)
+    _check_amounts(agents, slots, runs, chaos_seconds, coordinators)
     stage = _Stage(pipeline, behaviour)
-    scenario = stage.scenario(seed, parameters or {}, faults, agents, slots, runs, int(chaos_seconds * SECOND))
-    simulation = stage.simulation = Simulation(scenario)
+    chaos = int(chaos_seconds * SECOND)
+    scenario = stage.scenario(seed, parameters or {}, faults, agents, slots, runs, chaos, coordinators)
+    simulation = stage.simulation = simulation_of(scenario)
     outcome = simulation.play()
     if outcome.violation is not None:
         smallest = shrunk(outcome, stage.again)
@@ -156,12 +162,15 @@ class _Stage:
         slots: int,
         runs: int,
         chaos: int,
+        coordinators: int,
     ) -> Scenario:
         random = Random(f"simulate {seed}")  # noqa: S311 - chance that can be had again is the point
         specs = self._agents(agents, slots) if isinstance(agents, int) else tuple(agents)
         run = RunSpec(self._plan, self._bound(parameters))
-        drawn = _faults(random, faults, len(specs), runs, chaos)
-        return Scenario(seed, specs, (run,) * runs, drawn, self._behave, self._plans, _TIMING, chaos)
+        kinds = OF_ONE if coordinators == 1 else OF_SEVERAL
+        drawn = _faults(random, faults, len(specs), runs, chaos, kinds)
+        several = () if coordinators == 1 else tuple(random.choice(_RATES) for _ in range(coordinators))
+        return Scenario(seed, specs, (run,) * runs, drawn, self._behave, self._plans, _TIMING, chaos, several=several)
 
     def _bound(self, parameters: Mapping[str, Any]) -> bytes:
         given = {name: to_value(value) for name, value in parameters.items()}
@@ -182,7 +191,7 @@ class _Stage:
         )
 
     def again(self, scenario: Scenario) -> Outcome:
-        self.simulation = Simulation(scenario)
+        self.simulation = simulation_of(scenario)
         return self.simulation.play()
 
     def _behave(self, key: tuple[bytes, int, int], number: int) -> Behaviour:
@@ -224,12 +233,15 @@ class _Stage:
         )
 
 
-def _check_amounts(agents: int | Sequence[AgentSpec], slots: int, runs: int, chaos_seconds: float) -> None:
+def _check_amounts(
+    agents: int | Sequence[AgentSpec], slots: int, runs: int, chaos_seconds: float, coordinators: int
+) -> None:
     least = {
         "agents": (agents if isinstance(agents, int) else len(agents), 1),
         "slots": (slots, 1),
         "runs": (runs, 1),
         "chaos_seconds": (chaos_seconds, 0),
+        "coordinators": (coordinators, 1),
     }
     for name, (given, minimum) in least.items():
         if not minimum <= given < float("inf"):
@@ -271,16 +283,18 @@ def _faults(
     agents: int,
     runs: int,
     chaos: int,
+    kinds: Sequence[FaultKind],
 ) -> tuple[Fault, ...]:
+    """`kinds`: those that there are with so many coordinators."""
     if given is None:
-        kinds = [kind for kind in FaultKind if kind not in PEOPLE]
-        enabled: list[FaultKind] = random.sample(kinds, random.randint(2, 6))
+        enabled: list[FaultKind] = random.sample([kind for kind in kinds if kind not in PEOPLE], random.randint(2, 6))
         return draw_faults(random, agents, runs, enabled, 3, 7, chaos)
     asked = list(given)
     exact = [each for each in asked if isinstance(each, Fault)]
+    named = [_kind(each) for each in asked if not isinstance(each, Fault)]
+    _check_kinds([each.kind for each in exact] + named, kinds)
     if exact:
         return tuple(sorted(exact, key=lambda fault: fault.at))
-    named = [_kind(each) for each in asked if not isinstance(each, Fault)]
     return draw_faults(random, agents, runs, named, 3, 7, chaos) if named else ()
 
 
@@ -290,3 +304,12 @@ def _kind(given: FaultKind | str) -> FaultKind:
     except ValueError:
         known = ", ".join(kind.value for kind in FaultKind)
         raise DefinitionError(f"there is no fault {given!r}", field="faults", remedy=f"one of {known}") from None
+
+
+def _check_kinds(given: Iterable[FaultKind], kinds: Sequence[FaultKind]) -> None:
+    for kind in given:
+        if kind not in kinds:
+            one = kind not in OF_ONE
+            what = "needs several coordinators" if one else "is of a single coordinator"
+            remedy = "give coordinators=3" if one else "leave `coordinators` out, or name other kinds"
+            raise DefinitionError(f"{kind.value} {what}", field="faults", remedy=remedy)

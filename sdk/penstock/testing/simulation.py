@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from penstock.testing.agents import AgentProcess, AgentSpec, Machine
+from penstock.testing.agents import AgentProcess, AgentSpec
 from penstock.testing.coordinator import Coordinator, Timing
 from penstock.testing.executions import Behave
 from penstock.testing.faults import OF_RUNS, Fault, FaultKind
 from penstock.testing.invariants import Invariants, Violation
 from penstock.testing.journal import Store
+from penstock.testing.machines import Machine
 from penstock.testing.network import End, Link, Weather
 from penstock.testing.people import People
 from penstock.testing.sessions import Stream
@@ -57,6 +58,9 @@ class Scenario:
     patience: int = 900 * SECOND
     """How long after that all runs may take to come to their ends."""
     coordinator_rate: float = 1.0
+    several: tuple[float, ...] = ()
+    """How fast the clocks of the coordinators go, if there are several (see `penstock.testing.cluster`)."""
+    ownership_lease: int = 2 * SECOND
 
 
 @dataclass
@@ -74,6 +78,8 @@ class Outcome:
     ended_at: int
     trace: list[tuple[Any, ...]]
     violation: Violation | None = None
+    ownership: Counter[str] = field(default_factory=Counter)
+    """What several coordinators did about it."""
 
     @property
     def trace_hash(self) -> str:
@@ -82,6 +88,8 @@ class Outcome:
 
 
 class Simulation:
+    strikes: ClassVar[Mapping[FaultKind, Callable[[Any, Fault], None]]] = {}
+
     def __init__(self, scenario: Scenario, watch: Callable[[Invariants], None] | None = None) -> None:
         self.scenario = scenario
         self.timeline = Timeline(scenario.seed)
@@ -95,15 +103,21 @@ class Simulation:
         self._plans |= {plan.digest: plan for plan in scenario.plans.values()}
         self.clock = PartyClock(self.timeline, scenario.coordinator_rate)
         self.machines = [
-            Machine(self.timeline, spec, scenario.behave, self.invariants, self._connect) for spec in scenario.agents
+            Machine(self.timeline, spec, scenario.behave, self.invariants, self._connect, self.addresses())
+            for spec in scenario.agents
         ]
         self.incarnations = 0
         self.coordinators: list[Coordinator] = []
         """Those that live; the newest is the last."""
         self.people = People(self)
         self.happened: Counter[str] = Counter()
+        self.happenings: Counter[str] = Counter()
         self.healed = False
         self._latest_wall = 0
+
+    def addresses(self) -> Sequence[str]:
+        """Of coordinators."""
+        return ("",)
 
     def plan_of(self, name: str, former: Plan | None) -> Plan:
         """By digest, or by the pipeline's name. Raises `KeyError`."""
@@ -153,10 +167,11 @@ class Simulation:
             self.timeline.now,
             self.timeline.trace,
             violation,
+            self.happenings,
         )
 
     def _begin(self) -> None:
-        self.start_coordinator()
+        self.start_coordinators()
         for machine in self.machines:
             machine.boot()
         for place, run in enumerate(self.scenario.runs):
@@ -230,6 +245,9 @@ class Simulation:
 
     # --- parties
 
+    def start_coordinators(self) -> None:
+        self.start_coordinator()
+
     def start_coordinator(self) -> None:
         self.incarnations += 1
         coordinator = Coordinator(
@@ -246,8 +264,9 @@ class Simulation:
         self.coordinators.append(coordinator)
         coordinator.begin()
 
-    def _connect(self, process: AgentProcess, end: End, weather: Weather) -> Link | None:
+    def _connect(self, process: AgentProcess, end: End, address: str) -> Link | None:
         """To the coordinator that listens; sometimes an older one that does not know yet that it is over."""
+        weather = process.machine.weathers[address]
         if weather.cut:
             return None
         listening = [each for each in self.coordinators if each.alive and each.serving]
@@ -271,7 +290,7 @@ class Simulation:
         if fault.kind in OF_RUNS:
             self.people.act(fault)
         else:
-            _STRIKES[fault.kind](self, fault)
+            self.strikes[fault.kind](self, fault)
 
     def _machine(self, fault: Fault) -> Machine:
         return self.machines[fault.target % len(self.machines)]
@@ -326,11 +345,12 @@ class Simulation:
             link.snap()
 
     def bad_link(self, fault: Fault) -> None:
-        self._machine(fault).was_slow = True
-        weather = self._machine(fault).weather
-        weather.late = int((1 + 5 * fault.chance) * SECOND)
-        self.timeline.after(int(fault.span * fault.chance / 2), setattr, weather, "out_cut", True)
-        self.timeline.after(fault.span, weather.mend)
+        machine = self._machine(fault)
+        machine.was_slow = True
+        for weather in machine.weathers.values():
+            weather.late = int((1 + 5 * fault.chance) * SECOND)
+            self.timeline.after(int(fault.span * fault.chance / 2), setattr, weather, "out_cut", True)
+        self.timeline.after(fault.span, machine.mend_network)
 
     def stream_ghost(self, fault: Fault) -> None:
         link = self._link(fault)
@@ -340,19 +360,23 @@ class Simulation:
 
     def stream_delay(self, fault: Fault) -> None:
         self._machine(fault).was_slow = True
-        weather = self._machine(fault).weather
-        weather.delay = int(fault.chance * 4 * SECOND)
-        self.timeline.after(fault.span, setattr, weather, "delay", 2 * MILLISECOND)
+        for weather in self._machine(fault).weathers.values():
+            weather.delay = int(fault.chance * 4 * SECOND)
+            self.timeline.after(fault.span, setattr, weather, "delay", 2 * MILLISECOND)
 
     def partition(self, fault: Fault) -> None:
+        self._cut(fault, self._machine(fault).weathers.values())
+
+    def _cut(self, fault: Fault, weathers: Iterable[Weather]) -> None:
+        """In one direction or both."""
         self._machine(fault).was_slow = True
-        weather = self._machine(fault).weather
-        weather.out_cut = fault.chance < 0.75
-        weather.in_cut = fault.chance > 0.4
-        weather.partitions += 1
-        self.timeline.after(fault.span, weather.mend)
+        for weather in weathers:
+            weather.out_cut = fault.chance < 0.75
+            weather.in_cut = fault.chance > 0.4
+            weather.partitions += 1
+            self.timeline.after(fault.span, weather.mend)
         link = self._link(fault)
-        if link is not None:
+        if link is not None and link.weather.cut:
             patience = KEEPALIVE // 2 + int(self.timeline.random.random() * KEEPALIVE // 2)
             self.timeline.after(patience, self._give_up, link, weather.partitions)
 
@@ -421,24 +445,31 @@ class Simulation:
         """Everything is mended; from now on nothing goes wrong."""
         self.healed = True
         self.timeline.note("fault", "all is mended")
-        store = self.store
-        store.away, store.unknown, store.late, store.slowness, store.after_apply = False, 0, 0, 0, None
-        for coordinator in self.coordinators:
-            coordinator.thaw()
-        # Set right, to a time that is not before any that it showed.
-        self.clock.wall_offset = max(self.clock.wall_offset, self._latest_wall)
+        self._heal_coordinators()
         self._watch_over()
         for machine in self.machines:
             self._heal_machine(machine)
         self.people.heal()
+
+    def _heal_coordinators(self) -> None:
+        self._heal_store()
+        for coordinator in self.coordinators:
+            coordinator.thaw()
+        # Set right, to a time that is not before any that it showed.
+        self.clock.wall_offset = max(self.clock.wall_offset, self._latest_wall)
+
+    def _heal_store(self) -> None:
+        store = self.store
+        store.away, store.unknown, store.late, store.slowness, store.after_apply = False, 0, 0, 0, None
 
     def _watch_over(self) -> None:
         self._start_if_none()
         self.timeline.after(SECOND, self._watch_over)
 
     def _heal_machine(self, machine: Machine) -> None:
-        machine.weather.delay = 2 * MILLISECOND
-        machine.weather.mend()
+        for weather in machine.weathers.values():
+            weather.delay = 2 * MILLISECOND
+        machine.mend_network()
         machine.disk.full = False
         machine.poison.clear()
         machine.on_result = machine.disk.breaks_after = None
@@ -450,7 +481,7 @@ class Simulation:
             machine.replace()
 
 
-_STRIKES: dict[FaultKind, Callable[[Simulation, Fault], None]] = {
+STRIKES: dict[FaultKind, Callable[[Any, Fault], None]] = {
     FaultKind.AGENT_CRASH: Simulation.agent_crash,
     FaultKind.AGENT_CRASH_AT_RESULT: Simulation.agent_crash_at_result,
     FaultKind.AGENT_CRASH_AT_SYNC: Simulation.agent_crash_at_sync,
@@ -476,3 +507,4 @@ _STRIKES: dict[FaultKind, Callable[[Simulation, Fault], None]] = {
     FaultKind.DRAIN_ORDER: Simulation.drain_order,
     FaultKind.AGENT_PAUSE: Simulation.agent_pause,
 }
+Simulation.strikes = STRIKES

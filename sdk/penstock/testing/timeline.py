@@ -57,61 +57,74 @@ class PartyClock:
 
     def __init__(self, timeline: Timeline, rate: float = 1.0, began: int = 1_000 * SECOND, wall: int = 0) -> None:
         self._timeline = timeline
-        self._rate = rate
+        self.rate = rate
         self._began = began
         self.wall_offset = wall
         """What people set forward or back."""
 
     def monotonic(self) -> int:
-        return self._began + int(self._timeline.now * self._rate)
+        return self._began + int(self._timeline.now * self.rate)
 
     def now(self) -> int:
         """The wall clock, microseconds since 1970."""
-        return 1_750_000_000 * SECOND + self.wall_offset + int(self._timeline.now * self._rate)
+        return 1_750_000_000 * SECOND + self.wall_offset + int(self._timeline.now * self.rate)
 
     def true_span(self, span: int) -> int:
         """True time until so much has passed on this clock; never too short."""
-        return max(0, int(span / self._rate) + 1)
+        return max(0, int(span / self.rate) + 1)
+
+
+class Footing:
+    """Of a process: whether it stands still, and what waits for that to end."""
+
+    __slots__ = ("froze_at", "until", "waiting")
+
+    def __init__(self) -> None:
+        self.until = 0
+        self.froze_at = 0
+        """The last time."""
+        self.waiting: deque[tuple[Process, Action, tuple[Any, ...]]] = deque()
+        """What was to happen meanwhile."""
 
 
 class Process:
-    """Something that lives on the timeline, can be frozen, and ends for good."""
+    """Something that lives on the timeline, can be frozen, and ends for good. `inside`: it is a part of that process,
+    stands still with it, and may end before it."""
 
-    def __init__(self, timeline: Timeline, name: str) -> None:
+    def __init__(self, timeline: Timeline, name: str, inside: Process | None = None) -> None:
         self.timeline = timeline
         self.name = name
         self.alive = True
-        self.froze_at = 0
-        """The last time."""
-        self._frozen_until = 0
-        self._waiting: deque[tuple[Action, tuple[Any, ...]]] = deque()
-        """What was to happen while it was frozen."""
+        self.footing: Footing = Footing() if inside is None else inside.footing
 
     @property
     def frozen(self) -> bool:
-        return self._frozen_until > self.timeline.now
+        return self.footing.until > self.timeline.now
 
     def stood_still_at(self, instant: int, longer_than: int) -> bool:
         """Whether the last time that it was frozen was then, and longer than that."""
-        return self.froze_at < instant < self._frozen_until and self._frozen_until - self.froze_at > longer_than
+        footing = self.footing
+        return footing.froze_at < instant < footing.until and footing.until - footing.froze_at > longer_than
 
     def freeze(self, span: int) -> None:
         """Nothing of it happens until then; what was to happen waits, in its order."""
+        footing = self.footing
         if not self.frozen:
-            self.froze_at = self.timeline.now
-        self._frozen_until = max(self._frozen_until, self.timeline.now + span)
-        self.timeline.at(self._frozen_until, self._thaw)
+            footing.froze_at = self.timeline.now
+        footing.until = max(footing.until, self.timeline.now + span)
+        self.timeline.at(footing.until, self._thaw)
 
     def thaw(self) -> None:
         """It goes on now."""
-        self._frozen_until = min(self._frozen_until, self.timeline.now)
+        self.footing.until = min(self.footing.until, self.timeline.now)
         self._thaw()
 
     def _thaw(self) -> None:
-        waiting = self._waiting
-        while waiting and self.alive and self._frozen_until <= self.timeline.now:
-            action, arguments = waiting.popleft()
-            action(*arguments)
+        footing = self.footing
+        while footing.waiting and footing.until <= self.timeline.now:
+            part, action, arguments = footing.waiting.popleft()
+            if part.alive:
+                action(*arguments)
 
     def after(self, span: int, action: Action, *arguments: Any) -> None:
         """Unless the process has ended by then."""
@@ -121,8 +134,9 @@ class Process:
         """Now, or when the process goes on; never if it has ended."""
         if not self.alive:
             return
-        if self._waiting or self._frozen_until > self.timeline.now:
-            self._waiting.append((action, arguments))
+        footing = self.footing
+        if footing.waiting or footing.until > self.timeline.now:
+            footing.waiting.append((self, action, arguments))
         else:
             action(*arguments)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -9,9 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.testing.agents import AgentProcess
-    from penstock.testing.coordinator import Timing
+    from penstock.testing.coordinator import Coordinator, Timing
     from penstock.testing.executions import Execution
     from penstock.testing.journal import Store
+    from penstock.testing.members import Member
+    from penstock.testing.ownership_promises import Lease
     from penstock.testing.timeline import Timeline
     from penstock_agent.core.leases import LeaseKey
     from penstock_coordinator.core.plan.model import Plan
@@ -106,6 +109,21 @@ class Witness:
         self.observers: list[Callable[[Run, Any], None]] = []
         """Told of every event that is stored, with the run before it."""
 
+        self.leases_of_owners: dict[Member, Lease] = {}
+        """Of several coordinators."""
+        self.acting = 0
+        """The newest epoch of which somebody has acted."""
+        self.lone_acted = False
+        """One that was alone went on after another one had taken over."""
+        self.most_lease = 0
+        self.connections: dict[str, deque[int]] = {}
+        """Of each agent, when it opened its last streams."""
+
     def agents(self) -> list[AgentProcess]:
         """Processes that live; the simulation says which."""
         return []
+
+    @staticmethod
+    def member_of(coordinator: Coordinator) -> Member | None:
+        """The process that it is a turn of, if there are several."""
+        return coordinator.member

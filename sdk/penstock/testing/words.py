@@ -154,6 +154,11 @@ class Goaway:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    address: str
+
+
 CoordinatorWord: TypeAlias = (
-    Welcome | Verdicts | Grants | HeartbeatAck | Acks | Cancels | Returns | Drain | Pause | Resume | Goaway
+    Welcome | Verdicts | Grants | HeartbeatAck | Acks | Cancels | Returns | Drain | Pause | Resume | Goaway | Redirect
 )

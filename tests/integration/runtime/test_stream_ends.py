@@ -6,13 +6,16 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
+from tests.integration.runtime.test_runs import spec
 from tests.waiting import until
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.api.agent_stream import AgentStream
 from penstock_coordinator.core.fleet.leases import Holder
+from penstock_coordinator.core.run.events import StepsLeased, decode
 from penstock_coordinator.runtime.hello import agent_row, capacity_of
-from penstock_coordinator.runtime.session import AgentSession
+from penstock_coordinator.runtime.ownership import OwnershipEnded
+from penstock_coordinator.runtime.session import Acknowledgement, AgentSession
 
 if TYPE_CHECKING:
     from tests.integration.runtime.conftest import World
@@ -53,7 +56,7 @@ async def test_what_is_gathered_while_something_is_written_is_written_too(world:
     coordinator = await world.coordinator()
     hello = wire.Hello(agent_id="agent-1", boot_id="boot-1", slots=1)
     session = AgentSession(
-        Holder("agent-1", 1, "boot-1", 0), capacity_of(hello, 1), agent_row(hello, 0), wire.Welcome()
+        Holder("agent-1", 1, "boot-1", 0), capacity_of(hello, 1), agent_row(hello, 0), wire.Welcome(), lambda: True
     )
     connection = SlowConnection()
     stream = AgentStream(coordinator.supervisor, connection)  # type: ignore[arg-type]  # it only writes
@@ -64,3 +67,35 @@ async def test_what_is_gathered_while_something_is_written_is_written_too(world:
     connection.goes_on.set()
     await writing
     assert connection.written == ["welcome", "resume", "goaway"]
+
+
+async def test_who_owns_no_more_says_nothing_but_to_go(world: World) -> None:
+    """What was decided in time is committed too late to be told: another one may own by then."""
+    coordinator = await world.coordinator()
+    agent = coordinator.agent()
+    await agent.connect()
+    (session,) = coordinator.supervisor.fleet.sessions()
+    coordinator.supervisor.own_until(0)
+
+    run_id = await coordinator.start(spec({"name": "a"}))
+    await until(lambda: _leased(world, run_id))
+    session.close("not_the_leader")
+    await agent.until(lambda: bool(agent.goaways))
+    assert not agent.grants
+
+
+async def test_who_is_replaced_takes_nothing_along_that_was_gathered(world: World) -> None:
+    coordinator = await world.coordinator()
+    agent = coordinator.agent()
+    await agent.connect()
+    (session,) = coordinator.supervisor.fleet.sessions()
+    session.acknowledge(Acknowledgement((bytes(16), 0, 0), 1, b"r", wire.RESULT_ACK_STATUS_COMMITTED))
+    coordinator.supervisor.step_down(OwnershipEnded("another coordinator has taken over"))
+    session.close("not_the_leader")
+    await agent.until(lambda: bool(agent.goaways))
+    assert not agent.acks
+
+
+async def _leased(world: World, run_id: bytes) -> bool:
+    events = [event for record in world.database.records[run_id].values() for event in decode(record.payload)]
+    return any(isinstance(event, StepsLeased) for event in events)

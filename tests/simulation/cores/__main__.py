@@ -1,7 +1,9 @@
 """Schedules of the real cores for a while, on several processes.
 
-python -m tests.simulation.cores [--seconds S] [--processes N] [--first SEED] [--schedules N]
-python -m tests.simulation.cores --seed SEED      plays one schedule again, and tells what happened
+python -m tests.simulation.cores [--several] [--seconds S] [--processes N] [--first SEED] [--schedules N]
+python -m tests.simulation.cores [--several] --seed SEED      plays one schedule again, and tells what happened
+
+With --several there are three coordinators. A campaign ends when so many schedules were played, or the time is over.
 
 The exit code is 1 if a promise was broken, if fewer schedules were played than asked for, or if an event or a
 transition that docs/states.md names was never seen.
@@ -17,18 +19,22 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.simulation.cores.coverage import DOCUMENTED, EVENTS, Coverage
-from tests.simulation.cores.schedules import scenario
+from tests.simulation.cores.schedules import cluster, scenario
 from tests.unit.run.transitions import Subject, Transition
 
-from penstock.testing.faults import FaultKind
+from penstock.testing.cluster import simulation_of
+from penstock.testing.faults import OF_ONE, OF_SEVERAL, FaultKind
 from penstock.testing.shrinking import script, shrunk
-from penstock.testing.simulation import Outcome, Simulation
+from penstock.testing.simulation import Outcome, Scenario
+
+if TYPE_CHECKING:
+    from penstock.testing.invariants import Invariants
 
 STRIDE = 1_000_000
 """Between the seeds of two processes."""
@@ -41,51 +47,74 @@ MOST_REPORTED = 3
 
 def main() -> int:
     options = _parser().parse_args()
+    drawn = Drawn(options.several, options.faults)
     if options.seed is not None:
-        return _play_again(options.seed)
+        return _play_again(drawn, options.seed)
     if options.hunt:
-        return _hunt(options.first or 0, options.seconds, options.faults)
+        return _hunt(drawn, options.first or 0, options.seconds)
     if options.worker:
-        _work(options.first, options.seconds)
+        _work(drawn, options.first, options.seconds, options.schedules)
         return 0
     first = secrets.randbelow(FRESH) if options.first is None else options.first
-    return Campaign(first, options.seconds, options.processes, options.schedules).run()
+    return Campaign(drawn, first, options.seconds, options.processes, options.schedules).run()
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Where schedules come from."""
+
+    several: bool
+    """There are three coordinators."""
+    kinds: Sequence[FaultKind] | None = None
+    """All that there are, if not given."""
+
+    def scenario(self, seed: int) -> Scenario:
+        if self.several:
+            return cluster(seed, self.kinds or OF_SEVERAL)
+        return scenario(seed, self.kinds or OF_ONE)
+
+    def play(self, seed: int, watch: Callable[[Invariants], None] | None = None) -> Outcome:
+        return simulation_of(self.scenario(seed), watch).play()
+
+    @property
+    def option(self) -> list[str]:
+        return ["--several"] if self.several else []
+
+    def command(self, seed: int) -> str:
+        """What plays the schedule again."""
+        return " ".join(["python -m tests.simulation.cores", *self.option, f"--seed {seed}"])
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.cores")
+    parser.add_argument("--several", action="store_true", help="three coordinators")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long each process plays")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--first", type=int, help="the first seed; a fresh one if it is not given")
     parser.add_argument("--schedules", type=int, default=0, help="fail if fewer were played; then all is to be seen")
     parser.add_argument("--seed", type=int, help="play this one again")
     parser.add_argument("--hunt", action="store_true", help="stop at the first broken promise, and tell it as JSON")
-    parser.add_argument("--faults", nargs="*", type=FaultKind, default=tuple(FaultKind), help="kinds to hunt with")
+    parser.add_argument("--faults", nargs="*", type=FaultKind, help="kinds to hunt with")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 
-def _play_again(seed: int) -> int:
-    outcome = Simulation(scenario(seed)).play()
+def _play_again(drawn: Drawn, seed: int) -> int:
+    outcome = drawn.play(seed)
     if outcome.violation is None:
         sys.stdout.write(f"seed {seed}: every promise held; {outcome.steps} things happened, {outcome.trace_hash}\n")
         return 0
-    sys.stdout.write(script(shrunk(outcome), command(seed)) + "\n")
+    sys.stdout.write(script(shrunk(outcome), drawn.command(seed)) + "\n")
     return 1
 
 
-def command(seed: int) -> str:
-    """What plays the schedule again."""
-    return f"python -m tests.simulation.cores --seed {seed}"
-
-
-def _hunt(first: int, seconds: float, kinds: Sequence[FaultKind]) -> int:
+def _hunt(drawn: Drawn, first: int, seconds: float) -> int:
     """For mutants: the first promise that is broken, within so many seconds of processor time."""
     gc.freeze()
     gc.disable()
     began, seed = time.process_time(), first
     while time.process_time() - began < seconds:
-        violation = Simulation(scenario(seed, kinds)).play().violation
+        violation = drawn.play(seed).violation
         seed += 1
         if violation is not None:
             _tell({"invariant": violation.invariant, "schedules": seed - first, "seconds": time.process_time() - began})
@@ -99,13 +128,14 @@ def _hunt(first: int, seconds: float, kinds: Sequence[FaultKind]) -> int:
 # --- one process
 
 
-def _work(first: int, seconds: float) -> None:
-    """A line of JSON for some schedules, and one for each violation."""
+def _work(drawn: Drawn, first: int, seconds: float, schedules: int) -> None:
+    """Until the time is over, or that many were played, if there is a number. Tells a line of JSON for some schedules,
+    and one for each violation."""
     gc.freeze()
     gc.disable()  # schedules are short: what they leave is taken away between them
     began, seed, coverage = time.monotonic(), first, Coverage()
-    while time.monotonic() - began < seconds:
-        outcome = Simulation(scenario(seed), coverage.watch).play()
+    while time.monotonic() - began < seconds and not 0 < schedules <= seed - first:
+        outcome = drawn.play(seed, coverage.watch)
         coverage.add(outcome)
         if outcome.violation is not None:
             _tell({"violation": str(outcome.violation), "seed": seed})
@@ -120,7 +150,8 @@ def _work(first: int, seconds: float) -> None:
 def _report(coverage: Coverage) -> Coverage:
     transitions = [[each.subject.name, *each[1:]] for each in coverage.observations.transitions]
     counts = {"schedules": coverage.schedules, "steps": coverage.steps, "executions": coverage.executions}
-    _tell({**counts, "faults": coverage.faults, "events": coverage.events, "transitions": transitions})
+    seen = {"faults": coverage.faults, "events": coverage.events, "ownership": coverage.ownership}
+    _tell({**counts, **seen, "transitions": transitions})
     gc.collect()
     gc.freeze()  # plans, which stay
     return Coverage()
@@ -136,6 +167,7 @@ def _tell(what: dict[str, Any]) -> None:
 
 @dataclass
 class Campaign:
+    drawn: Drawn
     first: int
     seconds: float
     processes: int
@@ -157,8 +189,11 @@ class Campaign:
 
     def _start(self, number: int) -> subprocess.Popen[str]:
         first = self.first + number * STRIDE
-        argv = [sys.executable, "-m", "tests.simulation.cores", "--worker", "--first", str(first)]
-        return subprocess.Popen([*argv, "--seconds", str(self.seconds)], stdout=subprocess.PIPE, text=True)
+        argv = [sys.executable, "-m", "tests.simulation.cores", "--worker", *self.drawn.option, "--first", str(first)]
+        # One coordinator's campaign plays for as long as it is told; the other one is long enough with what is wanted.
+        each = -(-self.wanted // self.processes) if self.drawn.several else 0
+        argv += ["--seconds", str(self.seconds), "--schedules", str(each)]
+        return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
 
     def _hear(self, told: dict[str, Any]) -> None:
         if "violation" in told:
@@ -170,6 +205,7 @@ class Campaign:
         coverage.executions += told["executions"]
         coverage.faults.update(told["faults"])
         coverage.events.update(told["events"])
+        coverage.ownership.update(told["ownership"])
         found = {Transition(Subject[name], *rest) for name, *rest in told["transitions"]}
         coverage.observations.transitions |= found
 
@@ -181,6 +217,8 @@ class Campaign:
         say(f"{coverage.schedules:,} schedules in {seconds:.0f} s: {rate:.0f}/s, {each:.0f}/s and process\n")
         say(f"{coverage.steps:,} things happened, {coverage.executions:,} attempts ran\n")
         say(f"faults: {_counted(coverage.faults)}\n")
+        if coverage.ownership:
+            say(f"ownership: {_counted(coverage.ownership)}\n")
         seen = len(EVENTS) - len(coverage.missing_events())
         say(f"events: {seen} of {len(EVENTS)} kinds: {_counted(coverage.events)}\n")
         missing = len(coverage.missing_transitions())
@@ -191,6 +229,7 @@ class Campaign:
         coverage = self.coverage
         complaints = [f"not in docs/states.md: {_named(each)}" for each in coverage.unknown_transitions()]
         if self.wanted:
+            complaints += [f"no fault {kind.value} was seen" for kind in self._unseen()]
             complaints += [f"no {name} was seen" for name in coverage.missing_events()]
             complaints += [f"not seen: {_named(each)}" for each in coverage.missing_transitions()]
             if coverage.schedules < self.wanted:
@@ -198,20 +237,21 @@ class Campaign:
         for complaint in complaints:
             sys.stdout.write(complaint + "\n")
         for seed, violation in self.violations[:MOST_REPORTED]:
-            sys.stdout.write(f"\nseed {seed}: {violation}\n{script(shrunk(_again(seed)), command(seed))}\n")
+            told = script(shrunk(self.drawn.play(seed)), self.drawn.command(seed))
+            sys.stdout.write(f"\nseed {seed}: {violation}\n{told}\n")
         if self.violations:
             sys.stdout.write(f"{len(self.violations)} schedules broke a promise\n")
         return bool(complaints or self.violations)
+
+    def _unseen(self) -> list[FaultKind]:
+        kinds = OF_SEVERAL if self.drawn.several else OF_ONE
+        return [kind for kind in kinds if not self.coverage.faults[kind.value]]
 
 
 def outputs_of(workers: Sequence[subprocess.Popen[str]]) -> list[str]:
     """All are read at once: one that nobody reads stands still when its pipe is full."""
     with ThreadPoolExecutor(len(workers)) as readers:
         return list(readers.map(lambda worker: worker.communicate()[0], workers))
-
-
-def _again(seed: int) -> Outcome:
-    return Simulation(scenario(seed)).play()
 
 
 def _named(transition: Transition) -> str:

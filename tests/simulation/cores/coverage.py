@@ -27,6 +27,8 @@ class Coverage:
     executions: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
+    ownership: Counter[str] = field(default_factory=Counter)
+    """What several coordinators did about it."""
     observations: Observations = field(default_factory=Observations)
     _watchers: dict[bytes, Watcher] = field(default_factory=dict)
 
@@ -51,6 +53,7 @@ class Coverage:
         self.executions += outcome.executions
         self.faults.update(outcome.faults)
         self.events.update(outcome.events)
+        self.ownership.update(outcome.ownership)
 
     def missing_events(self) -> list[str]:
         return [name for name in EVENTS if not self.events[name]]

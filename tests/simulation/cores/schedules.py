@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from random import Random
 
@@ -13,7 +14,7 @@ from tests.unit.run.schedules import PARAMETERS, _random_node, _random_undoing, 
 from penstock.testing.agents import AgentSpec
 from penstock.testing.coordinator import Timing
 from penstock.testing.executions import Behave, Behaviour
-from penstock.testing.faults import PEOPLE, FaultKind, draw_faults
+from penstock.testing.faults import OF_ONE, OF_SEVERAL, PEOPLE, SEVERAL, FaultKind, draw_faults
 from penstock.testing.simulation import RunSpec, Scenario
 from penstock.testing.timeline import MILLISECOND, SECOND
 from penstock_coordinator.core.plan.budget import Amounts, CostBudget, OnExceeded, Per
@@ -37,6 +38,8 @@ TIMINGS = tuple(
 """Shorter than usual, so that leases run out while something is wrong."""
 OUTPUTS = [b"[1, 2]", b"[3]", b"[1, 2, 3]", b"3", b""]
 CHAOS = 12 * SECOND
+CLUSTER_CHAOS = 16 * SECOND
+OWNERSHIP_LEASES = (2 * SECOND, 3 * SECOND, 5 * SECOND)
 
 
 @cache
@@ -121,7 +124,7 @@ def _enabled(random: Random, kinds: Sequence[FaultKind]) -> list[FaultKind]:
     return enabled + random.sample(people, min(len(people), random.choice([0, 1, 1, 2, 3])))
 
 
-def scenario(seed: int, kinds: Sequence[FaultKind] = tuple(FaultKind), *, memory: bool = False) -> Scenario:
+def scenario(seed: int, kinds: Sequence[FaultKind] = OF_ONE, *, memory: bool = False) -> Scenario:
     """At least two agents, ten steps and three faults. `memory`: some steps run out of it."""
     random = Random(f"schedule {seed}")
     rates = [1.0, 1.0, 0.9995, 1.0005]
@@ -146,4 +149,23 @@ def scenario(seed: int, kinds: Sequence[FaultKind] = tuple(FaultKind), *, memory
         random.choice(TIMINGS),
         chaos=CHAOS,
         coordinator_rate=random.choice(rates),
+    )
+
+
+def cluster(seed: int, kinds: Sequence[FaultKind] = OF_SEVERAL, members: int = 3) -> Scenario:
+    """The same with several coordinators: some of what goes wrong is theirs."""
+    random = Random(f"cluster {seed}")
+    alone = scenario(seed)
+    enabled = _enabled(random, [kind for kind in kinds if kind not in SEVERAL])
+    theirs = [kind for kind in kinds if kind in SEVERAL]
+    enabled += random.sample(theirs, min(len(theirs), random.randint(1, 4)))
+    rates = [1.0, 0.9991, 1.0009]
+    return replace(
+        alone,
+        faults=draw_faults(
+            random, len(alone.agents), len(alone.runs), enabled, LEAST_FAULTS, 9, CLUSTER_CHAOS - 2 * SECOND
+        ),
+        several=tuple(random.choice(rates) for _ in range(members)),
+        ownership_lease=random.choice(OWNERSHIP_LEASES),
+        chaos=CLUSTER_CHAOS,
     )

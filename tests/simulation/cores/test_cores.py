@@ -11,14 +11,19 @@ import secrets
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import pytest
-from tests.simulation.cores.schedules import scenario
+from tests.simulation.cores.schedules import cluster, scenario
 
+from penstock.testing.cluster import simulation_of
+from penstock.testing.faults import OF_SEVERAL
 from penstock.testing.simulation import Outcome, Simulation
 
 FIXED = 2000
 SHORT_OF_MEMORY = 100
+OF_THREE = 200
+"""Schedules with three coordinators."""
 SECONDS = float(os.environ.get("PENSTOCK_SIMULATE_SECONDS", "20"))
 """Of processor time, for the fresh schedules."""
 
@@ -65,11 +70,32 @@ def test_a_seed_is_the_same_schedule_in_every_process() -> None:
     assert len(told) == 1
 
 
-def trace_hashes(hash_seed: str) -> str:
+@pytest.mark.timeout(900)
+def test_several_coordinators() -> None:
+    """Fixed schedules; then fresh ones, whose first seed is printed."""
+    first = secrets.randbelow(1 << 40)
+    print(f"seeds from {first}")
+    faults: Counter[str] = Counter()
+    ownership: Counter[str] = Counter()
+    for seed in (*range(OF_THREE), *range(first, first + OF_THREE // 2)):
+        outcome = simulation_of(cluster(seed)).play()
+        assert outcome.violation is None, f"python -m tests.simulation.cores --several --seed {seed}"
+        faults.update(outcome.faults)
+        ownership.update(outcome.ownership)
+    assert faults.keys() == {kind.value for kind in OF_SEVERAL}
+    assert min(ownership[what] for what in ("taken over", "handed over", "with runs read before", "redirected")) > 5
+
+
+@pytest.mark.timeout(900)
+def test_a_seed_of_several_is_the_same_schedule_in_every_process() -> None:
+    assert len({trace_hashes(hash_seed, "simulation_of(cluster(seed))") for hash_seed in ("0", "4242")}) == 1
+
+
+def trace_hashes(hash_seed: str, simulation: str = "simulation_of(scenario(seed))") -> str:
     program = (
-        "from tests.simulation.cores.schedules import scenario\n"
-        "from penstock.testing.simulation import Simulation\n"
-        "print([Simulation(scenario(seed)).play().trace_hash for seed in range(40, 70)])"
+        "from tests.simulation.cores.schedules import cluster, scenario\n"
+        "from penstock.testing.cluster import simulation_of\n"
+        f"print([{simulation}.play().trace_hash for seed in range(40, 70)])"
     )
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
     done = subprocess.run(

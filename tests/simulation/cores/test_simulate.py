@@ -66,6 +66,22 @@ def test_a_crash_costs_an_attempt_and_no_retry() -> None:
     assert sum("agent_crash" in fault for fault in result.faults) == 2
 
 
+def test_several_coordinators_take_over_from_each_other() -> None:
+    result = simulate(
+        nightly,
+        parameters={"day": "today"},
+        behaviour={"extract": StepBehaviour(seconds=12, output=[1])},
+        faults=[
+            Fault(3_000_000, FaultKind.COORDINATOR_CRASH, 0, 20_000_000),
+            Fault(9_000_000, FaultKind.HAND_OVER, 0, 1_000_000, 0.5),
+        ],
+        coordinators=3,
+    )
+    assert result.state == "COMPLETED"
+    assert result.attempts["extract"] == 1, "what runs goes on"
+    assert sum(" owns " in line for line in result.trace) == 3
+
+
 def test_the_same_seed_is_the_same_schedule() -> None:
     first, again = (simulate(nightly, parameters={"day": "x"}, seed=7) for _ in range(2))
     assert first == again
@@ -127,6 +143,9 @@ def sources() -> str:
         ({"slots": 0}, "slots", "give 1 or more"),
         ({"runs": 0}, "runs", "give 1 or more"),
         ({"chaos_seconds": -1}, "chaos_seconds", "give 0 or more"),
+        ({"coordinators": 0}, "coordinators", "give 1 or more"),
+        ({"faults": ["hand_over"]}, "faults", "give coordinators=3"),
+        ({"faults": ["coordinator_replaced"], "coordinators": 3}, "faults", "leave `coordinators` out"),
     ],
 )
 def test_what_cannot_be_played_is_told_by_its_argument(arguments: dict[str, Any], field: str, remedy: str) -> None:

@@ -28,6 +28,8 @@ class MemoryCoordinatorRegistry:
     async def register(self, coordinator: CoordinatorRow) -> None:
         await reached(self._database)
         before = self._rows.get(coordinator.coordinator_id, _GONE)
+        if before.state is OwnershipState.OWNER and before.epoch > coordinator.epoch:
+            return
         self._rows[coordinator.coordinator_id] = replace(
             coordinator, state=OwnershipState.FOLLOWER, epoch=before.epoch, renewals=before.renewals + 1
         )

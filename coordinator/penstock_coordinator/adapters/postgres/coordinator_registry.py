@@ -42,7 +42,7 @@ class PostgresCoordinatorRegistry:
 
     async def register(self, coordinator: CoordinatorRow) -> None:
         row = coordinator
-        arguments = row.coordinator_id, row.lease, row.address, row.http_address, row.began
+        arguments = row.coordinator_id, row.lease, row.address, row.http_address, row.began, row.epoch
         await self._database.fetch(_QUERIES["register"], *arguments)
 
     async def look(self) -> list[CoordinatorRow]:

@@ -41,9 +41,13 @@ class Standing:
         self.notice(now, database_away=database_away)
         self._awake_at = now
 
+    def is_over(self, now: int) -> bool:
+        """Its ownership lease has run out: it says nothing to anybody any more, whatever was decided before."""
+        return self.ends_at is not None and now >= self.ends_at
+
     def notice(self, now: int, *, database_away: bool) -> None:
         """Something depends on it now, perhaps before it could be said."""
-        self._over = self.ends_at is not None and now >= self.ends_at
+        self._over = self.is_over(now)
         if self._awake_at is not None and now - self._awake_at > self._longest_pause and not database_away:
             self._doubts += 1
             self._awake_at = now

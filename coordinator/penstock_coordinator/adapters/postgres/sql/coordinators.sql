@@ -1,12 +1,14 @@
 -- States: 0 waits, 1 owns, 2 is gone.
 
 -- name: register
+-- An owner stays one if it has won since this was asked for ($6: the newest epoch of its own that it knew of).
 insert into coordinators (coordinator_id, state, epoch, renewals, lease, address, http_address, began)
 values ($1, 0, 0, 1, $2, $3, $4, $5)
 on conflict (coordinator_id) do update
 set state = 0, renewals = coordinators.renewals + 1,
     lease = excluded.lease, address = excluded.address, http_address = excluded.http_address, began = excluded.began,
     appointed = false
+where coordinators.state <> 1 or coordinators.epoch <= $6
 
 -- name: look
 select coordinator_id, state, epoch, renewals, lease, address, http_address, began, appointed

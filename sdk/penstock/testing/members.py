@@ -1,0 +1,494 @@
+"""One of several coordinators: a process that follows and owns in turns, around the real decisions of ownership.
+
+What the coordinator's shell makes of them - when it looks, renews, steps down, prepares and hands over, and whom it
+lets in - is written here a second time, on the timeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from penstock.testing import words
+from penstock.testing.coordinator import Coordinator
+from penstock.testing.journal import Reach, folded
+from penstock.testing.sessions import Stream
+from penstock.testing.timeline import MILLISECOND, SECOND, PartyClock, Process
+from penstock_coordinator.core.fleet.ownership import (
+    CoordinatorRow,
+    Ownership,
+    OwnershipState,
+    look_interval,
+    renewal_interval,
+)
+
+if TYPE_CHECKING:
+    from penstock.testing.cluster import Cluster
+    from penstock.testing.coordinator import Read
+    from penstock.testing.network import End, Link
+    from penstock.testing.post import Letter
+
+TRIES = 4
+"""In the time between two renewals, when one has failed."""
+LATE_AFTER = 2
+"""Renewal intervals: an owner that is heard of no more is not where agents should go."""
+PAUSE_BETWEEN_TURNS = 200 * MILLISECOND
+PREPARED_WITHIN = 5 * SECOND
+EXPECTED = 5 * SECOND
+"""So long agents that come to one that has read the runs wait for it to own them."""
+KEPT = 60 * SECOND
+"""What was read is forgotten then."""
+PASSES = 3
+DRAINED_WITHIN = 10 * SECOND
+MOST_PATIENCE = 5 * SECOND
+TURN = 1 * MILLISECOND
+"""So long others on the event loop may take first."""
+TRY_AGAIN = 200 * MILLISECOND
+
+
+@dataclass
+class Seat:
+    """A coordinator's machine, with whichever process runs on it."""
+
+    name: str
+    clock: PartyClock
+    reach: Reach
+    boots: int = 0
+    member: Member | None = None
+    parted: dict[str, bool] = field(default_factory=dict)
+    """By the names of other coordinators, those that nothing of this one arrives at."""
+
+
+class Doorstep:
+    """A stream of an agent, until somebody takes it in and after."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self.link: Link | None = None
+        self.end: End | None = None
+        self.stream: Stream | None = None
+        self.over = False
+
+    def hear(self, message: tuple[int, words.AgentWord]) -> None:
+        if self.stream is not None:
+            self.stream.hear(message)
+        elif not self.over:
+            self._member.receive(self, message)
+
+    def ended(self) -> None:
+        self.over = True
+        if self.stream is not None:
+            self.stream.ended()
+
+    def send_away(self, word: words.CoordinatorWord) -> None:
+        self.over = True
+        if self.link is not None and self.end is not None:
+            self.link.to_agent(word)
+            self.link.close(self.end)
+
+
+class Member(Process):
+    """A process on a seat."""
+
+    def __init__(self, cluster: Cluster, seat: Seat, lease: int) -> None:
+        seat.boots += 1
+        super().__init__(cluster.timeline, seat.name)
+        self.cluster = cluster
+        self.seat = seat
+        self.lease = lease
+        self.ownership = Ownership(seat.name, lease)
+        self.incarnation: Coordinator | None = None
+        """Of its turn as an owner."""
+        self.stopping = False
+        self.on_renewal: Callable[[], None] | None = None
+        """What happens right before the next one is asked for."""
+        self._row = CoordinatorRow(
+            seat.name, OwnershipState.FOLLOWER, 0, 0, lease, seat.name, "", began=seat.clock.now()
+        )
+        self._known_epoch = 0
+        """Of its row, as it was last seen."""
+        self._moved_at = 0
+        """When it last told that it waits."""
+        self._pauses = 0
+        self._pausing = False
+        self._expected_until = 0
+        self._waiting: list[tuple[Doorstep, tuple[int, words.AgentWord]]] = []
+        self._doorsteps: list[Doorstep] = []
+        self._read: Read = {}
+        self._read_at = 0
+
+    # --- its life
+
+    def begin(self) -> None:
+        self.note("boots", self.seat.boots)
+        self._ask(self.cluster.registry.look, self._introduce, lambda: self.after(TRY_AGAIN, self.begin))
+
+    def _introduce(self, rows: list[CoordinatorRow]) -> None:
+        self._know(rows)
+        self._register()
+
+    def _know(self, rows: list[CoordinatorRow]) -> None:
+        for row in rows:
+            if row.coordinator_id == self.name:
+                self._known_epoch = row.epoch
+
+    def crash(self) -> None:
+        """kill -9."""
+        self.note("crashes")
+        if self.incarnation is not None and self.incarnation.alive:
+            self.incarnation.crash()
+        self._gone()
+
+    def _gone(self) -> None:
+        self.alive = False
+        self.seat.member = None
+        for step in self._doorsteps:
+            if step.link is not None and step.end is not None and step.end.open:
+                step.link.vanish(step.end)
+
+    def _now(self) -> int:
+        return self.seat.clock.monotonic()
+
+    def _in(self, span: int, action: Callable[..., None], *arguments: Any) -> None:
+        """So much later on its own clock."""
+        self.after(self.seat.clock.true_span(span), action, *arguments)
+
+    def _ask(self, what: Callable[[], Any], then: Callable[[Any], None], failed: Callable[[], None]) -> None:
+        patience = min(self.lease // 4, MOST_PATIENCE)
+        self.cluster.registry.ask(self, self.seat.reach, patience, what, then, failed)
+
+    # --- following
+
+    def _look(self) -> None:
+        if not self.stopping:
+            self._ask(self.cluster.registry.look, self._looked, self._pause)
+
+    def _looked(self, rows: list[CoordinatorRow]) -> None:
+        now = self._now()
+        self._know(rows)
+        if not self.ownership.looked(rows, now):
+            self._register()
+        elif not self.ownership.may_claim(now):
+            self._move(now)
+            self._pause()
+        else:
+            self._claim()
+
+    def _register(self) -> None:
+        row, known = self._row, self._known_epoch
+        self._moved_at = self._now()
+        self._ask(lambda: self.cluster.registry.register(row, known), lambda _: self._pause(), self._pause)
+
+    def _claim(self) -> None:
+        owners, asked_at, asked = self.ownership.owners, self._now(), self.timeline.now
+
+        def claimed(claim: tuple[int, bool] | None) -> None:
+            if claim is None or self.stopping:
+                self._pause()
+                return
+            epoch, alone = claim
+            self.ownership.won(epoch, asked_at, alone=alone)
+            self.cluster.invariants.owns_since(self, asked, alone=alone)
+            self._own(epoch, [row.coordinator_id for row in owners])
+
+        self._ask(lambda: self.cluster.registry.claim(self.name, owners), claimed, self._pause)
+
+    def _move(self, now: int) -> None:
+        """One that waits tells now and then that it does."""
+        if now - self._moved_at >= renewal_interval(self.lease):
+            self._moved_at = now
+            self._ask(lambda: self.cluster.registry.renew(self.name, 0), _ignore, _nothing)
+
+    def _pause(self) -> None:
+        """Until the next look, which a hint may bring sooner."""
+        now, at = self._now(), self.ownership.claimable_at()
+        pause = look_interval(self.lease)
+        if at > now:
+            pause = min(pause, at - now)
+        self._pauses += 1
+        self._pausing = True
+        self._in(pause, self._end_pause, self._pauses)
+
+    def _end_pause(self, number: int) -> None:
+        if self._pausing and number == self._pauses:
+            self._pausing = False
+            self._look()
+
+    def look_now(self) -> None:
+        """Something is said to have changed."""
+        if self._pausing:
+            self._end_pause(self._pauses)
+
+    def owner(self) -> CoordinatorRow | None:
+        """Another one that owns, and was heard of lately."""
+        now = self._now()
+        for row in self.ownership.owners:
+            if self._heard_of(row, now):
+                return row
+        return None
+
+    def followers(self) -> list[str]:
+        """Those that wait, and were heard of lately."""
+        now = self._now()
+        waiting = (row for row in self.ownership.others if row.state is OwnershipState.FOLLOWER)
+        return [row.coordinator_id for row in waiting if self._heard_of(row, now)]
+
+    def _heard_of(self, row: CoordinatorRow, now: int) -> bool:
+        return self.ownership.still_for(row.coordinator_id, now) < LATE_AFTER * renewal_interval(row.lease)
+
+    def hear(self, letter: Letter) -> None:
+        """Lost, doubled, late and from whoever: what a letter says is looked up."""
+        self.look_now()
+        owning = self.incarnation
+        if owning is not None and owning.alive and letter.owns and letter.epoch > owning.epoch and not owning.stopping:
+            owning.look_at_fence()
+
+    # --- owning
+
+    def _own(self, epoch: int, former: list[str]) -> None:
+        read = self._read if self._now() - self._read_at < KEPT else {}
+        self._read = {}
+        cluster = self.cluster
+        self.note("owns", epoch, *former)
+        cluster.count("taken over" if former else "claimed at once")
+        owning = self.incarnation = cluster.incarnation(self)
+        owning.fleet.standing.ends_at = self.ownership.ends_at
+        self._in(renewal_interval(self.lease), self._renew, owning)
+        self._watch(owning)
+        owning.begin_as(self, epoch, read)
+        if read:
+            cluster.count("with runs read before")
+
+    def serves(self) -> None:
+        owning = self.incarnation
+        assert owning is not None
+        self.cluster.invariants.owner_serves(owning)
+        self.cluster.post.tell(self.name, owning.epoch, owns=True)
+        self._let_in()
+
+    @property
+    def may_act(self) -> bool:
+        """Its lease has not run out: who comes is let in."""
+        return self.ownership.may_act(self._now())
+
+    def _watch(self, owning: Coordinator) -> None:
+        """Apart from the renewals: a database that is away may keep them waiting. Others have their turn before."""
+        self.after(int(self.timeline.random.random() * TURN), self._watch_now, owning)
+
+    def _watch_now(self, owning: Coordinator) -> None:
+        if not owning.alive:
+            return
+        ends_at, now = self.ownership.ends_at, self._now()
+        if not self.ownership.may_act(now):
+            self._lose(owning, "its lease has run out")
+            return
+        pause = renewal_interval(self.lease)
+        self._in(pause if ends_at is None else min(pause, ends_at - now), self._watch, owning)
+
+    def _renew(self, owning: Coordinator) -> None:
+        if not owning.alive:
+            return
+        happens, self.on_renewal = self.on_renewal, None
+        asked_at, asked = self._now(), self.timeline.now
+        if happens is not None:
+            happens()
+        self.run(self._ask_for_renewal, owning, asked_at, asked)
+
+    def _ask_for_renewal(self, owning: Coordinator, asked_at: int, asked: int) -> None:
+        epoch, registry = self.ownership.epoch, self.cluster.registry
+
+        def again() -> None:
+            self._in(renewal_interval(self.lease) // TRIES, self._renew, owning)
+
+        def renewed(still: bool) -> None:
+            if not still:
+                self._lose(owning, "another one has taken over")
+            elif owning.alive:
+                self._ask(registry.look, seen, again)
+
+        def seen(rows: list[CoordinatorRow]) -> None:
+            if owning.alive and not self.stopped:
+                self._renewed(owning, rows, asked_at, asked)
+
+        self._ask(lambda: registry.renew(self.name, epoch), renewed, again)
+
+    def _renewed(self, owning: Coordinator, rows: list[CoordinatorRow], asked_at: int, asked: int) -> None:
+        ownership, now = self.ownership, self._now()
+        ownership.looked(rows, now)
+        ownership.renewed(asked_at, alone=not ownership.others)
+        self.cluster.invariants.owns_since(self, asked, alone=all(row.coordinator_id == self.name for row in rows))
+        owning.fleet.standing.ends_at = ownership.ends_at
+        for row in ownership.forgotten(now):
+            self._ask(lambda row=row: self.cluster.registry.forget(row), _ignore, _nothing)  # type: ignore[misc]
+        self._in(renewal_interval(self.lease), self._renew, owning)
+
+    def own_is_over(self) -> None:
+        assert self.incarnation is not None
+        self._lose(self.incarnation, "it is fenced")
+
+    def _lose(self, owning: Coordinator, reason: str) -> None:
+        """It owns nothing any more, and follows. One that stops goes on with that: what it commits is fenced."""
+        if self.stopping or not owning.alive:
+            return
+        self.note("loses", owning.epoch, reason)
+        self.cluster.count(f"stepped down: {reason}")
+        owning.step_down()
+        self.ownership.ended()
+        self.after(int(self.timeline.random.random() * PAUSE_BETWEEN_TURNS), self._look)
+
+    # --- a planned end
+
+    @property
+    def stopped(self) -> bool:
+        """It has given its lease up."""
+        return self.stopping and not self.ownership.epoch
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        if self.frozen or self.stopping:
+            return
+        owning = self.incarnation
+        if owning is None or not owning.alive or not owning.serving:
+            self.stopping = True
+            self._release()
+            return
+        self.cluster.count("handed over")
+        _HandOver(self, owning).begin()
+
+    def leave(self, owning: Coordinator, successor: str) -> None:
+        """What is decided is committed, then nothing is decided any more."""
+        if not owning.alive:
+            self.stopping = True
+            self._release()
+            return
+        self.note("leaves to", successor)
+        self.stopping = True
+        owning.send_on(successor)
+        done = [False]
+
+        def drained(*, late: bool = False) -> None:
+            if not done[0]:
+                done[0] = True
+                self.cluster.invariants.releases(owning, late=late)
+                owning.step_down()
+                self._release()
+
+        assert owning.lane is not None
+        owning.lane.when_idle(drained)
+        self.after(DRAINED_WITHIN, lambda: drained(late=True))
+
+    def _release(self) -> None:
+        """Nobody needs to wait for its lease; a database that is away hears nothing of it. Then the process ends."""
+        epoch = self.ownership.epoch
+        self.ownership.ended()
+        self._ask(lambda: self._released(epoch), lambda _: self._end_well(), self._end_well)
+
+    def _released(self, epoch: int) -> None:
+        self.cluster.registry.release(self.name, epoch)
+        self.cluster.post.hint(self.name)
+
+    def _end_well(self) -> None:
+        self.note("ends")
+        self.cluster.post.tell(self.name, 0, owns=False)
+        self._gone()
+
+    def prepare(self, owner: str, answer: Callable[[bool], None]) -> None:
+        """Read the runs of that owner while they are its own."""
+        heard_of = self.owner()
+        follows = self.incarnation is None or not self.incarnation.alive
+        if self.stopping or not follows or heard_of is None or heard_of.coordinator_id != owner:
+            answer(False)
+            return
+        self._read_runs(owner, PASSES, answer)
+
+    def _read_runs(self, owner: str, passes: int, answer: Callable[[bool], None]) -> None:
+        """Each pass reads what came during the one before."""
+        if self.seat.reach.away or (self.incarnation is not None and self.incarnation.alive):
+            answer(False)
+            return
+        store, plan_of = self.cluster.store, self.cluster.plan_of
+        live = store.live_runs(owner)
+        self._read = {run_id: folded(row, run_id, plan_of, self._read.get(run_id)) for run_id, row in live}
+        self._read_at = self._now()
+        if passes > 1:
+            span = int(self.timeline.random.random() * 100 * MILLISECOND)
+            self.after(span, self._read_runs, owner, passes - 1, answer)
+            return
+        self._expected_until = self._now() + EXPECTED
+        self._in(EXPECTED, self._let_in)
+        answer(True)
+
+    # --- agents
+
+    def accept(self, end: End, link: Link, step: Doorstep) -> None:
+        step.link, step.end = link, end
+        self._doorsteps = [each for each in self._doorsteps if each.end is not None and each.end.open]
+        self._doorsteps.append(step)
+
+    def receive(self, step: Doorstep, hello: tuple[int, words.AgentWord]) -> None:
+        """To whoever is inside; one that is likely to own soon lets it wait; else it is sent to the owner."""
+        owning = self.incarnation
+        assert step.link is not None
+        assert step.end is not None
+        if owning is not None and owning.alive and owning.serving and self.may_act:
+            step.stream = Stream(owning)
+            owning.accept(step.end, step.link, step.stream)
+            step.stream.hear(hello)
+        elif self._now() < self._expected_until and not self.stopping:
+            self._waiting.append((step, hello))
+        else:
+            owner = self.owner()
+            word = words.Goaway("not_the_leader") if owner is None else words.Redirect(owner.address)
+            self.cluster.count("sent away" if owner is None else "redirected")
+            step.send_away(word)
+
+    def _let_in(self) -> None:
+        """Those who wait: it owns, or it was not to be."""
+        self._expected_until = 0
+        waiting, self._waiting = self._waiting, []
+        for step, hello in waiting:
+            if not step.over:
+                self.receive(step, hello)
+
+
+class _HandOver:
+    """All that follow are asked to read the runs, as any of them may be the next owner."""
+
+    def __init__(self, member: Member, owning: Coordinator) -> None:
+        self._member = member
+        self._owning = owning
+        self._asked = member.followers()
+        self._answers: dict[str, bool] = {}
+        self._over = False
+
+    def begin(self) -> None:
+        member = self._member
+        member.note("stops")
+        for name in self._asked:
+            member.cluster.call_to_prepare(member, name, self._answered)
+        member.after(PREPARED_WITHIN, self._leave)
+        self._look()
+
+    def _answered(self, name: str, prepared: bool) -> None:
+        self._answers[name] = prepared
+        self._look()
+
+    def _look(self) -> None:
+        if len(self._answers) == len(self._asked) or not self._owning.alive:
+            self._leave()
+
+    def _leave(self) -> None:
+        if not self._over:
+            self._over = True
+            prepared = next((name for name in self._asked if self._answers.get(name)), "")
+            self._member.cluster.count("prepared" if prepared else "not prepared")
+            self._member.leave(self._owning, prepared)
+
+
+def _ignore(_: Any) -> None:
+    """Whatever the answer is."""
+
+
+def _nothing() -> None:
+    """Without an answer it is asked again the next time."""
