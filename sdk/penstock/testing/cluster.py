@@ -19,8 +19,8 @@ from penstock.testing.timeline import MILLISECOND, SECOND, PartyClock
 if TYPE_CHECKING:
     from penstock.testing.agents import AgentProcess
 
-FOLLOWERS_STOP = 0.2
-"""By its chance, which of the planned stops are of one that follows."""
+FOLLOWERS_STOP, PEOPLE_WANT = 0.15, 0.5
+"""By its chance, which planned stops are of one that follows; up to which a person wants another one to own."""
 OLDER = 0.3
 """So often people and agents come to one that was an owner and may not know that it is over, if there is one."""
 WAY = 2 * MILLISECOND
@@ -174,7 +174,12 @@ class Cluster(Simulation):
             self.timeline.after(fault.span, reach.mend)
 
     def hand_over(self, fault: Fault) -> None:
-        member = self._follower(fault) if fault.chance < FOLLOWERS_STOP else self.owner()
+        follower, owner = self._follower(fault), self.owner()
+        if FOLLOWERS_STOP <= fault.chance < PEOPLE_WANT:
+            if owner is not None and follower is not None:
+                owner.hand_over(follower.name)
+            return
+        member = follower if fault.chance < FOLLOWERS_STOP else owner
         if member is not None:
             member.stop()
             self._start_after(member, fault.span)

@@ -61,7 +61,8 @@ class FaultKind(enum.Enum):
     FOLLOWER_FREEZE = "follower_freeze"
     """One that follows stands still for a while."""
     HAND_OVER = "hand_over"
-    """The owner is told to end (now and then one that follows), and is started again after a while."""
+    """The owner is told to end (now and then one that follows), and is started again after a while; or a person wants
+    another one to own the runs."""
     COORDINATORS_PARTED = "coordinators_parted"
     """Nothing that one coordinator says arrives at another one, and perhaps the other way round, for a while."""
     AGENT_PARTED = "agent_parted"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.testing import words
 from penstock.testing.coordinator import Coordinator
+from penstock.testing.handing_over import HandOver
 from penstock.testing.journal import Reach, folded
 from penstock.testing.sessions import Stream
 from penstock.testing.timeline import MILLISECOND, SECOND, PartyClock, Process
@@ -34,7 +35,7 @@ TRIES = 4
 LATE_AFTER = 2
 """Renewal intervals: an owner that is heard of no more is not where agents should go."""
 PAUSE_BETWEEN_TURNS = 200 * MILLISECOND
-PREPARED_WITHIN = 5 * SECOND
+MOMENT = 50 * MILLISECOND
 EXPECTED = 5 * SECOND
 """So long agents that come to one that has read the runs wait for it to own them."""
 KEPT = 60 * SECOND
@@ -308,7 +309,7 @@ class Member(Process):
                 self._ask(registry.look, seen, again)
 
         def seen(rows: list[CoordinatorRow]) -> None:
-            if owning.alive and not self.stopped:
+            if owning.alive and self.ownership.epoch == epoch:
                 self._renewed(owning, rows, asked_at, asked)
 
         self._ask(lambda: registry.renew(self.name, epoch), renewed, again)
@@ -328,70 +329,83 @@ class Member(Process):
         self._lose(self.incarnation, "it is fenced")
 
     def _lose(self, owning: Coordinator, reason: str) -> None:
-        """It owns nothing any more, and follows. One that stops goes on with that: what it commits is fenced."""
-        if self.stopping or not owning.alive:
+        """It owns nothing any more, and follows. One that hands over goes on with that: what it commits is fenced."""
+        if owning.stopping or not owning.alive:
             return
         self.note("loses", owning.epoch, reason)
         self.cluster.count(f"stepped down: {reason}")
         owning.step_down()
         self.ownership.ended()
-        self.after(int(self.timeline.random.random() * PAUSE_BETWEEN_TURNS), self._look)
+        if self.stopping:
+            self._release("")
+        else:
+            self.after(int(self.timeline.random.random() * PAUSE_BETWEEN_TURNS), self._look)
 
     # --- a planned end
-
-    @property
-    def stopped(self) -> bool:
-        """It has given its lease up."""
-        return self.stopping and not self.ownership.epoch
 
     def stop(self) -> None:
         """SIGTERM."""
         if self.frozen or self.stopping:
             return
+        self.stopping = True
         owning = self.incarnation
-        if owning is None or not owning.alive or not owning.serving:
-            self.stopping = True
-            self._release()
+        if owning is None or not owning.alive:
+            self._release("")
+        elif owning.serving:
+            HandOver(self, owning, self.followers()).begin()
+        else:
+            # Once it has recovered.
+            self.stopping = False
+            self.after(MOMENT, self.stop)
+
+    def hand_over(self, successor: str) -> None:
+        """A person wants that one to own the runs."""
+        owning = self.incarnation
+        if self.frozen or self.stopping or owning is None or not owning.serving or successor not in self.followers():
             return
-        self.cluster.count("handed over")
-        _HandOver(self, owning).begin()
+        HandOver(self, owning, [successor], stays=True).begin()
 
     def leave(self, owning: Coordinator, successor: str) -> None:
         """What is decided is committed, then nothing is decided any more."""
+        if owning.stopping:
+            return
         if not owning.alive:
-            self.stopping = True
-            self._release()
+            self._release("")
             return
         self.note("leaves to", successor)
-        self.stopping = True
         owning.send_on(successor)
         done = [False]
 
         def drained(*, late: bool = False) -> None:
-            if not done[0]:
-                done[0] = True
-                self.cluster.invariants.releases(owning, late=late)
-                owning.step_down()
-                self._release()
+            if done[0] or not owning.alive:
+                return
+            done[0] = True
+            self.cluster.invariants.releases(owning, late=late)
+            owning.step_down()
+            self._release(successor)
 
         assert owning.lane is not None
         owning.lane.when_idle(drained)
         self.after(DRAINED_WITHIN, lambda: drained(late=True))
 
-    def _release(self) -> None:
-        """Nobody needs to wait for its lease; a database that is away hears nothing of it. Then the process ends."""
+    def _release(self, successor: str) -> None:
+        """Nobody needs to wait for its lease; a database that is away hears nothing of it."""
         epoch = self.ownership.epoch
         self.ownership.ended()
-        self._ask(lambda: self._released(epoch), lambda _: self._end_well(), self._end_well)
+        self._ask(lambda: self._released(epoch, successor), lambda _: self._after_release(), self._after_release)
 
-    def _released(self, epoch: int) -> None:
-        self.cluster.registry.release(self.name, epoch)
+    def _released(self, epoch: int, successor: str) -> None:
+        self.cluster.registry.release(self.name, epoch, successor)
         self.cluster.post.hint(self.name)
 
-    def _end_well(self) -> None:
-        self.note("ends")
+    def _after_release(self) -> None:
+        """One that stops ends; one that was only to hand over follows."""
         self.cluster.post.tell(self.name, 0, owns=False)
-        self._gone()
+        if self.stopping:
+            self.note("ends")
+            self._gone()
+        else:
+            self._look()
 
     def prepare(self, owner: str, answer: Callable[[bool], None]) -> None:
         """Read the runs of that owner while they are its own."""
@@ -450,40 +464,6 @@ class Member(Process):
         for step, hello in waiting:
             if not step.over:
                 self.receive(step, hello)
-
-
-class _HandOver:
-    """All that follow are asked to read the runs, as any of them may be the next owner."""
-
-    def __init__(self, member: Member, owning: Coordinator) -> None:
-        self._member = member
-        self._owning = owning
-        self._asked = member.followers()
-        self._answers: dict[str, bool] = {}
-        self._over = False
-
-    def begin(self) -> None:
-        member = self._member
-        member.note("stops")
-        for name in self._asked:
-            member.cluster.call_to_prepare(member, name, self._answered)
-        member.after(PREPARED_WITHIN, self._leave)
-        self._look()
-
-    def _answered(self, name: str, prepared: bool) -> None:
-        self._answers[name] = prepared
-        self._look()
-
-    def _look(self) -> None:
-        if len(self._answers) == len(self._asked) or not self._owning.alive:
-            self._leave()
-
-    def _leave(self) -> None:
-        if not self._over:
-            self._over = True
-            prepared = next((name for name in self._asked if self._answers.get(name)), "")
-            self._member.cluster.count("prepared" if prepared else "not prepared")
-            self._member.leave(self._owning, prepared)
 
 
 def _ignore(_: Any) -> None:

@@ -60,13 +60,20 @@ class Registry:
         for former in found:
             row = self.rows[former]
             self.rows[former] = replace(row, state=OwnershipState.GONE, renewals=row.renewals + 1)
+        self.rows.update({other: replace(row, appointed=False) for other, row in self.rows.items() if row.appointed})
+        own = self.rows[name]
         self.rows[name] = replace(own, state=OwnershipState.OWNER, epoch=epoch, renewals=own.renewals + 1)
         return epoch, all(row.state is not OwnershipState.FOLLOWER for row in self.rows.values())
 
-    def release(self, name: str, epoch: int) -> None:
+    def release(self, name: str, epoch: int, successor: str) -> None:
+        """`successor` is appointed, if it waits; "": nobody is."""
         row = self.rows.get(name, _GONE)
-        if _is(row, epoch):
-            self.rows[name] = replace(row, state=OwnershipState.GONE, renewals=row.renewals + 1)
+        if not _is(row, epoch):
+            return
+        self.rows[name] = replace(row, state=OwnershipState.GONE, renewals=row.renewals + 1)
+        other = self.rows.get(successor, _GONE)
+        if other.state is OwnershipState.FOLLOWER:
+            self.rows[successor] = replace(other, appointed=True)
 
     def forget(self, seen: CoordinatorRow) -> None:
         row = self.rows[seen.coordinator_id]

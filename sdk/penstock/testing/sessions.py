@@ -129,9 +129,10 @@ class Session(Connected):
     def dismiss(self, reason: str) -> None:
         """At once, and nothing that was gathered is said any more: it may not be true any longer."""
         self._forget()
-        self._link.to_agent(words.Goaway(reason))
+        if not self.closed:
+            self._plain.append(words.Goaway(reason))
         self.closed = True
-        self._link.close(self._end)
+        self._write()
 
     def _forget(self) -> None:
         """All but where to go."""
