@@ -227,7 +227,7 @@ async def test_p4_what_users_wrote_is_bytes_that_refuse_nothing(database_url: st
 def test_p5_nothing_but_the_registry_of_coordinators_and_the_post_listens() -> None:
     """There a notice is a hint, and whoever waits looks by itself too (see the next tests)."""
     folder = Path(penstock_coordinator.__file__).parent
-    words = ("add_listener", "pg_notify", 'listen "', "LISTEN ")
+    words = ("add_listener", "Notices(", "pg_notify", 'listen "', "LISTEN ")
     sources = [path for kind in ("*.py", "*.sql") for path in folder.rglob(kind)]
     assert len(sources) > 100
     found = [path for path in sources if any(word in path.read_text() for word in words)]
@@ -235,6 +235,7 @@ def test_p5_nothing_but_the_registry_of_coordinators_and_the_post_listens() -> N
         "coordinator_registry.py",
         "coordinators.sql",
         "hot_state.py",
+        "notices.py",
         "post.sql",
     ]
 

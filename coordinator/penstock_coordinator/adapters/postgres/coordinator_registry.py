@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import asyncpg
-
-from penstock_coordinator.adapters.postgres.connections import Database, close, connect
+from penstock_coordinator.adapters.postgres.connections import Database
+from penstock_coordinator.adapters.postgres.notices import Notices
 from penstock_coordinator.adapters.postgres.queries import load
 from penstock_coordinator.adapters.postgres.text import storable
 from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
@@ -17,7 +16,7 @@ from penstock_coordinator.ports.coordinators import CLAIMED_AT_ONCE, Claim
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from penstock_coordinator.adapters.postgres.connections import Connection
+    import asyncpg
 
 _QUERIES = load("coordinators")
 CHANNEL = "penstock_ownership"
@@ -29,10 +28,8 @@ class PostgresCoordinatorRegistry:
 
     def __init__(self, database: Database, dsn: str, name: str) -> None:
         self._database = database
-        self._dsn = dsn
-        self._name = name
         self._hinted = asyncio.Event()
-        self._listening: Connection | None = None
+        self._notices = Notices(dsn, f"{name} hints", CHANNEL, self._hear)
 
     @classmethod
     async def open(cls, dsn: str, coordinator_id: str, answer_timeout: float) -> PostgresCoordinatorRegistry:
@@ -93,25 +90,16 @@ class PostgresCoordinatorRegistry:
 
     async def hinted(self, seconds: float) -> None:
         """Returns when somebody has released, or after so long: a hint may be lost."""
-        await self._listen()
+        await self._notices.listen()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._hinted.wait(), seconds)
         self._hinted.clear()
 
-    async def _listen(self) -> None:
-        if self._listening is not None and not self._listening.is_closed():
-            return
-        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            connection = await connect(self._dsn, f"{self._name} hints")
-            self._listening = connection
-            await connection.add_listener(CHANNEL, self._hear)
-
-    def _hear(self, *_about: Any) -> None:
+    def _hear(self, _releaser: str) -> None:
         self._hinted.set()
 
     async def aclose(self) -> None:
-        if self._listening is not None:
-            await close(self._listening)
+        await self._notices.aclose()
         await self._database.aclose()
 
 

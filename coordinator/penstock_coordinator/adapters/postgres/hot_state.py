@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import asyncpg
 import msgspec
 
 from penstock_coordinator.adapters.board_entries import decode_entry, encode_entry
-from penstock_coordinator.adapters.postgres.connections import Database, close, connect
+from penstock_coordinator.adapters.postgres.connections import Database
+from penstock_coordinator.adapters.postgres.notices import Notices
 from penstock_coordinator.adapters.postgres.queries import load
 from penstock_coordinator.ports.board import Published
 from penstock_coordinator.ports.post import LETTER_SECONDS, MAILBOX_LETTERS, RECEIVED_AT_ONCE, Letter
@@ -18,7 +18,6 @@ from penstock_coordinator.ports.post import LETTER_SECONDS, MAILBOX_LETTERS, REC
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from penstock_coordinator.adapters.postgres.connections import Connection
     from penstock_coordinator.ports.board import BoardEntry
 
 _BOARD, _POST = load("board"), load("post")
@@ -52,10 +51,8 @@ class PostgresBoard:
 class PostgresPost:
     def __init__(self, database: Database, dsn: str, name: str) -> None:
         self._database = database
-        self._dsn = dsn
-        self._name = name
         self._hints: dict[str, asyncio.Event] = {}
-        self._listening: Connection | None = None
+        self._notices = Notices(dsn, f"{name} hints", CHANNEL, self._hear)
 
     async def send(self, mail: Mapping[str, Sequence[Letter]]) -> None:
         recipients = [name for name, letters in mail.items() for _ in letters]
@@ -75,7 +72,7 @@ class PostgresPost:
         if hint is None:
             hint = self._hints[coordinator_id] = asyncio.Event()
             hint.set()  # there may be letters from before
-        await self._listen()
+        await self._notices.listen()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(hint.wait(), min(wait, POLL_SECONDS))
         hint.clear()
@@ -91,22 +88,12 @@ class PostgresPost:
                 letters.append(_letters.decode(row["letter"]))
         return letters
 
-    async def _listen(self) -> None:
-        """Without it, whoever waits for letters looks now and then."""
-        if self._listening is not None and not self._listening.is_closed():
-            return
-        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            connection = await connect(self._dsn, f"{self._name} hints")
-            self._listening = connection
-            await connection.add_listener(CHANNEL, self._hear)
-
-    def _hear(self, _connection: object, _pid: int, _channel: str, recipient: Any) -> None:
-        if (hint := self._hints.get(str(recipient))) is not None:
+    def _hear(self, recipient: str) -> None:
+        if (hint := self._hints.get(recipient)) is not None:
             hint.set()
 
     async def aclose(self) -> None:
-        if self._listening is not None:
-            await close(self._listening)
+        await self._notices.aclose()
 
 
 class PostgresHotState:
