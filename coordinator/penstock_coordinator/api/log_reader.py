@@ -66,15 +66,12 @@ class LogQuery:
 
 
 class LogReader:
-    def __init__(
-        self, engine: Engine, logs: LogHistory, hub: LogHub, clock: Clock, late_seconds: float = LATE_SECONDS
-    ) -> None:
+    def __init__(self, engine: Engine, logs: LogHistory, hub: LogHub, clock: Clock) -> None:
         self._engine = engine
         self._logs = logs
         self._live = LiveLogs(logs)
         self._hub = hub
         self._clock = clock
-        self._late_seconds = late_seconds
 
     async def tail(self, run_id: RunId, plan: Plan, query: LogQuery) -> AsyncGenerator[pb.TailLogsResponse, None]:
         """Lines in the order in which they were received. With `follow` until the step run, or the run, is at rest."""
@@ -142,7 +139,7 @@ class LogReader:
                     await asyncio.wait({waiting}, timeout=EXPECTED_SECONDS)
                 else:
                     rested = (self._clock.now() - resting.result()) / 1_000_000
-                    await asyncio.wait({waiting}, timeout=max(self._late_seconds - rested, 0))
+                    await asyncio.wait({waiting}, timeout=max(LATE_SECONDS - rested, 0))
             return waiting.done()
         finally:
             waiting.cancel()
