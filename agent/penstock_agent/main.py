@@ -39,6 +39,7 @@ USAGE_ERROR = 2
 )
 @click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="folder of this agent alone")
 @click.option("--drain-timeout", type=float, metavar="SECONDS", help="for running steps after SIGTERM [300]")
+@click.option("--http-listen", metavar="HOST:PORT", help="of /metrics, /healthz and /readyz [none]")
 @click.option("--log-format", type=click.Choice(["auto", "json", "console"]), help="of the agent's own log")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="of the agent's own log")
 def main(

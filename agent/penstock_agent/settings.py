@@ -86,6 +86,10 @@ class AgentSettings(EnvironmentSettings):
     )
     log_lines: int = Field(default=10_000, ge=0, description="lines of output that are kept of an attempt")
     log_bytes: int = Field(default=4 * 2**20, ge=0, description="bytes of output that are kept of an attempt")
+    http_listen: str = Field(
+        default="",
+        description="host:port of /metrics, /healthz and /readyz; keep it from others; empty: there are none",
+    )
     log_format: str = Field(default="auto", pattern="^(auto|json|console)$", description="of the agent's own log")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="of the agent's own log")
 
@@ -96,6 +100,14 @@ class AgentSettings(EnvironmentSettings):
         if not addresses:
             raise ValueError("use host:port, or host:port,host:port")
         return ",".join(dict.fromkeys(addresses))
+
+    @field_validator("http_listen")
+    @classmethod
+    def _check_http_listen(cls, given: str) -> str:
+        host, _, port = given.rpartition(":")
+        if given and not (host and port.isdigit() and int(port) < 1 << 16):
+            raise ValueError("use host:port, as 127.0.0.1:7490, or leave it empty")
+        return given
 
     @field_validator("id")
     @classmethod

@@ -20,6 +20,7 @@ from typing import Any
 from penstock_agent.core import effects as do
 from penstock_agent.core import inputs as said
 from penstock_agent.core.book import LeaseBook, due, result_of, sooner
+from penstock_agent.core.counts import AttemptCounts
 from penstock_agent.core.leases import (
     Ended,
     Ending,
@@ -63,6 +64,7 @@ class Holder:
         self._disk_floor = disk_floor
         self._disk_full = False
         self.book = LeaseBook(SPOOL_AFTER)
+        self.counts = AttemptCounts()
         self._check_at: int | None = None
         self._drain_at: int | None = None
         self._leave_at: int | None = None
@@ -329,6 +331,7 @@ class Holder:
                 continue
             if outcome.ended is not Ended.NEVER_STARTED:
                 self.pace.add(outcome.run_time)
+                self.counts.ran(outcome.run_time)
             if self._conclude(now, lease, outcome):
                 results.append(lease)
         self._send(now, results)
@@ -340,6 +343,7 @@ class Holder:
             self._release(now, lease.handle)
             return False
         status = conclude(lease.ending, outcome.ended)
+        self.counts.ended(status)
         if status is None:
             started = outcome.ended is not Ended.NEVER_STARTED
             self._forget(lease)

@@ -358,8 +358,13 @@ class Pool:
         if len(worker.queue) == 1:
             self._begin_first(now, worker)
 
+    @property
+    def busy(self) -> int:
+        """Slots that are in use."""
+        return sum(1 for worker in self.workers.values() if worker.busy)
+
     def _free_slots(self) -> int:
-        return self.slots - sum(1 for worker in self.workers.values() if worker.busy)
+        return self.slots - self.busy
 
     def _idle_worker(self, kind: Kind) -> Worker | None:
         if self._free_slots() <= 0:

@@ -70,6 +70,8 @@ class Environments:
         self._uv = uv
         self._limits = limits
         self._in_use = in_use
+        self.builds = {"ok": 0, "failed": 0}
+        """How many there were, by how they ended; those that nobody waited for any more are neither."""
         self._held: dict[str, tuple[Built, Lock]] = {}
         """By name: those that are not removed by any agent."""
         self._builds: dict[str, _Build] = {}
@@ -172,8 +174,10 @@ class Environments:
                 build.tell([_announced(order)])
                 began = time.monotonic()
                 await self._build_locked(order, key, build)
+                self.builds["ok"] += 1
                 build.tell([f"the environment is ready after {time.monotonic() - began:.1f} s"])
         except BaseException as error:
+            self.builds["failed"] += isinstance(error, Exception)
             log.warning("environment %s is not built: %s", key, str(error) or type(error).__name__)
             await asyncio.shield(asyncio.to_thread(self._shelf.discard, key))
             raise

@@ -136,6 +136,16 @@ class WarmExecutor:
         """Told of each attempt that is over, or was never begun: what it had is free."""
         output.on_room = self._resume_logs
 
+    @property
+    def processes(self) -> int:
+        """How many there are, with idle ones."""
+        return len(self._processes)
+
+    @property
+    def running(self) -> int:
+        """Attempts that run, and processes that start for one."""
+        return self.pool.busy
+
     # --- orders
 
     def start(self, jobs: Iterable[Job]) -> None:

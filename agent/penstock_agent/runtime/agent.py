@@ -45,7 +45,9 @@ from penstock_agent.runtime import clock, host
 from penstock_agent.runtime.archive import BUNDLE
 from penstock_agent.runtime.bundles import BundleCache, BundleLimits
 from penstock_agent.runtime.data_folder import DataFolder
+from penstock_agent.runtime.http import AgentPort
 from penstock_agent.runtime.logs import LogRelay
+from penstock_agent.runtime.observed import Observed
 from penstock_agent.runtime.outbox import Outbox
 from penstock_agent.runtime.secret_fetches import SecretFetcher
 from penstock_agent.runtime.spool import Spool, Spooled
@@ -135,6 +137,18 @@ class Agent:
         )
         self._connection = Connection(settings.address, self, keepalive=settings.keepalive_interval)
         self._lag = host.LoopLag()
+        self._observed = Observed(
+            self._identity.version,
+            settings.slots,
+            self._holder,
+            self._executor,
+            self._spool,
+            self._logs,
+            self._lag,
+            self._artifacts.cache,
+            self._environments,
+        )
+        self._port = AgentPort(settings.http_listen, self._observed) if settings.http_listen else None
         self._guardian: subprocess.Popen[bytes] | None = None
         self._outbox: Outbox | None = None
         self._decoder: Decoder | None = None
@@ -168,6 +182,8 @@ class Agent:
 
     async def run(self) -> None:
         """Until the agent is drained and has said goodbye."""
+        if self._port is not None:
+            await self._port.open()
         self._start_guardian()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal, number)
@@ -210,6 +226,8 @@ class Agent:
         await self._spool.settle()
         self._spool.close()
         self._lag.stop()
+        if self._port is not None:
+            await self._port.close()
         if self._timer is not None:
             self._timer.cancel()
         self._dismiss_guardian()
@@ -375,6 +393,7 @@ class Agent:
 
     def stream_opened(self, stream: int, outbox: Outbox, channel: grpc.aio.Channel) -> None:
         self._outbox = outbox
+        self._observed.streams += 1
         self._decoder = Decoder(stream)
         self._stubs = (
             AgentServiceStub(channel),

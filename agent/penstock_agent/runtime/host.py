@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 
 LAG_TICK = 0.25
+LAG_WINDOW = 15
+"""Seconds that a lag is told of."""
 
 
 def boot_id() -> str:
@@ -35,6 +37,8 @@ class LoopLag:
 
     def __init__(self) -> None:
         self._worst = 0.0
+        self._most: dict[int, float] = {}
+        """The greatest of each second, of the newest ones."""
         self._due = 0.0
         self._handle: asyncio.TimerHandle | None = None
 
@@ -51,6 +55,18 @@ class LoopLag:
         worst, self._worst = self._worst, 0.0
         return int(worst * 1e6)
 
+    @property
+    def most(self) -> float:
+        """Seconds, the greatest of about the last 15 s."""
+        return max(self._most.values(), default=0.0)
+
     def _tick(self) -> None:
-        self._worst = max(self._worst, time.monotonic() - self._due)
+        now = time.monotonic()
+        self._note(now - self._due, int(now))
+        self._worst = max(self._worst, now - self._due)
         self.start()
+
+    def _note(self, lag: float, second: int) -> None:
+        if second not in self._most:
+            self._most = {each: most for each, most in self._most.items() if each > second - LAG_WINDOW}
+        self._most[second] = max(lag, self._most.get(second, 0.0))

@@ -342,6 +342,12 @@ class LogRelay:
         if self._again:
             await asyncio.sleep(GATHER)
 
+    @property
+    def lines_waiting(self) -> int:
+        """To be sent, or sent again."""
+        again = sum(len(batch.records) for message in self._again for batch in message.request.batches)
+        return again + sum(len(each.lines) for each in self._waiting)
+
     def _durable(self, sent: list[_Message]) -> None:
         self._bytes -= sum(message.size for message in sent)
         self._taken += len(sent)

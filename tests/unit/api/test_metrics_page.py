@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prometheus_client import ProcessCollector
 
+from penstock_agent.runtime.metrics import AGENT
 from penstock_coordinator.api.metrics.declared import COORDINATOR
 from penstock_coordinator.api.metrics.queues import MOST_QUEUES, OTHER, QueueState, bounded
 
@@ -24,7 +25,11 @@ def listed(begins: str, without: str = "-") -> list[tuple[str, str, tuple[str, .
 
 
 def test_the_page_lists_the_metrics_of_the_coordinator_word_for_word() -> None:
-    assert listed("penstock_", "penstock_agent_") == [tuple(metric) for metric in COORDINATOR]
+    assert listed("penstock_", without="penstock_agent_") == [tuple(metric) for metric in COORDINATOR]
+
+
+def test_the_page_lists_the_metrics_of_an_agent_word_for_word() -> None:
+    assert listed("penstock_agent_") == [tuple(metric) for metric in AGENT]
 
 
 def test_the_page_lists_those_of_the_process() -> None:

@@ -1,0 +1,85 @@
+"""What an agent is at, for whoever looks at it from outside. Read when somebody asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penstock_agent.artifacts.cache import ArtifactCache
+    from penstock_agent.core.counts import AttemptCounts
+    from penstock_agent.core.holder import Holder
+    from penstock_agent.environments.builds import Environments
+    from penstock_agent.executors.warm import WarmExecutor
+    from penstock_agent.runtime.host import LoopLag
+    from penstock_agent.runtime.logs import LogRelay
+    from penstock_agent.runtime.spool import Spool
+
+
+@dataclass(frozen=True, slots=True)
+class AgentState:
+    version: str
+    connected: bool
+    draining: bool
+    slots: int
+    slots_used: int
+    leases: int
+    attempts: AttemptCounts
+    spooled_results: int
+    step_processes: int
+    reconnects: int
+    builds: dict[str, int]
+    """Of environments, by result."""
+    artifact_cache_bytes: int
+    log_lines_waiting: int
+    event_loop_lag: float
+    """Seconds."""
+
+
+@dataclass(slots=True)
+class Observed:
+    """The parts of an agent that are looked at."""
+
+    version: str
+    slots: int
+    holder: Holder
+    executor: WarmExecutor
+    spool: Spool
+    logs: LogRelay
+    lag: LoopLag
+    cache: ArtifactCache
+    environments: Environments | None
+    streams: int = 0
+    """That were opened."""
+
+    @property
+    def connected(self) -> bool:
+        session = self.holder.session
+        return session is not None and session.welcomed
+
+    @property
+    def why_not_ready(self) -> str:
+        """Why it takes no work; "": it does."""
+        if self.holder.draining:
+            return "it is draining: it takes no new leases, and ends when those that it has have ended"
+        if not self.connected:
+            return "no coordinator is there"
+        return "the disk of its data folder is full, or cannot be written" if self.holder.disk_full else ""
+
+    def state(self) -> AgentState:
+        return AgentState(
+            version=self.version,
+            connected=self.connected,
+            draining=self.holder.draining,
+            slots=self.slots,
+            slots_used=self.executor.running,
+            leases=len(self.holder.book.all),
+            attempts=self.holder.counts,
+            spooled_results=self.spool.depth,
+            step_processes=self.executor.processes,
+            reconnects=max(self.streams - 1, 0),
+            builds={"ok": 0, "failed": 0} if self.environments is None else self.environments.builds,
+            artifact_cache_bytes=self.cache.size,
+            log_lines_waiting=self.logs.lines_waiting,
+            event_loop_lag=self.lag.most,
+        )
