@@ -95,14 +95,15 @@ class Campaign:
         folder.chmod(0o755)
         log = folder / "faults.jsonl"
         try:
-            with World(folder, self._options.slots, coordinators=self._options.coordinators) as world:
-                began = time.monotonic()
-                try:
+            world = World(folder, self._options.slots, coordinators=self._options.coordinators)
+            try:
+                with world:
+                    began = time.monotonic()
                     while self._goes_on(time.monotonic() - began):
                         self._play(world, log)
-                finally:
-                    if not self._good or self._options.keep_always:
-                        self._keep(world, log)
+            finally:
+                if not self._outcomes or not self._good or self._options.keep_always:
+                    self._keep(world, log)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         seconds = sum(outcome.seconds for outcome in self._outcomes)

@@ -228,7 +228,9 @@ class HotState:
     async def watch(self) -> None:
         """For ever, if there is a Redis."""
         if self._redis is not None:
-            await asyncio.gather(self._watch_redis(), self._watch_elsewhere())
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch_redis())
+                group.create_task(self._watch_elsewhere())
 
     async def _watch_redis(self) -> None:
         while True:

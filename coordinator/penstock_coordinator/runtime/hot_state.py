@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 OWNERSHIP_CHANGED = "ownership_changed"
 WAIT_SECONDS = 1.0
 AGAIN_AFTER = 0.5
-"""Seconds, when there is no mailbox to look into."""
+"""Seconds, when there is no mailbox to look into, or after a fault."""
 READ_SECONDS = 1.0
 """People look at what coordinators do when something is away, too."""
 FAREWELL_SECONDS = 1.0
@@ -147,11 +147,14 @@ class HotStateService:
         self._running = asyncio.create_task(self._run(), name="hot state")
 
     async def _run(self) -> None:
-        """For ever. A fault in it is no reason to stop: nothing needs it."""
-        try:
-            await self.run()
-        except Exception:
-            log.exception("hot_state_failed")
+        """For ever. A fault in it is no reason to stop, neither for the coordinator, which needs nothing of it, nor for
+        itself: else this coordinator would tell nobody anything until its next start."""
+        while True:
+            try:
+                await self.run()
+            except Exception:
+                log.exception("hot_state_failed")
+            await asyncio.sleep(AGAIN_AFTER)
 
     async def run(self) -> None:
         """For ever."""

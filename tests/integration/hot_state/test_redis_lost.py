@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 from tests.valkey import ValkeyServer, running_valkey
 from tests.waiting import until
 
@@ -249,6 +250,23 @@ async def test_a_command_is_never_sent_twice(world: World) -> None:
     await redis.aclose()
     listening.close()
     await listening.wait_closed()
+
+
+async def test_what_the_client_stumbles_over_is_a_loss_like_any_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As over a connection that the failure of another call closes while it is being made: it comes about on machines
+    that are busy, and has no error of its own."""
+
+    async def stumble(*_arguments: object, **_options: object) -> None:
+        raise AttributeError("'NoneType' object has no attribute 'writelines'")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Redis, "execute_command", stumble)
+        for _ in range(FAILURES):
+            await world.hot.probe()
+        assert world.hot.medium.name == "postgresql"
+    await world.works_on("redis")
 
 
 async def test_nothing_of_the_address_is_in_what_is_said_of_a_failure(tmp_path: Path) -> None:

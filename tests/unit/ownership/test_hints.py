@@ -80,3 +80,29 @@ async def test_a_letter_of_an_owner_that_stopped_is_such_a_hint(letters: list[Le
     await medium.post.send({"b": letters})
     assert await campaign
     await service.aclose()
+
+
+class StumblingPost(MemoryPost):
+    """Fails in a way that nobody expects, once."""
+
+    stumbled = False
+
+    async def receive(self, coordinator_id: str, wait: float) -> list[Letter]:
+        if not self.stumbled:
+            self.stumbled = True
+            raise AttributeError("of a library")
+        return await super().receive(coordinator_id, wait)
+
+
+async def test_a_fault_in_the_hot_state_does_not_end_it() -> None:
+    database, clock = MemoryDatabase(), SteadyClock()
+    owner = await owning(database, "a")
+    follower, campaign = await waiting(database, "b")
+    medium = Medium("memory", MemoryBoard(clock), StumblingPost(clock))
+    company = Company(follower, clock)
+    service = HotStateService(HotState(medium, medium, None, clock, company.alone), follower, company)
+    service.start()
+    await owner.release()
+    await medium.post.send({"b": [letter(1, owns=False)]})
+    assert await campaign
+    await service.aclose()

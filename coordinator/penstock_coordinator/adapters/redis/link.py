@@ -29,6 +29,9 @@ ANSWER_SECONDS = 0.5
 LONGEST_WAIT = 1.0
 CONNECTIONS = 8
 REDIRECTIONS = 3
+# A connection that another call's failure closed while it was being made has no stream any more, and redis-py stumbles
+# over that.
+_FAILURES = (RedisError, OSError, TimeoutError, AttributeError)
 
 
 class RedisLink:
@@ -57,7 +60,7 @@ class RedisLink:
         try:
             async with asyncio.timeout(self._answer_seconds + wait):
                 return await self._ask(command, used)
-        except (RedisError, OSError, TimeoutError, ValueError, IndexError) as error:
+        except (*_FAILURES, ValueError, IndexError) as error:
             if self._let_go(used[-1] if used else None):
                 self._moved_to = None
             raise Unavailable(f"Redis: {type(error).__name__}") from error
@@ -99,5 +102,5 @@ class RedisLink:
 
 
 async def _close(client: Client) -> None:
-    with contextlib.suppress(RedisError, OSError, TimeoutError):
+    with contextlib.suppress(*_FAILURES):
         await client.connection_pool.disconnect()
