@@ -17,7 +17,7 @@ import signal
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -53,13 +53,13 @@ def twenty() -> None:
 class Pair:
     """Two coordinators and two agents."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, settings: Mapping[str, str]) -> None:
         self.coordinators: dict[str, Coordinator] = {}
         for name in ("c1", "c2"):
             place = folder / name
             (place / "coordinator").mkdir(parents=True)
             (place / "coordinator" / "coordinator-id").write_text(f"{name}\n")
-            self.coordinators[name] = Coordinator(place, url, {"PENSTOCK_OWNERSHIP_LEASE": LEASE})
+            self.coordinators[name] = Coordinator(place, url, {"PENSTOCK_OWNERSHIP_LEASE": LEASE, **settings})
         self.addresses = ",".join(each.address for each in self.coordinators.values())
         self.agents = [Agent(f"agent-{number}", folder, self.addresses, slots=4) for number in (1, 2)]
 
@@ -99,12 +99,13 @@ class Pair:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[tuple[Pair, str]]:
+def running(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[tuple[Pair, str]]:
+    """On a PostgreSQL of their own, whose URL is given too; with more settings of the coordinators."""
     with contextlib.ExitStack() as stack:
         server = EmbeddedPostgres(folder / "postgres")
         server.start()
         stack.callback(server.stop)
-        pair = Pair(folder, server.dsn)
+        pair = Pair(folder, server.dsn, settings or {})
         for coordinator in pair.coordinators.values():
             coordinator.start()
             stack.callback(coordinator.stop)
