@@ -47,6 +47,8 @@ KINDS = (
 LIVELY_SECONDS = OWNERSHIP
 """A coordinator whose row has been renewed in that time is at work; each renews at a third of it."""
 LOOKS_APART = 1.0
+SETTLING_SECONDS = OWNERSHIP + 1.0
+"""From one fault of a coordinator to the next one at the soonest: what came of the first one is seen by then."""
 LOOK = (
     "select coordinator_id, state, renewals, coalesce((select max(at) from chaos_writes w where w.epoch = c.epoch), 0)"
     " as wrote from coordinators c"
@@ -80,6 +82,7 @@ class CoordinatorTrouble(Trouble):
         super().__init__(world, log)
         self._rows: dict[str, _Row] = {}
         self._looked = 0.0
+        self._struck = 0.0
 
     def _is_time_for(self, fault: Fault) -> bool:
         if fault.target not in OF_COORDINATORS:
@@ -92,8 +95,9 @@ class CoordinatorTrouble(Trouble):
         lively = [name for name, row in self._rows.items() if row.is_lively(now)]
         owners = [name for name in lively if self._rows[name].owns and time.time() - self._rows[name].wrote < OWNERSHIP]
         others = [name for name in lively if not self._rows[name].owns]
-        if not owners or not others:
+        if not owners or not others or now - self._struck < SETTLING_SECONDS:
             return False
+        self._struck = now
         chosen = owners if fault.name == OWNER else others
         fault.role, fault.name = fault.name, chosen[int(fault.amount * len(chosen))]
         return True

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -60,10 +61,20 @@ class World:
     One coordinator: agents 1 and 2 are behind links, agents 3 and 4 in namespaces if there are any, else behind links
     too; the data of agent 1 are on a small disk if one can be mounted. Several: each has a link of its own to
     PostgreSQL and to Redis, and a namespace of its own if there are any; agents are where the test is.
+
+    `build` is the environment of processes that are to run the code of another build.
     """
 
-    def __init__(self, folder: Path, slots: int, agents: int = 4, coordinators: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        slots: int,
+        agents: int = 4,
+        coordinators: int = 1,
+        build: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
+        self._build = dict(build or {})
         self.slots = slots
         self.several = coordinators > 1
         self.times = SEVERAL if self.several else ALONE
@@ -120,7 +131,7 @@ class World:
         link = self.database_links[name] = stack.enter_context(Link(("127.0.0.1", self.server.port), host))
         parts = urlsplit(self.server.dsn)
         through = urlunsplit(parts._replace(netloc=f"{parts.username}:{parts.password}@{near}:{link.port}"))
-        settings = self.times.settings()
+        settings = {**self.times.settings(), **self._build}
         if self.several:
             link = self.redis_links[name] = stack.enter_context(Link(("127.0.0.1", self.redis.port), host))
             settings["PENSTOCK_REDIS_URL"] = f"redis://{near}:{link.port}/0"
@@ -139,7 +150,7 @@ class World:
         return ",".join(each.address for each in self.coordinators.values())
 
     def _start_agent(self, stack: contextlib.ExitStack, name: str) -> None:
-        place, environment = self.places.get(name), {}
+        place, environment = self.places.get(name), self._build
         if self.several:
             address = self.addresses
         elif place is None:
@@ -149,7 +160,7 @@ class World:
             address = f"{near_address(place.number)}:{self.coordinators[ALONE_NAME].port}"
         if self.places and name == "agent-1" and not self.several:
             self.disks[name] = stack.enter_context(SmallDisk(self.folder / name, DISK_BYTES))
-            environment = SMALL_FLOOR
+            environment = {**environment, **SMALL_FLOOR}
         agent = self.agents[name] = Agent(
             name, self.folder, address, self.slots, environment=environment, prefix=place.prefix if place else ()
         )

@@ -107,6 +107,10 @@ class Part:
                 return
             self._spawn()
 
+    def become(self, environment: Mapping[str, str]) -> None:
+        """With these variables besides, from its next start on."""
+        self._environment.update(environment)
+
     def kill(self) -> bool:
         """As -9. It is started again at once. False if there is nothing to kill."""
         with self._lock:
