@@ -10,6 +10,7 @@ SIMULATE_SECONDS ?= 600
 SIMULATE_HA_SECONDS ?= 7200
 SIMULATE_HA_SCHEDULES ?= 100000
 PEERS ?=
+COVERED ?=
 # Docker's own Compose, or the older program of that name.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 # What tests start as processes of their own, many hundred times, is compiled once: they may be told to write no bytecode.
@@ -19,7 +20,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo test check format proto constraints states bench bench-ratio bench-guard bench-large bench-artifacts bench-logs bench-peers bench-plot flood malformed schedules simulate simulate-ha mutants random-dags outages chaos chaos-ha env up down migrate seed clean
+.PHONY: help setup setup-dev demo test coverage hooks check format proto constraints states bench bench-ratio bench-guard bench-large bench-artifacts bench-logs bench-peers bench-plot flood malformed schedules simulate simulate-ha mutants random-dags outages chaos chaos-ha env up down migrate seed clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +49,15 @@ demo: .venv/.ready-run ## Run a real ETL on two agents and show its result.
 test: .venv/.ready-dev ## Run all tests (PYTEST_OPTIONS="-k chain" runs some).
 	@$(BIN)/python -m compileall -q $(STARTED)
 	@$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) $(PYTEST_OPTIONS)
+
+coverage: .venv/.ready-dev ## Run the tests and tell which lines none of them comes to (COVERED="tests/unit" takes some).
+	@rm -rf .coverage && mkdir .coverage
+	@$(BIN)/python -m coverage run -m pytest -q -n $(TEST_PROCESSES) $(PYTEST_OPTIONS) $(COVERED)
+	@$(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage html -q -d .coverage/html
+	@$(BIN)/python -m coverage report
+
+hooks: .venv/.ready-dev ## Have git run checks before each commit and each push.
+	@$(BIN)/pre-commit install
 
 check: .venv/.ready-dev ## Check format, style, types, layers, protos and generated code.
 	@scripts/check.sh
@@ -138,5 +148,5 @@ seed: env ## Apply the example pipelines in the containers and run each once.
 	@$(COMPOSE) run --rm seed
 
 clean: ## Remove the virtual environment, caches and the data of the demo.
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .penstock-demo
+	rm -rf .venv .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .penstock-demo
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

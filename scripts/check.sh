@@ -14,6 +14,11 @@ check_layers() { lint-imports --no-logo; }
 check_protos() { buf lint && buf format --diff --exit-code proto; }
 check_breaking() { buf breaking --against proto/penstock.binpb; }
 check_deploy() { check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml && hadolint deploy/docker/*.Dockerfile; }
+check_forge() {
+    check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml &&
+        check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml &&
+        pre-commit validate-config .pre-commit-config.yaml
+}
 
 check_stubs() {
     fresh=$(mktemp -d) || return
@@ -32,7 +37,7 @@ compare_stubs() {
 failed=
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
-for part in ${*:-format lint types layers protos breaking stubs deploy}; do
+for part in ${*:-format lint types layers protos breaking stubs deploy forge}; do
     if "check_$part" > "$output" 2>&1; then
         printf 'check %-9s ok\n' "$part"
     else

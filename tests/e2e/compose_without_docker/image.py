@@ -19,6 +19,8 @@ class Image:
     entrypoint: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
     healthcheck: list[str] = field(default_factory=list)
+    copied: dict[str, str] = field(default_factory=dict)
+    """Files of the checkout by their paths in the image, where one is copied by itself."""
 
 
 def read_image(dockerfile: Path) -> Image:
@@ -30,6 +32,9 @@ def read_image(dockerfile: Path) -> Image:
                 image = Image(base=rest)
             case "USER":
                 image.user = rest
+            case "COPY" if not rest.startswith("--"):
+                source, *_, target = rest.split()
+                image.copied[target] = source
             case "ENV":
                 image.environment.update(re.findall(r"(\w+)=(\S+)", rest))
             case "ENTRYPOINT":
