@@ -15,13 +15,14 @@ import uvloop
 from penstock_coordinator.adapters.artifacts.opening import CannotOpen, OpenedStore, open_store, reachable
 from penstock_coordinator.adapters.postgres.connections import ANSWER_SECONDS
 from penstock_coordinator.adapters.postgres.coordinator_registry import PostgresCoordinatorRegistry
+from penstock_coordinator.adapters.postgres.pulse import PostgresPulse
 from penstock_coordinator.adapters.postgres.schema import CannotMigrate, SchemaOutdated, migrate
 from penstock_coordinator.adapters.postgres.stores import PostgresStores, open_stores
 from penstock_coordinator.adapters.secret_cipher import AesGcmCipher, BadKey, kept_keys
 from penstock_coordinator.adapters.successors import prepare_successor
 from penstock_coordinator.adapters.system import SystemClock, SystemIds, memory_there_is, resident_bytes
 from penstock_coordinator.api.doorway import CannotListen
-from penstock_coordinator.api.health import DATABASE, FOLLOWING, JOURNAL, RECOVERY, Readiness
+from penstock_coordinator.api.health import FOLLOWING, JOURNAL, RECOVERY, DatabaseProbe, LagWatch, Readiness
 from penstock_coordinator.api.metrics.place import Watched
 from penstock_coordinator.api.server import Backend, CoordinatorServer, Entrance, build_server
 from penstock_coordinator.configured import edge_options, fairness, pace, pack_pace, retention, timing
@@ -322,11 +323,19 @@ class Member:
         hot = HotState(media.memory, media.postgres, media.redis, self._clock, company.alone)
         self._hot = HotStateService(hot, self._keeper, company)
         self._entrance = Entrance(readiness, edge_options(settings), self._keeper, artifacts.routes, self._hot, watched)
+        self._owning: PostgresStores | None = None
+        self._pulse = PostgresPulse(settings.database_url.get_secret_value(), name)
+        self._probe = DatabaseProbe(self._pulse.ask, readiness, self._database_answers)
+        self._lag_watch = LagWatch(readiness, settings.ready_loop_lag.total_seconds(), watched.lag)
 
     async def run(self, stop: asyncio.Event, former: Sequence[str]) -> None:
         """Until `stop` is set. Raises `CannotListen`, `CannotStart`, `IdentityTaken`, and what ended it otherwise."""
         await self._entrance.open()
-        lag = asyncio.create_task(self._watched.lag.run(), name="loop lag")
+        watching = [
+            asyncio.create_task(self._probe.run(), name="database probe"),
+            asyncio.create_task(self._watched.lag.run(), name="loop lag"),
+            asyncio.create_task(self._lag_watch.run(), name="lag watch"),
+        ]
         try:
             await self._introduce(former)
             self._hot.start()
@@ -340,7 +349,15 @@ class Member:
             await self._keeper.release()
             await self._hot.aclose()
             await self._entrance.close()
-            lag.cancel()
+            for task in watching:
+                task.cancel()
+
+    def _database_answers(self, back: bool) -> None:
+        """While it is not ready. After a silence (`back`) what was sent during it may hang for seconds more."""
+        self._registry.try_now()
+        self._keeper.look_now()
+        if back and self._owning is not None:
+            self._owning.try_now()
 
     async def _introduce(self, former: Sequence[str]) -> None:
         doorway, settings = self._entrance.doorway, self._settings
@@ -363,7 +380,7 @@ class Member:
             self._readiness.block(FOLLOWING, reason)
         else:
             self._readiness.send_agents_away(reason)
-            for cause in (FOLLOWING, JOURNAL, DATABASE):  # The others are those of its time as an owner.
+            for cause in (FOLLOWING, JOURNAL):  # JOURNAL may be of its time as an owner.
                 self._readiness.clear(cause)
         self._readiness.clear(RECOVERY)
         self._entrance.doorway.announce()
@@ -385,7 +402,7 @@ class Member:
         self._readiness.clear(FOLLOWING)
         self._readiness.take_agents()
         self._readiness.journal_available(True)
-        self._stores = None
+        self._stores, self._owning = None, stores
         stores.incarnations.speak_as(epoch)
         try:
             coordinator = Coordinator(
@@ -407,12 +424,14 @@ class Member:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), PAUSE_BETWEEN_TURNS)
         finally:
+            self._owning = None
             self._entrance.empty()
             self._hot.lost()
             self._keeper.ended()
             await _close(stores)
 
     async def aclose(self) -> None:
+        await self._pulse.aclose()
         if self._stores is not None:
             await _close(self._stores)
 

@@ -140,6 +140,12 @@ class Settings(OwnershipSettings, RedisSettings, ArtifactSettings, SecretSetting
         le=timedelta(minutes=1),
         description="of the coordinator behind what is due; past it new work is refused",
     )
+    ready_loop_lag: Span = Field(
+        default=timedelta(seconds=2),
+        ge=timedelta(milliseconds=100),
+        le=timedelta(minutes=10),
+        description="of the coordinator behind what is due; past it for 5s it says that it is not ready",
+    )
     max_commit_lag: Span = Field(
         default=timedelta(seconds=2),
         ge=timedelta(milliseconds=100),

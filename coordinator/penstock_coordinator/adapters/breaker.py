@@ -86,6 +86,11 @@ class Breaker:
             self._move(HALF_OPEN)
         return self._era
 
+    def try_now(self) -> None:
+        """What it guards was seen to answer: the next call may try, and need not wait for the end of the pause."""
+        if self._state is OPEN:
+            self._again_at = self._now()
+
     def succeeded(self, era: int) -> None:
         if era != self._era:
             return

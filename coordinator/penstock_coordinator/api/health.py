@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -17,21 +17,29 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from penstock_coordinator.api.guard import Context
-    from penstock_coordinator.ports import Stores
+    from penstock_coordinator.runtime.loop_lag import LoopLag
 
 log = structlog.get_logger(__name__)
 
 RECOVERY, DATABASE, JOURNAL, STOPPING = "recovery", "database", "journal", "stopping"
 FOLLOWING = "following"
 """The cause of one that owns no runs, and hears of nobody who does."""
+EVENT_LOOP = "event_loop"
+"""The cause of one that comes to everything seconds late."""
+CAUSES = (RECOVERY, DATABASE, JOURNAL, FOLLOWING, EVENT_LOOP, STOPPING)
+"""All that can make it unready."""
 AGENTS = "penstock.agent."
 """Services with such names are those of agents."""
 
 # The package's type hints do not know it yet.
 _ListResponse: Any = health_pb2.HealthListResponse  # type: ignore[attr-defined]
 
-PROBE_SECONDS = 2.0
-ANSWER_SECONDS = 5.0
+PROBE_SECONDS = 0.5
+ANSWER_SECONDS = 2.0
+"""With the pause before it: a database that is cut off without a word is noticed within 2.5 s, which leaves as much of
+the promised 5 s to a busy machine."""
+LAG_SECONDS = 5.0
+"""For so long every look has to come late before that makes it unready: one long turn is no reason."""
 
 
 class Readiness:
@@ -85,6 +93,10 @@ class Readiness:
         if self._reasons.pop(cause, None) is not None:
             log.info("cleared", cause=cause, ready=self.ready)
             self._notify()
+
+    def checks(self) -> dict[str, str]:
+        """Of all that can be in the way: "ok", or why it is."""
+        return {cause: self._reasons.get(cause, "ok") for cause in CAUSES}
 
     def journal_available(self, available: bool) -> None:
         """For whoever commits: whether the database takes what is written."""
@@ -148,17 +160,30 @@ class HealthService(HealthServicer):
 
 
 class DatabaseProbe:
-    """Asks the database for nothing, now and then: a coordinator without work would not notice that it is away."""
+    """Asks the database for nothing, now and then: a coordinator without work would not notice that it is away.
 
-    def __init__(self, stores: Stores, readiness: Readiness) -> None:
-        self._stores = stores
+    `ask` raises `Unavailable`. `on_answer` hears of each answer while the coordinator is not ready, with True for the
+    first one after a silence: others who wait before their next try need wait no longer.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[], Awaitable[object]],
+        readiness: Readiness,
+        on_answer: Callable[[bool], None] = lambda back: None,
+        pause: float = PROBE_SECONDS,
+    ) -> None:
+        """`pause`: seconds between an answer and the next question."""
+        self._ask_database = ask
         self._readiness = readiness
+        self._on_answer = on_answer
+        self._pause = pause
         self._asking: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         while True:
             await self.run_once()
-            await asyncio.sleep(PROBE_SECONDS)
+            await asyncio.sleep(self._pause)
 
     async def run_once(self) -> None:
         """A question that is not answered is not given up, as that could hang too, but waited for further on."""
@@ -172,8 +197,49 @@ class DatabaseProbe:
 
     async def _ask(self) -> None:
         try:
-            await self._stores.bundles.present([])
-        except Unavailable:
-            self._readiness.block(DATABASE, "the database is away")
-        else:
+            await self._ask_database()
+        except Unavailable as error:
+            self._readiness.block(DATABASE, f"the database is away ({error})" if str(error) else "the database is away")
+            return
+        except Exception as error:
+            log.exception("database_probe_failed")
+            self._readiness.block(DATABASE, f"the database cannot be asked: {type(error).__name__}")
+            return
+        if not self._readiness.ready:
+            back = DATABASE in self._readiness.reasons
             self._readiness.clear(DATABASE)
+            self._on_answer(back)
+
+
+class LagWatch:
+    """Says that a coordinator is not ready which comes to everything late: callers would wait at it in vain.
+
+    `bound`: seconds.
+    """
+
+    def __init__(self, readiness: Readiness, bound: float, measured: LoopLag) -> None:
+        self._readiness = readiness
+        self._measured = measured
+        self._bound = bound
+        self._late_since: float | None = None
+
+    async def run(self) -> None:
+        """For ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(PROBE_SECONDS)
+            self.look(self._measured.last, loop.time())
+
+    def look(self, lag: float, now: float) -> None:
+        """At the instant `now` what was due came so many seconds late. It is ready again at the first look that is in
+        time."""
+        if lag < self._bound:
+            self._late_since = None
+            self._readiness.clear(EVENT_LOOP)
+            return
+        if self._late_since is None:
+            self._late_since = now - lag
+        if now - self._late_since >= LAG_SECONDS:
+            self._readiness.block(
+                EVENT_LOOP, f"it comes {lag:.1f} s late to what is due, and has for {LAG_SECONDS:g} s"
+            )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from penstock_coordinator.api.health import Readiness
     from penstock_coordinator.api.metrics.place import Place
+    from penstock_coordinator.runtime.ownership import OwnershipKeeper
 
 READINESS: web.AppKey[Readiness] = web.AppKey("readiness")
 PLACE: web.AppKey[Place] = web.AppKey("place")
@@ -61,12 +62,15 @@ async def ready(request: web.Request) -> web.Response:
     told: dict[str, object] = {"status": "ready" if readiness.ready else "not ready"}
     if not readiness.ready:
         told["reasons"] = readiness.reasons
+    told["checks"] = readiness.checks()
     told["role"] = "follower" if supervisor is None else "owner"
     if readiness.agents_go:
         told["agents"] = readiness.agents_go
     if supervisor is not None:
         told["load"] = asdict(load_of(supervisor))
         told["dependencies"] = [asdict(each) for each in supervisor.stores.dependencies()]
+    if place.keeper is not None:
+        told["ownership"] = _ownership(place.keeper)
     if place.hot is not None:
         told["hot_state"] = asdict(place.hot.view)
     return web.json_response(told, status=200 if readiness.ready else 503)
@@ -77,3 +81,15 @@ async def metrics(request: web.Request) -> web.Response:
     caller takes that."""
     body, content_type = await request.app[METRICS].render(request.headers.get("Accept", ""))
     return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+def _ownership(keeper: OwnershipKeeper) -> dict[str, object]:
+    """Of the lease: who has it, as far as this coordinator knows."""
+    owner = keeper.owner()
+    return {
+        "coordinator": keeper.coordinator_id,
+        "epoch": keeper.epoch,
+        "holds_lease": bool(keeper.epoch) and keeper.may_act(),
+        "owner": "" if owner is None else owner.coordinator_id,
+        "owner_address": "" if owner is None else owner.address,
+    }

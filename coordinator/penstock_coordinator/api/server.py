@@ -179,7 +179,10 @@ class CoordinatorServer:
         self._http = http
         """None: the doorway is open, and stays so."""
         self._readiness = backend.readiness
-        self._probe = DatabaseProbe(backend.stores, backend.readiness)
+        self._probe = (
+            None if http is None else DatabaseProbe(lambda: backend.stores.bundles.present([]), self._readiness)
+        )
+        """None: whoever opened the doorway looks after the database, before this coordinator and after it."""
         self._probing: asyncio.Task[None] | None = None
 
     @property
@@ -195,8 +198,9 @@ class CoordinatorServer:
         """Raises `CannotListen`; then neither listens."""
         if self._http is not None:
             await self._doorway.bind(self._http)
-        await self._probe.run_once()
-        self._probing = asyncio.create_task(self._probe.run(), name="database probe")
+        if self._probe is not None:
+            await self._probe.run_once()
+            self._probing = asyncio.create_task(self._probe.run(), name="database probe")
         keeper, backend = self._backend.keeper, self._backend
         services = ServiceSet()
         _add_services(services, backend, self._options)
@@ -252,7 +256,7 @@ class Entrance:
         """`watched`: of the process, whether it owns runs or not."""
         self._options = options
         watched = watched or Watched()
-        self._place = Place(None, None if hot is None else hot.hot, watched, options.prices)
+        self._place = Place(None, None if hot is None else hot.hot, watched, options.prices, keeper)
         self._http = http_application(readiness, self._place, routes)
         self._doorway = _doorway(readiness, options)
         wire = forwarding_options(options.limits.message_bytes, options.keepalive_ms)

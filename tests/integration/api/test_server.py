@@ -109,7 +109,7 @@ class _Stores:
 async def test_the_probe_notices_a_database_that_is_away_or_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     readiness, stores = Readiness(), _Stores()
     readiness.clear("recovery")
-    probe = DatabaseProbe(stores, readiness)  # type: ignore[arg-type]  # it asks the bundle store alone
+    probe = DatabaseProbe(lambda: stores.bundles.present([]), readiness)
     stores.bundles.away = True
     await probe.run_once()
     assert list(readiness.reasons) == [DATABASE]

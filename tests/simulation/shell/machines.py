@@ -64,7 +64,7 @@ class Edge:
         self.http_address = options.http_listen
         self.server = VirtualServer(machine.world.network, machine.process, CallGuard(RequestSizes(options.limits)))
         _add_services(self.server, backend, options)  # type: ignore[arg-type]  # as far as services use it
-        self._probe = DatabaseProbe(backend.stores, backend.readiness)
+        self._probe = DatabaseProbe(lambda: backend.stores.bundles.present([]), backend.readiness, pause=2.0)
         self._probing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

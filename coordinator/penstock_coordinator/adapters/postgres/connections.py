@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -79,14 +80,17 @@ def is_fault(error: BaseException) -> bool:
     return is_away(error)
 
 
-async def connect(dsn: str, name: str, settings: dict[str, str] | None = None) -> Connection:
-    """A connection that speaks run ids as 16 bytes. Raises what asyncpg raises."""
+async def connect(
+    dsn: str, name: str, settings: dict[str, str] | None = None, seconds: float | None = None
+) -> Connection:
+    """A connection that speaks run ids as 16 bytes, within so many seconds (`CONNECT_SECONDS`). Raises what asyncpg
+    raises."""
     connection: Connection = await asyncpg.connect(
         dsn,
-        timeout=CONNECT_SECONDS,
+        timeout=CONNECT_SECONDS if seconds is None else seconds,
         server_settings={**(_SESSION_SETTINGS if settings is None else settings), "application_name": name},
     )
-    await _speak_bytes(connection)
+    await _speak_bytes(connection, seconds)
     return connection
 
 
@@ -95,11 +99,11 @@ async def connect_lane(dsn: str, name: str) -> Connection:
     return await connect(dsn, name, _LANE_SETTINGS)
 
 
-async def _speak_bytes(connection: Connection) -> None:
+async def _speak_bytes(connection: Connection, seconds: float | None = None) -> None:
     """A server that hangs just now is not waited for: neither here, nor by the pool, which closes a connection politely
     when this is cancelled."""
     try:
-        with answering_within(CONNECT_SECONDS, connection):
+        with answering_within(CONNECT_SECONDS if seconds is None else seconds, connection):
             await connection.set_type_codec("uuid", schema="pg_catalog", encoder=bytes, decoder=bytes, format="binary")
     except BaseException:
         connection.terminate()
@@ -149,14 +153,16 @@ class Database:
         self._answer_timeout = answer_timeout
 
     @classmethod
-    async def open(cls, dsn: str, name: str, size: int, answer_timeout: float) -> Database:
+    async def open(
+        cls, dsn: str, name: str, size: int, answer_timeout: float, connect_seconds: float | None = None
+    ) -> Database:
         """Raises what asyncpg raises: at the start a wrong address or password should be seen as it is."""
         pool = await asyncpg.create_pool(
             dsn,
             min_size=0,
             max_size=size,
-            timeout=CONNECT_SECONDS,
-            init=_speak_bytes,
+            timeout=CONNECT_SECONDS if connect_seconds is None else connect_seconds,
+            init=functools.partial(_speak_bytes, seconds=connect_seconds),
             reset=_leave_alone,
             server_settings={**_POOL_SETTINGS, "application_name": name},
         )
@@ -217,6 +223,10 @@ class Database:
             yield connection
         finally:
             await close(connection)
+
+    def try_now(self) -> None:
+        """The server was seen to answer."""
+        self._breaker.try_now()
 
     def dependency(self, *shares: Bulkhead) -> Dependency:
         return self._breaker.dependency("postgresql", tuple(share.use for share in shares))

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from penstock_coordinator.adapters.postgres.connections import Database
+from penstock_coordinator.adapters.postgres.connections import CONNECT_SECONDS, Database
 from penstock_coordinator.adapters.postgres.notices import Notices
 from penstock_coordinator.adapters.postgres.queries import load
 from penstock_coordinator.adapters.postgres.text import storable
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _QUERIES = load("coordinators")
 CHANNEL = "penstock_ownership"
 CONNECTIONS = 2
+LEAST_CONNECT_SECONDS = 1.0
+"""A busy machine may need as much."""
 
 
 class PostgresCoordinatorRegistry:
@@ -35,7 +37,9 @@ class PostgresCoordinatorRegistry:
     async def open(cls, dsn: str, coordinator_id: str, answer_timeout: float) -> PostgresCoordinatorRegistry:
         """An answer that does not come within `answer_timeout` seconds is given up."""
         name = f"penstock {coordinator_id} ownership"
-        return cls(await Database.open(dsn, name, CONNECTIONS, answer_timeout), dsn, name)
+        # A connection that hangs since the database was away would keep one that follows from seeing that it is back.
+        connect_seconds = min(max(answer_timeout, LEAST_CONNECT_SECONDS), CONNECT_SECONDS)
+        return cls(await Database.open(dsn, name, CONNECTIONS, answer_timeout, connect_seconds), dsn, name)
 
     async def register(self, coordinator: CoordinatorRow) -> None:
         row = coordinator
@@ -85,6 +89,10 @@ class PostgresCoordinatorRegistry:
 
     async def forget(self, coordinator: CoordinatorRow) -> None:
         await self._database.fetch(_QUERIES["forget"], coordinator.coordinator_id, coordinator.renewals)
+
+    def try_now(self) -> None:
+        """The database was seen to answer."""
+        self._database.try_now()
 
     # --- hints
 

@@ -117,6 +117,12 @@ class PostgresJournal:
         rows = await self._database.fetch(_QUERIES["read_since"], runs, numbers, limit)
         return [(run_id, StoredRecord(*record)) for run_id, *record in rows]
 
+    def try_now(self) -> None:
+        """The database was seen to answer after a silence. What was sent during it may have been lost: its lane asks on
+        another connection what became of it."""
+        for lane in self._lanes:
+            lane.try_now()
+
     async def aclose(self) -> None:
         """Not to be called while a commit is under way."""
         for lane in self._lanes:
@@ -151,11 +157,23 @@ class _Lane:
         self._connection: Connection | None = None
         self._statements: dict[str, PreparedStatement[asyncpg.Record]] = {}
         self._busy = False
+        self._connecting: asyncio.Task[Connection] | None = None
+        self._nudged = asyncio.Event()
 
     async def aclose(self) -> None:
         if self._connection is not None:
             await close(self._connection)
             self._connection = None
+
+    def try_now(self) -> None:
+        """Whatever it waits for is given up, and the next try comes at once."""
+        if not self._busy:
+            return
+        self._nudged.set()
+        if self._connecting is not None:
+            self._connecting.cancel()
+        elif self._connection is not None:
+            self._connection.terminate()
 
     async def commit(self, records: Sequence[Record], epoch: int) -> list[AppendOutcome]:
         if self._busy:
@@ -183,8 +201,7 @@ class _Lane:
                 if last is not type(error):
                     last = type(error)
                     _log.warning("lane %d waits for PostgreSQL: %s", self._number, last.__name__)
-                # Spreads attempts, guards nothing.
-                await asyncio.sleep(random.uniform(_FIRST_DELAY, longest))  # noqa: S311
+                await self._pause(longest)
             else:
                 self._note(self._number, True)
                 if last is not None:
@@ -192,10 +209,27 @@ class _Lane:
                 return outcomes
         raise AssertionError("there is always another delay")
 
+    async def _pause(self, longest: float) -> None:
+        """Before the next try. Returns at once if the database was seen since the last one."""
+        with contextlib.suppress(TimeoutError):
+            # Spreads attempts, guards nothing.
+            await asyncio.wait_for(self._nudged.wait(), random.uniform(_FIRST_DELAY, longest))  # noqa: S311
+        self._nudged.clear()
+
     async def _connected(self) -> Connection:
         """The lane's connection, a new one if the last was lost."""
         connection = self._connection
-        return await self._connect() if connection is None or connection.is_closed() else connection
+        if connection is not None and not connection.is_closed():
+            return connection
+        self._connecting = asyncio.create_task(self._connect())
+        try:
+            await asyncio.wait({self._connecting})
+            if self._connecting.cancelled():
+                raise ConnectionAbortedError("the database is there again: the next connection will come about sooner")
+            return self._connecting.result()
+        finally:
+            self._connecting.cancel()
+            self._connecting = None
 
     async def _watched(self, connection: Connection, doing: Awaitable[_T]) -> _T:
         """What is done on the connection, which is cut if it does not answer."""

@@ -78,6 +78,12 @@ class PostgresStores(Stores):
         """False while a commit waits for the database."""
         return self._postgres_journal.available
 
+    def try_now(self) -> None:
+        """The database was seen to answer after a silence: what waits for another try, or hangs since then, tries at
+        once."""
+        self._database.try_now()
+        self._postgres_journal.try_now()
+
     async def aclose(self, *, objects: bool = True) -> None:
         """Not to be called while anything is under way. Idempotent. The store of objects may be left open, for those
         who use it on."""

@@ -11,6 +11,7 @@ from penstock_coordinator.runtime.loop_lag import LoopLag
 
 if TYPE_CHECKING:
     from penstock_coordinator.runtime.board_failover import HotState
+    from penstock_coordinator.runtime.ownership import OwnershipKeeper
     from penstock_coordinator.runtime.supervisor import Supervisor
 
 
@@ -31,3 +32,5 @@ class Place:
     """What coordinators tell each other by; None: there is but this one."""
     watched: Watched = field(default_factory=Watched)
     prices: Prices = NO_PRICES
+    keeper: OwnershipKeeper | None = None
+    """Of the ownership lease."""
