@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -130,9 +130,12 @@ class PipelineService(PipelineServiceServicer):
     async def Validate(self, request: pb.ValidatePipelineRequest, context: Context) -> pb.ValidatePipelineResponse:
         if not request.HasField("spec"):
             raise invalid("spec", "is required")
-        found = await self._off_loop(request.spec, lambda: _problems(request.spec, self._limits, self._prices))
+        found, secrets = await self._off_loop(
+            request.spec, lambda: _validated(request.spec, self._limits, self._prices)
+        )
         return pb.ValidatePipelineResponse(
-            problems=[pb.Problem(field=each.field, description=each.description) for each in found]
+            problems=[pb.Problem(field=each.field, description=each.description) for each in found],
+            warnings=await secret_warnings(self._stores.secrets, secrets),
         )
 
     async def DiffVersions(self, request: pb.DiffVersionsRequest, context: Context) -> pb.DiffVersionsResponse:
@@ -224,6 +227,12 @@ def _examine(request: pb.CreatePipelineRequest, limits: Limits, prices: Prices) 
         request.spec.SerializeToString(deterministic=True),
         named_secrets(request.spec),
     )
+
+
+def _validated(spec: PipelineSpec, limits: Limits, prices: Prices) -> tuple[list[Violation], Sequence[NamedSecret]]:
+    """What is wrong, and if nothing is, the secrets that steps name."""
+    found = _problems(spec, limits, prices)
+    return found, () if found else named_secrets(spec)
 
 
 def _name(request: Any) -> str:

@@ -73,7 +73,7 @@ class PipelineCalls(Connection):
     async def validate(self, pipeline: Pipeline | pipeline_pb2.PipelineSpec) -> list[tuple[str, str]]:
         """The (field, description) of every problem; none: `create_pipeline` would accept it, if the pipelines are
         there that it names. Uploads nothing. Those that a Python pipeline calls are looked at too; a field of theirs
-        begins with their name."""
+        begins with their name. What is only warned of is logged, as by `create_pipeline`."""
         if not isinstance(pipeline, Pipeline):
             return await self._validate(pipeline)
         *called, own = await asyncio.to_thread(prepare, [pipeline])
@@ -85,6 +85,7 @@ class PipelineCalls(Connection):
     async def _validate(self, spec: pipeline_pb2.PipelineSpec) -> list[tuple[str, str]]:
         request = pipeline_service_pb2.ValidatePipelineRequest(spec=spec)
         response: pipeline_service_pb2.ValidatePipelineResponse = await self._call(self._pipelines().Validate, request)
+        self._warn(response.warnings)
         return [(problem.field, problem.description) for problem in response.problems]
 
     async def get_pipeline(self, name: str, version: int = 0) -> pipeline_service_pb2.GetPipelineResponse:

@@ -164,6 +164,8 @@ async def test_whoever_submits_is_warned_of_secrets_that_are_not_kept(keeper: Ed
         " the agent has it of its own (PENSTOCK_SECRET_LOST, or a file lost in PENSTOCK_AGENT_SECRETS_DIR)."
         " `penstock secrets set lost` gives it to the coordinator."
     )
+    validate = pipelines_pb.ValidatePipelineRequest(spec=made)
+    assert list((await keeper.pipelines.Validate(validate, timeout=PATIENCE)).warnings) == [told]
     assert list((await keeper.create(made)).warnings) == [told]
     request = runs_pb.StartRunRequest(pipeline="p", request_id="same")
     many = runs_pb.StartManyRunsRequest(requests=[runs_pb.StartRunRequest(pipeline="p")] * 2)
@@ -171,6 +173,7 @@ async def test_whoever_submits_is_warned_of_secrets_that_are_not_kept(keeper: Ed
         assert list((await keeper.runs.Start(request, timeout=PATIENCE)).warnings) == [told]
     assert list((await keeper.runs.StartMany(many, timeout=PATIENCE)).warnings) == [told]
     await put(keeper, "lost")
+    assert not (await keeper.pipelines.Validate(validate, timeout=PATIENCE)).warnings
     assert not (await keeper.create(made)).warnings
     assert not (await keeper.runs.Start(request, timeout=PATIENCE)).warnings
     assert not (await keeper.runs.StartMany(many, timeout=PATIENCE)).warnings

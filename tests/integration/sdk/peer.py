@@ -242,7 +242,7 @@ class Pipelines(pipeline_service_pb2_grpc.PipelineServiceServicer):
     async def Validate(self, request: Any, context: Any) -> Any:
         await self.peer.enter("Validate", request, context)
         problems = [pipeline_service_pb2.Problem(field=name, description=text) for name, text in self.peer.problems]
-        return pipeline_service_pb2.ValidatePipelineResponse(problems=problems)
+        return pipeline_service_pb2.ValidatePipelineResponse(problems=problems, warnings=self.peer.warnings)
 
     async def DiffVersions(self, request: Any, context: Any) -> Any:
         raise NotImplementedError

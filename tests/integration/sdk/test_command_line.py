@@ -66,6 +66,8 @@ async def test_what_the_coordinator_warns_of_is_said_once_on_standard_error(peer
     assert (run.code, run.out, run.err) == (0, "run-1\n", said)
     assert (applied.code, applied.err) == (0, said)
     assert len(applied.json_lines()) == 1
+    checked = await penstock.run("validate", CHAIN)
+    assert (checked.code, checked.out, checked.err) == (0, "chain is valid\n", said)
 
 
 async def test_run_with_json_prints_events_and_at_last_the_run(penstock: CommandLine) -> None:
