@@ -115,6 +115,11 @@ simulate: .venv/.ready-dev ## Play 100,000 random schedules of the cores with fa
 simulate-ha: .venv/.ready-dev ## Play 100,000 random schedules of three coordinators, with partitions, frozen owners and hand-overs.
 	@$(BIN)/python -m tests.simulation.cores --several --seconds $(SIMULATE_HA_SECONDS) --schedules $(SIMULATE_HA_SCHEDULES)
 
+.PHONY: monitoring
+monitoring: .venv/.ready-dev ## Write the rules of objectives and the dashboards again.
+	@$(BIN)/python -m scripts.write_slo_rules
+	@$(BIN)/python -m scripts.write_dashboards
+
 mutants: .venv/.ready-dev ## Break promises on purpose, one by one, and see that each break is found.
 	@$(BIN)/python -m tests.mutants
 
