@@ -20,7 +20,7 @@ OVERVIEW = Board(
                 stat("Live runs", "sum(penstock_runs)", "Runs that are not at rest."),
                 stat("Waiting steps", "sum(penstock_queue_depth)", "Steps that wait for an agent."),
                 stat("Sessions", "sum(penstock_sessions)", "Agents that are connected.", red_below=1),
-                stat("Open dead letters", "max(penstock_dead_letters)", "Steps that failed for good.", red_from=1),
+                stat("Open dead letters", "max(penstock_dead_letters_open)", "Steps that failed for good.", red_from=1),
                 stat(
                     "Alerts",
                     'count(ALERTS{alertstate="firing",severity=~"page|ticket"}) or vector(0)',
