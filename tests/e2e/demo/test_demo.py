@@ -20,9 +20,18 @@ def demo(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
 
 
-def test_demo_ends_well_shows_its_result_and_leaves_no_process(tmp_path: Path) -> None:
+async def none_is_left(folder: Path) -> None:
+    """What ends with another process, a guardian's step or the guardian itself, ends a moment later."""
+
+    async def none_left() -> bool:
+        return processes_of(folder) == []
+
+    await until(none_left)
+
+
+async def test_demo_ends_well_shows_its_result_and_leaves_no_process(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
-    ended = demo(folder)
+    ended = await asyncio.to_thread(demo, folder)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     said = ended.stdout
     assert "load_month EXPANDED (12 items)" in said
@@ -35,7 +44,7 @@ def test_demo_ends_well_shows_its_result_and_leaves_no_process(tmp_path: Path) -
     for line in ("penstock dev --data", "penstock get", "penstock.v1.RunService/Get"):
         assert line in said
     assert {"agent-1", "agent-2"} <= set(re.findall(r"on (agent-\d)", said))
-    assert processes_of(folder) == []
+    await none_is_left(folder)
     assert (folder / "postgres").is_dir()
 
 
@@ -55,9 +64,4 @@ async def test_interrupted_demo_leaves_no_process_either(tmp_path: Path) -> None
     _, complaint = await asyncio.wait_for(process.communicate(), 150)
     assert process.returncode == 130
     assert complaint == b"demo: interrupted, and everything is stopped\n"
-
-    async def none_left() -> bool:
-        return processes_of(folder) == []
-
-    # A step that was killed with its agent is ended by the agent's guardian, a moment later.
-    await until(none_left)
+    await none_is_left(folder)

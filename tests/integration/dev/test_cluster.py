@@ -17,12 +17,13 @@ from tests.waiting import until
 from penstock import Client, command, pipeline
 from penstock.dev.cluster import DevCluster
 from penstock.dev.errors import ChildFailedError, DataFolderBusyError, DevClusterError
-from penstock.v1 import coordinator_service_pb2, run_pb2
+from penstock.v1 import coordinator_service_pb2
 
 
 @pipeline
-def patient() -> None:
-    command("wait", shell="exec sleep 1000")
+def patient(begun: str) -> None:
+    """`begun`: a file that is there when the step is."""
+    command("wait", shell='touch "$PENSTOCK_PARAM_BEGUN" && exec sleep 1000')
 
 
 @pytest.fixture
@@ -174,10 +175,13 @@ async def test_second_ctrl_c_does_not_wait_for_steps(tmp_path: Path) -> None:
     process = await started_command("--data", str(folder))
     state = DevCluster(folder).folder.read_state()
     async with Client(state["address"]) as client:
-        run = await client.start(patient)
-        async for event in run.watch():
-            if any(change.state == run_pb2.STEP_RUN_STATE_RUNNING for change in event.steps):
-                break
+        begun = tmp_path / "begun"
+        await client.start(patient, {"begun": str(begun)})
+
+        async def has_begun() -> bool:
+            return begun.exists()
+
+        await until(has_begun)
     process.send_signal(signal.SIGINT)
     assert process.stdout is not None
     async with asyncio.timeout(150):
@@ -186,7 +190,12 @@ async def test_second_ctrl_c_does_not_wait_for_steps(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         await process.communicate()
     assert process.returncode == 0
-    assert processes_of(folder) == []
+
+    async def none_left() -> bool:
+        return processes_of(folder) == []
+
+    # A step that was killed with its agent is ended by the agent's guardian, a moment later.
+    await until(none_left)
 
 
 async def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path) -> None:
