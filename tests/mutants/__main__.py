@@ -4,8 +4,8 @@ python -m tests.mutants [NAME...]
 
 Each mutant is a copy of a package with one place changed. Against one of the rules of runs the golden scripts are
 played, then random schedules, until something fails: then it is dead. One of the shell is hunted by the simulator of
-the real shell; one of the protocol, of dispatch or of what is made of a commit by that of the cores, which tells the
-promise that it found broken. One that lives shows what the tests would not notice.
+the real shell; one of the protocol, of dispatch, of what is made of a commit or of ownership by that of the cores, which
+tells the promise that it found broken. One that lives shows what the tests would not notice.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from pathlib import Path
 
 from tests.mutants.changes import MUTANTS, Mutant
 from tests.mutants.overload import OVERLOAD_MUTANTS
+from tests.mutants.ownership import OWNERSHIP
 from tests.mutants.promises import SIMULATED
 from tests.mutants.shell import SHELL_MUTANTS
 
 ROOT = Path(__file__).resolve().parents[2]
 _PYTEST = ("pytest", "-q", "-x", "--timeout", "40")
 """A test that hangs has found the mutant: some take an end from what waits."""
-ALL = (*MUTANTS, *SIMULATED, *SHELL_MUTANTS, *OVERLOAD_MUTANTS)
+ALL = (*MUTANTS, *SIMULATED, *OWNERSHIP, *SHELL_MUTANTS, *OVERLOAD_MUTANTS)
 HUNTERS = {
     "rules": (
         (*_PYTEST, "tests/scripts/run"),

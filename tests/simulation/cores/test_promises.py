@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.mutants.__main__ import ROOT, kill
 from tests.mutants.changes import Mutant
+from tests.mutants.ownership import OWNERSHIP
 from tests.mutants.promises import SIMULATED
 
 QUICK = (
@@ -14,6 +15,10 @@ QUICK = (
     "no resume window after a take-over",
     "the agent forgets a result that it has sent",
     "permits are not counted",
+    "no owner's epoch is checked",
+    "an ownership lease by the wall clock",
+    "a take-over before the former lease has run out",
+    "an owner that wakes up goes on",
 )
 """They die within a few schedules."""
 
@@ -21,13 +26,13 @@ QUICK = (
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", QUICK)
 def test_the_simulator_finds_a_broken_promise(name: str) -> None:
-    (mutant,) = (each for each in SIMULATED if each.name == name)
+    (mutant,) = (each for each in (*SIMULATED, *OWNERSHIP) if each.name == name)
     assert kill(mutant) is not None, f"nothing found that {mutant.breaks} is not kept"
 
 
 def test_every_mutant_has_a_name_of_its_own_and_fits() -> None:
     assert len({mutant.name for mutant in SIMULATED}) == len(SIMULATED) >= 25
-    for mutant in SIMULATED:
+    for mutant in (*SIMULATED, *OWNERSHIP):
         assert fits(mutant), mutant.name
 
 
