@@ -70,6 +70,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--slots", type=int, default=4, help="of each of the four agents")
     parser.add_argument("--round", type=float, default=45.0, metavar="SECONDS", help="of faults in a round")
     parser.add_argument("--every", type=float, default=2.2, metavar="SECONDS", help="between two faults, on average")
+    parser.add_argument("--rest", type=float, default=120.0, metavar="SECONDS", help="to the end of all runs, healed")
     parser.add_argument("--least-steps", type=float, default=500.0, help="per minute, else a round is void")
     parser.add_argument("--least-hard", type=float, default=7.5, help="kills and freezes per minute, else it fails")
     parser.add_argument("--seed", default="", help="of the second and later rounds; a fresh one if it is not given")
@@ -133,7 +134,7 @@ class Campaign:
         number = len(self._outcomes) + 1
         options = self._options
         seed = self._fixed if number == 1 else self._fresh
-        plan = Plan(seed, options.runs, options.round, options.every, options.least_steps)
+        plan = Plan(seed, options.runs, options.round, options.every, options.least_steps, options.rest)
         if self._several:
             plan = replace(plan, least_live=0.9, filled_up=True)
         playing = Round(world, plan, number, log, _say)

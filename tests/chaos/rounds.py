@@ -25,8 +25,6 @@ from penstock.v1 import run_pb2
 
 SLOW_SHARE = 0.1
 """Of the runs, have a step of 1 to 2 s."""
-REST_SECONDS = 120.0
-"""Within so many seconds after all is healed, every accepted run is at rest."""
 IDLE_SECONDS = 15.0
 PROBE_SECONDS = 30.0
 
@@ -44,6 +42,8 @@ class Plan:
     """Seconds between the begins of two faults, on average."""
     least_steps: float
     """Per minute of a round; with fewer it is void."""
+    rest_seconds: float = 120.0
+    """Within so many after all is healed, every accepted run is at rest."""
     least_live: float = 1 / 3
     """When a smaller share of the runs is left, more are started."""
     filled_up: bool = False
@@ -90,7 +90,7 @@ class Round:
         outcome.faults = self._trouble.done
         self._world.heal()
         healed = time.monotonic()
-        stuck = not self._wait(lambda: not self._world.starter.busy and self._live() == 0, REST_SECONDS)
+        stuck = not self._wait(lambda: not self._world.starter.busy and self._live() == 0, self._plan.rest_seconds)
         outcome.rest_seconds = time.monotonic() - healed
         asyncio.run(self._reckon())
         self._check_processes(exits)

@@ -111,7 +111,7 @@ class World:
             for name in self._names:
                 self._start_agent(stack, name)
             self.client = stack.enter_context(SyncClient(self.addresses))
-            until(lambda: len(self.connected()) == len(self._names), 60.0, "all agents")
+            until(lambda: len(self.connected()) == len(self._names), 180.0, "all agents")
             self.starter = Starter(self.folder, self.addresses)
             stack.callback(self.starter.stop)
             self._stack = stack.pop_all()

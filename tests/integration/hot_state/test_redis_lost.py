@@ -252,14 +252,22 @@ async def test_a_command_is_never_sent_twice(world: World) -> None:
     await listening.wait_closed()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        AttributeError("'NoneType' object has no attribute 'writelines'"),
+        RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
 async def test_what_the_client_stumbles_over_is_a_loss_like_any_other(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """As over a connection that the failure of another call closes while it is being made: it comes about on machines
     that are busy, and has no error of its own."""
 
     async def stumble(*_arguments: object, **_options: object) -> None:
-        raise AttributeError("'NoneType' object has no attribute 'writelines'")
+        raise error
 
     with monkeypatch.context() as patched:
         patched.setattr(Redis, "execute_command", stumble)

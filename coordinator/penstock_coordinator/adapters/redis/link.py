@@ -29,9 +29,9 @@ ANSWER_SECONDS = 0.5
 LONGEST_WAIT = 1.0
 CONNECTIONS = 8
 REDIRECTIONS = 3
-# A connection that another call's failure closed while it was being made has no stream any more, and redis-py stumbles
-# over that.
-_FAILURES = (RedisError, OSError, TimeoutError, AttributeError)
+# A connection that another call's failure closed while it was being made, or written to, has no stream any more
+# (AttributeError in redis-py), or one that is closed (RuntimeError of the event loop).
+_FAILURES = (RedisError, OSError, TimeoutError, AttributeError, RuntimeError)
 
 
 class RedisLink:
