@@ -20,7 +20,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo test coverage hooks check format proto constraints states bench bench-ratio bench-guard bench-large bench-artifacts bench-logs bench-peers bench-plot flood malformed schedules simulate simulate-ha mutants random-dags outages chaos chaos-ha env up down migrate seed clean
+.PHONY: help setup setup-dev demo test coverage hooks check format proto constraints states settings-docs bench bench-ratio bench-guard bench-large bench-artifacts bench-logs bench-peers bench-plot flood malformed schedules simulate simulate-ha mutants random-dags outages chaos chaos-ha env up down migrate seed clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ proto: .venv/.ready-dev ## Write the stubs again after a change of the protos.
 
 states: .venv/.ready-dev ## Write docs/states.md again after a change of the rules of runs.
 	@$(BIN)/python -m scripts.describe_states
+
+settings-docs: .venv/.ready-dev ## Write the tables of docs/configuration.md again after a change of settings.
+	@$(BIN)/python -m scripts.settings_docs
 
 constraints: .venv/.ready-dev ## Renew the pinned versions in constraints.txt.
 	@scripts/constrain.sh

@@ -1,6 +1,7 @@
 """`python -m penstock_agent`"""
 
 import os
+import sys
 
 LIGHT = "-event_engine_client,-event_engine_listener"
 """gRPC's own threads for its connections hand each message on to the next one; without them it comes in on the thread
@@ -21,9 +22,12 @@ def load_grpc() -> None:
 
 def run() -> None:
     load_grpc()
-    from penstock_agent.main import main
+    from penstock_agent.main import config, main
 
-    main(prog_name="penstock agent")
+    if sys.argv[1:2] == ["config"]:
+        config(sys.argv[2:], prog_name="penstock agent config")
+    else:
+        main(prog_name="penstock agent")
 
 
 if __name__ == "__main__":

@@ -1,36 +1,56 @@
-"""The agent's settings: command line, then environment, then default."""
+"""The agent's settings: command line, then environment, then `[agent]` of the configuration file, then default."""
 
 from __future__ import annotations
 
 import math
+import os
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import platformdirs
-from pydantic import AliasChoices, Field, field_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from penstock_agent.configuration_file import BadFile, read_section
 from penstock_agent.environment_settings import EnvironmentSettings
 from penstock_agent.resources.gpus import named
 from penstock_agent.resources.machine import whole_cores
 
 DEFAULT_PORT = 7400
+PREFIX = "PENSTOCK_AGENT_"
+SECTION = "agent"
+OTHER_VARIABLES = {
+    "address": ("PENSTOCK_ADDRESS",),
+    "container_engine": ("PENSTOCK_AGENT_CONTAINER_ENGINE", "PENSTOCK_CONTAINER_ENGINE"),
+}
+"""Of settings that are not PENSTOCK_AGENT_<NAME> alone; the first that is set counts."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
-class AgentSettings(EnvironmentSettings):
-    """PENSTOCK_AGENT_… of the environment, and PENSTOCK_ADDRESS. Lists are separated by commas."""
+class SettingsError(Exception):
+    """The text names the settings that are not allowed, and the remedy."""
 
-    model_config = SettingsConfigDict(env_prefix="PENSTOCK_AGENT_", env_ignore_empty=True, extra="forbid")
+
+class AgentSettings(EnvironmentSettings):
+    """As they are given; `load_settings` finds them. Lists are separated by commas."""
+
+    model_config = SettingsConfigDict(extra="forbid")
 
     address: str = Field(
         default="127.0.0.1:7400",
-        validation_alias=AliasChoices("address", "PENSTOCK_ADDRESS"),
         description="host:port of a coordinator, or of several: host:port,host:port",
     )
     id: str = Field(default="", description="name of this agent; kept in the data folder when not given")
-    slots: int = Field(default_factory=whole_cores, ge=1, le=1024, description="attempts that run at once")
+    slots: int = Field(
+        default_factory=whole_cores,
+        ge=1,
+        le=1024,
+        description="attempts that run at once",
+        json_schema_extra={"default": "the number of cores"},
+    )
     queues: Annotated[list[str], NoDecode] = Field(default=["default"], description="queues that are served")
     labels: Annotated[dict[str, str], NoDecode] = Field(default={}, description="labels that steps can ask for")
     resources: Annotated[dict[str, float], NoDecode] = Field(
@@ -49,14 +69,12 @@ class AgentSettings(EnvironmentSettings):
     container_engine: str = Field(
         default="auto",
         pattern="^(auto|docker|podman|none)$",
-        validation_alias=AliasChoices(
-            "container_engine", "PENSTOCK_AGENT_CONTAINER_ENGINE", "PENSTOCK_CONTAINER_ENGINE"
-        ),
         description="what runs steps that name a container image: auto, docker, podman or none",
     )
     data_dir: Path = Field(
         default_factory=lambda: platformdirs.user_state_path("penstock") / "agent",
         description="folder for results that are not acknowledged, bundles and work; of one agent alone",
+        json_schema_extra={"default": "`penstock/agent` in the user's state folder"},
     )
     secrets_dir: Path | None = Field(
         default=None,
@@ -92,6 +110,17 @@ class AgentSettings(EnvironmentSettings):
     )
     log_format: str = Field(default="auto", pattern="^(auto|json|console)$", description="of the agent's own log")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="of the agent's own log")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
 
     @field_validator("address")
     @classmethod
@@ -168,3 +197,93 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise ValueError(f"{text!r}: use name=value")
     return name, value
+
+
+def variables(name: str) -> tuple[str, ...]:
+    """Of the environment, for the setting."""
+    return OTHER_VARIABLES.get(name, (PREFIX + name.upper(),))
+
+
+def load_settings(flags: Mapping[str, Any] | None = None, file: str | None = None) -> AgentSettings:
+    """Flags by field, then the environment, then the configuration file (`file`, or that in force), then defaults.
+    Raises `SettingsError` that names every wrong setting."""
+    try:
+        return AgentSettings(**{**_of_file(file), **_environment(), **(flags or {})})
+    except ValidationError as error:
+        raise SettingsError("\n".join(map(_problem, error.errors(include_url=False)))) from None
+
+
+def _of_file(file: str | None) -> dict[str, str]:
+    try:
+        return read_section(SECTION, AgentSettings.model_fields, file)
+    except BadFile as error:
+        raise SettingsError(str(error)) from None
+
+
+def _environment() -> dict[str, str]:
+    given: dict[str, str] = {}
+    for name in AgentSettings.model_fields:
+        for variable in variables(name):
+            if value := os.environ.get(variable):
+                given.setdefault(name, value)
+    return given
+
+
+def _problem(problem: Any) -> str:
+    name = str(problem["loc"][0]) if problem["loc"] else ""
+    field = AgentSettings.model_fields.get(name)
+    if field is None:
+        return f"{name}: there is no such setting"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = str(problem["input"])[:100]
+    return f"{name}={given!r}: {message[:1].lower()}{message[1:]} ({field.description}; {variables(name)[0]})"
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSetting:
+    """A setting as it is in force. `source` is "flag", "environment", "file" or "default"."""
+
+    name: str
+    variable: str
+    value: str
+    source: str
+    description: str
+
+
+def shown_settings(
+    settings: AgentSettings, flags: Mapping[str, Any] | None = None, file: str | None = None
+) -> list[ShownSetting]:
+    """Every setting in the order of its definition. Flags and file as they were loaded with. An agent has no secret
+    among them: those of users are files and variables of their own."""
+    sources = {
+        **dict.fromkeys(_of_file(file), "file"),
+        **dict.fromkeys(_environment(), "environment"),
+        **dict.fromkeys(flags or {}, "flag"),
+    }
+    return [
+        ShownSetting(
+            name,
+            variables(name)[0],
+            shown(getattr(settings, name)),
+            sources.get(name, "default"),
+            field.description or "",
+        )
+        for name, field in AgentSettings.model_fields.items()
+    ]
+
+
+def shown(value: object) -> str:
+    """As it may be written in the environment."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:g}"
+        case list():
+            return ",".join(map(str, value))
+        case dict():
+            return ",".join(f"{name}={shown(each)}" for name, each in value.items())
+        case _:
+            return str(value)

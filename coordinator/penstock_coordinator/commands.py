@@ -19,6 +19,7 @@ from penstock_coordinator.core.run.spans import microseconds
 from penstock_coordinator.settings import (
     Settings,
     SettingsError,
+    ShownSetting,
     add_flags,
     flags_of,
     load_settings,
@@ -39,7 +40,7 @@ def to_serve(arguments: Sequence[str]) -> tuple[dict[str, object], bool, list[st
     user told why."""
     parsed = _parsed(arguments)
     try:
-        settings = load_settings(flags_of(parsed))
+        settings = load_settings(flags_of(parsed), parsed.config_file)
     except SettingsError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(CANNOT_START) from None
@@ -65,9 +66,9 @@ def look_after(arguments: Sequence[str]) -> int:
     parsed = _parsed(arguments)
     flags = flags_of(parsed)
     try:
-        settings = load_settings(flags)
+        settings = load_settings(flags, parsed.config_file)
         if parsed.command == "config":
-            _show(settings, flags, as_json=parsed.json)
+            _show(shown_settings(settings, flags, parsed.config_file), as_json=parsed.json)
             return 0
         return _work(parsed, settings)
     except SettingsError as error:
@@ -93,8 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="penstock server", description="Run a coordinator, or look after its database and settings."
     )
+    # Without abbreviations: --database-url, which there is not, would be taken for --database-url-file.
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    server = commands.add_parser("server", help="run the coordinator (the default)")
+    server = commands.add_parser("server", help="run the coordinator (the default)", allow_abbrev=False)
     server.add_argument(
         "--no-migrate",
         dest="migrates",
@@ -111,8 +113,10 @@ def _parser() -> argparse.ArgumentParser:
         " data folder, and in the log of the others)",
     )
     add_flags(server)
-    add_flags(commands.add_parser("migrate", help="bring the database's schema up to date"))
-    rotate = commands.add_parser("rotate-signing-key", help="sign credentials and addresses with a new key from now on")
+    add_flags(commands.add_parser("migrate", help="bring the database's schema up to date", allow_abbrev=False))
+    rotate = commands.add_parser(
+        "rotate-signing-key", help="sign credentials and addresses with a new key from now on", allow_abbrev=False
+    )
     rotate.add_argument(
         "--expire-after",
         default=KEY_OVERLAP,
@@ -121,17 +125,17 @@ def _parser() -> argparse.ArgumentParser:
         f" (default {KEY_OVERLAP}; 0s: a key was stolen)",
     )
     add_flags(rotate)
-    config = commands.add_parser("config", help="show every setting with its source")
+    config = commands.add_parser("config", help="show every setting with its source", allow_abbrev=False)
     config.add_argument("--json", action="store_true", help="as a JSON object per line")
     add_flags(config)
     return parser
 
 
-def _show(settings: Settings, flags: dict[str, object], *, as_json: bool) -> None:
-    for setting in shown_settings(settings, flags):
+def _show(shown: Sequence[ShownSetting], *, as_json: bool) -> None:
+    for setting in shown:
         if as_json:
-            shown = {"name": setting.name, "variable": setting.variable, "value": setting.value}
-            line = json.dumps({**shown, "source": setting.source, "description": setting.description})
+            told = {"name": setting.name, "variable": setting.variable, "value": setting.value}
+            line = json.dumps({**told, "source": setting.source, "description": setting.description})
         else:
             line = f"{setting.variable}={setting.value}  ({setting.source}; {setting.description})"
         sys.stdout.write(line + "\n")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr
 
+from penstock_coordinator.setting_kinds import unless_empty
+
 _QUERIES = frozenset({"ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile"})
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _EXAMPLE = "write redis://host:6379/0, with user:password@ before the host if it asks, or rediss:// for TLS"
-
-
-def _unless_empty(given: object) -> object:
-    return None if given == "" else given
 
 
 def _redis(given: SecretStr) -> SecretStr:
@@ -39,10 +38,13 @@ def _namespace(given: str) -> str:
 
 
 class RedisSettings(BaseModel):
-    redis_url: Annotated[Annotated[SecretStr, AfterValidator(_redis)] | None, BeforeValidator(_unless_empty)] = Field(
+    redis_url: Annotated[Annotated[SecretStr, AfterValidator(_redis)] | None, BeforeValidator(unless_empty)] = Field(
         default=None,
         description="Redis or Valkey by which several coordinators tell each other what they have to do:"
         " redis://user:password@host:6379/0, rediss:// with TLS; unset: PostgreSQL does it",
+    )
+    redis_url_file: Annotated[Path | None, BeforeValidator(unless_empty)] = Field(
+        default=None, description="a file that holds that URL; in place of the variable"
     )
     redis_namespace: Annotated[str, AfterValidator(_namespace)] = Field(
         default="penstock",

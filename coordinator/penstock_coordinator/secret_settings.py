@@ -8,11 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr
 
 from penstock_coordinator.adapters.secret_cipher import BadKey, kept_keys, read_keys
-
-
-def _unless_empty(given: object) -> object:
-    """Empty is as if it were not set, in whatever way it is given."""
-    return None if given == "" else given
+from penstock_coordinator.setting_kinds import unless_empty
 
 
 def _keys(given: SecretStr) -> SecretStr:
@@ -26,12 +22,12 @@ def _keys(given: SecretStr) -> SecretStr:
 class SecretSettings(BaseModel):
     """What encrypts the secrets that are kept in the database."""
 
-    secrets_key: Annotated[Annotated[SecretStr, AfterValidator(_keys)] | None, BeforeValidator(_unless_empty)] = Field(
+    secrets_key: Annotated[Annotated[SecretStr, AfterValidator(_keys)] | None, BeforeValidator(unless_empty)] = Field(
         default=None,
         description="what users' secrets are encrypted with: 32 bytes in base64, older keys behind it with a comma"
         " between; without one the coordinator keeps no secrets",
     )
-    secrets_key_file: Annotated[Path | None, BeforeValidator(_unless_empty)] = Field(
+    secrets_key_file: Annotated[Path | None, BeforeValidator(unless_empty)] = Field(
         default=None, description="a file that holds it, a key per line, the newest first; in place of the variable"
     )
 

@@ -26,6 +26,11 @@ def span(given: object) -> object:
         raise ValueError("is too long a span of time") from None
 
 
+def unless_empty(given: object) -> object:
+    """Empty is as if it were not set, in whatever way it is given."""
+    return None if given == "" else given
+
+
 def kept_for(given: timedelta) -> timedelta:
     if given and given < timedelta(seconds=1):
         raise ValueError("is shorter than a second: write for example 30d, or 0s to keep for ever")

@@ -1,8 +1,9 @@
 """Every setting of the coordinator, with its bounds and its default.
 
-A setting is given by a flag (`--lease-ttl 30s`) or in the environment (`PENSTOCK_LEASE_TTL=30s`); the flag wins. Spans
-are written with their unit ("500ms", "30s", "5m", "1h", "7d"), sizes likewise ("256KiB", "64MiB"). Secrets are read
-from the environment only: flags can be seen by every user of the machine.
+A setting is given by a flag (`--lease-ttl 30s`), in the environment (`PENSTOCK_LEASE_TTL=30s`) or below `[server]` of
+the configuration file (`lease_ttl = "30s"`); the first of these wins. Spans are written with their unit ("500ms",
+"30s", "5m", "1h", "7d"), sizes likewise ("256KiB", "64MiB"). Secrets have no flag, as flags can be seen by every user
+of the machine; PENSTOCK_<NAME>_FILE names a file that holds one.
 """
 
 from __future__ import annotations
@@ -21,21 +22,26 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from penstock_coordinator.artifact_settings import ArtifactSettings
+from penstock_coordinator.configuration_file import BadFile, read_section
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS
 from penstock_coordinator.core.run.spans import microseconds, spelled
+from penstock_coordinator.limit_settings import LimitSettings
 from penstock_coordinator.ownership_settings import OwnershipSettings
 from penstock_coordinator.price_settings import PriceSettings
 from penstock_coordinator.redis_settings import RedisSettings
+from penstock_coordinator.retention_settings import RetentionSettings
 from penstock_coordinator.secret_settings import SecretSettings
 from penstock_coordinator.setting_kinds import GIB as _GIB
 from penstock_coordinator.setting_kinds import KIB as _KIB
-from penstock_coordinator.setting_kinds import LONGEST as _LONGEST
 from penstock_coordinator.setting_kinds import MIB as _MIB
-from penstock_coordinator.setting_kinds import KeptFor, Span
+from penstock_coordinator.setting_kinds import Span, unless_empty
 from penstock_coordinator.setting_kinds import size_of as _bytes
 from penstock_coordinator.setting_kinds import span as span_of
 
 PREFIX = "PENSTOCK_"
+SECTION = "server"
+READ_FROM_FILES = ("database_url", "redis_url")
+"""Secrets that may be in a file of their own, which the setting of their name and `_file` names."""
 _MASK = "********"
 _SHORTEST_OF_BUNDLES = timedelta(hours=2)
 
@@ -98,7 +104,16 @@ Address = Annotated[str, AfterValidator(_address)]
 Weights = Annotated[dict[str, float], NoDecode, BeforeValidator(_weights)]
 
 
-class Settings(OwnershipSettings, RedisSettings, ArtifactSettings, SecretSettings, PriceSettings, BaseSettings):
+class Settings(
+    RetentionSettings,
+    LimitSettings,
+    OwnershipSettings,
+    RedisSettings,
+    ArtifactSettings,
+    SecretSettings,
+    PriceSettings,
+    BaseSettings,
+):
     """The coordinator's settings. Each field is the environment variable PENSTOCK_<FIELD> and the flag --<field>."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
@@ -106,12 +121,16 @@ class Settings(OwnershipSettings, RedisSettings, ArtifactSettings, SecretSetting
     database_url: Annotated[SecretStr, AfterValidator(_database)] = Field(
         description="the PostgreSQL database: postgresql://user:password@host:5432/database"
     )
+    database_url_file: Annotated[Path | None, BeforeValidator(unless_empty)] = Field(
+        default=None, description="a file that holds that URL; in place of the variable"
+    )
     database_connections: int = Field(
         default=8, ge=2, le=200, description="connections for everything but commits (each lane has one more); 2 to 200"
     )
     data_dir: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("penstock", appauthor=False) / "coordinator",
         description="the folder that keeps this coordinator's identity between starts",
+        json_schema_extra={"default": "`penstock/coordinator` in the user's data folder"},
     )
     listen: Address = Field(
         default="127.0.0.1:7400",
@@ -269,172 +288,6 @@ class Settings(OwnershipSettings, RedisSettings, ArtifactSettings, SecretSetting
         default=_bytes(64, _MIB), ge=_KIB, le=_GIB, description="log of one attempt; what comes after is dropped"
     )
 
-    # The defaults are those of `Limits`: what may be large in a pipeline.
-    max_steps: int = Field(default=100_000, ge=1, le=500_000, description="steps of a pipeline; 1 to 500,000")
-    max_edges: int = Field(
-        default=1_000_000,
-        ge=1,
-        le=5_000_000,
-        description="dependencies and inputs of a pipeline, in all; 1 to 5,000,000",
-    )
-    max_spec_size: ByteSize = Field(
-        default=_bytes(32, _MIB), ge=_KIB, le=63 * _MIB, description="of a specification; 1KiB to 63MiB"
-    )
-    max_parameters: int = Field(default=1_000, ge=1, le=10_000, description="parameters of a pipeline; 1 to 10,000")
-    max_parameters_size: ByteSize = Field(
-        default=_bytes(1, _MIB), ge=_KIB, le=_MIB, description="of a run's parameters as JSON; 1KiB to 1MiB"
-    )
-    max_labels: int = Field(default=64, ge=1, le=256, description="labels of a pipeline, a step, a run; 1 to 256")
-    max_inputs: int = Field(default=1_000, ge=1, le=10_000, description="inputs of a step; 1 to 10,000")
-    max_map_items: int = Field(
-        default=10_000, ge=1, le=100_000, description="items of a constant list to map over; 1 to 100,000"
-    )
-    max_value_size: ByteSize = Field(
-        default=_bytes(256, _KIB), ge=_KIB, le=256 * _KIB, description="of one constant; 1KiB to 256KiB"
-    )
-    max_constants_size: ByteSize = Field(
-        default=_bytes(16, _MIB), ge=_KIB, le=48 * _MIB, description="of all constants of a pipeline; 1KiB to 48MiB"
-    )
-    max_name_length: int = Field(
-        default=128, ge=1, le=128, description="characters of names of pipelines, steps and others; 1 to 128"
-    )
-    max_map_levels: int = Field(default=32, ge=1, le=32, description="levels of nested maps; 1 to 32")
-    max_nesting: int = Field(default=28, ge=1, le=28, description="lists and objects inside of each other; 1 to 28")
-    max_condition_size: ByteSize = Field(
-        default=_bytes(4, _KIB), ge=64, le=16 * _KIB, description="of one condition; 64B to 16KiB"
-    )
-    max_conditions_size: ByteSize = Field(
-        default=_bytes(8, _MIB), ge=_KIB, le=32 * _MIB, description="of all conditions of a pipeline; 1KiB to 32MiB"
-    )
-    max_env: int = Field(default=500, ge=1, le=5_000, description="environment variables of a step; 1 to 5,000")
-    max_env_size: ByteSize = Field(
-        default=_bytes(64, _KIB),
-        ge=_KIB,
-        le=256 * _KIB,
-        description="of a step's environment variables; 1KiB to 256KiB",
-    )
-    max_message_size: ByteSize = Field(
-        default=_bytes(40, _MIB), ge=_MIB, le=64 * _MIB, description="of one message of gRPC; 1MiB to 64MiB"
-    )
-
-    # The defaults are those of `RunLimits`: how large a run may become.
-    max_items_of_step: int = Field(
-        default=100_000, ge=1, le=500_000, description="items of a mapped step, on all levels together; 1 to 500,000"
-    )
-    max_inputs_size: ByteSize = Field(
-        default=_bytes(32, _MIB), ge=_KIB, le=32 * _MIB, description="of the inputs of one attempt; 1KiB to 32MiB"
-    )
-    max_run_output_size: ByteSize = Field(
-        default=_bytes(1, _MIB), ge=_KIB, le=4 * _MIB, description="of the output of a run; 1KiB to 4MiB"
-    )
-    max_sub_pipeline_depth: int = Field(
-        default=16, ge=1, le=64, description="runs of sub-pipelines inside of each other; 1 to 64"
-    )
-    max_losses: int = Field(
-        default=10,
-        ge=1,
-        le=1_000,
-        description="agents that may be lost while they run one step before it fails, where its retry policy does not"
-        " say; 1 to 1,000",
-    )
-    max_watchers: int = Field(
-        default=5_000, ge=1, le=9_000, description="who follow events or logs of runs, in all; 1 to 9,000"
-    )
-    max_watchers_of_run: int = Field(
-        default=1_000, ge=1, le=9_000, description="who follow events or logs of one run; 1 to 9,000"
-    )
-
-    # The defaults are those of `Retention` and `Pace`: what is kept for how long.
-    run_retention: KeptFor = Field(
-        default=timedelta(days=90),
-        ge=timedelta(0),
-        le=_LONGEST,
-        description="how long a run is kept after its end, with all that is stored of it; 1s to 3650d, 0s: for ever",
-    )
-    runs_kept_per_pipeline: int = Field(
-        default=0, ge=0, le=10_000_000, description="newest runs at rest of each pipeline that are kept; 0: all"
-    )
-    log_retention: KeptFor = Field(
-        default=timedelta(days=30),
-        ge=timedelta(0),
-        le=_LONGEST,
-        description="how long logs are kept after the end of their run; 1s to 3650d, 0s: as long as the run",
-    )
-    request_retention: Span = Field(
-        default=timedelta(days=7),
-        ge=timedelta(seconds=1),
-        le=timedelta(days=90),
-        description="how long a repeated call is answered as the first time; no run goes sooner; 1s to 90d",
-    )
-    bulk_job_retention: KeptFor = Field(
-        default=timedelta(days=30),
-        ge=timedelta(0),
-        le=_LONGEST,
-        description="how long a bulk job is kept after its end; 1s to 3650d, 0s: for ever",
-    )
-    closed_letter_retention: KeptFor = Field(
-        default=timedelta(days=30),
-        ge=timedelta(0),
-        le=_LONGEST,
-        description="how long a dead letter is kept after it was requeued or purged; 1s to 3650d, 0s: as long as its"
-        " run",
-    )
-    cache_retention: KeptFor = Field(
-        default=timedelta(days=90),
-        ge=timedelta(0),
-        le=_LONGEST,
-        description="how long a value of the cache is kept; 1s to 3650d, 0s: for ever",
-    )
-    cache_entries_kept: int = Field(
-        default=100_000, ge=0, le=100_000_000, description="newest values of the cache that are kept; 0: all"
-    )
-    cache_patience: Span = Field(
-        default=timedelta(seconds=5),
-        ge=timedelta(milliseconds=100),
-        le=timedelta(minutes=10),
-        description="how long a step waits for the cache to answer before it is run without it; 100ms to 10m",
-    )
-    cache_reservation_ttl: Span = Field(
-        default=timedelta(seconds=60),
-        ge=timedelta(seconds=1),
-        le=timedelta(hours=1),
-        description="how long a coordinator may be silent before others compute the values that its runs compute;"
-        " 1s to 1h",
-    )
-    deleted_pipeline_retention: KeptFor = Field(
-        default=timedelta(days=30),
-        ge=timedelta(0),
-        le=_LONGEST,
-        description="how long versions of a deleted pipeline are kept if no run is of it; 1s to 3650d, 0s: for ever",
-    )
-    unused_bundle_retention: KeptFor = Field(
-        default=timedelta(days=7),
-        ge=timedelta(0),
-        le=_LONGEST,
-        description="how long a code bundle that no version names is kept; 2h to 3650d, 0s: for ever",
-    )
-    removed_run_retention: KeptFor = Field(
-        default=timedelta(days=90),
-        ge=timedelta(0),
-        le=_LONGEST,
-        description="how long it is remembered that a run was removed; 1s to 3650d, 0s: for ever",
-    )
-    janitor_interval: KeptFor = Field(
-        default=timedelta(minutes=10),
-        ge=timedelta(0),
-        le=timedelta(days=7),
-        description="between two passes that remove what is old; 1s to 7d, 0s: only when `penstock janitor run` asks",
-    )
-    janitor_batch: int = Field(
-        default=500, ge=10, le=10_000, description="rows that the janitor removes in one transaction; 10 to 10,000"
-    )
-    janitor_pause: Span = Field(
-        default=timedelta(milliseconds=50),
-        ge=timedelta(0),
-        le=timedelta(minutes=1),
-        description="between two transactions of the janitor, and never less than the last one took; 0s to 1m",
-    )
-
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="the least of this process's own log messages that are written"
     )
@@ -488,13 +341,53 @@ class Settings(OwnershipSettings, RedisSettings, ArtifactSettings, SecretSetting
         return init_settings, env_settings
 
 
-def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
-    """Flags by field, then the environment, then defaults. Raises `SettingsError` that names every wrong setting."""
+def load_settings(flags: Mapping[str, Any] | None = None, file: str | None = None) -> Settings:
+    """Flags by field, then the environment, then the configuration file (`file`, or that in force), then defaults.
+    Raises `SettingsError` that names every wrong setting."""
+    given = dict(flags or {})
     try:
-        return Settings(**dict(flags or {}))
+        return Settings(**{**_from_files(given, file), **given})
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False)
         raise SettingsError("\n".join(_problem(problem) for problem in problems)) from None
+
+
+def _from_files(flags: Mapping[str, Any], file: str | None) -> dict[str, str]:
+    """What neither flags nor the environment give, of the configuration file and of files of secrets."""
+    environment = _environment()
+    found = {name: value for name, value in _of_file(file).items() if name not in environment}
+    for name in READ_FROM_FILES:
+        path = flags.get(f"{name}_file") or environment.get(f"{name}_file") or found.get(f"{name}_file")
+        if not path:
+            continue
+        if name in environment or name in found:
+            raise SettingsError(f"{variable(name)} and {variable(name)}_FILE are both set: keep one of them")
+        found[name] = _secret_in(variable(name) + "_FILE", Path(str(path)))
+    return found
+
+
+def _of_file(file: str | None) -> dict[str, str]:
+    try:
+        return read_section(SECTION, Settings.model_fields, file)
+    except BadFile as error:
+        raise SettingsError(str(error)) from None
+
+
+def _secret_in(setting: str, path: Path) -> str:
+    try:
+        text = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise SettingsError(f"{setting}={path} cannot be read: {why}") from None
+    if not text:
+        raise SettingsError(f"{setting}={path} is empty: write what the variable would hold, or unset it")
+    return text
+
+
+def _environment() -> dict[str, str]:
+    """The settings that it gives, by name."""
+    given = {key.upper(): value for key, value in os.environ.items()}
+    return {name: given[variable(name)] for name in Settings.model_fields if given.get(variable(name))}
 
 
 def _problem(problem: ErrorDetails) -> str:
@@ -507,8 +400,11 @@ def _problem(problem: ErrorDetails) -> str:
         return f"{name}: there is no such setting"
     meaning = field.description or ""
     if problem["type"] == "missing":
-        return f"{variable(name)} is not set: it is {meaning}"
-    given = "" if _is_secret(name) else f"={str(problem['input'])[:100]!r}"
+        return (
+            f"{variable(name)} is not set: it is {meaning} (also {name} below [{SECTION}] of the configuration file;"
+            f" {variable(name)}_FILE may name a file that holds it)"
+        )
+    given = "" if is_secret(name) else f"={str(problem['input'])[:100]!r}"
     return f"{variable(name)}{given}: {message[:1].lower()}{message[1:]} ({meaning})"
 
 
@@ -521,9 +417,16 @@ def variable(name: str) -> str:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """A flag for every setting that is no secret. What is not given stays out of the namespace."""
+    """A flag for every setting that is no secret, and --config. What is not given stays out of the namespace."""
+    parser.add_argument(
+        "--config",
+        dest="config_file",
+        default=None,
+        metavar="FILE",
+        help="the configuration file, TOML with a section [server] [PENSTOCK_CONFIG]",
+    )
     for name, field in Settings.model_fields.items():
-        if _is_secret(name):
+        if is_secret(name):
             continue
         flag, help_text = "--" + name.replace("_", "-"), f"{field.description} [{variable(name)}]".replace("%", "%%")
         if field.annotation is bool:
@@ -544,7 +447,7 @@ def flags_of(namespace: argparse.Namespace) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class ShownSetting:
-    """A setting as it is in force. `source` is "flag", "environment" or "default"."""
+    """A setting as it is in force. `source` is "flag", "environment", "file", "secret file" or "default"."""
 
     name: str
     variable: str
@@ -553,25 +456,26 @@ class ShownSetting:
     description: str
 
 
-def shown_settings(settings: Settings, flags: Mapping[str, Any] | None = None) -> list[ShownSetting]:
-    """Every setting in the order of its definition, secrets masked."""
-    given = flags or {}
+def shown_settings(
+    settings: Settings, flags: Mapping[str, Any] | None = None, file: str | None = None
+) -> list[ShownSetting]:
+    """Every setting in the order of its definition, secrets masked. Flags and file as they were loaded with."""
+    sources = {
+        **dict.fromkeys((name for name in READ_FROM_FILES if getattr(settings, f"{name}_file")), "secret file"),
+        **dict.fromkeys(_of_file(file), "file"),
+        **dict.fromkeys(_environment(), "environment"),
+        **dict.fromkeys(flags or {}, "flag"),
+    }
     return [
         ShownSetting(
-            name, variable(name), _shown(getattr(settings, name)), _source(name, given), field.description or ""
+            name, variable(name), shown(getattr(settings, name)), sources.get(name, "default"), field.description or ""
         )
         for name, field in Settings.model_fields.items()
     ]
 
 
-def _source(name: str, flags: Mapping[str, Any]) -> str:
-    if name in flags:
-        return "flag"
-    environment = {key.upper(): value for key, value in os.environ.items()}
-    return "environment" if environment.get(variable(name)) else "default"
-
-
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """As it may be written in the environment; secrets masked."""
     match value:
         case SecretStr():
             return _MASK
@@ -582,7 +486,7 @@ def _shown(value: object) -> str:
         case ByteSize():
             return _size(value)
         case dict():
-            return ",".join(f"{name}={_shown(each)}" for name, each in value.items())
+            return ",".join(f"{name}={shown(each)}" for name, each in value.items())
         case float():
             return f"{value:g}"
         case bool():
@@ -598,7 +502,8 @@ def _size(size: int) -> str:
     return f"{size}B"
 
 
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
+    """Whether the setting itself is a secret: it is shown nowhere, and has no flag."""
     annotation = Settings.model_fields[name].annotation
     return annotation is SecretStr or SecretStr in _parts(annotation)
 

@@ -1,13 +1,11 @@
-"""The client's settings: argument, then environment, then configuration file, then default."""
+"""The client's settings: argument, then environment, then `[client]` of the configuration file, then default."""
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
@@ -17,11 +15,13 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from penstock.configuration_file import BadFile, file_in_force, read_section
 from penstock.errors import SettingsError
 
 DEFAULT_ADDRESS = "127.0.0.1:7400"
 DEFAULT_PORT = 7400
 ENV_PREFIX = "PENSTOCK_"
+SECTION = "client"
 _MASK = "********"
 _REMEDIES = {
     "address": "write host:port, for example 127.0.0.1:7400",
@@ -30,12 +30,13 @@ _REMEDIES = {
 
 
 def config_file() -> Path:
-    return Path(platformdirs.user_config_dir("penstock", appauthor=False)) / "config.toml"
+    """Whether it is there or not."""
+    return file_in_force()
 
 
 class ClientSettings(BaseSettings):
-    """PENSTOCK_ADDRESS, PENSTOCK_API_KEY and PENSTOCK_TRACE_URL, or `address`, `api_key` and `trace_url` in the
-    configuration file."""
+    """PENSTOCK_ADDRESS, PENSTOCK_API_KEY and others in the environment, or `address`, `api_key` and others below
+    `[client]` of the configuration file."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="forbid")
 
@@ -43,6 +44,7 @@ class ClientSettings(BaseSettings):
         default=DEFAULT_ADDRESS, description="host:port of the coordinator's gRPC; of several: a:7400,b:7400"
     )
     api_key: SecretStr | None = Field(default=None, description="sent with every call")
+    api_key_file: Path | None = Field(default=None, description="a file that holds that key; in place of the variable")
     trace_url: str = Field(
         default="", description="where a run's trace is looked at; {trace_id} in it stands for the id of the trace"
     )
@@ -85,23 +87,36 @@ def complete_address(address: str) -> str:
 
 
 def _read_file() -> dict[str, Any]:
-    file = config_file()
     try:
-        with file.open("rb") as opened:
-            return tomllib.load(opened)
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError) as error:
-        raise SettingsError(str(error), field=str(file), remedy="mend or remove the file") from None
+        return dict(read_section(SECTION, ClientSettings.model_fields))
+    except BadFile as error:
+        raise SettingsError(str(error)) from None
 
 
 def load_settings(address: str | None = None, api_key: str | None = None) -> ClientSettings:
     """What is given here wins. SettingsError names the setting."""
     given: dict[str, Any] = {"address": address, "api_key": api_key}
     try:
-        return ClientSettings(**{name: value for name, value in given.items() if value is not None})
+        settings = ClientSettings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise _settings_error(error) from None
+    return settings if settings.api_key_file is None or api_key is not None else _with_key_of_file(settings)
+
+
+def _with_key_of_file(settings: ClientSettings) -> ClientSettings:
+    path = settings.api_key_file
+    if settings.api_key is not None:
+        raise SettingsError("api_key is set too", field="api_key_file", remedy="keep one of them")
+    try:
+        key = path.read_text().strip() if path else ""
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise SettingsError(
+            f"{path} cannot be read: {why}", field="api_key_file", remedy="mend its path or rights"
+        ) from None
+    if not key:
+        raise SettingsError(f"{path} is empty", field="api_key_file", remedy="write the key into it, or unset it")
+    return settings.model_copy(update={"api_key": SecretStr(key)})
 
 
 def _settings_error(error: ValidationError) -> SettingsError:
@@ -125,7 +140,8 @@ class ShownSetting:
 def shown_settings(address: str | None = None) -> list[ShownSetting]:
     """Every setting with its value and where it comes from."""
     settings = load_settings(address)
-    sources: dict[str, str] = dict.fromkeys(_read_file(), str(config_file()))
+    sources: dict[str, str] = {"api_key": "file of api_key_file"} if settings.api_key_file else {}
+    sources |= dict.fromkeys(_read_file(), str(config_file()))
     environment = EnvSettingsSource(ClientSettings)()
     sources |= {name: f"environment {ENV_PREFIX}{name.upper()}" for name in environment}
     if address is not None:

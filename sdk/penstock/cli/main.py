@@ -126,13 +126,17 @@ def _unavailable(name: str, error: ModuleNotFoundError) -> click.Command:
 @click.command(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="penstock", message="penstock %(version)s")
 @click.option("--address", metavar="HOST:PORT", help="The coordinator; may also stand behind the command.")
+@click.option("--config", "config_file", metavar="FILE", help="The configuration file. Default: PENSTOCK_CONFIG.")
 @click.pass_context
-def cli(context: click.Context, address: str | None) -> None:
+def cli(context: click.Context, address: str | None, config_file: str | None) -> None:
     """Durable pipelines: define them in Python or YAML, run them on agents.
 
     Settings come from options, PENSTOCK_ADDRESS and PENSTOCK_API_KEY, and the configuration file
     (`penstock config` shows them). PENSTOCK_DEBUG=1 shows the trace of an error.
     """
+    if config_file is not None:
+        # For this process, and for those that it starts or becomes.
+        os.environ["PENSTOCK_CONFIG"] = config_file
     if address is not None and context.invoked_subcommand in ("dev", "server", "agent"):
         raise click.UsageError(
             f"--address is no option of all commands: see penstock {context.invoked_subcommand} --help"

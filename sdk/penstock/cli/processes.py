@@ -13,22 +13,27 @@ import click
 from penstock.errors import PenstockError
 
 # Modules of the extras' packages; one that is missing means that the extra is not installed.
-_COORDINATOR_MODULES = ("asyncpg", "sqlalchemy", "alembic", "aiohttp", "structlog", "re2", "grpc_health")
-_AGENT_MODULES = ("psutil", "uvloop")
+COORDINATOR_MODULES = ("asyncpg", "sqlalchemy", "alembic", "aiohttp", "structlog", "re2", "grpc_health")
+AGENT_MODULES = ("psutil", "uvloop")
 
 _PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+def require(name: str, module: str, extra: str, needed: tuple[str, ...]) -> None:
+    """Raises `PenstockError` that names the extra, if the module or one of those that it needs is not installed."""
+    missing = [each for each in (module, *needed) if importlib.util.find_spec(each) is None]
+    if missing:
+        raise PenstockError(
+            f"`penstock {name}` needs {', '.join(missing)}, which is not installed",
+            remedy=f"pip install 'penstock[{extra}]'",
+        )
 
 
 def process_command(name: str, module: str, extra: str, needed: tuple[str, ...], text: str) -> click.Command:
     """A command that becomes `python -m module`; an error names the extra if a module of `needed` is missing."""
 
     def become(arguments: tuple[str, ...]) -> NoReturn:
-        missing = [each for each in (module, *needed) if importlib.util.find_spec(each) is None]
-        if missing:
-            raise PenstockError(
-                f"`penstock {name}` needs {', '.join(missing)}, which is not installed",
-                remedy=f"pip install 'penstock[{extra}]'",
-            )
+        require(name, module, extra, needed)
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606  # no shell is wanted
 
@@ -42,13 +47,13 @@ server = process_command(
     "server",
     "penstock_coordinator",
     "coordinator",
-    _COORDINATOR_MODULES,
+    COORDINATOR_MODULES,
     "Run a coordinator: `python -m penstock_coordinator` with the same arguments.",
 )
 agent = process_command(
     "agent",
     "penstock_agent",
     "agent",
-    _AGENT_MODULES,
+    AGENT_MODULES,
     "Run an agent: `python -m penstock_agent` with the same arguments.",
 )

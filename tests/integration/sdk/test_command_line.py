@@ -453,14 +453,39 @@ async def test_config_names_sources_and_masks_the_key(penstock: CommandLine, tmp
     assert "very-secret" not in json.dumps(shown)
     file = tmp_path / "config" / "penstock" / "config.toml"
     file.parent.mkdir(parents=True)
-    file.write_text('address = "localhost:7500"\n')
+    file.write_text('[client]\naddress = "localhost:7500"\n')
     table = await penstock.run("config", PENSTOCK_ADDRESS="")
     assert "127.0.0.1:7500" in table.out
     assert str(file) in table.out
-    file.write_text("adress = 1\n")
+    file.write_text("[client]\nadress = 1\n")
     wrong = await penstock.run("config")
     assert wrong.code == 2
     assert "adress" in wrong.err
+    assert "'address'" in wrong.err, "what may be meant"
+
+
+async def test_config_shows_those_of_a_coordinator_and_an_agent(penstock: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "penstock.toml"
+    secret = tmp_path / "url"
+    secret.write_text("postgresql://u:very-secret@127.0.0.1/d\n")
+    file.write_text(f'[server]\nlanes = 2\ndatabase_url_file = "{secret}"\n[agent]\nqueues = ["a", "b"]\n')
+    shown = await penstock.run("--config", str(file), "config", "server", "--json", "--lease-ttl", "45s")
+    assert "very-secret" not in shown.out + shown.err
+    (told,) = shown.json_lines()
+    found = {each["name"]: (each["value"], each["source"]) for each in told["settings"]}
+    assert told["configFile"] == str(file)
+    assert found["lanes"] == ("2", "file")
+    assert found["lease_ttl"] == ("45s", "flag")
+    assert found["database_url"] == ("********", "secret file")
+    assert found["heartbeat_interval"] == ("5s", "default")
+
+    table = await penstock.run("config", "agent", PENSTOCK_CONFIG=str(file), PENSTOCK_AGENT_SLOTS="3", COLUMNS="200")
+    lines = {line.split()[0]: line.split() for line in table.out.splitlines() if line.split()}
+    assert lines["queues"][1:3] == ["a,b", "file"]
+    assert lines["slots"][1:3] == ["3", "environment"]
+
+    wrong = await penstock.run("config", "agent", PENSTOCK_CONFIG=str(tmp_path / "none.toml"))
+    assert (wrong.code, "PENSTOCK_CONFIG" in wrong.err) == (2, True)
 
 
 async def test_an_unknown_pipeline_is_told_in_commands(peer: Peer, penstock: CommandLine, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -19,7 +18,7 @@ from penstock_agent.main import main
 from penstock_agent.runtime.data_folder import DataFolder, FolderInUse
 from penstock_agent.runtime.own_log import JsonFormatter
 from penstock_agent.runtime.wire import MAX_ITEMS, MAX_MESSAGE_BYTES, Decoder, UnknownTask, in_messages, task_kind
-from penstock_agent.settings import AgentSettings
+from penstock_agent.settings import load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -34,11 +33,11 @@ def test_settings_come_from_flags_then_the_environment(monkeypatch: pytest.Monke
     monkeypatch.setenv("PENSTOCK_AGENT_LABELS", "zone=1,kind=x=y")
     monkeypatch.setenv("PENSTOCK_AGENT_RESOURCES", "gpu=2")
     monkeypatch.setenv("PENSTOCK_AGENT_SLOTS", "7")
-    settings = AgentSettings()
+    settings = load_settings()
     assert (settings.address, settings.queues) == ("host-a:7400", ["a", "b"])
     assert (settings.labels, settings.resources, settings.slots) == ({"zone": "1", "kind": "x=y"}, {"gpu": 2.0}, 7)
-    given: dict[str, Any] = {"slots": 3, "address": "host-b:1"}
-    assert (AgentSettings(**given).slots, AgentSettings(**given).address) == (3, "host-b:1")
+    flagged = load_settings({"slots": 3, "address": "host-b:1"})
+    assert (flagged.slots, flagged.address) == (3, "host-b:1")
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def parsed(*arguments: str) -> dict[str, object]:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(allow_abbrev=False)
     add_flags(parser)
     return flags_of(parser.parse_args(arguments))
 
