@@ -96,7 +96,9 @@ class Outside(ServiceSet):
 
     def passes_on(self, method: str) -> bool:
         """Whether calls of the method are answered by the owner."""
-        return method in self._methods and not (method == CONNECT or method.startswith(f"/{AGENTS}"))
+        if method not in self._methods or method.startswith(f"/{AGENTS}"):
+            return False
+        return super().service(_Details(method)) is None
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         method = handler_call_details.method
@@ -123,7 +125,7 @@ class Outside(ServiceSet):
         if expected is not None:
             await asyncio.wait({expected})
             if not expected.cancelled():
-                handler: Any = expected.result().service(_Connect())
+                handler: Any = expected.result().service(_Details(CONNECT))
                 await handler.stream_stream(requests, context)
                 return
         await self._redirect(context)
@@ -140,9 +142,11 @@ class Outside(ServiceSet):
         raise not_the_leader(owner)
 
 
-class _Connect(grpc.HandlerCallDetails):
-    method = CONNECT
+class _Details(grpc.HandlerCallDetails):
     invocation_metadata = ()
+
+    def __init__(self, method: str) -> None:
+        self.method = method
 
 
 class Doorway(grpc.aio.ServerInterceptor, grpc.GenericRpcHandler):

@@ -62,8 +62,10 @@ class Janitor:
             try:
                 await self.run_once()
             except (Unavailable, Busy) as error:
+                self._supervisor.counts.janitor.failures += isinstance(error, Unavailable)
                 log.warning("janitor_postponed", reason=str(error))
             except Exception:
+                self._supervisor.counts.janitor.failures += 1
                 log.exception("janitor_failed")
 
     async def run_once(self, *, dry_run: bool = False, thorough: bool = False) -> Report:
@@ -83,6 +85,7 @@ class Janitor:
                 await self._pass(report, Places() if thorough else self._places, None if thorough else STRAY_PAGES)
             finally:
                 _tell(report)
+        self._supervisor.counts.janitor.ended_at = report.end_time
         return report
 
     async def _pass(self, report: Report, places: Places, pages: int | None) -> None:

@@ -63,6 +63,8 @@ class OwnershipKeeper:
         lanes: int,
         on_waiting: Callable[[str], None] = lambda reason: None,
     ) -> None:
+        self.database_answers = True
+        """It did when it was last asked."""
         self._registry = registry
         self._clock = clock
         self._own = own
@@ -151,10 +153,13 @@ class OwnershipKeeper:
         try:
             while not stop.is_set():
                 try:
-                    if epoch := await self._try():
+                    epoch = await self._try()
+                    self.database_answers = True
+                    if epoch:
                         return epoch
                     away = False
                 except Unavailable as error:
+                    self.database_answers = False
                     if not away:
                         log.warning("ownership_not_sought", reason=str(error))
                     away = True
@@ -290,11 +295,14 @@ class OwnershipKeeper:
             await asyncio.sleep(pause / _SECOND)
             asked_at = self._clock.monotonic()
             try:
-                if not await self._renew(asked_at):
+                kept = await self._renew(asked_at)
+                self.database_answers = True
+                if not kept:
                     return "another coordinator has taken over"
                 on_kept()
                 pause = renewal_interval(self._own.lease)
             except Unavailable as error:
+                self.database_answers = False
                 log.warning("ownership_not_renewed", reason=str(error), alone=self._ownership.alone)
                 pause = renewal_interval(self._own.lease) // TRIES
 

@@ -16,6 +16,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
+from prometheus_client.parser import text_string_to_metric_families as families
 from tests.integration.api.answers import answer_of, refused
 from tests.integration.api.conftest import PATIENCE, Edge, spec
 from tests.integration.api.test_server import grpcurl
@@ -46,6 +47,7 @@ from penstock_coordinator.runtime.ownership import OwnershipKeeper
 LEASE = 600_000_000
 """Nobody waits for so long here."""
 GET = "/penstock.v1.RunService/Get"
+START = "/penstock.v1.RunService/Start"
 WATCH = "/penstock.v1.RunService/Watch"
 UPLOAD = "/penstock.v1.BundleService/Upload"
 CHUNK = 1 << 20
@@ -397,3 +399,32 @@ async def in_front(forwarder: Forwarder) -> AsyncIterator[grpc.aio.Channel]:
         yield channel
     await standing.stop(None)
     await forwarder.close()
+
+
+async def test_each_call_is_counted_by_whoever_answers_it(edge: Edge, beside: Following) -> None:
+    await through(edge, beside).start(spec({"name": "a"}))
+    await refused(beside.method(GET)(b"", timeout=PATIENCE))
+    await CoordinatorServiceStub(beside.channel).GetHealth(coordinators_pb.GetHealthRequest(), timeout=PATIENCE)
+    owner = await scraped(edge.server.http_address)
+    follower = await scraped(beside.entrance.doorway.http_address)
+    assert owner["penstock_rpc_requests_total", "OK", "Start", "penstock.v1.RunService"] == 1
+    assert owner["penstock_rpc_requests_total", "INVALID_ARGUMENT", "Get", "penstock.v1.RunService"] == 1
+    assert follower["penstock_rpc_forwarded_total", "OK", "Start", "penstock.v1.RunService"] == 1
+    assert follower["penstock_rpc_forwarded_total", "INVALID_ARGUMENT", "Get", "penstock.v1.RunService"] == 1
+    assert follower["penstock_rpc_requests_total", "OK", "GetHealth", "penstock.v1.CoordinatorService"] == 1
+    assert ("penstock_rpc_requests_total", "OK", "Start", "penstock.v1.RunService") not in follower
+    assert follower["penstock_submissions_total", "ok", "default"] == 0
+    # Its own answer: nobody else has seen the call.
+    asked = beside.method(START)(b"", timeout=PATIENCE, metadata=((HOP, "c3"),))
+    assert (await refused(asked)).code is grpc.StatusCode.UNAVAILABLE
+    follower = await scraped(beside.entrance.doorway.http_address)
+    assert follower["penstock_rpc_requests_total", "UNAVAILABLE", "Start", "penstock.v1.RunService"] == 1
+    assert follower["penstock_submissions_total", "failed", "default"] == 1
+
+
+async def scraped(address: str) -> dict[tuple[str, ...], float]:
+    """By name and the values of the labels, in the order of their names."""
+    async with aiohttp.ClientSession() as session, session.get(f"http://{address}/metrics") as answer:
+        text = await answer.text()
+    samples = [sample for family in families(text) for sample in family.samples]
+    return {(sample.name, *sample.labels.values()): sample.value for sample in samples}

@@ -84,16 +84,22 @@ COORDINATOR: tuple[Metric, ...] = (
     _counter("journal_records", "records that were committed"),
     _gauge("mailbox_depth", "messages that runs have still to read"),
     _gauge("mailbox_depth_most", "the most that one run had, of the last 15 to 30 s"),
-    # bytes
+    # bytes, and what cleans up
     _counter(
         "artifact_bytes",
         "bytes that agents brought to the artifact store (up) and were given ways to (down)",
         "direction",
     ),
     _counter("log_bytes", "bytes of steps' log lines that became durable"),
+    _gauge(
+        "janitor_last_pass_timestamp_seconds", "when the last whole pass of the janitor ended, since 1970; once one has"
+    ),
+    _counter("janitor_failures", "passes of the janitor that were broken off"),
     # what it depends on
     _gauge("breaker_state", "1 for the state that the breaker is in: closed, open, half_open", "dependency", "state"),
-    _gauge("dependency_up", "1 if calls to it go through", "dependency"),
+    _gauge(
+        "dependency_up", "1 if calls to it go through; a follower tells it of postgresql, and of redis", "dependency"
+    ),
     _gauge("hot_state", "1 for where coordinators share what they know: redis, postgresql, memory", "medium"),
     _counter("hot_state_changes", "how often that went elsewhere"),
 )

@@ -45,6 +45,8 @@ _PAID_BY = {
 }
 _MEDIA = ("redis", "postgresql", "memory")
 _NOBODY_LIVES = LiveCounts()
+DATABASE = "postgresql"
+"""As a dependency is called."""
 
 
 class MetricsPage:
@@ -71,7 +73,7 @@ class MetricsPage:
         put_runs(families, counts.runs, _NOBODY_LIVES if supervisor is None else supervisor.live)
         put_commits(families, counts.commits)
         self._put_cost(families, counts.runs)
-        _put_bytes(families, counts)
+        _put_rest(families, counts)
         self._put_dependencies(families)
         if letters is not None:
             families.put("dead_letters_open", letters)
@@ -105,6 +107,9 @@ class MetricsPage:
             for name in _MEDIA:
                 families.put("hot_state", int(medium.medium == name), name)
             families.put("hot_state_changes_total", medium.changes)
+        if supervisor is None and self._place.keeper is not None:
+            # Who owns no runs has no stores, and asks for ownership alone.
+            families.put("dependency_up", int(self._place.keeper.database_answers), DATABASE)
         for each in found:
             families.put("dependency_up", int(each.state is DependencyState.CLOSED), each.name)
             for state in DependencyState:
@@ -171,12 +176,13 @@ def put_commits(families: Families, counts: CommitCounts) -> None:
     families.put("journal_records_total", counts.stored)
 
 
-def _put_bytes(families: Families, counts: Counts) -> None:
+def _put_rest(families: Families, counts: Counts) -> None:
     families.put("artifact_bytes_total", counts.moved.artifacts_up, "up")
     families.put("artifact_bytes_total", counts.moved.artifacts_down, "down")
     families.put("log_bytes_total", counts.moved.log_bytes)
     for reason, count in counts.refusals.items():
         families.put("admission_refused_total", count, reason)
+    families.put("janitor_failures_total", counts.janitor.failures)
 
 
 def _put_agents(families: Families, supervisor: Supervisor) -> None:
@@ -196,6 +202,9 @@ def _put_agents(families: Families, supervisor: Supervisor) -> None:
     families.put("slots", slots)
     families.put("slots_used", used)
     families.put("leases", len(fleet.leases))
+    ended_at = supervisor.counts.janitor.ended_at
+    if ended_at:
+        families.put("janitor_last_pass_timestamp_seconds", ended_at / _SECOND)
 
 
 class _Scrape(Collector):

@@ -33,4 +33,4 @@ class Place:
     watched: Watched = field(default_factory=Watched)
     prices: Prices = NO_PRICES
     keeper: OwnershipKeeper | None = None
-    """Of the ownership lease."""
+    """Of the ownership lease; None: there is but this one."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from penstock_coordinator.core.counts.calls import CallCounts
 from penstock_coordinator.core.counts.commits import CommitCounts
+from penstock_coordinator.core.counts.janitor import JanitorCounts
 from penstock_coordinator.core.counts.moved import MovedCounts
 from penstock_coordinator.core.counts.runs import RunCounts
 
@@ -20,5 +21,6 @@ class Counts:
         self.commits = CommitCounts()
         self.calls = CallCounts()
         self.moved = MovedCounts()
+        self.janitor = JanitorCounts()
         self.refusals = dict.fromkeys(("backlog", "lag", "commits", "memory", "database"), 0)
         """Calls that were not let in, by what was short."""
