@@ -96,6 +96,10 @@ bench-artifacts: .venv/.ready-dev ## Move 2 GiB between two agents on a disk and
 bench-logs: .venv/.ready-dev ## One million lines of 20 steps against the null device, and one who follows them.
 	@$(BIN)/python -m benchmarks.logs $(BENCH_OPTIONS)
 
+.PHONY: bench-tracing
+bench-tracing: .venv/.ready-dev ## CPU per step without traces and with a tenth of the runs sampled, 20 pairs, with the ratio.
+	@$(BIN)/python -m benchmarks.tracing $(BENCH_OPTIONS)
+
 bench-peers: .venv/.ready-dev ## Measure others in environments of their own (PEERS="ray dask" takes some).
 	@$(BIN)/python -m benchmarks.peers $(PEERS) $(BENCH_OPTIONS)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -46,6 +47,7 @@ from penstock_coordinator.runtime.log_packer import LogPacker
 from penstock_coordinator.runtime.ownership import IdentityTaken, OwnershipEnded, OwnershipKeeper
 from penstock_coordinator.runtime.strain import StrainGauge
 from penstock_coordinator.runtime.supervisor import Supervisor
+from penstock_coordinator.tracing import Tracing, open_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -56,6 +58,8 @@ log = structlog.get_logger(__name__)
 
 LOG_PATIENCE = 5.0
 """Seconds that a stop gives buffered log lines to become durable."""
+TRACE_PATIENCE = 3.0
+"""Seconds that a stop gives spans to be sent."""
 PAUSE_BETWEEN_TURNS = 0.2
 """Seconds."""
 SUCCESSOR_SECONDS = 8.0
@@ -77,10 +81,11 @@ class Coordinator:
         entrance: Entrance | None = None,
         hot: HotStateService | None = None,
         counts: Counts | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         """`keeper`: of the ownership lease that gave it the epoch; without, nobody else may be there. `entrance`: where
         it is let in; without, it opens ports of its own. `hot`: what it shares with others. `counts`: of the
-        process."""
+        process. `tracing`: None if its runs have no spans."""
         counts = counts or Counts()
         self._settings = settings
         self._artifacts = artifacts
@@ -101,6 +106,7 @@ class Coordinator:
             counts,
         )
         name_traces(self.supervisor.trace_id)
+        self._spans = None if tracing is None else tracing.exporter(self.supervisor)
         self._hub = LogHub(stores.logs, settings.log_buffer_size, settings.max_attempt_log_size, counts.moved)
         self._packer = LogPacker(
             stores.log_packs, stores.objects, clock, SystemIds(), pack_pace(settings), self._hub.hold
@@ -185,6 +191,8 @@ class Coordinator:
         packer = asyncio.create_task(self._packer.run(), name="log packer")
         strangers = asyncio.create_task(self._tell_strangers(), name="strangers")
         stopping = asyncio.create_task(stop.wait())
+        if self._spans is not None:
+            sending = asyncio.create_task(self._spans.run(), name="span exporter")
         wanted = asyncio.create_task(
             asyncio.Event().wait() if self._hand_over is None else self._hand_over.wanted.wait()
         )
@@ -195,6 +203,9 @@ class Coordinator:
         for task in (keeping, bulk, janitor, gauge, packer, strangers, stopping, wanted):
             task.cancel()
         await self._leave(stops=stop.is_set())
+        if self._spans is not None:
+            sending.cancel()
+            await self._spans.close(TRACE_PATIENCE)
         if self._failure.done():
             raise self._failure.result()
         for task in (keeping, bulk, janitor, gauge, packer):
@@ -266,12 +277,13 @@ async def serve(settings: Settings, *, migrates: bool, former: Sequence[str] = (
 
 async def _serve_as(name: str, settings: Settings, stop: asyncio.Event, former: Sequence[str]) -> None:
     readiness = Readiness()
+    tracing = open_tracing()
     artifacts = await _open_artifacts(settings)
     watched = Watched()
     stores = await _open(settings, name, readiness, artifacts, watched)
     registry = await _open_registry(settings, name)
     media = await open_media(settings, name)
-    member = Member(name, settings, readiness, artifacts, stores, registry, media, watched)
+    member = Member(name, settings, readiness, artifacts, stores, registry, media, watched, tracing)
     try:
         await member.run(stop, former)
     except CannotListen as error:
@@ -283,6 +295,8 @@ async def _serve_as(name: str, settings: Settings, stop: asyncio.Event, former: 
         await media.aclose()
         await registry.aclose()
         await artifacts.store.aclose()
+        if tracing is not None:
+            await tracing.calls.aclose()
 
 
 class Member:
@@ -298,9 +312,11 @@ class Member:
         registry: PostgresCoordinatorRegistry,
         media: Media,
         watched: Watched,
+        tracing: Tracing | None,
     ) -> None:
         self._name = name
         self._watched = watched
+        self._tracing = tracing
         self._settings = settings
         self._readiness = readiness
         self._artifacts = artifacts
@@ -322,7 +338,10 @@ class Member:
         company = Company(self._keeper, self._clock)
         hot = HotState(media.memory, media.postgres, media.redis, self._clock, company.alone)
         self._hot = HotStateService(hot, self._keeper, company)
-        self._entrance = Entrance(readiness, edge_options(settings), self._keeper, artifacts.routes, self._hot, watched)
+        edge = edge_options(settings)
+        if tracing is not None:
+            edge = replace(edge, interceptors=(tracing.calls.interceptor,))
+        self._entrance = Entrance(readiness, edge, self._keeper, artifacts.routes, self._hot, watched)
         self._owning: PostgresStores | None = None
         self._pulse = PostgresPulse(settings.database_url.get_secret_value(), name)
         self._probe = DatabaseProbe(self._pulse.ask, readiness, self._database_answers)
@@ -416,6 +435,7 @@ class Member:
                 self._entrance,
                 self._hot,
                 self._watched.counts,
+                self._tracing,
             )
             await coordinator.run(stop)
         except (Fenced, OwnershipEnded, Unavailable) as error:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -165,6 +166,7 @@ class Porter:
 
     async def _publish(self, outcome: Outcome, finished: Finished) -> None:
         access = self._access_of(outcome.handle)
+        began = time.monotonic_ns()
         try:
             if access is not None:
                 await self._uploads.put_all(self._counting(outcome.handle, access), finished.artifacts)
@@ -174,7 +176,8 @@ class Porter:
             failed = msgspec.structs.replace(finished, output=b"", artifacts=[], failure=failure)
             self._published(replace(outcome, ended=Ended.FAILED, body=failed))
         else:
-            self._published(outcome)
+            took = (time.monotonic_ns() - began) // 1_000
+            self._published(replace(outcome, body=msgspec.structs.replace(finished, upload_time=took)))
 
     def _published(self, outcome: Outcome) -> None:
         self._sweep(self._outgoing / str(outcome.handle))

@@ -103,7 +103,7 @@ class LeaseBook:
         """Leases without a result, with attempts that are still being killed."""
         return len(self.all) - len(self.unacked.leases)
 
-    def enter(self, grant: Grant, deadline: int) -> Lease:
+    def enter(self, now: int, grant: Grant, deadline: int) -> Lease:
         self._last_handle += 1
         self.given_up.remove(grant.key)
         lease = Lease(
@@ -115,6 +115,7 @@ class LeaseBook:
             timeout=grant.timeout,
             stop_grace=grant.stop_grace,
             work=grant.work,
+            arrived_at=now,
         )
         self.held[lease.key] = lease
         self.all[lease.handle] = lease

@@ -224,7 +224,7 @@ class Holder:
                 rejected.append((grant.key, grant.token, *refusal))
                 continue
             assert deadline is not None
-            accepted.append(self._take(grant, deadline, old))
+            accepted.append(self._take(now, grant, deadline, old))
         if accepted:
             self._check_by(deadline)
             self._out.append(do.Accept(accepted))
@@ -248,10 +248,10 @@ class Holder:
             return "deadline_passed", "the lease ended before it arrived"
         return None
 
-    def _take(self, grant: Grant, deadline: int, old: Lease | None) -> Lease:
+    def _take(self, now: int, grant: Grant, deadline: int, old: Lease | None) -> Lease:
         if old is not None:
             self._abandon(old)
-        lease = self.book.enter(grant, deadline)
+        lease = self.book.enter(now, grant, deadline)
         self.book.wait_for_death(lease)
         return lease
 

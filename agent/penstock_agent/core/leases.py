@@ -111,6 +111,8 @@ class Lease:
     stop_grace: int
     work: object
     phase: Phase = Phase.GRANTED
+    arrived_at: int = 0
+    """0: it was restored."""
     started_at: int = 0
     ending: Ending | None = None
     ending_reason: str = ""

@@ -205,6 +205,8 @@ class Finished(msgspec.Struct, tag="finished", array_like=True):
     """To and from the artifact store: the agent's word, the worker moves nothing."""
     log_lines: int = 0
     """The number of the last line that it printed."""
+    upload_time: int = 0
+    """Until `artifacts` were in the artifact store: the agent's word, too."""
 
 
 class Refused(msgspec.Struct, tag="refused", array_like=True):

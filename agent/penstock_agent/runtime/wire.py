@@ -114,6 +114,12 @@ class Work:
         return Access(self.ref, self.grant.credential)
 
     @property
+    def traced(self) -> bool:
+        """The trace of its run is sampled."""
+        context = self.grant.trace_context
+        return bool(context) and context.get("traceparent", "").endswith("-01")
+
+    @property
     def memory_bytes(self) -> int:
         """The limit of this attempt; 0: none."""
         return self.grant.memory_bytes or int(self.kind.resources.get(MEMORY, 0))
@@ -429,6 +435,11 @@ def _new_result(lease: Lease, body: object, result_id: bytes, status: Status) ->
     (ref.run_id, ref.step, ref.item), ref.token = lease.key, lease.token
     _set_span(message.run_duration, finished.run_time)
     _set_span(message.cpu_duration, finished.cpu_time)
+    if lease.arrived_at and isinstance(lease.work, Work) and lease.work.traced:
+        assert lease.result is not None
+        spent = finished.run_time + finished.upload_time
+        _set_span(message.environment_duration, max(lease.result.ended_at - lease.arrived_at - spent, 0))
+        _set_span(message.upload_duration, finished.upload_time)
     if finished.metrics:
         message.metrics.update(finished.metrics)
     if finished.metadata:

@@ -24,7 +24,7 @@ from penstock_coordinator.api.artifact_fields import made_artifacts
 from penstock_coordinator.api.errors import CallError
 from penstock_coordinator.core.plan.references import BadReference, may_refer
 from penstock_coordinator.core.run.events import Failure, MadeArtifact, Outcome
-from penstock_coordinator.core.run.messages import AttemptEnded, AttemptReport
+from penstock_coordinator.core.run.messages import AttemptEnded, AttemptReport, AttemptTiming
 from penstock_coordinator.core.run.retrying import OUT_OF_MEMORY
 from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.runtime.hello import IdInUse, StaleCoordinator, Superseded, UnsupportedProtocol
@@ -364,7 +364,12 @@ def _report(result: wire.StepResult) -> AttemptReport:
         traceback=result.error.traceback if failed else "",
         error_bases=tuple(result.error.error_bases) if failed else (),
         bytes_moved=max(result.bytes_moved, 0),
+        timing=_timing(result) if result.HasField("environment_duration") else None,
     )
+
+
+def _timing(result: wire.StepResult) -> AttemptTiming:
+    return AttemptTiming(_span(result.environment_duration), _span(result.upload_duration), _span(result.age))
 
 
 def _span(told: Duration) -> int:

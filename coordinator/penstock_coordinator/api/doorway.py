@@ -152,7 +152,14 @@ class _Details(grpc.HandlerCallDetails):
 class Doorway(grpc.aio.ServerInterceptor, grpc.GenericRpcHandler):
     """To be opened once and closed once; in between anybody may be let in and out."""
 
-    def __init__(self, listen: str, http_listen: str, options: Sequence[tuple[str, Any]], max_calls: int) -> None:
+    def __init__(
+        self,
+        listen: str,
+        http_listen: str,
+        options: Sequence[tuple[str, Any]],
+        max_calls: int,
+        before: Sequence[grpc.aio.ServerInterceptor] = (),
+    ) -> None:
         self.address = listen
         """Of gRPC, host:port; with the real port once it is open."""
         self.http_address = http_listen
@@ -163,7 +170,7 @@ class Doorway(grpc.aio.ServerInterceptor, grpc.GenericRpcHandler):
         self._forwarder: Forwarder | None = None
         self._on_let_in: Callable[[ServiceSet], None] = lambda services: None
         self.grpc = grpc.aio.server(
-            interceptors=[self],
+            interceptors=[*before, self],
             options=options,
             maximum_concurrent_rpcs=max_calls,
             compression=grpc.Compression.NoCompression,

@@ -166,6 +166,8 @@ class EdgeOptions:
     keepalive_ms: int = KEEPALIVE_MS
     max_artifact_bytes: int = DEFAULT_ARTIFACT_BYTES
     prices: Prices = NO_PRICES
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
+    """Before the guard."""
 
 
 class CoordinatorServer:
@@ -306,6 +308,7 @@ def _doorway(readiness: Readiness, options: EdgeOptions) -> Doorway:
         options.http_listen,
         server_options(options.limits.message_bytes, options.keepalive_ms),
         MAX_CALLS,
+        options.interceptors,
     )
     add_HealthServicer_to_server(HealthService(readiness, SERVICES), doorway.grpc)
     if options.reflection:

@@ -512,6 +512,8 @@ class Actor:
         for answer in turn.answers:
             if not answer.done():
                 answer.set_result(outcome)
+        if self.sampled:
+            self._supervisor.note_traced(self.run_id)
 
     def _count(self, turn: Turn) -> None:
         counts, record = self._supervisor.counts.runs, turn.record

@@ -53,6 +53,7 @@ async def recover_all(supervisor: Supervisor, read: Reading | None = None) -> in
     supervisor.limits.restore(actor for actor, _ in recovered)
     for actor, duties in recovered:
         supervisor.adopt(actor, duties)
+        supervisor.recovered(actor)
     await _cancel_given_up(supervisor, [actor for actor, _ in recovered])
     return len(recovered)
 
@@ -223,6 +224,7 @@ async def _recover_lost(supervisor: Supervisor, row: RunRow) -> bool:
     supervisor.set_aside.pop(run_id, None)
     supervisor.limits.adopt(actor)
     supervisor.adopt(actor, [duty for duty in resume(run) if not supervisor.holds(actor, duty)])
+    supervisor.recovered(actor)
     await _cancel_given_up(supervisor, [actor])
     return True
 

@@ -440,6 +440,16 @@ class Supervisor:
         self.watch_deadline(actor)
         actor.lane.schedule(actor)
 
+    def recovered(self, actor: Actor) -> None:
+        """It goes on with a run that another coordinator had, or this one before it was started again."""
+        if self.traces is not None:
+            self.traces.recovered(actor, self.clock.now())
+
+    def note_traced(self, run_id: RunId) -> None:
+        """Something of a sampled run is committed."""
+        if self.traces is not None:
+            self.traces.note(run_id)
+
     def note_charge(self, charge: ChargeRow) -> None:
         """To the budget of a pipeline; it is committed."""
         self.budgets.changed(charge.pipeline)

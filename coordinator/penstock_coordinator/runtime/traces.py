@@ -4,7 +4,10 @@ exporter. There is one only if traces are configured; who has none passes on wha
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
+
+import structlog
 
 from penstock_coordinator.core.traces.ids import Kind, TraceContext, passed_on, span_id, trace_of, traceparent
 
@@ -13,10 +16,51 @@ if TYPE_CHECKING:
     from penstock_coordinator.ports import RunId
     from penstock_coordinator.runtime.actor import Actor
 
+MOST_NEWS = 100_000
+"""Runs, while no receiver takes anything. Past it the trace of that which waited longest stays as it is."""
+
+log = structlog.get_logger(__name__)
+
 
 class Traces:
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
+        self._overflowed = False
+
+        self._news: dict[RunId, None] = {}
+        self._taken_over: dict[RunId, int] = {}
+
+    # --- what there is to export
+
+    def note(self, run_id: RunId) -> None:
+        """Something of the run, which is sampled, is committed."""
+        self._news[run_id] = None
+        if len(self._news) > MOST_NEWS:
+            del self._news[next(iter(self._news))]
+            if not self._overflowed:
+                self._overflowed = True
+                log.warning("traces_dropped", reason=f"{MOST_NEWS:,} runs wait for the receiver of traces")
+
+    def recovered(self, actor: Actor, at: int) -> None:
+        """This coordinator goes on with the run from that instant."""
+        if actor.sampled:
+            self._taken_over[actor.run_id] = at
+            self.note(actor.run_id)
+
+    def take(self, most: int) -> list[RunId]:
+        """Runs that there is news of, those that waited longest, and no more news."""
+        taken = list(islice(self._news, most))
+        for run_id in taken:
+            del self._news[run_id]
+        if not self._news:
+            self._overflowed = False
+        return taken
+
+    def taken_over(self, run_id: RunId) -> int | None:
+        """When this coordinator went on with the run; told once."""
+        return self._taken_over.pop(run_id, None)
+
+    # --- which trace
 
     def samples(self, run_id: RunId, context: TraceContext) -> bool:
         return self._sampler.samples(trace_of(run_id, context))

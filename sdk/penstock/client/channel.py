@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import grpc.aio
 
+from penstock.tracing import client_interceptors
+
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
@@ -34,7 +36,7 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 def open_channel(address: str) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(address, options=OPTIONS)
+    return grpc.aio.insecure_channel(address, options=OPTIONS, interceptors=client_interceptors() or None)
 
 
 def call_metadata(api_key: str | None) -> Metadata:

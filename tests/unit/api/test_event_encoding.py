@@ -33,6 +33,7 @@ WIRE_FAILURE = {"reason": "UserError", "message": "boom", "errorClass": "builtin
 TABLE: list[tuple[e.Event, dict[str, Any]]] = [
     (e.RunStarted(AT, "d", b"{}", None), {"runState": "RUN_STATE_PENDING"}),
     (e.ArtifactsMade(AT, 0, WHOLE, 7, (e.MadeArtifact("a", "sha256:" + "0" * 64, 1),)), {}),
+    (e.AttemptTimed(AT, 0, WHOLE, 7, 1, 2, 3, 4), {}),
     (
         e.StepsReadied(AT, ((0, 2), (3, 4))),
         {"steps": [{"step": name, "state": "STEP_RUN_STATE_READY"} for name in ("a", "b", "m")]},

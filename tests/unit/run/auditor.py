@@ -511,6 +511,11 @@ class Auditor:
         assert self.life(event.step, event.item).token == event.token
 
     @_read.register
+    def _(self, event: e.AttemptTimed, seq: int) -> None:
+        assert (event.step, event.item) in self.holders
+        assert self.life(event.step, event.item).token == event.token
+
+    @_read.register
     def _(self, event: e.StepCompleted, seq: int) -> None:
         self._rests(event.step, event.item, seq)
         if isinstance(self.plan.steps[event.step].action, PipelineAction):

@@ -88,6 +88,8 @@ def _attempt(order: Order, task: Task, switch: _Switch, work_dir: str) -> Finish
         return runner.run(task)
     except StepStopped as stop:
         return Finished(task.handle, failure=failure_of(stop, "Cancelled"), stopped=True)
+    finally:
+        runner.traces.close()
 
 
 def _prepare(bundle_dir: str) -> None:

@@ -20,6 +20,7 @@ from penstock_agent.executors.worker.failures import StepStopped, failure_of, re
 from penstock_agent.executors.worker.json_output import Unserialisable
 from penstock_agent.executors.worker.stopping import StopSwitch
 from penstock_agent.executors.worker.surroundings import Surroundings
+from penstock_agent.executors.worker.traces import StepTraces
 from penstock_agent.executors.worker.usage import Usage
 from penstock_agent.executors.worker.user_logging import show_from_info
 
@@ -45,6 +46,7 @@ class FunctionRunner:
         self._switch = switch
         self._encoder = encoder
         self._usage = Usage()
+        self.traces = StepTraces()
         self.hide: Callable[[str], str] = _as_it_is
         """Masks the secrets of the attempt in a text that is told of it."""
         self._functions: dict[FunctionWork, Callable[..., Any]] = {}
@@ -91,7 +93,12 @@ class FunctionRunner:
                 self._switch.arm(task.handle)
                 function = self._functions.get(work) or self._resolve(work)
                 reason = ""
-                output = self._encoder.encode(_call(function, task))
+                trace = self.traces.enter(task.trace_context) if task.trace_context else None
+                try:
+                    output = self._encoder.encode(_call(function, task))
+                finally:
+                    if trace is not None:
+                        self.traces.leave(trace)
             finally:
                 self._switch.disarm()
         except StepStopped as stop:

@@ -57,6 +57,7 @@ class Worker:
         self._say(Ready())
         while packet := self._tasks.recv(LARGEST_PACKET):
             self._take(packet)
+        self._functions.traces.close()
 
     def _take(self, packet: bytes) -> None:
         task = read_packet(packet)

@@ -171,6 +171,7 @@ class EventEncoder:
                 | e.RunHeld()
                 | e.RunAdmitted()
                 | e.ArtifactsMade()
+                | e.AttemptTimed()
                 | e.CostBudgetCharged()
                 | e.CostBudgetExceeded()
                 | e.CostBudgetRaised()

@@ -553,6 +553,23 @@ class CostBudgetRaised(msgspec.Struct, frozen=True, array_like=True, tag=48):
     reason: str
 
 
+class AttemptTimed(msgspec.Struct, frozen=True, array_like=True, tag=49):
+    """How an attempt of a run whose trace is sampled has spent its time, as its agent says: in this order, up to this
+    event. StepCompleted or AttemptFailed follows. Microseconds."""
+
+    at: int
+    step: int
+    item: int
+    token: int
+    environment: int
+    """From the arrival of the lease to the beginning: code, environment, inputs, and a process that is free."""
+    execution: int
+    upload: int
+    """Of its output to the artifact store."""
+    age: int
+    """From its end on the agent to the sending of its result."""
+
+
 def displaced_by(event: StepDisplaced) -> str:
     """For people."""
     return f'no place under the key "{event.key}" is left for it: the run {event.by} has it'
@@ -598,6 +615,7 @@ Event: TypeAlias = (
     | CostBudgetCharged
     | CostBudgetExceeded
     | CostBudgetRaised
+    | AttemptTimed
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -69,6 +69,14 @@ class SlotsOffered(msgspec.Struct, frozen=True, gc=False):
     count: int
 
 
+class AttemptTiming(msgspec.Struct, frozen=True, gc=False):
+    """How an attempt of a sampled run has spent its time besides its run time. Spans in microseconds."""
+
+    environment: int
+    upload: int
+    age: int
+
+
 class AttemptReport(msgspec.Struct, frozen=True, gc=False):
     """What an attempt used and said of itself: for its row, not for any decision. Spans in microseconds."""
 
@@ -82,6 +90,8 @@ class AttemptReport(msgspec.Struct, frozen=True, gc=False):
     error_bases: tuple[str, ...] = ()
     bytes_moved: int = 0
     """To and from the artifact store."""
+    timing: AttemptTiming | None = None
+    """None: it is not traced."""
 
 
 class AttemptEnded(msgspec.Struct, frozen=True, gc=False):

@@ -71,7 +71,7 @@ def _parse(value: str) -> Trace | None:
 
 def span_id(run_id: bytes, kind: Kind, first: int, second: int = 0, third: int = 0) -> bytes:
     """8 bytes. RUN: the generation. STEP_RUN: step, item, generation. All others: step, item and the token of the
-    lease, of QUEUED the number of the event by which the step run became READY, or 0."""
+    lease."""
     return _digest(run_id + _NAME.pack(kind, first, second, third), 8, _SPAN_PERSON)
 
 

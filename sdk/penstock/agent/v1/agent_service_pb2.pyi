@@ -750,6 +750,8 @@ class StepResult(_message.Message):
     TRACE_CONTEXT_FIELD_NUMBER: _builtins.int
     BYTES_MOVED_FIELD_NUMBER: _builtins.int
     LOG_LINES_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_DURATION_FIELD_NUMBER: _builtins.int
+    UPLOAD_DURATION_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     result_id: _builtins.bytes
     """Names this result for ever: 16 random bytes."""
@@ -788,7 +790,17 @@ class StepResult(_message.Message):
 
     @_builtins.property
     def trace_context(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """W3C trace context of the attempt's span."""
+        """Not read."""
+
+    @_builtins.property
+    def environment_duration(self) -> _duration_pb2.Duration:
+        """Set if the trace of the run is sampled: from the arrival of the grant until user code began. Code, environment,
+        inputs, and the wait for a process that is free.
+        """
+
+    @_builtins.property
+    def upload_duration(self) -> _duration_pb2.Duration:
+        """Of the output, to the artifact store, after user code ended. With environment_duration alone."""
 
     def __init__(
         self,
@@ -810,10 +822,12 @@ class StepResult(_message.Message):
         trace_context: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         bytes_moved: _builtins.int = ...,
         log_lines: _builtins.int = ...,
+        environment_duration: _duration_pb2.Duration | None = ...,
+        upload_duration: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "age", b"age", "cpu_duration", b"cpu_duration", "error", b"error", "exit_code", b"exit_code", "lease", b"lease", "run_duration", b"run_duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "age", b"age", "cpu_duration", b"cpu_duration", "environment_duration", b"environment_duration", "error", b"error", "exit_code", b"exit_code", "lease", b"lease", "run_duration", b"run_duration", "upload_duration", b"upload_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "age", b"age", "artifacts", b"artifacts", "attempt", b"attempt", "bytes_moved", b"bytes_moved", "cpu_duration", b"cpu_duration", "error", b"error", "exit_code", b"exit_code", "lease", b"lease", "log_lines", b"log_lines", "metadata", b"metadata", "metrics", b"metrics", "output", b"output", "peak_memory_bytes", b"peak_memory_bytes", "result_id", b"result_id", "run_duration", b"run_duration", "status", b"status", "trace_context", b"trace_context"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "age", b"age", "artifacts", b"artifacts", "attempt", b"attempt", "bytes_moved", b"bytes_moved", "cpu_duration", b"cpu_duration", "environment_duration", b"environment_duration", "error", b"error", "exit_code", b"exit_code", "lease", b"lease", "log_lines", b"log_lines", "metadata", b"metadata", "metrics", b"metrics", "output", b"output", "peak_memory_bytes", b"peak_memory_bytes", "result_id", b"result_id", "run_duration", b"run_duration", "status", b"status", "trace_context", b"trace_context", "upload_duration", b"upload_duration"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
@@ -1244,7 +1258,7 @@ class LeaseGrant(_message.Message):
 
     @_builtins.property
     def trace_context(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """W3C trace context."""
+        """W3C trace context: what user code does is below it. Whether it is sampled is in its flags."""
 
     @_builtins.property
     def secret_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

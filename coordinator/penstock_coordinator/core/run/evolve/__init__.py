@@ -70,6 +70,7 @@ _TABLE: dict[type, Callable[[Run, int, Any], None]] = {
     e.CacheMissed: caching.cache_missed,
     e.CacheAwaited: caching.cache_awaited,
     e.ArtifactsMade: steps.artifacts_made,
+    e.AttemptTimed: steps.attempt_timed,
     e.CostBudgetCharged: budget.charged,
     e.CostBudgetExceeded: budget.exceeded,
     e.CostBudgetRaised: budget.raised,

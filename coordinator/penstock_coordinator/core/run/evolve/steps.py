@@ -63,6 +63,10 @@ def artifacts_made(_run: Run, _seq: int, _event: e.ArtifactsMade) -> None:
     """For their rows alone: no decision rests on them."""
 
 
+def attempt_timed(_run: Run, _seq: int, _event: e.AttemptTimed) -> None:
+    """For its spans alone: no decision rests on it."""
+
+
 def step_failed(run: Run, _seq: int, event: e.StepFailed) -> None:
     _note_failure(run, event.step, event.item, event.failure)
     rest(run, event.step, event.item, _FAILED)

@@ -15,6 +15,7 @@ from penstock_coordinator.core.run.displaced import stopped, stopping
 from penstock_coordinator.core.run.events import (
     ArtifactsMade,
     AttemptFailed,
+    AttemptTimed,
     Budget,
     Charge,
     Failure,
@@ -29,7 +30,7 @@ from penstock_coordinator.core.run.events import (
 )
 from penstock_coordinator.core.run.ledger import Ledger
 from penstock_coordinator.core.run.losses import POISONOUS, losses_in_words, poison_in_words
-from penstock_coordinator.core.run.messages import AttemptEnded, InputsUnresolved, LeaseGone
+from penstock_coordinator.core.run.messages import AttemptEnded, AttemptTiming, InputsUnresolved, LeaseGone
 from penstock_coordinator.core.run.raised import memory_of
 from penstock_coordinator.core.run.retrying import OUT_OF_MEMORY, backoff, is_retried, raised_memory
 from penstock_coordinator.core.run.state import ActiveStep, Run
@@ -49,6 +50,8 @@ def result(run: Run, message: AttemptEnded, ledger: Ledger) -> None:
         heard = run.has_heard(message.step, message.item, message.token)
         ledger.answer(_answer(message, AckStatus.DUPLICATE if heard else AckStatus.STALE))
         return
+    if message.report.timing is not None:
+        ledger.emit(_timed(message, message.report.timing))
     if message.outcome is None:
         _completed(run, message, active, ledger)
     elif message.outcome is Outcome.LOST:
@@ -56,6 +59,12 @@ def result(run: Run, message: AttemptEnded, ledger: Ledger) -> None:
     else:
         _failed(run, message, active, message.outcome, _why(message), ledger)
     ledger.answer(_answer(message, AckStatus.COMMITTED))
+
+
+def _timed(message: AttemptEnded, timing: AttemptTiming) -> AttemptTimed:
+    run_time = message.report.run_duration
+    spans = (timing.environment, run_time, timing.upload, timing.age)
+    return AttemptTimed(message.now, message.step, message.item, message.token, *spans)
 
 
 def _answer(message: AttemptEnded, status: AckStatus) -> AcknowledgeResult:

@@ -1,0 +1,98 @@
+"""The trace that user code finds itself in, in a process that outlives the attempt.
+
+Nothing of OpenTelemetry is loaded here unless user code has loaded it, or the trace is sampled and OTEL_* variables say
+where spans go. Then there is a provider too, unless user code has set one: its spans are sent by a thread of its own,
+after the attempt as well as during it, so that no attempt waits for a receiver.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from contextvars import Token
+
+SERVICE = "penstock-step"
+LAST_SPANS_SECONDS = 2.0
+"""How long a process that ends waits for a receiver."""
+
+_LOADED = "opentelemetry.context"
+_HEADERS = ("traceparent", "tracestate")
+
+
+class _Provider(Protocol):
+    def shutdown(self) -> None: ...
+
+
+class StepTraces:
+    """One attempt at a time: `enter` when its module is loaded, then `leave`."""
+
+    def __init__(self) -> None:
+        self._provider: _Provider | None = None
+        self._looked = False
+        """Whether there is to be a provider was found out."""
+
+    def enter(self, context: Mapping[str, str]) -> Token[Any] | None:
+        """`context`: W3C headers. What it gives is for `leave`."""
+        sampled = context.get("traceparent", "").endswith("-01")
+        if _LOADED not in sys.modules and not (sampled and is_configured(os.environ)):
+            return None
+        try:
+            from opentelemetry import context as contexts
+            from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+        except ImportError:
+            return None  # variables without the packages: the environment of a step need not have them
+        if sampled and not self._looked:
+            self._looked = True
+            self._provider = _provide()
+        headers = {name: context[name] for name in _HEADERS if name in context}
+        token: Token[Any] = contexts.attach(TraceContextTextMapPropagator().extract(headers))
+        return token
+
+    def leave(self, token: Token[Any] | None) -> None:
+        """Never raises: a step that has changed the context itself has had its way."""
+        if token is not None:
+            from opentelemetry import context as contexts
+
+            contexts.detach(token)
+
+    def close(self) -> None:
+        """The process ends: what was not sent yet is, if that does not take too long."""
+        if self._provider is not None:
+            last = threading.Thread(target=self._provider.shutdown, daemon=True)
+            last.start()
+            last.join(LAST_SPANS_SECONDS)
+
+
+def is_configured(environment: Mapping[str, str]) -> bool:
+    """Whether OTEL_* variables say that spans are sent, and by OTLP over gRPC."""
+    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    default = "otlp" if any(environment.get(name) for name in endpoints) else "none"
+    return (environment.get("OTEL_TRACES_EXPORTER") or default) == "otlp"
+
+
+def _provide() -> _Provider | None:
+    """None: user code has set one, or the packages are not there."""
+    from opentelemetry import trace
+
+    if not is_configured(os.environ) or not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return None
+    try:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
+        return None
+    given = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    named = os.environ.get("OTEL_SERVICE_NAME") or "service.name=" in given
+    provider = TracerProvider(resource=Resource.create(None if named else {"service.name": SERVICE}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+    return provider

@@ -1,0 +1,157 @@
+"""What traces cost: CPU seconds per step without them, and with a tenth of the runs sampled, in turn on one machine.
+
+    python -m benchmarks.tracing [--pairs 20] [--runs 200] [--share 0.1]
+
+Two whole clusters stand side by side; each in its turn runs so many diamonds of five steps, while the other one has
+nothing to do. Counted is the user and system time of the coordinator, the agent and its step processes, until the spans
+of the turn have arrived at a receiver, for which both wait as long. A JSON line per pair, one with the ratio of all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import psutil
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
+)
+
+from benchmarks import flows
+from benchmarks.penstock_cluster import WARM_UP_RUNS, PenstockSubject, Site, running_cluster
+
+STEPS_OF_A_RUN = 5
+WAIT_SECONDS = 1.5
+"""After each turn: longer than the exporters' pace here."""
+PACE_MS = 1_000
+
+
+class Receiver(TraceServiceServicer):
+    """Counts."""
+
+    def __init__(self) -> None:
+        self.spans = 0
+        self.runs = 0
+
+    def Export(self, request: otlp.ExportTraceServiceRequest, context: object) -> otlp.ExportTraceServiceResponse:
+        for each in request.resource_spans:
+            for scope in each.scope_spans:
+                self.spans += len(scope.spans)
+                self.runs += sum(span.name.startswith("run ") for span in scope.spans)
+        return otlp.ExportTraceServiceResponse()
+
+
+@contextlib.contextmanager
+def receiving() -> Iterator[tuple[Receiver, str]]:
+    """With its address."""
+    receiver, server = Receiver(), grpc.server(futures.ThreadPoolExecutor(1))
+    register: Callable[..., None] = add_TraceServiceServicer_to_server  # without types of its own
+    register(receiver, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield receiver, f"http://127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """One cluster, and what its turns have cost."""
+
+    site: Site
+    subject: PenstockSubject
+    runs: int
+
+    async def take(self) -> float:
+        """CPU seconds per step."""
+        before = self._cpu_seconds()
+        await self.subject.diamonds(self.runs)
+        await asyncio.sleep(WAIT_SECONDS)
+        return (self._cpu_seconds() - before) / (self.runs * STEPS_OF_A_RUN)
+
+    def _cpu_seconds(self) -> float:
+        """Of processes that have ended too: they are their parents' then."""
+        pids = self.site.cluster.pids
+        total = 0.0
+        for name in ("coordinator", "agent-1"):
+            process = psutil.Process(pids[name])
+            for each in (process, *process.children(recursive=True)):
+                times = each.cpu_times()
+                total += times.user + times.system + times.children_user + times.children_system
+        return total
+
+
+async def warm(site: Site, runs: int) -> Turns:
+    await site.client.create_pipeline(flows.diamond)
+    await site.client.create_pipeline(flows.single)
+    subject = PenstockSubject(site.client)
+    await subject.singles(WARM_UP_RUNS)
+    turns = Turns(site, subject, runs)
+    await turns.take()
+    return turns
+
+
+async def measure(pairs: int, runs: int, share: float) -> dict[str, Any]:
+    with receiving() as (receiver, address):
+        traced = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": address,
+            "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+            "OTEL_TRACES_SAMPLER_ARG": str(share),
+            "OTEL_BSP_SCHEDULE_DELAY": str(PACE_MS),
+        }
+        async with running_cluster() as plain, running_cluster(more=traced) as sampled:
+            off, on = await warm(plain, runs), await warm(sampled, runs)
+            receiver.spans = receiver.runs = 0
+            taken: list[tuple[float, float]] = []
+            for number in range(pairs):
+                # Who comes first changes, as what the machine does besides may.
+                if number % 2:
+                    second = await on.take()
+                    first = await off.take()
+                else:
+                    first, second = await off.take(), await on.take()
+                taken.append((first, second))
+                say(pair=number + 1, off_us=first * 1e6, on_us=second * 1e6, ratio=second / first)
+    ratios = [second / first for first, second in taken]
+    return {
+        "pairs": pairs,
+        "steps": pairs * runs * STEPS_OF_A_RUN,
+        "off_us": statistics.mean(first for first, _ in taken) * 1e6,
+        "on_us": statistics.mean(second for _, second in taken) * 1e6,
+        "ratio_median": statistics.median(ratios),
+        "ratio_of_sums": sum(second for _, second in taken) / sum(first for first, _ in taken),
+        "sampled_share": receiver.runs / (pairs * runs),
+        "spans": receiver.spans,
+    }
+
+
+def say(**figures: float) -> None:
+    print(json.dumps({name: round(value, 4) for name, value in figures.items()}), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--runs", type=int, default=200, help="of each turn")
+    parser.add_argument("--share", type=float, default=0.1, help="of the runs that are sampled")
+    given = parser.parse_args()
+    figures = asyncio.run(measure(given.pairs, given.runs, given.share))
+    say(**figures)
+    if not figures["spans"] and given.share:
+        sys.exit("no span has arrived: nothing was measured")
+
+
+if __name__ == "__main__":
+    main()
