@@ -10,12 +10,14 @@ import pytest
 ROOT = Path(__file__).parent
 ORDER = (
     "chaos/test_chaos.py",
+    "integration/dev",
+    "e2e/artifacts",
+    "e2e/environments",
+    "e2e/demo",
     "e2e/outages",
     "unit/run/test_schedules.py",
     "e2e/ownership",
     "simulation",
-    "integration/dev",
-    "e2e/artifacts",
     "e2e",
     "integration",
     "contract",
@@ -24,8 +26,9 @@ ORDER = (
     "scripts",
     "unit",
 )
-"""Files and folders of this one; the first that fits counts. What waits for others is mixed with what works all the
-time; files of one folder follow each other, as they share what they start; the end is left to what takes moments."""
+"""Files and folders of this one; the first that fits counts. Outages and take-overs hold bounds of seconds: they come
+after chaos, which takes all cores that there are, and beside what takes one. Files of one folder follow each other, as
+they share what they start; the end is left to what takes moments."""
 
 
 @pytest.hookimpl(trylast=True)
