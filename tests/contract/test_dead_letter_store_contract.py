@@ -167,6 +167,15 @@ async def test_purged_letters_are_out_of_the_way_and_their_runs_are_not(stores: 
     assert await stores.dead_letters.get(run_id, 3) == found
 
 
+async def test_open_letters_are_counted_up_to_a_bound(stores: Stores) -> None:
+    assert await stores.dead_letters.count_open(10) == 0
+    run_id = await begun(stores)
+    assert await stores.journal.commit(0, [with_letters(run_id, 3, letter(3), letter(4), letter(5), last_seq=5)])
+    assert [await stores.dead_letters.count_open(most) for most in (10, 2)] == [3, 2]
+    await stores.dead_letters.purge(run_id, [3], 9, "ann")
+    assert await stores.dead_letters.count_open(10) == 2
+
+
 async def test_letters_go_when_they_were_closed_long_ago_and_with_their_runs(stores: Stores) -> None:
     run_id = await begun(stores)
     await stores.journal.commit(0, [with_letters(run_id, 3, letter(3), letter(4, 1), letter(5, 2), last_seq=5)])

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import structlog
+
 from penstock_coordinator.ports import Unavailable
 
 if TYPE_CHECKING:
     from penstock_coordinator.runtime.supervisor import Supervisor
+
+log = structlog.get_logger(__name__)
 
 KEPT = 15_000_000
 """Microseconds that an answer is good for, also the answer that there is none."""
@@ -40,9 +44,13 @@ class OpenLetters:
         return self._found
 
     async def _ask(self, supervisor: Supervisor) -> None:
+        found: int | None = None
         try:
             found = await supervisor.stores.dead_letters.count_open(MOST)
-        except Unavailable:
-            found = None
+        except Unavailable as error:
+            log.debug("open_letters_not_counted", reason=str(error))
+        except Exception:
+            # A fault of ours costs this one figure, and not the page.
+            log.exception("open_letters_not_counted")
         if supervisor.epoch == self._epoch:
             self._found, self._asking = found, None

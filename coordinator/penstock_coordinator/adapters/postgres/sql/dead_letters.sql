@@ -75,7 +75,7 @@ where l.state = 1
         or substring(l.error_class from octet_length(l.error_class) - octet_length($9)) = '\x2e' || $9)
 
 -- name: count_open
-select count(*) from (select 1 from dead_letters where state = 1 limit $1) some
+select count(*) from (select 1 from dead_letters where state = 1 limit $1) counted
 
 -- name: purge
 -- Who closes a letter at this moment is not waited for.
