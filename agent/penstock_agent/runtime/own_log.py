@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 
+_PASSWORD = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@/]+(?=@)")
+"""In an address: of an index of packages, of a store, of whatever libraries put into their errors."""
 _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def masked(text: str) -> str:
+    """The text without passwords of addresses in it."""
+    return _PASSWORD.sub(r"\g<before>********", text) if "://" in text else text
+
+
+class ConsoleFormatter(logging.Formatter):
+    """For people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):
@@ -23,7 +38,7 @@ class JsonFormatter(logging.Formatter):
         line.update({name: value for name, value in vars(record).items() if name not in _KNOWN})
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return masked(json.dumps(line, ensure_ascii=False, default=str))
 
 
 def set_up(form: str, level: str) -> None:
@@ -31,6 +46,6 @@ def set_up(form: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     plain = form == "console" or (form == "auto" and sys.stderr.isatty())
     handler.setFormatter(
-        logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S") if plain else JsonFormatter()
+        ConsoleFormatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S") if plain else JsonFormatter()
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
