@@ -81,3 +81,9 @@ def test_recorded_series_that_are_asked_for_are_recorded() -> None:
     recorded = {rule["record"] for rule in files.rules() if "record" in rule}
     asked = {name for query in ALL_QUERIES for name in re.findall(r"\bpenstock:[\w:]+", query.expr)}
     assert asked <= recorded
+
+
+def test_metrics_that_are_asked_for_are_told() -> None:
+    told = set(re.findall(r"^\| `(penstock_\w+)` ", (files.ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE))
+    asked = {name for query in ALL_QUERIES for name in re.findall(r"\bpenstock_\w+", query.expr)}
+    assert {re.sub("_(bucket|count|sum)$", "", name) for name in asked - told} <= told
