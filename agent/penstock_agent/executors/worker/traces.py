@@ -27,6 +27,9 @@ _PLAIN = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class _Provider(Protocol):
+    asked: bool
+    """For a tracer."""
+
     def shutdown(self) -> None: ...
 
 
@@ -37,6 +40,7 @@ class StepTraces:
         self._provider: _Provider | None = None
         self._looked = False
         """Whether there is to be a provider was found out."""
+        self._loaded_here = False
         self._headers: dict[str, str] = {}
         """Of the attempt before: all of a run that is not sampled have the same, and to read them takes as long as to
         call a short step."""
@@ -45,7 +49,11 @@ class StepTraces:
     def enter(self, context: Mapping[str, str]) -> Token[Any] | None:
         """`context`: W3C headers. What it gives is for `leave`."""
         sampled = context.get("traceparent", "").endswith("-01")
-        if _LOADED not in sys.modules and not (sampled and is_configured(os.environ)):
+        if _LOADED not in sys.modules:
+            if not (sampled and is_configured(os.environ)):
+                return None
+            self._loaded_here = True
+        elif not sampled and self._nobody_asks():
             return None
         try:
             from opentelemetry import context as contexts
@@ -59,6 +67,10 @@ class StepTraces:
             self._headers, self._context = headers, _extracted(headers)
         token: Token[Any] = contexts.attach(self._context)
         return token
+
+    def _nobody_asks(self) -> bool:
+        """It was loaded here, and no code of the user has wanted a tracer since."""
+        return self._loaded_here and self._provider is not None and not self._provider.asked
 
     def leave(self, token: Token[Any] | None) -> None:
         """Never raises: a step that has changed the context itself has had its way."""
@@ -113,7 +125,15 @@ def _provide() -> _Provider | None:
         return None
     given = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     named = os.environ.get("OTEL_SERVICE_NAME") or "service.name=" in given
-    provider = TracerProvider(resource=Resource.create(None if named else {"service.name": SERVICE}))
+
+    class Provider(TracerProvider):
+        asked = False
+
+        def get_tracer(self, *given: Any, **named: Any) -> Any:
+            self.asked = True
+            return super().get_tracer(*given, **named)
+
+    provider = Provider(resource=Resource.create(None if named else {"service.name": SERVICE}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     return provider
