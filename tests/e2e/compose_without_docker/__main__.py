@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -24,11 +26,21 @@ def main() -> int:
         chosen = (folder or Path(passing)).absolute()
         chosen.mkdir(parents=True, exist_ok=True)
         try:
-            asyncio.run(check(chosen, _say))
+            asyncio.run(_check(chosen))
         except (AssertionError, Failed, Refused) as error:
             print(f"failed: {error}", file=sys.stderr)
             return 1
     return 0
+
+
+async def _check(folder: Path) -> None:
+    """SIGTERM ends it as Ctrl-C does: no process is left."""
+    checking = asyncio.ensure_future(check(folder, _say))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, checking.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await checking
+    if checking.cancelled():
+        raise Failed("it was told to end")
 
 
 def _say(line: str) -> None:

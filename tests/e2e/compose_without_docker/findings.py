@@ -21,7 +21,7 @@ from penstock.v1.coordinator_service_pb2 import COORDINATOR_ROLE_FOLLOWER, COORD
 PATIENCE = 60.0
 TARGETS = 7
 FIGURES = {
-    'sum(penstock_runs_ended_total{state="completed"})': 5 + 3,
+    'sum(penstock_runs_ended_total{state="COMPLETED"})': 5 + 3,
     'sum(penstock_agent_attempts_total{result="ok"})': 30,
     "sum(penstock_artifact_bytes_total)": 1,
 }
