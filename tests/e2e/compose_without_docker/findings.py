@@ -38,6 +38,8 @@ async def find_runs(system: System, say: Callable[[str], None]) -> list[run_pb2.
         assert {run.state for run in runs} == {run_pb2.RUN_STATE_COMPLETED}
         say(f"{len(runs)} runs, all COMPLETED")
         await _find_artifacts(system, client, runs, say)
+        await asyncio.to_thread(_find_traces, system, runs)
+        say("spans of every run's trace have come to what stands for Jaeger")
         agents = [agent.id async for agent in client.list_agents()]
         assert sorted(agents) == ["agent-1", "agent-2", "agent-3"]
         roles = {coordinator.role for coordinator in await client.list_coordinators()}
@@ -54,6 +56,11 @@ async def _find_artifacts(system: System, client: Client, runs: list[run_pb2.Run
         content = await _read_from_s3(system, artifact.digest)
         assert f"sha256:{hashlib.sha256(content).hexdigest()}" == artifact.digest
     say(f"{len(artifacts)} artifacts of digits-training, found in S3 with the bytes of their digests")
+
+
+def _find_traces(system: System, runs: list[run_pb2.Run]) -> None:
+    (receiver,) = system.places.spans
+    receiver.wait(lambda: all(receiver.of_trace(run.trace_id) for run in runs), PATIENCE)
 
 
 async def _read_from_s3(system: System, digest: str) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tests.e2e.compose_without_docker.definition import ROOT, Mount, Service
+from tests.receiver import Receiver
 
 from penstock.dev.ports import take_port
 
@@ -19,6 +20,8 @@ class Places:
         self.folder = folder
         self.services = services
         self._names = "|".join(re.escape(name) for name in sorted(services, key=len, reverse=True))
+        self.spans: list[Receiver] = []
+        """Of what stands for Jaeger."""
         self._ports: dict[tuple[str, int], int] = {}
 
     def port(self, service: str, port: int) -> int:

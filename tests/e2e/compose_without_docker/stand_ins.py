@@ -13,6 +13,7 @@ from tests.debian import program
 from tests.e2e.compose_without_docker.definition import Service
 from tests.e2e.compose_without_docker.places import Places
 from tests.e2e.compose_without_docker.processes import answers, running
+from tests.receiver import receiving
 from tests.seaweed import running_seaweed
 from tests.valkey import server_program
 
@@ -23,7 +24,6 @@ StandIn = Callable[[Service, Places], AbstractAsyncContextManager[Healthy]]
 
 NOT_STARTED = {
     "bucket": "what stands for MinIO makes the bucket and the user itself, as it starts",
-    "jaeger": "it is in no package",
     "grafana": "it is in no package; its dashboards have tests of their own",
 }
 
@@ -80,6 +80,14 @@ async def _minio(_service: Service, places: Places) -> AsyncIterator[Healthy]:
         await asyncio.to_thread(server.__exit__, None, None, None)
 
 
+@asynccontextmanager
+async def _jaeger(service: Service, places: Places) -> AsyncIterator[Healthy]:
+    """A receiver of OTLP in this process."""
+    with receiving(places.address(service.name, 4317)) as receiver:
+        places.spans.append(receiver)
+        yield _at_once
+
+
 def _of_debian(name: str) -> StandIn:
     @asynccontextmanager
     async def started(service: Service, places: Places) -> AsyncIterator[Healthy]:
@@ -112,6 +120,7 @@ _BY_IMAGE: dict[str, StandIn] = {
     "postgres": _postgres,
     "redis": _redis,
     "minio/minio": _minio,
+    "jaegertracing/jaeger": _jaeger,
     "prom/prometheus": _of_debian("prometheus"),
     "prom/alertmanager": _of_debian("alertmanager"),
 }
