@@ -1,5 +1,5 @@
-"""The data folders are lost and restored from a backup by the commands of docs/backup.md, with a run under way: what
-was at rest is there with its artifacts, and what the backup has never heard of is not."""
+"""The data folder is lost and restored from a backup by the commands of docs/backup.md: what was at rest is there, what
+was live goes on, and what the backup has never heard of is gone, also where an agent still runs it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run_commands(title: str, **given: object) -> None:
 
 
 @pytest.mark.timeout(900)  # two servers of PostgreSQL and a restore: minutes where all is busy
-def test_a_backup_brings_back_what_was_at_rest(tmp_path: Path) -> None:
+def test_a_backup_brings_back_what_was_at_rest_and_what_was_live(tmp_path: Path) -> None:
     backup, gate, other_gate = tmp_path / "backup", tmp_path / "gate", tmp_path / "other-gate"
     backup.mkdir()
     data = tmp_path / "coordinator"
@@ -60,7 +60,7 @@ def test_a_backup_brings_back_what_was_at_rest(tmp_path: Path) -> None:
         with SyncClient(coordinator.address) as client:
             at_rest = client.start(flows.with_an_artifact, {"letter": "a"})
             assert at_rest.wait(PATIENCE).state == run_pb2.RUN_STATE_COMPLETED
-            client.start(flows.that_waits, {"ledger": str(tmp_path / "began"), "path": str(gate)})
+            live = client.start(flows.that_waits, {"ledger": str(tmp_path / "began"), "path": str(gate)})
             until((tmp_path / "began").exists, PATIENCE, "a run that is under way")
             run_commands("backup", BACKUP=backup, PENSTOCK_DATABASE_URL=former.dsn, PENSTOCK_DATA_DIR=data)
             lost = client.start(flows.that_waits, {"ledger": str(tmp_path / "lost"), "path": str(other_gate)})
@@ -90,3 +90,9 @@ def test_a_backup_brings_back_what_was_at_rest(tmp_path: Path) -> None:
                 client.run(lost.id).wait(PATIENCE)
             gate.touch()
             other_gate.touch()
+            ended = client.run(live.id).wait(PATIENCE)
+            assert ended.state == run_pb2.RUN_STATE_COMPLETED, ended.reason
+            assert client.run(live.id).result("wait_for") == 2
+            after = client.start(flows.with_an_artifact, {"letter": "b"})
+            assert after.wait(PATIENCE).state == run_pb2.RUN_STATE_COMPLETED
+        assert not agent.exits, "the agent bore it"
