@@ -114,5 +114,5 @@ async def test_a_port_that_is_in_use_is_named_with_the_setting(agents: Agents, t
 async def test_what_is_no_address_is_refused(agents: Agents, given: str) -> None:
     process = await agents.start("--http-listen", given, connected=False)
     assert process.stderr is not None
-    assert b"http_listen: use host:port" in await process.stderr.read()
+    assert f"http_listen={given!r}: use host:port" in (await process.stderr.read()).decode()
     assert await process.wait() == 2
