@@ -147,7 +147,9 @@ env: ## Write .env, which has the passwords and keys of docker-compose.yml, if t
 	@scripts/write_env.sh
 
 up: env ## Build the images and start everything in containers (docs/deployment.md).
-	@$(COMPOSE) up --detach --build
+	@# One service of each image: two that export one tag at once make a first build fail.
+	@$(COMPOSE) build migrate agent-1
+	@$(COMPOSE) up --detach
 	@echo "Coordinators: 127.0.0.1:7400 and :7401. make seed runs the examples, make down ends it; the data stays."
 
 down: ## End what make up has started; the data stays in its volumes.
