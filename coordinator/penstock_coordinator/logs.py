@@ -31,8 +31,8 @@ class TraceNames:
     """Empty text: it does not know the run. None: nobody knows any."""
 
 
-def name_traces(trace_of: Callable[[bytes], str]) -> None:
-    """From now on lines that concern a run that is known to this process also name its trace."""
+def name_traces(trace_of: Callable[[bytes], str] | None) -> None:
+    """From now on lines that concern a run that is known to this process also name its trace. None: it knows none."""
     TraceNames.of = trace_of
 
 

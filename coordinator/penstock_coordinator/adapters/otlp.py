@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.traces.spans import Attributes, Span
 
 SERVICE = "penstock-coordinator"
+LAST_SPANS_SECONDS = 3.0
 LONGEST_ERROR = 1_024
 """Characters of what a span says of its failure."""
 _USERS = "/penstock.v1."
@@ -130,11 +131,17 @@ class CallTracing:
 
     def __init__(self) -> None:
         self._provider = TracerProvider(resource=resource())
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._exporter = OTLPSpanExporter()
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self.interceptor: grpc.aio.ServerInterceptor = _interceptor(self._provider, filter_=is_traced)
 
     async def aclose(self) -> None:
-        await asyncio.to_thread(self._provider.shutdown)
+        """A receiver that hangs is not waited for."""
+        closing = asyncio.ensure_future(asyncio.to_thread(self._provider.shutdown))
+        done, _ = await asyncio.wait({closing}, timeout=LAST_SPANS_SECONDS)
+        if not done:
+            self._exporter.shutdown()  # ends the call under way, and its repetitions
+            await closing
 
 
 def is_traced(call: grpc.HandlerCallDetails) -> bool:

@@ -306,7 +306,7 @@ def _check_hello(hello: wire.Hello) -> None:
 
 def _attempt_ended(result: wire.StepResult, session: int, now: int, supervisor: Supervisor) -> AttemptEnded:
     lease = result.lease
-    report = _report(result)
+    report = _report(result, traced=supervisor.traces is not None)
     if result.status == wire.RESULT_STATUS_OK:
         problem = _output_problem(result.output, supervisor.timing.max_output_bytes)
         artifacts: tuple[MadeArtifact, ...] = ()
@@ -350,7 +350,9 @@ def _attempt_ended(result: wire.StepResult, session: int, now: int, supervisor: 
     )
 
 
-def _report(result: wire.StepResult) -> AttemptReport:
+def _report(result: wire.StepResult, *, traced: bool) -> AttemptReport:
+    """Without traces nobody asks how the time was spent, and a release that knows no such event can go on with the
+    run."""
     # Most attempts have neither of these, and to look into what is not there costs as much as all the rest.
     metrics, metadata = result.metrics, result.metadata
     failed = result.HasField("error")
@@ -364,7 +366,7 @@ def _report(result: wire.StepResult) -> AttemptReport:
         traceback=result.error.traceback if failed else "",
         error_bases=tuple(result.error.error_bases) if failed else (),
         bytes_moved=max(result.bytes_moved, 0),
-        timing=_timing(result) if result.HasField("environment_duration") else None,
+        timing=_timing(result) if traced and result.HasField("environment_duration") else None,
     )
 
 

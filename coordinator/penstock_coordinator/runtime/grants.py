@@ -261,7 +261,9 @@ class Granter:
         traces = self._supervisor.traces
         context = actor.trace_context if traces is None else traces.for_attempt(actor, step_number, item, token)
         if context:
-            grant.trace_context.update(context)
+            carried = grant.trace_context
+            for name, value in context:  # A map's own `update` takes several times as long.
+                carried[name] = value
         return grant
 
     @staticmethod

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from penstock_coordinator.core.run.events import Event, RunReopened, RunStarted, UnknownEvent, decode
+from penstock_coordinator.core.run.events import Event, RunReopened, RunStarted, decode
 from penstock_coordinator.core.traces.ids import trace_of
 from penstock_coordinator.core.traces.spans import RunSpans, Span, TracedRun
 from penstock_coordinator.ports import EndedRuns, RunId, RunRow, Unavailable
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 RUNS_OF_A_PASS = 500
 RECORDS = 1_000
 """Of one query."""
-MOST_FOLDED = 1_000
+RECORDS_OF_A_TURN = 32
+"""Then others get theirs."""
+MOST_FOLDED = 20_000
 """Runs that are folded as far as they were sent. What is pushed out is folded again when it has news."""
 BEFORE_THE_START = 5 * 60 * 1_000_000
 """Runs that ended so long ago, in microseconds, may not have been sent by who was there before."""
@@ -100,7 +102,10 @@ class SpanExporter:
             await asyncio.wait_for(self.run_once(), seconds)
         except TimeoutError:
             log.warning("traces_left_behind", reason="the receiver did not take them in time")
-        await self._sink.aclose()
+        except Exception:
+            log.exception("traces_failed")  # No reason for the coordinator to end otherwise than without traces.
+        finally:
+            await self._sink.aclose()
 
     async def _remember_ended(self) -> None:
         """Those whose last spans may not have been sent before this process was there."""
@@ -112,6 +117,8 @@ class SpanExporter:
                 await self._remember(page)
         except Unavailable as error:
             log.warning("ended_traces_not_looked_for", reason=str(error))
+        except Exception:
+            log.exception("traces_failed")
 
     async def _remember(self, run_ids: Sequence[RunId]) -> None:
         stores = self._supervisor.stores
@@ -155,8 +162,12 @@ class SpanExporter:
         for row in await self._supervisor.stores.runs.get_many(run_ids) if run_ids else ():
             try:
                 plan = await self._supervisor.plans.get(await self._first_version(row))
-            except (KeyError, UnknownEvent):
-                continue  # it cannot be read by this release: others say so
+            except Unavailable:
+                raise
+            except Exception as error:
+                # It cannot be read by this release, as others say too. All other runs have their traces.
+                log.debug("trace_not_made", run=row.run_id.hex(), exc_info=error)
+                continue
             trace = trace_of(row.run_id, row.trace_context)
             name = str(uuid.UUID(bytes=row.run_id))
             run = TracedRun(row.run_id, name, row.pipeline, row.version_number, trace.parent)
@@ -175,23 +186,30 @@ class SpanExporter:
         raise KeyError(row.run_id)
 
     async def _fold(self, page: Sequence[tuple[RunId, StoredRecord]]) -> None:
-        for run_id, record in page:
+        for number, (run_id, record) in enumerate(page):
             traced = self._folded.get(run_id)
             if traced is None:
                 continue
             try:
-                events = decode(record.payload)
-            except UnknownEvent:
+                await self._fold_record(run_id, traced, record)
+            except Unavailable:
+                raise
+            except Exception as error:
+                # Its trace stays as it is; those of others go on.
+                log.warning("trace_not_made", run=run_id.hex(), exc_info=error)
                 del self._folded[run_id]
-                continue
-            sent = self._sent.get(run_id, 0)
-            for seq, event in enumerate(events, record.first_seq):
-                if seq > traced.spans.last_seq:
-                    await self._meet_version(traced.spans, event)
-                    found = traced.spans.add(seq, event)
-                    if seq > sent:
-                        self._unsent += [(traced.trace_id, span) for span in found]
+            if number % RECORDS_OF_A_TURN == RECORDS_OF_A_TURN - 1:
+                await asyncio.sleep(0)
         await asyncio.sleep(0)
+
+    async def _fold_record(self, run_id: RunId, traced: _Traced, record: StoredRecord) -> None:
+        sent = self._sent.get(run_id, 0)
+        for seq, event in enumerate(decode(record.payload), record.first_seq):
+            if seq > traced.spans.last_seq:
+                await self._meet_version(traced.spans, event)
+                found = traced.spans.add(seq, event)
+                if seq > sent:
+                    self._unsent += [(traced.trace_id, span) for span in found]
 
     async def _meet_version(self, spans: RunSpans, event: Event) -> None:
         if isinstance(event, RunReopened) and event.version_digest != spans.plan.digest:
@@ -204,8 +222,9 @@ class SpanExporter:
         if traced.spans.ended:
             # Opened again, it is folded from its beginning.
             del self._folded[run_id]
+            self._traces.forget(run_id)
             self._sent[run_id] = traced.spans.last_seq
-            while len(self._sent) > MOST_FOLDED * 10:
+            while len(self._sent) > MOST_FOLDED:
                 del self._sent[next(iter(self._sent))]
         else:
             self._folded.move_to_end(run_id)

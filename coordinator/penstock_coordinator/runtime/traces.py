@@ -57,8 +57,12 @@ class Traces:
         return taken
 
     def taken_over(self, run_id: RunId) -> int | None:
-        """When this coordinator went on with the run; told once."""
-        return self._taken_over.pop(run_id, None)
+        """When this coordinator went on with the run."""
+        return self._taken_over.get(run_id)
+
+    def forget(self, run_id: RunId) -> None:
+        """The run has ended, and its spans were sent."""
+        self._taken_over.pop(run_id, None)
 
     # --- which trace
 

@@ -47,7 +47,14 @@ class StepTraces:
         self._context: Any = None
 
     def enter(self, context: Mapping[str, str]) -> Token[Any] | None:
-        """`context`: W3C headers. What it gives is for `leave`."""
+        """`context`: W3C headers. What it gives is for `leave`. No fault of tracing is one of the step: what is set
+        wrongly, or does not fit together in its environment, makes no span."""
+        try:
+            return self._enter(context)
+        except Exception:
+            return None
+
+    def _enter(self, context: Mapping[str, str]) -> Token[Any] | None:
         sampled = context.get("traceparent", "").endswith("-01")
         if _LOADED not in sys.modules:
             if not (sampled and is_configured(os.environ)):
