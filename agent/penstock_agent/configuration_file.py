@@ -20,6 +20,8 @@ import platformdirs
 
 VARIABLE = "PENSTOCK_CONFIG"
 SECTIONS = ("server", "agent", "client")
+OF_CLIENTS_BEFORE = ("address", "api_key")
+"""Names that a release before had above all sections. The client says so; the file of a user stops nobody else."""
 
 
 class BadFile(Exception):
@@ -38,7 +40,7 @@ def read_section(section: str, known: Iterable[str], given: str | None = None) -
     path = file_in_force(given)
     whole = _read(path, must_exist=bool(given or os.environ.get(VARIABLE)))
     for name in whole:
-        if name not in SECTIONS:
+        if name not in SECTIONS and name not in OF_CLIENTS_BEFORE:
             raise BadFile(
                 f"{path}: there is no section [{name}]{_near(name, SECTIONS)}: settings stand below"
                 f" {', '.join(f'[{each}]' for each in SECTIONS)}"
@@ -65,6 +67,8 @@ def _read(path: Path, *, must_exist: bool) -> dict[str, Any]:
             raise BadFile(f"{path}: there is no such file: mend --config or {VARIABLE}, or leave it out") from None
         return {}
     except OSError as error:
+        if not must_exist and not os.path.exists(path):  # noqa: PTH110  # Path.exists raises where a folder is closed
+            return {}
         raise BadFile(f"{path}: it cannot be read ({error.strerror}): mend its rights, or name another file") from None
     except ValueError as error:
         raise BadFile(f"{path}: it is no TOML ({error}): mend or remove the file") from None

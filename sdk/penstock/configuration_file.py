@@ -65,6 +65,8 @@ def _read(path: Path, *, must_exist: bool) -> dict[str, Any]:
             raise BadFile(f"{path}: there is no such file: mend --config or {VARIABLE}, or leave it out") from None
         return {}
     except OSError as error:
+        if not must_exist and not os.path.exists(path):  # noqa: PTH110  # Path.exists raises where a folder is closed
+            return {}
         raise BadFile(f"{path}: it cannot be read ({error.strerror}): mend its rights, or name another file") from None
     except ValueError as error:
         raise BadFile(f"{path}: it is no TOML ({error}): mend or remove the file") from None

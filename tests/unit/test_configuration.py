@@ -128,6 +128,34 @@ def test_a_file_that_was_named_has_to_be_there(part: ModuleType, tmp_path: Path)
         part.read_section("server", [], str(tmp_path / "none.toml"))
 
 
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__.partition(".")[0])
+def test_the_users_own_file_need_not_be_within_reach(
+    part: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has named it, and the home of who runs a service may be closed to it."""
+    closed = PermissionError(13, "Permission denied")
+
+    def refuse(*_given: object, **_named: object) -> None:
+        raise closed
+
+    monkeypatch.delenv("PENSTOCK_CONFIG", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "closed"))
+    monkeypatch.setattr(Path, "open", refuse)
+    assert part.read_section("server", []) == {}
+    with pytest.raises(part.BadFile, match="Permission denied"):
+        part.read_section("server", [], str(tmp_path / "named.toml"))
+
+
+def test_what_a_release_before_had_in_a_clients_file_stops_nobody_else(tmp_path: Path) -> None:
+    file = tmp_path / "penstock.toml"
+    file.write_text('address = "127.0.0.1:7400"\napi_key = "x"\n')
+    client, agent, coordinator = PARTS
+    assert coordinator.read_section("server", [], str(file)) == {}
+    assert agent.read_section("agent", [], str(file)) == {}
+    with pytest.raises(client.BadFile, match="below"):
+        client.read_section("client", ["address"], str(file))
+
+
 # --- what counts
 
 
