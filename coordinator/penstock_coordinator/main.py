@@ -150,6 +150,7 @@ class Coordinator:
         try:
             await self._run(stop)
         finally:
+            name_traces(None)
             if self._hand_over is not None:
                 self._hand_over.end()
             keeping.cancel()
@@ -231,6 +232,8 @@ class Coordinator:
             await self.server.stop(self.supervisor.stop, self._close_logs)
         elif not self._failure.done() and (successor := hand_over.successor) is not None:
             leave = self.server.stop if stops else self.server.leave
+            if not stops:
+                self._readiness.block(FOLLOWING, "it hands its runs over, and does not follow yet")
             await leave(lambda: self.supervisor.hand_over(successor.address, hand_over.release), self._close_logs)
         elif not self._failure.done():
             # Whoever follows begins when all that is decided is committed.
@@ -408,9 +411,13 @@ class Member:
         """None: `stop` is set."""
         while self._stores is None and not stop.is_set():
             try:
-                self._stores = await _open(self._settings, self._name, self._readiness, self._artifacts, self._watched)
+                # A newer release may have brought the schema further since this process began.
+                self._stores = await _open(
+                    self._settings, self._name, self._readiness, self._artifacts, self._watched, newer=True
+                )
             except CannotStart as error:
                 log.warning("database_not_opened", reason=str(error))
+                self._readiness.block(FOLLOWING, f"it owns no runs, and cannot follow: {error}")
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), PAUSE_BETWEEN_TURNS)
         return None if stop.is_set() else self._stores
@@ -474,6 +481,8 @@ async def _open(
     readiness: Readiness,
     artifacts: OpenedStore | None = None,
     watched: Watched | None = None,
+    *,
+    newer: bool = False,
 ) -> PostgresStores:
     try:
         return await open_stores(
@@ -484,6 +493,7 @@ async def _open(
             on_availability=readiness.journal_available,
             objects=None if artifacts is None else artifacts.store,
             counts=None if watched is None else watched.counts.commits,
+            newer=newer,
         )
     except SchemaOutdated as error:
         raise CannotStart(str(error)) from None

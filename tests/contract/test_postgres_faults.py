@@ -446,6 +446,16 @@ async def test_opening_a_database_without_schema_says_what_to_do(empty_database_
         await open_stores(empty_database_url, coordinator_id="c1", lanes=1)
 
 
+async def test_a_later_schema_will_do_for_one_that_was_there_before_it(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("update alembic_version set version_num = '9999'")
+    await connection.close()
+    with pytest.raises(SchemaOutdated):
+        await open_stores(database_url, coordinator_id="c1", lanes=1)
+    stores = await open_stores(database_url, coordinator_id="c1", lanes=1, newer=True)
+    await stores.aclose()
+
+
 async def test_opening_with_a_wrong_password_fails_at_once(database_url: str) -> None:
     parts = urlsplit(database_url)
     wrong = urlunsplit(parts._replace(netloc=f"{parts.username}:wrong@{parts.hostname}:{parts.port}"))

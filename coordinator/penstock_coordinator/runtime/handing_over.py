@@ -62,12 +62,12 @@ class HandOver:
             raise Unavailable("this coordinator does not own the runs any more")
 
     async def _begin(self, coordinator_id: str) -> None:
+        if self.successor is not None:
+            return  # It is under way, also because this coordinator stops.
         followers = {row.coordinator_id: row for row in self._keeper.followers()}
         row = followers.get(coordinator_id)
         if row is None:
             raise UnknownSuccessor(coordinator_id, sorted(followers))
-        if self.wanted.is_set():
-            return
         if not await self._prepare(row):
             raise NotPrepared(coordinator_id)
         if not self._ended.done():
@@ -87,8 +87,7 @@ class HandOver:
 
     async def release(self) -> None:
         """Nothing is decided here any more, and what was is committed."""
-        await self._keeper.release(self._given_to)
-        self.end(released=True)
+        self.end(released=await self._keeper.release(self._given_to))
 
     def end(self, *, released: bool = False) -> None:
         """This incarnation is over. Idempotent."""

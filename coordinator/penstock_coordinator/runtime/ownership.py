@@ -332,16 +332,18 @@ class OwnershipKeeper:
         """It owns nothing any more: the next campaign may begin."""
         self._ownership.ended()
 
-    async def release(self, successor: str = "") -> None:
+    async def release(self, successor: str = "") -> bool:
         """It stops: nobody needs to wait for its lease, and `successor` claims first. A database that is away hears
-        nothing of it. Idempotent."""
+        nothing of it. Idempotent. Whether it is known that it has heard."""
         if not self._registered:
-            return
+            return False
         epoch, self._registered = self.epoch, False
         self._ownership.ended()
         try:
             await self._registry.release(self._own.coordinator_id, epoch, successor)
         except Unavailable as error:
             log.warning("ownership_not_released", reason=str(error))
+            return False
         else:
             log.info("ownership_released", coordinator=self._own.coordinator_id, epoch=epoch, successor=successor)
+            return True

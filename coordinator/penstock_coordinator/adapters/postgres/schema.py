@@ -63,9 +63,12 @@ async def _version(connection: Connection) -> str | None:
     return found
 
 
-async def check_version(connection: Connection) -> None:
-    """Raises `SchemaOutdated`."""
+async def check_version(connection: Connection, *, newer: bool = False) -> None:
+    """`newer`: that of a later release will do, for a process that was there before it: migrations leave a release time
+    to be replaced. Raises `SchemaOutdated`."""
     found = await _version(connection)
+    if newer and found is not None and found > newest_version():
+        return
     if found != newest_version():
         raise SchemaOutdated(
             f"the database has schema version {found or 'none'}, this release works with {newest_version()}: "

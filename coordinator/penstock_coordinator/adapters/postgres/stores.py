@@ -103,6 +103,7 @@ async def open_stores(
     on_availability: Callable[[bool], None] | None = None,
     objects: ArtifactStore | None = None,
     counts: CommitCounts | None = None,
+    newer: bool = False,
 ) -> PostgresStores:
     """Connect, and check the schema. It does not wait: raises `SchemaOutdated` and what asyncpg and the system raise
     (`asyncpg.PostgresError`, `OSError`), so that a wrong address, password or database is seen as it is.
@@ -110,11 +111,12 @@ async def open_stores(
     It takes `pool_size` connections and one per lane. A connection that gives no answer for `answer_timeout` seconds
     is cut: what was asked fails, what was to be committed is looked up and sent again. `on_availability` hears False
     when commits wait for the database, True when it is back. Without `objects` what is put there is kept in memory.
+    `newer`: the schema may be that of a later release.
     """
     probe = await connect(dsn, "penstock start")
     try:
         with answering_within(answer_timeout, probe):
-            await check_version(probe)
+            await check_version(probe, newer=newer)
     finally:
         await close(probe)
     database = await Database.open(dsn, f"penstock {coordinator_id}", pool_size, answer_timeout)
