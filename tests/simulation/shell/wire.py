@@ -451,6 +451,10 @@ class ServerCall:
     def over(self) -> bool:
         return self._gone or self._status is not None
 
+    def code(self) -> int | None:
+        """As the library says it: what the handler ended the call with, None while it has not."""
+        return None if self._status is None else self._status.code.value[0]
+
     # --- what comes from the other side
 
     def begin(self, request: bytes | None) -> None:
