@@ -1,9 +1,9 @@
 # Penstock's commands. Every one does the set-up that it needs, in .venv, and does it once.
 
 PYTEST_OPTIONS ?=
-# Processes that share the tests: those of one file stay together, and share its systems. One more than the two cores of
-# CI: much of the time tests wait for what others do, or for a lease to run out.
-TEST_PROCESSES ?= 3
+# Processes that share the tests: those of one file stay together, and share its systems. A third one, on the two cores of
+# CI, would take the time from those that hold bounds of seconds.
+TEST_PROCESSES ?= 2
 BENCH_OPTIONS ?=
 CHAOS_OPTIONS ?=
 SIMULATE_SECONDS ?= 600
