@@ -89,9 +89,7 @@ _FLAGS: tuple[Callable[[_Command], _Command], ...] = (
     click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="folder of this agent alone"),
     click.option("--drain-timeout", type=float, metavar="SECONDS", help="for running steps after SIGTERM [300]"),
     click.option("--log-format", type=click.Choice(["auto", "json", "console"]), help="of the agent's own log"),
-    click.option(
-        "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="of the agent's own log"
-    ),
+    click.option("--log-level", metavar="LEVEL[,LOGGER=LEVEL]", help="of the agent's own log, such as debug [info]"),
 )
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import platformdirs
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from penstock_agent.configuration_file import BadFile, read_section
 from penstock_agent.environment_settings import EnvironmentSettings
+from penstock_agent.log_levels import spelled
 from penstock_agent.resources.gpus import named
 from penstock_agent.resources.machine import whole_cores
 
@@ -109,7 +110,11 @@ class AgentSettings(EnvironmentSettings):
         description="host:port of /metrics, /healthz and /readyz; keep it from others; empty: there are none",
     )
     log_format: str = Field(default="auto", pattern="^(auto|json|console)$", description="of the agent's own log")
-    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="of the agent's own log")
+    log_level: Annotated[str, AfterValidator(spelled)] = Field(
+        default="info",
+        description="of the agent's own log: debug, info, warning or error, and others for single loggers:"
+        " info,penstock_agent.runtime=debug",
+    )
 
     @classmethod
     def settings_customise_sources(

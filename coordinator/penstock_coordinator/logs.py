@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import structlog
 
+from penstock_coordinator.log_levels import read_levels
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -39,7 +41,11 @@ def name_traces(trace_of: Callable[[bytes], str] | None) -> None:
 def configure_logging(
     level: str = "info", form: Literal["auto", "json", "console"] = "auto", stream: TextIO | None = None
 ) -> None:
-    """Send everything that this process and its libraries say to the stream (standard error). May be called again."""
+    """Send everything that this process and its libraries say to the stream (standard error). May be called again.
+
+    `level` as the setting has it, also for single loggers; raises `ValueError` where it is none.
+    """
+    levels = read_levels(level)
     stream = sys.stderr if stream is None else stream
     console = form == "console" or (form == "auto" and stream.isatty())
     structlog.configure(
@@ -58,9 +64,11 @@ def configure_logging(
     for old in root.handlers[:]:
         root.removeHandler(old)
     root.addHandler(handler)
-    root.setLevel(level.upper())
+    root.setLevel(levels.least.upper())
     for name, least in _NOISY.items():
         logging.getLogger(name).setLevel(max(least, root.level))
+    for name, own in levels.of.items():
+        logging.getLogger(name).setLevel(own.upper())
     logging.captureWarnings(True)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import platformdirs
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, ValidationError, model_validator
@@ -26,6 +26,7 @@ from penstock_coordinator.configuration_file import BadFile, read_section
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS
 from penstock_coordinator.core.run.spans import microseconds, spelled
 from penstock_coordinator.limit_settings import LimitSettings
+from penstock_coordinator.log_settings import LogSettings
 from penstock_coordinator.ownership_settings import OwnershipSettings
 from penstock_coordinator.price_settings import PriceSettings
 from penstock_coordinator.redis_settings import RedisSettings
@@ -112,6 +113,7 @@ class Settings(
     ArtifactSettings,
     SecretSettings,
     PriceSettings,
+    LogSettings,
     BaseSettings,
 ):
     """The coordinator's settings. Each field is the environment variable PENSTOCK_<FIELD> and the flag --<field>."""
@@ -286,13 +288,6 @@ class Settings(
     )
     max_attempt_log_size: ByteSize = Field(
         default=_bytes(64, _MIB), ge=_KIB, le=_GIB, description="log of one attempt; what comes after is dropped"
-    )
-
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="the least of this process's own log messages that are written"
-    )
-    log_format: Literal["auto", "json", "console"] = Field(
-        default="auto", description="json: a line each; console: for people; auto: console on a terminal, else json"
     )
 
     @model_validator(mode="after")

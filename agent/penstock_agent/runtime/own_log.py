@@ -8,6 +8,8 @@ import re
 import sys
 from datetime import UTC, datetime
 
+from penstock_agent.log_levels import read_levels
+
 _PASSWORD = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@/]+(?=@)")
 """In an address: of an index of packages, of a store, of whatever libraries put into their errors."""
 _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -42,10 +44,13 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up(form: str, level: str) -> None:
-    """`form`: json, console, or auto (console in a terminal)."""
+    """`form`: json, console, or auto (console in a terminal). `level` as the setting has it. Raises `ValueError`."""
+    levels = read_levels(level)
     handler = logging.StreamHandler(sys.stderr)
     plain = form == "console" or (form == "auto" and sys.stderr.isatty())
     handler.setFormatter(
         ConsoleFormatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S") if plain else JsonFormatter()
     )
-    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.basicConfig(handlers=[handler], level=levels.least.upper(), force=True)
+    for name, own in levels.of.items():
+        logging.getLogger(name).setLevel(own.upper())

@@ -21,6 +21,7 @@ EXAMPLE = Path("examples/chain.py")
 DEFAULT_PORT = 7400
 DEFAULT_HTTP_PORT = 7480
 _LOG_POLL_SECONDS = 0.2
+_LEVELS = ("PENSTOCK_LOG_LEVEL", "PENSTOCK_AGENT_LOG_LEVEL")
 _PORT = click.IntRange(0, 65_535)
 
 
@@ -38,6 +39,11 @@ _PORT = click.IntRange(0, 65_535)
 @click.option("--port", type=_PORT, default=DEFAULT_PORT, show_default=True, help="Of gRPC. 0: a free one.")
 @click.option("--http-port", type=_PORT, default=DEFAULT_HTTP_PORT, show_default=True, help="Of HTTP. 0: a free one.")
 @click.option("--ephemeral", is_flag=True, help="Keep nothing: a temporary folder that is removed at the end.")
+@click.option(
+    "--log-level",
+    metavar="LEVEL[,LOGGER=LEVEL]",
+    help="Of the logs of coordinators and agents: debug, or info,penstock_agent.runtime=debug. [default: info]",
+)
 @click.option("--verbose", "-v", is_flag=True, help="Show the logs of all processes as well.")
 def dev(
     agents: int,
@@ -47,6 +53,7 @@ def dev(
     port: int,
     http_port: int,
     ephemeral: bool,
+    log_level: str | None,
     verbose: bool,
 ) -> None:
     """Start PostgreSQL, a coordinator and agents on this machine, until Ctrl-C.
@@ -59,7 +66,14 @@ def dev(
     folder = Path(tempfile.mkdtemp(prefix="penstock-")) if ephemeral else data or Path(DEFAULT_FOLDER)
     try:
         cluster = DevCluster(
-            folder, agents=agents, coordinators=coordinators, slots=slots, port=port, http_port=http_port, say=_say
+            folder,
+            agents=agents,
+            coordinators=coordinators,
+            slots=slots,
+            port=port,
+            http_port=http_port,
+            environment={} if log_level is None else dict.fromkeys(_LEVELS, log_level),
+            say=_say,
         )
         asyncio.run(_run(cluster, verbose))
     finally:

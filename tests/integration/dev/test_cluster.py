@@ -161,13 +161,16 @@ async def started_command(*options: str, environment: dict[str, str] | None = No
     return process
 
 
-async def test_ctrl_c_ends_all_in_order(tmp_path: Path) -> None:
-    process = await started_command("--data", str(tmp_path / "data"))
+async def test_ctrl_c_ends_all_in_order_and_logs_are_of_the_level_asked_for(tmp_path: Path) -> None:
+    levels = "error,penstock_agent.runtime=info"
+    process = await started_command("--data", str(tmp_path / "data"), "--log-level", levels)
     process.send_signal(signal.SIGINT)
     output, _ = await asyncio.wait_for(process.communicate(), 150)
     assert process.returncode == 0
     assert output.rstrip().endswith(b"stopped")
     assert processes_of(tmp_path / "data") == []
+    heard = [(tmp_path / "data" / "logs" / f"{name}.log").read_text() for name in ("coordinator", "agent-1")]
+    assert [bool(text) for text in heard] == [False, True], "the level is that of all, but for one logger of the agent"
 
 
 async def test_second_ctrl_c_does_not_wait_for_steps(tmp_path: Path) -> None:
