@@ -12,10 +12,10 @@ from typing import Any
 import click
 import uvloop
 
+from penstock_agent import own_log
 from penstock_agent.containers.engine import NoEngine
 from penstock_agent.executors.worker.children import adopt_orphans
 from penstock_agent.resources.memory_groups import NoGroups
-from penstock_agent.runtime import own_log
 from penstock_agent.runtime.agent import run_agent
 from penstock_agent.runtime.data_folder import FolderInUse
 from penstock_agent.runtime.stream import IdInUse

@@ -11,7 +11,7 @@ import pytest
 
 import penstock_agent.log_levels
 import penstock_coordinator.log_levels
-from penstock_agent.runtime import own_log
+from penstock_agent import own_log
 from penstock_coordinator.logs import configure_logging
 
 PARTS: list[ModuleType] = [penstock_agent.log_levels, penstock_coordinator.log_levels]

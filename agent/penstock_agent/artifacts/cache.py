@@ -6,7 +6,6 @@ to through such a link is noticed by its times and size, and is not given out ag
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shutil
@@ -16,8 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from penstock_agent.artifacts.failures import StoreFailure
+from penstock_agent.own_log import OwnLog
 
-log = logging.getLogger(__name__)
+log = OwnLog(__name__)
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _MACHINE = "machine"
@@ -76,7 +76,7 @@ class ArtifactCache:
             if _seal(path) == seal:
                 self._seals.move_to_end(digest)
                 return path
-        log.warning("the cached artifact %s was changed on this machine and is fetched anew", digest)
+        log.warning("cached_artifact_changed", digest=digest, effect="it is fetched anew")
         self._remove(digest)
         return None
 

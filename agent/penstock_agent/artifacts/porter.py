@@ -8,7 +8,6 @@ kill ends the transfers. Attempts without artifacts pass with a look at their in
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import shutil
 import time
@@ -28,9 +27,10 @@ from penstock_agent.core.inputs import AttemptsEnded, Input, LeasesRefused, Leas
 from penstock_agent.core.leases import Ended, Handle, LeaseKey, Outcome
 from penstock_agent.executors.channel import Failure, Finished
 from penstock_agent.executors.references import MARK, BadReference, Reference, find
+from penstock_agent.own_log import OwnLog
 from penstock_agent.runtime.archive import BadArchive, unpack_folder
 
-log = logging.getLogger(__name__)
+log = OwnLog(__name__)
 
 RESULT_ID_BYTES = 16
 INPUTS_NOTE = "its inputs are being fetched"
@@ -105,7 +105,7 @@ class Porter:
         try:
             files = await self._bring(order)
         except (StoreFailure, BadReference, ValueError, OSError) as error:
-            log.warning("the inputs of an attempt cannot be fetched: %s", error)
+            log.warning("inputs_not_fetched", handle=order.handle, reason=str(error))
             self._fail(order.handle, f"the inputs cannot be fetched: {error}")
         else:
             self._forget(order.handle)
@@ -171,7 +171,7 @@ class Porter:
             if access is not None:
                 await self._uploads.put_all(self._counting(outcome.handle, access), finished.artifacts)
         except (StoreFailure, OSError) as error:
-            log.warning("the output of an attempt cannot be stored: %s", error)
+            log.warning("output_not_stored", handle=outcome.handle, reason=str(error))
             failure = Failure(REASON, str(error))
             failed = msgspec.structs.replace(finished, output=b"", artifacts=[], failure=failure)
             self._published(replace(outcome, ended=Ended.FAILED, body=failed))
@@ -223,7 +223,7 @@ class Porter:
             if task.cancelled():
                 cancelled()
             elif (error := task.exception()) is not None:
-                log.error("a transfer failed in a way that was not foreseen", exc_info=error)
+                log.error("transfer_failed", handle=handle, exc_info=error)
                 self._fail(handle, f"a transfer failed: {type(error).__name__}: {error}")
 
         task = self._transfers[handle] = asyncio.get_running_loop().create_task(work)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-log = logging.getLogger(__name__)
 
 AUTO, DOCKER, PODMAN, NONE = "auto", "docker", "podman", "none"
 ANSWER_SECONDS = 20.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +20,9 @@ from penstock_agent.containers.engine import (
     remove_labelled,
 )
 from penstock_agent.executors.channel import ContainerWork
+from penstock_agent.own_log import OwnLog
 
-log = logging.getLogger(__name__)
+log = OwnLog(__name__)
 
 CONTAINER = "container"
 """The kind of environment that steps with an image name."""
@@ -99,14 +99,14 @@ def look(wanted: str, folder: Path) -> Containers:
         if wanted not in (AUTO, NONE):
             raise NoEngine(f"PENSTOCK_CONTAINER_ENGINE is {wanted}, but {error}") from None
         return Containers(None, str(error), folder)
-    log.info("steps with a container image are run by %s", engine)
+    log.info("container_engine_found", engine=str(engine))
     try:
         left = remove_labelled(engine.program, FOLDER_LABEL, str(folder))
     except NoEngine as error:
-        log.warning("containers that were left behind may still run: %s", error)
+        log.warning("containers_not_removed", reason=str(error))
     else:
         if left:
-            log.warning("%d containers that were left behind are removed", left)
+            log.warning("containers_removed", count=left, reason="a former start left them behind")
     return Containers(engine, "", folder)
 
 

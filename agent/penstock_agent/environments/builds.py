@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import sys
 import time
 from collections.abc import Callable
@@ -14,8 +13,9 @@ from typing import TypeAlias
 from penstock_agent.environments.order import Built, EnvironmentFailed, PythonOrder
 from penstock_agent.environments.shelf import Lock, Shelf
 from penstock_agent.environments.uv import Uv, own_interpreter
+from penstock_agent.own_log import OwnLog
 
-log = logging.getLogger(__name__)
+log = OwnLog(__name__)
 
 LOOK_AGAIN = 0.2
 """Seconds until an environment that another agent builds is looked at again."""
@@ -170,7 +170,7 @@ class Environments:
             return
         try:
             if self._shelf.find(key) is None:
-                log.info("environment %s is being built", key)
+                log.info("environment_begun", environment=key)
                 build.tell([_announced(order)])
                 began = time.monotonic()
                 await self._build_locked(order, key, build)
@@ -178,7 +178,7 @@ class Environments:
                 build.tell([f"the environment is ready after {time.monotonic() - began:.1f} s"])
         except BaseException as error:
             self.builds["failed"] += isinstance(error, Exception)
-            log.warning("environment %s is not built: %s", key, str(error) or type(error).__name__)
+            log.warning("environment_not_built", environment=key, reason=str(error) or type(error).__name__)
             await asyncio.shield(asyncio.to_thread(self._shelf.discard, key))
             raise
         finally:
@@ -248,10 +248,10 @@ class Environments:
         try:
             gone = await asyncio.to_thread(self._shelf.shrink, limits.most, limits.most_bytes)
         except OSError as error:
-            log.warning("environments that nobody uses cannot be removed: %s", error)
+            log.warning("environments_not_removed", reason=str(error))
         else:
             if gone:
-                log.info("environments were removed to make room: %s", ", ".join(gone))
+                log.info("environments_removed", environments=gone, reason="to make room")
 
 
 def _announced(order: PythonOrder) -> str:

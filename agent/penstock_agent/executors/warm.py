@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import shutil
 import signal
@@ -28,6 +27,7 @@ from penstock_agent.executors.processes import kill_tree
 from penstock_agent.executors.worker.capture import LONGEST_LINE
 from penstock_agent.executors.worker.commands import signal_name
 from penstock_agent.executors.worker_process import Equipment, WorkerProcess
+from penstock_agent.own_log import OwnLog
 from penstock_agent.resources import memory
 from penstock_agent.resources.gpus import variables
 from penstock_agent.resources.guard import MemoryGuard
@@ -35,7 +35,7 @@ from penstock_agent.resources.memory import KernelKills, Watched
 from penstock_agent.resources.memory_groups import MemoryGroup, MemoryGroups
 from penstock_agent.resources.words import OUT_OF_MEMORY, killed_at_limit, killed_by_kernel, over_limit
 
-log = logging.getLogger(__name__)
+log = OwnLog(__name__)
 
 RESULT_ID_BYTES = 16
 LAST_LINES_BYTES = 4096
@@ -308,7 +308,7 @@ class WarmExecutor:
         try:
             process = WorkerProcess(worker_id, equipment)
         except OSError:
-            log.exception("a worker process could not be started")
+            log.exception("worker_not_started")
             self._loop.call_later(1.0, lambda: self._do(self.pool.exited(self._clock(), worker_id)))
             return
         self._processes[worker_id] = process
@@ -330,7 +330,7 @@ class WarmExecutor:
         try:
             said = process.read_results()
         except (ValueError, msgspec.MsgspecError):
-            log.exception("worker %d speaks nonsense and is killed", process.id)
+            log.exception("worker_not_understood", worker=process.id, effect="it is killed")
             said = None
             self._kill(process)
         if said is None:
@@ -423,7 +423,7 @@ class WarmExecutor:
         for process in self._processes.values():
             thrown = process.relieve()
             if thrown:
-                log.warning("worker %d does not read its output: %d bytes are thrown away", process.id, thrown)
+                log.warning("worker_output_dropped", worker=process.id, bytes=thrown)
 
     # --- how workers end
 
@@ -536,7 +536,7 @@ class WarmExecutor:
     def _burial_done(self, task: asyncio.Task[None]) -> None:
         self._burials.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a worker could not be ended", exc_info=error)
+            log.error("worker_not_ended", exc_info=error)
 
 
 async def _remove_containers(process: WorkerProcess) -> None:
@@ -544,7 +544,7 @@ async def _remove_containers(process: WorkerProcess) -> None:
     try:
         await asyncio.to_thread(remove_labelled, process.engine, WORKER_LABEL, process.mark)
     except NoEngine as error:
-        log.warning("containers of worker %d may still run: %s", process.id, error)
+        log.warning("containers_not_removed", worker=process.id, reason=str(error))
 
 
 def _crash(process: WorkerProcess, *, by_kernel: bool) -> Failure:

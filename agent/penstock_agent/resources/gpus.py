@@ -5,7 +5,6 @@ Found are those of NVIDIA: by `nvidia-smi`, else by what its driver shows in /pr
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import subprocess
@@ -13,7 +12,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+from penstock_agent.own_log import OwnLog
+
+log = OwnLog(__name__)
 
 VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
 PATIENCE = 20.0
@@ -53,7 +54,7 @@ def _ask(program: str) -> tuple[str, ...] | None:
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        log.warning("nvidia-smi does not say which devices there are: %s", error)
+        log.warning("gpus_not_listed", program=program, reason=str(error))
         return None
     return tuple(line.strip() for line in done.stdout.splitlines() if line.strip().isdigit())
 

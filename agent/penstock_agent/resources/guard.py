@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from penstock_agent.own_log import OwnLog
 from penstock_agent.resources import memory
 from penstock_agent.resources.memory import Watched
 
-log = logging.getLogger(__name__)
+log = OwnLog(__name__)
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class MemoryGuard:
             try:
                 await self._look()
             except OSError:
-                log.exception("the memory of attempts cannot be seen")
+                log.exception("memory_not_seen")
             await asyncio.sleep(self._interval)
         self._task = None
 

@@ -6,16 +6,16 @@ root of a container's own tree, or one that the operator names.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from penstock_agent.own_log import OwnLog
 from penstock_agent.resources import cgroups
 
-log = logging.getLogger(__name__)
+log = OwnLog(__name__)
 
 AUTO, NONE = "auto", "none"
 AGENT_GROUP = "penstock-agent"
@@ -74,7 +74,7 @@ class MemoryGroups:
             (group.path / _LIMITS[self.version]).write_text(str(limit))
             self._without_swap(group.path, limit)
         except OSError as error:
-            log.warning("no control group for an attempt's memory: %s", error)
+            log.warning("memory_group_not_made", group=group.path.name, reason=str(error))
             group.remove()
             return None
         return group

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import os
 import random
 import secrets
@@ -38,11 +37,13 @@ from penstock_agent.environments.equipment import open_environments
 from penstock_agent.environments.order import KIND as PYTHON
 from penstock_agent.environments.uv import NoUv
 from penstock_agent.executors.warm import WarmExecutor, WarmLimits
+from penstock_agent.own_log import Correlation, OwnLog
 from penstock_agent.resources import machine, memory_groups
 from penstock_agent.resources.memory_groups import MemoryGroups
 from penstock_agent.resources.stock import Stock
 from penstock_agent.runtime import clock, host
 from penstock_agent.runtime.archive import BUNDLE
+from penstock_agent.runtime.attempt_log import AttemptLog
 from penstock_agent.runtime.bundles import BundleCache, BundleLimits
 from penstock_agent.runtime.data_folder import DataFolder
 from penstock_agent.runtime.http import AgentPort
@@ -68,7 +69,7 @@ from penstock_agent.runtime.wire import (
 from penstock_agent.secrets.sources import OwnSecrets
 from penstock_agent.settings import AgentSettings
 
-log = logging.getLogger(__name__)
+log = OwnLog(__name__)
 
 PROTOCOL_VERSIONS = (1,)
 TELLS_GIVEN_UP = "given_up"
@@ -99,9 +100,11 @@ class Agent:
         self._identity = Identity(
             folder.agent_id(settings.id), secrets.token_hex(16), socket.gethostname(), version("penstock")
         )
+        Correlation.agent = self._identity.agent_id
         self._spool = Spool(folder.spool, host.boot_id())
         self._machine = machine.look(settings.resources, settings.devices)
         self._holder = Holder(settings.slots, settings.disk_floor_bytes, self._load_spool())
+        self._attempts = AttemptLog(self._holder.book)
         self._logs = LogRelay(self._identity.agent_id)
         self._executor = WarmExecutor(
             WarmLimits(
@@ -193,9 +196,7 @@ class Agent:
             await self._environments.start()
         logs = self._loop.create_task(self._logs.run())
         connection = self._loop.create_task(self._connection.run())
-        log.info(
-            "agent %s starts", self._identity.agent_id, extra={"address": self._settings.address, "pid": os.getpid()}
-        )
+        log.info("agent_started", address=self._settings.address, pid=os.getpid(), version=self._identity.version)
         ends: list[asyncio.Future[Any]] = [self._left, connection, logs]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -209,7 +210,7 @@ class Agent:
             await asyncio.wait({connection}, timeout=GOODBYE_WITHIN)
         finally:
             await self._end(connection, logs)
-        log.info("agent %s has left", self._identity.agent_id)
+        log.info("agent_left", reason=reason)
 
     async def _end(self, *tasks: asyncio.Task[Any]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -234,7 +235,7 @@ class Agent:
 
     def _on_signal(self, number: signal.Signals) -> None:
         again = self._holder.draining
-        log.info("%s: %s", number.name, "stopping what still runs" if again else "draining")
+        log.info("stopping" if again else "draining", signal=number.name)
         self.post(said.DrainRequested(int(self._settings.drain_timeout * 1e6), f"the agent got {number.name}"))
 
     def _start_guardian(self) -> None:
@@ -266,13 +267,15 @@ class Agent:
             try:
                 yield _restored(each, now)
             except ValueError:
-                log.exception("a result in the spool cannot be read and is dropped")
+                log.exception("spooled_result_dropped")
                 self._spool.remove(each.result_id)
 
     # --- inputs, effects, timers
 
     def post(self, message: said.Input) -> None:
         """Something happened. What follows from it is done at once, or after what is being done."""
+        if self._attempts.tells:
+            self._attempts.tell(message)
         self._inputs.append(message)
         if not self._busy:
             self._follow([])
@@ -332,10 +335,10 @@ class Agent:
                     after = effect.reconnect_after
                     if effect.message:
                         # A coordinator that was replaced soon ends by itself; one that is too old does not.
-                        level = logging.ERROR if effect.reason == "too_old" else logging.WARNING
-                        log.log(level, "the coordinator sends this agent away (%s): %s", effect.reason, effect.message)
+                        say = log.error if effect.reason == "too_old" else log.warning
+                        say("sent_away", reason=effect.reason, message=effect.message)
                     else:
-                        log.info("the stream is closed: %s", effect.reason)
+                        log.info("stream_closed", reason=effect.reason)
                     self._connection.close_stream(None if after is None else after / 1e6)
                 case do.SendGoodbye():
                     self._left.set_result(effect.reason)
@@ -381,13 +384,14 @@ class Agent:
         low = free < self._settings.disk_floor_bytes
         if low and not before:
             log.warning(
-                "no work is taken: %s has %d MiB free, and %d MiB is the floor (PENSTOCK_AGENT_DISK_FLOOR_BYTES)",
-                self._folder.path,
-                free >> 20,
-                self._settings.disk_floor_bytes >> 20,
+                "disk_low",
+                folder=str(self._folder.path),
+                free_bytes=free,
+                floor_bytes=self._settings.disk_floor_bytes,
+                remedy="no work is taken: free some, or lower PENSTOCK_AGENT_DISK_FLOOR_BYTES",
             )
         elif before and not low and not broken:
-            log.info("work is taken again: %d MiB of disk are free", free >> 20)
+            log.info("disk_low_no_more", free_bytes=free)
 
     # --- the stream
 
@@ -420,7 +424,8 @@ class Agent:
         session = self._holder.session
         if session is None or not session.welcomed:
             return False
-        log.info("connected to coordinator %s", word.coordinator_id, extra={"session": word.session_epoch})
+        Correlation.session = word.session_epoch
+        log.info("connected", coordinator=word.coordinator_id)
         agents, bundles, artifacts, kept_secrets = self._stubs
         self._logs.use(agents)
         self._bundles.use(bundles)
@@ -430,6 +435,7 @@ class Agent:
 
     def stream_closed(self, stream: int) -> None:
         self._outbox = self._decoder = None
+        Correlation.session = 0
         self._logs.use(None)
         self._bundles.use(None)
         self._artifacts.use(None)
@@ -515,9 +521,9 @@ def _memory_groups(settings: AgentSettings, folder: DataFolder, boot_id: str) ->
     except memory_groups.NoGroups as error:
         if settings.memory_group not in (memory_groups.AUTO, memory_groups.NONE):
             raise
-        log.info("memory limits are looked at every %g s: %s", settings.memory_interval, error)
+        log.info("memory_looked_at", every_seconds=settings.memory_interval, reason=str(error))
         return None
-    log.info("memory limits are held by control groups of version %d below %s", groups.version, groups.base)
+    log.info("memory_held_by_groups", version=groups.version, base=str(groups.base))
     return groups
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import os
 import random
 import re
@@ -19,10 +18,11 @@ import grpc.aio
 
 from penstock.v1 import bundle_service_pb2 as wire
 from penstock.v1.bundle_service_pb2_grpc import BundleServiceStub
+from penstock_agent.own_log import OwnLog
 from penstock_agent.runtime.archive import BUNDLE, BadArchive, Bounds, unpack
 from penstock_agent.runtime.calls import CallLost, lost_when_cancelled
 
-log = logging.getLogger(__name__)
+log = OwnLog(__name__)
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MACHINE = ".machine"
@@ -129,7 +129,7 @@ class BundleCache:
                 if refusals >= ATTEMPTS:
                     raise
             except (grpc.aio.AioRpcError, CallLost) as error:
-                log.warning("bundle %s: %r: trying again", digest, error)
+                log.warning("bundle_postponed", bundle=digest, reason=_told(error))
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  # spreads agents, guards nothing
             wait = min(wait * 2, MOST_WAIT)
 
@@ -195,6 +195,10 @@ async def _error_of(call: grpc.aio.UnaryStreamCall[wire.GetBundleRequest, wire.G
     return grpc.aio.AioRpcError(
         await call.code(), await call.initial_metadata(), await call.trailing_metadata(), await call.details()
     )
+
+
+def _told(error: grpc.aio.AioRpcError | CallLost) -> str:
+    return f"{error.code().name}: {error.details()}" if isinstance(error, grpc.aio.AioRpcError) else "the stream ended"
 
 
 def _remove(path: Path) -> None:

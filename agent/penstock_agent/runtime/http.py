@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,9 @@ from aiohttp import web
 if TYPE_CHECKING:
     from penstock_agent.runtime.observed import Observed
 
-log = logging.getLogger(__name__)
+from penstock_agent.own_log import OwnLog
+
+log = OwnLog(__name__)
 
 METRICS = "penstock_agent.runtime.metrics"
 SHUTDOWN_SECONDS = 1.0
@@ -48,9 +49,9 @@ class AgentPort:
                 " another host:port, or to nothing, or stop what uses it"
             ) from None
         self.address = f"{host}:{self._runner.addresses[0][1]}"
-        log.info("listening on %s", self.address)
+        log.info("listening", http=self.address)
         if not _is_loopback(host):
-            log.warning("%s is beyond this machine, and there is no authentication: keep the network private", host)
+            log.warning("listening_beyond_this_machine", reason="there is no authentication: keep the network private")
 
     async def close(self) -> None:
         await self._runner.cleanup()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -25,11 +24,12 @@ from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from penstock_agent.core.leases import Handle
 from penstock_agent.executors.channel import SYSTEM, LogLines
+from penstock_agent.own_log import OwnLog
 from penstock_agent.runtime.backoff import asked_to_wait, wait_before
 from penstock_agent.runtime.calls import CallLost, lost_when_cancelled
 from penstock_agent.runtime.wire import span
 
-log = logging.getLogger(__name__)
+log = OwnLog(__name__)
 
 LogCall: TypeAlias = "grpc.aio.StreamUnaryCall[wire.PushLogsRequest, wire.PushLogsResponse]"
 
@@ -194,7 +194,7 @@ class LogRelay:
             waiting = self._waiting.popleft()
             self._drop(waiting.size, waiting.dropped())
             count += len(waiting.lines)
-        log.warning("no coordinator takes log lines: %d lines are dropped", count)
+        log.warning("log_lines_dropped", lines=count, reason="no coordinator takes them")
         self._tell_of_room()
 
     @property
@@ -266,7 +266,7 @@ class LogRelay:
             self._dropped.pop(next(iter(self._dropped)))
         if not self._unserved:
             count = sum(dropped.count for dropped in self._dropped.values())
-            log.warning("this coordinator takes no log lines: %d, and those that come, are dropped", count)
+            log.warning("log_lines_dropped", lines=count, reason="this coordinator takes none, nor those that come")
         self._unserved = True
         self._tell_of_room()
 
@@ -324,7 +324,7 @@ class LogRelay:
             answer = await call
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-                log.error("the coordinator refuses log lines: %s", error.details())
+                log.error("log_lines_refused", reason=error.details())
                 self._durable(sent)  # it would refuse them again
             else:
                 self._again.extendleft(reversed(sent))

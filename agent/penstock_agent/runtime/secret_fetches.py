@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Iterable
 
@@ -13,12 +12,13 @@ import grpc.aio
 from penstock.agent.v1 import secret_service_pb2 as wire
 from penstock.agent.v1.secret_service_pb2_grpc import SecretServiceStub
 from penstock_agent.executors.channel import MOST_SECRET_BYTES, GivenSecret
+from penstock_agent.own_log import OwnLog
 from penstock_agent.runtime.calls import CallLost, lost_when_cancelled
 from penstock_agent.runtime.wire import Work
 from penstock_agent.secrets.masking import SHORTEST
 from penstock_agent.secrets.sources import LARGEST, BadSecret, OwnSecrets, variable_of
 
-log = logging.getLogger(__name__)
+log = OwnLog(__name__)
 
 RETRY_AFTER = 0.2
 MOST_WAIT = 5.0
@@ -80,7 +80,7 @@ class SecretFetcher:
                 if error.code() not in _PASSING:
                     text = f"the coordinator does not give {_named(names)}: {error.details()}"
                     raise SecretUnavailable(text) from None
-                log.info("secrets are not here yet: %s: trying again", error.code())
+                log.info("secrets_postponed", code=error.code().name, **work.names)
             except CallLost:
                 pass
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  # spreads agents, guards nothing

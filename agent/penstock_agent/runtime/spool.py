@@ -8,7 +8,6 @@ waited for: a result that is sent once too often is recognised. A torn end, as a
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import struct
 import zlib
@@ -17,7 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+from penstock_agent.own_log import OwnLog
+
+log = OwnLog(__name__)
 
 _HEADER = struct.Struct(">IIB")
 _STAMP = struct.Struct(">Q36s")
@@ -63,7 +64,7 @@ class Spool:
             else:
                 self._live.pop(result_id, None)
         if end < len(data):
-            log.warning("the spool has a torn end: %d bytes are cut off", len(data) - end)
+            log.warning("spool_torn", bytes_cut_off=len(data) - end)
         self._rewrite(self._live)
         return [self._spooled(record[_HEADER.size :]) for record in self._live.values()]
 
@@ -105,7 +106,9 @@ class Spool:
                     self.failing = False
                 except OSError as error:
                     self.failing = True
-                    log.error("the spool cannot be written (%s): results are kept in memory, no work is taken", error)
+                    log.error(
+                        "spool_not_written", reason=str(error), effect="results are in memory alone, no work is taken"
+                    )
                     self._pending = pending + self._pending
                     await asyncio.sleep(RETRY_AFTER)
         finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from penstock_agent.core.leases import Ended, Handle, Lease, LeaseKey, Outcome
 from penstock_agent.environments.builds import Environments
 from penstock_agent.executors.channel import Failure, Finished, GivenSecret
 from penstock_agent.executors.warm import RESULT_ID_BYTES, Job, WarmExecutor
+from penstock_agent.own_log import OwnLog
 from penstock_agent.resources import words
 from penstock_agent.resources.stock import Share, Stock
 from penstock_agent.runtime.archive import BadArchive
@@ -27,7 +27,7 @@ from penstock_agent.runtime.logs import LogRelay
 from penstock_agent.runtime.secret_fetches import SecretFetcher, SecretUnavailable
 from penstock_agent.runtime.wire import OutputLimits, Work
 
-log = logging.getLogger(__name__)
+log = OwnLog(__name__)
 
 CODE_NOTE = "its code is being fetched"
 WORKER_NOTE = "a process for it is being started"
@@ -271,7 +271,7 @@ class Staging:
                 self._given.pop(handle, None)
             self._report(LeasesRefused(refused, "bundle_unavailable", str(error)))
         except (BadArchive, OSError) as error:
-            log.warning("bundle %s cannot be unpacked: %s", digest, error)
+            log.warning("bundle_not_unpacked", bundle=digest, reason=str(error))
             self._fail(self._take(digest), f"the code bundle {digest} cannot be unpacked: {error}")
         else:
             self.start(

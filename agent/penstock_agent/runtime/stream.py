@@ -8,7 +8,6 @@ cancelled ends the call. What takes too long is ended by cancelling the call its
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +19,7 @@ import grpc.aio
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from penstock_agent.core.rounds import Rounds
+from penstock_agent.own_log import OwnLog
 from penstock_agent.runtime.begun import Begun
 from penstock_agent.runtime.names import behind
 from penstock_agent.runtime.outbox import Outbox
@@ -27,7 +27,7 @@ from penstock_agent.runtime.outbox import Outbox
 if TYPE_CHECKING:
     from penstock_agent.core.leases import Handle, Lease
 
-log = logging.getLogger(__name__)
+log = OwnLog(__name__)
 
 KEEPALIVE = 10.0
 """Seconds between two pings of the transport. An answer may take half as long."""
@@ -245,6 +245,6 @@ def _tell(task: asyncio.Task[None]) -> None:
         return
     error = task.exception()
     if isinstance(error, grpc.aio.AioRpcError):
-        log.info("the stream ended: %s: %s", error.code().name, error.details())
+        log.info("stream_ended", code=error.code().name, reason=error.details())
     elif error is not None and not isinstance(error, asyncio.InvalidStateError):
-        log.error("the stream ended", exc_info=error)
+        log.error("stream_failed", exc_info=error)

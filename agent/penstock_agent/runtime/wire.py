@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,7 @@ M = TypeVar("M", bound=Message)
 MAX_MESSAGE_BYTES = 1 << 20
 MAX_ITEMS = 500
 _HEADROOM = 4 * 1024
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 DEFAULT_STOP_GRACE = 10_000_000
 """When neither the task nor the coordinator says anything."""
 
@@ -118,6 +120,18 @@ class Work:
         """The trace of its run is sampled."""
         context = self.grant.trace_context
         return bool(context) and context.get("traceparent", "").endswith("-01")
+
+    @property
+    def names(self) -> dict[str, object]:
+        """What lines of the agent's own log about this attempt have in common with those of the coordinator."""
+        names: dict[str, object] = {"run": run_name(self.ref.run_id), "step": self.grant.step_name}
+        if self.ref.item >= 0:
+            names["item"] = self.ref.item
+        names["attempt"] = self.grant.attempt
+        trace = _TRACEPARENT.fullmatch(self.grant.trace_context.get("traceparent", ""))
+        if trace is not None:
+            names["trace"] = trace[1]
+        return names
 
     @property
     def memory_bytes(self) -> int:

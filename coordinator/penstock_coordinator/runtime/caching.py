@@ -407,6 +407,8 @@ class Caching:
 
     def _missing(self, question: _Question, reserved: bool, why: str) -> ValueMissing:
         if why:
-            log.info("runs_uncached", run=question.run_id.hex(), step=question.step, item=question.item, reason=why)
+            actor = self._supervisor.actor(question.run_id)
+            step = "" if actor is None else actor.plan.steps[question.step].name
+            log.info("runs_uncached", run=question.run_id.hex(), step=step, item=question.item, reason=why)
         now, place = self._supervisor.clock.now(), (question.step, question.item)
         return ValueMissing(now, *place, question.token, question.key, reserved, why)

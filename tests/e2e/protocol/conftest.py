@@ -26,6 +26,8 @@ QUICK = {
     "PENSTOCK_RESULT_RESEND_INTERVAL": "300ms",
 }
 PATIENCE = 60.0
+CONNECTED = '"event": "connected"'
+"""In the log of an agent."""
 
 
 class Process:
@@ -120,7 +122,7 @@ class System:
         argv += ["--data-dir", str(self._folder / name)]
         process = await self._start([*prefix, *_python("penstock_agent", code), *argv], settings)
         if connected:
-            await process.says("connected to coordinator")
+            await process.says(CONNECTED)
         return process
 
     async def _start(self, argv: list[str], settings: dict[str, str]) -> Process:

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from tests.e2e.protocol.away_flows import steps_that_take
-from tests.e2e.protocol.conftest import System
+from tests.e2e.protocol.conftest import CONNECTED, System
 from tests.e2e.protocol.ledger import Ledger, instant, now
 from tests.waiting import until
 
@@ -28,7 +28,7 @@ async def test_half_a_lease_without_a_coordinator_starts_nothing_again(system: S
         # What it takes to start is a part of being away.
         await instant(left_at + TTL / 2 - 6.0)
         await system.coordinator()
-        await agent.says("connected to coordinator", 2)
+        await agent.says(CONNECTED, 2)
         away = now() - left_at
         assert not ledger.of("end")
         gate.touch()

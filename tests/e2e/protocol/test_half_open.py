@@ -6,7 +6,7 @@ import signal
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.e2e.protocol.conftest import System
+from tests.e2e.protocol.conftest import CONNECTED, System
 from tests.e2e.protocol.ledger import instant, now
 from tests.tcp_proxy import TcpProxy
 from tests.waiting import until
@@ -68,10 +68,10 @@ async def test_what_the_coordinator_says_disappears(system: System, proxy: TcpPr
     agent = await system.agent("agent-1", f"127.0.0.1:{proxy.port}")
     began = now()
     proxy.swallow_answers()
-    await agent.says("the stream")
+    await agent.says('"event": "stream_')
     assert now() - began < TTL
     proxy.heal()
-    await agent.says("connected to coordinator", 2)
+    await agent.says(CONNECTED, 2)
 
 
 async def test_an_agent_that_is_stopped(system: System) -> None:
@@ -81,7 +81,7 @@ async def test_an_agent_that_is_stopped(system: System) -> None:
     agent.send(signal.SIGSTOP)
     assert await lost_at(system) - began < TTL
     agent.send(signal.SIGCONT)
-    await agent.says("connected to coordinator", 2)
+    await agent.says(CONNECTED, 2)
     await back(system)
 
 
@@ -90,10 +90,10 @@ async def test_a_coordinator_that_is_stopped(system: System) -> None:
     agent = await system.agent("agent-1")
     began = now()
     coordinator.send(signal.SIGSTOP)
-    await agent.says("the stream")
+    await agent.says('"event": "stream_')
     assert now() - began < TTL
     coordinator.send(signal.SIGCONT)
-    await agent.says("connected to coordinator", 2)
+    await agent.says(CONNECTED, 2)
     await back(system)
 
 
@@ -111,7 +111,7 @@ async def test_a_coordinator_whose_loop_hangs(system: System) -> None:
     agent = await system.agent("agent-1")
     began = now()
     coordinator.send(signal.SIGUSR1)
-    await agent.says("the stream is closed: silent")
+    await agent.says('"event": "stream_closed", "reason": "silent"')
     assert now() - began < TTL
 
 
@@ -122,7 +122,7 @@ async def test_idle_connections_with_fast_pings_are_kept(system: System) -> None
     await system.coordinator()
     agent = await system.agent("agent-1", PENSTOCK_AGENT_KEEPALIVE_INTERVAL="1")
     await instant(now() + 6.5)
-    assert not [line for line in agent.lines if "the stream" in str(line)]
+    assert not [line for line in agent.lines if line["event"].startswith("stream_")]
 
 
 @pytest.mark.parametrize("frozen", ["agent", "coordinator"])
@@ -140,6 +140,6 @@ async def test_pings_find_a_stopped_peer_where_heartbeats_are_rare(system: Syste
         assert await lost_at(system) - began < 10.0, "without ping_timeout it would be a minute"
     else:
         coordinator.send(signal.SIGSTOP)
-        await agent.says("the stream ended")
+        await agent.says('"event": "stream_ended"')
         assert now() - began < 10.0
         coordinator.send(signal.SIGCONT)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.e2e.protocol.away_flows import steps_that_take
-from tests.e2e.protocol.conftest import System
+from tests.e2e.protocol.conftest import CONNECTED, System
 from tests.e2e.protocol.ledger import Ledger, now
 from tests.waiting import until
 
@@ -102,7 +102,7 @@ async def test_steps_of_a_machine_that_vanished_run_elsewhere_in_time(system: Sy
             assert ended.state == run_pb2.RUN_STATE_COMPLETED
             took = await last_grant(client, run.id) - heard_at
             far.come_back()
-            await lost.says("connected to coordinator", 2)
+            await lost.says(CONNECTED, 2)
 
             async def counted() -> bool:
                 return bool((await client.get_agent("agent-1")).discarded_results == 2)

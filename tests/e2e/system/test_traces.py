@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -37,7 +38,8 @@ def test_a_run_is_one_trace(own_system: Callable[..., DevSystem], tmp_path: Path
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{receiver.address}",
             "OTEL_BSP_SCHEDULE_DELAY": "200",
         }
-        system = own_system("--agents", "2", environment=traced)
+        told_of_attempts = {"PENSTOCK_AGENT_LOG_LEVEL": "info,penstock_agent.runtime.attempt_log=debug"}
+        system = own_system("--agents", "2", environment=traced | told_of_attempts)
         run_id = call(system, traced, str(gate), str(begun))
         until(begun.exists, 60.0)
         system.kill("coordinator")
@@ -54,6 +56,7 @@ def test_a_run_is_one_trace(own_system: Callable[..., DevSystem], tmp_path: Path
         spans = receiver.of_trace(trace_id)
         services = {receiver.services[span.span_id] for span in spans}
     assert trace_id in shown.stdout
+    assert_agents_name_the_trace(system, run_id, trace_id)
     assert {"penstock-coordinator", "penstock-step"} < services
     assert_one_tree(spans)
     assert_retry_is_linked(spans)
@@ -63,6 +66,22 @@ def test_a_run_is_one_trace(own_system: Callable[..., DevSystem], tmp_path: Path
     assert {span.parent_span_id for span in named(spans, "own work")} == executions
     assert len(executions) == 3
     assert not [span.name for span in receiver.spans.values() if "Connect" in span.name or "PushLogs" in span.name]
+
+
+def assert_agents_name_the_trace(system: DevSystem, run_id: str, trace_id: str) -> None:
+    lines = [json.loads(line) for name in ("agent-1", "agent-2") for line in log_of(system, name) if run_id in line]
+    assert {line["trace"] for line in lines} == {trace_id}
+    assert {line["agent"] for line in lines} <= {"agent-1", "agent-2"}
+    ended = [(line["step"], line.get("item"), line["attempt"]) for line in lines if line["event"] == "attempt_ended"]
+    assert sorted(ended, key=str) == sorted(
+        [("load", None, 1), ("load", None, 2), ("hold", None, 1), ("total", None, 1)]
+        + [("work", item, 1) for item in range(3)],
+        key=str,
+    )
+
+
+def log_of(system: DevSystem, name: str) -> list[str]:
+    return (system.data / "logs" / f"{name}.log").read_text().splitlines()
 
 
 def named(spans: list[Span], name: str) -> list[Span]:

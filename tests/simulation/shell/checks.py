@@ -354,7 +354,7 @@ def check_ends(coordinator: CoordinatorMachine, agents: list[AgentMachine]) -> N
 
 SAID_BY_RIGHT = {
     "record refused": "append_failed",
-    "coordinator doubled": "the coordinator sends this agent away (stale_coordinator)",
+    "coordinator doubled": "sent_away",
 }
 """What operators are told of a fault, as an error."""
 

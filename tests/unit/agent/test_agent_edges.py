@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,6 @@ from penstock_agent.executors.channel import FrameBuffer, frame
 from penstock_agent.executors.worker.failures import failure_of
 from penstock_agent.main import main
 from penstock_agent.runtime.data_folder import DataFolder, FolderInUse
-from penstock_agent.runtime.own_log import JsonFormatter
 from penstock_agent.runtime.wire import MAX_ITEMS, MAX_MESSAGE_BYTES, Decoder, UnknownTask, in_messages, task_kind
 from penstock_agent.settings import load_settings
 
@@ -138,10 +135,3 @@ def test_a_trace_shows_user_code_alone_and_survives_bad_exceptions() -> None:
     assert failure.error_class.endswith("Hostile")
     long = failure_of(ValueError("ä" * 10_000), "UserError")
     assert len(long.message.encode()) <= 8192
-
-
-def test_the_agents_own_log_is_an_object_per_line() -> None:
-    record = logging.LogRecord("penstock", logging.INFO, "", 0, "hello %s", ("you",), None)
-    record.session = 3
-    line = json.loads(JsonFormatter().format(record))
-    assert (line["message"], line["level"], line["session"]) == ("hello you", "info", 3)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
+import structlog
 
 from penstock_coordinator.adapters.breaker import Breaker
 from penstock_coordinator.adapters.postgres.bulkhead import Bulkhead
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     PooledConnection: TypeAlias = PoolConnectionProxy[asyncpg.Record]
     Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 CONNECT_SECONDS = 5.0
 ACQUIRE_SECONDS = 5.0
@@ -252,5 +252,5 @@ def unavailable() -> Iterator[None]:
         yield
     except _ERRORS as error:
         if not is_away(error):
-            _log.exception("PostgreSQL refused what it was asked")
+            _log.exception("database_refused")
         raise Unavailable(f"PostgreSQL: {type(error).__name__}") from error

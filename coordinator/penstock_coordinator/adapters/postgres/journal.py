@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
+import structlog
 
 from penstock_coordinator.adapters.postgres import batch as batches
 from penstock_coordinator.adapters.postgres.alone import values_alone
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.adapters.postgres.connections import Connection, Database
 
 _T = TypeVar("_T")
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 _QUERIES = load("journal")
 _SIZES = (
     *("commit_step_alone", "commit_start_alone"),
@@ -200,12 +200,12 @@ class _Lane:
                 self._note(self._number, False)
                 if last is not type(error):
                     last = type(error)
-                    _log.warning("lane %d waits for PostgreSQL: %s", self._number, last.__name__)
+                    _log.warning("lane_waits", lane=self._number, reason=last.__name__)
                 await self._pause(longest)
             else:
                 self._note(self._number, True)
                 if last is not None:
-                    _log.warning("lane %d commits again", self._number)
+                    _log.warning("lane_commits_again", lane=self._number)
                 return outcomes
         raise AssertionError("there is always another delay")
 
