@@ -14,7 +14,7 @@ import platformdirs
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from penstock_agent.configuration_file import BadFile, read_section
+from penstock_agent.configuration_file import BadFile, place, read_section
 from penstock_agent.environment_settings import EnvironmentSettings
 from penstock_agent.log_levels import spelled
 from penstock_agent.resources.gpus import named
@@ -212,10 +212,13 @@ def variables(name: str) -> tuple[str, ...]:
 def load_settings(flags: Mapping[str, Any] | None = None, file: str | None = None) -> AgentSettings:
     """Flags by field, then the environment, then the configuration file (`file`, or that in force), then defaults.
     Raises `SettingsError` that names every wrong setting."""
+    found, given = _of_file(file), {**_environment(), **(flags or {})}
+    places = {name: place(SECTION, name, file) for name in found if name not in given}
     try:
-        return AgentSettings(**{**_of_file(file), **_environment(), **(flags or {})})
+        return AgentSettings(**{**found, **given})
     except ValidationError as error:
-        raise SettingsError("\n".join(map(_problem, error.errors(include_url=False)))) from None
+        problems = error.errors(include_url=False)
+        raise SettingsError("\n".join(_problem(problem, places) for problem in problems)) from None
 
 
 def _of_file(file: str | None) -> dict[str, str]:
@@ -234,14 +237,16 @@ def _environment() -> dict[str, str]:
     return given
 
 
-def _problem(problem: Any) -> str:
+def _problem(problem: Any, places: Mapping[str, str]) -> str:
+    """With where the setting stands, if that is the configuration file."""
     name = str(problem["loc"][0]) if problem["loc"] else ""
     field = AgentSettings.model_fields.get(name)
     if field is None:
         return f"{name}: there is no such setting"
     message = problem["msg"].removeprefix("Value error, ")
     given = str(problem["input"])[:100]
-    return f"{name}={given!r}: {message[:1].lower()}{message[1:]} ({field.description}; {variables(name)[0]})"
+    also = "" if name in places else f"; {variables(name)[0]}"
+    return f"{places.get(name, name)}={given!r}: {message[:1].lower()}{message[1:]} ({field.description}{also})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,12 @@ def read_section(section: str, known: Iterable[str], given: str | None = None) -
                 f"{path}: [{section}] has no setting {name!r}{_near(name, names)}:"
                 f" `penstock config {section}` lists them"
             )
-    return {name: _text(f"{path}: [{section}] {name}", value) for name, value in found.items()}
+    return {name: _text(place(section, name, given), value) for name, value in found.items()}
+
+
+def place(section: str, name: str, given: str | None = None) -> str:
+    """Where the setting stands in the file in force, for who has to mend it."""
+    return f"{file_in_force(given)}: [{section}] {name}"
 
 
 def _read(path: Path, *, must_exist: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,7 +23,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from penstock_coordinator.artifact_settings import ArtifactSettings
-from penstock_coordinator.configuration_file import BadFile, read_section
+from penstock_coordinator.configuration_file import BadFile, place, read_section
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS
 from penstock_coordinator.core.run.spans import microseconds, spelled
 from penstock_coordinator.limit_settings import LimitSettings
@@ -44,6 +45,7 @@ SECTION = "server"
 READ_FROM_FILES = ("database_url", "redis_url")
 """Secrets that may be in a file of their own, which the setting of their name and `_file` names."""
 _MASK = "********"
+_VARIABLE = re.compile(PREFIX + r"([A-Z0-9_]*[A-Z0-9])")
 _SHORTEST_OF_BUNDLES = timedelta(hours=2)
 
 
@@ -340,25 +342,28 @@ def load_settings(flags: Mapping[str, Any] | None = None, file: str | None = Non
     """Flags by field, then the environment, then the configuration file (`file`, or that in force), then defaults.
     Raises `SettingsError` that names every wrong setting."""
     given = dict(flags or {})
-    try:
-        return Settings(**{**_from_files(given, file), **given})
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False)
-        raise SettingsError("\n".join(_problem(problem) for problem in problems)) from None
-
-
-def _from_files(flags: Mapping[str, Any], file: str | None) -> dict[str, str]:
-    """What neither flags nor the environment give, of the configuration file and of files of secrets."""
     environment = _environment()
     found = {name: value for name, value in _of_file(file).items() if name not in environment}
+    places = {name: place(SECTION, name, file) for name in found if name not in given}
+    secrets = _from_files({**found, **environment, **given}, places)
+    try:
+        return Settings(**{**found, **secrets, **given})
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False)
+        raise SettingsError("\n".join(_problem(problem, places) for problem in problems)) from None
+
+
+def _from_files(given: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, str]:
+    """The secrets whose files are given."""
+    secrets: dict[str, str] = {}
     for name in READ_FROM_FILES:
-        path = flags.get(f"{name}_file") or environment.get(f"{name}_file") or found.get(f"{name}_file")
-        if not path:
+        if not (path := given.get(f"{name}_file")):
             continue
-        if name in environment or name in found:
-            raise SettingsError(f"{variable(name)} and {variable(name)}_FILE are both set: keep one of them")
-        found[name] = _secret_in(variable(name) + "_FILE", Path(str(path)))
-    return found
+        named = places.get(f"{name}_file", f"{variable(name)}_FILE")
+        if name in given:
+            raise SettingsError(f"{places.get(name, variable(name))} and {named} are both set: keep one of them")
+        secrets[name] = _secret_in(named, Path(str(path)))
+    return secrets
 
 
 def _of_file(file: str | None) -> dict[str, str]:
@@ -385,10 +390,11 @@ def _environment() -> dict[str, str]:
     return {name: given[variable(name)] for name in Settings.model_fields if given.get(variable(name))}
 
 
-def _problem(problem: ErrorDetails) -> str:
+def _problem(problem: ErrorDetails, places: Mapping[str, str]) -> str:
+    """Of what is set, where it is: `places` are those in the configuration file, all others are the environment's."""
     message = problem["msg"].removeprefix("Value error, ")
     if not problem["loc"]:
-        return message
+        return _VARIABLE.sub(lambda found: places.get(found[1].lower(), found[0]), message)
     name = str(problem["loc"][0])
     field = Settings.model_fields.get(name)
     if field is None:
@@ -400,7 +406,7 @@ def _problem(problem: ErrorDetails) -> str:
             f" {variable(name)}_FILE may name a file that holds it)"
         )
     given = "" if is_secret(name) else f"={str(problem['input'])[:100]!r}"
-    return f"{variable(name)}{given}: {message[:1].lower()}{message[1:]} ({meaning})"
+    return f"{places.get(name, variable(name))}{given}: {message[:1].lower()}{message[1:]} ({meaning})"
 
 
 def variable(name: str) -> str:

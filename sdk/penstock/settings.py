@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from penstock.configuration_file import BadFile, file_in_force, read_section
+from penstock.configuration_file import BadFile, file_in_force, place, read_section
 from penstock.errors import SettingsError
 
 DEFAULT_ADDRESS = "127.0.0.1:7400"
@@ -95,36 +96,40 @@ def _read_file() -> dict[str, Any]:
 
 def load_settings(address: str | None = None, api_key: str | None = None) -> ClientSettings:
     """What is given here wins. SettingsError names the setting."""
-    given: dict[str, Any] = {"address": address, "api_key": api_key}
+    given = {name: value for name, value in {"address": address, "api_key": api_key}.items() if value is not None}
     try:
-        settings = ClientSettings(**{name: value for name, value in given.items() if value is not None})
+        settings = ClientSettings(**given)
     except ValidationError as error:
-        raise _settings_error(error) from None
+        raise _settings_error(error, given) from None
     return settings if settings.api_key_file is None or api_key is not None else _with_key_of_file(settings)
 
 
 def _with_key_of_file(settings: ClientSettings) -> ClientSettings:
-    path = settings.api_key_file
+    path, field = settings.api_key_file, _place("api_key_file")
     if settings.api_key is not None:
-        raise SettingsError("api_key is set too", field="api_key_file", remedy="keep one of them")
+        raise SettingsError(f"{_place('api_key')} is set too", field=field, remedy="keep one of them")
     try:
         key = path.read_text().strip() if path else ""
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is no text"
-        raise SettingsError(
-            f"{path} cannot be read: {why}", field="api_key_file", remedy="mend its path or rights"
-        ) from None
+        raise SettingsError(f"{path} cannot be read: {why}", field=field, remedy="mend its path or rights") from None
     if not key:
-        raise SettingsError(f"{path} is empty", field="api_key_file", remedy="write the key into it, or unset it")
+        raise SettingsError(f"{path} is empty", field=field, remedy="write the key into it, or unset it")
     return settings.model_copy(update={"api_key": SecretStr(key)})
 
 
-def _settings_error(error: ValidationError) -> SettingsError:
+def _place(name: str, given: Mapping[str, Any] | None = None) -> str:
+    """Where the setting stands, if that is the configuration file, else its name. `given`: what the caller gives."""
+    elsewhere = {**EnvSettingsSource(ClientSettings)(), **(given or {})}
+    return place(SECTION, name) if name in _read_file() and name not in elsewhere else name
+
+
+def _settings_error(error: ValidationError, given: Mapping[str, Any]) -> SettingsError:
     problem = error.errors(include_url=False, include_input=False)[0]
     name = ".".join(str(part) for part in problem["loc"])
     known = ", ".join(ClientSettings.model_fields)
     remedy = _REMEDIES.get(name, f"known settings: {known}")
-    return SettingsError(problem["msg"].removeprefix("Value error, "), field=name, remedy=remedy)
+    return SettingsError(problem["msg"].removeprefix("Value error, "), field=_place(name, given), remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,6 +190,52 @@ def test_an_agent_goes_by_flag_environment_file_default(tmp_path: Path, monkeypa
     ]
 
 
+def test_a_wrong_value_in_the_file_is_named_with_file_and_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "penstock.toml"
+    monkeypatch.setenv("PENSTOCK_CONFIG", str(file))
+    refused: list[str] = []
+    for text, load in (
+        (f'[server]\ndatabase_url = "{URL}"\nlanes = 99\n', coordinator.load_settings),
+        (f'[server]\ndatabase_url = "{URL}"\nlease_ttl = "6s"\n', coordinator.load_settings),
+        ('[server]\ndatabase_url = "SECRETPW"\n', coordinator.load_settings),
+        ('[server]\ndatabase_url_file = "/no/such/file"\n', coordinator.load_settings),
+        ("[agent]\nslots = 0\n", agent.load_settings),
+        ('[client]\naddress = "a:b"\n', client.load_settings),
+        ('[client]\napi_key_file = "/no/such/file"\n', client.load_settings),
+    ):
+        file.write_text(text)
+        with pytest.raises((coordinator.SettingsError, agent.SettingsError, ClientSettingsError)) as caught:
+            load()
+        refused.append(str(caught.value))
+    beginnings = [
+        "[server] lanes='99': ",
+        "[server] lease_ttl is shorter than three times PENSTOCK_HEARTBEAT_INTERVAL",
+        "[server] database_url: ",
+        "[server] database_url_file=/no/such/file cannot be read",
+        "[agent] slots='0': ",
+        "[client] address: ",
+        "[client] api_key_file: /no/such/file cannot be read",
+    ]
+    assert [text.startswith(f"{file}: {begun}") for text, begun in zip(refused, beginnings, strict=True)] == [True] * 7
+    assert not any(own in "".join(refused) for own in ("SECRETPW", "PENSTOCK_LANES", "PENSTOCK_AGENT_SLOTS"))
+
+
+def test_a_wrong_value_that_wins_over_the_file_is_named_as_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "penstock.toml"
+    file.write_text(f'[server]\ndatabase_url = "{URL}"\nlanes = 2\n[agent]\nslots = 2\n[client]\naddress = "a"\n')
+    monkeypatch.setenv("PENSTOCK_CONFIG", str(file))
+    monkeypatch.setenv("PENSTOCK_LANES", "99")
+    monkeypatch.setenv("PENSTOCK_AGENT_SLOTS", "0")
+    with pytest.raises(coordinator.SettingsError, match="^PENSTOCK_LANES='99'"):
+        coordinator.load_settings()
+    with pytest.raises(agent.SettingsError, match="^slots='0': .*PENSTOCK_AGENT_SLOTS"):
+        agent.load_settings()
+    with pytest.raises(ClientSettingsError, match="^address: "):
+        client.load_settings(address="a:b")
+
+
 def test_every_value_of_an_agent_is_shown_as_it_may_be_written() -> None:
     settings = agent.load_settings({"queues": ["a", "b"], "labels": {"zone": "1"}, "resources": {"gpu": 0.5}})
     shown = {each.name: each.value for each in agent.shown_settings(settings) if each.value}
