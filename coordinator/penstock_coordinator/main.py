@@ -45,6 +45,7 @@ from penstock_coordinator.runtime.janitor import Janitor
 from penstock_coordinator.runtime.log_hub import LogHub
 from penstock_coordinator.runtime.log_packer import LogPacker
 from penstock_coordinator.runtime.ownership import IdentityTaken, OwnershipEnded, OwnershipKeeper
+from penstock_coordinator.runtime.store_probe import StoreProbe
 from penstock_coordinator.runtime.strain import StrainGauge
 from penstock_coordinator.runtime.supervisor import Supervisor
 from penstock_coordinator.tracing import Tracing, open_tracing
@@ -115,6 +116,7 @@ class Coordinator:
         self._housekeeping = Housekeeping(self.supervisor, stores.partitions.run_once)
         self._janitor = Janitor(self.supervisor, retention(settings), pace(settings))
         self._gauge = StrainGauge(self.supervisor, resident_bytes, trim_memory)
+        self._store_probe = StoreProbe(stores.objects)
         self._hand_over = None if keeper is None else HandOver(keeper, lambda row: prepare_successor(row, name))
         engine = Engine(self.supervisor)
         self._bulk = engine.bulk
@@ -189,6 +191,7 @@ class Coordinator:
         bulk = asyncio.create_task(self._bulk.run(), name="bulk-jobs")
         janitor = asyncio.create_task(self._janitor.run(), name="janitor")
         gauge = asyncio.create_task(self._gauge.run(), name="strain")
+        probing = asyncio.create_task(self._store_probe.run(), name="artifact store probe")
         packer = asyncio.create_task(self._packer.run(), name="log packer")
         strangers = asyncio.create_task(self._tell_strangers(), name="strangers")
         stopping = asyncio.create_task(stop.wait())
@@ -201,7 +204,7 @@ class Coordinator:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if stop.is_set():
             await self._find_successor()
-        for task in (keeping, bulk, janitor, gauge, packer, strangers, stopping, wanted):
+        for task in (keeping, bulk, janitor, gauge, probing, packer, strangers, stopping, wanted):
             task.cancel()
         await self._leave(stops=stop.is_set())
         if self._spans is not None:

@@ -13,10 +13,12 @@ import pytest
 from aiohttp import web
 from tests.seaweed import SeaweedServer
 
+from penstock.dev.ports import take_port
 from penstock_coordinator.adapters.artifacts.local import LocalArtifactStore
 from penstock_coordinator.adapters.artifacts.local_http import LocalArtifactRoutes
 from penstock_coordinator.adapters.artifacts.s3 import open_s3_store
 from penstock_coordinator.adapters.artifacts.signed_urls import UrlBook
+from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.ports.artifacts import (
     AlreadyThere,
     ArtifactStore,
@@ -301,3 +303,34 @@ async def test_digests_that_are_none(store: ArtifactStore) -> None:
     for digest in ("sha256:../../../etc/passwd", "sha256:", "md5:" + "0" * 64, "sha256:" + "A" * 64):
         with pytest.raises(ValueError, match="digest"):
             await store.find(digest)
+
+
+async def test_a_store_that_is_there_answers_whatever_it_holds(store: ArtifactStore) -> None:
+    await store.probe()
+    await store.write_blob("probe", SMALL)
+    await store.probe()
+
+
+async def test_a_folder_that_is_gone_or_taken_away_does_not_answer(tmp_path: Path) -> None:
+    local = LocalArtifactStore(tmp_path / "artifacts", UrlBook(OneKey(), lambda: "", lambda: 0))
+    await local.probe()
+    (tmp_path / "artifacts").rename(tmp_path / "elsewhere")
+    with pytest.raises(Unavailable, match="No such file"):
+        await local.probe()
+
+
+@pytest.mark.usefixtures("s3_credentials")
+async def test_a_bucket_that_is_not_there_and_an_unknown_key_are_no_answer(
+    seaweed: SeaweedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, url in (
+        (None, seaweed.url().replace("s3://penstock/", "s3://nobody-has-it/")),
+        ("of-nobody", seaweed.url()),
+        (None, f"s3://penstock?endpoint=http://127.0.0.1:{take_port(0, '')}&region=us-east-1"),
+    ):
+        if key:
+            monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+        store = await open_s3_store(url, PART)
+        with pytest.raises(Unavailable):
+            await store.probe()
+        await store.aclose()

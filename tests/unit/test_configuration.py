@@ -228,11 +228,11 @@ def test_a_wrong_value_that_wins_over_the_file_is_named_as_its_own(
     monkeypatch.setenv("PENSTOCK_CONFIG", str(file))
     monkeypatch.setenv("PENSTOCK_LANES", "99")
     monkeypatch.setenv("PENSTOCK_AGENT_SLOTS", "0")
-    with pytest.raises(coordinator.SettingsError, match="^PENSTOCK_LANES='99'"):
+    with pytest.raises(coordinator.SettingsError, match=r"^PENSTOCK_LANES='99'"):
         coordinator.load_settings()
-    with pytest.raises(agent.SettingsError, match="^slots='0': .*PENSTOCK_AGENT_SLOTS"):
+    with pytest.raises(agent.SettingsError, match=r"^slots='0': .*PENSTOCK_AGENT_SLOTS"):
         agent.load_settings()
-    with pytest.raises(ClientSettingsError, match="^address: "):
+    with pytest.raises(ClientSettingsError, match=r"^address: "):
         client.load_settings(address="a:b")
 
 

@@ -147,6 +147,10 @@ class ArtifactStore(Protocol):
 
     # ---
 
+    async def probe(self) -> None:
+        """Returns if it answers, whatever it holds; as cheap as a question can be. What it was asked before, and has
+        not answered, is not asked a second time."""
+
     def dependency(self) -> Dependency:
         """How it fares."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from penstock_coordinator.adapters.artifacts.guarded import GuardedArtifactStore
@@ -9,6 +11,7 @@ from penstock_coordinator.adapters.breaker import FAILURES, Breaker, Refused
 from penstock_coordinator.adapters.memory.artifact_store import MemoryArtifactStore
 from penstock_coordinator.ports import DependencyState, Unavailable
 from penstock_coordinator.ports.artifacts import SignedUrl, UnknownUpload
+from penstock_coordinator.runtime.store_probe import DOUBT_SECONDS, REST_SECONDS, StoreProbe
 
 DIGEST = "sha256:" + "0" * 64
 
@@ -22,10 +25,18 @@ class Away(MemoryArtifactStore):
         self.asked = 0
 
     async def get(self, digest: str, limit: int) -> bytes | None:
+        await self.probe()
+        return await super().get(digest, limit)
+
+    async def probe(self) -> None:
         self.asked += 1
         if not self.there:
             raise Unavailable("away") from OSError()
-        return await super().get(digest, limit)
+
+
+class Mute(MemoryArtifactStore):
+    async def probe(self) -> None:
+        await asyncio.Event().wait()
 
 
 class Clock:
@@ -75,3 +86,23 @@ async def test_urls_are_signed_while_the_store_is_away() -> None:
         with pytest.raises(Unavailable):
             await store.get(DIGEST, 1)
     assert await store.sign_download(DIGEST) == SignedUrl("memory:///" + "0" * 64)
+
+
+async def test_a_store_that_nobody_uses_is_known_to_be_away_and_to_be_back() -> None:
+    inner, clock, store = guarded()
+    probe = StoreProbe(store)
+    for _ in range(FAILURES - 1):
+        assert await probe.run_once() == DOUBT_SECONDS
+    await probe.run_once()
+    assert store.dependency().state is DependencyState.OPEN
+    assert await probe.run_once() == DOUBT_SECONDS
+    assert inner.asked == FAILURES, "it is left in peace for as long as the breaker says"
+    clock.now, inner.there = 10.0, True
+    assert await probe.run_once() == REST_SECONDS
+    assert store.dependency().state is DependencyState.CLOSED
+
+
+async def test_a_store_that_does_not_answer_is_away() -> None:
+    store = GuardedArtifactStore(Mute(), Breaker("the store", failures=1), probe_seconds=0.01)
+    await StoreProbe(store).run_once()
+    assert (store.dependency().state, store.dependency().reason) == (DependencyState.OPEN, "TimeoutError")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.ports.artifacts import ArtifactStore, Digest, SignedUrl, StoredObject, Upload
 
 LONGEST_PAUSE = 5.0
+PROBE_SECONDS = 5.0
 
 
 class StoreRefused(Refused, StoreUnavailable):
@@ -25,8 +27,11 @@ class StoreRefused(Refused, StoreUnavailable):
 
 
 class GuardedArtifactStore:
-    def __init__(self, store: ArtifactStore, breaker: Breaker | None = None) -> None:
+    def __init__(
+        self, store: ArtifactStore, breaker: Breaker | None = None, probe_seconds: float = PROBE_SECONDS
+    ) -> None:
         self._store = store
+        self._probe_seconds = probe_seconds
         self._breaker = breaker or Breaker("the artifact store", longest_pause=LONGEST_PAUSE)
 
     async def find(self, digest: Digest) -> StoredObject | None:
@@ -84,6 +89,15 @@ class GuardedArtifactStore:
     async def delete_blob(self, name: str) -> None:
         with self._watching():
             await self._store.delete_blob(name)
+
+    async def probe(self) -> None:
+        """One that has not answered by then is away."""
+        with self._watching():
+            try:
+                async with asyncio.timeout(self._probe_seconds):
+                    await self._store.probe()
+            except TimeoutError as error:
+                raise Unavailable(f"artifacts: no answer within {self._probe_seconds:g} s") from error
 
     @contextlib.contextmanager
     def _watching(self) -> Iterator[None]:

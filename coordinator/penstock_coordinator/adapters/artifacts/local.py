@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import heapq
 import json
@@ -63,6 +64,7 @@ class LocalArtifactStore:
         self._urls = urls
         self._part_bytes = part_bytes
         self._completing: dict[str, asyncio.Lock] = {}
+        self._probing: asyncio.Future[None] | None = None
         for folder in (self._objects, self._uploads, self._blobs):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
@@ -231,6 +233,19 @@ class LocalArtifactStore:
         with contextlib.suppress(OSError):
             if place.parent != self._blobs:
                 place.parent.rmdir()  # if it was the last one
+
+    async def probe(self) -> None:
+        """Its folders are there and may be written to. A disk that does not answer holds one thread and no more."""
+        if self._probing is None or self._probing.done():
+            self._probing = asyncio.ensure_future(_away(self._look))
+            self._probing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(self._probing)
+
+    def _look(self) -> None:
+        for folder in (self._objects, self._uploads):
+            folder.stat()
+            if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, "neither read nor written")
 
     def dependency(self) -> Dependency:
         return Dependency("artifacts", DependencyState.CLOSED)

@@ -365,6 +365,18 @@ class S3ArtifactStore:
         with _away():
             await self._client.delete_object(Bucket=self._bucket, Key=self._blob(name))
 
+    async def probe(self) -> None:
+        """By a read of what is not there, as its answer tells more than that of a HEAD: a bucket that is gone and
+        credentials that are not known are no answer, and a refusal for want of the right to list is one."""
+        with _away():
+            try:
+                answer = await self._client.get_object(Bucket=self._bucket, Key=self._blob("probe"))
+            except ClientError as error:
+                if _code(error) not in ("NoSuchKey", "AccessDenied"):
+                    raise
+                return
+            answer["Body"].close()
+
     def _blob(self, name: str) -> str:
         return f"{self._prefix}blobs/{checked_name(name)}"
 

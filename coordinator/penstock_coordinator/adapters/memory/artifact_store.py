@@ -82,6 +82,9 @@ class MemoryArtifactStore:
     async def delete_blob(self, name: str) -> None:
         self.blobs.pop(checked_name(name), None)
 
+    async def probe(self) -> None:
+        """It answers."""
+
     def dependency(self) -> Dependency:
         return Dependency("artifacts", DependencyState.CLOSED)
 
