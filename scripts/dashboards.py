@@ -256,6 +256,18 @@ AGENTS = Board(
                     ("penstock_agent_spooled_results", "{{instance}}"),
                 ),
                 lines(
+                    "Size of spools",
+                    units.BytesIEC,
+                    "Files of those results.",
+                    ("penstock_agent_spool_bytes", "{{instance}}"),
+                ),
+                lines(
+                    "Room on disks",
+                    units.PercentUnit,
+                    "Left on the disks of their data folders.",
+                    ("penstock_agent_disk_free_bytes / penstock_agent_disk_size_bytes", "{{instance}}"),
+                ),
+                lines(
                     "Log lines that wait",
                     units.Short,
                     "For a coordinator that stores them.",
@@ -375,6 +387,32 @@ DATABASE = Board(
                 ),
                 lines(
                     "Logs", units.BytesPerSecondIEC, "Of steps, as stored.", (rate("penstock_log_bytes_total"), "logs")
+                ),
+            ),
+        ),
+        Row(
+            "Room",
+            (
+                lines(
+                    "Database", units.BytesIEC, "What it takes in all.", ("max(penstock_database_bytes)", "database")
+                ),
+                lines(
+                    "Room on disks",
+                    units.PercentUnit,
+                    "Left where coordinators write.",
+                    ("penstock_disk_free_bytes / penstock_disk_size_bytes", "{{instance}} {{folder}}"),
+                ),
+                lines(
+                    "Overdue runs",
+                    units.Seconds,
+                    "For how long the run should have been gone that has stayed longest past its retention.",
+                    ("max(penstock_retention_overdue_seconds)", "overdue"),
+                ),
+                lines(
+                    "Janitor",
+                    units.Seconds,
+                    "Since its last whole pass.",
+                    ("time() - penstock_janitor_last_pass_timestamp_seconds", "{{instance}}"),
                 ),
             ),
         ),

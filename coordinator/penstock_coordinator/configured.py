@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock_coordinator.adapters.artifacts.opening import local_folder
 from penstock_coordinator.api.bundle_archive import ArchiveLimits
 from penstock_coordinator.api.encoding.costs import Prices
 from penstock_coordinator.api.server import EdgeOptions
@@ -18,6 +19,8 @@ from penstock_coordinator.runtime.retention import Pace, Retention
 from penstock_coordinator.runtime.supervisor import Timing
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from penstock_coordinator.settings import Settings
 
 
@@ -112,7 +115,14 @@ def edge_options(settings: Settings) -> EdgeOptions:
         keepalive_ms,
         settings.max_artifact_size,
         Prices(settings.price_slot_second, settings.price_cpu_second, settings.price_gb_second, settings.currency),
+        folders=folders(settings),
     )
+
+
+def folders(settings: Settings) -> dict[str, Path]:
+    """That the process writes to."""
+    artifacts = local_folder(settings.artifacts_url, settings.data_dir)
+    return {"data": settings.data_dir} | ({} if artifacts is None else {"artifacts": artifacts})
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -96,7 +96,8 @@ def _read_file() -> dict[str, Any]:
 
 def load_settings(address: str | None = None, api_key: str | None = None) -> ClientSettings:
     """What is given here wins. SettingsError names the setting."""
-    given = {name: value for name, value in {"address": address, "api_key": api_key}.items() if value is not None}
+    given: dict[str, Any] = {"address": address, "api_key": api_key}
+    given = {name: value for name, value in given.items() if value is not None}
     try:
         settings = ClientSettings(**given)
     except ValidationError as error:

@@ -137,6 +137,13 @@ async def test_runs_at_rest_are_found_by_their_age_oldest_first(stores: Stores) 
     assert await stores.retention.live_ids("c1", live, 10) == []
 
 
+async def test_what_the_database_takes_grows_with_what_is_stored(stores: Stores) -> None:
+    before = await stores.retention.bytes_taken()
+    for _ in range(3):
+        await commit(stores, *(start(new_run_id()) for _ in range(100)))
+    assert await stores.retention.bytes_taken() > before
+
+
 async def test_runs_are_found_by_pipeline_and_counted_from_the_newest(stores: Stores) -> None:
     runs = [await add_run(stores, pipeline="a") for _ in range(3)]
     await add_run(stores, pipeline="a", ended_at=None)

@@ -150,6 +150,8 @@ class Agent:
             self._lag,
             self._artifacts.cache,
             self._environments,
+            self._folder.path,
+            settings.disk_floor_bytes,
         )
         self._port = AgentPort(settings.http_listen, self._observed) if settings.http_listen else None
         self._guardian: subprocess.Popen[bytes] | None = None

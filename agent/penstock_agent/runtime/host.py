@@ -24,12 +24,18 @@ def boot_id() -> str:
 class Condition:
     load: float
     disk_free_bytes: int
+    disk_size_bytes: int
     memory_free_bytes: int
 
 
 def condition(folder: Path) -> Condition:
     space = os.statvfs(folder)
-    return Condition(os.getloadavg()[0], space.f_bavail * space.f_frsize, psutil.virtual_memory().available)
+    return Condition(
+        os.getloadavg()[0],
+        space.f_bavail * space.f_frsize,
+        space.f_blocks * space.f_frsize,
+        psutil.virtual_memory().available,
+    )
 
 
 class LoopLag:

@@ -39,6 +39,12 @@ AGENT: tuple[Declared, ...] = (
     ),
     Declared("penstock_agent_attempt_duration_seconds", "histogram", (), "how long attempts ran"),
     Declared("penstock_agent_spooled_results", "gauge", (), "results in the spool: not acknowledged yet"),
+    Declared("penstock_agent_spool_bytes", "gauge", (), "bytes of the spool's file"),
+    Declared("penstock_agent_disk_free_bytes", "gauge", (), "bytes left on the disk of the data folder"),
+    Declared("penstock_agent_disk_size_bytes", "gauge", (), "bytes that there are in all"),
+    Declared(
+        "penstock_agent_disk_floor_bytes", "gauge", (), "PENSTOCK_AGENT_DISK_FLOOR_BYTES: with less it takes no work"
+    ),
     Declared("penstock_agent_step_processes", "gauge", (), "step processes, with idle ones"),
     Declared("penstock_agent_reconnects_total", "counter", (), "streams that were opened after the first one"),
     Declared(
@@ -78,6 +84,10 @@ def _families(state: AgentState) -> Iterable[Metric]:
         "slots_used": state.slots_used,
         "leases": state.leases,
         "spooled_results": state.spooled_results,
+        "spool_bytes": state.spool_bytes,
+        "disk_free_bytes": state.disk_free_bytes,
+        "disk_size_bytes": state.disk_size_bytes,
+        "disk_floor_bytes": state.disk_floor_bytes,
         "step_processes": state.step_processes,
         "reconnects_total": state.reconnects,
         "artifact_cache_bytes": state.artifact_cache_bytes,

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from penstock_agent.runtime import host
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from penstock_agent.artifacts.cache import ArtifactCache
     from penstock_agent.core.counts import AttemptCounts
     from penstock_agent.core.holder import Holder
@@ -26,6 +30,12 @@ class AgentState:
     leases: int
     attempts: AttemptCounts
     spooled_results: int
+    spool_bytes: int
+    disk_free_bytes: int
+    """Of the data folder's disk."""
+    disk_size_bytes: int
+    disk_floor_bytes: int
+    """With less it takes no work."""
     step_processes: int
     reconnects: int
     builds: dict[str, int]
@@ -49,6 +59,10 @@ class Observed:
     lag: LoopLag
     cache: ArtifactCache
     environments: Environments | None
+    folder: Path
+    """That all its files are in."""
+    disk_floor: int
+    """Bytes."""
     streams: int = 0
     """That were opened."""
 
@@ -67,6 +81,7 @@ class Observed:
         return "the disk of its data folder is full, or cannot be written" if self.holder.disk_full else ""
 
     def state(self) -> AgentState:
+        condition = host.condition(self.folder)
         return AgentState(
             version=self.version,
             connected=self.connected,
@@ -76,6 +91,10 @@ class Observed:
             leases=len(self.holder.book.all),
             attempts=self.holder.counts,
             spooled_results=self.spool.depth,
+            spool_bytes=self.spool.size,
+            disk_free_bytes=condition.disk_free_bytes,
+            disk_size_bytes=condition.disk_size_bytes,
+            disk_floor_bytes=self.disk_floor,
             step_processes=self.executor.processes,
             reconnects=max(self.streams - 1, 0),
             builds={"ok": 0, "failed": 0} if self.environments is None else self.environments.builds,

@@ -83,6 +83,11 @@ class Spool:
     def depth(self) -> int:
         return len(self._live)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file, with those of results that were acknowledged and are not cut off yet."""
+        return self._path.stat().st_size
+
     async def settle(self) -> None:
         """Until everything is written."""
         while self._flushing is not None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import grpc
@@ -168,6 +169,8 @@ class EdgeOptions:
     prices: Prices = NO_PRICES
     interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
     """Before the guard."""
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    """That the process writes to, whose room it tells of, by name."""
 
 
 class CoordinatorServer:
@@ -258,7 +261,9 @@ class Entrance:
         """`watched`: of the process, whether it owns runs or not."""
         self._options = options
         watched = watched or Watched()
-        self._place = Place(None, None if hot is None else hot.hot, watched, options.prices, keeper)
+        self._place = Place(
+            None, None if hot is None else hot.hot, watched, options.prices, keeper, folders=options.folders
+        )
         self._http = http_application(readiness, self._place, routes)
         self._doorway = _doorway(readiness, options)
         wire = forwarding_options(options.limits.message_bytes, options.keepalive_ms)
@@ -283,13 +288,13 @@ class Entrance:
 
     def server(self, backend: Backend, options: EdgeOptions) -> CoordinatorServer:
         """For a coordinator that owns runs from now on."""
-        self._place.supervisor = backend.supervisor
+        self._place.supervisor, self._place.janitor = backend.supervisor, backend.janitor
         return CoordinatorServer(self._doorway, backend, options, None)
 
     def empty(self) -> None:
         """It owns none any more."""
         self._doorway.let_out()
-        self._place.supervisor = None
+        self._place.supervisor = self._place.janitor = None
 
     async def close(self) -> None:
         await self._doorway.close(LAST_CALLS_SECONDS)
@@ -297,7 +302,8 @@ class Entrance:
 
 def build_server(backend: Backend, options: EdgeOptions) -> CoordinatorServer:
     """All public services, the agents' service, health, and reflection if it is wanted, on ports of its own."""
-    place = Place(backend.supervisor, None, Watched(backend.supervisor.counts), options.prices)
+    watched = Watched(backend.supervisor.counts)
+    place = Place(backend.supervisor, None, watched, options.prices, janitor=backend.janitor, folders=options.folders)
     http = http_application(backend.readiness, place, backend.routes)
     return CoordinatorServer(_doorway(backend.readiness, options), backend, options, http)
 

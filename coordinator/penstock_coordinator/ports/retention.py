@@ -71,6 +71,9 @@ class RetentionStore(Protocol):
     """Each method is one short transaction that looks at, or removes, at most `limit` of something, and waits for no
     lock that a commit holds. All raise `Unavailable`."""
 
+    async def bytes_taken(self) -> int:
+        """By the whole database, with what is free within its files."""
+
     async def ended_runs(self, which: EndedRuns, after: RunId, limit: int) -> list[RunId]:
         """Oldest first, above `after`."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from penstock_coordinator.ports import Unavailable
+from penstock_coordinator.ports import EndedRuns, Unavailable
 from penstock_coordinator.runtime.artifact_removal import ArtifactRemoval
 from penstock_coordinator.runtime.recovery import recover_lost
 from penstock_coordinator.runtime.removal import FIRST, Breath, NamedBundles, Places, Removal
@@ -30,6 +30,8 @@ LIVE_PAGE = 5_000
 STRAY_PAGES = 20
 """Of a pass that is not thorough, in each table."""
 MOST_UNRECOVERABLE = 100
+OVERDUE_LOOKED_AT = 100
+"""Of runs that should be gone, the oldest ones."""
 
 _SECOND = 1_000_000
 
@@ -49,6 +51,22 @@ class Janitor:
         self._named = NamedBundles(self._store, supervisor.stores.pipelines, self._pace.batch)
         self._places = Places()
         self._turn = asyncio.Lock()
+
+    @property
+    def interval(self) -> int:
+        """Microseconds between two passes; 0: there are none but those that are asked for."""
+        return self._pace.interval
+
+    async def overdue(self) -> int:
+        """For how many microseconds the run at rest should have been gone that has stayed longest past its span; 0:
+        none has. What has to stay because of a live run below it is not overdue. Raises `Unavailable`."""
+        before = self._retention.kept_since(self._supervisor.clock.now())
+        found = [] if before is None else await self._store.ended_runs(EndedRuns(before), FIRST, OVERDUE_LOOKED_AT)
+        if not found or before is None:
+            return 0
+        held = await self._store.held_from_below()
+        rows = await self._supervisor.stores.runs.get_many([each for each in found if each not in held])
+        return max((before - row.end_time for row in rows if row.end_time is not None), default=0)
 
     async def run(self) -> None:
         """For ever. What goes wrong is logged, and tried again the next time."""

@@ -34,6 +34,7 @@ def hurried(text: str) -> str:
     text = text.replace("$__rate_interval", WINDOW)
     text = re.sub(r"\[\w+:\w+\]", f"[{WINDOW}:{PAUSE}]", text)
     text = re.sub(r"\[\w+\]", f"[{WINDOW}]", text)
+    text = re.sub(r"\boffset \w+", f"offset {PAUSE}", text)
     text = re.sub(r"^( +for:) \w+$", rf"\1 {PAUSE}", text, flags=re.MULTILINE)
     return re.sub(r"^ +interval: \w+\n", "", text, flags=re.MULTILINE)
 
@@ -85,6 +86,8 @@ def running_prometheus(folder: Path, targets: Mapping[str, Sequence[str]], alert
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
+        # An alert that fires before the Alertmanager is known to Prometheus is sent again after so long.
+        f"--rules.alert.resend-delay={PAUSE}",
     ):
         yield Prometheus(port)
 

@@ -15,6 +15,7 @@ from tests.waiting import until
 
 from penstock.dev.ports import take_port
 from penstock_agent.runtime.metrics import AGENT
+from penstock_agent.settings import AgentSettings
 
 STEPS = """
 import pathlib, time
@@ -66,6 +67,8 @@ async def test_an_agent_tells_what_it_does(agents: Agents, coordinator: Coordina
     assert found["attempt_duration_seconds_count", ""] == 2
     assert found["step_processes", ""] >= 1
     assert (found["spooled_results", ""], found["reconnects_total", ""], found["log_lines_waiting", ""]) == (0, 0, 0)
+    assert found["disk_floor_bytes", ""] == AgentSettings().disk_floor_bytes
+    assert 0 < found["disk_free_bytes", ""] < found["disk_size_bytes", ""]
     assert (found["environment_builds_total", "ok"], found["environment_builds_total", "failed"]) == (0, 0)
     go.touch()
     await coordinator.result(ref)

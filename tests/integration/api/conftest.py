@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -119,7 +120,13 @@ async def start_edge(
         stores, Engine(supervisor), supervisor, hub, clock, readiness, Janitor(supervisor), cipher, routes
     )
     options = EdgeOptions(
-        "127.0.0.1:0", "127.0.0.1:0", reflection, ARCHIVE_LIMITS, limits, max_artifact_bytes=max_artifact_bytes
+        "127.0.0.1:0",
+        "127.0.0.1:0",
+        reflection,
+        ARCHIVE_LIMITS,
+        limits,
+        max_artifact_bytes=max_artifact_bytes,
+        folders={"data": Path.cwd(), "artifacts": Path("/no/such/folder")},
     )
     server = build_server(backend, options)
     await server.start()

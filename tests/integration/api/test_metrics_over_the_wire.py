@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 
 import aiohttp
@@ -95,7 +96,8 @@ async def test_a_run_with_a_retry_and_one_with_a_dead_letter_are_counted(edge: E
     await edge.watch(run)
     run = await edge.start(spec({"name": "a"}, name="q"))
     grant = await agent.grant()
-    await until(lambda: known(edge, "dead_letters_open"))
+    for asked in ("dead_letters_open", "database_bytes", "retention_overdue_seconds"):
+        await until(functools.partial(known, edge, asked))
     found = await scrape(edge)
     assert (found("runs", state="RUNNING"), found("steps", state="RUNNING"), found("leases")) == (1, 1, 1)
     assert (found("queue_running", queue="default"), found("queue_slots", queue="default")) == (1, 4)
@@ -125,6 +127,10 @@ async def test_a_run_with_a_retry_and_one_with_a_dead_letter_are_counted(edge: E
     assert (found("mailbox_depth"), found("owner"), found("ready"), found("leases")) == (0, 1, 1, 0)
     assert found("dependency_up", dependency="journal") == 1
     assert found("breaker_state", dependency="journal", state="closed") == 1
+    assert (found("database_bytes") > 0, found("retention_overdue_seconds")) == (True, 0)
+    assert found("janitor_interval_seconds") == 600
+    assert found("disk_size_bytes", folder="data") > found("disk_free_bytes", folder="data") > 0
+    assert list(found.by("disk_free_bytes", "folder")) == ["data"], "what is not there is not told of"
 
 
 async def test_streams_and_failed_calls_are_counted_without_their_duration(edge: Edge) -> None:

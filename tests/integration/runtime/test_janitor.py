@@ -101,6 +101,19 @@ async def test_runs_go_by_age_with_all_that_is_stored_of_them(world: World) -> N
     assert counts(again) == {}
 
 
+async def test_it_is_known_for_how_long_a_run_is_overdue(world: World) -> None:
+    coordinator = await world.coordinator()
+    runs = await finished(coordinator, 2)
+    assert await janitor(coordinator).overdue() == 0, "all is kept for ever"
+    assert await janitor(coordinator, runs=3_600_000_000).overdue() == 0
+    ended = min(world.database.runs[run_id].end_time or 0 for run_id in runs)
+    before = coordinator.supervisor.clock.now()
+    overdue = await janitor(coordinator, runs=1).overdue()
+    assert before - ended - 1 <= overdue <= coordinator.supervisor.clock.now() - ended - 1
+    await janitor(coordinator, runs=1).run_once()
+    assert await janitor(coordinator, runs=1).overdue() == 0
+
+
 async def test_the_newest_of_each_pipeline_stay(world: World) -> None:
     coordinator = await world.coordinator()
     first, other = await finished(coordinator, 5), await finished(coordinator, 2, spec({"name": "a"}, name="q"))

@@ -181,7 +181,7 @@ def _seams(world: World) -> Iterator[None]:
     )
     machine = SimpleNamespace(
         boot_id=lambda: "machine".ljust(36, "-"),
-        condition=lambda folder: agent_host.Condition(0.5, 1 << 40, 1 << 33),
+        condition=lambda folder: agent_host.Condition(0.5, 1 << 40, 1 << 41, 1 << 33),
         LoopLag=_Lag,
     )
     places: list[tuple[Any, str, Any]] = [

@@ -16,12 +16,17 @@ MACHINE = "m" * 36
 ONE, TWO = b"1" * 16, b"2" * 16
 
 
+def size_of(path: Path) -> int:
+    return path.stat().st_size
+
+
 async def filled(path: Path) -> None:
     spool = Spool(path, MACHINE)
     assert spool.load() == []
     spool.add(ONE, 10, b"first")
     spool.add(TWO, 20, b"second")
     await spool.settle()
+    assert spool.size == size_of(path) > 0
     spool.close()
 
 

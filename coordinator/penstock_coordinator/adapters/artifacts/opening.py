@@ -62,6 +62,13 @@ class OpenedStore:
         self._edge.base = given or f"http://{reachable(listening)}"
 
 
+def local_folder(url: str, data_dir: Path) -> Path | None:
+    """Of a store on a disk of the coordinator's own; None: it is elsewhere."""
+    if urlsplit(url).scheme == "s3":
+        return None
+    return type(data_dir)(unquote(urlsplit(url).path)) if url else data_dir / "artifacts"
+
+
 async def open_store(url: str, data_dir: Path, part_bytes: int) -> OpenedStore:
     """Raises `CannotOpen`."""
     if urlsplit(url).scheme == "s3":
@@ -72,7 +79,8 @@ async def open_store(url: str, data_dir: Path, part_bytes: int) -> OpenedStore:
             return OpenedStore(GuardedArtifactStore(await open_s3_store(url, part_bytes)))
         except BadBucketUrl as error:
             raise CannotOpen(f"PENSTOCK_ARTIFACTS_URL: {error}") from None
-    folder = data_dir / "artifacts" if not url else type(data_dir)(unquote(urlsplit(url).path))
+    folder = local_folder(url, data_dir)
+    assert folder is not None
     edge = _Edge()
     urls = UrlBook(edge, lambda: edge.base, lambda: int(time.time()))
     try:

@@ -20,6 +20,11 @@ class MemoryRetentionStore:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
+    async def bytes_taken(self) -> int:
+        """By events: the rest is objects."""
+        await reached(self._database)
+        return sum(len(each.payload) for records in self._database.records.values() for each in records.values())
+
     async def ended_runs(self, which: EndedRuns, after: RunId, limit: int) -> list[RunId]:
         await reached(self._database)
         return [i for i, row in sorted(self._database.runs.items()) if i > after and self._is(row, which)][:limit]

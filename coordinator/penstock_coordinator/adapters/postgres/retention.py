@@ -24,6 +24,10 @@ class PostgresRetentionStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def bytes_taken(self) -> int:
+        taken: int = await self._database.fetch_value(_QUERIES["bytes_taken"])
+        return taken
+
     async def ended_runs(self, which: EndedRuns, after: RunId, limit: int) -> list[RunId]:
         before, pipeline = which.ended_before, which.pipeline or None
         bounds = [bound for bound in (which.below, None if before is None else first_id_after(before)) if bound]

@@ -94,7 +94,16 @@ COORDINATOR: tuple[Metric, ...] = (
     _gauge(
         "janitor_last_pass_timestamp_seconds", "when the last whole pass of the janitor ended, since 1970; once one has"
     ),
+    _gauge("janitor_interval_seconds", "PENSTOCK_JANITOR_INTERVAL: between two of its passes; 0: none by itself"),
     _counter("janitor_failures", "passes of the janitor that were broken off"),
+    _gauge(
+        "retention_overdue_seconds",
+        "for how long the run at rest should have been gone that has stayed longest past PENSTOCK_RUN_RETENTION, 0 if"
+        " none has; looked at every 60 s at most",
+    ),
+    _gauge("database_bytes", "bytes that the database takes; looked at every 60 s at most"),
+    _gauge("disk_free_bytes", "bytes left where it writes: its data folder, and that of a local store", "folder"),
+    _gauge("disk_size_bytes", "bytes that there are in all", "folder"),
     # what it depends on
     _gauge("breaker_state", "1 for the state that the breaker is in: closed, open, half_open", "dependency", "state"),
     _gauge(

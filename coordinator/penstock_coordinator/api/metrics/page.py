@@ -3,6 +3,7 @@ steps."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeAlias
@@ -11,9 +12,10 @@ from prometheus_client import ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from penstock_coordinator.api.metrics.asked import AskedFigure
 from penstock_coordinator.api.metrics.declared import COORDINATOR
+from penstock_coordinator.api.metrics.disks import Disks, Room
 from penstock_coordinator.api.metrics.families import Families
-from penstock_coordinator.api.metrics.open_letters import OpenLetters
 from penstock_coordinator.api.metrics.queues import put_queues, slots_of
 from penstock_coordinator.core.counts.calls import FAILED, OK, REFUSED
 from penstock_coordinator.core.counts.live import LiveCounts
@@ -24,7 +26,7 @@ from penstock_coordinator.core.run.states import RunState, StepState
 from penstock_coordinator.ports import DependencyState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from prometheus_client.core import Metric
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.counts.calls import CallCounts
     from penstock_coordinator.core.counts.commits import CommitCounts
     from penstock_coordinator.core.counts.runs import RunCounts
+    from penstock_coordinator.runtime.janitor import Janitor
     from penstock_coordinator.runtime.supervisor import Supervisor
 
 _SECOND = 1_000_000
@@ -47,6 +50,10 @@ _MEDIA = ("redis", "postgresql", "memory")
 _NOBODY_LIVES = LiveCounts()
 DATABASE = "postgresql"
 """As a dependency is called."""
+MOST_LETTERS = 100_000
+"""So many open ones are counted at the most."""
+LETTERS_KEPT, ROOM_KEPT = 15 * _SECOND, 60 * _SECOND
+"""How long the database is not asked again."""
 
 
 class MetricsPage:
@@ -55,17 +62,37 @@ class MetricsPage:
     def __init__(self, readiness: Readiness, place: Place) -> None:
         self._readiness = readiness
         self._place = place
-        self._letters = OpenLetters()
+        self._letters = AskedFigure("dead_letters_open", LETTERS_KEPT)
+        self._overdue = AskedFigure("retention_overdue_seconds", ROOM_KEPT)
+        self._bytes = AskedFigure("database_bytes", ROOM_KEPT)
+        self._disks = Disks(place.folders)
         self._process = ProcessCollector(registry=None)
 
     async def render(self, accept: str) -> tuple[bytes, str]:
         """The page and its content type. `accept`: what the caller takes."""
-        supervisor = self._place.supervisor
-        letters = None if supervisor is None else await self._letters.count(supervisor)
+        asked, disks = await asyncio.gather(self._ask(), self._disks.look())
         encode, content_type = choose_encoder(accept)
-        return encode(_Scrape([*self._families(letters).collect(), *self._process.collect()])), content_type
+        return encode(_Scrape([*self._families(asked, disks).collect(), *self._process.collect()])), content_type
 
-    def _families(self, letters: int | None) -> Families:
+    async def _ask(self) -> dict[str, float]:
+        """What is known of the database's figures."""
+        supervisor, janitor = self._place.supervisor, self._place.janitor
+        if supervisor is None or janitor is None:
+            return {}
+        stores = supervisor.stores
+        letters, overdue, taken = await asyncio.gather(
+            self._letters.look(supervisor, lambda: stores.dead_letters.count_open(MOST_LETTERS)),
+            self._overdue.look(supervisor, janitor.overdue),
+            self._bytes.look(supervisor, stores.retention.bytes_taken),
+        )
+        found = {
+            "dead_letters_open": letters,
+            "retention_overdue_seconds": None if overdue is None else overdue / _SECOND,
+            "database_bytes": taken,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _families(self, asked: Mapping[str, float], disks: Mapping[str, Room]) -> Families:
         families, place = Families(COORDINATOR), self._place
         counts, supervisor = place.watched.counts, place.supervisor
         self._put_process(families)
@@ -75,11 +102,16 @@ class MetricsPage:
         self._put_cost(families, counts.runs)
         _put_rest(families, counts)
         self._put_dependencies(families)
-        if letters is not None:
-            families.put("dead_letters_open", letters)
+        for name, value in asked.items():
+            families.put(name, value)
+        for folder, room in disks.items():
+            families.put("disk_free_bytes", room.free, folder)
+            families.put("disk_size_bytes", room.size, folder)
         if supervisor is not None:
             put_queues(families, supervisor)
             _put_agents(families, supervisor)
+        if place.janitor is not None:
+            _put_janitor(families, place.janitor, counts.janitor.ended_at)
         return families
 
     def _put_process(self, families: Families) -> None:
@@ -202,7 +234,10 @@ def _put_agents(families: Families, supervisor: Supervisor) -> None:
     families.put("slots", slots)
     families.put("slots_used", used)
     families.put("leases", len(fleet.leases))
-    ended_at = supervisor.counts.janitor.ended_at
+
+
+def _put_janitor(families: Families, janitor: Janitor, ended_at: int) -> None:
+    families.put("janitor_interval_seconds", janitor.interval / _SECOND)
     if ended_at:
         families.put("janitor_last_pass_timestamp_seconds", ended_at / _SECOND)
 

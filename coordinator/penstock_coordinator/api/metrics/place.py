@@ -10,7 +10,11 @@ from penstock_coordinator.core.counts import Counts
 from penstock_coordinator.runtime.loop_lag import LoopLag
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from penstock_coordinator.runtime.board_failover import HotState
+    from penstock_coordinator.runtime.janitor import Janitor
     from penstock_coordinator.runtime.ownership import OwnershipKeeper
     from penstock_coordinator.runtime.supervisor import Supervisor
 
@@ -34,3 +38,7 @@ class Place:
     prices: Prices = NO_PRICES
     keeper: OwnershipKeeper | None = None
     """Of the ownership lease; None: there is but this one."""
+    janitor: Janitor | None = None
+    """Of who owns runs."""
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    """That it writes to, by the name that they are told under."""

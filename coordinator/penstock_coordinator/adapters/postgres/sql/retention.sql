@@ -3,6 +3,9 @@
 --
 -- Nothing here waits for a lock of a commit: rows are taken FOR UPDATE SKIP LOCKED, and what is taken is checked again.
 
+-- name: bytes_taken
+select pg_database_size(current_database())
+
 -- name: ended_runs
 select r.run_id
 from runs r
