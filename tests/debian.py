@@ -1,4 +1,4 @@
-"""Programs that are in no Python package, out of Debian's: Prometheus, Alertmanager, docker-compose.
+"""Programs that are in no Python package, out of Debian's: Prometheus, Alertmanager, docker-compose, rsyslog.
 
 Packages are fetched and unpacked into a folder of the virtual environment, once. Nothing is installed, so that no right
 of root is needed, and the system stays as it is. Where there is no apt-get, programs are looked for on the PATH.
@@ -24,6 +24,7 @@ _PLACES = {
     "alertmanager": ("prometheus-alertmanager", "usr/bin/prometheus-alertmanager"),
     "amtool": ("prometheus-alertmanager", "usr/bin/amtool"),
 }
+_RSYSLOG = ("rsyslog", "rsyslog-pgsql", "libestr0", "libfastjson4", "liblognorm5", "libpq5")
 _TEMPLATES = b"/usr/share/prometheus/alertmanager"
 _COMPOSE = (
     "docker-compose",
@@ -57,6 +58,15 @@ def docker_compose() -> tuple[list[str], dict[str, str]]:
     root = unpacked(*_COMPOSE)
     start = "from compose.cli.main import main; main()"
     return [sys.executable, "-S", "-c", start], {"PYTHONPATH": str(root / "usr/lib/python3/dist-packages")}
+
+
+def rsyslogd() -> tuple[list[str], dict[str, str]]:
+    """rsyslog with its output to PostgreSQL, as the beginning of a command and what it wants in its environment."""
+    if not _has_apt():
+        return [_on_the_path("rsyslogd")], {}
+    root = unpacked(*_RSYSLOG)
+    (modules,) = root.glob("usr/lib/*/rsyslog")
+    return [str(root / "usr/sbin/rsyslogd"), "-M", str(modules)], {"LD_LIBRARY_PATH": str(modules.parent)}
 
 
 def unpacked(*packages: str) -> Path:

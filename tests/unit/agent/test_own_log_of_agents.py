@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -128,10 +126,3 @@ def test_an_attempt_is_named_as_the_coordinator_names_it(parent: str, item: int,
     assert isinstance(work, Work)
     run = "00000000-0000-0000-0000-000000000000"
     assert work.names == {"run": run, "step": "fit", "attempt": 2, **more}
-
-
-def test_the_example_that_ships_logs_leads_from_files_to_a_store() -> None:
-    example = tomllib.loads((Path(__file__).parents[3] / "deploy" / "logs" / "vector.toml").read_text())
-    assert example["transforms"]["lines"]["inputs"] == list(example["sources"])
-    assert example["sinks"]["loki"]["inputs"] == list(example["transforms"])
-    assert set(example["sinks"]["loki"]["labels"]) == {"service", "level"}, "bounded ones alone"
