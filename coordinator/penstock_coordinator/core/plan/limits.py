@@ -75,7 +75,7 @@ class Limits:
     least_weight: float = 0.01
     most_weight: float = 100.0
     function_bytes: int = 512
-    """Of a module's name, and of a qualified name."""
+    """Of a module's name, of a qualified name, and of the name of a template."""
     message_bytes: int = 40 << 20
     """One message of gRPC, in both directions. A specification of 100,000 steps has 6 to 10 MB. To carry much more
     takes longer than a refusal may."""

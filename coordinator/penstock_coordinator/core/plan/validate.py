@@ -15,7 +15,7 @@ from penstock_coordinator.core.plan.validation.concurrency import (
     check_concurrency,
     check_step_concurrency,
 )
-from penstock_coordinator.core.plan.validation.declarations import check_parameters
+from penstock_coordinator.core.plan.validation.declarations import check_parameters, check_template
 from penstock_coordinator.core.plan.validation.environment import check_environment
 from penstock_coordinator.core.plan.validation.environments import check_environments
 from penstock_coordinator.core.plan.validation.graph import check_names_and_cycles
@@ -137,6 +137,8 @@ def _check_pipeline(report: Report, spec: pb.PipelineSpec, known: Known, limits:
     check_on_failure(report, spec)
     if spec.HasField("budget"):
         check_budget(report, spec.budget)
+    if spec.HasField("template"):
+        check_template(report, spec.template, limits)
     if spec.HasField("concurrency"):
         check_concurrency(report, "concurrency", spec.concurrency, known.parameters, limits)
 
