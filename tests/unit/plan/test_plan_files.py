@@ -54,6 +54,8 @@ def test_inputs_are_put_into_the_working_folder(path: str, message: str) -> None
         ({"given": "bundle/x"}, "given", "where the code bundle is"),
         ({"given": "in/x", "more": "in/x"}, "more", "the input 'given' is put to 'in/x'"),
         ({"given": "in", "more": "in/x"}, "more", "the input 'given' is put to 'in'"),
+        ({"given": "in/x/y", "more": "in/x"}, "more", "the input 'given' is put to 'in/x/y'"),
+        ({"given": "in", "more": "in-x", "other": "./in/x"}, "other", "the input 'given' is put to 'in'"),
     ],
 )
 def test_inputs_do_not_fall_upon_each_other(paths: dict[str, str], field: str, message: str) -> None:

@@ -32,11 +32,14 @@ def check_bundle(report: Report, spec: pb.PipelineSpec) -> None:
 
 
 def check_allow_pickle(report: Report, spec: pb.PipelineSpec) -> None:
+    if not spec.allow_pickle:
+        return
     functions = {step.name for step in spec.steps if step.WhichOneof("action") == "function"}
+    first: dict[str, int] = {}
     for at, name in enumerate(spec.allow_pickle):
         if name not in functions:
             report.add(f"allow_pickle[{at}]", f"{quoted(name)} is no step that is a function: name one that is")
-        elif name in spec.allow_pickle[:at]:
+        elif first.setdefault(name, at) != at:
             report.add(f"allow_pickle[{at}]", f"{quoted(name)} is there twice: name it once")
 
 
@@ -124,18 +127,21 @@ def _check_input_files(report: Report, field: str, step: pb.StepSpec, limits: Li
         if name not in step.inputs:
             report.add(place, f"the step has no input {quoted(name)}: name one of its inputs")
         _check_file(report, place, files[name], limits)
-        _check_place(report, place, name, files)
+        if _parts(files[name])[:1] == ["bundle"]:
+            report.add(place, "'bundle' is where the code bundle is: use another folder")
+    _check_places(report, field, files)
 
 
-def _check_place(report: Report, place: str, name: str, files: Mapping[str, str]) -> None:
-    path = _parts(files[name])
-    if path[:1] == ["bundle"]:
-        report.add(place, "'bundle' is where the code bundle is: use another folder")
-    for other in sorted(files):
-        taken = _parts(files[other])
-        shorter = min(len(path), len(taken))
-        if other < name and path[:shorter] == taken[:shorter]:
-            report.add(place, f"the input {quoted(other)} is put to {quoted(files[other])}: choose another path")
+def _check_places(report: Report, field: str, files: Mapping[str, str]) -> None:
+    """No two at the same place, or one inside of the other: in order what is inside comes right after."""
+    above, taken = "", None
+    for path, name in sorted((_parts(files[name]), name) for name in files):
+        if taken is None or path[: len(taken)] != taken:
+            above, taken = name, path
+            continue
+        other, later = sorted((above, name))
+        text = f"the input {quoted(other)} is put to {quoted(files[other])}: choose another path"
+        report.add(f"{field}[{member(later)}]", text)
 
 
 def _parts(path: str) -> list[str]:

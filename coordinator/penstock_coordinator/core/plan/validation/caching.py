@@ -23,8 +23,9 @@ def check_default_cache(report: Report, spec: pb.PipelineSpec, known: Known, lim
     if policy.WhichOneof("counts") is not None:
         text = "one key for all steps: each of them counts its own inputs"
         report.add(f"defaults.cache.{policy.WhichOneof('counts')}", f"{text}; give steps a key of their own")
+    inputs = {name for step in spec.steps for name in step.inputs} if policy.ignore else set()
     for at, name in enumerate(policy.ignore):
-        if name not in known.parameters and not any(name in step.inputs for step in spec.steps):
+        if name not in known.parameters and name not in inputs:
             _add_unknown(report, f"defaults.cache.ignore[{at}]", name, {*known.parameters})
 
 

@@ -209,8 +209,10 @@ class Sources:
 
     def _check_member(self, field: str, over: pb.MapSpec, path: Sequence[str]) -> None:
         """The item of several lists has their names as its members."""
+        if not over.lists or not path or len(over.lists) > self._limits.map_lists:
+            return
         names = [each.name for each in over.lists]
-        if names and path and path[0] not in names:
+        if path[0] not in names:
             self._report.add(field, f"the item has no member {quoted(path[0])}: {suggestion(path[0], names)}")
 
     def _check_list(self, field: str, name: str) -> None:
