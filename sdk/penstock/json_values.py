@@ -12,7 +12,8 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 
 # JSON numbers are doubles on the wire: beyond this a whole number may lose digits.
 MAX_WHOLE_NUMBER = 2**53
-MAX_DEPTH = 100
+MAX_DEPTH = 28
+"""Lists and objects inside of each other. Deeper ones no coordinator takes, and past some 30 no message holds them."""
 
 
 def plain_json(value: Any, field: str, error: type[PenstockError], depth: int = 0) -> Json:

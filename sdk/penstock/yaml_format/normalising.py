@@ -6,6 +6,7 @@ as people write them. Everything is checked here, so that an error names the pla
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
@@ -15,15 +16,11 @@ from penstock.quantities import SIZE_REMEDY, SPAN_REMEDY, nanoseconds, size_byte
 from penstock.yaml_format.reading import Path, YamlDocument
 from penstock.yaml_format.short_forms import ShortForms, check_constant
 
-_INTEGERS = frozenset(
-    {
-        FieldDescriptor.CPPTYPE_INT32,
-        FieldDescriptor.CPPTYPE_INT64,
-        FieldDescriptor.CPPTYPE_UINT32,
-        FieldDescriptor.CPPTYPE_UINT64,
-    }
-)
+_INTEGERS = {FieldDescriptor.CPPTYPE_INT32: 31, FieldDescriptor.CPPTYPE_INT64: 63}
+"""How many bits a number has besides its sign."""
 _FLOATS = frozenset({FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT})
+
+_LARGEST = sys.float_info.max
 
 # Members that people may write under another name.
 _ALIASES = {("penstock.v1.Resources", "memory"): "memory_bytes"}
@@ -155,11 +152,13 @@ class Normaliser:
             return self._checked(value, path, isinstance(value, bool), "no bool", "write true or false")
         whole = isinstance(value, int) and not isinstance(value, bool)
         if kind in _INTEGERS:
-            return self._checked(value, path, whole, "no whole number", "write a number such as 3")
+            self._checked(value, path, whole, "no whole number", "write a number such as 3")
+            fits = -(1 << _INTEGERS[kind]) <= value < 1 << _INTEGERS[kind]
+            return self._checked(value, path, fits, "out of range", f"it has at most {_INTEGERS[kind]} bits")
         if kind in _FLOATS:
-            return self._checked(
-                value, path, whole or isinstance(value, float), "no number", "write a number such as 0.5"
-            )
+            number = whole or isinstance(value, float)
+            self._checked(value, path, number, "no number", "write a number such as 0.5")
+            return self._checked(value, path, abs(value) <= _LARGEST, "out of range", "write a smaller number")
         raise AssertionError(f"no field of the specification is of this kind: {field.full_name}")
 
     def _checked(self, value: Any, path: Path, holds: bool, problem: str, remedy: str) -> Any:

@@ -13,18 +13,22 @@ from typing import Any, NoReturn, TypeAlias
 import yaml
 
 from penstock.errors import YamlError
-from penstock.json_values import MAX_DEPTH, Json
+from penstock.json_values import Json
 from penstock.quantities import format_size
 
 MAX_TEXT_BYTES = 32 * 2**20
-# Values that aliases (*name) repeat: a few lines could stand for billions.
+MAX_DEPTH = 100
+# Values that aliases (*name) repeat, and characters of these: a few lines could stand for billions.
 MAX_ALIASED_VALUES = 100_000
+MAX_ALIASED_TEXT = 32 * 2**20
 
 Path: TypeAlias = "tuple[str | int, ...]"
 
 _INT = re.compile(r"[-+]?[0-9]+")
 _PREFIXED_INT = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_NO_NUMBER = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _PLAIN_TAGS = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map", None})
@@ -76,6 +80,7 @@ def read_yaml(text: str) -> YamlDocument:
     if len(text) > MAX_TEXT_BYTES:
         raise YamlError(f"the text is longer than {format_size(MAX_TEXT_BYTES)}", remedy="split the pipeline")
     try:
+        _check_depth(text)
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
@@ -84,12 +89,45 @@ def read_yaml(text: str) -> YamlDocument:
     except yaml.MarkedYAMLError as error:
         raise _malformed(error, text) from None
     except yaml.YAMLError as error:
-        raise YamlError(f"the text is no YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise YamlError("the document is nested too deep", remedy="make it flatter") from None
+        raise _unreadable(text) or YamlError(f"the text is no YAML: {' '.join(str(error).split())}") from None
     if node is None:
         raise YamlError("the document is empty", remedy="a pipeline needs at least a name and steps")
     return _Construction().document(node)
+
+
+def _unreadable(text: str) -> YamlError | None:
+    """About the first character that no YAML may have."""
+    found = _UNREADABLE.search(text)
+    if found is None:
+        return None
+    line = text.count("\n", 0, found.start()) + 1
+    column = found.start() - text.rfind("\n", 0, found.start())
+    return YamlError(
+        f"the text is no YAML: it has the character U+{ord(found[0]):04X}",
+        remedy='remove it, or write it as in "\\x01", in double quotes',
+        line=line,
+        column=column,
+    )
+
+
+def _check_depth(text: str) -> None:
+    """Before nodes are made: what makes them recurses in C without a bound, and would take the process down."""
+    loader = _Loader(text)
+    try:
+        depth = 0
+        while loader.check_event():
+            event = loader.get_event()
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH + 1:
+                mark = event.start_mark
+                raise _too_deep(mark.line + 1, mark.column + 1)
+    finally:
+        loader.dispose()
+
+
+def _too_deep(line: int, column: int, path: Path = ()) -> YamlError:
+    message = f"the document is nested deeper than {MAX_DEPTH}"
+    return YamlError(message, field=path_text(path), remedy="make it flatter", line=line, column=column)
 
 
 def _malformed(error: yaml.MarkedYAMLError, text: str) -> YamlError:
@@ -111,6 +149,7 @@ class _Construction:
     _open: set[int] = field(default_factory=set)
     _seen: set[int] = field(default_factory=set)
     _aliased: int = 0
+    _aliased_text: int = 0
 
     def document(self, node: yaml.Node) -> YamlDocument:
         return YamlDocument(self._value(node, (), False), self.places)
@@ -136,10 +175,14 @@ class _Construction:
         if id(node) in self._open:
             self._fail("an alias stands inside its own anchor", node, path, "write the value out")
         if len(path) > MAX_DEPTH:
-            self._fail(f"the document is nested deeper than {MAX_DEPTH}", node, path, "make it flatter")
+            raise _too_deep(node.start_mark.line + 1, node.start_mark.column + 1, path)
         self._aliased += aliased
         if self._aliased > MAX_ALIASED_VALUES:
             self._fail(f"aliases repeat more than {MAX_ALIASED_VALUES:,} values", node, path, "use fewer aliases")
+        if aliased and isinstance(node, yaml.ScalarNode):
+            self._aliased_text += len(node.value)
+        if self._aliased_text > MAX_ALIASED_TEXT:
+            self._fail(f"aliases repeat more than {format_size(MAX_ALIASED_TEXT)}", node, path, "use fewer aliases")
 
     def _mapping(self, node: yaml.Node, path: Path, aliased: bool) -> dict[str, Json]:
         result: dict[str, Json] = {}
@@ -166,6 +209,8 @@ class _Construction:
         text: str = node.value
         if node.style:
             return text
+        if _NO_NUMBER.fullmatch(text):
+            self._fail(f"{text} is no JSON number", node, path, "write a number, or put it in quotes if it is a text")
         try:
             return plain_scalar(text)
         except ValueError:
