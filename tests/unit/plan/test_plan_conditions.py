@@ -88,6 +88,7 @@ BAD = [
     ("has(params)", "has is written has(value.member)"),
     ("has(params.n, params.n)", "has is written"),
     ("params.l.all(x)", "all is written list.all(x, test)"),
+    ("all(params.l, x, x > 1)", "all is written list.all(x, test)"),
     ("params.l.map(x, x, x, x) == []", "map is written list.map(x, result)"),
     ("params.l.all(1, true)", "the first argument of all is the name of a variable"),
     ("params.l.all(item, true)", "'item' is taken"),

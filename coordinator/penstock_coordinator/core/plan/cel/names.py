@@ -199,6 +199,8 @@ class _Resolver:
         if call.target is not None and call.function in MACROS:
             return self._macro(call, call.target)
         function = FUNCTIONS.get(call.function)
+        if call.function in MACROS:
+            raise InvalidCondition(f"{call.function} is written {_macro_form(call.function)}", call.start)
         if function is None:
             known = [*FUNCTIONS, *MACROS, "has"]
             remedy = suggestion(call.function, known)
@@ -218,8 +220,7 @@ class _Resolver:
     def _macro(self, call: Call, target: Node) -> Node:
         counts = MACROS[call.function]
         if len(call.arguments) not in counts:
-            form = "list.map(x, result) or list.map(x, test, result)" if call.function == "map" else None
-            raise InvalidCondition(f"{call.function} is written {form or f'list.{call.function}(x, test)'}", call.start)
+            raise InvalidCondition(f"{call.function} is written {_macro_form(call.function)}", call.start)
         variable = call.arguments[0]
         if not isinstance(variable, Name):
             raise InvalidCondition(f"the first argument of {call.function} is the name of a variable", variable.start)
@@ -233,6 +234,10 @@ class _Resolver:
         result = bodies.pop() if call.function == "map" else None
         test = bodies[0] if bodies else None
         return Macro(call.start, call.end, call.depth, call.function, over, slot, test, result)
+
+
+def _macro_form(name: str) -> str:
+    return "list.map(x, result) or list.map(x, test, result)" if name == "map" else f"list.{name}(x, test)"
 
 
 def _literal_key(key: Node) -> str | None:
