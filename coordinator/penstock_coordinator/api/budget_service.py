@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from penstock.v1 import budget_service_pb2 as pb
 from penstock.v1.budget_service_pb2_grpc import BudgetServiceServicer
 from penstock_coordinator.api.encoding.budgets import budget_use
-from penstock_coordinator.api.errors import failed_precondition, invalid, not_found
+from penstock_coordinator.api.errors import failed_precondition, invalid
 from penstock_coordinator.api.fields import name_of, run_id_of
 from penstock_coordinator.api.run_control import reason_of, requested_by_of
+from penstock_coordinator.api.versions import unknown_pipeline
 from penstock_coordinator.core.plan.budget import FIELDS, Amounts, exceeded, limits_fault
-from penstock_coordinator.core.plan.naming import quoted
 from penstock_coordinator.core.plan.validation.budget import amount_fault
 from penstock_coordinator.core.run.resets import NotPossible
 from penstock_coordinator.core.run.states import RunState
@@ -77,9 +77,7 @@ class BudgetService(BudgetServiceServicer):
     async def _plan(self, name: str) -> Plan:
         version = await self._pipelines.get_version(name_of(name, "pipeline", "a pipeline"), 0)
         if version is None:
-            raise not_found(
-                "pipeline", "UNKNOWN_PIPELINE", f"there is no pipeline {quoted(name)}: `penstock pipelines`"
-            )
+            raise unknown_pipeline(name, "pipeline")
         return await self._engine.plan(version.digest)
 
     async def _of_pipeline(self, plan: Plan) -> BudgetView:

@@ -58,11 +58,14 @@ class CostService(CostServiceServicer):
             raise invalid("label", "is the key of a label: it goes with group_by LABEL, and LABEL with it")
         if not 0 <= request.limit <= MAX_GROUPS:
             raise invalid("limit", f"must be between 0 (for {GROUPS}) and {MAX_GROUPS:,}")
+        since, until = instant_of(request, "since", ""), instant_of(request, "until", "")
+        if since is not None and until is not None and since >= until:
+            raise invalid("since", "must be before until")
         where = CostFilter(
             pipeline=name_of(request.pipeline, "pipeline", "a pipeline") if request.pipeline else "",
             labels=tuple(sorted(labels_of(request.labels, "labels", self._limits).items())),
-            since=instant_of(request, "since", "request"),
-            until=instant_of(request, "until", "request"),
+            since=since,
+            until=until,
         )
         if request.group_by == pb.COST_GROUPING_STEP:
             groups = await self._by_step(where)

@@ -42,7 +42,7 @@ def letter_selection(chosen: dead_letter_pb2.DeadLetterSelection, field: str, li
         run_id=run_id_of(chosen.run_id, f"{field}.run_id") if chosen.run_id else b"",
         step=name_of(chosen.step, f"{field}.step", "a step") if chosen.step else "",
         reason=text_of(chosen.reason, f"{field}.reason", MAX_FAILURE_REASON),
-        budgets=states_of(chosen.budgets, run_pb2.Budget.values(), f"{field}.budgets"),
+        budgets=states_of(chosen.budgets, run_pb2.Budget.values(), f"{field}.budgets", "budget"),
         labels=tuple(sorted(labels_of(chosen.labels, f"{field}.labels", limits).items())),
         failed_after=after,
         failed_before=before,

@@ -269,7 +269,9 @@ _TRANSLATIONS: dict[type[Exception], _Translation] = {
         " perhaps of a newer release",
     ),
     UnknownStepRun: lambda _: not_found(
-        "item", "UNKNOWN_STEP_RUN", "the run has no such step, or the step no such item"
+        "item",
+        "UNKNOWN_STEP_RUN",
+        "the mapped step has no such item, or not yet: `penstock get RUN STEP` (ListStepRuns) shows those that it has",
     ),
     UnknownVersion: lambda error: _no_version(error.pipeline, error.number),
     NotConnected: lambda _: failed_precondition("agent_id", "NOT_CONNECTED", "the agent is not connected"),
@@ -278,7 +280,8 @@ _TRANSLATIONS: dict[type[Exception], _Translation] = {
     DecodeError: lambda _: CallError(
         grpc.StatusCode.INVALID_ARGUMENT,
         "MALFORMED_MESSAGE",
-        "the bytes are no message of the method's request type: check that client and coordinator speak the same API",
+        "the bytes are no message of the method's request type: check that client and coordinator speak the same API,"
+        " that texts are UTF-8, and that no value is nested deeper than 28 lists and objects",
     ),
 }
 

@@ -93,12 +93,14 @@ def _depth_remedy(step: str, depth: int) -> str:
     return f"the step {quoted(step)} is nested {depth} levels deep: give {depth} numbers from 0 on"
 
 
-def states_of(asked: Iterable[int], known: Iterable[int], field: str = "states") -> tuple[int, ...]:
+def states_of(
+    asked: Iterable[int], known: Iterable[int], field: str = "states", what: str = "state"
+) -> tuple[int, ...]:
     """Those to filter by; empty for all."""
     states = tuple(asked)
     wrong = set(states) - set(known) | ({0} & set(states))
     if wrong:
-        raise invalid(field, f"{min(wrong)} is no state to filter by: name those wanted, or leave it out for all")
+        raise invalid(field, f"{min(wrong)} is no {what} to filter by: name those wanted, or leave it out for all")
     return states
 
 

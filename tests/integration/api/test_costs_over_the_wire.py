@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from penstock.v1 import cost_service_pb2 as pb
 from penstock.v1.cost_service_pb2_grpc import CostServiceStub
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
         ({"group_by": pb.COST_GROUPING_LABEL}, "label"),
         ({"group_by": 99}, "group_by"),
         ({"limit": -1}, "limit"),
+        ({"since": Timestamp(seconds=-1)}, "since: is no valid instant"),
+        ({"since": Timestamp(seconds=2), "until": Timestamp(seconds=2)}, "since: must be before until"),
     ],
 )
 async def test_what_cannot_be_put_together_is_refused(edge: Edge, fields: dict[str, Any], field: str) -> None:
