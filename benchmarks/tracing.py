@@ -4,7 +4,8 @@
 
 Two whole clusters stand side by side; each in its turn runs so many diamonds of five steps, while the other one has
 nothing to do. Counted is the user and system time of the coordinator, the agent and its step processes, until the spans
-of the turn have arrived at a receiver, for which both wait as long. A JSON line per pair, one with the ratio of all.
+of the turn have arrived at a receiver, for which both wait as long; that of the database is told beside it. A JSON line
+per pair, one with the ratio of all and where the microseconds went.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from benchmarks import flows
 from benchmarks.penstock_cluster import WARM_UP_RUNS, PenstockSubject, Site, running_cluster
 
 STEPS_OF_A_RUN = 5
+PARTS = ("coordinator", "agent", "step processes", "database")
+COUNTED = PARTS[:3]
 WAIT_SECONDS = 6.0
 """After each turn: longer than an exporter pauses between two passes."""
 
@@ -66,6 +69,20 @@ def receiving() -> Iterator[tuple[Receiver, str]]:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """Of a turn."""
+
+    seconds: dict[str, float]
+    """Of CPU per step, by part."""
+    processes: int
+    """Step processes that began in it."""
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds[part] for part in COUNTED)
+
+
+@dataclass(frozen=True, slots=True)
 class Turns:
     """One cluster, and what its turns have cost."""
 
@@ -73,23 +90,32 @@ class Turns:
     subject: PenstockSubject
     runs: int
 
-    async def take(self) -> float:
-        """CPU seconds per step."""
+    async def take(self) -> Cost:
         before = self._cpu_seconds()
+        known = self._step_processes()
         await self.subject.diamonds(self.runs)
         await asyncio.sleep(WAIT_SECONDS)
-        return (self._cpu_seconds() - before) / (self.runs * STEPS_OF_A_RUN)
+        after = self._cpu_seconds()
+        steps = self.runs * STEPS_OF_A_RUN
+        spent = {part: (after[part] - before[part]) / steps for part in after}
+        return Cost(spent, len(self._step_processes() - known))
 
-    def _cpu_seconds(self) -> float:
-        """Of processes that have ended too: they are their parents' then."""
+    def _cpu_seconds(self) -> dict[str, float]:
+        """By part, since it began. Of processes that have ended too: they are their parents' then."""
         pids = self.site.cluster.pids
-        total = 0.0
-        for name in ("coordinator", "agent-1"):
+        found = dict.fromkeys(PARTS, 0.0)
+        for part, name in (("coordinator", "coordinator"), ("agent", "agent-1"), ("database", "postgres")):
             process = psutil.Process(pids[name])
-            for each in (process, *process.children(recursive=True)):
+            below = "step processes" if part == "agent" else part
+            for place, each in ((part, process), *((below, child) for child in process.children(recursive=True))):
                 times = each.cpu_times()
-                total += times.user + times.system + times.children_user + times.children_system
-        return total
+                found[place] += times.user + times.system
+                found[below] += times.children_user + times.children_system
+        return found
+
+    def _step_processes(self) -> set[tuple[int, float]]:
+        agent = psutil.Process(self.site.cluster.pids["agent-1"])
+        return {(each.pid, each.create_time()) for each in agent.children(recursive=True)}
 
 
 async def warm(site: Site, runs: int) -> Turns:
@@ -112,7 +138,7 @@ async def measure(pairs: int, runs: int, share: float) -> dict[str, Any]:
         async with running_cluster() as plain, running_cluster(more=traced) as sampled:
             off, on = await warm(plain, runs), await warm(sampled, runs)
             receiver.spans = receiver.runs = 0
-            taken: list[tuple[float, float]] = []
+            taken: list[tuple[Cost, Cost]] = []
             for number in range(pairs):
                 # Who comes first changes, as what the machine does besides may.
                 if number % 2:
@@ -121,17 +147,31 @@ async def measure(pairs: int, runs: int, share: float) -> dict[str, Any]:
                 else:
                     first, second = await off.take(), await on.take()
                 taken.append((first, second))
-                say(pair=number + 1, off_us=first * 1e6, on_us=second * 1e6, ratio=second / first)
-    ratios = [second / first for first, second in taken]
+                off_us, on_us = first.total * 1e6, second.total * 1e6
+                say(pair=number + 1, off_us=off_us, on_us=on_us, ratio=on_us / off_us)
+    off_arm, on_arm = [first for first, _ in taken], [second for _, second in taken]
+    ratios = [second.total / first.total for first, second in taken]
     return {
         "pairs": pairs,
         "steps": pairs * runs * STEPS_OF_A_RUN,
-        "off_us": statistics.mean(first for first, _ in taken) * 1e6,
-        "on_us": statistics.mean(second for _, second in taken) * 1e6,
+        **told_of("off", off_arm),
+        **told_of("on", on_arm),
         "ratio_median": statistics.median(ratios),
-        "ratio_of_sums": sum(second for _, second in taken) / sum(first for first, _ in taken),
+        "ratio_of_sums": sum(each.total for each in on_arm) / sum(each.total for each in off_arm),
+        "ratio_with_database": sum(sum(each.seconds.values()) for each in on_arm)
+        / sum(sum(each.seconds.values()) for each in off_arm),
         "sampled_share": receiver.runs / (pairs * runs),
         "spans": receiver.spans,
+    }
+
+
+def told_of(arm: str, costs: list[Cost]) -> dict[str, float]:
+    """Means, in microseconds per step."""
+    parts = {f"{arm}_{part}_us": statistics.mean(each.seconds[part] for each in costs) * 1e6 for part in PARTS}
+    return {
+        f"{arm}_us": statistics.mean(each.total for each in costs) * 1e6,
+        **{name.replace(" ", "_"): value for name, value in parts.items()},
+        f"{arm}_processes_begun": sum(each.processes for each in costs),
     }
 
 

@@ -12,6 +12,7 @@ import pytest
 
 PROBE = """
 import importlib, json, pkgutil, sys
+PROVIDER = "penstock_agent.executors.worker.trace_provider"  # loaded where somebody asks for a tracer
 def load(package, *without):
     root = importlib.import_module(package)
     for found in pkgutil.walk_packages(root.__path__, package + "."):
@@ -46,7 +47,7 @@ assert (current_context(), client_interceptors()) == ({}, [])
     "program",
     [
         COORDINATOR,
-        'load("penstock_agent", "penstock_agent.executors.bare", "penstock_agent.executors.inside")',
+        'load("penstock_agent", "penstock_agent.executors.bare", "penstock_agent.executors.inside", PROVIDER)',
         STEP,
         SDK,
     ],
@@ -61,10 +62,22 @@ def test_nothing_is_loaded(program: str, tmp_path: Path) -> None:
     assert json.loads(done.stdout) == []
 
 
-def test_with_a_receiver_it_is_loaded(tmp_path: Path) -> None:
+ASKS = """
+from opentelemetry import trace
+assert trace.get_current_span().get_span_context().span_id == 0xb7ad6b7169203331
+if {asks}:
+    trace.get_tracer("of the user")
+"""
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_what_makes_spans_is_loaded_where_a_sampled_step_asks_for_a_tracer(asks: bool, tmp_path: Path) -> None:
     """The probe can fail."""
-    probe = PROBE.replace("{program}", STEP.replace("is None", "is not None").replace("traces.leave(None)", ""))
+    entered = STEP.replace("is None", "is not None").replace("traces.leave(None)", ASKS.replace("{asks}", str(asks)))
     environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
-    command = [sys.executable, "-c", probe]
+    command = [sys.executable, "-c", PROBE.replace("{program}", entered)]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "opentelemetry.sdk.trace" in json.loads(done.stdout), done.stderr
+    assert done.returncode == 0, done.stderr
+    loaded = json.loads(done.stdout)
+    assert "opentelemetry.trace" in loaded
+    assert ("opentelemetry.sdk.trace" in loaded) is asks

@@ -1,8 +1,9 @@
 """The trace that user code finds itself in, in a process that outlives the attempt.
 
 Nothing of OpenTelemetry is loaded here unless user code has loaded it, or the trace is sampled and OTEL_* variables say
-where spans go. Then there is a provider too, unless user code has set one: its spans are sent by a thread of its own,
-after the attempt as well as during it, so that no attempt waits for a receiver.
+where spans go. Then its interfaces are, which is enough for user code to find its parent wherever and whenever it
+looks for it; what makes and sends spans is loaded when somebody asks for a tracer (`trace_provider`). A provider that
+user code has set stays.
 """
 
 from __future__ import annotations
@@ -12,39 +13,40 @@ import re
 import sys
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from contextvars import Token
 
-SERVICE = "penstock-step"
+    from penstock_agent.executors.worker.trace_provider import StepProvider
+
 LAST_SPANS_SECONDS = 2.0
 """How long a process that ends waits for a receiver."""
 
 _LOADED = "opentelemetry.context"
+_SDK = "opentelemetry.sdk.trace"
 _HEADERS = ("traceparent", "tracestate")
 _PLAIN = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-
-
-class _Provider(Protocol):
-    asked: bool
-    """For a tracer."""
-
-    def shutdown(self) -> None: ...
 
 
 class StepTraces:
     """One attempt at a time: `enter` when its module is loaded, then `leave`."""
 
     def __init__(self) -> None:
-        self._provider: _Provider | None = None
+        self._provider: StepProvider | None = None
         self._looked = False
         """Whether there is to be a provider was found out."""
+        self._absent = False
+        """There are variables without the packages: the environment of a step need not have them."""
         self._loaded_here = False
+        self._asked = False
+        """For a tracer."""
         self._headers: dict[str, str] = {}
         """Of the attempt before: all of a run that is not sampled have the same, and to read them takes as long as to
         call a short step."""
         self._context: Any = None
+        self._untold: dict[str, str] | None = None
+        """What the attempt under way would have been told, had anybody asked for a tracer before it began."""
 
     def enter(self, context: Mapping[str, str]) -> Token[Any] | None:
         """`context`: W3C headers. What it gives is for `leave`. No fault of tracing is one of the step: what is set
@@ -57,27 +59,54 @@ class StepTraces:
     def _enter(self, context: Mapping[str, str]) -> Token[Any] | None:
         sampled = context.get("traceparent", "").endswith("-01")
         if _LOADED not in sys.modules:
-            if not (sampled and is_configured(os.environ)):
+            if not sampled or self._absent or not is_configured(os.environ):
                 return None
             self._loaded_here = True
-        elif not sampled and self._nobody_asks():
+        elif not sampled and self._loaded_here and not self._asked:
+            self._untold = {name: context[name] for name in _HEADERS if name in context}
             return None
         try:
-            from opentelemetry import context as contexts
+            return self._attach(context, sampled)
         except ImportError:
-            return None  # variables without the packages: the environment of a step need not have them
+            self._absent = True
+            return None
+
+    def _attach(self, context: Mapping[str, str], sampled: bool) -> Token[Any]:
+        from opentelemetry import context as contexts
+
+        self._untold = None
         if sampled and not self._looked:
             self._looked = True
-            self._provider = _provide()
+            self._provider = self._provide()
         headers = {name: context[name] for name in _HEADERS if name in context}
         if headers != self._headers:
             self._headers, self._context = headers, _extracted(headers)
         token: Token[Any] = contexts.attach(self._context)
         return token
 
-    def _nobody_asks(self) -> bool:
-        """It was loaded here, and no code of the user has wanted a tracer since."""
-        return self._loaded_here and self._provider is not None and not self._provider.asked
+    def _provide(self) -> StepProvider | None:
+        """None: user code has set one, or no variables ask for one."""
+        from opentelemetry import trace
+
+        if not is_configured(os.environ) or not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+            return None
+        from penstock_agent.executors.worker.trace_provider import StepProvider
+
+        provider = StepProvider(self._ask)
+        # Who has loaded the SDK may look for the class of its provider.
+        trace.set_tracer_provider(provider.made() if sys.modules.get(_SDK) else provider)
+        return provider
+
+    def _ask(self) -> None:
+        """The first one does so in the middle of an attempt: if that is not sampled, its spans are not either."""
+        self._asked = True
+        if self._untold is not None:
+            from opentelemetry import context as contexts
+            from opentelemetry import trace
+
+            if not trace.get_current_span().get_span_context().is_valid:
+                parent = trace.get_current_span(_extracted(self._untold))
+                contexts.attach(trace.set_span_in_context(parent))
 
     def leave(self, token: Token[Any] | None) -> None:
         """Never raises: a step that has changed the context itself has had its way."""
@@ -115,32 +144,3 @@ def is_configured(environment: Mapping[str, str]) -> bool:
     endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     default = "otlp" if any(environment.get(name) for name in endpoints) else "none"
     return (environment.get("OTEL_TRACES_EXPORTER") or default) == "otlp"
-
-
-def _provide() -> _Provider | None:
-    """None: user code has set one, or the packages are not there."""
-    from opentelemetry import trace
-
-    if not is_configured(os.environ) or not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-        return None
-    try:
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError:
-        return None
-    given = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-    named = os.environ.get("OTEL_SERVICE_NAME") or "service.name=" in given
-
-    class Provider(TracerProvider):
-        asked = False
-
-        def get_tracer(self, *given: Any, **named: Any) -> Any:
-            self.asked = True
-            return super().get_tracer(*given, **named)
-
-    provider = Provider(resource=Resource.create(None if named else {"service.name": SERVICE}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)
-    return provider
