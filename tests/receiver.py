@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -20,6 +20,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
+class Refusal(NamedTuple):
+    code: grpc.StatusCode
+    trailers: tuple[tuple[str, bytes], ...] = ()
+
+
 class Receiver(TraceServiceServicer):
     """Spans by id; one that came again is the same."""
 
@@ -31,9 +36,18 @@ class Receiver(TraceServiceServicer):
         self.changed: list[bytes] = []
         """Ids of spans that came again with other content."""
         self.received = 0
+        self.refusals: list[Refusal] = []
+        """What the next calls are answered."""
+        self.headers: dict[str, str] = {}
+        """Of the last call."""
         self._came = threading.Condition()
 
-    def Export(self, request: ExportTraceServiceRequest, context: object) -> ExportTraceServiceResponse:
+    def Export(self, request: ExportTraceServiceRequest, context: grpc.ServicerContext) -> ExportTraceServiceResponse:
+        self.headers = {name: str(value) for name, value in context.invocation_metadata()}
+        if self.refusals:
+            refusal = self.refusals.pop(0)
+            context.set_trailing_metadata(refusal.trailers)
+            context.abort(refusal.code, "not this")
         with self._came:
             for each in request.resource_spans:
                 names = [pair.value.string_value for pair in each.resource.attributes if pair.key == "service.name"]
@@ -75,6 +89,6 @@ def receiving(address: str = "127.0.0.1:0") -> Iterator[Receiver]:
         server.stop(None).wait()
 
 
-def told(span: Span) -> dict[str, Any]:
-    """The attributes of a span."""
+def told(span: Any) -> dict[str, Any]:
+    """The attributes of a span, a link or an event."""
     return {pair.key: getattr(pair.value, pair.value.WhichOneof("value") or "string_value") for pair in span.attributes}

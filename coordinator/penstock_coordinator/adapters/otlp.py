@@ -1,8 +1,8 @@
 """Spans to a receiver of OTLP, over gRPC.
 
-OpenTelemetry's exporter connects, retries and secures as its variables say. What it sends is made here from the values
-that the journal gave: the SDK's own spans are objects with locks and clocks, and cost several times as much. Loaded
-only where traces are configured.
+OpenTelemetry's exporter reads its variables: where the receiver is, how the way there is secured, headers, compression.
+The calls are made here, in the loop: its own wait in threads, and tell nobody why a receiver refuses what it was sent.
+Loaded only where traces are configured.
 """
 
 from __future__ import annotations
@@ -10,31 +10,46 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # the package has no stubs
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.grpc import aio_server_interceptor
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.trace.v1.trace_pb2 import Span as OtlpSpan
-from opentelemetry.proto.trace.v1.trace_pb2 import Status
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanContext
 
-from penstock_coordinator.ports import Unavailable
+from penstock_coordinator.adapters.otlp_encoding import SpanEncoder
+from penstock_coordinator.ports import SpansRefused, Unavailable
 
 if TYPE_CHECKING:
-    import grpc
-
-    from penstock_coordinator.core.traces.spans import Attributes, Span
+    from penstock_coordinator.core.traces.spans import Span
 
 SERVICE = "penstock-coordinator"
 LAST_SPANS_SECONDS = 3.0
-LONGEST_ERROR = 1_024
-"""Characters of what a span says of its failure."""
+LONGEST_REASON = 300
+"""Characters of what a receiver says."""
+MOST_BETWEEN_CONNECTIONS = 5_000
+"""Milliseconds. gRPC's own two minutes would be added to the exporter's pauses."""
+RETRYABLE = frozenset(
+    {
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+    }
+)
+"""By OTLP's specification; RESOURCE_EXHAUSTED if the receiver says when. All others are for ever."""
 _USERS = "/penstock.v1."
 STREAMS = frozenset(
     {
@@ -58,69 +73,99 @@ def resource() -> Resource:
     return Resource(found)
 
 
-class _Exporter(OTLPSpanExporter):
-    """Of requests that are made already."""
+_EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+_STATUS_DETAILS, _RETRY_INFO = "grpc-status-details-bin", "google.rpc.retryinfo-bin"
 
-    def _translate_data(self, data: Sequence[Any]) -> ExportTraceServiceRequest:
-        (request,) = data
-        assert isinstance(request, ExportTraceServiceRequest)
-        return request
+
+class _Variables(OTLPSpanExporter):
+    """What they say. It opens no connection of its own."""
+
+    def _initialize_channel_and_stub(self) -> None: ...
+
+    def channel(self) -> grpc.aio.Channel:
+        options = [*self._channel_options, ("grpc.max_reconnect_backoff_ms", MOST_BETWEEN_CONNECTIONS)]
+        if self._insecure:
+            return grpc.aio.insecure_channel(self._endpoint, options, self._compression)
+        assert self._credentials is not None
+        return grpc.aio.secure_channel(self._endpoint, self._credentials, options, self._compression)
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        given: Any = self._headers  # pairs, whatever they were given as
+        return tuple((name.lower(), value) for name, value in given)
+
+    @property
+    def seconds(self) -> float:
+        """For a call."""
+        return float(self._timeout)
 
 
 class OtlpSink:
-    """`ports.SpanSink`."""
+    """`ports.SpanSink`. To be made in a running loop."""
 
     def __init__(self) -> None:
-        self._exporter = _Exporter()
-        whose = ReadableSpan("", SpanContext(1, 1, is_remote=False), resource=resource())
-        self._empty = encode_spans([whose])
-        scope = self._empty.resource_spans[0].scope_spans[0]
-        scope.scope.name = "penstock"
-        del scope.spans[:]
+        variables = _Variables()
+        self._headers, self._seconds = variables.headers, variables.seconds
+        self._channel = variables.channel()
+        self._export: Any = self._channel.unary_unary(
+            _EXPORT, request_serializer=None, response_deserializer=ExportTraceServiceResponse.FromString
+        )
+        self._encoder = SpanEncoder(_empty())
 
     async def send(self, spans: Sequence[tuple[bytes, Span]]) -> None:
-        request = ExportTraceServiceRequest()
-        request.CopyFrom(self._empty)
-        request.resource_spans[0].scope_spans[0].spans.extend(_span(trace_id, span) for trace_id, span in spans)
-        # The exporter waits for the answer, and between tries, in the thread that calls it.
-        if await asyncio.to_thread(self._exporter.export, cast("Any", [request])) is not SpanExportResult.SUCCESS:
-            raise Unavailable("the receiver of traces does not take them: the lines of opentelemetry say why")
+        try:
+            request = self._encoder.request(spans)
+        except (ValueError, TypeError) as error:
+            raise SpansRefused(len(spans), f"they cannot be encoded: {error}") from None
+        try:
+            answer = await self._export(request, metadata=self._headers, timeout=self._seconds)
+        except grpc.aio.AioRpcError as error:
+            raise _meant(error, len(spans)) from None
+        refused = answer.partial_success.rejected_spans
+        if refused:
+            raise SpansRefused(refused, answer.partial_success.error_message[:LONGEST_REASON])
 
     async def aclose(self) -> None:
-        await asyncio.to_thread(self._exporter.shutdown)
+        await self._channel.close()
 
 
-def _span(trace_id: bytes, span: Span) -> OtlpSpan:
-    made = OtlpSpan(
-        trace_id=trace_id,
-        span_id=span.span_id,
-        parent_span_id=span.parent,
-        name=span.name,
-        kind=OtlpSpan.SPAN_KIND_INTERNAL,
-        start_time_unix_nano=span.start * 1_000,
-        end_time_unix_nano=span.end * 1_000,
-        flags=1,
-    )
-    if span.attributes:
-        made.attributes.extend(_attributes(span.attributes))
-    for link in span.links:
-        made.links.add(trace_id=trace_id, span_id=link.span_id, attributes=_attributes(link.attributes), flags=1)
-    for moment in span.moments:
-        made.events.add(name=moment.name, time_unix_nano=moment.at * 1_000, attributes=_attributes(moment.attributes))
-    if span.error:
-        made.status.code = Status.STATUS_CODE_ERROR
-        made.status.message = span.error[:LONGEST_ERROR]
+def _empty() -> ExportTraceServiceRequest:
+    """With the resource and the scope of all requests."""
+    whose = ReadableSpan("", SpanContext(1, 1, is_remote=False), resource=resource())
+    made = encode_spans([whose])
+    scope = made.resource_spans[0].scope_spans[0]
+    scope.scope.name = "penstock"
+    del scope.spans[:]
     return made
 
 
-def _attributes(given: Attributes) -> list[KeyValue]:
-    return [KeyValue(key=name, value=_value(value)) for name, value in given]
+def _meant(error: grpc.aio.AioRpcError, spans: int) -> Exception:
+    """Whether it is worth while to send them again."""
+    code = error.code()
+    reason = f"{code.name}: {(error.details() or '')[:LONGEST_REASON]}"
+    after = _retry_after(error)
+    if code not in RETRYABLE and not (code is grpc.StatusCode.RESOURCE_EXHAUSTED and after is not None):
+        return SpansRefused(spans, reason)
+    away = Unavailable(f"the receiver of traces does not take them: {reason}")
+    away.retry_after = after
+    return away
 
 
-def _value(value: str | int | bool) -> AnyValue:
-    if isinstance(value, str):
-        return AnyValue(string_value=value)
-    return AnyValue(bool_value=value) if isinstance(value, bool) else AnyValue(int_value=value)
+def _retry_after(error: grpc.aio.AioRpcError) -> int | None:
+    """Microseconds, if the receiver has sent RetryInfo."""
+    info = error_details_pb2.RetryInfo()
+    for name, value in error.trailing_metadata() or ():
+        try:
+            if name == _RETRY_INFO:
+                info.ParseFromString(value)
+                return int(info.retry_delay.ToMicroseconds())
+            if name == _STATUS_DETAILS:
+                for detail in status_pb2.Status.FromString(value).details:
+                    if detail.Unpack(info):
+                        return int(info.retry_delay.ToMicroseconds())
+        except (DecodeError, TypeError):
+            continue
+    return None
 
 
 _interceptor: Callable[..., grpc.aio.ServerInterceptor] = aio_server_interceptor  # without types of its own

@@ -83,7 +83,7 @@ from penstock_coordinator.ports.run_keys import AT_REST, COMPLETED, KeyClaim, Re
 from penstock_coordinator.ports.runs import ANY_GENERATION, RunFilter, RunIndex, RunRow
 from penstock_coordinator.ports.secrets import CannotDecrypt, SecretCipher, SecretRow, SecretStore
 from penstock_coordinator.ports.signing_keys import SigningKey, SigningKeyStore
-from penstock_coordinator.ports.spans import SpanSink
+from penstock_coordinator.ports.spans import SpanSink, SpansRefused
 from penstock_coordinator.ports.stores import Stores
 from penstock_coordinator.ports.time import Clock, Ids
 
@@ -185,6 +185,7 @@ __all__ = [
     "SigningKey",
     "SigningKeyStore",
     "SpanSink",
+    "SpansRefused",
     "StepCost",
     "StepRunRow",
     "StoreUnavailable",

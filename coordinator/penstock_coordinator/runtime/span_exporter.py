@@ -1,7 +1,8 @@
 """Sends the spans of sampled runs, as their journals tell of them.
 
 Nothing of it is on the path of a step: a commit only notes that the run has news. The journal is the buffer. A pass
-reads what came since the last one, for many runs in one query, and reads no more while a receiver takes nothing. What
+reads what came since the last one, for many runs in one query, and reads no more while a receiver takes nothing: it is
+asked again after pauses that grow, or when it says. What it refuses for ever is dropped, and counted. What
 was sent is known in memory alone: after a crash, and of runs that come from another owner, the journal is sent from its
 beginning, with the same ids and the same content, and so are runs that ended shortly before.
 """
@@ -16,10 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from penstock_coordinator.core.run.events import Event, RunReopened, RunStarted, decode
+from penstock_coordinator.core.run.events import RunReopened, RunStarted, decode
 from penstock_coordinator.core.traces.ids import trace_of
 from penstock_coordinator.core.traces.spans import RunSpans, Span, TracedRun
-from penstock_coordinator.ports import EndedRuns, RunId, RunRow, Unavailable
+from penstock_coordinator.ports import EndedRuns, RunId, RunRow, SpansRefused, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +41,12 @@ BEFORE_THE_START = 5 * 60 * 1_000_000
 OLDEST = 24 * 3_600 * 1_000_000
 """Of those, runs that began earlier are not looked for."""
 
+LONGEST_BACKOFF = 60.0
+"""Seconds, or those between two passes if they are more."""
+LONGEST_ASKED = 3_600.0
+"""Seconds that a receiver is waited for because it says so."""
+JITTER = 0.2
+
 log = structlog.get_logger(__name__)
 
 
@@ -49,6 +56,16 @@ class ExportPace:
     """Between two passes."""
     batch: int = 512
     """Spans of one call."""
+
+    def pause(self, failures: int, asked: int | None, chance: float) -> float:
+        """Seconds, after so many passes in a row that something was away for. `asked`: microseconds that it asked for
+        itself; `chance` in [0, 1)."""
+        if not failures:
+            return self.seconds
+        if asked is not None:
+            return max(min(asked / 1e6, LONGEST_ASKED), self.seconds)
+        most = max(LONGEST_BACKOFF, self.seconds)
+        return min(self.seconds * 2.0 ** min(failures, 16), most) * (1 + JITTER * (2 * chance - 1))
 
 
 class _Traced(NamedTuple):
@@ -66,13 +83,18 @@ class SpanExporter:
         self._sent: dict[RunId, int] = {}
         """Of runs that live on: the last event whose spans were sent, for who has to be folded again."""
         self._unsent: list[tuple[bytes, Span]] = []
-        self._postponed = False
+        self._failures = 0
+        """Passes in a row that something was away for."""
+        self._asked: int | None = None
+        """Microseconds that it asked to be left alone for."""
+        self._refused, self._refusal = 0, ""
 
     async def run(self) -> None:
         """For ever."""
         await self._remember_ended()
         while True:
-            await asyncio.sleep(self._pace.seconds)
+            chance = self._supervisor.ids.jitter()
+            await asyncio.sleep(self._pace.pause(self._failures, self._asked, chance))
             try:
                 await self.run_once()
             except Exception:
@@ -87,13 +109,15 @@ class SpanExporter:
             while run_ids := self._traces.take(RUNS_OF_A_PASS):
                 count += await self._export(run_ids)
         except Unavailable as error:
-            if not self._postponed:
+            if not self._failures:
                 log.warning("traces_postponed", reason=str(error))
-            self._postponed = True
+            self._failures, self._asked = self._failures + 1, error.retry_after
         else:
-            if self._postponed:
+            if self._failures:
                 log.info("traces_go_on")
-            self._postponed = False
+            self._failures = 0
+        finally:
+            self._tell_refused()
         return count
 
     async def close(self, seconds: float) -> None:
@@ -203,17 +227,15 @@ class SpanExporter:
         await asyncio.sleep(0)
 
     async def _fold_record(self, run_id: RunId, traced: _Traced, record: StoredRecord) -> None:
+        trace_id, spans = traced
         sent = self._sent.get(run_id, 0)
         for seq, event in enumerate(decode(record.payload), record.first_seq):
-            if seq > traced.spans.last_seq:
-                await self._meet_version(traced.spans, event)
-                found = traced.spans.add(seq, event)
-                if seq > sent:
-                    self._unsent += [(traced.trace_id, span) for span in found]
-
-    async def _meet_version(self, spans: RunSpans, event: Event) -> None:
-        if isinstance(event, RunReopened) and event.version_digest != spans.plan.digest:
-            spans.plan = await self._supervisor.plans.onto(spans.plan, event.version_digest)
+            if seq > spans.last_seq:
+                if type(event) is RunReopened and event.version_digest != spans.plan.digest:
+                    spans.plan = await self._supervisor.plans.onto(spans.plan, event.version_digest)
+                found = spans.add(seq, event)
+                if found and seq > sent:
+                    self._unsent += [(trace_id, span) for span in found]
 
     def _rest(self, run_id: RunId) -> None:
         traced = self._folded.get(run_id)
@@ -238,10 +260,24 @@ class SpanExporter:
         return count
 
     async def _send_batch(self) -> int:
+        """How many of them arrived. What is refused for ever does not hold up those behind it."""
         batch = self._unsent[: self._pace.batch]
-        await self._sink.send(batch)
+        taken = len(batch)
+        try:
+            await self._sink.send(batch)
+        except SpansRefused as refusal:
+            taken -= refusal.count
+            self._refused, self._refusal = self._refused + refusal.count, str(refusal)
+            self._supervisor.counts.spans.refused += refusal.count
+        self._supervisor.counts.spans.sent += taken
         del self._unsent[: len(batch)]
-        return len(batch)
+        return taken
+
+    def _tell_refused(self) -> None:
+        """A line of a pass, not of each batch."""
+        if self._refused:
+            log.warning("traces_refused", spans=self._refused, reason=self._refusal)
+            self._refused = 0
 
 
 def _id_from(at: int) -> RunId:

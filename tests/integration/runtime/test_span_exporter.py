@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # the package has no stubs
 from tests.integration.runtime.test_runs import spec
-from tests.receiver import receiving, told
+from tests.receiver import Refusal, receiving, told
 from tests.waiting import until
 
 from penstock_coordinator.adapters.otlp import OtlpSink
 from penstock_coordinator.core.traces.ids import trace_of
 from penstock_coordinator.core.traces.sampling import ratio
+from penstock_coordinator.core.traces.spans import Link, Moment, Span
+from penstock_coordinator.ports import SpansRefused, Unavailable
 from penstock_coordinator.runtime.span_exporter import ExportPace, SpanExporter
 from penstock_coordinator.runtime.traces import Traces
 
@@ -119,3 +123,109 @@ async def test_while_the_receiver_is_away_nothing_is_lost(
         await until(sent)
         assert len(back.spans) == back.received == 5
     await exporter.close(5.0)
+
+
+async def test_what_the_receiver_refuses_for_ever_holds_nothing_up(world: World, receiver: Receiver) -> None:
+    coordinator = await world.coordinator()
+    exporter, counts = traced(coordinator), coordinator.supervisor.counts.spans
+    agent = coordinator.agent()
+    await agent.connect(credits=10)
+    run_id = await coordinator.start(ONE)
+    await agent.succeed(await agent.grant())
+    await coordinator.ended(run_id)
+    receiver.refusals = [Refusal(grpc.StatusCode.INVALID_ARGUMENT)]
+    assert await exporter.run_once() == len(receiver.spans) == 2, "the first three of the five were refused"
+    assert (counts.sent, counts.refused) == (2, 3)
+    assert await exporter.run_once() == 0
+    await exporter.close(5.0)
+
+
+SOON = error_details_pb2.RetryInfo()
+SOON.retry_delay.FromMilliseconds(1_500)
+DETAILS = status_pb2.Status(code=8)
+DETAILS.details.add().Pack(SOON)
+SPANS = [(bytes(range(16)), Span(bytes([number] * 8), b"", "s", 1, 2)) for number in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("code", "trailers", "again"),
+    [
+        ("UNAVAILABLE", (), (None,)),
+        ("DEADLINE_EXCEEDED", (), (None,)),
+        ("CANCELLED", (), (None,)),
+        ("UNAVAILABLE", (("google.rpc.retryinfo-bin", SOON.SerializeToString()),), (1_500_000,)),
+        ("RESOURCE_EXHAUSTED", (("grpc-status-details-bin", DETAILS.SerializeToString()),), (1_500_000,)),
+        ("RESOURCE_EXHAUSTED", (("grpc-status-details-bin", b"no status"),), ()),
+        ("RESOURCE_EXHAUSTED", (), ()),
+        ("INVALID_ARGUMENT", (("google.rpc.retryinfo-bin", SOON.SerializeToString()),), ()),
+        ("UNIMPLEMENTED", (), ()),
+        ("UNAUTHENTICATED", (), ()),
+        ("INTERNAL", (), ()),
+        ("UNKNOWN", (), ()),
+    ],
+)
+async def test_codes_mean_what_the_protocol_says(
+    receiver: Receiver, code: str, trailers: tuple[tuple[str, bytes], ...], again: tuple[int | None, ...]
+) -> None:
+    """`again`: microseconds, if they are sent again."""
+    sink = OtlpSink()
+    receiver.refusals = [Refusal(grpc.StatusCode[code], trailers)]
+    with pytest.raises(Unavailable if again else SpansRefused, match=code) as raised:
+        await sink.send(SPANS)
+    if isinstance(raised.value, Unavailable):
+        assert (raised.value.retry_after,) == again
+    if isinstance(raised.value, SpansRefused):
+        assert raised.value.count == 2
+    await sink.send(SPANS)
+    assert receiver.received == 2
+    await sink.aclose()
+
+
+async def test_a_call_is_as_the_variables_say_and_a_span_as_it_was_made(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Bearer%20x,tenant=t")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+    sink = OtlpSink()
+    attributes = (("text", "t"), ("number", 1), ("yes", True))
+    link, moment = Link(b"l" * 8, (("why", "retry"),)), Moment("m", 5, (("at", 2),))
+    for number in (1, 2):
+        span = Span(bytes([number] * 8), b"p" * 8, "s", 3, 7, attributes, (link,), (moment,), "e" * 2_000)
+        await sink.send([(b"t" * 16, span)])
+    await sink.aclose()
+    assert (receiver.headers["authorization"], receiver.headers["tenant"]) == ("Bearer x", "t")
+    assert set(receiver.services.values()) == {"penstock-coordinator"}
+    for span_id, sent in receiver.spans.items():
+        assert (sent.trace_id, sent.span_id, sent.parent_span_id) == (b"t" * 16, span_id, b"p" * 8)
+        assert (sent.name, sent.start_time_unix_nano, sent.end_time_unix_nano) == ("s", 3_000, 7_000)
+        assert told(sent) == {"text": "t", "number": 1, "yes": True}
+        assert [type(value) for value in told(sent).values()] == [str, int, bool]
+        assert [(each.trace_id, each.span_id, told(each)) for each in sent.links] == [
+            (b"t" * 16, b"l" * 8, {"why": "retry"})
+        ]
+        assert [(each.name, each.time_unix_nano, told(each)) for each in sent.events] == [("m", 5_000, {"at": 2})]
+        assert (sent.status.code, sent.status.message) == (sent.status.STATUS_CODE_ERROR, "e" * 1_024)
+
+
+async def test_what_cannot_be_encoded_holds_nothing_up(receiver: Receiver) -> None:
+    sink = OtlpSink()
+    with pytest.raises(SpansRefused, match="cannot be encoded"):
+        await sink.send([(b"t" * 16, Span(b"s" * 8, b"", "\ud800", 1, 2))])
+    await sink.aclose()
+
+
+@pytest.mark.parametrize(
+    ("failures", "asked", "seconds"),
+    [
+        (0, None, 5.0),
+        (1, None, 10.0),
+        (3, None, 40.0),
+        (50, None, 60.0),
+        (1, 20_000_000, 20.0),
+        (9, 1_000, 5.0),
+        (1, 10**15, 3_600.0),
+    ],
+)
+def test_pauses_grow_unless_the_receiver_says_when(failures: int, asked: int | None, seconds: float) -> None:
+    assert ExportPace().pause(failures, asked, 0.5) == seconds
+    assert ExportPace(100.0).pause(failures, None, 0.5) >= 100.0

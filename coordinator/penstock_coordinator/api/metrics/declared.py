@@ -104,6 +104,8 @@ COORDINATOR: tuple[Metric, ...] = (
     _gauge("database_bytes", "bytes that the database takes; looked at every 60 s at most"),
     _gauge("disk_free_bytes", "bytes left where it writes: its data folder, and that of a local store", "folder"),
     _gauge("disk_size_bytes", "bytes that there are in all", "folder"),
+    _counter("spans_sent", "spans of runs that the receiver of traces took"),
+    _counter("spans_refused", "spans of runs that it does not want, now or later"),
     # what it depends on
     _gauge("breaker_state", "1 for the state that the breaker is in: closed, open, half_open", "dependency", "state"),
     _gauge(

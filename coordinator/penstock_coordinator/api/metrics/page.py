@@ -215,6 +215,8 @@ def _put_rest(families: Families, counts: Counts) -> None:
     for reason, count in counts.refusals.items():
         families.put("admission_refused_total", count, reason)
     families.put("janitor_failures_total", counts.janitor.failures)
+    families.put("spans_sent_total", counts.spans.sent)
+    families.put("spans_refused_total", counts.spans.refused)
 
 
 def _put_agents(families: Families, supervisor: Supervisor) -> None:

@@ -11,6 +11,7 @@ from penstock_coordinator.core.counts.commits import CommitCounts
 from penstock_coordinator.core.counts.janitor import JanitorCounts
 from penstock_coordinator.core.counts.moved import MovedCounts
 from penstock_coordinator.core.counts.runs import RunCounts
+from penstock_coordinator.core.counts.spans import SpanCounts
 
 
 class Counts:
@@ -22,5 +23,6 @@ class Counts:
         self.calls = CallCounts()
         self.moved = MovedCounts()
         self.janitor = JanitorCounts()
+        self.spans = SpanCounts()
         self.refusals = dict.fromkeys(("backlog", "lag", "commits", "memory", "database"), 0)
         """Calls that were not let in, by what was short."""

@@ -69,15 +69,33 @@ def _parse(value: str) -> Trace | None:
     return Trace(trace_id, parent, bool(int(match[4], 16) & SAMPLED_FLAG))
 
 
+class SpanIds:
+    """Of the spans of one run: to hash its id once is half the price of another span's id."""
+
+    __slots__ = ("_of_run",)
+
+    def __init__(self, run_id: bytes) -> None:
+        self._of_run = hashlib.blake2b(run_id, digest_size=8, person=_SPAN_PERSON)
+
+    def of(self, kind: Kind, first: int, second: int = 0, third: int = 0) -> bytes:
+        """8 bytes. RUN: the generation. STEP_RUN: step, item, generation. All others: step, item and the token of the
+        lease."""
+        digest = self._of_run.copy()
+        digest.update(_NAME.pack(kind, first, second, third))
+        return _not_zero(digest.digest())
+
+
 def span_id(run_id: bytes, kind: Kind, first: int, second: int = 0, third: int = 0) -> bytes:
-    """8 bytes. RUN: the generation. STEP_RUN: step, item, generation. All others: step, item and the token of the
-    lease."""
-    return _digest(run_id + _NAME.pack(kind, first, second, third), 8, _SPAN_PERSON)
+    """As `SpanIds` says, of one span alone."""
+    return SpanIds(run_id).of(kind, first, second, third)
 
 
 def _digest(data: bytes, size: int, person: bytes) -> bytes:
-    """Never all zero, which would be no id."""
-    found = hashlib.blake2b(data, digest_size=size, person=person).digest()
+    return _not_zero(hashlib.blake2b(data, digest_size=size, person=person).digest())
+
+
+def _not_zero(found: bytes) -> bytes:
+    """All zero would be no id."""
     return found if any(found) else found[:-1] + b"\x01"
 
 

@@ -18,7 +18,7 @@ import msgspec
 from penstock_coordinator.core.run import events as e
 from penstock_coordinator.core.run.events import WHOLE, Charge, Event, Outcome, Range, WaitReason
 from penstock_coordinator.core.run.states import RunState, StepState
-from penstock_coordinator.core.traces.ids import Kind, span_id
+from penstock_coordinator.core.traces.ids import Kind, SpanIds
 from penstock_coordinator.core.traces.ready import ReadyTimes
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class _Lease(msgspec.Struct, gc=False):
 class _Open(msgspec.Struct):
     """A step run that is under way."""
 
+    span_id: bytes
     start: int
     lease: _Lease | None = None
     former: Link | None = None
@@ -101,7 +102,10 @@ class RunSpans:
         self.last_seq = 0
         self.ended = False
         """At rest, until a new generation begins."""
+        self._id = SpanIds(run.run_id).of
         self._generation = 1
+        self._first = self._span_id = self._id(Kind.RUN, 1)
+        """Spans of the run: of its first generation, of this one."""
         self._began = 0
         self._moments: list[Moment] = []
         self._take_overs: list[Moment] = []
@@ -129,9 +133,6 @@ class RunSpans:
         self._take_overs.append(Moment("taken over", at, who))
 
     # --- ids
-
-    def _id(self, kind: Kind, first: int, second: int = 0, third: int = 0) -> bytes:
-        return span_id(self._run.run_id, kind, first, second, third)
 
     def _step_run_id(self, step: int, item: int) -> bytes:
         return self._id(Kind.STEP_RUN, step, item, self._generation)
@@ -162,6 +163,7 @@ class RunSpans:
 
     def _reopened(self, event: e.RunReopened) -> None:
         self._generation, self._began, self.ended = event.generation, event.at, False
+        self._span_id = self._id(Kind.RUN, event.generation)
         self._moments = [Moment(event.kind.name.lower(), event.at, _told(event.requested_by, event.reason))]
         # Maps that stay expanded have items of this generation.
         self._maps = {step: event.at for step, _ in event.items}
@@ -171,12 +173,11 @@ class RunSpans:
         for step, item in list(self._open):
             self._close(step, item, event.at, StepState.CANCELLED)
         run, generation = self._run, self._generation
-        first = self._id(Kind.RUN, 1)
         failed = event.state in (RunState.FAILED, RunState.ROLLED_BACK)
         self._spans.append(
             Span(
-                self._id(Kind.RUN, generation),
-                run.parent if generation == 1 else first,
+                self._span_id,
+                run.parent if generation == 1 else self._first,
                 f"run {run.pipeline}",
                 self._began,
                 event.at,
@@ -234,9 +235,8 @@ class RunSpans:
         if start is None:
             return
         failed = error or (state.name if state is StepState.FAILED else NO_ERROR)
-        self._step_span(
-            step, WHOLE, start, at, state, failed, (("penstock.step.items", self._ready.items.get(step, 0)),)
-        )
+        items: Attributes = (("penstock.step.items", self._ready.items.get(step, 0)),)
+        self._step_span(self._step_run_id(step, WHOLE), step, WHOLE, start, at, state, failed, items)
 
     def _again_ready(self, event: e.StepWoken | e.StepReturned | e.CacheMissed) -> None:
         self._ready.note(event.step, event.item, event.item + 1, event.at)
@@ -248,12 +248,12 @@ class RunSpans:
             found.lease = _Lease(self.last_seq, event.at, attempt, event.agent)
             found.attempts += 1
             queued = self._id(Kind.QUEUED, step, item, self.last_seq)
-            self._spans.append(Span(queued, self._step_run_id(step, item), "queued", ready, event.at))
+            self._spans.append(Span(queued, found.span_id, "queued", ready, event.at))
 
     def _opened(self, step: int, item: int, at: int) -> _Open:
         found = self._open.get((step, item))
         if found is None:
-            found = self._open[step, item] = _Open(at)
+            found = self._open[step, item] = _Open(self._step_run_id(step, item), at)
         return found
 
     def _timed(self, event: e.AttemptTimed) -> None:
@@ -338,10 +338,11 @@ class RunSpans:
         if found is None:
             return
         attributes: Attributes = (("penstock.step.attempts", found.attempts), *more)
-        self._step_span(step, item, found.start, at, state, error, attributes, tuple(found.moments))
+        self._step_span(found.span_id, step, item, found.start, at, state, error, attributes, tuple(found.moments))
 
     def _step_span(
         self,
+        span_id: bytes,
         step: int,
         item: int,
         start: int,
@@ -354,13 +355,11 @@ class RunSpans:
         name = self.plan.steps[step].name
         attributes: Attributes = (("penstock.step.name", name), ("penstock.step.state", state.name), *more)
         if item == WHOLE:
-            parent = self._id(Kind.RUN, self._generation)
+            parent = self._span_id
         else:
             parent = self._step_run_id(step, WHOLE)
             attributes = (*attributes, ("penstock.step.item", item))
-        self._spans.append(
-            Span(self._step_run_id(step, item), parent, f"step {name}", start, end, attributes, (), moments, error)
-        )
+        self._spans.append(Span(span_id, parent, f"step {name}", start, end, attributes, (), moments, error))
 
     def _end_attempt(
         self,
@@ -389,8 +388,9 @@ class RunSpans:
         if reason:
             attributes = (*attributes, ("error.type", reason))
         links = () if found.former is None else (found.former,)
-        parent = self._step_run_id(step, item)
-        self._spans.append(Span(attempt, parent, "attempt", lease.at, at, attributes, links, error=error or reason))
+        self._spans.append(
+            Span(attempt, found.span_id, "attempt", lease.at, at, attributes, links, error=error or reason)
+        )
         self._phases(step, item, lease, attempt, at, error or reason)
         found.former = Link(attempt, _WHY_RETRY if link is None else link)
 
@@ -405,15 +405,13 @@ class RunSpans:
         entered = max(executed - timing.execution, lease.at)
         prepared = max(entered - timing.environment, lease.at)
         name = f"execute {self.plan.steps[step].name}"
-        for kind, called, start, end, why in (
-            (Kind.LEASED, "leased", lease.at, prepared, NO_ERROR),
-            (Kind.ENVIRONMENT, "environment", prepared, entered, NO_ERROR),
-            (Kind.EXECUTION, name, entered, executed, error),
-            (Kind.UPLOAD, "upload", executed, uploaded, NO_ERROR),
-        ):
-            if kind is not Kind.UPLOAD or timing.upload:
-                span = Span(self._id(kind, step, item, lease.token), attempt, called, start, end, error=why)
-                self._spans.append(span)
+        add, new = self._spans.append, self._id
+        token = lease.token
+        add(Span(new(Kind.LEASED, step, item, token), attempt, "leased", lease.at, prepared))
+        add(Span(new(Kind.ENVIRONMENT, step, item, token), attempt, "environment", prepared, entered))
+        add(Span(new(Kind.EXECUTION, step, item, token), attempt, name, entered, executed, error=error))
+        if timing.upload:
+            add(Span(new(Kind.UPLOAD, step, item, token), attempt, "upload", executed, uploaded))
 
     _folds: ClassVar[dict[type, Callable[[RunSpans, Any], None]]] = {
         e.RunStarted: _started,
