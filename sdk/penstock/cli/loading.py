@@ -98,7 +98,10 @@ def _load_yaml(file: Path, name: str | None, arguments: Mapping[str, str]) -> Lo
 
     try:
         text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        text = f"the file cannot be read: {error.strerror}"
+        raise LoadError(text, field=str(file), remedy="make it readable for this user") from None
+    except UnicodeDecodeError as error:
         raise LoadError(f"the file cannot be read: {error}", field=str(file), remedy="save it as UTF-8") from None
     with _in_file(file):
         document = load_document(text, argument_texts=arguments)

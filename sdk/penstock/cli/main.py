@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from penstock.cli.session import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
+from penstock.cli.streams import give_up_output, prepare_streams
 from penstock.errors import DefinitionError, LoadError, ParameterError, PenstockError, ServiceError, SettingsError
 
 # Command: its module and name there, and the line of `penstock --help`, which imports none of them.
@@ -146,6 +147,7 @@ def cli(context: click.Context, address: str | None, config_file: str | None) ->
 
 def main() -> NoReturn:
     """Runs the command line and exits. Errors are one line on standard error."""
+    prepare_streams()
     try:
         code = cli.main(prog_name="penstock", standalone_mode=False)
     except click.ClickException as error:
@@ -158,8 +160,11 @@ def main() -> NoReturn:
         click.echo("Interrupted.", err=True)
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone: nobody is left to be told, and nothing more can be flushed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output has gone: nobody is left to be told.
+        give_up_output()
+        code = EXIT_FAILED
+    except OSError as error:
+        _show_system_error(error)
         code = EXIT_FAILED
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -171,9 +176,21 @@ def _exit_code(error: PenstockError) -> int:
     return EXIT_USAGE if usage or refused else EXIT_FAILED
 
 
-def _show(error: PenstockError) -> None:
+def _show_system_error(error: OSError) -> None:
+    """What the machine refuses and no command has an answer for: a full disk, a folder that is gone."""
+    _show_trace(error)
+    give_up_output()
+    place = f": {error.filename}" if error.filename else ""
+    click.echo(f"penstock: {error.strerror or type(error).__name__}{place} (PENSTOCK_DEBUG=1 shows where)", err=True)
+
+
+def _show_trace(error: Exception) -> None:
     if os.environ.get("PENSTOCK_DEBUG") == "1":
         traceback.print_exception(error)
+
+
+def _show(error: PenstockError) -> None:
+    _show_trace(error)
     if isinstance(error, LoadError) and error.user_traceback:
         click.echo(error.user_traceback.rstrip(), err=True)
     click.echo(f"penstock: {_one_line(error)}", err=True)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from penstock.cli.streams import writes_unicode
+
 if TYPE_CHECKING:
     from google.protobuf.message import Message
     from rich.console import Console
@@ -77,7 +79,8 @@ def message_dict(message: Message) -> dict[str, Any]:
 
 
 def emit_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    # A question mark in place of a character would be another value: JSON has a way to write it in ASCII.
+    click.echo(json.dumps(value, ensure_ascii=not writes_unicode(), separators=(",", ":")))
 
 
 def command_options(function: F) -> F:

@@ -30,7 +30,7 @@ _PORT = click.IntRange(0, 65_535)
 @click.option(
     "--coordinators", type=click.IntRange(1, 9), default=1, show_default=True, help="How many; one owns the runs."
 )
-@click.option("--slots", type=click.IntRange(1, 10_000), default=DEFAULT_SLOTS, show_default=True, help="Per agent.")
+@click.option("--slots", type=click.IntRange(1, 1_024), default=DEFAULT_SLOTS, show_default=True, help="Per agent.")
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
