@@ -29,6 +29,7 @@ async def test_versions_are_counted_from_one(stores: Stores) -> None:
     assert await stores.pipelines.get_version("etl", 0) == second
     assert await stores.pipelines.get_version("etl", 1) == first
     assert await stores.pipelines.get_version("etl", 3) is None
+    assert await stores.pipelines.get_version("etl", 2**63 - 1) is None
     assert await stores.pipelines.get_version("none", 0) is None
     assert await stores.pipelines.version_by_digest("d1") == first
     assert await stores.pipelines.version_by_digest("none") is None

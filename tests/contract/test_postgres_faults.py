@@ -23,6 +23,7 @@ from penstock_coordinator.adapters.postgres import PostgresStores, SchemaOutdate
 from penstock_coordinator.ports import (
     AppendOutcome,
     Committed,
+    DatabaseFull,
     Fenced,
     KeyClaim,
     KeyTaken,
@@ -338,6 +339,27 @@ async def test_a_link_that_loses_everything_is_noticed(database_url: str) -> Non
         assert await committing == [Committed()]
         assert heard == [False, True]
         assert stores.available
+
+
+async def test_a_full_disk_of_the_database_is_named_and_what_waits_for_room_goes_on(database_url: str) -> None:
+    async with _speaking(database_url) as stores, _direct(database_url) as direct:
+        await direct.execute("""
+            create function full_disk() returns trigger language plpgsql as
+                $$ begin raise exception 'No space left on device' using errcode = 'disk_full'; end $$;
+            create trigger full_disk before insert on runs execute function full_disk();
+            create trigger full_disk before insert on pipelines execute function full_disk();
+        """)
+        run = new_run_id()
+        committing = asyncio.create_task(stores.journal.commit(0, [start(run)]))
+        await until(_true_of(lambda: not stores.available))
+        reasons = {each.name: each.reason for each in stores.dependencies()}
+        assert reasons["journal"] == "commits wait for the database: its disk is full: make room there"
+        with pytest.raises(DatabaseFull, match="its disk is full: make room there"):
+            await stores.pipelines.create_version("etl", "digest", b"spec", 1, 0, None)
+
+        await direct.execute("drop function full_disk() cascade")
+        assert await committing == [Committed()]
+        assert {each.reason for each in stores.dependencies() if each.name == "journal"} == {""}
 
 
 async def test_a_question_on_a_dead_link_is_answered_with_unavailable_and_the_next_one_works(

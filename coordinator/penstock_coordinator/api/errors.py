@@ -24,7 +24,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # the package has no stubs
 
 from penstock_coordinator.core.plan.naming import quoted
-from penstock_coordinator.ports import Crowded, Fenced, StoreUnavailable, Unavailable
+from penstock_coordinator.ports import Crowded, DatabaseFull, Fenced, StoreUnavailable, Unavailable
 from penstock_coordinator.runtime.absent_runs import RemovedRun
 from penstock_coordinator.runtime.views import (
     EventNotYet,
@@ -175,6 +175,15 @@ def _away(error: Unavailable) -> CallError:
     )
 
 
+def _no_room(error: DatabaseFull) -> CallError:
+    return CallError(
+        grpc.StatusCode.UNAVAILABLE,
+        "DATABASE_FULL",
+        "the disk of the coordinator's database is full: whoever runs it has to make room; then try again",
+        retry_after=error.retry_after or _SECOND,
+    )
+
+
 def _store_away(error: StoreUnavailable) -> CallError:
     return CallError(
         grpc.StatusCode.UNAVAILABLE,
@@ -249,6 +258,7 @@ _TRANSLATIONS: dict[type[Exception], _Translation] = {
     CallError: lambda error: error,
     RemovedRun: removed_run,
     Unavailable: _away,
+    DatabaseFull: _no_room,
     StoreUnavailable: _store_away,
     Stopping: _stopping,
     Fenced: _stopping,

@@ -35,7 +35,7 @@ from penstock_coordinator.ports.cache import (
     Reserved,
     Reserver,
 )
-from penstock_coordinator.ports.common import Crowded, Fenced, RunId, StoreUnavailable, Unavailable
+from penstock_coordinator.ports.common import Crowded, DatabaseFull, Fenced, RunId, StoreUnavailable, Unavailable
 from penstock_coordinator.ports.costs import (
     NO_COST,
     AttemptCost,
@@ -127,6 +127,7 @@ __all__ = [
     "CostStore",
     "Costs",
     "Crowded",
+    "DatabaseFull",
     "DeadLetter",
     "DeadLetterStore",
     "Dependency",

@@ -14,6 +14,10 @@ class Unavailable(Exception):
     """Microseconds until it may be worth while, if that is known."""
 
 
+class DatabaseFull(Unavailable):
+    """The database answers, and has no room for what is to be written: somebody has to make some."""
+
+
 class StoreUnavailable(Unavailable):
     """The artifact store is what is away, or its disk is full: the database may be well."""
 

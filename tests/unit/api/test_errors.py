@@ -24,6 +24,7 @@ PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))
 CANARY = "select 1 from postgresql://user:SECRETPW@host/db"
 SAMPLES: dict[type[Exception], Exception] = {
     ports.Unavailable: ports.Unavailable(CANARY),
+    ports.DatabaseFull: ports.DatabaseFull(CANARY),
     ports.StoreUnavailable: ports.StoreUnavailable(CANARY),
     ports.Crowded: ports.Crowded(CANARY),
     ports.Fenced: ports.Fenced(CANARY),
@@ -44,6 +45,7 @@ SAMPLES: dict[type[Exception], Exception] = {
 }
 EXPECTED = {
     ports.Unavailable: ("UNAVAILABLE", "DATABASE_UNAVAILABLE", 1_000_000),
+    ports.DatabaseFull: ("UNAVAILABLE", "DATABASE_FULL", 1_000_000),
     ports.StoreUnavailable: ("UNAVAILABLE", "ARTIFACT_STORE_UNAVAILABLE", 1_000_000),
     ports.Crowded: ("RESOURCE_EXHAUSTED", "DATABASE_BUSY", 1_000_000),
     ports.Fenced: ("UNAVAILABLE", "STOPPING", 1_000_000),

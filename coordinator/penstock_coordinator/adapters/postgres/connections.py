@@ -18,7 +18,7 @@ import structlog
 
 from penstock_coordinator.adapters.breaker import Breaker
 from penstock_coordinator.adapters.postgres.bulkhead import Bulkhead
-from penstock_coordinator.ports import Dependency, Unavailable
+from penstock_coordinator.ports import DatabaseFull, Dependency, Unavailable
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -78,6 +78,13 @@ def is_fault(error: BaseException) -> bool:
         state = error.sqlstate or ""
         return is_away(error) and state[:2] not in {"40", "42", "55"} and state != asyncpg.QueryCanceledError.sqlstate
     return is_away(error)
+
+
+def in_words(error: BaseException) -> str:
+    """For operators: what is wrong, with the remedy where the name of the class does not lead to it."""
+    if isinstance(error, asyncpg.DiskFullError):
+        return "its disk is full: make room there"
+    return type(error).__name__
 
 
 async def connect(
@@ -253,4 +260,5 @@ def unavailable() -> Iterator[None]:
     except _ERRORS as error:
         if not is_away(error):
             _log.exception("database_refused")
-        raise Unavailable(f"PostgreSQL: {type(error).__name__}") from error
+        kind = DatabaseFull if isinstance(error, asyncpg.DiskFullError) else Unavailable
+        raise kind(f"PostgreSQL: {in_words(error)}") from error

@@ -25,7 +25,7 @@ from penstock_coordinator.adapters.postgres.alone import values_alone
 from penstock_coordinator.adapters.postgres.artifact_index import has_artifacts, write_artifacts
 from penstock_coordinator.adapters.postgres.budget_store import has_charges, write_charges
 from penstock_coordinator.adapters.postgres.cache_store import has_values, write_values
-from penstock_coordinator.adapters.postgres.connections import answering_within, close, connect_lane, is_away
+from penstock_coordinator.adapters.postgres.connections import answering_within, close, connect_lane, in_words, is_away
 from penstock_coordinator.adapters.postgres.dead_letter_store import has_letters, write_letters
 from penstock_coordinator.adapters.postgres.queries import load
 from penstock_coordinator.adapters.postgres.requests import repetition
@@ -87,6 +87,8 @@ class PostgresJournal:
         self._reads = reads or database
         self._on_availability = on_availability
         self._away: set[int] = set()
+        self.trouble = ""
+        """In words, why the last commit that waits has to; empty while none does."""
         self._lanes = [_Lane(dsn, coordinator_id, number, answer_timeout, self._note_lane) for number in range(lanes)]
 
     @property
@@ -128,13 +130,18 @@ class PostgresJournal:
         for lane in self._lanes:
             await lane.aclose()
 
-    def _note_lane(self, lane: int, available: bool) -> None:
+    def _note_lane(self, lane: int, trouble: str) -> None:
+        """`trouble`: why its commit waits, or empty: it is done."""
+        available = not trouble
         if not available:
             self._counts.failures += 1
+            self.trouble = trouble
         if available and not self._away:
             return
         before = self.available
         self._away = self._away - {lane} if available else self._away | {lane}
+        if not self._away:
+            self.trouble = ""
         if self.available is not before and self._on_availability is not None:
             self._on_availability(self.available)
 
@@ -147,7 +154,7 @@ class _Lane:
     """One connection, and the batches of one lane on it, one at a time."""
 
     def __init__(
-        self, dsn: str, coordinator_id: str, number: int, answer_timeout: float, note: Callable[[int, bool], None]
+        self, dsn: str, coordinator_id: str, number: int, answer_timeout: float, note: Callable[[int, str], None]
     ) -> None:
         self._answer_timeout = answer_timeout
         self._dsn = dsn
@@ -197,13 +204,13 @@ class _Lane:
             except Exception as error:
                 if not is_away(error):
                     raise
-                self._note(self._number, False)
+                self._note(self._number, in_words(error))
                 if last is not type(error):
                     last = type(error)
-                    _log.warning("lane_waits", lane=self._number, reason=last.__name__)
+                    _log.warning("lane_waits", lane=self._number, reason=in_words(error))
                 await self._pause(longest)
             else:
-                self._note(self._number, True)
+                self._note(self._number, "")
                 if last is not None:
                     _log.warning("lane_commits_again", lane=self._number)
                 return outcomes

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from penstock_coordinator.adapters.postgres.connections import Database, PooledConnection
 
 _QUERIES = load("pipelines")
+_LARGEST_NUMBER = 2**31 - 1
+"""Of a version: what the column holds."""
 _DELETED, _NOTHING_TO_DELETE = b"1", b"0"
 
 
@@ -48,7 +50,7 @@ class PostgresPipelineStore:
         return None if row is None else _pipeline(row)
 
     async def get_version(self, name: str, number: int) -> VersionRow | None:
-        if not storable(name):
+        if not storable(name) or number > _LARGEST_NUMBER:
             return None
         row = await self._database.fetch_row(_QUERIES["get_version"], name, number)
         return None if row is None else _version(row)

@@ -68,7 +68,7 @@ class PostgresStores(Stores):
     def dependencies(self) -> list[Dependency]:
         """The pool, the connections of the lanes, and the artifact store."""
         state = DependencyState.CLOSED if self.available else DependencyState.HALF_OPEN
-        reason = "" if self.available else "commits wait for the database"
+        reason = "" if self.available else f"commits wait for the database: {self._postgres_journal.trouble}"
         shares = dict.fromkeys((self._shares.reads, self._shares.cache, self._shares.background))
         journal = Dependency("journal", state, reason=reason)
         return [self._database.dependency(*shares), journal, self.objects.dependency()]
