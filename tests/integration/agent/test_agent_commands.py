@@ -27,6 +27,24 @@ def out(name: str, *, file: str = "", as_json: bool = False) -> wire.CommandTask
     return wire.CommandTaskOutput(name=name, stdout=not file, file=file, json=as_json)
 
 
+async def test_a_command_that_looks_for_its_files_in_the_wrong_place_is_told_where_they_are(
+    coordinator: Coordinator, agents: Agents
+) -> None:
+    await agents.start()
+    digest = coordinator.add_bundle({"jobs/load.sh": "exit 0\n"})
+    in_bundle = "(jobs/load.sh is a file of the bundle: write bundle/jobs/load.sh)"
+    with_bundle = await coordinator.run(shell("sh jobs/load.sh", bundle_digest=digest))
+    assert in_bundle in with_bundle.error.message
+    as_program = await coordinator.run(
+        wire.TaskSpec(command=wire.CommandTask(argv=["jobs/load.sh"], bundle_digest=digest))
+    )
+    assert in_bundle in as_program.error.message
+    without = await coordinator.run(shell("./load.sh"))
+    assert "(./load.sh is not there: a command starts in an empty folder" in without.error.message
+    elsewhere = await coordinator.run(shell("cd bundle && cat jobs/load.sh none", bundle_digest=digest))
+    assert "(" not in elsewhere.error.message.splitlines()[0]
+
+
 async def test_outputs_environment_reports_and_bundle(coordinator: Coordinator, agents: Agents) -> None:
     await agents.start()
     digest = coordinator.add_bundle({"data.txt": "from the bundle\n"})

@@ -23,6 +23,7 @@ from penstock_agent.executors.worker import children, incoming
 from penstock_agent.executors.worker.capture import Capture
 from penstock_agent.executors.worker.encoding import OutputEncoder, TooLarge
 from penstock_agent.executors.worker.json_output import Unserialisable
+from penstock_agent.executors.worker.misplaced_files import where_it_is
 from penstock_agent.executors.worker.outgoing import BadArtifact
 from penstock_agent.executors.worker.step_runtime import LONGEST_NAME, LONGEST_TEXT, MOST_REPORTS
 from penstock_agent.executors.worker.stopping import StopSwitch
@@ -103,7 +104,7 @@ class CommandRunner:
                 preexec_fn=_joining(task.memory_group) if task.memory_group else None,
             )
         except OSError as error:
-            return _not_started(task.handle, argv[0], error)
+            return _not_started(task.handle, argv[0], error, where_it_is(work, folder / "work", str(error)))
         except subprocess.SubprocessError:
             failure = Failure("Crash", f"the command could not be put into its control group {task.memory_group}")
             return Finished(task.handle, failure=failure)
@@ -143,16 +144,17 @@ class CommandRunner:
         finished.metrics = _read_reports(folder / "metrics", _number)
         finished.metadata = _read_reports(folder / "metadata", lambda text: text[:LONGEST_TEXT])
         if code < 0 or code not in (work.success_exit_codes or [0]):
-            finished.failure = self._failure(code)
+            finished.failure = self._failure(work, folder / "work", code)
         else:
             self._take_outputs(folder / "work", task, work, finished)
         return finished
 
-    def _failure(self, code: int) -> Failure:
-        said = last_words(self._capture.last_error_lines())
+    def _failure(self, work: CommandWork, folder: Path, code: int) -> Failure:
+        lines = self._capture.last_error_lines()
+        said = last_words(lines)
         if code < 0:
             return Failure("Crash", f"the command was killed by {signal_name(-code)}{said}")
-        return Failure("ExitCode", f"the command ended with exit code {code}{said}")
+        return Failure("ExitCode", f"the command ended with exit code {code}{where_it_is(work, folder, lines)}{said}")
 
     def _take_outputs(self, folder: Path, task: Task, work: CommandWork, finished: Finished) -> None:
         if not work.outputs:
@@ -275,13 +277,13 @@ def own_environment(folder: Path, task: Task, work: CommandWork) -> dict[str, st
     return env
 
 
-def _not_started(handle: int, program: str, error: OSError) -> Finished:
+def _not_started(handle: int, program: str, error: OSError, hint: str) -> Finished:
     missing = isinstance(error, FileNotFoundError)
     problem = "was not found" if missing else f"cannot be run: {error.strerror}"
     remedy = "check its name and the agent's PATH" if missing else "check that it is an executable file"
     return Finished(
         handle,
-        failure=Failure("ExitCode", f"the program {program!r} {problem}; {remedy}"),
+        failure=Failure("ExitCode", f"the program {program!r} {problem}; {remedy}{hint}"),
         exit_code=NOT_FOUND if missing else NOT_EXECUTABLE,
     )
 
