@@ -24,6 +24,7 @@ from penstock.authoring.options import (
     require_span,
     require_weight,
 )
+from penstock.authoring.other_words import OF_PIPELINES, unknown_member
 from penstock.authoring.references import ParameterReference
 from penstock.authoring.sub_pipelines import SubPipeline, SubPipelineKeywords
 from penstock.errors import DefinitionError
@@ -138,6 +139,11 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"<pipeline {self.name}>"
+
+    if not TYPE_CHECKING:  # type checkers know that there is nothing else
+
+        def __getattr__(self, name):
+            raise unknown_member(self, name, OF_PIPELINES)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """In the body of a pipeline: a step that is a run of this one, its sub-pipeline. The arguments are the run's

@@ -54,6 +54,11 @@ class Reference:
     def __call__(self, *_args: object, **_kwargs: object) -> NoReturn:
         self._refuse("cannot be called")
 
+    def __rshift__(self, _other: object) -> NoReturn:
+        raise ReferenceUseError(f"{self!r} is put in order with >> or <<", remedy="write later.after(earlier)")
+
+    __lshift__ = __rrshift__ = __rlshift__ = __rshift__
+
     # Identity is all that equality could mean here, and `if n == 3` would silently be False.
     def __eq__(self, _other: object) -> bool:
         self._refuse("cannot be compared")

@@ -6,12 +6,13 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
 from penstock.authoring.calls import Call, graph_for_map
 from penstock.authoring.compensation import Compensation, wanted_of
 from penstock.authoring.graph import FunctionTarget, Graph, current_graph
 from penstock.authoring.options import StepKeywords, StepOptions, read_options
+from penstock.authoring.other_words import OF_STEPS, unknown_member
 from penstock.authoring.references import NodeOutput
 from penstock.errors import DefinitionError
 from penstock.names import check_name
@@ -39,6 +40,11 @@ class Step(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<step {self.penstock_name}>"
+
+    if not TYPE_CHECKING:  # type checkers know that there is nothing else
+
+        def __getattr__(self, name):
+            raise unknown_member(self, name, OF_STEPS)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         graph = current_graph()

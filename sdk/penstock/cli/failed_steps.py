@@ -32,13 +32,16 @@ async def why_not_completed(session: Session, client: Client, progress: RunProgr
     """What to look at. Of a run that a person has rolled back nothing needs to have failed."""
     named = named_in(run.reason)
     if run_state(run.state) == "ROLLED_BACK" and not named:
-        return f"What was undone: {_command(session, FailedStep(run.id, ''))}"
+        return f"What was undone: {_command(session, 'get', FailedStep(run.id, ''))}"
     found = await _lowest(client, FailedStep(run.id, named or progress.first_failed()))
-    return f"What failed, with its traceback: {_command(session, found)}"
+    return (
+        f"What failed, with its traceback: {_command(session, 'get', found)}\n"
+        f"What it printed: {_command(session, 'logs', found)}"
+    )
 
 
-def _command(session: Session, found: FailedStep) -> str:
-    words = ["penstock", "get", found.run_id, *filter(None, [found.name])]
+def _command(session: Session, verb: str, found: FailedStep) -> str:
+    words = ["penstock", verb, found.run_id, *filter(None, [found.name])]
     if session.address:
         words += ["--address", session.address]
     return shlex.join(words)

@@ -76,7 +76,7 @@ def test_a_failure_in_a_run_below_is_pointed_to_there(system: DevSystem, tmp_pat
     assert system.penstock("apply", write(tmp_path, BELOW)).returncode == 0
     said = system.penstock("run", write(tmp_path, ABOVE))
     assert said.returncode == 1
-    found = re.search(r"What failed, with its traceback: penstock get (\S+) breaks$", said.stderr.strip())
+    found = re.search(r"What failed, with its traceback: penstock get (\S+) breaks$", said.stderr, re.MULTILINE)
     assert found, said.stderr
     child, parent = found[1], said.stdout.split()[1]
     assert "exit code 3: it is broken" in system.penstock("get", child, "breaks").stdout

@@ -115,7 +115,9 @@ async def test_a_failed_run_has_exit_code_1_and_says_why(failing: Peer, penstock
     assert result.code == 1
     assert "add FAILED (attempt 2, UserError: division by zero)" in result.out
     assert result.lines()[-1] == "run run-1 FAILED: step add failed"
-    assert result.err == "What failed, with its traceback: penstock get run-1 add\n"
+    assert result.err == (
+        "What failed, with its traceback: penstock get run-1 add\nWhat it printed: penstock logs run-1 add\n"
+    )
     with_json = await penstock.run("run", CHAIN, "-p", "n=7", "--json")
     assert (with_json.code, with_json.err) == (1, "")
 
@@ -128,7 +130,10 @@ async def test_the_hint_of_a_failed_run_names_the_item_and_the_address(peer: Pee
         wire.event(3, state=run_pb2.RUN_STATE_FAILED),
     ]
     result = await penstock.run("watch", "run-1", "--address", peer.address)
-    assert result.err == f"What failed, with its traceback: penstock get run-1 'add[3]' --address {peer.address}\n"
+    assert result.err.splitlines() == [
+        f"What failed, with its traceback: penstock get run-1 'add[3]' --address {peer.address}",
+        f"What it printed: penstock logs run-1 'add[3]' --address {peer.address}",
+    ]
 
 
 async def test_the_hint_names_the_step_of_the_reason_and_goes_down_into_the_run_that_it_is(
@@ -145,7 +150,7 @@ async def test_the_hint_names_the_step_of_the_reason_and_goes_down_into_the_run_
         wire.event(3, state=run_pb2.RUN_STATE_FAILED, reason='step "multiply" failed: SubPipeline: ...'),
     ]
     result = await penstock.run("watch", "run-1")
-    assert result.err == "What failed, with its traceback: penstock get run-2 subtract\n"
+    assert result.err.startswith("What failed, with its traceback: penstock get run-2 subtract\n")
     shown = await penstock.run("get", "run-1")
     assert [line.split()[-2:] for line in shown.lines() if line.startswith("multiply")] == [["run-2", '"multiply"']]
     assert (await penstock.run("logs", "run-1")).err == "multiply is a run of chain: penstock logs run-2\n"

@@ -150,6 +150,8 @@ def refuse(body: Any, message: str, kind: type[errors.PenstockError] = errors.De
         (lambda n: n != 1, "compared"),
         (lambda n: n < 1, "compared"),
         (lambda n: n(), "cannot be called"),
+        (lambda n: n >> 1, "later.after"),
+        (lambda n: [n] << n, "later.after"),
     ],
 )
 def test_a_reference_has_no_value_while_the_pipeline_is_built(use: Any, message: str) -> None:
@@ -162,6 +164,21 @@ def test_a_reference_has_no_value_while_the_pipeline_is_built(use: Any, message:
 
     refuse(of_parameter, message, errors.ReferenceUseError)
     refuse(of_output, message, errors.ReferenceUseError)
+
+
+@pytest.mark.parametrize(
+    ("what", "word", "remedy"),
+    [
+        (one, "submit", "in the body of a @pipeline"),
+        (one, "with_options", "(use options)"),
+        (pipeline(name="p")(lambda: one()), "serve", "penstock run FILE"),
+    ],
+)
+def test_the_words_of_other_systems_lead_to_ours(what: Any, word: str, remedy: str) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(what, word)
+    assert remedy in str(caught.value)
+    assert not hasattr(one, "nothing_of_the_kind")
 
 
 def test_references_know_where_they_may_go() -> None:
