@@ -401,6 +401,7 @@ class Member:
 
     def _wait_for(self, reason: str) -> None:
         """It follows for now."""
+        self._entrance.follow()
         if self._keeper.owner() is None:
             self._readiness.block(FOLLOWING, reason)
         else:

@@ -29,6 +29,11 @@ class Rounds:
         """Somebody says that this is the one to go to."""
         self._named = address
 
+    @property
+    def is_sent(self) -> bool:
+        """Somebody has named where to go now."""
+        return self._named is not None
+
     def next(self) -> str:
         """Where to go now. A named address that is in the list is the place to go on from."""
         named, self._named = self._named, None

@@ -152,6 +152,7 @@ class Agent:
             self._environments,
             self._folder.path,
             settings.disk_floor_bytes,
+            self._connection,
         )
         self._port = AgentPort(settings.http_listen, self._observed) if settings.http_listen else None
         self._guardian: subprocess.Popen[bytes] | None = None

@@ -27,6 +27,7 @@ class Declared(NamedTuple):
 AGENT: tuple[Declared, ...] = (
     Declared("penstock_agent_build_info", "gauge", ("version",), "1; the release is the label"),
     Declared("penstock_agent_connected", "gauge", (), "1 while it has a session with a coordinator"),
+    Declared("penstock_agent_relayed", "gauge", (), "1 while a coordinator that follows passes its session on"),
     Declared("penstock_agent_draining", "gauge", (), "1 once it takes no new leases, because it is to end"),
     Declared("penstock_agent_slots", "gauge", (), "attempts that it runs at once"),
     Declared("penstock_agent_slots_used", "gauge", (), "attempts that run"),
@@ -79,6 +80,7 @@ def page(state: AgentState, accept: str) -> tuple[bytes, str]:
 def _families(state: AgentState) -> Iterable[Metric]:
     values: dict[str, float] = {
         "connected": state.connected,
+        "relayed": state.relayed,
         "draining": state.draining,
         "slots": state.slots,
         "slots_used": state.slots_used,

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from penstock_agent.runtime.host import LoopLag
     from penstock_agent.runtime.logs import LogRelay
     from penstock_agent.runtime.spool import Spool
+    from penstock_agent.runtime.stream import Connection
 
 
 @dataclass(frozen=True, slots=True)
 class AgentState:
     version: str
     connected: bool
+    relayed: bool
     draining: bool
     slots: int
     slots_used: int
@@ -63,6 +65,7 @@ class Observed:
     """That all its files are in."""
     disk_floor: int
     """Bytes."""
+    connection: Connection
     streams: int = 0
     """That were opened."""
 
@@ -85,6 +88,7 @@ class Observed:
         return AgentState(
             version=self.version,
             connected=self.connected,
+            relayed=self.connected and self.connection.is_relayed,
             draining=self.holder.draining,
             slots=self.slots,
             slots_used=self.executor.running,

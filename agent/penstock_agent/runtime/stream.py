@@ -1,5 +1,6 @@
 """The agent's stream: opened, read by one task, written by another, and opened again when it ends, to the next
-coordinator if there are several.
+coordinator if there are several. If the owner cannot be reached, another coordinator hears of it and passes the stream
+on, until the direct way is open again.
 
 Only the read and write calls of the library are used, never its iterators, and no read has a timeout: a read that is
 cancelled ends the call. What takes too long is ended by cancelling the call itself.
@@ -19,10 +20,12 @@ import grpc.aio
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from penstock_agent.core.rounds import Rounds
+from penstock_agent.core.ways import Ways
 from penstock_agent.own_log import OwnLog
 from penstock_agent.runtime.begun import Begun
 from penstock_agent.runtime.names import behind
 from penstock_agent.runtime.outbox import Outbox
+from penstock_agent.runtime.way_back import can_be_reached
 
 if TYPE_CHECKING:
     from penstock_agent.core.leases import Handle, Lease
@@ -60,6 +63,11 @@ WELCOME_WITHIN = 10.0
 WELCOME_OF_SEVERAL_WITHIN = 4.0
 """Whoever is silent is not waited for that long if there are others to ask."""
 LAST_WORD_WITHIN = 2.0
+UNREACHABLE = "penstock-unreachable"
+"""Metadata of a stream: an owner to which the agent was sent, and which it could not reach. Whoever knows no such
+metadata sends the agent there again."""
+OWNER = "penstock-owner"
+"""Initial metadata of a stream that is passed on: where the owner is."""
 
 REFUSED_WITHIN = 20.0
 """An agent that was started again is taken for its own twin until the coordinator has missed the former process."""
@@ -102,12 +110,19 @@ class Connection:
         """`address`: host:port of a coordinator, or of several, separated by commas."""
         self._given = address.split(",")
         self._rounds = Rounds(self._given, chance() if len(self._given) > 1 else 0.0)
+        self._ways = Ways()
         self._options = channel_options(keepalive)
         self._listener = listener
         self._chance = chance
         self._streams = 0
         self._welcomed = False
         """On the stream that is open, or was last."""
+        self._heard = False
+        """Any word on it."""
+        self._silent = False
+        """It was ended for want of one."""
+        self._way_back: asyncio.Task[None] | None = None
+        """Is looked for: the stream is passed on by a coordinator that follows."""
         self._backoff = FIRST_BACKOFF
         self._most_backoff = MOST_BACKOFF
         self._wait: float | None = None
@@ -121,14 +136,20 @@ class Connection:
         while not self._leaving.is_set():
             self._rounds.known(await behind(self._given))
             opened_at = asyncio.get_running_loop().time()
-            self._welcomed = False
-            await self._one_stream(self._rounds.next())
+            self._welcomed = self._heard = False
+            is_sent = self._rounds.is_sent
+            await self._one_stream(self._rounds.next(), is_sent=is_sent)
             if asyncio.get_running_loop().time() - opened_at > MOST_BACKOFF and (
                 self._welcomed or not self._rounds.several
             ):
                 self._backoff = FIRST_BACKOFF
             if self._rounds.over(good=self._welcomed):
                 await self._pause()
+
+    @property
+    def is_relayed(self) -> bool:
+        """The stream is passed on by a coordinator that follows."""
+        return self._way_back is not None
 
     def use_address(self, address: str) -> None:
         """For the next stream; if that fails, the one after it goes to one of the usual addresses again."""
@@ -155,19 +176,49 @@ class Connection:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._leaving.wait(), wait)
 
-    async def _one_stream(self, address: str) -> None:
+    async def _one_stream(self, address: str, *, is_sent: bool) -> None:
+        """`is_sent`: a coordinator has named the address as the owner's."""
         self._streams += 1
         number = self._streams
         channel = grpc.aio.insecure_channel(address, options=self._options)
         outbox = self._outbox = Outbox(self._listener.is_held)
-        call = AgentServiceStub(channel).Connect()
+        call = self._connect(channel)
         self._listener.stream_opened(number, outbox, channel)
         try:
             await self._talk(call, outbox)
+            self._note_way(address, channel, is_sent=is_sent)
         finally:
             self._outbox = None
+            if self._way_back is not None:
+                self._way_back.cancel()
+                self._way_back = None
             self._listener.stream_closed(number)
             await channel.close()
+
+    def _connect(self, channel: grpc.aio.Channel) -> Call:
+        unreachable = self._ways.unreachable(asyncio.get_running_loop().time())
+        if not unreachable:
+            return AgentServiceStub(channel).Connect()
+        return AgentServiceStub(channel).Connect(metadata=tuple((UNREACHABLE, each) for each in unreachable))
+
+    def _note_way(self, address: str, channel: grpc.aio.Channel, *, is_sent: bool) -> None:
+        """Whoever says a word was reached, and so was who refuses without one: there is a connection then. Silence is
+        as good as none."""
+        if self._heard:
+            self._ways.reached(address)
+        elif is_sent and not self._leaving.is_set():
+            if not self._silent and channel.get_state() is grpc.ChannelConnectivity.READY:
+                return
+            log.warning(
+                "owner_not_reached", address=address, remedy="open the way to it; others pass on to it meanwhile"
+            )
+            self._ways.failed(address, asyncio.get_running_loop().time(), self._chance())
+
+    async def _look_for_a_way_back(self, owner: str) -> None:
+        await can_be_reached(owner, self._ways, self._options, self._chance)
+        log.info("owner_reachable_again", address=owner)
+        self._rounds.name(owner)
+        self.close_stream(None)
 
     async def _talk(self, call: Call, outbox: Outbox) -> None:
         """Raises `IdInUse`."""
@@ -198,18 +249,36 @@ class Connection:
 
     async def _read(self, call: Call) -> None:
         patience = WELCOME_OF_SEVERAL_WITHIN if self._rounds.several else WELCOME_WITHIN
-        too_late = asyncio.get_running_loop().call_later(patience, call.cancel)
+        self._silent = False
+        too_late = asyncio.get_running_loop().call_later(patience, self._give_up, call)
         try:
             while (message := await call.read()) is not grpc.aio.EOF:
                 assert isinstance(message, wire.CoordinatorMessage)
+                self._heard = True
                 if self._listener.stream_says(message):
                     too_late.cancel()
                     self._refused_at = None
                     self._welcomed = True
                     self._wait = None
                     self._bound_backoff(message.welcome.lease_ttl.ToMicroseconds() / 1e6)
+                    self._ways.set_pace(message.welcome.heartbeat_interval.ToMicroseconds() / 1e6)
+                    await self._note_relay(call)
         finally:
             too_late.cancel()
+
+    def _give_up(self, call: Call) -> None:
+        self._silent = not self._heard
+        call.cancel()
+
+    async def _note_relay(self, call: Call) -> None:
+        """Initial metadata are there with the first word."""
+        if self._ways.all_open:
+            return  # It has asked nobody for it.
+        owner = next((value for key, value in await call.initial_metadata() if key == OWNER), None)
+        if owner is not None:
+            log.info("stream_passed_on", address=str(owner))
+            self._way_back = asyncio.get_running_loop().create_task(self._look_for_a_way_back(str(owner)))
+            self._way_back.add_done_callback(_tell)
 
     def _bound_backoff(self, ttl: float) -> None:
         """By a lease's life in seconds, as the coordinator says it; 0: it does not."""

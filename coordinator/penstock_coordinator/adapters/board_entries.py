@@ -19,6 +19,7 @@ def encode_entry(entry: BoardEntry) -> bytes:
             "id": entry.coordinator_id,
             "epoch": entry.epoch,
             "live_runs": entry.live_runs,
+            "relayed": entry.relayed,
             "lines": [(line_name(each.line), each.ready, each.running, each.oldest_wait) for each in entry.lines],
             "runs": {each.run_id.hex(): _status(each) for each in entry.runs},
         }
@@ -35,6 +36,7 @@ def decode_entry(data: bytes) -> BoardEntry:
             int(found["live_runs"]),
             tuple(LineDemand(line_named(name), *map(int, counts)) for name, *counts in found["lines"]),
             tuple(_run(bytes.fromhex(key), status) for key, status in found["runs"].items()),
+            int(found.get("relayed", 0)),  # the release before does not tell
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("no entry of a board") from error

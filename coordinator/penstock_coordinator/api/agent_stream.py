@@ -22,6 +22,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.api.artifact_fields import made_artifacts
 from penstock_coordinator.api.errors import CallError
+from penstock_coordinator.api.forwarding import HOP
 from penstock_coordinator.core.plan.references import BadReference, may_refer
 from penstock_coordinator.core.run.events import Failure, MadeArtifact, Outcome
 from penstock_coordinator.core.run.messages import AttemptEnded, AttemptReport, AttemptTiming
@@ -45,6 +46,8 @@ HELLO_SECONDS = 5.0
 FAREWELL_SECONDS = 1.0
 """How long the last words may take to be written."""
 FAILURE_BYTES = 8 * 1024
+MOST_NAME = 128
+"""Characters of a coordinator's id."""
 LONGEST_SPAN = 100 * 366 * 24 * 3_600 * 1_000_000
 """Microseconds."""
 
@@ -190,7 +193,7 @@ class AgentStream:
             raise MalformedWord("body: the first message must be Hello")
         hello = message.hello
         _check_hello(hello)
-        session = await self._fleet.open(hello, message.seq)
+        session = await self._fleet.open(hello, message.seq, _passed_on_by(self._context))
         if self._left:
             # The connection ended while the session was being committed.
             self._fleet.stream_ended(session)
@@ -202,6 +205,7 @@ class AgentStream:
             session=session.holder.committed,
             slots=hello.slots,
             held_leases=len(hello.held_leases),
+            **({"via": session.via} if session.via else {}),
         )
         self._opened.set()
 
@@ -288,6 +292,12 @@ async def _first_of(task: asyncio.Task[None], *events: asyncio.Event) -> None:
     finally:
         for wait in waits:
             wait.cancel()
+
+
+def _passed_on_by(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """The coordinator that passes the stream on; "": the agent has opened it itself."""
+    found = next((value for key, value in context.invocation_metadata() or () if key == HOP), "")
+    return str(found)[:MOST_NAME]
 
 
 def _check_hello(hello: wire.Hello) -> None:

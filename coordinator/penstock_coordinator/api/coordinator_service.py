@@ -213,6 +213,7 @@ def _coordinator(view: CoordinatorView, published: Published | None) -> pb.Coord
         live_runs=entry.live_runs,
         ready_steps=entry.ready,
         running_steps=entry.running,
+        relayed_agents=entry.relayed,
     )
 
 

@@ -22,6 +22,7 @@ from penstock_coordinator.api.forwarding import not_the_leader
 from penstock_coordinator.api.guard import CallGuard
 from penstock_coordinator.api.health import AGENTS
 from penstock_coordinator.api.http import SHUTDOWN_SECONDS
+from penstock_coordinator.api.relaying import CONNECT
 from penstock_coordinator.runtime.session import goaway
 
 if TYPE_CHECKING:
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import ServiceDescriptor
 
     from penstock_coordinator.api.forwarding import Forwarder
+    from penstock_coordinator.api.relaying import Relay
     from penstock_coordinator.core.fleet.ownership import CoordinatorRow
 
     Handler = grpc.RpcMethodHandler[Any, Any]
 
 log = structlog.get_logger(__name__)
 
-CONNECT = "/penstock.agent.v1.AgentService/Connect"
 OF_THE_OWNER = frozenset({"/penstock.v1.CoordinatorService/HandOver"})
 """Passed on, of a service whose other calls every coordinator answers for itself."""
 
@@ -67,18 +68,20 @@ class ServiceSet(grpc.GenericRpcHandler):
 
 class Outside(ServiceSet):
     """In the place of the services that are not among those added here: calls of users are passed on to the owner,
-    agents are sent there."""
+    agents are sent there, and those that cannot reach it are passed on too."""
 
     def __init__(
         self,
         services: Iterable[ServiceDescriptor],
         owner: Callable[[], CoordinatorRow | None],
         forwarder: Forwarder,
+        relay: Relay,
     ) -> None:
         super().__init__()
         self._methods = {f"/{each.full_name}/{method.name}": method for each in services for method in each.methods}
         self._owner = owner
         self._forwarder = forwarder
+        self._relay = relay
         self._expected: asyncio.Future[ServiceSet] | None = None
 
     def expect(self, seconds: float) -> None:
@@ -94,11 +97,32 @@ class Outside(ServiceSet):
             self._expected.set_result(services)
         self._expected = None
 
-    def passes_on(self, method: str) -> bool:
-        """Whether calls of the method are answered by the owner."""
-        if method not in self._methods or method.startswith(f"/{AGENTS}"):
+    def passes_on(self, details: grpc.HandlerCallDetails) -> bool:
+        """Whether the call is answered by the owner."""
+        if details.method not in self._methods:
             return False
-        return super().service(_Details(method)) is None
+        if details.method == CONNECT:
+            return self._passes_streams_on(details)
+        return super().service(details) is None
+
+    def _passes_streams_on(self, details: grpc.HandlerCallDetails) -> bool:
+        """While it is likely to own soon, whoever comes waits for that instead."""
+        waits = self._expected is not None and not self._expected.done()
+        return not waits and self._relay.is_needed(details.invocation_metadata or ())
+
+    def follow(self) -> None:
+        """The owner was looked for: nobody waits for a former one."""
+        self._forwarder.follow()
+        self._relay.follow()
+
+    def hang_up(self) -> None:
+        """This process owns: nobody waits for another one."""
+        self._forwarder.hang_up()
+        self._relay.hang_up()
+
+    async def close(self) -> None:
+        await self._forwarder.close()
+        await self._relay.close()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         method = handler_call_details.method
@@ -109,16 +133,13 @@ class Outside(ServiceSet):
         if described is None:
             return None
         if method == CONNECT:
+            if self._passes_streams_on(handler_call_details):
+                return self._relay.stream()
             return grpc.stream_stream_rpc_method_handler(
                 self._connect, wire.AgentMessage.FromString, wire.CoordinatorMessage.SerializeToString
             )
-        if method.startswith(f"/{AGENTS}"):
-            # Answers before the request is there, of whatever kind the call is.
-            return grpc.stream_unary_rpc_method_handler(self._refuse, None, None)
-        return self._forwarder.handler(method, requests=described.client_streaming, answers=described.server_streaming)
-
-    async def _refuse(self, _requests: object, _context: object) -> None:
-        raise not_the_leader(self._owner())
+        calls = self._relay if method.startswith(f"/{AGENTS}") else self._forwarder
+        return calls.handler(method, requests=described.client_streaming, answers=described.server_streaming)
 
     async def _connect(self, requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         expected = self._expected
@@ -167,8 +188,7 @@ class Doorway(grpc.aio.ServerInterceptor, grpc.GenericRpcHandler):
         self._services: ServiceSet = ServiceSet()
         self._may_act: Callable[[], bool] | None = None
         self._outside: tuple[CallGuard, ServiceSet] = self._guard, self._services
-        self._forwarder: Forwarder | None = None
-        self._on_let_in: Callable[[ServiceSet], None] = lambda services: None
+        self._others: Outside | None = None
         self.grpc = grpc.aio.server(
             interceptors=[*before, self],
             options=options,
@@ -199,19 +219,17 @@ class Doorway(grpc.aio.ServerInterceptor, grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         return self._services.service(handler_call_details)
 
-    def stay_outside(
-        self, guard: CallGuard, services: ServiceSet, on_let_in: Callable[[ServiceSet], None], forwarder: Forwarder
-    ) -> None:
+    def stay_outside(self, guard: CallGuard, services: Outside) -> None:
         """What answers when nobody is let in, and passes calls on."""
-        self._outside, self._on_let_in, self._forwarder = (guard, services), on_let_in, forwarder
+        self._outside, self._others = (guard, services), services
         self.let_out()
 
     def let_in(self, guard: CallGuard, services: ServiceSet, may_act: Callable[[], bool] | None = None) -> None:
         """From now on calls go to the services, for as long as `may_act`."""
         self._guard, self._services, self._may_act = guard, services, may_act
-        self._on_let_in(services)
-        if self._forwarder is not None:
-            self._forwarder.hang_up()
+        if self._others is not None:
+            self._others.let_in(services)
+            self._others.hang_up()
 
     def let_out(self) -> None:
         self._may_act = None
@@ -246,8 +264,8 @@ class Doorway(grpc.aio.ServerInterceptor, grpc.GenericRpcHandler):
     async def close(self, last_calls: float) -> None:
         """Calls under way have so many seconds to end."""
         await self.grpc.stop(last_calls)
-        if self._forwarder is not None:
-            await self._forwarder.close()
+        if self._others is not None:
+            await self._others.close()
         if self._http is not None:
             await self._http.cleanup()
 

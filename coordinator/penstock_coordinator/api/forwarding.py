@@ -1,4 +1,5 @@
-"""Calls of users at a coordinator that follows: they are passed on to the owner of the runs, as bytes.
+"""Calls at a coordinator that follows: they are passed on to the owner of the runs, as bytes. Streams of agents are
+another matter (`relaying`).
 
 What comes back is passed on as it is: answers, errors with their details, metadata. A call is passed on once: one that
 comes from another coordinator is refused, and so is every call while no owner is heard of.
@@ -61,8 +62,10 @@ def owner_lost(address: str) -> CallError:
 class Line:
     """The channel to one owner, and the calls on it."""
 
-    def __init__(self, address: str, options: Sequence[tuple[str, Any]]) -> None:
+    def __init__(self, address: str, epoch: int, options: Sequence[tuple[str, Any]]) -> None:
+        """`epoch`: of the owner."""
         self.address = address
+        self.epoch = epoch
         self.over = False
         """Nobody waits for its answers any more."""
         self._channel = grpc.aio.insecure_channel(address, options=options)
@@ -79,6 +82,10 @@ class Line:
     @property
     def count(self) -> int:
         return len(self._calls)
+
+    def leads_to(self, owner: CoordinatorRow) -> bool:
+        """To that incarnation of it."""
+        return (self.address, self.epoch) == (owner.address, owner.epoch)
 
     @contextlib.contextmanager
     def carrying(self, call: grpc.aio.Call) -> Iterator[None]:
@@ -102,7 +109,7 @@ class Line:
         if error.code() is grpc.StatusCode.UNAVAILABLE and not any(key == STATUS_KEY for key, _ in trailing):
             # The transport's own word: texts of gRPC are nothing for callers.
             return owner_lost(self.address)
-        return PassedBack(WireStatus(error.code(), error.details() or "", tuple(_of_the_call(trailing))))
+        return PassedBack(WireStatus(error.code(), error.details() or "", tuple(of_the_call(trailing))))
 
     def hang_up(self) -> None:
         """Calls that wait for an answer end: who asks again is answered by the next owner."""
@@ -148,9 +155,9 @@ class Forwarder:
         if owner is None or any(key == HOP for key, _ in metadata):
             raise not_the_leader(owner)
         line = self._line
-        if line is None or line.address != owner.address:
+        if line is None or not line.leads_to(owner):
             self.hang_up()
-            line = self._line = Line(owner.address, self._options)
+            line = self._line = Line(owner.address, owner.epoch, self._options)
         if line.count >= self._limit:
             raise exhausted(
                 "TOO_MANY_CALLS",
@@ -161,7 +168,14 @@ class Forwarder:
 
     def metadata_of(self, given: Iterable[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:
         """What goes on with the call."""
-        return (*_of_the_call(given), (HOP, self._id))
+        return (*of_the_call(given), (HOP, self._id))
+
+    def follow(self) -> None:
+        """The owner was looked for. If there is another one, nobody waits for the former any more; while none is heard
+        of, it may still answer."""
+        owner = self._owner()
+        if owner is not None and self._line is not None and not self._line.leads_to(owner):
+            self.hang_up()
 
     def hang_up(self) -> None:
         """There is another owner, and perhaps it is this process: nobody waits for the former one."""
@@ -208,25 +222,28 @@ class _Passing:
             async for answer in call:
                 if not begun:
                     begun = True
-                    await context.send_initial_metadata(await _heads(line, call))
+                    await context.send_initial_metadata(await heads(line, call))
                 await context.write(answer)
-            context.set_trailing_metadata(tuple(_of_the_call(await call.trailing_metadata())))
+            context.set_trailing_metadata(tuple(of_the_call(await call.trailing_metadata())))
 
     async def stream_on(self, requests: AsyncIterator[bytes], context: Context) -> bytes:
         """As fast as the owner takes it. Its answer ends the call, also one that comes before all was sent."""
         line, call = self._begin("stream_unary", context)
         with line.carrying(call):
             sending = asyncio.create_task(_send(requests, call))
+            welcoming = asyncio.create_task(_welcome(line, call, context))
             try:
                 answer: bytes = await call
+                begun = await welcoming
             except asyncio.CancelledError:
                 if sending.done() and not sending.cancelled() and (fault := sending.exception()) is not None:
                     raise fault from None
                 raise
             finally:
                 sending.cancel()
-                await asyncio.wait({sending})
-            await _pass_ends(line, call, context)
+                welcoming.cancel()
+                await asyncio.gather(sending, welcoming, return_exceptions=True)
+            await _pass_ends(line, call, context, begun=begun)
         return answer
 
 
@@ -242,14 +259,27 @@ async def _send(requests: AsyncIterator[bytes], call: Any) -> None:
         raise
 
 
-async def _pass_ends(line: Line, call: Any, context: Context) -> None:
-    await context.send_initial_metadata(await _heads(line, call))
-    context.set_trailing_metadata(tuple(_of_the_call(await call.trailing_metadata())))
+async def _welcome(line: Line, call: Any, context: Context) -> bool:
+    """What the owner says before its answer goes back at once: who sends may wait for it. Whether it was anything; of a
+    call that fails the library tells initial metadata too, without any."""
+    if not tuple(of_the_call(await call.initial_metadata())):
+        return False
+    await context.send_initial_metadata(await heads(line, call))
+    return True
 
 
-async def _heads(line: Line, call: Any) -> tuple[tuple[str, Any], ...]:
-    return (*_of_the_call(await call.initial_metadata()), (OWNER, line.address))
+async def _pass_ends(line: Line, call: Any, context: Context, *, begun: bool = False) -> None:
+    """`begun`: the initial metadata are passed on already."""
+    if not begun:
+        await context.send_initial_metadata(await heads(line, call))
+    context.set_trailing_metadata(tuple(of_the_call(await call.trailing_metadata())))
 
 
-def _of_the_call(metadata: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Any]]:
+async def heads(line: Line, call: Any) -> tuple[tuple[str, Any], ...]:
+    """The initial metadata of an answer that is passed back."""
+    return (*of_the_call(await call.initial_metadata()), (OWNER, line.address))
+
+
+def of_the_call(metadata: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Any]]:
+    """What is passed on of the metadata."""
     return ((key, value) for key, value in metadata or () if key == STATUS_KEY or not key.startswith(_ITS_OWN))

@@ -52,9 +52,10 @@ class CallGuard(grpc.aio.ServerInterceptor):
         sizes: RequestSizes | None = None,
         shedder: Shedder | None = None,
         counts: CallCounts | None = None,
-        passes_on: Callable[[str], bool] = lambda method: False,
+        passes_on: Callable[[grpc.HandlerCallDetails], bool] = lambda details: False,
     ) -> None:
-        """`counts`: of the process. `passes_on`: whether somebody else answers calls of the method."""
+        """`counts`: of the process. `passes_on`: whether somebody else answers the call; of one that does not stream it
+        goes by the method alone."""
         self._sizes = sizes or RequestSizes()
         self._shedder = shedder
         self._counts = counts or CallCounts()
@@ -75,7 +76,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
             if handler is None:  # No such method. gRPC itself answers UNIMPLEMENTED.
                 return None
             streams = handler.request_streaming or handler.response_streaming
-            watch = CallWatch(self._counts, method, streams=streams, passes_on=self._passes_on(method))
+            watch = CallWatch(self._counts, method, streams=streams, passes_on=self._passes_on(handler_call_details))
             guarded = _guarded(handler, method, self._sizes, self._shedder, self._calls, watch)
             if not streams:
                 self._unary[method] = guarded

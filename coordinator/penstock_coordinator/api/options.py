@@ -15,6 +15,10 @@ FORWARDED_CALLS = 900
 """Calls at once that a coordinator that follows passes on: they share one connection to the owner, and past
 `MAX_STREAMS` they would wait for one another unseen."""
 
+RELAYED_SESSIONS, RELAYED_CALLS = 400, 500
+"""Streams of agents, and other calls of theirs, that a coordinator that follows passes on at once, over a connection of
+their own. A stream lasts for as long as its agent cannot reach the owner."""
+
 KEEPALIVE_MS = 10_000
 FASTEST_PINGS_MS = 5_000
 """Clients ping each 10 s, unless they were told otherwise."""

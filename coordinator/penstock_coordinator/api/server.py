@@ -77,6 +77,7 @@ from penstock_coordinator.api.log_reader import LogReader
 from penstock_coordinator.api.metrics.place import Place, Watched
 from penstock_coordinator.api.options import KEEPALIVE_MS, MAX_CALLS, forwarding_options, server_options
 from penstock_coordinator.api.pipeline_service import PipelineService
+from penstock_coordinator.api.relaying import Relay
 from penstock_coordinator.api.run_service import RunService
 from penstock_coordinator.api.run_starter import RunStarter
 from penstock_coordinator.api.secret_service import AgentSecretService, SecretService
@@ -268,18 +269,31 @@ class Entrance:
         self._doorway = _doorway(readiness, options)
         wire = forwarding_options(options.limits.message_bytes, options.keepalive_ms)
         forwarder = Forwarder(keeper.coordinator_id, keeper.owner, wire)
-        outside = Outside(DESCRIBED, keeper.owner, forwarder)
+        self._relay = Relay(keeper.coordinator_id, keeper.owner, wire)
+        self._place.relayed = lambda: self.relayed
+        if hot is not None:
+            hot.relayed = lambda: self.relayed
+        outside = self._outside = Outside(DESCRIBED, keeper.owner, forwarder, self._relay)
         self.preparation = Preparation(keeper.owner, lambda: outside.expect(EXPECTED_SECONDS))
         """Of a hand-over to this process."""
         add_CoordinatorServiceServicer_to_server(
             CoordinatorService(None, readiness, keeper, self.preparation, hot), cast("grpc.aio.Server", outside)
         )
         guard = CallGuard(RequestSizes(options.limits), None, watched.counts.calls, outside.passes_on)
-        self._doorway.stay_outside(guard, outside, outside.let_in, forwarder)
+        self._doorway.stay_outside(guard, outside)
 
     @property
     def doorway(self) -> Doorway:
         return self._doorway
+
+    @property
+    def relayed(self) -> int:
+        """Streams of agents that are passed on to the owner now."""
+        return self._relay.sessions
+
+    def follow(self) -> None:
+        """The owner was looked for: nobody waits for a former one any more."""
+        self._outside.follow()
 
     async def open(self) -> None:
         """Both ports answer from now on: users by way of the owner. Raises `CannotListen`."""

@@ -55,6 +55,8 @@ class BoardEntry:
     live_runs: int = 0
     lines: tuple[LineDemand, ...] = ()
     runs: tuple[RunStatus, ...] = ()
+    relayed: int = 0
+    """Agents that come to the owner by this one."""
 
     @property
     def ready(self) -> int:

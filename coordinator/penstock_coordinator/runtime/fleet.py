@@ -90,9 +90,10 @@ class Fleet:
 
     # --- a session comes
 
-    async def open(self, hello: wire.Hello, basis_seq: int) -> AgentSession:
+    async def open(self, hello: wire.Hello, basis_seq: int, via: str = "") -> AgentSession:
         """Commit the session, settle what the agent holds, and make its Welcome. While the database is away an agent
-        that comes back goes on with its former session: what it runs goes on, and it gets nothing new.
+        that comes back goes on with its former session: what it runs goes on, and it gets nothing new. `via`: the
+        coordinator by which the stream comes.
 
         Raises `UnsupportedProtocol`, `StaleCoordinator`, `IdInUse`, `Superseded`, `Unavailable`.
         """
@@ -110,27 +111,30 @@ class Fleet:
             former = self._roster.former_of(arrival, self._monotonic())
             if former is None:
                 raise
-            return self._stand_in(hello, arrival, former, self._welcome(former.committed, basis_seq, version))
+            return self._stand_in(hello, arrival, former, self._welcome(former.committed, basis_seq, version), via)
         self.found_database()
         self.pauses.read(arrival.agent, mark, paused=paused)
         now = self._monotonic()
         self._check(arrival, self._roster.refuses_committed(arrival, epoch, now))
         holder = self._roster.holder_of(arrival, epoch, now)
-        session = self._session(hello, holder, self._welcome(epoch, basis_seq, version))
+        session = self._session(hello, holder, self._welcome(epoch, basis_seq, version), via)
         self._roster.enter(session, arrival)
         return session
 
-    def _stand_in(self, hello: wire.Hello, arrival: Arrival, former: Holder, welcome: wire.Welcome) -> AgentSession:
+    def _stand_in(
+        self, hello: wire.Hello, arrival: Arrival, former: Holder, welcome: wire.Welcome, via: str
+    ) -> AgentSession:
         holder = self._roster.stand_in_for(former, arrival, self._monotonic())
-        session = self._session(hello, holder, welcome)
+        session = self._session(hello, holder, welcome, via)
         self._roster.enter_stand_in(session, arrival)
         log.info("session_goes_on", agent=arrival.agent, session=former.committed)
         return session
 
-    def _session(self, hello: wire.Hello, holder: Holder, welcome: wire.Welcome) -> AgentSession:
+    def _session(self, hello: wire.Hello, holder: Holder, welcome: wire.Welcome, via: str) -> AgentSession:
         row = replace(agent_row(hello, self._supervisor.clock.now()), session_epoch=welcome.session_epoch)
         self.left.is_back(holder.agent)
-        return AgentSession(holder, capacity_of(hello, holder.session), row, welcome, self._may_speak)
+        sent = self._supervisor.counts.grants
+        return AgentSession(holder, capacity_of(hello, holder.session), row, welcome, self._may_speak, sent, via)
 
     def _may_speak(self) -> bool:
         return not (self._silent or self.standing.is_over(self._monotonic()))
@@ -336,7 +340,7 @@ class Fleet:
         agent, age = session.holder.agent, now - session.holder.heard_at
         state = DRAINING if session.draining else CONNECTED
         row = replace(session.row, paused=agent in self.pauses)
-        return AgentView(row, state, len(session.holder.leases), age, self.discarded[agent])
+        return AgentView(row, state, len(session.holder.leases), age, self.discarded[agent], session.via)
 
     async def drain_agent(self, agent: str, deadline: int) -> AgentView:
         session = next((one for one in self.sessions() if one.holder.agent == agent), None)

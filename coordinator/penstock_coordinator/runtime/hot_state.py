@@ -20,6 +20,8 @@ from penstock_coordinator.runtime.board_failover import ELSEWHERE_EVERY, HotStat
 from penstock_coordinator.runtime.board_publisher import BoardPublisher
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock_coordinator.ports import Clock
     from penstock_coordinator.ports.board import RunStatus
     from penstock_coordinator.runtime.ownership import OwnershipKeeper
@@ -75,6 +77,8 @@ class HotStateService:
         self._company = company
         self._supervisor: Supervisor | None = None
         self._publisher = BoardPublisher(hot, company.clock, self.entry, self._runs)
+        self.relayed: Callable[[], int] = lambda: 0
+        """How many agents come to the owner by this coordinator, while it follows."""
 
     @property
     def hot(self) -> HotState:
@@ -83,7 +87,7 @@ class HotStateService:
     def entry(self) -> BoardEntry:
         """Of this coordinator, as it is now, without runs."""
         if self._supervisor is None or self._supervisor.stopping:
-            return BoardEntry(self._keeper.coordinator_id)
+            return BoardEntry(self._keeper.coordinator_id, relayed=self.relayed())
         return demand_of(self._supervisor)
 
     def _runs(self) -> tuple[RunStatus, ...]:

@@ -19,6 +19,7 @@ from penstock_coordinator.core.fleet.session import Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from penstock_coordinator.core.counts.grants import GrantCounts
     from penstock_coordinator.core.dispatch.capacity import Capacity
     from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey
     from penstock_coordinator.core.fleet.session import Held
@@ -117,10 +118,16 @@ class AgentSession(Connected):
         row: AgentRow,
         welcome: wire.Welcome,
         may_speak: Callable[[], bool],
+        sent: GrantCounts,
+        via: str = "",
     ) -> None:
-        """`may_speak`: asked when something is to be written; while it is not so, nothing is said but where to go."""
+        """`may_speak`: asked when something is to be written; while it is not so, nothing is said but where to go.
+        `sent`: of the process."""
         super().__init__(holder, capacity)
         self._may_speak = may_speak
+        self._sent = sent
+        self.via = via
+        """The coordinator that passes the stream on; "": nobody does."""
         self.row = row
         """What its Hello says of the agent, for people."""
         self.tasks = TaskTable()
@@ -259,6 +266,10 @@ class AgentSession(Connected):
 
     def _granting(self) -> Iterator[wire.CoordinatorMessage]:
         grants, self._grants = self._grants, []
+        if self.via:
+            self._sent.relayed += len(grants)
+        else:
+            self._sent.direct += len(grants)
         for part in _parts(grants):
             message = wire.CoordinatorMessage()
             message.lease_grants.basis_seq = self.basis_seq

@@ -136,6 +136,8 @@ class AgentView:
     """Since the last heartbeat was processed; None: not connected."""
     discarded: int = 0
     """Results that came too late."""
+    via: str = ""
+    """The coordinator that passes its stream on; "": nobody does."""
 
 
 class UnknownRun(Exception):

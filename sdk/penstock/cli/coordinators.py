@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from penstock.client.client import Client
     from penstock.v1 import coordinator_service_pb2
 
-_FOLLOWER, _CURRENT = 2, 1
+_OWNER, _FOLLOWER, _CURRENT = 1, 2, 1
 _ROLES = {1: "owner", 2: "follower"}
 _LEASES = {1: "current", 2: "late", 3: "expired"}
 
@@ -86,9 +86,7 @@ def _show(session: Session, found: list[coordinator_service_pb2.Coordinator]) ->
             str(each.epoch or ""),
             each.address,
             _lease(each),
-            f"{each.live_runs:,} runs, {each.ready_steps:,} ready, {each.running_steps:,} running"
-            if each.role == 1
-            else "",
+            _has(each),
             time_text(each, "begin_time"),
         )
         for each in found
@@ -103,6 +101,14 @@ def _show(session: Session, found: list[coordinator_service_pb2.Coordinator]) ->
         Column("BEGAN", shorter=short_time, leaves=1),
     )
     print_table(session.console(), columns, rows)
+
+
+def _has(each: coordinator_service_pb2.Coordinator) -> str:
+    if each.role == _OWNER:
+        return f"{each.live_runs:,} runs, {each.ready_steps:,} ready, {each.running_steps:,} running"
+    if not each.relayed_agents:
+        return ""
+    return f"relays {each.relayed_agents:,} agent{'' if each.relayed_agents == 1 else 's'}"
 
 
 def _lease(each: coordinator_service_pb2.Coordinator) -> str:

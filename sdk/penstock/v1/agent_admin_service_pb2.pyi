@@ -86,6 +86,7 @@ class Agent(_message.Message):
     HEARTBEAT_AGE_FIELD_NUMBER: _builtins.int
     DISCARDED_RESULTS_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
+    VIA_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     state: Global___AgentState.ValueType
     session_epoch: _builtins.int
@@ -100,6 +101,8 @@ class Agent(_message.Message):
     """
     paused: _builtins.bool
     """Somebody has paused it."""
+    via: _builtins.str
+    """The id of the coordinator by which it reaches the owner of the runs; empty: it reaches that itself."""
     @_builtins.property
     def queues(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -130,10 +133,11 @@ class Agent(_message.Message):
         heartbeat_age: _duration_pb2.Duration | None = ...,
         discarded_results: _builtins.int = ...,
         paused: _builtins.bool = ...,
+        via: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "heartbeat_age", b"heartbeat_age", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "connect_time", b"connect_time", "discarded_results", b"discarded_results", "heartbeat_age", b"heartbeat_age", "hostname", b"hostname", "id", b"id", "labels", b"labels", "leases", b"leases", "paused", b"paused", "queues", b"queues", "resources", b"resources", "session_epoch", b"session_epoch", "slots", b"slots", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "connect_time", b"connect_time", "discarded_results", b"discarded_results", "heartbeat_age", b"heartbeat_age", "hostname", b"hostname", "id", b"id", "labels", b"labels", "leases", b"leases", "paused", b"paused", "queues", b"queues", "resources", b"resources", "session_epoch", b"session_epoch", "slots", b"slots", "state", b"state", "version", b"version", "via", b"via"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

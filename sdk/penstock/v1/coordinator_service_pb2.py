@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%penstock/v1/coordinator_service.proto\x12\x0bpenstock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetHealthRequest\"C\n\x11GetHealthResponse\x12.\n\x06health\x18\x01 \x01(\x0b\x32\x1e.penstock.v1.CoordinatorHealth\"\xd4\x03\n\x11\x43oordinatorHealth\x12\x16\n\x0e\x63oordinator_id\x18\x01 \x01(\t\x12\r\n\x05ready\x18\x02 \x01(\x08\x12<\n\x07reasons\x18\x03 \x03(\x0b\x32+.penstock.v1.CoordinatorHealth.ReasonsEntry\x12*\n\x04load\x18\x04 \x01(\x0b\x32\x1c.penstock.v1.CoordinatorLoad\x12-\n\x0c\x64\x65pendencies\x18\x05 \x03(\x0b\x32\x17.penstock.v1.Dependency\x12*\n\x04role\x18\x06 \x01(\x0e\x32\x1c.penstock.v1.CoordinatorRole\x12\r\n\x05\x65poch\x18\x07 \x01(\x03\x12\x15\n\rowner_address\x18\x08 \x01(\t\x12H\n\x0eset_aside_runs\x18\x0f \x03(\x0b\x32\x30.penstock.v1.CoordinatorHealth.SetAsideRunsEntry\x1a.\n\x0cReasonsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x33\n\x11SetAsideRunsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"*\n\x16PrepareTakeOverRequest\x12\x10\n\x08owner_id\x18\x01 \x01(\t\",\n\x17PrepareTakeOverResponse\x12\x11\n\trun_count\x18\x01 \x01(\x03\")\n\x0fHandOverRequest\x12\x16\n\x0e\x63oordinator_id\x18\x01 \x01(\t\"\x12\n\x10HandOverResponse\"\x19\n\x17ListCoordinatorsRequest\"J\n\x18ListCoordinatorsResponse\x12.\n\x0c\x63oordinators\x18\x01 \x03(\x0b\x32\x18.penstock.v1.Coordinator\"\x92\x03\n\x0b\x43oordinator\x12\n\n\x02id\x18\x01 \x01(\t\x12*\n\x04role\x18\x02 \x01(\x0e\x32\x1c.penstock.v1.CoordinatorRole\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x14\n\x0chttp_address\x18\x05 \x01(\t\x12.\n\nbegin_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05lease\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rsince_renewed\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x0blease_state\x18\t \x01(\x0e\x32\".penstock.v1.CoordinatorLeaseState\x12\x11\n\tanswering\x18\n \x01(\x08\x12\x11\n\tlive_runs\x18\x0b \x01(\x03\x12\x13\n\x0bready_steps\x18\x0c \x01(\x03\x12\x15\n\rrunning_steps\x18\r \x01(\x03\"\x13\n\x11ListQueuesRequest\">\n\x12ListQueuesResponse\x12(\n\x06queues\x18\x01 \x03(\x0b\x32\x18.penstock.v1.QueueDemand\"\xa0\x03\n\x0bQueueDemand\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x34\n\x06labels\x18\x02 \x03(\x0b\x32$.penstock.v1.QueueDemand.LabelsEntry\x12:\n\tresources\x18\x03 \x03(\x0b\x32\'.penstock.v1.QueueDemand.ResourcesEntry\x12\x13\n\x0b\x65nvironment\x18\x04 \x01(\t\x12\x13\n\x0bready_steps\x18\x05 \x01(\x03\x12\x15\n\rrunning_steps\x18\x06 \x01(\x03\x12.\n\x0boldest_wait\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0e\x63oordinator_id\x18\x08 \x01(\t\x12&\n\x03\x61ge\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x30\n\x0eResourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xa3\x02\n\x0f\x43oordinatorLoad\x12\x11\n\tlive_runs\x18\x01 \x01(\x03\x12\x14\n\x0cwaiting_runs\x18\x02 \x01(\x03\x12\x13\n\x0bmax_backlog\x18\x03 \x01(\x03\x12\x12\n\ndrain_rate\x18\x04 \x01(\x01\x12\x10\n\x08pressure\x18\x05 \x01(\x01\x12\x0f\n\x07\x62\x61\x63klog\x18\x06 \x01(\x01\x12\x0b\n\x03lag\x18\x07 \x01(\x01\x12\x0f\n\x07\x63ommits\x18\x08 \x01(\x01\x12\x0e\n\x06memory\x18\t \x01(\x01\x12<\n\x08refusals\x18\n \x03(\x0b\x32*.penstock.v1.CoordinatorLoad.RefusalsEntry\x1a/\n\rRefusalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xc4\x01\n\nDependency\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.penstock.v1.DependencyState\x12\x10\n\x08\x66\x61ilures\x18\x03 \x01(\x03\x12+\n\x08retry_in\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12,\n\x06shares\x18\x06 \x03(\x0b\x32\x1c.penstock.v1.ConnectionShare\"O\n\x0f\x43onnectionShare\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06in_use\x18\x02 \x01(\x03\x12\r\n\x05limit\x18\x03 \x01(\x03\x12\x0f\n\x07waiting\x18\x04 \x01(\x03*n\n\x0f\x43oordinatorRole\x12 \n\x1c\x43OORDINATOR_ROLE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43OORDINATOR_ROLE_OWNER\x10\x01\x12\x1d\n\x19\x43OORDINATOR_ROLE_FOLLOWER\x10\x02*\xac\x01\n\x15\x43oordinatorLeaseState\x12\'\n#COORDINATOR_LEASE_STATE_UNSPECIFIED\x10\x00\x12#\n\x1f\x43OORDINATOR_LEASE_STATE_CURRENT\x10\x01\x12 \n\x1c\x43OORDINATOR_LEASE_STATE_LATE\x10\x02\x12#\n\x1f\x43OORDINATOR_LEASE_STATE_EXPIRED\x10\x03*\x8b\x01\n\x0f\x44\x65pendencyState\x12 \n\x1c\x44\x45PENDENCY_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44\x45PENDENCY_STATE_CLOSED\x10\x01\x12\x19\n\x15\x44\x45PENDENCY_STATE_OPEN\x10\x02\x12\x1e\n\x1a\x44\x45PENDENCY_STATE_HALF_OPEN\x10\x03\x32\xb7\x03\n\x12\x43oordinatorService\x12J\n\tGetHealth\x12\x1d.penstock.v1.GetHealthRequest\x1a\x1e.penstock.v1.GetHealthResponse\x12_\n\x10ListCoordinators\x12$.penstock.v1.ListCoordinatorsRequest\x1a%.penstock.v1.ListCoordinatorsResponse\x12\\\n\x0fPrepareTakeOver\x12#.penstock.v1.PrepareTakeOverRequest\x1a$.penstock.v1.PrepareTakeOverResponse\x12G\n\x08HandOver\x12\x1c.penstock.v1.HandOverRequest\x1a\x1d.penstock.v1.HandOverResponse\x12M\n\nListQueues\x12\x1e.penstock.v1.ListQueuesRequest\x1a\x1f.penstock.v1.ListQueuesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%penstock/v1/coordinator_service.proto\x12\x0bpenstock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetHealthRequest\"C\n\x11GetHealthResponse\x12.\n\x06health\x18\x01 \x01(\x0b\x32\x1e.penstock.v1.CoordinatorHealth\"\xd4\x03\n\x11\x43oordinatorHealth\x12\x16\n\x0e\x63oordinator_id\x18\x01 \x01(\t\x12\r\n\x05ready\x18\x02 \x01(\x08\x12<\n\x07reasons\x18\x03 \x03(\x0b\x32+.penstock.v1.CoordinatorHealth.ReasonsEntry\x12*\n\x04load\x18\x04 \x01(\x0b\x32\x1c.penstock.v1.CoordinatorLoad\x12-\n\x0c\x64\x65pendencies\x18\x05 \x03(\x0b\x32\x17.penstock.v1.Dependency\x12*\n\x04role\x18\x06 \x01(\x0e\x32\x1c.penstock.v1.CoordinatorRole\x12\r\n\x05\x65poch\x18\x07 \x01(\x03\x12\x15\n\rowner_address\x18\x08 \x01(\t\x12H\n\x0eset_aside_runs\x18\x0f \x03(\x0b\x32\x30.penstock.v1.CoordinatorHealth.SetAsideRunsEntry\x1a.\n\x0cReasonsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x33\n\x11SetAsideRunsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"*\n\x16PrepareTakeOverRequest\x12\x10\n\x08owner_id\x18\x01 \x01(\t\",\n\x17PrepareTakeOverResponse\x12\x11\n\trun_count\x18\x01 \x01(\x03\")\n\x0fHandOverRequest\x12\x16\n\x0e\x63oordinator_id\x18\x01 \x01(\t\"\x12\n\x10HandOverResponse\"\x19\n\x17ListCoordinatorsRequest\"J\n\x18ListCoordinatorsResponse\x12.\n\x0c\x63oordinators\x18\x01 \x03(\x0b\x32\x18.penstock.v1.Coordinator\"\xaa\x03\n\x0b\x43oordinator\x12\n\n\x02id\x18\x01 \x01(\t\x12*\n\x04role\x18\x02 \x01(\x0e\x32\x1c.penstock.v1.CoordinatorRole\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x14\n\x0chttp_address\x18\x05 \x01(\t\x12.\n\nbegin_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05lease\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rsince_renewed\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x0blease_state\x18\t \x01(\x0e\x32\".penstock.v1.CoordinatorLeaseState\x12\x11\n\tanswering\x18\n \x01(\x08\x12\x11\n\tlive_runs\x18\x0b \x01(\x03\x12\x13\n\x0bready_steps\x18\x0c \x01(\x03\x12\x15\n\rrunning_steps\x18\r \x01(\x03\x12\x16\n\x0erelayed_agents\x18\x0e \x01(\x03\"\x13\n\x11ListQueuesRequest\">\n\x12ListQueuesResponse\x12(\n\x06queues\x18\x01 \x03(\x0b\x32\x18.penstock.v1.QueueDemand\"\xa0\x03\n\x0bQueueDemand\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x34\n\x06labels\x18\x02 \x03(\x0b\x32$.penstock.v1.QueueDemand.LabelsEntry\x12:\n\tresources\x18\x03 \x03(\x0b\x32\'.penstock.v1.QueueDemand.ResourcesEntry\x12\x13\n\x0b\x65nvironment\x18\x04 \x01(\t\x12\x13\n\x0bready_steps\x18\x05 \x01(\x03\x12\x15\n\rrunning_steps\x18\x06 \x01(\x03\x12.\n\x0boldest_wait\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0e\x63oordinator_id\x18\x08 \x01(\t\x12&\n\x03\x61ge\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x30\n\x0eResourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xa3\x02\n\x0f\x43oordinatorLoad\x12\x11\n\tlive_runs\x18\x01 \x01(\x03\x12\x14\n\x0cwaiting_runs\x18\x02 \x01(\x03\x12\x13\n\x0bmax_backlog\x18\x03 \x01(\x03\x12\x12\n\ndrain_rate\x18\x04 \x01(\x01\x12\x10\n\x08pressure\x18\x05 \x01(\x01\x12\x0f\n\x07\x62\x61\x63klog\x18\x06 \x01(\x01\x12\x0b\n\x03lag\x18\x07 \x01(\x01\x12\x0f\n\x07\x63ommits\x18\x08 \x01(\x01\x12\x0e\n\x06memory\x18\t \x01(\x01\x12<\n\x08refusals\x18\n \x03(\x0b\x32*.penstock.v1.CoordinatorLoad.RefusalsEntry\x1a/\n\rRefusalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xc4\x01\n\nDependency\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.penstock.v1.DependencyState\x12\x10\n\x08\x66\x61ilures\x18\x03 \x01(\x03\x12+\n\x08retry_in\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12,\n\x06shares\x18\x06 \x03(\x0b\x32\x1c.penstock.v1.ConnectionShare\"O\n\x0f\x43onnectionShare\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06in_use\x18\x02 \x01(\x03\x12\r\n\x05limit\x18\x03 \x01(\x03\x12\x0f\n\x07waiting\x18\x04 \x01(\x03*n\n\x0f\x43oordinatorRole\x12 \n\x1c\x43OORDINATOR_ROLE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43OORDINATOR_ROLE_OWNER\x10\x01\x12\x1d\n\x19\x43OORDINATOR_ROLE_FOLLOWER\x10\x02*\xac\x01\n\x15\x43oordinatorLeaseState\x12\'\n#COORDINATOR_LEASE_STATE_UNSPECIFIED\x10\x00\x12#\n\x1f\x43OORDINATOR_LEASE_STATE_CURRENT\x10\x01\x12 \n\x1c\x43OORDINATOR_LEASE_STATE_LATE\x10\x02\x12#\n\x1f\x43OORDINATOR_LEASE_STATE_EXPIRED\x10\x03*\x8b\x01\n\x0f\x44\x65pendencyState\x12 \n\x1c\x44\x45PENDENCY_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44\x45PENDENCY_STATE_CLOSED\x10\x01\x12\x19\n\x15\x44\x45PENDENCY_STATE_OPEN\x10\x02\x12\x1e\n\x1a\x44\x45PENDENCY_STATE_HALF_OPEN\x10\x03\x32\xb7\x03\n\x12\x43oordinatorService\x12J\n\tGetHealth\x12\x1d.penstock.v1.GetHealthRequest\x1a\x1e.penstock.v1.GetHealthResponse\x12_\n\x10ListCoordinators\x12$.penstock.v1.ListCoordinatorsRequest\x1a%.penstock.v1.ListCoordinatorsResponse\x12\\\n\x0fPrepareTakeOver\x12#.penstock.v1.PrepareTakeOverRequest\x1a$.penstock.v1.PrepareTakeOverResponse\x12G\n\x08HandOver\x12\x1c.penstock.v1.HandOverRequest\x1a\x1d.penstock.v1.HandOverResponse\x12M\n\nListQueues\x12\x1e.penstock.v1.ListQueuesRequest\x1a\x1f.penstock.v1.ListQueuesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,12 +43,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUEUEDEMAND_RESOURCESENTRY']._serialized_options = b'8\001'
   _globals['_COORDINATORLOAD_REFUSALSENTRY']._loaded_options = None
   _globals['_COORDINATORLOAD_REFUSALSENTRY']._serialized_options = b'8\001'
-  _globals['_COORDINATORROLE']._serialized_start=2418
-  _globals['_COORDINATORROLE']._serialized_end=2528
-  _globals['_COORDINATORLEASESTATE']._serialized_start=2531
-  _globals['_COORDINATORLEASESTATE']._serialized_end=2703
-  _globals['_DEPENDENCYSTATE']._serialized_start=2706
-  _globals['_DEPENDENCYSTATE']._serialized_end=2845
+  _globals['_COORDINATORROLE']._serialized_start=2442
+  _globals['_COORDINATORROLE']._serialized_end=2552
+  _globals['_COORDINATORLEASESTATE']._serialized_start=2555
+  _globals['_COORDINATORLEASESTATE']._serialized_end=2727
+  _globals['_DEPENDENCYSTATE']._serialized_start=2730
+  _globals['_DEPENDENCYSTATE']._serialized_end=2869
   _globals['_GETHEALTHREQUEST']._serialized_start=119
   _globals['_GETHEALTHREQUEST']._serialized_end=137
   _globals['_GETHEALTHRESPONSE']._serialized_start=139
@@ -72,25 +72,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCOORDINATORSRESPONSE']._serialized_start=859
   _globals['_LISTCOORDINATORSRESPONSE']._serialized_end=933
   _globals['_COORDINATOR']._serialized_start=936
-  _globals['_COORDINATOR']._serialized_end=1338
-  _globals['_LISTQUEUESREQUEST']._serialized_start=1340
-  _globals['_LISTQUEUESREQUEST']._serialized_end=1359
-  _globals['_LISTQUEUESRESPONSE']._serialized_start=1361
-  _globals['_LISTQUEUESRESPONSE']._serialized_end=1423
-  _globals['_QUEUEDEMAND']._serialized_start=1426
-  _globals['_QUEUEDEMAND']._serialized_end=1842
-  _globals['_QUEUEDEMAND_LABELSENTRY']._serialized_start=1747
-  _globals['_QUEUEDEMAND_LABELSENTRY']._serialized_end=1792
-  _globals['_QUEUEDEMAND_RESOURCESENTRY']._serialized_start=1794
-  _globals['_QUEUEDEMAND_RESOURCESENTRY']._serialized_end=1842
-  _globals['_COORDINATORLOAD']._serialized_start=1845
-  _globals['_COORDINATORLOAD']._serialized_end=2136
-  _globals['_COORDINATORLOAD_REFUSALSENTRY']._serialized_start=2089
-  _globals['_COORDINATORLOAD_REFUSALSENTRY']._serialized_end=2136
-  _globals['_DEPENDENCY']._serialized_start=2139
-  _globals['_DEPENDENCY']._serialized_end=2335
-  _globals['_CONNECTIONSHARE']._serialized_start=2337
-  _globals['_CONNECTIONSHARE']._serialized_end=2416
-  _globals['_COORDINATORSERVICE']._serialized_start=2848
-  _globals['_COORDINATORSERVICE']._serialized_end=3287
+  _globals['_COORDINATOR']._serialized_end=1362
+  _globals['_LISTQUEUESREQUEST']._serialized_start=1364
+  _globals['_LISTQUEUESREQUEST']._serialized_end=1383
+  _globals['_LISTQUEUESRESPONSE']._serialized_start=1385
+  _globals['_LISTQUEUESRESPONSE']._serialized_end=1447
+  _globals['_QUEUEDEMAND']._serialized_start=1450
+  _globals['_QUEUEDEMAND']._serialized_end=1866
+  _globals['_QUEUEDEMAND_LABELSENTRY']._serialized_start=1771
+  _globals['_QUEUEDEMAND_LABELSENTRY']._serialized_end=1816
+  _globals['_QUEUEDEMAND_RESOURCESENTRY']._serialized_start=1818
+  _globals['_QUEUEDEMAND_RESOURCESENTRY']._serialized_end=1866
+  _globals['_COORDINATORLOAD']._serialized_start=1869
+  _globals['_COORDINATORLOAD']._serialized_end=2160
+  _globals['_COORDINATORLOAD_REFUSALSENTRY']._serialized_start=2113
+  _globals['_COORDINATORLOAD_REFUSALSENTRY']._serialized_end=2160
+  _globals['_DEPENDENCY']._serialized_start=2163
+  _globals['_DEPENDENCY']._serialized_end=2359
+  _globals['_CONNECTIONSHARE']._serialized_start=2361
+  _globals['_CONNECTIONSHARE']._serialized_end=2440
+  _globals['_COORDINATORSERVICE']._serialized_start=2872
+  _globals['_COORDINATORSERVICE']._serialized_end=3311
 # @@protoc_insertion_point(module_scope)

@@ -31,7 +31,9 @@ class _CoordinatorRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Coord
     COORDINATOR_ROLE_OWNER: _CoordinatorRole.ValueType  # 1
     """It owns runs: calls and agents are its."""
     COORDINATOR_ROLE_FOLLOWER: _CoordinatorRole.ValueType  # 2
-    """It waits to take over. Calls of users it passes on to the owner, agents it sends there."""
+    """It waits to take over. Calls of users it passes on to the owner, agents it sends there; those that cannot reach the
+    owner it passes on too.
+    """
 
 class CoordinatorRole(_CoordinatorRole, metaclass=_CoordinatorRoleEnumTypeWrapper): ...
 
@@ -39,7 +41,9 @@ COORDINATOR_ROLE_UNSPECIFIED: CoordinatorRole.ValueType  # 0
 COORDINATOR_ROLE_OWNER: CoordinatorRole.ValueType  # 1
 """It owns runs: calls and agents are its."""
 COORDINATOR_ROLE_FOLLOWER: CoordinatorRole.ValueType  # 2
-"""It waits to take over. Calls of users it passes on to the owner, agents it sends there."""
+"""It waits to take over. Calls of users it passes on to the owner, agents it sends there; those that cannot reach the
+owner it passes on too.
+"""
 Global___CoordinatorRole: _TypeAlias = CoordinatorRole  # noqa: Y015
 
 class _CoordinatorLeaseState:
@@ -350,6 +354,7 @@ class Coordinator(_message.Message):
     LIVE_RUNS_FIELD_NUMBER: _builtins.int
     READY_STEPS_FIELD_NUMBER: _builtins.int
     RUNNING_STEPS_FIELD_NUMBER: _builtins.int
+    RELAYED_AGENTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     role: Global___CoordinatorRole.ValueType
     epoch: _builtins.int
@@ -366,6 +371,8 @@ class Coordinator(_message.Message):
     """Step runs that wait for an agent."""
     running_steps: _builtins.int
     """Leases."""
+    relayed_agents: _builtins.int
+    """Agents that cannot reach the owner and come by this one, as it last published them."""
     @_builtins.property
     def begin_time(self) -> _timestamp_pb2.Timestamp:
         """When its process began, by its clock."""
@@ -394,10 +401,11 @@ class Coordinator(_message.Message):
         live_runs: _builtins.int = ...,
         ready_steps: _builtins.int = ...,
         running_steps: _builtins.int = ...,
+        relayed_agents: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "lease", b"lease", "since_renewed", b"since_renewed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "answering", b"answering", "begin_time", b"begin_time", "epoch", b"epoch", "http_address", b"http_address", "id", b"id", "lease", b"lease", "lease_state", b"lease_state", "live_runs", b"live_runs", "ready_steps", b"ready_steps", "role", b"role", "running_steps", b"running_steps", "since_renewed", b"since_renewed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "answering", b"answering", "begin_time", b"begin_time", "epoch", b"epoch", "http_address", b"http_address", "id", b"id", "lease", b"lease", "lease_state", b"lease_state", "live_runs", b"live_runs", "ready_steps", b"ready_steps", "relayed_agents", b"relayed_agents", "role", b"role", "running_steps", b"running_steps", "since_renewed", b"since_renewed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,7 +22,15 @@ PATIENCE = 60.0
 class ScriptedAgent:
     """Reads everything that comes into lists; writes what the test says."""
 
-    def __init__(self, address: str, agent_id: str = "agent-1", *, slots: int = 4, boot_id: str = "boot-1") -> None:
+    def __init__(
+        self,
+        address: str,
+        agent_id: str = "agent-1",
+        *,
+        slots: int = 4,
+        boot_id: str = "boot-1",
+        metadata: tuple[tuple[str, str], ...] = (),
+    ) -> None:
         self.agent_id = agent_id
         self.boot_id = boot_id
         self.slots = slots
@@ -37,6 +45,7 @@ class ScriptedAgent:
         self.verdicts: list[wire.LeaseVerdict] = []
         self.beats: list[wire.HeartbeatAck] = []
         self.goaways: list[wire.Goaway] = []
+        self.redirects: list[str] = []
         self.results: dict[bytes, wire.StepResult] = {}
         """What was said, by id."""
         self.orders: list[str] = []
@@ -50,7 +59,7 @@ class ScriptedAgent:
         self._changed = asyncio.Condition()
         self._seq = itertools.count(1)
         self._channel = grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
-        self._call = agent_service_pb2_grpc.AgentServiceStub(self._channel).Connect()
+        self._call = agent_service_pb2_grpc.AgentServiceStub(self._channel).Connect(metadata=metadata)
         self._reader: asyncio.Task[None] | None = None
 
     async def connect(self, *, credits: int | None = None) -> wire.Welcome:
@@ -128,6 +137,8 @@ class ScriptedAgent:
                 self.beats.append(message.heartbeat_ack)
             case "goaway":
                 self.goaways.append(message.goaway)
+            case "redirect":
+                self.redirects.append(message.redirect.address)
             case "pause" | "resume" | "drain" as order:
                 self.orders.append(order)
 

@@ -11,6 +11,7 @@ from tests.waiting import until
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.api.agent_stream import AgentStream
+from penstock_coordinator.core.counts.grants import GrantCounts
 from penstock_coordinator.core.fleet.leases import Holder
 from penstock_coordinator.core.run.events import StepsLeased, decode
 from penstock_coordinator.runtime.hello import agent_row, capacity_of
@@ -56,7 +57,12 @@ async def test_what_is_gathered_while_something_is_written_is_written_too(world:
     coordinator = await world.coordinator()
     hello = wire.Hello(agent_id="agent-1", boot_id="boot-1", slots=1)
     session = AgentSession(
-        Holder("agent-1", 1, "boot-1", 0), capacity_of(hello, 1), agent_row(hello, 0), wire.Welcome(), lambda: True
+        Holder("agent-1", 1, "boot-1", 0),
+        capacity_of(hello, 1),
+        agent_row(hello, 0),
+        wire.Welcome(),
+        lambda: True,
+        GrantCounts(),
     )
     connection = SlowConnection()
     stream = AgentStream(coordinator.supervisor, connection)  # type: ignore[arg-type]  # it only writes

@@ -1,7 +1,8 @@
 """Ports `Board` and `Post` on Redis. All keys begin with `penstock:{<namespace>}:` and so are on one node of a cluster.
 
     coordinators       sorted set: who is on the board, by when it is gone (milliseconds)
-    queues:<id>        hash: `ready:<line>`, `running:<line>`, `oldest_wait_us:<line>`, `epoch`, `live_runs`; decimal
+    queues:<id>        hash: `ready:<line>`, `running:<line>`, `oldest_wait_us:<line>`, `epoch`, `live_runs`, `relayed`;
+                       decimal
     runs:<id>          hash: some live runs by id, each as JSON
     mail:<id>          stream: letters to a coordinator
     probe:<id>         a word that the coordinator looks for again
@@ -69,7 +70,7 @@ class RedisBoard:
 
 
 def _queue_fields(entry: BoardEntry) -> list[str | int]:
-    fields: list[str | int] = ["epoch", entry.epoch, "live_runs", entry.live_runs]
+    fields: list[str | int] = ["epoch", entry.epoch, "live_runs", entry.live_runs, "relayed", entry.relayed]
     for each in entry.lines:
         name = line_name(each.line)
         fields += (f"ready:{name}", each.ready, f"running:{name}", each.running)
@@ -90,7 +91,8 @@ def _published(name: str, queues: dict[str, bytes], runs: dict[str, bytes], now:
         if kind == "ready"
     )
     statuses = tuple(decode_status(bytes.fromhex(run_id), status) for run_id, status in runs.items())
-    entry = BoardEntry(name, int(queues["epoch"]), int(queues["live_runs"]), lines, statuses)
+    relayed = int(queues.get("relayed", 0))  # the release before does not tell
+    entry = BoardEntry(name, int(queues["epoch"]), int(queues["live_runs"]), lines, statuses, relayed)
     return Published(entry, max(now - int(queues["published_ms"]), 0) * _MILLISECONDS)
 
 

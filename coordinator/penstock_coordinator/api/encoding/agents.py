@@ -19,6 +19,7 @@ def connected(view: AgentView) -> admin.Agent:
     if view.heartbeat_age is not None:
         agent.heartbeat_age.CopyFrom(span(view.heartbeat_age))
     agent.discarded_results = view.discarded
+    agent.via = view.via
     return agent
 
 

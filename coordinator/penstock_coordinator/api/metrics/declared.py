@@ -72,9 +72,12 @@ COORDINATOR: tuple[Metric, ...] = (
     ),
     _gauge("agents", "agents: CONNECTED, DRAINING, PAUSED, LOST (their leases are waited for)", "state"),
     _gauge("sessions", "streams of agents"),
+    _gauge("sessions_relayed", "those of them that come by a coordinator that follows"),
+    _gauge("relayed_agents", "agents that cannot reach the owner, and that this process passes on to it"),
     _gauge("slots", "slots of connected agents"),
     _gauge("slots_used", "those of them with a lease"),
     _gauge("leases", "leases"),
+    _counter("leases_sent", "leases that were sent to agents, by their way: direct, relayed", "way"),
     _counter("leases_lost", "leases that ended without a result", "cause"),
     # journal
     _histogram("commit_duration_seconds", "how long commits of the journal took, with all tries"),

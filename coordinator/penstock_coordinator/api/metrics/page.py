@@ -101,6 +101,7 @@ class MetricsPage:
         put_commits(families, counts.commits)
         self._put_cost(families, counts.runs)
         _put_rest(families, counts)
+        families.put("relayed_agents", place.relayed())
         self._put_dependencies(families)
         for name, value in asked.items():
             families.put(name, value)
@@ -217,6 +218,8 @@ def _put_rest(families: Families, counts: Counts) -> None:
     families.put("janitor_failures_total", counts.janitor.failures)
     families.put("spans_sent_total", counts.spans.sent)
     families.put("spans_refused_total", counts.spans.refused)
+    families.put("leases_sent_total", counts.grants.direct, "direct")
+    families.put("leases_sent_total", counts.grants.relayed, "relayed")
 
 
 def _put_agents(families: Families, supervisor: Supervisor) -> None:
@@ -233,6 +236,7 @@ def _put_agents(families: Families, supervisor: Supervisor) -> None:
         families.put("agents", states[state], state)
     families.put("agents", len(lost), "LOST")
     families.put("sessions", len(sessions))
+    families.put("sessions_relayed", sum(1 for each in sessions if each.via))
     families.put("slots", slots)
     families.put("slots_used", used)
     families.put("leases", len(fleet.leases))

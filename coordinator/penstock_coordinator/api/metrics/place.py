@@ -10,7 +10,7 @@ from penstock_coordinator.core.counts import Counts
 from penstock_coordinator.runtime.loop_lag import LoopLag
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from penstock_coordinator.runtime.board_failover import HotState
@@ -42,3 +42,5 @@ class Place:
     """Of who owns runs."""
     folders: Mapping[str, Path] = field(default_factory=dict)
     """That it writes to, by the name that they are told under."""
+    relayed: Callable[[], int] = lambda: 0
+    """How many agents come to the owner by this process."""

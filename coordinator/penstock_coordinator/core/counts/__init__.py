@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from penstock_coordinator.core.counts.calls import CallCounts
 from penstock_coordinator.core.counts.commits import CommitCounts
+from penstock_coordinator.core.counts.grants import GrantCounts
 from penstock_coordinator.core.counts.janitor import JanitorCounts
 from penstock_coordinator.core.counts.moved import MovedCounts
 from penstock_coordinator.core.counts.runs import RunCounts
@@ -22,6 +23,7 @@ class Counts:
         self.commits = CommitCounts()
         self.calls = CallCounts()
         self.moved = MovedCounts()
+        self.grants = GrantCounts()
         self.janitor = JanitorCounts()
         self.spans = SpanCounts()
         self.refusals = dict.fromkeys(("backlog", "lag", "commits", "memory", "database"), 0)
