@@ -105,7 +105,7 @@ async def taken(post: Post, name: str, count: int) -> list[Letter]:
 async def test_what_one_publishes_another_reads(shared: Shared) -> None:
     first, second = await shared.open("a"), await shared.open("b")
     lines = LineDemand(PLAIN, 1_000_000, 0, 7_000_000_000), LineDemand(RICH, 0, 3)
-    entry = BoardEntry("a", 12, 345, lines, (status(), status("ml.train")))
+    entry = BoardEntry("a", 12, 345, lines, (status(), status("ml.train")), relayed=3)
     await first.board.publish(entry, TTL)
     (found,) = await second.board.read()
     assert set(found.entry.lines) == set(entry.lines)
