@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 from tests.e2e.outages.test_readiness import PROMISED_SECONDS, swallow
-from tests.e2e.ownership.conftest import Group
+from tests.e2e.ownership.conftest import PATIENCE, Group
 from tests.rig.link import Link
+from tests.rig.parts import until
 from tests.rig.readiness import ReadinessWatch
 
 
@@ -23,6 +24,9 @@ def test_a_follower_is_red_and_green_in_time(
         try:
             red = watch.becomes(False, within=PROMISED_SECONDS)
             assert group.coordinators[owner].readiness() == {}
+            # No reason to wake anybody: `PenstockDatabaseAway` goes by the greatest of these.
+            until(lambda: group.database_up(follower) == 0, PATIENCE, "the metric of the one that is cut off")
+            assert group.database_up(owner) == 1
         finally:
             group.links[follower].heal()
         green = watch.becomes(True, within=PROMISED_SECONDS)

@@ -178,6 +178,8 @@ def test_when_the_database_is_away_for_all_for_longer_than_a_lease_one_owns_when
         link.refuse()
     try:
         until(lambda: not group.owner(), PATIENCE, "an owner that stops")
+        down = dict.fromkeys(group.coordinators, 0)
+        until(lambda: {name: group.database_up(name) for name in down} == down, PATIENCE, "what wakes somebody")
     finally:
         for link in group.links.values():
             link.heal()
