@@ -10,8 +10,9 @@ from typing import TypeVar
 
 import asyncpg
 import pytest
+from tests.clusters import prepared
 
-from penstock.dev.postgres import EmbeddedPostgres
+from penstock.dev.postgres import DATABASE, EmbeddedPostgres
 
 _T = TypeVar("_T")
 _TEMPLATE = "penstock_template"
@@ -27,17 +28,14 @@ def in_own_loop(coroutine: Coroutine[object, object, _T]) -> _T:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """The session's server. A test that stops or restarts a server starts one of its own."""
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data", settings={"fsync": "off"}) as server:
+    with EmbeddedPostgres(prepared(tmp_path_factory.mktemp("postgres") / "data"), settings={"fsync": "off"}) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def migrated_template(postgres: EmbeddedPostgres) -> str:
     """The name of a migrated database that new ones are copied from."""
-    from penstock_coordinator.adapters.postgres.schema import migrate
-
-    in_own_loop(_execute(postgres, f"create database {_TEMPLATE}"))
-    in_own_loop(migrate(postgres.dsn_of(_TEMPLATE)))
+    in_own_loop(_execute(postgres, f"create database {_TEMPLATE} template {DATABASE}"))
     return _TEMPLATE
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import msgspec
 import pytest
+from tests.clusters import prepared
 from tests.contract.impatience import impatient
 from tests.contract.records import attempt, new_run, new_run_id, record, request, start, step_run
 from tests.tcp_proxy import TcpProxy
@@ -394,7 +395,7 @@ async def test_a_question_that_is_cancelled_leaves_the_pool_usable(database_url:
 
 @pytest.fixture
 async def own_server(tmp_path: Path) -> AsyncIterator[EmbeddedPostgres]:
-    async with EmbeddedPostgres(tmp_path / "data") as server:
+    async with EmbeddedPostgres(prepared(tmp_path / "data")) as server:
         await migrate(server.dsn)
         yield server
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import msgspec
 import pytest
+from tests.clusters import prepared
 from tests.contract.impatience import ANSWER_SECONDS, impatient
 from tests.contract.records import attempt, new_run, new_run_id, record, start, step_run
 from tests.rig.link import Link
@@ -367,7 +368,7 @@ async def test_p6_many_questions_at_once_each_have_a_connection_to_themselves(
 
 
 async def test_p7_after_a_crash_questions_and_commits_go_on_as_soon_as_the_server_is_there(tmp_path: Path) -> None:
-    async with EmbeddedPostgres(tmp_path / "data") as server:
+    async with EmbeddedPostgres(prepared(tmp_path / "data")) as server:
         await migrate(server.dsn)
         async with _stores(server.dsn) as stores:
             run = new_run_id()

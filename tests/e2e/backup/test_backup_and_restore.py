@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.clusters import prepared
 from tests.e2e.backup import backup_flows as flows
 from tests.rig.parts import Agent, Coordinator, until
 
@@ -45,7 +46,7 @@ def test_a_backup_brings_back_what_was_at_rest_and_what_was_live(tmp_path: Path)
     backup.mkdir()
     data = tmp_path / "coordinator"
     with contextlib.ExitStack() as stack:
-        former = EmbeddedPostgres(tmp_path / "postgres")
+        former = EmbeddedPostgres(prepared(tmp_path / "postgres"))
         former.start()
         stack.callback(former.stop)
         coordinator = Coordinator(tmp_path, former.dsn, TIMES)

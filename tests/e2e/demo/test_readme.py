@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.clusters import prepared
 
 from penstock.dev.cluster import DevCluster
 
@@ -37,6 +38,7 @@ def grpcurl_lines() -> list[str]:
 
 @pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[DevCluster]:
+    prepared(tmp_path / "data" / "postgres")
     async with DevCluster(tmp_path / "data", agents=1) as cluster:
         yield cluster
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from tests.clusters import prepared
 from tests.e2e.environments.building import environment_flows as flows
 from tests.packages import make_gated_source, make_wheel, without_index
 from tests.waiting import until
@@ -38,8 +39,10 @@ async def client(gate: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
         make_wheel(folder / "wheels", "tiny", version)
     make_gated_source(folder / "wheels", "gated", "1.0")
     given = {**without_index(folder, folder / "wheels"), "BUILD_GATE": str(gate)}
+    home = tmp_path_factory.mktemp("dev")
+    prepared(home / "postgres")
     async with (
-        DevCluster(tmp_path_factory.mktemp("dev"), agents=1, slots=4, environment=given) as cluster,
+        DevCluster(home, agents=1, slots=4, environment=given) as cluster,
         Client(cluster.address) as made,
     ):
         yield made

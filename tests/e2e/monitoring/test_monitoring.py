@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 from aiohttp import web
 from tests import waiting
+from tests.clusters import prepared
 from tests.e2e.monitoring import watch_flows as flows
 from tests.e2e.monitoring.watching import Prometheus, hurried, running_alertmanager, running_prometheus
 from tests.rig.parts import Agent, Coordinator, until
@@ -93,7 +94,7 @@ async def watched(tmp_path: Path, receiver: tuple[Woken, str]) -> AsyncIterator[
 
 
 def _start(stack: contextlib.ExitStack, folder: Path, woken: Woken, url: str) -> Watched:
-    server = EmbeddedPostgres(folder / "postgres")
+    server = EmbeddedPostgres(prepared(folder / "postgres"))
     server.start()
     stack.callback(server.stop)
     valkey = stack.enter_context(running_valkey(folder / "valkey"))

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+from tests.clusters import prepared
 from tests.e2e.outages import outage_flows as flows
 from tests.rig.link import Link
 from tests.rig.parts import Agent, Coordinator, Part, until
@@ -114,7 +115,7 @@ def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     def start() -> contextlib.AbstractContextManager[Whole]:
         folder = tmp_path_factory.mktemp("outages")
         settings = {"superuser_reserved_connections": "0"}
-        return whole(folder, EmbeddedPostgres(folder / "postgres", settings=settings))
+        return whole(folder, EmbeddedPostgres(prepared(folder / "postgres"), settings=settings))
 
     return shared(request, SHARED, start)
 

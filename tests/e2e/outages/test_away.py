@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.chaos.journal import Reader, RunStory
+from tests.clusters import prepared
 from tests.e2e.outages import outage_flows as flows
 from tests.e2e.outages.conftest import BACK_SECONDS, Whole, entries, whole
 from tests.e2e.outages.test_outages import last
@@ -37,13 +38,13 @@ BUSY_SECONDS = 1.5
 
 @pytest.fixture
 def patient(tmp_path: Path) -> Iterator[Whole]:
-    with whole(tmp_path, EmbeddedPostgres(tmp_path / "postgres"), {}) as made:
+    with whole(tmp_path, EmbeddedPostgres(prepared(tmp_path / "postgres")), {}) as made:
         yield made
 
 
 @pytest.fixture
 def hasty(tmp_path: Path) -> Iterator[Whole]:
-    with whole(tmp_path, EmbeddedPostgres(tmp_path / "postgres"), SHORT) as made:
+    with whole(tmp_path, EmbeddedPostgres(prepared(tmp_path / "postgres")), SHORT) as made:
         yield made
 
 

@@ -12,7 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from tests.chaos import writers
+from tests.clusters import prepared
 from tests.e2e.outages import outage_flows as flows
 from tests.e2e.outages.conftest import entries
 from tests.rig.link import Link
@@ -110,6 +112,18 @@ class Group:
     def is_on(self, name: str, medium: str) -> bool:
         return self.hot_state(name).get("medium") == medium
 
+    def database_up(self, name: str) -> float:
+        """What it tells Prometheus: 1, or 0 if the database does not answer it; -1 if the page does not come."""
+        try:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.coordinators[name].http_port}/metrics", timeout=5.0
+            ) as page:
+                families = text_string_to_metric_families(page.read().decode())
+        except OSError:
+            return -1
+        told = next(each for each in families if each.name == "penstock_dependency_up")
+        return next(each.value for each in told.samples if each.labels == {"dependency": "postgresql"})
+
     def ledger(self, name: str) -> Path:
         return self.folder / f"{name}.ledger"
 
@@ -137,7 +151,7 @@ class Group:
 def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
     folder = tmp_path_factory.mktemp("ownership")
     with contextlib.ExitStack() as stack:
-        server = EmbeddedPostgres(folder / "postgres")
+        server = EmbeddedPostgres(prepared(folder / "postgres"))
         server.start()
         stack.callback(server.stop)
         links = [stack.enter_context(Link(("127.0.0.1", server.port))) for _ in range(2)]

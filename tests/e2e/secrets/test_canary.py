@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from tests.clusters import prepared
 from tests.e2e.secrets.telling import secret_flows
 from tests.e2e.secrets.telling.secret_flows import KEPT, OWN, RETURNED, encodings
 
@@ -36,7 +37,9 @@ WELL = {"every_way", "gives_harmless", "prints", "reports", "fine", "finds_them"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevCluster]:
-    async with DevCluster(tmp_path_factory.mktemp("dev"), agents=1, environment={VARIABLE: VALUES[OWN]}) as made:
+    folder = tmp_path_factory.mktemp("dev")
+    prepared(folder / "postgres")
+    async with DevCluster(folder, agents=1, environment={VARIABLE: VALUES[OWN]}) as made:
         yield made
 
 

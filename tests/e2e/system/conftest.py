@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 import pytest
+from tests.clusters import prepared
 from tests.sharing import shared
 
 from penstock.client.sync import SyncClient
@@ -55,6 +56,8 @@ class DevSystem:
         """Of each process, how often in a row it was killed when it was young: `penstock dev` gives one up for that."""
 
     def start(self) -> None:
+        if not self.data.exists():
+            prepared(self.data / "postgres")
         self._process = subprocess.Popen(
             self._command,
             stdout=subprocess.PIPE,

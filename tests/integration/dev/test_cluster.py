@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from examples.chain import chain
+from tests.clusters import prepared
 from tests.processes import is_alive, processes_of
 from tests.waiting import until
 
@@ -28,6 +29,7 @@ def patient(begun: str) -> None:
 
 @pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[DevCluster]:
+    prepared(tmp_path / "data" / "postgres")
     async with DevCluster(tmp_path / "data", agents=1, slots=1) as cluster:
         yield cluster
 
@@ -79,6 +81,7 @@ async def the_owner(cluster: DevCluster) -> coordinator_service_pb2.Coordinator:
 
 async def test_of_two_coordinators_one_owns_anew_after_the_owner_is_killed(tmp_path: Path) -> None:
     """It may be the same one: it is started again at once, and does not wait for a lease that was its own."""
+    prepared(tmp_path / "data" / "postgres")
     async with DevCluster(tmp_path / "data", agents=1, slots=1, coordinators=2, environment=OWNERSHIP) as cluster:
         assert await run_chain(cluster, 7) == 14
         former = await the_owner(cluster)
@@ -95,6 +98,7 @@ async def test_of_two_coordinators_one_owns_anew_after_the_owner_is_killed(tmp_p
 
 async def test_of_two_coordinators_the_other_takes_over_from_one_that_is_killed(tmp_path: Path) -> None:
     """It stands still first: one that ends is started again, and might be back before the other has waited."""
+    prepared(tmp_path / "data" / "postgres")
     async with DevCluster(tmp_path / "data", agents=1, slots=1, coordinators=2, environment=OWNERSHIP) as cluster:
         assert await run_chain(cluster, 7) == 14
         former = (await the_owner(cluster)).address
@@ -141,6 +145,7 @@ async def test_one_process_can_be_held_and_started_again(cluster: DevCluster) ->
 
 async def test_start_that_fails_shows_why_and_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "data"
+    prepared(folder / "postgres")
     cluster = DevCluster(folder, environment={"PENSTOCK_LEASE_TTL": "soon"})
     with pytest.raises(ChildFailedError, match="coordinator does not become ready") as caught:
         await cluster.start()
@@ -175,6 +180,7 @@ async def test_ctrl_c_ends_all_in_order_and_logs_are_of_the_level_asked_for(tmp_
 
 async def test_second_ctrl_c_does_not_wait_for_steps(tmp_path: Path) -> None:
     folder = tmp_path / "data"
+    prepared(folder / "postgres")
     process = await started_command("--data", str(folder))
     state = DevCluster(folder).folder.read_state()
     async with Client(state["address"]) as client:
@@ -203,6 +209,7 @@ async def test_second_ctrl_c_does_not_wait_for_steps(tmp_path: Path) -> None:
 
 async def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path) -> None:
     folder = tmp_path / "data"
+    prepared(folder / "postgres")
     process = await started_command("--data", str(folder))
     pids = DevCluster(folder).folder.read_state()["pids"]
     process.kill()

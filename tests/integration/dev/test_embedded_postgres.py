@@ -23,6 +23,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+from tests.clusters import prepared
 from tests.waiting import until
 
 import penstock
@@ -66,6 +67,13 @@ async def _gone(pid: int) -> None:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    with EmbeddedPostgres(prepared(tmp_path / "data")) as started:
+        yield started
+
+
+@pytest.fixture
+def first_started(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """It has made its cluster by itself."""
     with EmbeddedPostgres(tmp_path / "data") as started:
         yield started
 
@@ -88,20 +96,22 @@ async def test_data_stay_over_stop_and_start_and_so_does_the_address(server: Emb
 
 
 async def test_another_supervisor_finds_the_data_of_the_former(tmp_path: Path) -> None:
-    async with EmbeddedPostgres(tmp_path / "data") as first:
+    async with EmbeddedPostgres(prepared(tmp_path / "data")) as first:
         await _ask(first.dsn, "create table kept (n int)", "insert into kept values (7) returning n")
     async with EmbeddedPostgres(tmp_path / "data") as second:
         assert await _ask(second.dsn, "select n from kept") == 7
 
 
-async def test_commits_are_durable_and_listening_is_local(server: EmbeddedPostgres) -> None:
+async def test_commits_are_durable_and_listening_is_local(first_started: EmbeddedPostgres) -> None:
+    server = first_started
     assert await _ask(server.dsn, "show fsync") == "on"
     assert await _ask(server.dsn, "show listen_addresses") == "127.0.0.1"
     assert await _ask(server.dsn, "show unix_socket_directories") == ""
     assert await _ask(server.dsn, "show server_encoding") == "UTF8"
 
 
-async def test_nobody_enters_without_the_password(server: EmbeddedPostgres, tmp_path: Path) -> None:
+async def test_nobody_enters_without_the_password(first_started: EmbeddedPostgres, tmp_path: Path) -> None:
+    server = first_started
     parts = urlsplit(server.dsn)
     wrong = urlunsplit(parts._replace(netloc=f"{parts.username}:wrong@127.0.0.1:{server.port}"))
 
@@ -116,7 +126,7 @@ async def test_nobody_enters_without_the_password(server: EmbeddedPostgres, tmp_
 
 async def test_the_port_that_was_asked_for(tmp_path: Path) -> None:
     port = take_port(0, "")  # one that the system gives to nobody meanwhile
-    async with EmbeddedPostgres(tmp_path / "data", port=port) as server:
+    async with EmbeddedPostgres(prepared(tmp_path / "data"), port=port) as server:
         assert urlsplit(server.dsn).port == port
         assert await _ask(server.dsn, "select 1") == 1
 
@@ -125,7 +135,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        server = EmbeddedPostgres(tmp_path / "data", port=taken.getsockname()[1])
+        server = EmbeddedPostgres(prepared(tmp_path / "data"), port=taken.getsockname()[1])
         with pytest.raises(PortInUse, match="0 for a free one"):
             server.start()
     assert not server.is_running
@@ -236,7 +246,7 @@ def _session(folder: Path, **options: Any) -> Iterator[Session]:
 
 
 async def test_the_server_ends_with_the_process_that_started_it_however_that_ends(tmp_path: Path) -> None:
-    with _session(tmp_path / "data") as session:
+    with _session(prepared(tmp_path / "data")) as session:
         assert await _ask(session.dsn, "create table kept (n int)", "insert into kept values (7) returning n") == 7
         session.process.kill()
         session.process.wait()
@@ -247,7 +257,7 @@ async def test_the_server_ends_with_the_process_that_started_it_however_that_end
 
 
 async def test_a_session_that_ends_in_order_leaves_no_process(tmp_path: Path) -> None:
-    with _session(tmp_path / "data") as session:
+    with _session(prepared(tmp_path / "data")) as session:
         assert session.process.stdin is not None
         session.process.stdin.close()
         assert session.process.wait() == 0

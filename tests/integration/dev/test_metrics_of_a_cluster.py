@@ -7,6 +7,7 @@ from pathlib import Path
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families as families
+from tests.clusters import prepared
 from tests.waiting import until
 
 from penstock import Client, Retry, command, pipeline, step
@@ -74,6 +75,7 @@ async def roles(client: Client) -> dict[str, str]:
 
 async def test_every_metric_is_there_and_says_what_happened(tmp_path: Path) -> None:
     port = take_port(0, "")
+    prepared(tmp_path / "data" / "postgres")
     environment = {"PENSTOCK_AGENT_HTTP_LISTEN": f"127.0.0.1:{port}", "PENSTOCK_PRICE_SLOT_SECOND": "1"}
     async with (
         DevCluster(tmp_path / "data", agents=1, slots=2, coordinators=2, environment=environment) as cluster,
