@@ -237,6 +237,7 @@ class Campaign:
             }
         found["of_coordinators"] = self._of_coordinators
         found["of_owners"] = len(every)
+        found["sessions_by_a_hop"] = sum(outcome.hops for outcome in self._outcomes)
         return found
 
 

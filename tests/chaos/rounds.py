@@ -61,6 +61,8 @@ class Outcome:
     """Seconds from each kill of the coordinator to the first lease after it."""
     take_overs: list[TakeOver] = field(default_factory=list)
     """Of several coordinators."""
+    hops: int = 0
+    """Sessions of agents that came to an owner by another coordinator."""
     rest_seconds: float = 0.0
     """From healing to the last run at rest."""
     void: bool = False
@@ -81,6 +83,7 @@ class Round:
     def run(self) -> Outcome:
         began, outcome = time.monotonic(), self.outcome
         exits = sum(len(part.exits) for part in self._world.parts)
+        hops = self._world.sessions_by_a_hop()
         self._order(self._plan.runs)
         written = coordinator_faults.script if self._world.several else script
         self._trouble.play(
@@ -94,6 +97,7 @@ class Round:
         outcome.rest_seconds = time.monotonic() - healed
         asyncio.run(self._reckon())
         self._check_processes(exits)
+        outcome.hops = self._world.sessions_by_a_hop() - hops
         if not stuck:
             self._check_slots()
         outcome.seconds = time.monotonic() - began

@@ -58,8 +58,8 @@ def _of(fault: Fault, end: int, writes: Sequence[Write], leases: set[tuple[str, 
     begin = int(fault.began * 1e6)
     epoch = max((write.epoch for write in writes if write.writer == fault.name and write.at < begin), default=0)
     had = _runs_of(epoch, begin, writes)
-    if not had:
-        return None
+    if not had or end <= begin:
+        return None  # There was nothing left to write.
     granted = [each for each in writes if begin < each.at < end and (each.run_id, each.first_seq) in leases]
     by_others = [write.at for write in granted if write.epoch > epoch and write.run_id in had]
     if by_others:

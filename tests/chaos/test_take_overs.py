@@ -82,3 +82,7 @@ def test_what_follows_from_the_next_fault_is_not_charged_to_the_one_before() -> 
 
 def test_faults_of_those_that_follow_and_of_others_move_nothing() -> None:
     assert of([struck("kill", role="follower"), struck("flush", role="")], [write("r1", 3, "c1", 7, 100.1)]) == []
+
+
+def test_a_fault_after_the_last_word_moves_nothing() -> None:
+    assert of([struck("kill", 200.0)], [write("r1", 3, "c1", 7, 101.0)]) == []

@@ -174,6 +174,11 @@ class World:
     def connected(self) -> list[Any]:
         return [agent for agent in self.client.list_agents() if agent.state == 1]
 
+    def sessions_by_a_hop(self) -> int:
+        """Of agents that could not reach the owner: so many since the start, by the logs of owners."""
+        logs = (each.log.read_text(errors="replace").splitlines() for each in self.coordinators.values())
+        return sum('"session_opened"' in line and '"via"' in line for lines in logs for line in lines)
+
     # --- the server
 
     def crash_server(self) -> None:

@@ -17,6 +17,7 @@ from penstock_agent.core import inputs as said
 from penstock_agent.core.holder import Holder
 from penstock_agent.core.leases import Ended, Ending, Handle, Lease, Outcome, Phase, Restored
 from penstock_agent.core.rounds import Rounds
+from penstock_agent.core.ways import Ways
 
 if TYPE_CHECKING:
     from penstock.testing.machines import Machine
@@ -68,8 +69,14 @@ class AgentProcess(Process):
         self._stream = 0
         addresses = list(machine.weathers)
         self._rounds = Rounds(addresses, self.timeline.random.random() if len(addresses) > 1 else 0.0)
+        self._ways = Ways()
+        self._address = ""
+        """Of the stream that is open, or was last."""
+        self._is_sent = False
+        """There, by somebody who has named it as the owner's."""
+        self._heard = False
+        """A word on it."""
         self._welcomed = False
-        """On the stream that is open, or was last."""
         self._backoff = FIRST_BACKOFF
         self._opened_at = 0
         self._reconnect_after: int | None = None
@@ -243,10 +250,12 @@ class AgentProcess(Process):
         if self.left:
             return
         self._stream += 1
-        self._welcomed = False
+        self._welcomed = self._heard = False
         self.machine.invariants.connects(self)
         end = End(self, partial(self._hear, self._stream), self._stream_ended)
-        link = self.machine.connect(self, end, self._rounds.next())
+        self._is_sent = self._rounds.is_sent
+        self._address = self._rounds.next()
+        link = self.machine.connect(self, end, self._address, self._ways.unreachable(self._seconds()))
         if link is None:
             self._retry()
             return
@@ -263,7 +272,33 @@ class AgentProcess(Process):
         if session is not None and session.stream == stream and not session.welcomed:
             self._close()
 
+    def _seconds(self) -> float:
+        return self.machine.clock.monotonic() / SECOND
+
+    def _note_way(self) -> None:
+        if self._heard:
+            self._ways.reached(self._address)
+        elif self._is_sent:
+            self._ways.failed(self._address, self._seconds(), self.timeline.random.random())
+
+    def _look_for_a_way_back(self, stream: int, owner: str) -> None:
+        """While that stream is passed on."""
+        if self._stream != stream or self.link is None or self._closing:
+            return
+        wait = int((self._ways.retry_at(owner) - self._seconds()) * SECOND)
+        if wait > 0:
+            self.after(self.machine.clock.true_span(wait), self._look_for_a_way_back, stream, owner)
+        elif self.machine.serves(self.machine, owner):
+            self.note("goes directly to", owner)
+            self._rounds.name(owner)
+            self._closing = True
+            self._flush_soon()
+        else:
+            self._ways.failed(owner, self._seconds(), self.timeline.random.random())
+            self._look_for_a_way_back(stream, owner)
+
     def _retry(self) -> None:
+        self._note_way()
         if not self._rounds.over(good=self._welcomed):
             self.after(MILLISECOND, self._connect)
             return
@@ -374,6 +409,8 @@ class AgentProcess(Process):
 
     def _hear(self, stream: int, word: words.CoordinatorWord) -> None:
         """The other end's words, in the holder's vocabulary."""
+        if stream == self._stream:
+            self._heard = True
         match word:
             case words.Grants():
                 closed = self.holder.draining or self.holder.disk_full
@@ -405,6 +442,9 @@ class AgentProcess(Process):
                 session = self.holder.session
                 if session is not None and session.welcomed:
                     self._welcomed = True
+                    self._ways.set_pace(word.heartbeat_interval / SECOND)
+                    if self.link is not None and self.link.relayed_to:
+                        self._look_for_a_way_back(stream, self.link.relayed_to)
                     self.machine.invariants.welcomed(self, word.coordinator_epoch)
                     self.newest_epoch = max(self.newest_epoch, word.coordinator_epoch)
             case words.Verdicts():

@@ -18,6 +18,7 @@ from penstock.testing.timeline import MILLISECOND, SECOND, PartyClock
 
 if TYPE_CHECKING:
     from penstock.testing.agents import AgentProcess
+    from penstock.testing.machines import Machine
 
 FOLLOWERS_STOP, PEOPLE_WANT = 0.15, 0.5
 """By its chance, which planned stops are of one that follows; up to which a person wants another one to own."""
@@ -101,12 +102,15 @@ class Cluster(Simulation):
             seat.reach,
         )
 
-    def _connect(self, process: AgentProcess, end: End, address: str) -> Link | None:
+    def seat(self, name: str) -> Seat:
+        return next(seat for seat in self.seats if seat.name == name)
+
+    def _connect(self, process: AgentProcess, end: End, address: str, unreachable: Sequence[str] = ()) -> Link | None:
         weather = process.machine.weathers[address]
-        member = next((seat.member for seat in self.seats if seat.name == address), None)
+        member = self.seat(address).member
         if weather.cut or member is None:
             return None
-        step = Doorstep(member)
+        step = Doorstep(member, unreachable)
         other = End(member, step.hear, step.ended)
         link = Link(self.timeline, weather, end, other)
         member.accept(other, link, step)
@@ -114,7 +118,7 @@ class Cluster(Simulation):
 
     def call_to_prepare(self, caller: Member, name: str, answered: Callable[[str, bool], None]) -> None:
         """`caller` stops, and asks that one to read its runs. No answer comes over a way that is cut."""
-        seat = next(seat for seat in self.seats if seat.name == name)
+        seat = self.seat(name)
 
         def answer(prepared: bool) -> None:
             if not seat.parted.get(caller.name):
@@ -196,8 +200,27 @@ class Cluster(Simulation):
         one.parted[other.name] = True
         if fault.chance < 0.5:
             other.parted[one.name] = True
-        self.timeline.after(fault.span, one.parted.clear)
-        self.timeline.after(fault.span, other.parted.clear)
+        self._ways_changed()
+        self.timeline.after(fault.span, self._meet, one, other)
+
+    def _meet(self, *seats: Seat) -> None:
+        for seat in seats:
+            seat.parted.clear()
+        self._ways_changed()
+
+    def _ways_changed(self) -> None:
+        """Between coordinators."""
+        for member in self.members:
+            for each in member.relayed:
+                each.weather.follow()
+
+    def serves_agents(self, machine: Machine, address: str) -> bool:
+        """What it would answer on a connection of its own."""
+        member = self.seat(address).member
+        if machine.weathers[address].cut or member is None or member.frozen:
+            return False
+        owning = member.incarnation
+        return owning is not None and owning.alive and owning.serving and member.may_act
 
     def agent_parted(self, fault: Fault) -> None:
         machine = self._machine(fault)
@@ -253,11 +276,11 @@ class Cluster(Simulation):
         latest = max(self._latest_wall, *(seat.clock.wall_offset for seat in self.seats))
         for seat in self.seats:
             seat.reach.mend()
-            seat.parted.clear()
             seat.clock.wall_offset = latest
             if seat.member is not None:
                 seat.member.on_renewal = None
                 seat.member.thaw()
+        self._meet(*self.seats)
         self.invariants.heals(self)
         self.timeline.after(self.invariants.most_without_owner(), self._owner_is_there)
 

@@ -26,15 +26,18 @@ class Machine:
         spec: AgentSpec,
         behave: Behave,
         invariants: Invariants,
-        connect: Callable[[AgentProcess, End, str], Link | None],
+        connect: Callable[[AgentProcess, End, str, Sequence[str]], Link | None],
+        serves: Callable[[Machine, str], bool],
         addresses: Sequence[str] = ("",),
     ) -> None:
-        """`addresses`: of the coordinators that it knows."""
+        """`serves`: whether a coordinator is reached there that serves agents. `addresses`: of the coordinators that it
+        knows."""
         self.timeline = timeline
         self.spec = spec
         self.behave = behave
         self.invariants = invariants
         self.connect = connect
+        self.serves = serves
         self.clock = PartyClock(timeline, spec.clock_rate, began=5_000 * SECOND)
         self.disk = Disk()
         self.weathers = {address: Weather() for address in addresses}

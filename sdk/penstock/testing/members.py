@@ -6,7 +6,7 @@ lets in - is written here a second time, on the timeline.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from penstock.testing import words
 from penstock.testing.coordinator import Coordinator
 from penstock.testing.handing_over import HandOver
 from penstock.testing.journal import Reach, folded
+from penstock.testing.relays import RelayedStream
 from penstock.testing.sessions import Stream
 from penstock.testing.timeline import MILLISECOND, SECOND, PartyClock, Process
 from penstock_coordinator.core.fleet.ownership import (
@@ -60,15 +61,21 @@ class Seat:
     parted: dict[str, bool] = field(default_factory=dict)
     """By the names of other coordinators, those that nothing of this one arrives at."""
 
+    def parts_from(self, other: Seat) -> bool:
+        return self.parted.get(other.name, False)
+
 
 class Doorstep:
     """A stream of an agent, until somebody takes it in and after."""
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: Member, unreachable: Sequence[str] = (), by: str = "") -> None:
+        """`unreachable`: owners that the agent could not reach. `by`: the coordinator that passes it on."""
         self._member = member
+        self.unreachable = unreachable
+        self.by = by
         self.link: Link | None = None
         self.end: End | None = None
-        self.stream: Stream | None = None
+        self.stream: Stream | RelayedStream | None = None
         self.over = False
 
     def hear(self, message: tuple[int, words.AgentWord]) -> None:
@@ -116,6 +123,7 @@ class Member(Process):
         self._expected_until = 0
         self._waiting: list[tuple[Doorstep, tuple[int, words.AgentWord]]] = []
         self._doorsteps: list[Doorstep] = []
+        self.relayed: list[RelayedStream] = []
         self._read: Read = {}
         self._read_at = 0
 
@@ -147,6 +155,8 @@ class Member(Process):
         for step in self._doorsteps:
             if step.link is not None and step.end is not None and step.end.open:
                 step.link.vanish(step.end)
+        for each in self.relayed:
+            each.vanish()
 
     def _now(self) -> int:
         return self.seat.clock.monotonic()
@@ -171,6 +181,7 @@ class Member(Process):
         if not self.ownership.looked(rows, now):
             self._register()
         elif not self.ownership.may_claim(now):
+            self._hang_up(self.owner())
             self._move(now)
             self._pause()
         else:
@@ -267,6 +278,8 @@ class Member(Process):
         self.cluster.invariants.owner_serves(owning)
         self.cluster.post.tell(self.name, owning.epoch, owns=True)
         self._let_in()
+        for each in self.relayed:
+            each.end()
 
     @property
     def may_act(self) -> bool:
@@ -435,6 +448,10 @@ class Member(Process):
 
     # --- agents
 
+    def doorstep(self, *, by: str) -> Doorstep:
+        """Of a stream that another one passes on."""
+        return Doorstep(self, by=by)
+
     def accept(self, end: End, link: Link, step: Doorstep) -> None:
         step.link, step.end = link, end
         self._doorsteps = [each for each in self._doorsteps if each.end is not None and each.end.open]
@@ -446,16 +463,33 @@ class Member(Process):
         assert step.link is not None
         assert step.end is not None
         if owning is not None and owning.alive and owning.serving and self.may_act:
-            step.stream = Stream(owning)
-            owning.accept(step.end, step.link, step.stream)
-            step.stream.hear(hello)
+            stream = step.stream = Stream(owning)
+            owning.accept(step.end, step.link, stream)
+            stream.hear(hello)
         elif self._now() < self._expected_until and not self.stopping:
             self._waiting.append((step, hello))
         else:
-            owner = self.owner()
-            word = words.Goaway("not_the_leader") if owner is None else words.Redirect(owner.address)
-            self.cluster.count("sent away" if owner is None else "redirected")
-            step.send_away(word)
+            self._send_on(step, hello)
+
+    def _send_on(self, step: Doorstep, hello: tuple[int, words.AgentWord]) -> None:
+        """To the owner; one that cannot reach it is passed on, once."""
+        owner = self.owner()
+        if owner is not None and owner.address in step.unreachable and not step.by:
+            self.cluster.count("relayed")
+            passed_on = step.stream = RelayedStream(self, step, owner, self.cluster.seat(owner.address))
+            self.relayed = [each for each in self.relayed if each.open]
+            self.relayed.append(passed_on)
+            passed_on.hear(hello)
+            return
+        word = words.Goaway("not_the_leader") if owner is None else words.Redirect(owner.address)
+        self.cluster.count("sent away" if owner is None else "redirected")
+        step.send_away(word)
+
+    def _hang_up(self, owner: CoordinatorRow | None) -> None:
+        """It was looked for who owns: what goes to another one ends."""
+        for each in self.relayed:
+            if owner is not None and each.open and not each.leads_to(owner):
+                each.end()
 
     def _let_in(self) -> None:
         """Those who wait: it owns, or it was not to be."""

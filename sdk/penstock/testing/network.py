@@ -71,7 +71,7 @@ class End:
 class Link:
     """One stream. `agent` and `coordinator` are its ends."""
 
-    __slots__ = ("agent", "broken", "coordinator", "ghosts", "timeline", "weather")
+    __slots__ = ("agent", "broken", "coordinator", "ghosts", "relayed_to", "timeline", "weather")
 
     def __init__(self, timeline: Timeline, weather: Weather, agent: End, coordinator: End) -> None:
         self.timeline = timeline
@@ -80,6 +80,8 @@ class Link:
         self.coordinator = coordinator
         self.broken = False
         self.ghosts = False
+        self.relayed_to = ""
+        """The owner, if the coordinator at the other end passes the stream on."""
 
     def to_coordinator(self, message: Any) -> None:
         self.carry(self.coordinator, message)

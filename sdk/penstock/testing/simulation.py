@@ -103,7 +103,15 @@ class Simulation:
         self._plans |= {plan.digest: plan for plan in scenario.plans.values()}
         self.clock = PartyClock(self.timeline, scenario.coordinator_rate)
         self.machines = [
-            Machine(self.timeline, spec, scenario.behave, self.invariants, self._connect, self.addresses())
+            Machine(
+                self.timeline,
+                spec,
+                scenario.behave,
+                self.invariants,
+                self._connect,
+                self.serves_agents,
+                self.addresses(),
+            )
             for spec in scenario.agents
         ]
         self.incarnations = 0
@@ -264,7 +272,11 @@ class Simulation:
         self.coordinators.append(coordinator)
         coordinator.begin()
 
-    def _connect(self, process: AgentProcess, end: End, address: str) -> Link | None:
+    def serves_agents(self, machine: Machine, address: str) -> bool:
+        """Nobody is sent anywhere."""
+        return False
+
+    def _connect(self, process: AgentProcess, end: End, address: str, unreachable: Sequence[str] = ()) -> Link | None:
         """To the coordinator that listens; sometimes an older one that does not know yet that it is over."""
         weather = process.machine.weathers[address]
         if weather.cut:
