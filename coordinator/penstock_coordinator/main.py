@@ -81,13 +81,13 @@ class Coordinator:
         keeper: OwnershipKeeper | None = None,
         entrance: Entrance | None = None,
         hot: HotStateService | None = None,
-        counts: Counts | None = None,
+        watched: Watched | None = None,
         tracing: Tracing | None = None,
     ) -> None:
         """`keeper`: of the ownership lease that gave it the epoch; without, nobody else may be there. `entrance`: where
-        it is let in; without, it opens ports of its own. `hot`: what it shares with others. `counts`: of the
-        process. `tracing`: None if its runs have no spans."""
-        counts = counts or Counts()
+        it is let in; without, it opens ports of its own. `hot`: what it shares with others. `watched`: what is
+        measured of the process. `tracing`: None if its runs have no spans."""
+        counts = Counts() if watched is None else watched.counts
         self._settings = settings
         self._artifacts = artifacts
         self._stores = stores
@@ -115,8 +115,9 @@ class Coordinator:
         self._hub.on_written = self._packer.wrote
         self._housekeeping = Housekeeping(self.supervisor, stores.partitions.run_once)
         self._janitor = Janitor(self.supervisor, retention(settings), pace(settings))
-        self._gauge = StrainGauge(self.supervisor, resident_bytes, trim_memory)
         self._store_probe = StoreProbe(stores.objects)
+        lag = None if watched is None else watched.lag
+        self._gauge = StrainGauge(self.supervisor, lag, resident_bytes, trim_memory)
         self._hand_over = None if keeper is None else HandOver(keeper, lambda row: prepare_successor(row, name))
         engine = Engine(self.supervisor)
         self._bulk = engine.bulk
@@ -359,23 +360,26 @@ class Member:
         watching = [
             asyncio.create_task(self._probe.run(), name="database probe"),
             asyncio.create_task(self._watched.lag.run(), name="loop lag"),
-            asyncio.create_task(self._lag_watch.run(), name="lag watch"),
         ]
         try:
             await self._introduce(former)
             self._hot.start()
-            while (stores := await self._stores_for_a_turn(stop)) is not None:
-                self._entrance.preparation.begin(stores)
-                epoch = await self._keeper.campaign(stop)
-                if epoch is None:
-                    return
-                await self._own(stores, epoch, stop)
+            with self._lag_watch.watching():
+                await self._take_turns(stop)
         finally:
             await self._keeper.release()
             await self._hot.aclose()
             await self._entrance.close()
             for task in watching:
                 task.cancel()
+
+    async def _take_turns(self, stop: asyncio.Event) -> None:
+        while (stores := await self._stores_for_a_turn(stop)) is not None:
+            self._entrance.preparation.begin(stores)
+            epoch = await self._keeper.campaign(stop)
+            if epoch is None:
+                return
+            await self._own(stores, epoch, stop)
 
     def _database_answers(self, back: bool) -> None:
         """While it is not ready. After a silence (`back`) what was sent during it may hang for seconds more."""
@@ -445,7 +449,7 @@ class Member:
                 self._keeper,
                 self._entrance,
                 self._hot,
-                self._watched.counts,
+                self._watched,
                 self._tracing,
             )
             await coordinator.run(stop)

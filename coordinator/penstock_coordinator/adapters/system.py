@@ -27,7 +27,7 @@ class SystemClock:
 
 
 def resident_bytes() -> int:
-    """Of this process. 0 where the system does not tell. Asked for ten times a second, so without files that know of
+    """Of this process. 0 where the system does not tell. Asked for often, so without files that know of
     buffers and encodings: it takes a fifth of the time."""
     try:
         file = os.open(_STATM, os.O_RDONLY)

@@ -14,6 +14,8 @@ from penstock_coordinator.api.errors import not_found
 from penstock_coordinator.ports import Unavailable
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from google.protobuf.message import Message
 
     from penstock_coordinator.api.guard import Context
@@ -34,10 +36,11 @@ AGENTS = "penstock.agent."
 # The package's type hints do not know it yet.
 _ListResponse: Any = health_pb2.HealthListResponse  # type: ignore[attr-defined]
 
-PROBE_SECONDS = 0.5
+PROBE_SECONDS = 1.0
+"""Between an answer and the next question."""
 ANSWER_SECONDS = 2.0
-"""With the pause before it: a database that is cut off without a word is noticed within 2.5 s, which leaves as much of
-the promised 5 s to a busy machine."""
+"""With the pause before it: a database that is cut off without a word is noticed within 3 s, which leaves 2 s of the
+promised 5 s to a busy machine."""
 LAG_SECONDS = 5.0
 """For so long every look has to come late before that makes it unready: one long turn is no reason."""
 
@@ -173,7 +176,8 @@ class DatabaseProbe:
         on_answer: Callable[[bool], None] = lambda back: None,
         pause: float = PROBE_SECONDS,
     ) -> None:
-        """`pause`: seconds between an answer and the next question."""
+        """`pause`: seconds between an answer and the next question. It is half of that while the coordinator is not
+        ready: that the database is back is to be seen soon."""
         self._ask_database = ask
         self._readiness = readiness
         self._on_answer = on_answer
@@ -183,7 +187,7 @@ class DatabaseProbe:
     async def run(self) -> None:
         while True:
             await self.run_once()
-            await asyncio.sleep(self._pause)
+            await asyncio.sleep(self._pause if self._readiness.ready else self._pause / 2)
 
     async def run_once(self) -> None:
         """A question that is not answered is not given up, as that could hang too, but waited for further on."""
@@ -223,23 +227,21 @@ class LagWatch:
         self._bound = bound
         self._late_since: float | None = None
 
-    async def run(self) -> None:
-        """For ever."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(PROBE_SECONDS)
-            self.look(self._measured.last, loop.time())
+    def watching(self) -> AbstractContextManager[None]:
+        """It does while the context is open."""
+        return self._measured.told_to(self.look)
 
-    def look(self, lag: float, now: float) -> None:
+    def look(self, lag: float, now: float) -> bool:
         """At the instant `now` what was due came so many seconds late. It is ready again at the first look that is in
-        time."""
+        time. Whether it wants to know of the next look too."""
         if lag < self._bound:
             self._late_since = None
             self._readiness.clear(EVENT_LOOP)
-            return
+            return False
         if self._late_since is None:
             self._late_since = now - lag
         if now - self._late_since >= LAG_SECONDS:
             self._readiness.block(
                 EVENT_LOOP, f"it comes {lag:.1f} s late to what is due, and has for {LAG_SECONDS:g} s"
             )
+        return True

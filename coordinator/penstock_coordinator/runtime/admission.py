@@ -4,7 +4,7 @@ Four things can be short: places for runs that wait to begin, time of the event 
 measured against its bound, and the scarcest of them is the pressure: 0 is idle, 1 is full. Runs of priority above 0 may
 come until it is 1; the last tenth is theirs alone. Those below 0 are refused from a half on.
 
-Deciding is arithmetic: what is measured is looked at ten times a second by `runtime/strain.py`, not by each call.
+Deciding is arithmetic: what is measured is looked at now and then by `runtime/strain.py`, not by each call.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Admission:
     # --- measuring
 
     def measure(self, strain: Strain, away: str) -> None:
-        """What has been found; to be told several times a second."""
+        """What has been found; to be told more than once a second."""
         self.strain, self.away = strain, away
         self._worst, self._cause = strain.worst
         now = self._now()

@@ -93,10 +93,13 @@ class BoardPublisher:
         self._pace = Pace()
 
     async def run(self) -> None:
-        """For ever."""
+        """For ever. One that is alone publishes nothing: nobody would read it."""
         while True:
-            await self.run_once()
-            await asyncio.sleep(LOOK_EVERY if self._hot.shared else SAME_EVERY)
+            if self._hot.shared:
+                await self.run_once()
+                await asyncio.sleep(LOOK_EVERY)
+            else:
+                await asyncio.sleep(SAME_EVERY)
 
     async def run_once(self) -> bool:
         """Whether it published."""

@@ -33,6 +33,8 @@ OWNERSHIP_CHANGED = "ownership_changed"
 WAIT_SECONDS = 1.0
 AGAIN_AFTER = 0.5
 """Seconds, when there is no mailbox to look into, or after a fault."""
+ALONE_SECONDS = 2.0
+"""For so long nobody looks for mail where there is nobody who could have sent it."""
 READ_SECONDS = 1.0
 """People look at what coordinators do when something is away, too."""
 FAREWELL_SECONDS = 1.0
@@ -179,6 +181,9 @@ class HotStateService:
 
     async def _read_mail(self) -> None:
         while True:
+            if not self._hot.shared:
+                await asyncio.sleep(ALONE_SECONDS)
+                continue
             try:
                 letters = await self._hot.receive(self._keeper.coordinator_id, WAIT_SECONDS)
             except Unavailable as error:

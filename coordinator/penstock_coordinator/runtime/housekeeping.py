@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LEASES_EVERY = 0.25
+AT_REST_EVERY = 0.5
+"""While there is no lease: nothing runs out then but streams that fall silent."""
 KEYS_EVERY = 60.0
 TABLES_EVERY = 3_600.0
 _SECOND = 1_000_000
@@ -59,8 +61,9 @@ class Housekeeping:
                 log.warning("was_frozen", seconds=late / _SECOND)
                 self._supervisor.fleet.stand_still(late)
             self._supervisor.run_periodic()
-            due = clock.monotonic() + int(LEASES_EVERY * _SECOND)
-            await asyncio.sleep(LEASES_EVERY)
+            pause = LEASES_EVERY if self._supervisor.fleet.leases else AT_REST_EVERY
+            due = clock.monotonic() + int(pause * _SECOND)
+            await asyncio.sleep(pause)
 
     async def _keep_keys(self) -> None:
         """So that what is signed here is soon signed by the newest key, whoever has made it."""

@@ -1,4 +1,4 @@
-"""Measures how the process fares, ten times a second, for those who decide what to accept."""
+"""Measures how the process fares, at each look at its loop's lag, for those who decide what to accept."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import structlog
 from penstock_coordinator.core.fleet.gate import DATABASE_AWAY
 from penstock_coordinator.ports import DependencyState
 from penstock_coordinator.runtime.admission import HIGH_SHARE, Strain
+from penstock_coordinator.runtime.loop_lag import LoopLag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,18 +20,22 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-EVERY = 0.1
-"""Seconds."""
 LAGS = 5
 """One long turn is no overload: of so many looks in a row the least counts."""
 LOOKS_PER_TRIM = 50
+LITTLE = 0.1
+"""Of a bound: less lag than that may be looked at less often."""
 
 
 class StrainGauge:
-    """`resident` tells the bytes of memory that the process has, `trim` gives back what it can to the system."""
+    """`measured` is looked at by whoever has it; without one the gauge has its own. `resident` tells the bytes of
+    memory that the process has, `trim` gives back what it can to the system."""
 
-    def __init__(self, supervisor: Supervisor, resident: Callable[[], int], trim: Callable[[], object]) -> None:
+    def __init__(
+        self, supervisor: Supervisor, measured: LoopLag | None, resident: Callable[[], int], trim: Callable[[], object]
+    ) -> None:
         self._supervisor = supervisor
+        self._measured = measured
         self._resident = resident
         self._trim = trim
         self._lags: deque[float] = deque([0.0], maxlen=LAGS)
@@ -38,15 +43,31 @@ class StrainGauge:
         self._strained = ""
 
     async def run(self) -> None:
-        """For ever."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + EVERY
-            await asyncio.sleep(EVERY)
-            self.look(max(loop.time() - due, 0.0))
+        """For ever, or until a look fails: then it raises what that raised, and others hear of the lag further on."""
+        if self._measured is None:
+            measured = LoopLag()
+            with measured.told_to(lambda lag, _: self.look(lag)):
+                await measured.run()
+        else:
+            await self._run_by(self._measured)
 
-    def look(self, lag: float) -> None:
-        """What is due came so many seconds late."""
+    async def _run_by(self, measured: LoopLag) -> None:
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def look(lag: float, _now: float) -> bool:
+            try:
+                return self.look(lag)
+            except Exception as error:
+                if not failed.done():
+                    failed.set_exception(error)
+                return False
+
+        with measured.told_to(look):
+            await failed
+
+    def look(self, lag: float) -> bool:
+        """What is due came so many seconds late. Whether it wants to know of the next look too: something is
+        refused, or a commit is under way, as with all that is begun."""
         admission = self._supervisor.admission
         self._lags.append(lag)
         admission.measure(
@@ -54,6 +75,13 @@ class StrainGauge:
         )
         self._supervisor.fleet.hold_back(self._reason_to_pause())
         self._tell(admission.strain)
+        return self._is_busy()
+
+    def _is_busy(self) -> bool:
+        admission = self._supervisor.admission
+        strain = admission.strain
+        refuses = bool(admission.away) or strain.memory >= HIGH_SHARE
+        return refuses or strain.commits > 0.0 or strain.lag >= LITTLE
 
     def _reason_to_pause(self) -> str:
         """Why agents are to ask for nothing. Memory is none: it is freed by what ends."""

@@ -13,6 +13,7 @@ from tests.waiting import until
 from penstock_coordinator.adapters.memory.faults import FailBefore
 from penstock_coordinator.adapters.system import memory_there_is, resident_bytes
 from penstock_coordinator.runtime.admission import Bounds
+from penstock_coordinator.runtime.loop_lag import LoopLag
 from penstock_coordinator.runtime.strain import LAGS, LOOKS_PER_TRIM, StrainGauge
 
 MIB = 1 << 20
@@ -21,7 +22,7 @@ MIB = 1 << 20
 async def test_a_loop_that_is_late_again_and_again_is_strained_and_one_long_turn_is_not(world: World) -> None:
     coordinator = await world.coordinator(admission=Bounds(lag=200_000))
     admission = coordinator.supervisor.admission
-    gauge = StrainGauge(coordinator.supervisor, lambda: 0, lambda: None)
+    gauge = StrainGauge(coordinator.supervisor, LoopLag(), lambda: 0, lambda: None)
     for _ in range(LAGS):
         gauge.look(0.0)
     gauge.look(3.0)
@@ -35,7 +36,7 @@ async def test_a_loop_that_is_late_again_and_again_is_strained_and_one_long_turn
 
 async def test_the_gauge_itself_finds_that_the_loop_is_held_up(world: World) -> None:
     coordinator = await world.coordinator(admission=Bounds(lag=50_000))
-    gauge = asyncio.create_task(StrainGauge(coordinator.supervisor, resident_bytes, lambda: None).run())
+    gauge = asyncio.create_task(StrainGauge(coordinator.supervisor, None, resident_bytes, lambda: None).run())
 
     async def strained() -> bool:
         time.sleep(0.3)  # what holds it up  # noqa: ASYNC251
@@ -51,10 +52,51 @@ async def test_the_gauge_itself_finds_that_the_loop_is_held_up(world: World) -> 
     await asyncio.wait({gauge})
 
 
+async def test_what_is_at_rest_is_looked_at_less_often(world: World) -> None:
+    coordinator = await world.coordinator(admission=Bounds(lag=200_000, memory=100 * MIB))
+    supervisor, faults = coordinator.supervisor, coordinator.stores.faults
+    resident = 60 * MIB
+    gauge = StrainGauge(supervisor, LoopLag(), lambda: resident, lambda: None)
+    assert not gauge.look(0.001)
+    faults.hold = asyncio.Event()
+    starting = asyncio.create_task(coordinator.start(ONE_STEP))
+
+    async def looked_at_soon() -> bool:
+        return gauge.look(0.0)
+
+    assert await until(looked_at_soon), "a commit is under way"
+    faults.hold.set()
+    await starting
+    assert not gauge.look(0.0)
+    for _ in range(LAGS - 1):
+        gauge.look(0.05)
+    assert gauge.look(0.05), "it comes late again and again"
+    gauge.look(0.0)
+    resident = 100 * MIB
+    assert gauge.look(0.0), "it refuses for want of memory"
+
+
+async def test_a_look_that_fails_ends_the_gauge_and_not_the_measuring(world: World) -> None:
+    def resident() -> int:
+        raise OSError("no such file")
+
+    coordinator = await world.coordinator(admission=Bounds(memory=100 * MIB))
+    measured = LoopLag()
+    gauge = asyncio.create_task(StrainGauge(coordinator.supervisor, measured, resident, lambda: None).run())
+
+    async def failed() -> bool:
+        measured.look(1.0, 1.0)
+        return gauge.done()
+
+    assert await until(failed)
+    with pytest.raises(OSError, match="no such file"):
+        await gauge
+
+
 async def test_a_commit_that_takes_long_is_strain_while_it_takes_long(world: World) -> None:
     coordinator = await world.coordinator(admission=Bounds(commit=100_000))
     supervisor, faults = coordinator.supervisor, coordinator.stores.faults
-    gauge = StrainGauge(supervisor, lambda: 0, lambda: None)
+    gauge = StrainGauge(supervisor, LoopLag(), lambda: 0, lambda: None)
     faults.hold = asyncio.Event()
     starting = asyncio.create_task(coordinator.start(ONE_STEP))
 
@@ -72,7 +114,7 @@ async def test_a_commit_that_takes_long_is_strain_while_it_takes_long(world: Wor
 async def test_commits_that_wait_for_the_database_are_told_as_such(world: World) -> None:
     coordinator = await world.coordinator()
     supervisor, faults = coordinator.supervisor, coordinator.stores.faults
-    gauge = StrainGauge(supervisor, lambda: 0, lambda: None)
+    gauge = StrainGauge(supervisor, LoopLag(), lambda: 0, lambda: None)
     faults.failures.append(FailBefore())
     told: list[str] = []
 
@@ -92,7 +134,7 @@ async def test_memory_near_its_bound_is_strain_and_what_is_free_is_given_back(wo
     admission = coordinator.supervisor.admission
     trimmed: list[int] = []
     resident = 50 * MIB
-    gauge = StrainGauge(coordinator.supervisor, lambda: resident, lambda: trimmed.append(resident))
+    gauge = StrainGauge(coordinator.supervisor, LoopLag(), lambda: resident, lambda: trimmed.append(resident))
     gauge.look(0.0)
     assert admission.strain.memory == 0.0
     resident = 75 * MIB

@@ -15,6 +15,7 @@ from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.fleet.negotiation import common_version
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.runtime import fleet, session
+from penstock_coordinator.runtime.loop_lag import LoopLag
 from penstock_coordinator.runtime.strain import StrainGauge
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ async def test_agents_are_paused_while_the_coordinator_is_overloaded(world: Worl
     coordinator = await world.coordinator()
     agent = coordinator.agent()
     await agent.connect()
-    gauge = StrainGauge(coordinator.supervisor, lambda: 0, lambda: None)
+    gauge = StrainGauge(coordinator.supervisor, LoopLag(), lambda: 0, lambda: None)
     gauge.look(0.0)
     assert not agent.orders
     for _ in range(5):

@@ -33,7 +33,7 @@ from penstock_agent.runtime import stream as stream_module
 from penstock_coordinator import main as coordinator_main
 from penstock_coordinator.adapters.memory.database import MemoryDatabase
 from penstock_coordinator.api import guard as guard_module
-from penstock_coordinator.runtime import strain as strain_module
+from penstock_coordinator.runtime import loop_lag as loop_lag_module
 
 EPOCH = 1_750_000_000_000_000
 """The wall clock at the start of a schedule, in microseconds since 1970."""
@@ -194,7 +194,8 @@ def _seams(world: World) -> Iterator[None]:
         (coordinator_main, "resident_bytes", lambda: 0),
         (coordinator_main, "memory_there_is", lambda: 1 << 34),
         # Ten times a second is for reality: here nothing is late but by a second or more.
-        (strain_module, "EVERY", 2.0),
+        (loop_lag_module, "EVERY", 2.0),
+        (loop_lag_module, "AT_REST", 1),
         (guard_module, "secrets", secrets),
         (agent_module, "secrets", secrets),
         (agent_module, "socket", SimpleNamespace(gethostname=lambda: current_process().name.partition("/")[0])),

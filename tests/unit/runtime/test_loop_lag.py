@@ -7,15 +7,15 @@ from collections.abc import Awaitable, Callable
 
 from tests.waiting import until
 
-from penstock_coordinator.runtime.loop_lag import WINDOW, LoopLag
+from penstock_coordinator.runtime.loop_lag import AT_REST, LATE, WINDOW, LoopLag
 
 
-def test_the_greatest_of_the_last_seconds_is_told_and_the_newest() -> None:
+def test_the_greatest_of_the_last_seconds_is_told() -> None:
     lag = LoopLag()
     lag.look(0.4, 100.0)
     lag.look(0.1, 100.1)
     lag.look(0.2, 107.0)
-    assert (lag.most, lag.last) == (0.4, 0.2)
+    assert lag.most == 0.4
 
 
 def test_a_long_turn_is_forgotten_after_a_while() -> None:
@@ -27,6 +27,34 @@ def test_a_long_turn_is_forgotten_after_a_while() -> None:
 
 def test_before_the_first_look_there_is_none() -> None:
     assert LoopLag().most == 0.0
+
+
+def test_whoever_listens_is_told_of_what_came_late_and_at_rest_of_some_looks() -> None:
+    lag, told = LoopLag(), list[float]()
+
+    def hear(_late: float, now: float) -> bool:
+        told.append(now)
+        return False
+
+    with lag.told_to(hear):
+        lag.look(2 * LATE, 1.0)
+        for look in range(AT_REST):
+            lag.look(LATE / 2, 2.0 + look)
+    lag.look(2 * LATE, 9.0)
+    assert told == [1.0, 1.0 + AT_REST], "and of none that came after he listened no more"
+
+
+def test_whoever_wants_it_is_told_of_the_next_look_too() -> None:
+    lag, told = LoopLag(), list[float]()
+
+    def hear(_late: float, now: float) -> bool:
+        told.append(now)
+        return now < 3.0
+
+    with lag.told_to(lambda *_: False), lag.told_to(hear):
+        for now in (2 * LATE, 0.0, 0.0, 0.0, 0.0):
+            lag.look(now, 1.0 + len(told))
+    assert told == [1.0, 2.0, 3.0]
 
 
 async def test_a_callback_that_holds_the_loop_up_is_seen() -> None:
