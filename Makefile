@@ -11,6 +11,7 @@ SIMULATE_HA_SECONDS ?= 7200
 SIMULATE_HA_SCHEDULES ?= 100000
 PEERS ?=
 COVERED ?=
+ADD ?=
 # Docker's own Compose, or the older program of that name.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 # What tests start as processes of their own, many hundred times, is compiled once: they may be told to write no bytecode.
@@ -50,11 +51,11 @@ test: .venv/.ready-dev ## Run all tests (PYTEST_OPTIONS="-k chain" runs some).
 	@$(BIN)/python -m compileall -q $(STARTED)
 	@$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) $(PYTEST_OPTIONS)
 
-coverage: .venv/.ready-dev ## Run the tests and tell which lines none of them comes to (COVERED="tests/unit" takes some).
-	@rm -rf .coverage && mkdir .coverage
-	@$(BIN)/python -m coverage run -m pytest -q -n $(TEST_PROCESSES) $(PYTEST_OPTIONS) $(COVERED)
-	@$(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage html -q -d .coverage/html
-	@$(BIN)/python -m coverage report
+coverage: .venv/.ready-dev ## Run the tests and tell which lines none of them comes to (COVERED="tests/unit" takes some, ADD=1 adds to the former).
+	@test -n "$(ADD)" || rm -rf .coverage; mkdir -p .coverage
+	@$(BIN)/python -m coverage run -m pytest -q -n $(TEST_PROCESSES) $(PYTEST_OPTIONS) $(COVERED); ended=$$?; \
+		$(BIN)/python -m coverage combine -q --append && $(BIN)/python -m coverage html -q -d .coverage/html && \
+		$(BIN)/python -m coverage report && exit $$ended
 
 hooks: .venv/.ready-dev ## Have git run checks before each commit and each push.
 	@$(BIN)/pre-commit install
