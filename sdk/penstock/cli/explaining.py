@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from penstock.cli.foreign_text import visible
 from penstock.cli.looking import split_step
 from penstock.cli.run_ids import find_run
 from penstock.cli.session import Session, command_options, run_async
@@ -49,7 +50,7 @@ def _show(console: Console, explained: run_service_pb2.ExplainRunResponse, *, wh
     if whole:
         console.print(f"{run.pipeline} {run.id} is ", state_text(run_state(run.state)), ".", sep="", markup=False)
         for reason in explained.reasons:
-            console.print(f"  {reason.message}", markup=False, soft_wrap=True)
+            console.print(f"  {visible(reason.message)}", markup=False, soft_wrap=True)
     _show_steps(console, explained, whole=whole)
     if explained.omitted_steps:
         console.print(f"{explained.omitted_steps} more step runs are not at rest: name a step to see its reasons.")
@@ -72,7 +73,7 @@ def _show_steps(console: Console, explained: run_service_pb2.ExplainRunResponse,
         for reason in each.reasons:
             # That it is at rest was just said; why it failed was not.
             if reason.message not in run_wide and reason.message != f"It is {step_state(each.state)}.":
-                console.print(f"  {reason.message}", markup=False, soft_wrap=True)
+                console.print(f"  {visible(reason.message)}", markup=False, soft_wrap=True)
         if each.state == run_pb2.STEP_RUN_STATE_FAILED:
             hint = f"  Its attempts and traceback: penstock get {explained.run.id} {_quoted(each)}"
             console.print(hint, markup=False, soft_wrap=True)

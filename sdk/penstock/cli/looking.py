@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from penstock.cli.foreign_text import visible
 from penstock.cli.items import DEFAULT_LIMIT, ITEM_STATES, show_items
 from penstock.cli.remedies import known_pipeline
 from penstock.cli.run_ids import find_run
@@ -277,7 +278,7 @@ def _show_run(
         ("run", run.id),
         ("pipeline", f"{run.pipeline}, version {run.version_number}"),
         ("state", state_text(run_state(run.state))),
-        ("reason", run.reason),
+        ("reason", visible(run.reason)),
         ("parameters", shortened(_parameters_text(run), 200)),
         ("labels", ", ".join(f"{name}={value}" for name, value in sorted(run.labels.items()))),
         ("priority", str(run.priority or "")),
@@ -361,14 +362,14 @@ def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse, m
         ("cached", cached_text(step_run)),
         ("failure", failure_text(step_run.failure)),
         ("metrics", ", ".join(f"{name}={value:g}" for name, value in sorted(step_run.metrics.items()))),
-        ("metadata", ", ".join(f"{name}={value}" for name, value in sorted(step_run.metadata.items()))),
+        ("metadata", ", ".join(f"{name}={visible(value)}" for name, value in sorted(step_run.metadata.items()))),
         ("output", step_run.output_json),
     ]
     for fact, value in facts:
         if value:
             console.print(f"{fact:<11}", value, sep="", markup=False)
     if step_run.failure.traceback:
-        console.print(step_run.failure.traceback.rstrip(), markup=False)
+        console.print(visible(step_run.failure.traceback.rstrip()), markup=False)
     print_attempts(console, response)
     for heading, failure in failed_attempts(response):
         console.print(f"\n{heading}:\n{failure}", markup=False)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from penstock.cli.foreign_text import first_line, visible
 from penstock.cli.states import RUN_AT_REST, STEP_AT_REST, failure_line, run_state, step_state
 from penstock.v1 import run_pb2, run_service_pb2
 
@@ -105,15 +106,15 @@ class RunProgress:
             self.start_time = self.now
         changes = [change for each in event.steps for change in self._apply_step(each)]
         if event.run_state:
-            self.state, self.reason = run_state(event.run_state), event.run_reason
-            changes.append(Change(self.now, "run", self.state, self.reason))
+            self.state, self.reason = run_state(event.run_state), visible(event.run_reason)
+            changes.append(Change(self.now, "run", self.state, first_line(self.reason)))
         elif event.type == "RunAdmitted":
             self.reason = ""
             changes.append(Change(self.now, "run", self.state, "has its place"))
         elif event.run_reason:
             # What holds it, though its state is as it was.
-            self.reason = event.run_reason
-            changes.append(Change(self.now, "run", self.state, self.reason))
+            self.reason = visible(event.run_reason)
+            changes.append(Change(self.now, "run", self.state, first_line(self.reason)))
         elif event.type == "CostBudgetRaised":
             self.reason = ""
         return changes
@@ -208,7 +209,7 @@ def _detail(change: run_service_pb2.StepChange) -> str:
     if change.HasField("failure"):
         parts.append(failure_line(change.failure))
     if change.reason:
-        parts.append(change.reason)
+        parts.append(first_line(change.reason))
     if change.HasField("cache_source"):
         parts.append(cache_line(change.cache_source))
     if change.HasField("wait_until"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.cli.foreign_text import visible
 from penstock.cli.states import failure_line, failure_text
 from penstock.cli.tables import MAX_FAILURE, shortened
 from penstock.v1 import run_pb2
@@ -36,7 +37,7 @@ def failed_attempts(response: run_service_pb2.GetStepRunResponse) -> Iterator[tu
 
 def whole_failure(failure: run_pb2.Failure) -> str:
     """A traceback ends with the message: it is not said twice."""
-    trace = failure.traceback.rstrip()
-    if trace and failure.message.strip() in trace:
+    trace = visible(failure.traceback.rstrip())
+    if trace and visible(failure.message.strip()) in trace:
         return trace
     return "\n".join(part for part in (failure_text(failure), trace) if part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from penstock.cli.foreign_text import first_line, visible
 from penstock.v1 import agent_admin_service_pb2, dead_letter_pb2, run_pb2
 
 RUN_AT_REST = frozenset({"COMPLETED", "FAILED", "CANCELLED", "ROLLED_BACK"})
@@ -70,10 +71,10 @@ def budget_text(budget: run_pb2.Budget.ValueType) -> str:
 
 def failure_line(failure: run_pb2.Failure) -> str:
     """The first line of `failure_text`."""
-    return failure_text(failure).strip().partition("\n")[0]
+    return first_line(failure_text(failure))
 
 
 def failure_text(failure: run_pb2.Failure) -> str:
     """`KeyError: 'missing'`: the class of the exception that user code raised, else the reason; then the message."""
     raised = failure.error_class.rpartition(".")[2] if failure.reason == "UserError" else ""
-    return ": ".join(part for part in (raised or failure.reason, failure.message.strip()) if part)
+    return ": ".join(part for part in (visible(raised or failure.reason), visible(failure.message.strip())) if part)

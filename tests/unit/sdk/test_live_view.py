@@ -214,6 +214,22 @@ def test_a_failure_is_called_by_its_exception(failure: run_pb2.Failure, text: st
     assert failure_text(failure) == text
 
 
+def test_what_a_step_says_of_its_failure_looks_like_nothing_else() -> None:
+    text = "\x1b[2Jbad\x00\r\nrun COMPLETED"
+    failure = run_pb2.Failure(reason="UserError", error_class="m.Bad", message=text)
+    failed = change("join", "FAILED", failure=failure)
+    ended = event(2, run_state="FAILED")
+    ended.run_reason = f'step "join" failed: Bad: {text}'
+    progress = RunProgress("p", "r", ["join"])
+    lines = [plain_line(each) for each in [*progress.apply(event(1, failed)), *progress.apply(ended)]]
+    assert [line.partition(" ")[2] for line in lines] == [
+        "join FAILED (Bad: \\x1b[2Jbad\\x00)",
+        'run FAILED (step "join" failed: Bad: \\x1b[2Jbad\\x00)',
+    ]
+    assert failure_text(failure) == "Bad: \\x1b[2Jbad\\x00\nrun COMPLETED"
+    assert "\x1b[2J" not in drawn(progress)
+
+
 def test_why_a_lease_came_back_is_shown_until_the_step_runs_again() -> None:
     gone = change("join", reason="the agent gave the attempt back")
     back = change("join", "READY", reason="the agent gave the attempt back")
