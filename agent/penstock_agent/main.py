@@ -17,7 +17,7 @@ from penstock_agent.containers.engine import NoEngine
 from penstock_agent.executors.worker.children import adopt_orphans
 from penstock_agent.resources.memory_groups import NoGroups
 from penstock_agent.runtime.agent import run_agent
-from penstock_agent.runtime.data_folder import FolderInUse
+from penstock_agent.runtime.data_folder import FolderInUse, FolderUnusable
 from penstock_agent.runtime.stream import IdInUse
 from penstock_agent.settings import (
     AgentSettings,
@@ -110,7 +110,7 @@ def main(config_file: str | None, **given: Any) -> None:
     gc.set_threshold(10_000, 20, 20)
     try:
         uvloop.run(run_agent(settings))
-    except (FolderInUse, IdInUse, NoEngine, NoGroups, OSError) as error:
+    except (FolderInUse, FolderUnusable, IdInUse, NoEngine, NoGroups, OSError) as error:
         click.echo(f"penstock agent: {error}", err=True)
         sys.exit(1)
 

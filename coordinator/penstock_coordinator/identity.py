@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import uuid
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+_NAME = re.compile(r"[\w.-]{1,128}", re.ASCII)
 
 
 class CannotStart(Exception):
@@ -41,7 +45,8 @@ def _claim(data_dir: Path) -> tuple[IO[str], str]:
         if isinstance(error, BlockingIOError):
             problem = f"another coordinator runs on {data_dir}: stop it"
         else:
-            problem = f"cannot keep this coordinator's identity in {data_dir} ({os.strerror(error.errno or 0)})"
+            reason = os.strerror(error.errno or 0)
+            problem = f"cannot keep this coordinator's identity in {data_dir} ({reason}): let this user write there"
         raise CannotStart(f"{problem}, or set PENSTOCK_DATA_DIR to a folder of this one's own") from None
 
 
@@ -50,4 +55,13 @@ def _name(path: Path) -> str:
         fresh = path.with_suffix(".new")
         fresh.write_text(f"coordinator-{uuid.uuid4().hex[:12]}\n")
         fresh.replace(path)
-    return path.read_text().strip()
+    try:
+        name = path.read_text().strip()
+    except UnicodeDecodeError:
+        name = ""
+    if not _NAME.fullmatch(name):
+        raise CannotStart(
+            f"{path} holds no name of a coordinator: restore it from a backup, or remove it, and the coordinator gets"
+            " another name, which takes its former runs over when their ownership lease has run out"
+        )
+    return name

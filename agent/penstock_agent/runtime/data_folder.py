@@ -10,6 +10,7 @@ import shutil
 import socket
 from pathlib import Path
 
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]")
 
 
@@ -17,13 +18,23 @@ class FolderInUse(Exception):
     """Another agent has it."""
 
 
+class FolderUnusable(Exception):
+    """It cannot be made or written, or what it keeps is damaged. The text has the remedy."""
+
+
 class DataFolder:
-    """Locked until `close`, or the end of the process. Raises `FolderInUse`, `OSError`."""
+    """Locked until `close`, or the end of the process. Raises `FolderInUse`, `FolderUnusable`, `OSError`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser().resolve()
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise FolderUnusable(
+                f"the data folder {self.path} cannot be used ({error.strerror}): let this user write there, or give"
+                " another --data-dir"
+            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -72,7 +83,10 @@ class DataFolder:
             fresh = kept.with_suffix(".new")
             fresh.write_text(f"{host}-{secrets.token_hex(4)}\n")
             fresh.replace(kept)
-        return kept.read_text().strip()
+        name = kept.read_text(errors="replace").strip()
+        if not _NAME.fullmatch(name):
+            raise FolderUnusable(f"{kept} holds no name of an agent: remove it for a new one, or give --id")
+        return name
 
     def close(self) -> None:
         shutil.rmtree(self.work, ignore_errors=True)

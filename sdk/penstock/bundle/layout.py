@@ -11,6 +11,7 @@ that folder, which Python runs before the script's module and which puts the fol
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from pathlib import Path
 from penstock.bundle.exclusions import is_left_out
 from penstock.errors import DefinitionError
 
+_TAKEN = frozenset(sys.stdlib_module_names) - {"test"} | {"google", "grpc", "penstock"}
+"""What no file may be called that is imported by its bare name."""
 _NO_IDENTIFIER = re.compile(r"\W|^(?=\d)")
 MARKERS = ("pyproject.toml", "setup.py", ".git", ".penstockignore")
 
@@ -58,6 +61,13 @@ class Layout:
                 f"{file.relative_to(self.root)} cannot be imported: {odd!r} is no name of a module",
                 field="module",
                 remedy=f"rename it, for example to {_NO_IDENTIFIER.sub('_', odd)!r}",
+            )
+        if len(parts) == 1 and parts[0] in _TAKEN:
+            raise DefinitionError(
+                f"{file.name} has the name of a module that Python or Penstock needs, and one of the two would be"
+                " imported in place of the other",
+                field="module",
+                remedy=f"rename it, for example to {parts[0]}_pipeline.py",
             )
         return ".".join(parts)
 

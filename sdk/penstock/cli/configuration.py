@@ -46,7 +46,7 @@ def _told(part: str, flags: tuple[str, ...]) -> list[dict[str, Any]]:
     """By a process of that part, which alone knows its settings. Ends this one if they are not allowed."""
     module, extra, needed = PARTS[part]
     require(f"config {part}", module, extra, needed)
-    command = [sys.executable, "-m", module, "config", "--json", *flags]
+    command = [sys.executable, "-P", "-m", module, "config", "--json", *flags]
     asked = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if asked.returncode:
         raise click.exceptions.Exit(asked.returncode)

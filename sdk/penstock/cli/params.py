@@ -72,7 +72,8 @@ def _read_file(file: Path | None) -> dict[str, Json]:
     from penstock.yaml_format.reading import read_yaml
 
     try:
-        content: Any = read_yaml(file.read_text(encoding="utf-8")).value
+        text = file.read_text(encoding="utf-8")
+        content: Any = read_yaml(text).value if text.strip() else None
     except (OSError, UnicodeDecodeError) as error:
         raise ParameterError(f"the file cannot be read: {error}", field=str(file)) from None
     if not isinstance(content, dict):

@@ -30,12 +30,13 @@ def require(name: str, module: str, extra: str, needed: tuple[str, ...]) -> None
 
 
 def process_command(name: str, module: str, extra: str, needed: tuple[str, ...], text: str) -> click.Command:
-    """A command that becomes `python -m module`; an error names the extra if a module of `needed` is missing."""
+    """A command that becomes `python -P -m module`; an error names the extra if a module of `needed` is missing."""
 
     def become(arguments: tuple[str, ...]) -> NoReturn:
         require(name, module, extra, needed)
         sys.stdout.flush()
-        os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606  # no shell is wanted
+        # Not from the working folder: a file there that is called as one of Python's modules would be imported.
+        os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])  # noqa: S606  # no shell is wanted
 
     with_arguments: Callable[[Callable[..., object]], Callable[..., object]] = click.argument(
         "arguments", nargs=-1, type=click.UNPROCESSED
@@ -48,12 +49,12 @@ server = process_command(
     "penstock_coordinator",
     "coordinator",
     COORDINATOR_MODULES,
-    "Run a coordinator: `python -m penstock_coordinator` with the same arguments.",
+    "Run a coordinator: `python -P -m penstock_coordinator` with the same arguments.",
 )
 agent = process_command(
     "agent",
     "penstock_agent",
     "agent",
     AGENT_MODULES,
-    "Run an agent: `python -m penstock_agent` with the same arguments.",
+    "Run an agent: `python -P -m penstock_agent` with the same arguments.",
 )

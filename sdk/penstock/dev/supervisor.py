@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -106,8 +107,10 @@ class Child:
         return await self._process.wait() if self._process is not None else 0
 
     def last_words(self) -> str:
-        """Its last log lines, to be shown with an error."""
+        """Its last log lines, to be shown with an error; of them what is for people, if that comes last."""
         lines = self.log.last_lines(SHOWN_LINES)
+        plain = list(itertools.takewhile(lambda line: not line.startswith("{"), reversed(lines)))
+        lines = plain[::-1] or lines
         said = "\n".join(f"  {line}" for line in lines) or "  (nothing)"
         return f"Its last lines in {self.log.path}:\n{said}"
 

@@ -25,7 +25,7 @@ while True:
     signal.pause()
 """
 STUBBORN = f"import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{PATIENT}"
-BROKEN = "print('the setting is wrong')\nraise SystemExit(3)\n"
+BROKEN = "print('{}')\nprint('the setting is wrong')\nraise SystemExit(3)\n"
 SUPERVISOR = """
 import asyncio, os, sys
 from pathlib import Path
@@ -100,6 +100,7 @@ async def test_child_that_ends_again_and_again_is_given_up_with_its_last_words(m
     failure = await asyncio.wait_for(child.failure, 60)
     assert "exit code 3" in str(failure)
     assert "the setting is wrong" in child.last_words()
+    assert "{}" not in child.last_words()
     assert child.restarts == MAX_QUICK_ENDS
     assert child.pid == 0
 

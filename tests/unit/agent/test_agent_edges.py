@@ -13,7 +13,7 @@ from penstock_agent.core.session import SentTimes
 from penstock_agent.executors.channel import FrameBuffer, frame
 from penstock_agent.executors.worker.failures import failure_of
 from penstock_agent.main import main
-from penstock_agent.runtime.data_folder import DataFolder, FolderInUse
+from penstock_agent.runtime.data_folder import DataFolder, FolderInUse, FolderUnusable
 from penstock_agent.runtime.wire import MAX_ITEMS, MAX_MESSAGE_BYTES, Decoder, UnknownTask, in_messages, task_kind
 from penstock_agent.settings import load_settings
 
@@ -65,7 +65,12 @@ def test_the_data_folder_keeps_the_name_and_belongs_to_one(tmp_path: Path) -> No
     again = DataFolder(tmp_path / "data")
     assert again.agent_id("") == name
     assert list(again.work.iterdir()) == []
+    (again.path / "agent-id").write_bytes(b"\xff\n")
+    with pytest.raises(FolderUnusable, match="remove it for a new one, or give --id"):
+        again.agent_id("")
     again.close()
+    with pytest.raises(FolderUnusable, match=r"lock cannot be used .*: let this user write there"):
+        DataFolder(tmp_path / "data" / "lock")
 
 
 def test_frames_are_found_however_the_bytes_come() -> None:

@@ -217,6 +217,12 @@ def test_a_process_without_its_extra_says_what_to_install() -> None:
         command.main(["--port", "0"], standalone_mode=False)
 
 
+def test_an_empty_file_of_parameters_is_told_as_one_of_parameters(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("\n")
+    with pytest.raises(errors.ParameterError, match="holds no object of parameters"):
+        read_parameters(spec(), [], tmp_path / "p.yaml")
+
+
 def test_a_process_gets_all_arguments() -> None:
     program = (
         "from penstock.cli.processes import process_command\n"
@@ -224,6 +230,26 @@ def test_a_process_gets_all_arguments() -> None:
     )
     printed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert "--sort-keys" in printed.stdout
+
+
+def test_a_process_imports_nothing_from_the_working_folder(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('a file of the user')")
+    program = (
+        "from penstock.cli.processes import process_command\n"
+        "process_command('x', 'json.tool', 'e', (), '').main(['--help'])"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-P", "-c", program], check=True, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert "--sort-keys" in printed.stdout
+
+
+@pytest.mark.parametrize("name", ["http", "token", "penstock"])
+def test_a_file_that_would_stand_in_for_a_module_of_python_is_refused(tmp_path: Path, name: str) -> None:
+    file = tmp_path / f"{name}.py"
+    file.write_text("from penstock import pipeline, step\n@step\ndef f(): ...\n@pipeline\ndef p(): f()\n")
+    with pytest.raises(errors.DefinitionError, match=rf"rename it, for example to {name}_pipeline\.py"):
+        load_pipeline(str(file))
 
 
 def test_yaml_functions_ship_the_folder_of_the_file(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ async def migrate(dsn: str) -> None:
 
 
 async def _upgrade(dsn: str) -> None:
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", _UPGRADE, stdin=PIPE, stderr=PIPE)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-P", "-m", _UPGRADE, stdin=PIPE, stderr=PIPE)
     _, said = await process.communicate(dsn.encode())
     if process.returncode:
         raise CannotMigrate(said.decode(errors="replace").strip() or f"it ended with {process.returncode}")
