@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import uvloop
 from penstock_agent import own_log
 from penstock_agent.containers.engine import NoEngine
 from penstock_agent.executors.worker.children import adopt_orphans
+from penstock_agent.log_masking import hide, masked, secrets_of
 from penstock_agent.resources.memory_groups import NoGroups
 from penstock_agent.runtime.agent import run_agent
 from penstock_agent.runtime.data_folder import FolderInUse, FolderUnusable
@@ -103,6 +105,7 @@ def main(config_file: str | None, **given: Any) -> None:
     SIGTERM stops them. `config` in place of the options, or before them, shows all settings with their sources.
     """
     settings = _settings(_chosen(given), config_file)
+    hide(secrets_of(os.environ))
     own_log.set_up(settings.log_format, settings.log_level)
     adopt_orphans()
     # What is alive now lives for ever: later collections need not look at it, and need not come so often.
@@ -111,7 +114,7 @@ def main(config_file: str | None, **given: Any) -> None:
     try:
         uvloop.run(run_agent(settings))
     except (FolderInUse, FolderUnusable, IdInUse, NoEngine, NoGroups, OSError) as error:
-        click.echo(f"penstock agent: {error}", err=True)
+        click.echo(f"penstock agent: {masked(str(error))}", err=True)
         sys.exit(1)
 
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from penstock_agent.log_levels import read_levels
+from penstock_agent.log_masking import masked
 
-_PASSWORD = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@/]+(?=@)")
-"""In an address: of an index of packages, of a store, of whatever libraries put into their errors."""
 _FIELDS = "penstock_fields"
 _HANDLE = "handle"
+_NOISY = ("asyncio", "grpc")
+"""They say nothing below info, unless they are named."""
 _CALLERS = 3
 """Between who says something and the library: `OwnLog` itself."""
 
@@ -68,11 +68,6 @@ class OwnLog:
     def _say(self, level: int, event: str, error: BaseException | None, fields: dict[str, object]) -> None:
         if self._logger.isEnabledFor(level):
             self._logger.log(level, "%s", event, exc_info=error, extra={_FIELDS: fields}, stacklevel=_CALLERS)
-
-
-def masked(text: str) -> str:
-    """The text without passwords of addresses in it."""
-    return _PASSWORD.sub(r"\g<before>********", text) if "://" in text else text
 
 
 def _entry(record: logging.LogRecord) -> dict[str, object]:
@@ -126,10 +121,11 @@ def _spelled(value: object) -> str:
 def set_up(form: str, level: str) -> None:
     """`form`: json, console, or auto (console in a terminal). `level` as the setting has it. Raises `ValueError`."""
     levels = read_levels(level)
+    quiet = {name: "info" for name in _NOISY if levels.least == "debug"} | levels.of
     handler = logging.StreamHandler(sys.stderr)
     plain = form == "console" or (form == "auto" and sys.stderr.isatty())
     handler.setFormatter(ConsoleFormatter() if plain else JsonFormatter())
     logging.basicConfig(handlers=[handler], level=levels.least.upper(), force=True)
-    for name, own in levels.of.items():
+    for name, own in quiet.items():
         logging.getLogger(name).setLevel(own.upper())
     logging.captureWarnings(True)

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from penstock_agent.configuration_file import BadFile, place, read_section
 from penstock_agent.environment_settings import EnvironmentSettings
 from penstock_agent.log_levels import spelled
+from penstock_agent.log_masking import masked
 from penstock_agent.resources.gpus import named
 from penstock_agent.resources.machine import whole_cores
 
@@ -244,7 +245,7 @@ def _problem(problem: Any, places: Mapping[str, str]) -> str:
     if field is None:
         return f"{name}: there is no such setting"
     message = problem["msg"].removeprefix("Value error, ")
-    given = str(problem["input"])[:100]
+    given = masked(str(problem["input"]))[:100]
     also = "" if name in places else f"; {variables(name)[0]}"
     return f"{places.get(name, name)}={given!r}: {message[:1].lower()}{message[1:]} ({field.description}{also})"
 
@@ -283,7 +284,7 @@ def shown_settings(
 
 
 def shown(value: object) -> str:
-    """As it may be written in the environment."""
+    """As it may be written in the environment, but for passwords in addresses."""
     match value:
         case None:
             return ""
@@ -292,8 +293,8 @@ def shown(value: object) -> str:
         case float():
             return f"{value:g}"
         case list():
-            return ",".join(map(str, value))
+            return masked(",".join(map(str, value)))
         case dict():
             return ",".join(f"{name}={shown(each)}" for name, each in value.items())
         case _:
-            return str(value)
+            return masked(str(value))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.adapters.artifacts.opening import local_folder
+from penstock_coordinator.adapters.secret_cipher import BadKey, kept_keys
 from penstock_coordinator.api.bundle_archive import ArchiveLimits
 from penstock_coordinator.api.encoding.costs import Prices
 from penstock_coordinator.api.server import EdgeOptions
@@ -12,6 +15,7 @@ from penstock_coordinator.core.dispatch.fairness import Fairness
 from penstock_coordinator.core.plan.budget import Prices as BudgetPrices
 from penstock_coordinator.core.plan.limits import LOWERABLE, RAISABLE, RUN_SETTINGS, Limits, RunLimits, setting_of
 from penstock_coordinator.core.run.spans import microseconds
+from penstock_coordinator.log_masking import passwords_in, secrets_of
 from penstock_coordinator.runtime.admission import Bounds
 from penstock_coordinator.runtime.caching import CacheTiming
 from penstock_coordinator.runtime.log_packer import PackPace
@@ -19,9 +23,19 @@ from penstock_coordinator.runtime.retention import Pace, Retention
 from penstock_coordinator.runtime.supervisor import Timing
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from penstock_coordinator.settings import Settings
+
+
+def hidden(settings: Settings, environment: Mapping[str, str]) -> list[str]:
+    """What no line of the log may tell."""
+    given = [each.get_secret_value() for each in (settings.database_url, settings.redis_url) if each is not None]
+    found = [password for url in given for password in passwords_in(url)]
+    with suppress(BadKey):  # it is told of where they are used
+        found += [base64.b64encode(key).decode() for key in kept_keys(settings)]
+    return [*found, *secrets_of(environment)]
 
 
 def timing(settings: Settings, memory: int) -> Timing:

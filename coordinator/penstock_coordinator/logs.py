@@ -7,22 +7,27 @@ the same name everywhere: run, step, item, attempt, session, agent, trace.
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import uuid
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 import structlog
 
 from penstock_coordinator.log_levels import read_levels
+from penstock_coordinator.log_masking import masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from structlog.typing import EventDict, Processor, WrappedLogger
 
-_NOISY = {"aiohttp.access": logging.WARNING, "asyncio": logging.WARNING}
-_PASSWORD = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@/]+(?=@)")
+_NOISY = {
+    "aiohttp.access": logging.WARNING,
+    "asyncio": logging.WARNING,
+    # Per call many lines, and some of them with its signature, by which others could repeat it.
+    **dict.fromkeys(("aiobotocore", "botocore", "urllib3", "grpc"), logging.INFO),
+}
+"""The least of what they say, unless they are named."""
 _NOT_MAPPED = -1
 
 
@@ -89,13 +94,14 @@ def _formatter(console: bool, colours: bool) -> logging.Formatter:
         # Traces as plain text, for people too: what is drawn and wrapped first cannot be searched for passwords.
         structlog.processors.format_exc_info,
         structlog.processors.UnicodeDecoder(),
-        mask_passwords,
     ]
     if console:
         plain = structlog.dev.plain_traceback
         last.append(structlog.dev.ConsoleRenderer(colors=colours, timestamp_key="time", exception_formatter=plain))
     else:
         last.append(structlog.processors.JSONRenderer(default=str))
+    # The line as a whole: what a value holds, or an error that is a value, is text only now.
+    last.append(lambda _logger, _method, line: masked(str(line)))
     return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_shared(), processors=last)
 
 
@@ -125,12 +131,3 @@ def _dashed(text: str) -> str:
         return str(uuid.UUID(hex=text))
     except ValueError:
         return text
-
-
-def mask_passwords(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Libraries put the addresses of databases into their errors."""
-    return {name: _masked(value) for name, value in event.items()}
-
-
-def _masked(value: Any) -> Any:
-    return _PASSWORD.sub(r"\g<before>********", value) if isinstance(value, str) and "://" in value else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from dataclasses import replace
@@ -26,11 +27,12 @@ from penstock_coordinator.api.doorway import CannotListen
 from penstock_coordinator.api.health import FOLLOWING, JOURNAL, RECOVERY, DatabaseProbe, LagWatch, Readiness
 from penstock_coordinator.api.metrics.place import Watched
 from penstock_coordinator.api.server import Backend, CoordinatorServer, Entrance, build_server
-from penstock_coordinator.configured import edge_options, fairness, pace, pack_pace, retention, timing
+from penstock_coordinator.configured import edge_options, fairness, hidden, pace, pack_pace, retention, timing
 from penstock_coordinator.core.counts import Counts
 from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
 from penstock_coordinator.core.run.spans import microseconds
 from penstock_coordinator.identity import CannotStart, identity
+from penstock_coordinator.log_masking import hide, masked
 from penstock_coordinator.logs import configure_logging, name_traces
 from penstock_coordinator.media import Media, open_media
 from penstock_coordinator.ports import Fenced, Unavailable
@@ -547,11 +549,12 @@ def _no_database(error: Exception) -> CannotStart:
 
 def run(settings: Settings, work: Coroutine[Any, Any, None]) -> int:
     """The exit code: 0, 1 if it ended by a fault, 2 if it cannot start."""
+    hide(hidden(settings, os.environ))
     configure_logging(settings.log_level, settings.log_format)
     try:
         uvloop.run(work)
     except CannotStart as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {masked(str(error))}\n")
         return 2
     except Exception as error:
         log.critical("stopped_by_a_fault", exc_info=error)

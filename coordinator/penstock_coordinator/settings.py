@@ -27,6 +27,7 @@ from penstock_coordinator.configuration_file import BadFile, place, read_section
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS
 from penstock_coordinator.core.run.spans import microseconds, spelled
 from penstock_coordinator.limit_settings import LimitSettings
+from penstock_coordinator.log_masking import masked
 from penstock_coordinator.log_settings import LogSettings
 from penstock_coordinator.ownership_settings import OwnershipSettings
 from penstock_coordinator.price_settings import PriceSettings
@@ -405,7 +406,7 @@ def _problem(problem: ErrorDetails, places: Mapping[str, str]) -> str:
             f"{variable(name)} is not set: it is {meaning} (also {name} below [{SECTION}] of the configuration file;"
             f" {variable(name)}_FILE may name a file that holds it)"
         )
-    given = "" if is_secret(name) else f"={str(problem['input'])[:100]!r}"
+    given = "" if is_secret(name) else f"={masked(str(problem['input']))[:100]!r}"
     return f"{places.get(name, variable(name))}{given}: {message[:1].lower()}{message[1:]} ({meaning})"
 
 
@@ -476,7 +477,7 @@ def shown_settings(
 
 
 def shown(value: object) -> str:
-    """As it may be written in the environment; secrets masked."""
+    """As it may be written in the environment; secrets masked, also passwords in addresses."""
     match value:
         case SecretStr():
             return _MASK
@@ -493,7 +494,7 @@ def shown(value: object) -> str:
         case bool():
             return str(value).lower()
         case _:
-            return str(value)
+            return masked(str(value))
 
 
 def _size(size: int) -> str:

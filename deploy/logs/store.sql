@@ -44,7 +44,10 @@ exception
     when data_exception then
         new.fields := null;
         new.at := now();
-        new.level := 'error';
+        -- gRPC's own lines begin with the letter of their level.
+        new.level := case
+            when new.line ~ '^I\d{4} ' then 'info' when new.line ~ '^W\d{4} ' then 'warning' else 'error'
+        end;
         return new;
 end
 $$;

@@ -9,6 +9,7 @@ cancelled ends the call. What takes too long is ended by cancelling the call its
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections.abc import Callable
 from contextlib import suppress
@@ -225,9 +226,10 @@ class Connection:
         loop = asyncio.get_running_loop()
         reader = loop.create_task(self._read(call))
         writer = loop.create_task(self._write(call, outbox))
+        told = set[str]()
         for task in (reader, writer):
             # Also if nobody waits for them to the end: who is cancelled here does not.
-            task.add_done_callback(_tell)
+            task.add_done_callback(functools.partial(_tell, told))
         try:
             done, _ = await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
             if writer in done and outbox.closing:
@@ -278,7 +280,7 @@ class Connection:
         if owner is not None:
             log.info("stream_passed_on", address=str(owner))
             self._way_back = asyncio.get_running_loop().create_task(self._look_for_a_way_back(str(owner)))
-            self._way_back.add_done_callback(_tell)
+            self._way_back.add_done_callback(functools.partial(_tell, set()))
 
     def _bound_backoff(self, ttl: float) -> None:
         """By a lease's life in seconds, as the coordinator says it; 0: it does not."""
@@ -308,12 +310,16 @@ class Connection:
             writing.close()
 
 
-def _tell(task: asyncio.Task[None]) -> None:
-    """How the stream ended, for the operator. A stream that ends is nothing unusual."""
+def _tell(told: set[str], task: asyncio.Task[None]) -> None:
+    """How the stream ended, for the operator: once, though reader and writer both hear of it. A stream that ends is
+    nothing unusual."""
     if task.cancelled():
         return
     error = task.exception()
     if isinstance(error, grpc.aio.AioRpcError):
-        log.info("stream_ended", code=error.code().name, reason=error.details())
+        code = error.code().name
+        if code not in told:
+            log.info("stream_ended", code=code, reason=error.details())
+        told.add(code)
     elif error is not None and not isinstance(error, asyncio.InvalidStateError):
         log.error("stream_failed", exc_info=error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 from tests.clusters import prepared
+from tests.e2e.secrets.canaries import dump, found_in
 from tests.e2e.secrets.telling import secret_flows
 from tests.e2e.secrets.telling.secret_flows import KEPT, OWN, RETURNED, encodings
 
 from penstock import Client
 from penstock.dev.cluster import DevCluster
-from penstock.dev.postgres_binaries import installed_programs
 from penstock.v1 import run_pb2
 
 if TYPE_CHECKING:
@@ -41,24 +40,6 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Dev
     prepared(folder / "postgres")
     async with DevCluster(folder, agents=1, environment={VARIABLE: VALUES[OWN]}) as made:
         yield made
-
-
-def found_in(data: bytes) -> list[str]:
-    lowered = data.lower()
-    return [
-        f"{name}: {encoding}"
-        for name, value in VALUES.items()
-        for encoding, text in encodings(value).items()
-        if text.encode().lower() in lowered
-    ]
-
-
-def dump(url: str) -> bytes:
-    """All rows of all tables; `bytea` also as the bytes that they are."""
-    program = installed_programs() / "bin" / "pg_dump"
-    said = subprocess.run([program, "--data-only", "--inserts", url], capture_output=True, check=True).stdout
-    raw = b"\n".join(bytes.fromhex(part.split(b"'")[0].decode()) for part in said.split(b"'\\x")[1:])
-    return said + raw
 
 
 def files_of(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -117,15 +98,15 @@ async def test_a_canary_is_nowhere_but_in_the_step(cluster: DevCluster) -> None:
     assert logs.count("***") >= 6 * len(encodings("")) * 3 / 4
     assert "in a word: password=***;" in logs
     for told in (shown, logs, "".join(str(each) for each in failures.values())):
-        assert found_in(told.encode()) == []
-    assert found_in(await asyncio.to_thread(dump, cluster.database_url)) == []
+        assert found_in(told.encode(), VALUES) == []
+    assert found_in(await asyncio.to_thread(dump, cluster.database_url), VALUES) == []
     files = dict(files_of(cluster.folder.path))
     for kind in STORED:
         assert any(kind in path for path in files), f"there is no {kind} to look through in {sorted(files)}"
-    assert [(path, found) for path, data in files.items() if (found := found_in(data))] == []
+    assert [(path, found) for path, data in files.items() if (found := found_in(data, VALUES))] == []
     environments = worker_environments(cluster)
     assert environments
-    assert [found for data in environments if (found := found_in(data))] == []
+    assert [found for data in environments if (found := found_in(data, VALUES))] == []
 
 
 async def test_people_keep_secrets_by_the_command_line(cluster: DevCluster) -> None:

@@ -105,12 +105,6 @@ async def test_a_port_in_use_is_named_with_its_setting(database_url: str, tmp_pa
     assert "PENSTOCK_LISTEN" in said
 
 
-async def test_no_database_is_an_error_without_its_password(tmp_path: Path) -> None:
-    said = await refusal(environment("postgresql://u:canary-word@127.0.0.1:1/x", tmp_path))
-    assert "PENSTOCK_DATABASE_URL" in said
-    assert "canary-word" not in said
-
-
 async def test_a_wrong_setting_is_named(database_url: str, tmp_path: Path) -> None:
     said = await refusal(environment(database_url, tmp_path, PENSTOCK_LEASE_TTL="soon"))
     assert "PENSTOCK_LEASE_TTL" in said

@@ -96,7 +96,7 @@ def test_an_error_keeps_its_trace_and_loses_passwords(written: Written, form: An
     try:
         raise RuntimeError("cannot reach postgresql://user:SECRETPW@host:5432/db")
     except RuntimeError as error:
-        structlog.get_logger().error("failed", exc_info=error, url="redis://:SECRETPW@host")
+        structlog.get_logger().error("failed", exc_info=error, urls=["redis://:SECRETPW@host"], reason=error)
         logging.getLogger("library").exception("failed with postgresql://user:SECRETPW@host")
     text = written.getvalue()
     assert "RuntimeError" in text

@@ -6,6 +6,7 @@ quite idle; a step that asks for no tracer needs none of it. Loaded only where `
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -54,6 +55,8 @@ def _made() -> trace.TracerProvider:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+        # A header that it cannot read is told as it is, key and all, and what is told here is the log of a step.
+        logging.getLogger("opentelemetry.util.re").setLevel(logging.ERROR)
         given = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
         named = os.environ.get("OTEL_SERVICE_NAME") or "service.name=" in given
         provider = TracerProvider(resource=Resource.create(None if named else {"service.name": SERVICE}))
