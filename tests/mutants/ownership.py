@@ -191,8 +191,8 @@ OWNERSHIP = (
         also=_also(
             MODEL,
             "members.py",
-            '            word = words.Goaway("not_the_leader") if owner is None else words.Redirect(owner.address)',
-            '            word = words.Redirect("c1" if owner is None else owner.address)',
+            '        word = words.Goaway("not_the_leader") if owner is None else words.Redirect(owner.address)',
+            '        word = words.Redirect("c1" if owner is None else owner.address)',
         ),
     ),
 )
