@@ -217,6 +217,8 @@ class Connection:
 
     async def _look_for_a_way_back(self, owner: str) -> None:
         await can_be_reached(owner, self._ways, self._options, self._chance)
+        if self._leaving.is_set():
+            return  # Its last word is on its way here.
         log.info("owner_reachable_again", address=owner)
         self._rounds.name(owner)
         self.close_stream(None)

@@ -120,6 +120,10 @@ class Outside(ServiceSet):
         self._forwarder.hang_up()
         self._relay.hang_up()
 
+    def let_agents_go(self) -> None:
+        """It stops: streams that it passes on would last for ever."""
+        self._relay.hang_up()
+
     async def close(self) -> None:
         await self._forwarder.close()
         await self._relay.close()
@@ -263,6 +267,8 @@ class Doorway(grpc.aio.ServerInterceptor, grpc.GenericRpcHandler):
 
     async def close(self, last_calls: float) -> None:
         """Calls under way have so many seconds to end."""
+        if self._others is not None:
+            self._others.let_agents_go()
         await self.grpc.stop(last_calls)
         if self._others is not None:
             await self._others.close()

@@ -295,7 +295,7 @@ class AgentProcess(Process):
             self._flush_soon()
         else:
             self._ways.failed(owner, self._seconds(), self.timeline.random.random())
-            self._look_for_a_way_back(stream, owner)
+            self.after(MILLISECOND, self._look_for_a_way_back, stream, owner)
 
     def _retry(self) -> None:
         self._note_way()

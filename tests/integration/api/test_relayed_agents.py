@@ -251,6 +251,17 @@ async def test_streams_end_at_once_when_this_one_owns() -> None:
         await within(listening.over.wait())
 
 
+async def test_streams_end_at_once_when_the_relay_stops() -> None:
+    listening = Listening()
+    async with owning(listening.__call__) as owner, following(owner) as follower:
+        call = stream(follower, owner)
+        await within(listening.came.wait())
+        stopping = asyncio.create_task(follower.entrance.close())
+        assert (await refused(within(call.read()))).code is grpc.StatusCode.UNAVAILABLE
+        await within(stopping)
+        await within(listening.over.wait())
+
+
 async def test_streams_end_when_another_one_owns_and_not_while_none_is_heard_of() -> None:
     listening = Listening()
     async with owning(listening.__call__) as owner:

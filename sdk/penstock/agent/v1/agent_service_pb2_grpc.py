@@ -55,6 +55,9 @@ class AgentServiceServicer:
         """One stream per session. The first message is Hello, within 5 s, else the stream is aborted. Leases,
         heartbeats, results and cancellation share it: when it is dead, so is the session. Messages of at most
         1 MiB; lists are cut by bytes as well as by count. The end of the stream without Goodbye is a loss.
+        Metadata "penstock-unreachable", perhaps several times: host:port of an owner that the agent was sent to and could
+        not reach. A coordinator that follows that owner passes the stream on, with initial metadata "penstock-owner";
+        RESOURCE_EXHAUSTED if it passes on as many as it can.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

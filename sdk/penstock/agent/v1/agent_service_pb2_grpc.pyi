@@ -20,6 +20,9 @@ class AgentServiceStub:
     """One stream per session. The first message is Hello, within 5 s, else the stream is aborted. Leases,
     heartbeats, results and cancellation share it: when it is dead, so is the session. Messages of at most
     1 MiB; lists are cut by bytes as well as by count. The end of the stream without Goodbye is a loss.
+    Metadata "penstock-unreachable", perhaps several times: host:port of an owner that the agent was sent to and could
+    not reach. A coordinator that follows that owner passes the stream on, with initial metadata "penstock-owner";
+    RESOURCE_EXHAUSTED if it passes on as many as it can.
     """
     PushLogs: _aio.StreamUnaryMultiCallable[_agent_service_pb2.PushLogsRequest, _agent_service_pb2.PushLogsResponse]
     """Log lines, apart from the stream so that they never hold up a heartbeat. Lossy by contract beyond the
@@ -38,6 +41,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         """One stream per session. The first message is Hello, within 5 s, else the stream is aborted. Leases,
         heartbeats, results and cancellation share it: when it is dead, so is the session. Messages of at most
         1 MiB; lists are cut by bytes as well as by count. The end of the stream without Goodbye is a loss.
+        Metadata "penstock-unreachable", perhaps several times: host:port of an owner that the agent was sent to and could
+        not reach. A coordinator that follows that owner passes the stream on, with initial metadata "penstock-owner";
+        RESOURCE_EXHAUSTED if it passes on as many as it can.
         """
 
     @_abc_1.abstractmethod
