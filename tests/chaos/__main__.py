@@ -28,8 +28,8 @@ from tests.chaos.take_overs import TakeOver
 from tests.chaos.world import World
 
 FIXED_SEED = "penstock"
-FIXED_SEED_OF_SEVERAL = "coordinators-1903"
-"""Its first faults kill, cut off and freeze an owner."""
+FIXED_SEED_OF_SEVERAL = "coordinators-58122"
+"""Its first faults kill an owner, cut it off from agents and clients, and freeze it."""
 MORE_ROUNDS = 2
 """For want of kills and freezes."""
 FAR_AGENTS = 2
