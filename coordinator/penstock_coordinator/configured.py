@@ -16,6 +16,7 @@ from penstock_coordinator.core.plan.budget import Prices as BudgetPrices
 from penstock_coordinator.core.plan.limits import LOWERABLE, RAISABLE, RUN_SETTINGS, Limits, RunLimits, setting_of
 from penstock_coordinator.core.run.spans import microseconds
 from penstock_coordinator.log_masking import passwords_in, secrets_of
+from penstock_coordinator.process_memory import trim_memory
 from penstock_coordinator.runtime.admission import Bounds
 from penstock_coordinator.runtime.caching import CacheTiming
 from penstock_coordinator.runtime.log_packer import PackPace
@@ -130,6 +131,7 @@ def edge_options(settings: Settings) -> EdgeOptions:
         settings.max_artifact_size,
         Prices(settings.price_slot_second, settings.price_cpu_second, settings.price_gb_second, settings.currency),
         folders=folders(settings),
+        trim=trim_memory,
     )
 
 

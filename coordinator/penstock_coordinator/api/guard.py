@@ -26,6 +26,7 @@ from penstock_coordinator.api.errors import (
     translate,
     wire_status,
 )
+from penstock_coordinator.api.freeing import FreedMemory
 from penstock_coordinator.api.options import GUARDED_CALLS
 from penstock_coordinator.api.shedding import Shedder
 from penstock_coordinator.api.sizes import RequestSizes
@@ -53,6 +54,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         shedder: Shedder | None = None,
         counts: CallCounts | None = None,
         passes_on: Callable[[grpc.HandlerCallDetails], bool] = lambda details: False,
+        freed: FreedMemory | None = None,
     ) -> None:
         """`counts`: of the process. `passes_on`: whether somebody else answers the call; of one that does not stream it
         goes by the method alone."""
@@ -60,6 +62,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         self._shedder = shedder
         self._counts = counts or CallCounts()
         self._passes_on = passes_on
+        self._freed = freed or FreedMemory()
         self._calls = Calls(GUARDED_CALLS)
         self._unary: dict[str, Handler] = {}
         """Guarded once: a call with one request and one answer leaves nothing behind."""
@@ -77,7 +80,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
                 return None
             streams = handler.request_streaming or handler.response_streaming
             watch = CallWatch(self._counts, method, streams=streams, passes_on=self._passes_on(handler_call_details))
-            guarded = _guarded(handler, method, self._sizes, self._shedder, self._calls, watch)
+            guarded = _guarded(handler, method, self._sizes, self._shedder, self._calls, watch, self._freed)
             if not streams:
                 self._unary[method] = guarded
         refusal = self._calls.refusal(method) or self._sizes.announced(method, metadata or ())
@@ -115,9 +118,15 @@ class Calls:
 
 
 def _guarded(
-    handler: Handler, method: str, sizes: RequestSizes, shedder: Shedder | None, calls: Calls, watch: CallWatch
+    handler: Handler,
+    method: str,
+    sizes: RequestSizes,
+    shedder: Shedder | None,
+    calls: Calls,
+    watch: CallWatch,
+    freed: FreedMemory,
 ) -> Handler:
-    call = _Call(method, handler, sizes, shedder, calls, watch)
+    call = _Call(method, handler, sizes, shedder, calls, watch, freed)
     # Of a stream each message is decoded where the handler reads it, so that its errors come up through the handler.
     match handler.request_streaming, handler.response_streaming:
         case False, False:
@@ -143,8 +152,10 @@ class _Call:
         shedder: Shedder | None,
         calls: Calls,
         watch: CallWatch,
+        freed: FreedMemory,
     ) -> None:
         self._calls = calls
+        self._freed = freed
         self._watch = watch
         self._method = method
         self._handler = handler
@@ -206,6 +217,7 @@ class _Call:
         self._sizes.check(self._method, data)
         if self._shedder is not None:
             self._shedder.check(self._method, data)
+        self._freed.after(len(data))
         return self._decode(data)
 
     def decode_streamed(self, data: bytes) -> Any:

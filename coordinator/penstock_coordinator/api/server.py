@@ -69,6 +69,7 @@ from penstock_coordinator.api.dead_letter_service import DeadLetterService
 from penstock_coordinator.api.doorway import Doorway, Outside, ServiceSet
 from penstock_coordinator.api.encoding.costs import NO_PRICES, Prices
 from penstock_coordinator.api.forwarding import Forwarder
+from penstock_coordinator.api.freeing import FreedMemory
 from penstock_coordinator.api.guard import CallGuard
 from penstock_coordinator.api.health import STOPPING, DatabaseProbe, HealthService, Readiness
 from penstock_coordinator.api.http import http_application
@@ -172,6 +173,8 @@ class EdgeOptions:
     """Before the guard."""
     folders: Mapping[str, Path] = field(default_factory=dict)
     """That the process writes to, whose room it tells of, by name."""
+    trim: Callable[[], object] = lambda: None
+    """Gives memory that is free back to the system."""
 
 
 class CoordinatorServer:
@@ -212,7 +215,7 @@ class CoordinatorServer:
         _add_services(services, backend, self._options)
         supervisor = backend.supervisor
         sizes, counts = RequestSizes(self._options.limits), supervisor.counts.calls
-        guard = CallGuard(sizes, Shedder(supervisor.admission), counts)
+        guard = CallGuard(sizes, Shedder(supervisor.admission), counts, freed=FreedMemory(self._options.trim))
         self._doorway.let_in(guard, services, None if keeper is None else keeper.may_act)
         if self._http is not None:
             await self._doorway.open()
@@ -279,7 +282,8 @@ class Entrance:
         add_CoordinatorServiceServicer_to_server(
             CoordinatorService(None, readiness, keeper, self.preparation, hot), cast("grpc.aio.Server", outside)
         )
-        guard = CallGuard(RequestSizes(options.limits), None, watched.counts.calls, outside.passes_on)
+        sizes, counts = RequestSizes(options.limits), watched.counts.calls
+        guard = CallGuard(sizes, None, counts, outside.passes_on, FreedMemory(options.trim))
         self._doorway.stay_outside(guard, outside)
 
     @property
