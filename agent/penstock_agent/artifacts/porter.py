@@ -161,7 +161,7 @@ class Porter:
 
     def _store(self, outcome: Outcome, finished: Finished) -> None:
         without = msgspec.structs.replace(finished, output=b"", artifacts=[])
-        stopped = replace(outcome, ended=Ended.STOPPED, body=without)
+        stopped = msgspec.structs.replace(outcome, ended=Ended.STOPPED, body=without)
         self._transfer(outcome.handle, self._publish(outcome, finished), lambda: self._published(stopped))
 
     async def _publish(self, outcome: Outcome, finished: Finished) -> None:
@@ -174,10 +174,10 @@ class Porter:
             log.warning("output_not_stored", handle=outcome.handle, reason=str(error))
             failure = Failure(REASON, str(error))
             failed = msgspec.structs.replace(finished, output=b"", artifacts=[], failure=failure)
-            self._published(replace(outcome, ended=Ended.FAILED, body=failed))
+            self._published(msgspec.structs.replace(outcome, ended=Ended.FAILED, body=failed))
         else:
             took = (time.monotonic_ns() - began) // 1_000
-            self._published(replace(outcome, body=msgspec.structs.replace(finished, upload_time=took)))
+            self._published(msgspec.structs.replace(outcome, body=msgspec.structs.replace(finished, upload_time=took)))
 
     def _published(self, outcome: Outcome) -> None:
         self._sweep(self._outgoing / str(outcome.handle))
@@ -277,7 +277,11 @@ def _finished(outcome: Outcome) -> Finished:
 
 def _with_moved(outcome: Outcome, moved: int) -> Outcome:
     finished = outcome.body if isinstance(outcome.body, Finished) else Finished(outcome.handle)
-    return replace(outcome, body=msgspec.structs.replace(finished, bytes_moved=moved)) if moved else outcome
+    return (
+        msgspec.structs.replace(outcome, body=msgspec.structs.replace(finished, bytes_moved=moved))
+        if moved
+        else outcome
+    )
 
 
 def _handles(message: Input) -> list[Handle]:

@@ -195,6 +195,15 @@ def sooner(bound: int | None, other: int) -> int:
     return other if bound is None or other < bound else bound
 
 
+def soonest(*bounds: int | None) -> int | None:
+    """The first of the instants that there are. Asked after all that happens, so without a generator."""
+    found: int | None = None
+    for bound in bounds:
+        if bound is not None and (found is None or bound < found):
+            found = bound
+    return found
+
+
 def due(bound: int | None, now: int) -> bool:
     return bound is not None and bound <= now
 

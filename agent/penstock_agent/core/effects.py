@@ -2,68 +2,59 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from penstock_agent.core.leases import Handle, Lease, LeaseKey
 
 
-@dataclass(frozen=True, slots=True)
-class SayHello:
+class SayHello(msgspec.Struct, frozen=True):
     """With the snapshot of the moment that it is written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Accept:
+class Accept(msgspec.Struct, frozen=True):
     """Answered by `AcceptsWritten` once it is written."""
 
     leases: list[Lease]
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(msgspec.Struct, frozen=True):
     """Each: (step run, token, reason, message)."""
 
     leases: list[tuple[LeaseKey, int, str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class SendReturned:
+class SendReturned(msgspec.Struct, frozen=True):
     """Each: (step run, token, whether user code has started)."""
 
     leases: list[tuple[LeaseKey, int, bool]]
 
 
-@dataclass(frozen=True, slots=True)
-class SendResults:
+class SendResults(msgspec.Struct, frozen=True):
     leases: list[Lease]
 
 
-@dataclass(frozen=True, slots=True)
-class SendCredits:
+class SendCredits(msgspec.Struct, frozen=True):
     grant_limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class SendHeartbeat:
+class SendHeartbeat(msgspec.Struct, frozen=True):
     """With the list of the moment that it is written."""
 
 
-@dataclass(frozen=True, slots=True)
-class SendDraining:
+class SendDraining(msgspec.Struct, frozen=True):
     deadline: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class SendGoodbye:
+class SendGoodbye(msgspec.Struct, frozen=True):
     """The last word: the process may end once it is written."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class CloseStream:
+class CloseStream(msgspec.Struct, frozen=True):
     """And come back after `reconnect_after`, with jitter from 0 to 100 %; None: at the usual pace."""
 
     reason: str
@@ -72,46 +63,39 @@ class CloseStream:
     """For people; set if they have something to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class UseAddress:
+class UseAddress(msgspec.Struct, frozen=True):
     """Where the next stream is to be opened."""
 
     address: str
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(msgspec.Struct, frozen=True):
     leases: list[Lease]
 
 
-@dataclass(frozen=True, slots=True)
-class Withdraw:
+class Withdraw(msgspec.Struct, frozen=True):
     """Take back those of the leases that have not started: answered by `LeasesUnstarted`, for them alone."""
 
     handles: list[Handle]
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(msgspec.Struct, frozen=True):
     """Ask the attempt to end (SIGTERM). Its end is reported in any case, also if it never started."""
 
     handle: Handle
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(msgspec.Struct, frozen=True):
     """End the attempt with everything that it started. Its end is reported in any case."""
 
     handle: Handle
 
 
-@dataclass(frozen=True, slots=True)
-class Spool:
+class Spool(msgspec.Struct, frozen=True):
     leases: list[Lease]
 
 
-@dataclass(frozen=True, slots=True)
-class Unspool:
+class Unspool(msgspec.Struct, frozen=True):
     """These results need not be kept any longer."""
 
     result_ids: list[bytes]

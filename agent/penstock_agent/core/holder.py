@@ -19,7 +19,7 @@ from typing import Any
 
 from penstock_agent.core import effects as do
 from penstock_agent.core import inputs as said
-from penstock_agent.core.book import LeaseBook, due, result_of, sooner
+from penstock_agent.core.book import LeaseBook, due, result_of, sooner, soonest
 from penstock_agent.core.counts import AttemptCounts
 from penstock_agent.core.leases import (
     Ended,
@@ -101,7 +101,12 @@ class Holder:
     # --- the outside
 
     def handle(self, now: int, message: said.Input) -> list[do.Effect]:
-        """What follows from an input. Words of any stream but the open, welcomed one have no effect."""
+        """What follows from an input, with what is to be settled after it."""
+        return [*self.take(now, message), *self.settle(now)]
+
+    def take(self, now: int, message: said.Input) -> list[do.Effect]:
+        """What follows from an input: nobody waits for the rest, and `settle` is to be called when there is no further
+        input. Words of any stream but the open, welcomed one have no effect."""
         self._out = []
         if isinstance(message, said.Word):
             session = self.session
@@ -110,15 +115,18 @@ class Holder:
                 self._words[type(message)](now, session, message)
         else:
             self._routes[type(message)](now, message)
+        return self._out
+
+    def settle(self, now: int) -> list[do.Effect]:
+        """What follows from all that was taken: more credits, or the last word of one that is drained."""
+        self._out = []
         self._settle(now)
         return self._out
 
     def next_deadline(self) -> int | None:
+        own = soonest(self._check_at, self.book.unacked.spool_at, self._drain_at, self._leave_at)
         session = self.session
-        bounds = [self._check_at, self.book.unacked.spool_at, self._drain_at, self._leave_at]
-        if session is not None:
-            bounds += [session.heartbeat_at, session.resend_at]
-        return min((bound for bound in bounds if bound is not None), default=None)
+        return own if session is None else soonest(own, session.heartbeat_at, session.resend_at)
 
     def handle_timer(self, now: int, chance: float) -> list[do.Effect]:
         """What is due. `chance`, evenly drawn from [0, 1), spreads heartbeats."""

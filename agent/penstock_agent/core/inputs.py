@@ -6,8 +6,9 @@ Words of a coordinator carry the number of the stream that they came by; those o
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from penstock_agent.core.leases import Grant, Handle, LeaseKey, Outcome
 
@@ -21,25 +22,21 @@ class Verdict(enum.IntEnum):
     DROP_RESULT = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(msgspec.Struct, frozen=True):
     """What a coordinator says once it has said welcome."""
 
     stream: int
 
 
-@dataclass(frozen=True, slots=True)
-class StreamOpened:
+class StreamOpened(msgspec.Struct, frozen=True):
     stream: int
 
 
-@dataclass(frozen=True, slots=True)
-class StreamClosed:
+class StreamClosed(msgspec.Struct, frozen=True):
     stream: int
 
 
-@dataclass(frozen=True, slots=True)
-class Welcomed:
+class Welcomed(msgspec.Struct, frozen=True):
     stream: int
     session_epoch: int
     coordinator_id: str
@@ -50,68 +47,58 @@ class Welcomed:
     basis_seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Granted(Word):
+class Granted(Word, frozen=True):
     grants: list[Grant]
     basis_seq: int
     ttl: int
 
 
-@dataclass(frozen=True, slots=True)
-class HeartbeatAcked(Word):
+class HeartbeatAcked(Word, frozen=True):
     basis_seq: int
     ttl: int
     revoked: list[tuple[LeaseKey, int]]
     echo: int
 
 
-@dataclass(frozen=True, slots=True)
-class Judged(Word):
+class Judged(Word, frozen=True):
     """Each verdict: (step run, token, verdict, ttl). The ttl is that of CONTINUE."""
 
     verdicts: list[tuple[LeaseKey, int, Verdict, int]]
     basis_seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class ResultsAcked(Word):
+class ResultsAcked(Word, frozen=True):
     """Each: (step run, token, result id)."""
 
     acks: list[tuple[LeaseKey, int, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class CancelOrdered(Word):
+class CancelOrdered(Word, frozen=True):
     """Each: (step run, token, reason, grace)."""
 
     leases: list[tuple[LeaseKey, int, str, int]]
 
 
-@dataclass(frozen=True, slots=True)
-class ReturnOrdered(Word):
+class ReturnOrdered(Word, frozen=True):
     leases: list[tuple[LeaseKey, int]]
 
 
-@dataclass(frozen=True, slots=True)
-class Paused(Word):
+class Paused(Word, frozen=True):
     """No grants come until `Resumed`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resumed(Word):
+class Resumed(Word, frozen=True):
     """Grants may come again."""
 
 
-@dataclass(frozen=True, slots=True)
-class DrainOrdered(Word):
+class DrainOrdered(Word, frozen=True):
     """By the coordinator."""
 
     deadline: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class GoawayOrdered(Word):
+class GoawayOrdered(Word, frozen=True):
     """May come in place of the welcome."""
 
     reason: str
@@ -119,38 +106,32 @@ class GoawayOrdered(Word):
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Redirected(Word):
+class Redirected(Word, frozen=True):
     address: str
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptsWritten:
+class AcceptsWritten(msgspec.Struct, frozen=True):
     """The acceptances of these leases are on their way, in the message `seq`: they may start."""
 
     handles: list[Handle]
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptsStarted:
+class AttemptsStarted(msgspec.Struct, frozen=True):
     handles: list[Handle]
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptsEnded:
+class AttemptsEnded(msgspec.Struct, frozen=True):
     outcomes: list[Outcome]
 
 
-@dataclass(frozen=True, slots=True)
-class LeasesUnstarted:
+class LeasesUnstarted(msgspec.Struct, frozen=True):
     """The executors give back leases of which no user code has run and none will."""
 
     handles: list[Handle]
 
 
-@dataclass(frozen=True, slots=True)
-class LeasesRefused:
+class LeasesRefused(msgspec.Struct, frozen=True):
     """As `LeasesUnstarted`, because this agent cannot run them."""
 
     handles: list[Handle]
@@ -158,16 +139,14 @@ class LeasesRefused:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class DrainRequested:
+class DrainRequested(msgspec.Struct, frozen=True):
     """By the operator. A second one ends the patience with what still runs."""
 
     patience: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class DiskMeasured:
+class DiskMeasured(msgspec.Struct, frozen=True):
     """`broken`: what must survive the agent cannot be written."""
 
     free_bytes: int

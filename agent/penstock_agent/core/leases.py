@@ -11,6 +11,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import msgspec
+
 LeaseKey: TypeAlias = tuple[bytes, int, int]
 """(run id, step, item): the step run that a lease is for."""
 
@@ -60,8 +62,7 @@ class Ended(enum.Enum):
     NEVER_STARTED = "never_started"
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True):
     grant_seq: int
     key: LeaseKey
     token: int
@@ -76,8 +77,7 @@ class Grant:
     """Reason and message, if this agent cannot run it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What an executor says of an attempt that ended."""
 
     handle: Handle

@@ -14,6 +14,9 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import msgspec
+
+from penstock_agent.core.book import sooner
 from penstock_agent.core.leases import Handle
 from penstock_agent.core.pace import Pace, depth
 
@@ -34,69 +37,59 @@ MOST_STARTS = 3
 """So many workers of a kind that die before they are ready, and its leases are failed."""
 
 
-@dataclass(frozen=True, slots=True)
-class StartWorker:
+class StartWorker(msgspec.Struct, frozen=True):
     worker: WorkerId
     kind: Kind
 
 
-@dataclass(frozen=True, slots=True)
-class Feed:
+class Feed(msgspec.Struct, frozen=True):
     worker: WorkerId
     handles: list[Handle]
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(msgspec.Struct, frozen=True):
     """SIGTERM for the attempt, and for what it started."""
 
     worker: WorkerId
     handle: Handle
 
 
-@dataclass(frozen=True, slots=True)
-class KillWorker:
+class KillWorker(msgspec.Struct, frozen=True):
     """With everything that it started."""
 
     worker: WorkerId
 
 
-@dataclass(frozen=True, slots=True)
-class DismissWorker:
+class DismissWorker(msgspec.Struct, frozen=True):
     """It is idle and may go."""
 
     worker: WorkerId
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(msgspec.Struct, frozen=True):
     handles: list[Handle]
 
 
-@dataclass(frozen=True, slots=True)
-class Unstarted:
+class Unstarted(msgspec.Struct, frozen=True):
     """They go back to the coordinator."""
 
     handles: list[Handle]
 
 
-@dataclass(frozen=True, slots=True)
-class NeverStarted:
+class NeverStarted(msgspec.Struct, frozen=True):
     """They were to be stopped, and had not begun."""
 
     handles: list[Handle]
 
 
-@dataclass(frozen=True, slots=True)
-class Died:
+class Died(msgspec.Struct, frozen=True):
     """The attempt's worker died under it."""
 
     worker: WorkerId
     handle: Handle
 
 
-@dataclass(frozen=True, slots=True)
-class Unstartable:
+class Unstartable(msgspec.Struct, frozen=True):
     """No worker of the kind could be started."""
 
     worker: WorkerId
@@ -261,15 +254,15 @@ class Pool:
         return self._decide(now)
 
     def next_deadline(self) -> int | None:
-        bounds: list[int] = []
+        found: int | None = None
         for worker in self.workers.values():
             if len(worker.queue) > 1:
-                bounds.append(worker.look_at)
+                found = sooner(found, worker.look_at)
             elif self._is_idle(worker):
-                bounds.append(worker.since + IDLE_AFTER)
+                found = sooner(found, worker.since + IDLE_AFTER)
         if self._waiting and not self._has_prospects():
-            bounds.append(next(iter(self._waiting.values())).since + HAND_BACK_AFTER)
-        return min(bounds, default=None)
+            found = sooner(found, next(iter(self._waiting.values())).since + HAND_BACK_AFTER)
+        return found
 
     def handle_timer(self, now: int) -> list[Decision]:
         for worker in self.workers.values():

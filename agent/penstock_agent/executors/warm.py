@@ -44,8 +44,7 @@ LISTENING_PAUSE = 2_000
 """µs. So long nobody hears what a worker says that has work for twice as long."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerKind:
+class WorkerKind(msgspec.Struct, frozen=True, cache_hash=True):
     """Attempts of one kind can run in the same process, one after the other."""
 
     command: bool

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +30,7 @@ from penstock_agent.artifacts.service import Access
 from penstock_agent.containers.orders import CONTAINER, NO_CONTAINERS, ContainerOrders, Containers, look_in_background
 from penstock_agent.core import effects as do
 from penstock_agent.core import inputs as said
+from penstock_agent.core.book import soonest
 from penstock_agent.core.holder import Holder
 from penstock_agent.core.leases import Handle, Lease, Restored
 from penstock_agent.environments.builds import Environments
@@ -159,6 +160,7 @@ class Agent:
         self._outbox: Outbox | None = None
         self._decoder: Decoder | None = None
         self._inputs: deque[said.Input] = deque()
+        self._duties, self._words = self._duty_table(), self._word_table()
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
@@ -288,8 +290,10 @@ class Agent:
         self._busy = True
         try:
             self._perform(effects)
-            while self._inputs:
-                self._perform(self._holder.handle(clock.now(), self._inputs.popleft()))
+            self._take_inputs()
+            while effects := self._holder.settle(clock.now()):
+                self._perform(effects)
+                self._take_inputs()
         except Exception as error:
             if not self._left.done():
                 self._left.set_exception(error)
@@ -298,9 +302,12 @@ class Agent:
             self._busy = False
         self._set_timer()
 
+    def _take_inputs(self) -> None:
+        while self._inputs:
+            self._perform(self._holder.take(clock.now(), self._inputs.popleft()))
+
     def _set_timer(self) -> None:
-        bounds = [self._holder.next_deadline(), self._executor.next_deadline()]
-        at = min((bound for bound in bounds if bound is not None), default=None)
+        at = soonest(self._holder.next_deadline(), self._executor.next_deadline())
         if at is None or (self._timer is not None and self._timer_at <= at):
             return
         if self._timer is not None:
@@ -317,60 +324,62 @@ class Agent:
         self._follow(self._holder.handle_timer(now, random.random()))  # noqa: S311 - spreads heartbeats
 
     def _perform(self, effects: list[do.Effect]) -> None:
+        """What is to be said is of no use to anybody once its stream is over."""
         for effect in effects:
-            match effect:
-                case do.Start():
-                    self._staging.start(effect.leases)
-                case do.Withdraw():
-                    self._staging.withdraw(effect.handles)
-                case do.Stop():
-                    self._staging.stop(effect.handle, kill=False)
-                case do.Kill():
-                    self._staging.stop(effect.handle, kill=True)
-                case do.Spool():
-                    self._keep(effect.leases)
-                case do.Unspool():
-                    for result_id in effect.result_ids:
-                        self._spool.remove(result_id)
-                case do.UseAddress():
-                    self._connection.use_address(effect.address)
-                case do.CloseStream():
-                    after = effect.reconnect_after
-                    if effect.message:
-                        # A coordinator that was replaced soon ends by itself; one that is too old does not.
-                        say = log.error if effect.reason == "too_old" else log.warning
-                        say("sent_away", reason=effect.reason, message=effect.message)
-                    else:
-                        log.info("stream_closed", reason=effect.reason)
-                    self._connection.close_stream(None if after is None else after / 1e6)
-                case do.SendGoodbye():
-                    self._left.set_result(effect.reason)
-                case _:
-                    self._say(effect)
+            duty = self._duties.get(type(effect))
+            if duty is not None:
+                duty(effect)
+            elif self._outbox is not None:
+                self._words[type(effect)](self._outbox, effect)
 
-    def _say(self, effect: do.Effect) -> None:
-        outbox = self._outbox
-        if outbox is None:
-            return
-        match effect:
-            case do.Accept():
-                outbox.accept(effect.leases)
-            case do.SendResults():
-                outbox.send_results(effect.leases, len(self._holder.book.unacked.leases))
-            case do.SendCredits():
-                outbox.raise_credits(effect.grant_limit)
-            case do.Reject():
-                outbox.reject(effect.leases)
-            case do.SendReturned():
-                outbox.give_back(effect.leases)
-            case do.SendHeartbeat():
-                self._measure_disk()
-                outbox.beat(self._heartbeat)
-            case do.SendDraining():
-                draining = wire.Draining(deadline=span(effect.deadline), reason=effect.reason)
-                outbox.say(wire.AgentMessage(draining=draining))
-            case do.SayHello():
-                outbox.say(wire.AgentMessage(hello=self._hello()))
+    def _duty_table(self) -> dict[type, Callable[[Any], None]]:
+        """What is done here."""
+        staging, connection = self._staging, self._connection
+        return {
+            do.Start: lambda effect: staging.start(effect.leases),
+            do.Withdraw: lambda effect: staging.withdraw(effect.handles),
+            do.Stop: lambda effect: staging.stop(effect.handle, kill=False),
+            do.Kill: lambda effect: staging.stop(effect.handle, kill=True),
+            do.Spool: lambda effect: self._keep(effect.leases),
+            do.Unspool: self._unspool,
+            do.UseAddress: lambda effect: connection.use_address(effect.address),
+            do.CloseStream: self._close_stream,
+            do.SendGoodbye: lambda effect: self._left.set_result(effect.reason),
+        }
+
+    def _word_table(self) -> dict[type, Callable[[Outbox, Any], None]]:
+        """What is said to the coordinator."""
+        unacked = self._holder.book.unacked
+        return {
+            do.Accept: lambda outbox, effect: outbox.accept(effect.leases),
+            do.SendResults: lambda outbox, effect: outbox.send_results(effect.leases, len(unacked.leases)),
+            do.SendCredits: lambda outbox, effect: outbox.raise_credits(effect.grant_limit),
+            do.Reject: lambda outbox, effect: outbox.reject(effect.leases),
+            do.SendReturned: lambda outbox, effect: outbox.give_back(effect.leases),
+            do.SendHeartbeat: self._beat,
+            do.SendDraining: lambda outbox, effect: outbox.say(
+                wire.AgentMessage(draining=wire.Draining(deadline=span(effect.deadline), reason=effect.reason))
+            ),
+            do.SayHello: lambda outbox, effect: outbox.say(wire.AgentMessage(hello=self._hello())),
+        }
+
+    def _unspool(self, effect: do.Unspool) -> None:
+        for result_id in effect.result_ids:
+            self._spool.remove(result_id)
+
+    def _close_stream(self, effect: do.CloseStream) -> None:
+        after = effect.reconnect_after
+        if effect.message:
+            # A coordinator that was replaced soon ends by itself; one that is too old does not.
+            say = log.error if effect.reason == "too_old" else log.warning
+            say("sent_away", reason=effect.reason, message=effect.message)
+        else:
+            log.info("stream_closed", reason=effect.reason)
+        self._connection.close_stream(None if after is None else after / 1e6)
+
+    def _beat(self, outbox: Outbox, effect: do.SendHeartbeat) -> None:
+        self._measure_disk()
+        outbox.beat(self._heartbeat)
 
     def _keep(self, leases: list[Lease]) -> None:
         now = clock.now()

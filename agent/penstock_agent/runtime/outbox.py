@@ -9,6 +9,7 @@ from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_agent.core.leases import Handle, Lease, LeaseKey
 from penstock_agent.runtime import clock
 from penstock_agent.runtime.wire import (
+    MAX_ITEMS,
     in_messages,
     ref_of,
     rejected_lease,
@@ -37,6 +38,8 @@ class Outbox:
         self._last: wire.AgentMessage | None = None
         self._gathering: asyncio.TimerHandle | None = None
         self.closing = False
+        self.on_urgent: Callable[[], None] = lambda: None
+        """Called when something is in it that somebody waits for."""
 
     def say(self, message: wire.AgentMessage) -> None:
         """Before everything else."""
@@ -46,6 +49,7 @@ class Outbox:
     def accept(self, leases: list[Lease]) -> None:
         self._accepted += leases
         self._wake.set()
+        self.on_urgent()
 
     def reject(self, leases: list[tuple[LeaseKey, int, str, str]]) -> None:
         self._rejected += leases
@@ -60,6 +64,7 @@ class Outbox:
         self._results += leases
         if unacknowledged < MANY_RESULTS:
             self._wake.set()
+            self.on_urgent()
         elif self._gathering is None:
             self._gathering = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._gathered)
 
@@ -106,29 +111,43 @@ class Outbox:
 
     def _acceptances(self) -> Iterator[tuple[wire.AgentMessage, list[Handle]]]:
         accepted, self._accepted = self._accepted, []
-        at = 0
-        for refs in in_messages(ref_of(lease) for lease in accepted):
-            leases = accepted[at : at + len(refs)]
-            at += len(refs)
-            message = wire.AgentMessage(leases_accepted=wire.LeasesAccepted(leases=refs))
+        for start in range(0, len(accepted), MAX_ITEMS):
+            leases = accepted[start : start + MAX_ITEMS]
+            message = wire.AgentMessage()
+            message.leases_accepted.leases.extend([ref_of(lease) for lease in leases])
             yield message, [lease.handle for lease in leases]
 
     def _news(self) -> Iterator[wire.AgentMessage]:
-        rejected, self._rejected = self._rejected, []
-        for rejections in in_messages(rejected_lease(*each) for each in rejected):
-            yield wire.AgentMessage(leases_rejected=wire.LeasesRejected(leases=rejections))
-        returned, self._returned = self._returned, []
-        for returns in in_messages(returned_lease(*each) for each in returned):
-            yield wire.AgentMessage(returned=wire.Returned(leases=returns))
-        results, self._results = self._results, []
-        now = clock.now()
-        for part in in_messages(step_result(lease, now) for lease in results if self._is_held(lease)):
-            message = wire.AgentMessage()
-            message.results.results.extend(part)
-            yield message
+        if self._rejected or self._returned:
+            yield from self._given_up()
+        if self._results:
+            yield from self._ended()
         if self._grant_limit is not None:
             limit, self._grant_limit = self._grant_limit, None
             yield wire.AgentMessage(credits=wire.Credits(grant_limit=limit))
         if self._heartbeat is not None:
             heartbeat, self._heartbeat = self._heartbeat, None
             yield from heartbeat()
+
+    def _given_up(self) -> Iterator[wire.AgentMessage]:
+        rejected, self._rejected = self._rejected, []
+        for rejections in in_messages(rejected_lease(*each) for each in rejected):
+            yield wire.AgentMessage(leases_rejected=wire.LeasesRejected(leases=rejections))
+        returned, self._returned = self._returned, []
+        for returns in in_messages(returned_lease(*each) for each in returned):
+            yield wire.AgentMessage(returned=wire.Returned(leases=returns))
+
+    def _ended(self) -> Iterator[wire.AgentMessage]:
+        results, self._results = self._results, []
+        now = clock.now()
+        message = wire.AgentMessage()
+        if len(results) == 1:
+            # In place: a result that is put into another message is copied, by way of bytes.
+            if self._is_held(results[0]):
+                step_result(results[0], now, message.results.results.add())
+                yield message
+            return
+        for part in in_messages(step_result(lease, now) for lease in results if self._is_held(lease)):
+            message = wire.AgentMessage()
+            message.results.results.extend(part)
+            yield message

@@ -13,7 +13,7 @@ import functools
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 import grpc.aio
@@ -23,13 +23,14 @@ from penstock.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from penstock_agent.core.rounds import Rounds
 from penstock_agent.core.ways import Ways
 from penstock_agent.own_log import OwnLog
-from penstock_agent.runtime.begun import Begun
 from penstock_agent.runtime.names import behind
 from penstock_agent.runtime.outbox import Outbox
+from penstock_agent.runtime.pen import Author, Pen
 from penstock_agent.runtime.way_back import can_be_reached
 
 if TYPE_CHECKING:
-    from penstock_agent.core.leases import Handle, Lease
+    from penstock_agent.core.leases import Lease
+    from penstock_agent.runtime.pen import Call
 
 log = OwnLog(__name__)
 
@@ -73,14 +74,12 @@ OWNER = "penstock-owner"
 REFUSED_WITHIN = 20.0
 """An agent that was started again is taken for its own twin until the coordinator has missed the former process."""
 
-Call: TypeAlias = "grpc.aio.StreamStreamCall[wire.AgentMessage, wire.CoordinatorMessage]"
-
 
 class IdInUse(Exception):
     """Another agent with the same id is connected; the text is the coordinator's, with the remedy."""
 
 
-class Listener(Protocol):
+class Listener(Author, Protocol):
     """What a stream tells, on the loop's thread."""
 
     def stream_opened(self, stream: int, outbox: Outbox, channel: grpc.aio.Channel) -> None: ...
@@ -89,11 +88,6 @@ class Listener(Protocol):
         """True: with this, the agent is welcome. ValueError: the coordinator contradicts the protocol."""
 
     def stream_closed(self, stream: int) -> None: ...
-
-    def stamp(self) -> int:
-        """The number of the message that is about to be written."""
-
-    def written(self, accepted: list[Handle], seq: int) -> None: ...
 
     def is_held(self, lease: Lease) -> bool: ...
 
@@ -227,7 +221,7 @@ class Connection:
         """Raises `IdInUse`."""
         loop = asyncio.get_running_loop()
         reader = loop.create_task(self._read(call))
-        writer = loop.create_task(self._write(call, outbox))
+        writer = loop.create_task(Pen(call, outbox, self._listener).run())
         told = set[str]()
         for task in (reader, writer):
             # Also if nobody waits for them to the end: who is cancelled here does not.
@@ -287,29 +281,6 @@ class Connection:
     def _bound_backoff(self, ttl: float) -> None:
         """By a lease's life in seconds, as the coordinator says it; 0: it does not."""
         self._most_backoff = min(max(ttl / SHARE_OF_TTL, FIRST_BACKOFF), MOST_BACKOFF) if ttl else MOST_BACKOFF
-
-    async def _write(self, call: Call, outbox: Outbox) -> None:
-        while True:
-            await outbox.wait()
-            for message, accepted in outbox.drain():
-                message.seq = self._listener.stamp()
-                if accepted:
-                    await self._write_acceptance(call, message, accepted)
-                else:
-                    await call.write(message)
-            if outbox.closing:
-                await call.done_writing()
-                return
-
-    async def _write_acceptance(self, call: Call, message: wire.AgentMessage, accepted: list[Handle]) -> None:
-        """What is accepted begins once the message is on its way, before whatever is said of it later. That the
-        library took it is heard of by way of a thread of its own, and says no more of what the coordinator has read."""
-        writing = Begun(call.write(message))
-        try:
-            self._listener.written(accepted, message.seq)
-            await writing
-        finally:
-            writing.close()
 
 
 def _tell(told: set[str], task: asyncio.Task[None]) -> None:

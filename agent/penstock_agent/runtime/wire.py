@@ -6,7 +6,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_agent.artifacts.service import Access
 from penstock_agent.containers.orders import CONTAINER, Bounds, ContainerOrders, Image
 from penstock_agent.core import inputs as said
-from penstock_agent.core.leases import Grant, Handle, Held, Lease, LeaseKey, Phase, Restored, Status
+from penstock_agent.core.leases import Grant, Handle, Held, Lease, LeaseKey, Phase, Restored, Result, Status
 from penstock_agent.environments.order import PythonOrder, activated
 from penstock_agent.executors.channel import (
     CommandWork,
@@ -101,8 +101,7 @@ class OutputLimits:
     inline: int
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(msgspec.Struct, frozen=True):
     """What a lease asks for; opaque to the core."""
 
     grant: wire.LeaseGrant
@@ -148,7 +147,7 @@ class Work:
         kind = self.kind.kind
         if kind.command or not (devices or self.memory_bytes):
             return kind
-        return replace(kind, memory_bytes=self.memory_bytes, devices=devices)
+        return msgspec.structs.replace(kind, memory_bytes=self.memory_bytes, devices=devices)
 
     def task(
         self,
@@ -421,38 +420,37 @@ def ref_of(lease: Lease) -> wire.LeaseRef:
     return lease.work.ref if isinstance(lease.work, Work) else lease_ref(lease.key, lease.token)
 
 
-def step_result(lease: Lease, now: int) -> wire.StepResult:
-    """With its age at this moment."""
+def step_result(lease: Lease, now: int, into: wire.StepResult | None = None) -> wire.StepResult:
+    """With its age at this moment; in a message that is part of another one, if it is given."""
     result = lease.result
     assert result is not None
+    message = wire.StepResult() if into is None else into
     if isinstance(result.body, wire.StepResult):
-        message = result.body
+        message.CopyFrom(result.body)
     else:
-        message = _new_result(lease, result.body, result.result_id, result.status)
+        _tell_result(message, lease, result)
     _set_span(message.age, max(now - result.ended_at, 0))
     return message
 
 
-def _new_result(lease: Lease, body: object, result_id: bytes, status: Status) -> wire.StepResult:
-    finished = body if isinstance(body, Finished) else Finished(lease.handle)
-    message = wire.StepResult(
-        attempt=lease.attempt,
-        result_id=result_id,
-        status=wire.ResultStatus.ValueType(int(status)),
-        output=finished.output,
-        peak_memory_bytes=finished.peak_memory_bytes,
-        bytes_moved=finished.bytes_moved,
-        log_lines=finished.log_lines,
-    )
+def _tell_result(message: wire.StepResult, lease: Lease, result: Result) -> None:
+    status = result.status
+    finished = result.body if isinstance(result.body, Finished) else Finished(lease.handle)
+    message.attempt = lease.attempt
+    message.result_id = result.result_id
+    message.status = wire.ResultStatus.ValueType(int(status))
+    message.output = finished.output
+    message.peak_memory_bytes = finished.peak_memory_bytes
+    message.bytes_moved = finished.bytes_moved
+    message.log_lines = finished.log_lines
     # Messages that are put into others are copied, by way of bytes: this is in place.
     ref = message.lease
     (ref.run_id, ref.step, ref.item), ref.token = lease.key, lease.token
     _set_span(message.run_duration, finished.run_time)
     _set_span(message.cpu_duration, finished.cpu_time)
     if lease.arrived_at and isinstance(lease.work, Work) and lease.work.traced:
-        assert lease.result is not None
         spent = finished.run_time + finished.upload_time
-        _set_span(message.environment_duration, max(lease.result.ended_at - lease.arrived_at - spent, 0))
+        _set_span(message.environment_duration, max(result.ended_at - lease.arrived_at - spent, 0))
         _set_span(message.upload_duration, finished.upload_time)
     if finished.metrics:
         message.metrics.update(finished.metrics)
@@ -478,7 +476,6 @@ def _new_result(lease: Lease, body: object, result_id: bytes, status: Status) ->
         message.error.error_class = failure.error_class
         message.error.error_bases.extend(failure.error_bases)
         message.error.traceback = failure.traceback
-    return message
 
 
 def _failure(lease: Lease, status: Status, failure: Failure | None) -> Failure | None:

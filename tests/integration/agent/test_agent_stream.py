@@ -14,6 +14,7 @@ from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.agent.v1 import agent_service_pb2_grpc as rpc
 from penstock_agent.core.leases import Handle, Lease
 from penstock_agent.runtime.outbox import Outbox
+from penstock_agent.runtime.pen import Pen
 from penstock_agent.runtime.stream import Connection
 
 PATIENCE = 60.0
@@ -122,5 +123,5 @@ async def test_what_cannot_be_said_does_not_begin() -> None:
         call = rpc.AgentServiceStub(channel).Connect()
         assert await call.code() is grpc.StatusCode.UNAVAILABLE
         with pytest.raises(asyncio.InvalidStateError):
-            await Connection(address, told)._write_acceptance(call, *next(outbox.drain()))
+            await Pen(call, outbox, told).run()
     assert told.accepted.empty()
