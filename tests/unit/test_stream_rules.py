@@ -12,8 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDERS = ["coordinator/penstock_coordinator/api", "agent/penstock_agent/runtime"]
 WRITERS = {
-    "coordinator/penstock_coordinator/api/agent_stream.py": {"_write_all", "_turn_away"},
-    "agent/penstock_agent/runtime/stream.py": {"_write", "_write_acceptance"},
+    "coordinator/penstock_coordinator/api/agent_pen.py": {"_begin_next"},
+    "coordinator/penstock_coordinator/api/agent_stream.py": {"_turn_away"},
+    "agent/penstock_agent/runtime/pen.py": {"_begin_next"},
 }
 """Who writes to the stream of an agent: one task at a time."""
 
@@ -61,6 +62,7 @@ def test_a_stream_has_one_writer(path: str) -> None:
     writers = {
         function.name
         for function in ast.walk(ast.parse((ROOT / path).read_text()))
-        if isinstance(function, ast.AsyncFunctionDef) and any(_is_call_of(node, "write") for node in ast.walk(function))
+        if isinstance(function, ast.AsyncFunctionDef | ast.FunctionDef)
+        and any(_is_call_of(node, "write") for node in ast.walk(function))
     }
     assert writers == WRITERS[path]

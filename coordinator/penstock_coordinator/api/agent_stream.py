@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_coordinator.api.agent_pen import Pen
 from penstock_coordinator.api.artifact_fields import made_artifacts
 from penstock_coordinator.api.errors import CallError
 from penstock_coordinator.api.forwarding import HOP
@@ -270,14 +271,7 @@ class AgentStream:
     async def _write_all(self, session: AgentSession) -> None:
         """The only writer of the stream."""
         try:
-            while True:
-                await session.wait_outgoing()
-                # Asked before: what is gathered while this is written, a Goaway for example, has another turn.
-                ending = session.closed.is_set()
-                for message in session.drain():
-                    await self._context.write(message)
-                if ending:
-                    return
+            await Pen(self._context, session).run()
         except Exception as error:
             # The transport says that the peer is gone by classes of its own, some of them private.
             log.debug("write_failed", session=session.holder.committed, error=type(error).__name__)

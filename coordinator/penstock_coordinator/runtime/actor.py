@@ -481,13 +481,13 @@ class Actor:
 
     # --- after the commit
 
-    def settle(self, turn: Turn, outcome: AppendOutcome) -> None:
-        """The fate of the oldest turn in flight is known."""
+    def settle(self, turn: Turn, outcome: AppendOutcome) -> bool:
+        """The fate of the oldest turn in flight is known. True: it is committed, and is to be counted."""
         if self.discarded:
-            return
+            return False
         if not isinstance(outcome, Committed):
             self._fail(turn, outcome)
-            return
+            return False
         oldest = self.in_flight.pop(0)
         assert oldest is turn
         if not self.in_flight:
@@ -502,7 +502,6 @@ class Actor:
             self._settle_places(turn, first)
         if turn.record.charge is not None:
             self._supervisor.note_charge(turn.record.charge)
-        self._count(turn)
         for watcher in self.watchers:
             watcher.push(turn.events)
         if turn.grants is None:
@@ -514,8 +513,10 @@ class Actor:
                 answer.set_result(outcome)
         if self.sampled:
             self._supervisor.note_traced(self.run_id)
+        return True
 
-    def _count(self, turn: Turn) -> None:
+    def count(self, turn: Turn) -> None:
+        """To be called after `settle`, before another turn of the run."""
         counts, record = self._supervisor.counts.runs, turn.record
         counts.committed(self.run, turn.events, self._supervisor.clock.now() if turn.used else 0)
         for attempt in record.attempts:

@@ -69,6 +69,16 @@ class Fleet:
         self.discarded: Counter[str] = Counter()
         """Results that came too late, by agent."""
         self._settled = Settled()
+        self.urgent: dict[AgentSession, None] = {}
+        """Those that have gathered what is waited for, in that order, until `hurry`."""
+
+    def hurry(self) -> None:
+        """To be called last of a callback that gave sessions something urgent to say: it is begun at once, if nothing
+        else is being written, and not when the event loop has come round."""
+        if self.urgent:
+            urgent, self.urgent = self.urgent, {}
+            for session in urgent:
+                session.on_urgent()
 
     @property
     def leases(self) -> LeaseTable:

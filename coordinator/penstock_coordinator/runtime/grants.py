@@ -31,7 +31,7 @@ from penstock_coordinator.runtime.outputs import (
     cached_output,
     read_output,
 )
-from penstock_coordinator.runtime.session import AgentSession, task_spec
+from penstock_coordinator.runtime.session import AgentSession, Enclosed, enclosed, task_spec
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.fleet.leases import Lease, LeaseKey
@@ -61,7 +61,7 @@ class _Read:
 class Prepared(NamedTuple):
     """A grant that is made before its lease is committed. Nobody has seen it."""
 
-    grant: wire.LeaseGrant
+    grant: Enclosed
     inputs: dict[str, bytes]
 
 
@@ -131,7 +131,7 @@ class Granter:
     def _note_and_deliver(self, actor: Actor, session: AgentSession, lease: Lease, made: Prepared) -> None:
         """Whoever is given artifacts gets the grant when it is stored that they were."""
         grant, inputs = made
-        self._complete(actor.plan, session, lease, grant)
+        self._complete(actor.plan, session, lease, grant.grant)
         for data in inputs.values():
             if may_refer(data):
                 break
@@ -151,7 +151,7 @@ class Granter:
             [(actor.run_id, use) for use in uses], lambda: self._deliver_noted(actor, session, lease, grant)
         )
 
-    def _deliver_noted(self, actor: Actor, session: AgentSession, lease: Lease, grant: wire.LeaseGrant) -> None:
+    def _deliver_noted(self, actor: Actor, session: AgentSession, lease: Lease, grant: Enclosed) -> None:
         if self._supervisor.fleet.leases.find(lease.key) is not lease:
             return
         if lease.stop is not None:
@@ -159,12 +159,14 @@ class Granter:
         else:
             self._deliver(actor, session, lease, grant)
 
-    def _deliver(self, actor: Actor, session: AgentSession, lease: Lease, grant: wire.LeaseGrant) -> None:
+    def _deliver(self, actor: Actor, session: AgentSession, lease: Lease, grant: Enclosed) -> None:
         if self._supervisor.fleet.refuses(session):
             self._drop(actor, lease, "agent_paused")
             return
-        grant.grant_seq = self._supervisor.fleet.leasing.send(session, lease, self._supervisor.clock.monotonic())
+        fleet = self._supervisor.fleet
+        grant.grant.grant_seq = fleet.leasing.send(session, lease, self._supervisor.clock.monotonic())
         session.grant(grant)
+        fleet.urgent[session] = None
 
     async def _read_and_send(self, actor: Actor, session: AgentSession, lease: Lease) -> None:
         """The inputs are not in memory: read them, while others go on. What was read is kept until the grant is built:
@@ -235,36 +237,34 @@ class Granter:
         found = read.outputs.get((step.undoes, item))
         return cached_item(self._outputs, actor, step.undoes, item) if found is None else found
 
-    def _message(
-        self, actor: Actor, key: LeaseKey, token: int, attempt: int, inputs: dict[str, bytes]
-    ) -> wire.LeaseGrant:
+    def _message(self, actor: Actor, key: LeaseKey, token: int, attempt: int, inputs: dict[str, bytes]) -> Enclosed:
         """The grant as far as it hangs on no session."""
         run_id, step_number, item = key
         plan = actor.plan
         step = plan.steps[step_number]
         place = place_of(plan, actor.run, step_number, item)
         name = step.name + spelled_place(place)
-        grant = wire.LeaseGrant(
-            attempt=attempt,
-            display_name=name,
-            place=place,
-            step_name=step.name,
-            pipeline=plan.pipeline,
-            inputs=inputs,
-            parameters=actor.environment_json,
-            idempotency_key=f"{run_id_text(run_id)}/{name}",
-            credential=self._supervisor.credentials.issue(key, token),
-        )
-        # In place: a message that is put into another one is copied, by way of bytes.
+        made = enclosed()
+        grant = made.grant
+        grant.attempt, grant.display_name, grant.step_name = attempt, name, step.name
+        grant.pipeline, grant.parameters = plan.pipeline, actor.environment_json
+        grant.idempotency_key = f"{run_id_text(run_id)}/{name}"
+        grant.credential = self._supervisor.credentials.issue(key, token)
+        if place:
+            grant.place.extend(place)
+        # A map's own `update` takes several times as long.
+        given = grant.inputs
+        for name, data in inputs.items():
+            given[name] = data
         ref = grant.lease
         (ref.run_id, ref.step, ref.item), ref.token = key, token
         traces = self._supervisor.traces
         context = actor.trace_context if traces is None else traces.for_attempt(actor, step_number, item, token)
         if context:
             carried = grant.trace_context
-            for name, value in context:  # A map's own `update` takes several times as long.
+            for name, value in context:
                 carried[name] = value
-        return grant
+        return made
 
     @staticmethod
     def _complete(plan: Plan, session: AgentSession, lease: Lease, grant: wire.LeaseGrant) -> None:

@@ -38,11 +38,14 @@ class Lane:
         journal: Journal,
         on_fenced: Callable[[BaseException], None],
         counts: CommitCounts | None = None,
+        on_settled: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_settled`: called when all that follows from a commit at once is decided."""
         self.index = index
         self._counts = counts or CommitCounts()
         self._journal = journal
         self._on_fenced = on_fenced
+        self._on_settled = on_settled
         self._loop = asyncio.get_running_loop()
         self._runnable: deque[Actor] = deque()
         self._pump_soon: asyncio.Handle | None = None
@@ -145,11 +148,15 @@ class Lane:
         self._committing = turns
         outcomes = await self._journal.commit(self.index, records)
         self._committing = None
-        self._counts.committed(len(turns), self._loop.time() - self._oldest)
-        self._oldest = 0.0
+        took, self._oldest = self._loop.time() - self._oldest, 0.0
+        settled = [turn for turn, outcome in zip(turns, outcomes, strict=True) if turn.actor.settle(turn, outcome)]
+        # What agents wait for goes first, and what is counted after it.
+        self._on_settled()
+        self._counts.committed(len(turns), took)
         for turn, outcome in zip(turns, outcomes, strict=True):
             self._count(turn.record, outcome)
-            turn.actor.settle(turn, outcome)
+        for turn in settled:
+            turn.actor.count(turn)
 
     def _count(self, record: Record, outcome: AppendOutcome) -> None:
         counts = self._counts

@@ -87,6 +87,23 @@ class Acknowledgement(NamedTuple):
         return ack
 
 
+class Enclosed(NamedTuple):
+    """A grant in a message of its own. Messages that are put into others are copied, by way of bytes: one that goes
+    alone is not."""
+
+    message: wire.CoordinatorMessage
+    grant: wire.LeaseGrant
+
+
+def enclosed() -> Enclosed:
+    message = wire.CoordinatorMessage()
+    return Enclosed(message, message.lease_grants.grants.add())
+
+
+def _nobody() -> None:
+    pass
+
+
 class TaskTable:
     """Numbers for tasks, so that what does not change from attempt to attempt is sent once per session."""
 
@@ -142,7 +159,9 @@ class AgentSession(Connected):
         self._wake = asyncio.Event()
         self.closed = asyncio.Event()
         self._plain: list[wire.CoordinatorMessage] = [wire.CoordinatorMessage(welcome=welcome)]
-        self._grants: list[wire.LeaseGrant] = []
+        self.on_urgent: Callable[[], None] = _nobody
+        """Called when what is gathered is waited for."""
+        self._grants: list[Enclosed] = []
         self._acks: list[Acknowledgement] = []
         self._ack_timer: asyncio.TimerHandle | None = None
         self._acks_due = False
@@ -162,7 +181,7 @@ class AgentSession(Connected):
         self._plain.append(message)
         self._wake.set()
 
-    def grant(self, grant: wire.LeaseGrant) -> None:
+    def grant(self, grant: Enclosed) -> None:
         self._grants.append(grant)
         self._wake.set()
 
@@ -270,12 +289,18 @@ class AgentSession(Connected):
             self._sent.relayed += len(grants)
         else:
             self._sent.direct += len(grants)
-        for part in _parts(grants):
-            message = wire.CoordinatorMessage()
-            message.lease_grants.basis_seq = self.basis_seq
-            message.lease_grants.ttl.CopyFrom(self.lease_ttl)
-            message.lease_grants.grants.extend(part)
-            yield message
+        if len(grants) == 1:
+            yield self._of_grants(grants[0].message)
+        elif grants:
+            for part in _parts([each.grant for each in grants]):
+                message = wire.CoordinatorMessage()
+                message.lease_grants.grants.extend(part)
+                yield self._of_grants(message)
+
+    def _of_grants(self, message: wire.CoordinatorMessage) -> wire.CoordinatorMessage:
+        message.lease_grants.basis_seq = self.basis_seq
+        message.lease_grants.ttl.CopyFrom(self.lease_ttl)
+        return message
 
 
 def _parts(grants: list[wire.LeaseGrant]) -> Iterator[list[wire.LeaseGrant]]:

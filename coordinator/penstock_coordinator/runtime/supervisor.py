@@ -182,7 +182,9 @@ class Supervisor:
         self.traces: Traces | None = None
         """None: they are not configured. Set before the first run is here."""
         self._on_fatal = on_fatal
-        self._lanes = [Lane(index, stores.journal, self._fenced, self.counts.commits) for index in range(lanes)]
+        self._lanes = [
+            Lane(index, stores.journal, self._fenced, self.counts.commits, self.fleet.hurry) for index in range(lanes)
+        ]
         self._actors: dict[RunId, Actor] = {}
         self.endings = Endings()
         self._renumbered: dict[RunId, Run] = {}

@@ -279,10 +279,17 @@ class _Writer:
     async def write(self, records: Sequence[Record]) -> list[AppendOutcome]:
         """Store them for the first time."""
         plain = batches.is_plain(records)
-        if batches.is_one_part(records) and (plain or not any(record.claim or record.reopens for record in records)):
+        if self._is_simple(records, plain):
             with contextlib.suppress(_Refused):
                 return await (self._store(records) if plain else self._write_together(records))
         return await self._write_with_care(records)
+
+    @staticmethod
+    def _is_simple(records: Sequence[Record], plain: bool) -> bool:
+        """One statement tells what was stored, and no run keys or new generations are to be looked at before."""
+        if plain and len(records) == 1:
+            return True
+        return batches.is_one_part(records) and (plain or not any(each.claim or each.reopens for each in records))
 
     async def _write_together(self, records: Sequence[Record]) -> list[AppendOutcome]:
         """In one statement; of a batch that brings more than most do in one transaction."""
