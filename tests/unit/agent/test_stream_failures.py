@@ -13,7 +13,8 @@ from penstock_agent.runtime.outbox import Outbox
 from penstock_agent.runtime.stream import Connection
 
 if TYPE_CHECKING:
-    from penstock_agent.runtime.stream import Call, Listener
+    from penstock_agent.runtime.pen import Call
+    from penstock_agent.runtime.stream import Listener
 
 
 class FailingCall:

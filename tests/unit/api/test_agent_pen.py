@@ -11,6 +11,7 @@ import pytest
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.api.agent_pen import Pen
+from penstock_coordinator.core.counts.grants import GrantCounts
 from penstock_coordinator.core.fleet.leases import Holder
 from penstock_coordinator.runtime.hello import agent_row, capacity_of
 from penstock_coordinator.runtime.session import AgentSession, enclosed
@@ -52,7 +53,9 @@ async def writing() -> AsyncIterator[tuple[Paper, AgentSession, asyncio.Task[Non
     """At rest, when the welcome is written."""
     hello = wire.Hello(agent_id="agent-1", boot_id="boot-1", slots=1)
     holder = Holder("agent-1", 1, "boot-1", 0)
-    session = AgentSession(holder, capacity_of(hello, 1), agent_row(hello, 0), wire.Welcome(), lambda: True)
+    session = AgentSession(
+        holder, capacity_of(hello, 1), agent_row(hello, 0), wire.Welcome(), lambda: True, GrantCounts()
+    )
     paper = Paper()
     run = asyncio.create_task(Pen(cast("grpc.aio.ServicerContext[Any, Any]", paper), session).run())
     paper.taken.release()
