@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from penstock.cli.streams import give_up_output
 from penstock.dev.cluster import DEFAULT_SLOTS, DevCluster
 from penstock.dev.errors import DevClusterError
 
@@ -90,7 +91,7 @@ async def _run(cluster: DevCluster, verbose: bool) -> None:
         await asyncio.wait([starting])
         return
     starting.result()
-    click.echo(_welcome(cluster, time.monotonic() - started))
+    _print(_welcome(cluster, time.monotonic() - started))
     await _stay(cluster, ends, verbose)
 
 
@@ -142,12 +143,21 @@ async def _follow_logs(cluster: DevCluster) -> None:
     while True:
         for name, log in cluster.logs.items():
             for line in log.new_lines():
-                click.echo(f"{name:{width}} | {line}")
+                _print(f"{name:{width}} | {line}")
         await asyncio.sleep(_LOG_POLL_SECONDS)
 
 
 def _say(line: str) -> None:
-    click.echo(f"penstock dev: {line}")
+    _print(f"penstock dev: {line}")
+
+
+def _print(text: str) -> None:
+    """A terminal that is gone, a reader that has left and a full disk are no reason to let a process stay ended, as
+    whoever keeps it first says so."""
+    try:
+        click.echo(text)
+    except OSError:
+        give_up_output()
 
 
 def _welcome(cluster: DevCluster, seconds: float) -> str:
