@@ -10,6 +10,9 @@ from penstock.cli.foreign_text import first_line, visible
 from penstock.cli.states import RUN_AT_REST, STEP_AT_REST, failure_line, run_state, step_state
 from penstock.v1 import run_pb2, run_service_pb2
 
+_WAITS_FOR = {"CacheAsked": "for the cache", "CacheAwaited": "for another step run that computes the value"}
+"""Of a step run that is WAITING, where the event alone says it: its type."""
+
 
 @dataclass(slots=True)
 class StepProgress:
@@ -104,7 +107,8 @@ class RunProgress:
         self.now = event.time.ToNanoseconds() / 10**9
         if self.start_time is None:
             self.start_time = self.now
-        changes = [change for each in event.steps for change in self._apply_step(each)]
+        waits_for = _WAITS_FOR.get(event.type, "")
+        changes = [change for each in event.steps for change in self._apply_step(each, waits_for)]
         if event.run_state:
             self.state, self.reason = run_state(event.run_state), visible(event.run_reason)
             changes.append(Change(self.now, "run", self.state, first_line(self.reason)))
@@ -119,7 +123,7 @@ class RunProgress:
             self.reason = ""
         return changes
 
-    def _apply_step(self, change: run_service_pb2.StepChange) -> Iterator[Change]:
+    def _apply_step(self, change: run_service_pb2.StepChange, waits_for: str) -> Iterator[Change]:
         step = self.steps.setdefault(change.step, StepProgress(change.step))
         if change.HasField("expanded_count"):
             step.expand(change.expanded_count)
@@ -133,7 +137,7 @@ class RunProgress:
             self._apply_items(step, change, state)
         else:
             self._apply_whole(step, change, state)
-        yield Change(self.now, _subject(change), state, _detail(change))
+        yield Change(self.now, _subject(change), state, _detail(change) or (waits_for if state == "WAITING" else ""))
 
     def _note_failed(self, change: run_service_pb2.StepChange, state: str) -> None:
         *outer, first = change.item or (0,)

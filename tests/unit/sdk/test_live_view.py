@@ -6,6 +6,7 @@ import io
 from collections.abc import AsyncIterator
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 
 from penstock.cli.live import MAX_ROWS, RunView, follow, plain_line, span_text
@@ -212,6 +213,16 @@ def test_spans_are_readable() -> None:
 )
 def test_a_failure_is_called_by_its_exception(failure: run_pb2.Failure, text: str) -> None:
     assert failure_text(failure) == text
+
+
+def test_a_step_that_waits_for_the_cache_says_so() -> None:
+    asked = event(1, change("join", "WAITING"))
+    asked.type = "CacheAsked"
+    later = event(2, change("join", "WAITING", wait_until=Timestamp(seconds=1_790_000_010)))
+    progress = RunProgress("p", "r", ["join"])
+    assert [plain_line(each).partition(" ")[2] for each in progress.apply(asked)] == ["join WAITING (for the cache)"]
+    (line,) = progress.apply(later)
+    assert "until " in plain_line(line)
 
 
 def test_what_a_step_says_of_its_failure_looks_like_nothing_else() -> None:
