@@ -9,7 +9,9 @@ from enum import StrEnum
 from penstock.errors import ParameterError, PenstockError
 from penstock.json_values import Json, plain_json
 
-_INT = re.compile(r"[-+]?\d+")
+_INT = re.compile(r"[-+]?[0-9]{1,40}")
+"""Longer ones are past what a parameter can be, and Python reads none of more than 4,300 digits."""
+_SHOWN = 60
 
 
 class ParameterType(StrEnum):
@@ -43,8 +45,13 @@ def fits(kind: ParameterType, value: Json) -> bool:
 def check_fits(kind: ParameterType, value: Json, field: str, error: type[PenstockError] = ParameterError) -> Json:
     """`value`, if it is of the type. An error that names `field` otherwise."""
     if not fits(kind, value):
-        raise error(f"{value!r} does not fit the type {kind.value}", field=field, remedy=_remedy(kind, value))
+        raise error(f"{_shown(value)} does not fit the type {kind.value}", field=field, remedy=_remedy(kind, value))
     return value
+
+
+def _shown(value: Json) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _remedy(kind: ParameterType, value: Json) -> str:
@@ -72,14 +79,23 @@ def parse_text(kind: ParameterType, text: str, name: str) -> Json:
     if kind is ParameterType.INT and _INT.fullmatch(text):
         return plain_json(int(text), name, ParameterError)
     try:
-        value = plain_json(json.loads(text), name, ParameterError)
+        read = json.loads(text, object_pairs_hook=lambda pairs: _object(pairs, name))
     except (ValueError, RecursionError):
         if kind is not ParameterType.ANY:
             raise ParameterError(
-                f"{text!r} does not fit the type {kind.value}", field=name, remedy=_FORMS[kind]
+                f"{_shown(text)} does not fit the type {kind.value}", field=name, remedy=_FORMS[kind]
             ) from None
         return plain_json(text, name, ParameterError)
-    return check_fits(kind, value, name)
+    return check_fits(kind, plain_json(read, name, ParameterError), name)
+
+
+def _object(pairs: list[tuple[str, Json]], name: str) -> dict[str, Json]:
+    made: dict[str, Json] = {}
+    for key, value in pairs:
+        if key in made:
+            raise ParameterError(f"the key {_shown(key)} is given twice", field=name, remedy="remove one of them")
+        made[key] = value
+    return made
 
 
 _FORMS = {

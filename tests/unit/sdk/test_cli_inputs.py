@@ -78,12 +78,16 @@ def test_a_pair_is_read_by_the_declared_type(pair: str, value: object) -> None:
         ("cuont=3", "cuont: the pipeline has no such parameter (did you mean 'count'?)"),
         ("count", "--param: 'count' is no parameter (write -p name=value)"),
         ("items=" + "[" * 100_000, "does not fit the type list"),
+        ("count=" + "9" * 5_000, "9… does not fit the type int (give a whole number, for example 3)"),
+        ("count=٣", "does not fit the type int"),
+        ('table={"a": 1, "b": {"c": 1, "c": 2}}', "table: the key 'c' is given twice (remove one of them)"),
     ],
 )
 def test_a_pair_that_does_not_fit(pair: str, message: str) -> None:
     with pytest.raises(errors.ParameterError) as caught:
         read_parameters(spec(), [pair], None)
     assert message in str(caught.value)
+    assert len(str(caught.value)) < 200
 
 
 def test_a_required_parameter_is_asked_for() -> None:
