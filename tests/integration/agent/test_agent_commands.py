@@ -135,17 +135,18 @@ async def test_what_is_no_file_and_no_json_fails_the_step_and_holds_up_nobody(
 
 
 async def test_what_no_environment_can_hold_is_not_changed(coordinator: Coordinator, agents: Agents) -> None:
-    """An input with a NUL comes in a file, as one that is too large does. A parameter with one is left out."""
+    """An input with a NUL comes in a file, as one that is too large does. A parameter with one is left out, and so are
+    two whose names become the same variable."""
     await agents.start()
     script = """
-        test -z "${PENSTOCK_INPUT_X+set}${PENSTOCK_PARAM_P+set}"
+        test -z "${PENSTOCK_INPUT_X+set}${PENSTOCK_PARAM_P+set}${PENSTOCK_PARAM_A_B+set}"
         tr '\\0' '!' < "$PENSTOCK_INPUT_X_FILE"
         echo " $PENSTOCK_PARAM_Q $(wc -c < "$PENSTOCK_INPUT_LARGE_FILE")"
     """
     result = await coordinator.run(
         shell(script, out("said")),
         inputs={"x": "a\0b\r\n", "large": "x" * 100_000},
-        parameters=b'{"p": "a\\u0000b", "q": ["\\u0000"]}',
+        parameters=b'{"p": "a\\u0000b", "q": ["\\u0000"], "a-b": 1, "a_b": 2}',
     )
     assert result.status == wire.RESULT_STATUS_OK, result.error
     assert json.loads(result.output) == {"said": 'a!b\r\n ["\\u0000"] 100000'}

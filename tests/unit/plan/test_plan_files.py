@@ -79,3 +79,12 @@ def test_artifacts_of_commands_are_files_without_a_format() -> None:
     found = faults(spec)
     assert "leave out the format" in found["steps[0].command.outputs[0].format"]
     assert "standard output is no file" in found["steps[0].command.outputs[1].artifact"]
+
+
+def test_outputs_that_are_files_have_variables_of_their_own() -> None:
+    spec = base_spec()
+    spec.steps[A].command.outputs.add(name="a-b", file="x")
+    spec.steps[A].command.outputs.add(name="a_b", stdout=True)
+    assert not faults(spec)
+    spec.steps[A].command.outputs.add(name="a_B", file="y")
+    assert "'a-b' and 'a_B' both become" in faults(spec)["steps[0].command.outputs[4].name"]

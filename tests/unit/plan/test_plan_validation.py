@@ -461,6 +461,26 @@ BAD: list[tuple[str, Change, str, str]] = [
         "type ANY can be null",
     ),
     ("unset", lambda s: s.parameters[3].default.Clear(), "parameters[3].default", "a value is missing"),
+    (
+        "a condition on the step itself",
+        lambda s: setattr(s.steps[C], "when", "steps.c.state == 'FAILED'"),
+        "steps[3].when",
+        "cannot look at its own step",
+    ),
+    (
+        "a condition on a member that no item has",
+        lambda s: s.steps[EACH].map.CopyFrom(pb.MapSpec(lists=[pb.MapList(name="idd", parameter="items")])),
+        "steps[2].when",
+        "the item has no member 'id': did you mean 'idd'?",
+    ),
+    (
+        "secrets of a sub-pipeline",
+        lambda s: s.steps[C].MergeFrom(
+            pb.StepSpec(pipeline=pb.PipelineAction(name="p"), secrets=[pb.SecretUse(name="k")])
+        ),
+        "steps[3].secrets",
+        "which no agent takes",
+    ),
 ]
 
 

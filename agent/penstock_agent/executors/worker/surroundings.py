@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import sys
+from collections import Counter
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -39,9 +40,11 @@ def identity(task: Task) -> dict[str, str]:
 
 @lru_cache(maxsize=64)
 def _parameters(parameters: bytes) -> dict[str, str]:
-    """A text with a NUL is left out, as one that is too large is: better none than another."""
-    texts = {name: as_text(value) for name, value in json.loads(parameters).items()}
-    return {f"PENSTOCK_PARAM_{variable_name(name)}": text for name, text in texts.items() if "\0" not in text}
+    """A text with a NUL is left out, as one that is too large is, and so are those whose names become the same
+    variable: better none than another."""
+    texts = [(f"PENSTOCK_PARAM_{variable_name(name)}", as_text(each)) for name, each in json.loads(parameters).items()]
+    count = Counter(name for name, _ in texts)
+    return {name: text for name, text in texts if "\0" not in text and count[name] == 1}
 
 
 def variable_name(name: str) -> str:

@@ -188,7 +188,9 @@ def _check_condition(report: Report, known: Known, number: int, step: pb.StepSpe
     field = f"steps[{number}].when"
     if not check_bytes(report, field, step.when, limits.condition_bytes, "the condition", or_raise("condition_bytes")):
         return
-    scope = Scope(known.parameters, known.upstream(number), known.numbers, known.mapped[number])
+    members = [each.name for each in step.map.lists[: limits.map_lists]]
+    upstream = known.upstream(number)
+    scope = Scope(known.parameters, upstream, known.numbers, known.mapped[number], step.name, members)
     try:
         reads = check(step.when, scope)
     except InvalidCondition as error:

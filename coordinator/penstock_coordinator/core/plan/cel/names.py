@@ -49,6 +49,10 @@ class Scope:
     """All steps of the pipeline."""
     mapped: bool
     """Whether there is an item."""
+    own: str = ""
+    """The name of the step itself."""
+    members: Collection[str] = ()
+    """Of an item that is made of several lists."""
 
 
 @dataclass(slots=True)
@@ -137,9 +141,16 @@ class _Resolver:
             case "item":
                 if self._scope is not None and not self._scope.mapped:
                     raise InvalidCondition("there is no item: the step is not mapped (it has no `map`)", base.start)
+                self._check_member(base, path)
                 self.reads.item.add(path)
                 return self._found(node, Root.ITEM, "item", path)
         raise self._unknown(base)
+
+    def _check_member(self, base: Name, path: Path) -> None:
+        members = self._scope.members if self._scope is not None else ()
+        if members and path and path[0] not in members:
+            remedy = suggestion(path[0], members)
+            raise InvalidCondition(f"the item has no member {quoted(path[0])}: {remedy}", base.start)
 
     def _unknown(self, base: Name) -> InvalidCondition:
         known = [*_VARIABLES, *self._locals]
@@ -180,6 +191,8 @@ class _Resolver:
         scope = self._scope
         if scope is None or name in scope.upstream:
             return
+        if name == scope.own:
+            raise InvalidCondition("a condition cannot look at its own step: name one that comes before it", position)
         if name in scope.steps:
             message = f"the step {quoted(name)} is no direct upstream of this one: add it to depends_on"
             raise InvalidCondition(message, position)

@@ -12,6 +12,8 @@ from penstock_coordinator.core.plan.validation.report import Report, member
 from penstock_coordinator.core.plan.validation.texts import check_bytes, check_name, has_control
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_NO_VARIABLE = re.compile(r"[^A-Z0-9]")
+"""Of names in capitals."""
 _FORMATS = frozenset(pb.OutputFormat.values())
 
 
@@ -71,7 +73,7 @@ def _check_pipeline(report: Report, field: str, step: pb.StepSpec, limits: Limit
         text = f"{step.pipeline.version_number} is negative: name a version from 1 up, or 0 for the newest"
         report.add(f"{field}.pipeline.version_number", text)
     remedy = "say it of the steps of that pipeline"
-    for name in ("queue", "labels", "env"):
+    for name in ("queue", "labels", "env", "secrets"):
         if getattr(step, name):
             report.add(f"{field}.{name}", f"the step is a run of a pipeline, which no agent takes: {remedy}")
     for name, is_given in (
@@ -195,6 +197,17 @@ def _check_outputs(report: Report, field: str, outputs: list[pb.CommandOutput], 
             report.add(f"{place}.format", f"{output.format} is no format: use TEXT or JSON")
         if output.artifact:
             _check_artifact(report, place, output)
+    _check_output_variables(report, field, outputs)
+
+
+def _check_output_variables(report: Report, field: str, outputs: list[pb.CommandOutput]) -> None:
+    """Each file has a variable of its own."""
+    first: dict[str, str] = {}
+    for at, output in enumerate(outputs):
+        other = first.setdefault(_NO_VARIABLE.sub("_", output.name.upper()), output.name) if output.file else ""
+        if other and other != output.name:
+            text = f"{quoted(other)} and {quoted(output.name)} both become one variable PENSTOCK_OUTPUT_...: rename one"
+            report.add(f"{field}[{at}].name", text)
 
 
 def _check_artifact(report: Report, place: str, output: pb.CommandOutput) -> None:
