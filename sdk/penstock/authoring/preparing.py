@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from penstock.authoring.graph import PipelineTarget
 from penstock.authoring.pipelines import Pipeline
-from penstock.authoring.sources import bundle_place
+from penstock.authoring.sources import bundle_place, check_shipped
 from penstock.bundle.archive import Bundle, build_bundle
 from penstock.errors import DefinitionError
 
@@ -51,6 +51,7 @@ def _prepare(pipeline: Pipeline, bundles: dict[object, Bundle]) -> PreparedPipel
     if place not in bundles:
         bundles[place] = build_bundle(place.root, place.script_folders)
     bundle = bundles[place]
+    check_shipped(pipeline, bundle)
     return PreparedPipeline(pipeline.spec(bundle.digest), bundle)
 
 

@@ -12,7 +12,7 @@ from penstock.authoring.graph import FunctionTarget
 from penstock.bundle.archive import Bundle, build_bundle
 from penstock.bundle.layout import Layout, layout_of
 from penstock.code_digest import BundleCode
-from penstock.errors import DefinitionError
+from penstock.errors import BundleError, DefinitionError
 
 if TYPE_CHECKING:
     from penstock.authoring.pipelines import Pipeline
@@ -43,7 +43,24 @@ def bundle_place(pipeline: Pipeline) -> BundlePlace | None:
 def bundle_pipeline(pipeline: Pipeline) -> Bundle | None:
     """The archive for `pipeline`; None if it needs none."""
     place = bundle_place(pipeline)
-    return None if place is None else build_bundle(place.root, place.script_folders)
+    if place is None:
+        return None
+    bundle = build_bundle(place.root, place.script_folders)
+    check_shipped(pipeline, bundle)
+    return bundle
+
+
+def check_shipped(pipeline: Pipeline, bundle: Bundle) -> None:
+    """The files of the pipeline's functions are in its bundle. BundleError names one that an ignore file keeps out."""
+    layout = pipeline_layout(pipeline)
+    for file in sorted(filter(layout.holds, _files(pipeline))):
+        name = file.relative_to(layout.root).as_posix()
+        if name not in bundle.names:
+            raise BundleError(
+                "a step is defined in this file, and an ignore file leaves it out of the bundle",
+                field=name,
+                remedy=f"take it out of .gitignore or .penstockignore, or bring it back: !{name} in .penstockignore",
+            )
 
 
 def pipeline_code(pipeline: Pipeline, bundle_digest: str) -> BundleCode:

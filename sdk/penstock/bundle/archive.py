@@ -33,6 +33,8 @@ class Bundle:
     digest: str
     data: bytes
     file_count: int
+    names: frozenset[str] = frozenset()
+    """Of its files, from the root with '/'."""
 
 
 def build_bundle(root: Path, script_folders: Iterable[Path] = ()) -> Bundle:
@@ -52,7 +54,8 @@ def build_bundle(root: Path, script_folders: Iterable[Path] = ()) -> Bundle:
             field="bundle",
             remedy="name what the steps do not need in .penstockignore",
         )
-    return Bundle(root, hashlib.sha256(data).hexdigest(), data, len(files) + len(generated))
+    names = frozenset(file.name for file in files) | frozenset(generated)
+    return Bundle(root, hashlib.sha256(data).hexdigest(), data, len(files) + len(generated), names)
 
 
 def _tar(files: list[TreeFile], generated: dict[str, bytes]) -> bytes:

@@ -256,6 +256,17 @@ def test_a_file_that_would_stand_in_for_a_module_of_python_is_refused(tmp_path: 
         load_pipeline(str(file))
 
 
+def test_a_file_of_steps_that_an_ignore_file_leaves_out_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "flow.py"
+    file.write_text("from penstock import pipeline, step\n@step\ndef f(): ...\n@pipeline\ndef p(): f()\n")
+    (tmp_path / ".gitignore").write_text("flow.*\n!\n")
+    (tmp_path / "other.txt").write_text("")
+    with pytest.raises(errors.BundleError, match=r"flow\.py: a step is defined .* !flow\.py in \.penstockignore"):
+        load_pipeline(str(file))
+    (tmp_path / ".penstockignore").write_text("!flow.py\n")
+    assert load_pipeline(str(file)).bundle is not None
+
+
 def test_yaml_functions_ship_the_folder_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "code.py").write_text("def f(): ...\n")
     file = tmp_path / "p.yaml"
