@@ -55,6 +55,7 @@ class Following(Hearing):
         if reading.done():
             self.ended.set()
         else:
+            reading.add_done_callback(asyncio.Future.exception)  # The end of the call ends it.
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the owner went away")
 
 
