@@ -7,6 +7,12 @@ from dataclasses import dataclass, field
 from penstock_agent.core.leases import Ending, Grant, Handle, Held, Lease, LeaseKey, Phase, Restored, Result
 
 MOST_GIVEN_UP = 500
+WEIGHT = 0.05
+"""Of the newest acknowledgement in the running mean of what they take."""
+MOST_PATIENCE = 5
+"""Times `spool_after`: longer no result is in memory alone, however long acknowledgements take."""
+TOGETHER = 5
+"""A fifth of `spool_after`: results that are due for the spool within it go there together."""
 
 
 class GivenUp:
@@ -37,29 +43,61 @@ class GivenUp:
 
 @dataclass(slots=True)
 class Unacked:
-    """Results that wait for their acknowledgement, in the order that they came."""
+    """Results that wait for their acknowledgement, in the order that they came. What waits longer than others do goes
+    to the spool: with many results at once each waits for the commit of those before it, and to put all of them to disk
+    would only make them wait longer."""
 
     spool_after: int
     leases: dict[Handle, Lease] = field(default_factory=dict)
     spool_at: int | None = None
     """When the next one may be due for the spool."""
+    _in_memory: dict[Handle, Lease] = field(default_factory=dict)
+    """Those that are not in the spool."""
+    _usual: float = 0.0
+    """What an acknowledgement takes, µs: the running mean."""
 
     def add(self, now: int, lease: Lease) -> None:
+        self.leases[lease.handle] = self._in_memory[lease.handle] = lease
+        self.spool_at = sooner(self.spool_at, now + self.patience + self.spool_after // TOGETHER)
+
+    def restore(self, lease: Lease) -> None:
+        """Its result is in the spool already."""
         self.leases[lease.handle] = lease
-        self.spool_at = sooner(self.spool_at, now + self.spool_after)
+
+    @property
+    def patience(self) -> int:
+        """µs that a result may be in memory alone: twice what is usual, from `spool_after` to MOST_PATIENCE times
+        that."""
+        return int(min(max(2 * self._usual, self.spool_after), MOST_PATIENCE * self.spool_after))
+
+    def acknowledged(self, now: int, result: Result) -> None:
+        took = min(now - result.ended_at, MOST_PATIENCE * self.spool_after)
+        self._usual += WEIGHT * (took - self._usual)
+
+    def remove(self, lease: Lease) -> None:
+        self.leases.pop(lease.handle, None)
+        self._in_memory.pop(lease.handle, None)
+
+    def spool(self, leases: list[Lease]) -> None:
+        """They are in the spool from now on."""
+        for lease in leases:
+            result_of(lease).spooled = True
+            self._in_memory.pop(lease.handle, None)
 
     def unspooled(self) -> list[Lease]:
-        return [lease for lease in self.leases.values() if not result_of(lease).spooled]
+        return list(self._in_memory.values())
 
     def due_for_spool(self, now: int) -> list[Lease]:
-        self.spool_at = None
         due: list[Lease] = []
-        for lease in self.unspooled():
-            at = result_of(lease).ended_at + self.spool_after
-            if at <= now:
-                due.append(lease)
-            else:
-                self.spool_at = sooner(self.spool_at, at)
+        self.spool_at = None
+        patience = self.patience
+        for lease in self._in_memory.values():
+            at = result_of(lease).ended_at + patience
+            if at > now:
+                # Those behind it came later.
+                self.spool_at = at + self.spool_after // TOGETHER
+                break
+            due.append(lease)
         return due
 
     def due_again(self, now: int, interval: int) -> tuple[list[Lease], int | None]:
@@ -134,7 +172,8 @@ class LeaseBook:
         lease.result = Result(
             restored.result_id, restored.status, restored.ended_at, restored.body, sent_at=None, spooled=True
         )
-        self.held[lease.key] = self.all[lease.handle] = self.unacked.leases[lease.handle] = lease
+        self.held[lease.key] = self.all[lease.handle] = lease
+        self.unacked.restore(lease)
 
     def start(self, now: int, lease: Lease) -> None:
         lease.phase = Phase.RUNNING
@@ -174,7 +213,7 @@ class LeaseBook:
             del self._dying[lease.key]
         self.all.pop(lease.handle, None)
         self.running.pop(lease.handle, None)
-        self.unacked.leases.pop(lease.handle, None)
+        self.unacked.remove(lease)
         return lease.result if lease.result is not None and lease.result.spooled else None
 
     def snapshot(self, now: int) -> list[Held]:

@@ -40,7 +40,7 @@ from penstock_agent.core.pace import Pace
 from penstock_agent.core.session import Session
 
 SPOOL_AFTER = 100_000
-"""A result that is unacknowledged for so long goes to the spool."""
+"""A result that is unacknowledged for so long goes to the spool, unless that is what they take lately."""
 LEAVE_AFTER = 10_000_000
 """So long a drained agent waits for the acknowledgement of its last results; then they stay in the spool."""
 MOST_UNACKED = 10_000
@@ -495,14 +495,14 @@ class Holder:
             lease = self.book.find(key, token)
             if lease is None or lease.result is None or lease.result.result_id != result_id:
                 continue
+            self.book.unacked.acknowledged(now, lease.result)
             if self.book.forget(lease) is not None:
                 unspooled.append(result_id)
         if unspooled:
             self._out.append(do.Unspool(unspooled))
 
     def _spool(self, leases: list[Lease]) -> None:
-        for lease in leases:
-            result_of(lease).spooled = True
+        self.book.unacked.spool(leases)
         if leases:
             self._out.append(do.Spool(leases))
 
