@@ -142,8 +142,8 @@ SHELL_MUTANTS = (
         "what is accepted never begins",
         "nothing lost: an accepted lease runs",
         AGENT,
-        "stream.py",
-        "            self._listener.written(accepted, message.seq)\n",
+        "pen.py",
+        "        if accepted:\n            self._author.written(accepted, message.seq)\n",
         "",
     ),
     _mutant(
