@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock_coordinator.api.begun import Begun
+from penstock_coordinator.runtime.begun import Begun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

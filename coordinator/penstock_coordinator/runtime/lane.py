@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from penstock_coordinator.core.counts.commits import CommitCounts
 from penstock_coordinator.ports import Committed, OutOfSequence, Unstorable
+from penstock_coordinator.runtime.begun import Begun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +58,12 @@ class Lane:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._rests = False
+        """The task waits for something to commit."""
+        self._begun: Begun | None = None
+        """A commit that was begun before the task had its turn."""
+        self._failure: Exception | None = None
+        """Of one that was over at once."""
         self._task = asyncio.create_task(self._commit_for_ever(), name=f"lane-{index}")
 
     # --- turns
@@ -72,10 +79,21 @@ class Lane:
 
     def hurry(self) -> None:
         """To be called last of a callback that gave actors mail: with no commit under way their turns run at once, and
-        not when the loop has come round and done what else it finds. While one is, there is nothing to hurry for."""
+        what they decided is on its way to the database, and not when the loop has come round and done what else it
+        finds. While one is, there is nothing to hurry for."""
         if self._pump_soon is not None and self._idle.is_set():
             self._pump_soon.cancel()
             self._pump()
+            if self._rests and self._pending:
+                self._begin()
+
+    def _begin(self) -> None:
+        """The first part of a commit, up to where it waits. The task does the rest, and hears what it raises."""
+        self._rests = False
+        try:
+            self._begun = Begun(self._commit_next())
+        except Exception as error:
+            self._failure = error
 
     def _pump(self) -> None:
         self._pump_soon = None
@@ -122,8 +140,15 @@ class Lane:
     async def _commit_for_ever(self) -> None:
         try:
             while True:
+                self._rests = True
                 await self._wake.wait()
+                self._rests = False
                 self._wake.clear()
+                if self._failure is not None:
+                    raise self._failure
+                if self._begun is not None:
+                    await self._begun
+                    self._begun = None
                 while self._pending:
                     await self._commit_next()
                 self._idle.set()
@@ -195,3 +220,5 @@ class Lane:
     async def close(self) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        if self._begun is not None:
+            self._begun.close()

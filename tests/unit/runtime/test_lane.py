@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from penstock_coordinator.ports import AppendOutcome, Committed, Record
+from penstock_coordinator.ports import AppendOutcome, Committed, Fenced, Record
 from penstock_coordinator.runtime.lane import Lane
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from penstock_coordinator.ports import Journal
+    from penstock_coordinator.ports import Fenced, Journal
     from penstock_coordinator.runtime.actor import Actor
 
 
@@ -81,6 +81,45 @@ async def test_with_no_commit_under_way_turns_that_are_hurried_run_at_once_and_o
     assert run.turns == 1
     await asyncio.sleep(0)
     assert run.turns == 1
+
+
+async def test_what_is_hurried_is_on_its_way_at_once_and_once(lane: Lane, journal: SlowJournal) -> None:
+    await asyncio.sleep(0)
+    run = Participant()
+    lane.schedule(as_actor(run))
+    lane.hurry()
+    assert journal.commits == [1]
+
+    journal.may_end.set()
+    await lane.drain()
+    assert (journal.commits, run.settled) == ([1], 1)
+
+
+class ForeignJournal:
+    """Somebody else owns the runs."""
+
+    async def commit(self, _lane: int, _records: Sequence[Record]) -> list[AppendOutcome]:
+        raise Fenced("this epoch is over")
+
+
+async def test_a_commit_that_fails_at_once_ends_the_lane_and_not_who_hurried() -> None:
+    fenced: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+    lane = Lane(0, cast("Journal", ForeignJournal()), fenced.set_result)
+    await asyncio.sleep(0)
+    lane.schedule(as_actor(Participant()))
+    lane.hurry()
+    assert isinstance(await fenced, Fenced)
+    await lane.close()
+
+
+async def test_a_lane_may_be_closed_when_a_commit_has_just_begun(journal: SlowJournal) -> None:
+    lane = Lane(0, cast("Journal", journal), lambda error: None)
+    await asyncio.sleep(0)
+    run = Participant()
+    lane.schedule(as_actor(run))
+    lane.hurry()
+    await lane.close()
+    assert (journal.commits, run.settled) == ([1], 0)
 
 
 async def test_while_a_commit_is_under_way_turns_wait_for_the_loop_and_are_committed_together(
