@@ -327,14 +327,17 @@ class Pool:
         """Oldest first. Once a kind cannot be served, nothing younger is queued behind what runs: its slot comes."""
         feeds: dict[WorkerId, list[Handle]] = {}
         blocked: set[Kind] = set()
-        starting = Counter(w.kind for w in self.workers.values() if w.state is WorkerState.STARTING)
+        starting: dict[Kind, int] = {}
+        for each in self.workers.values():
+            if each.state is WorkerState.STARTING:
+                starting[each.kind] = starting.get(each.kind, 0) + 1
         for job in list(self._waiting.values()):
             if job.kind in blocked:
                 continue
             worker = self._idle_worker(job.kind) or (None if blocked else self._queueing_worker(job.kind))
             if worker is not None:
                 self._assign(now, worker, job, feeds)
-            elif starting[job.kind] > 0:
+            elif starting.get(job.kind):
                 starting[job.kind] -= 1
             elif self._free_slots() > 0:
                 self._start_worker(now, job.kind)
