@@ -59,6 +59,15 @@ def letter(epoch: int, *, owns: bool) -> Letter:
     return Letter(OWNERSHIP_CHANGED, "a", msgspec.msgpack.encode(OwnershipChanged(epoch, owns)))
 
 
+def reading(follower: OwnershipKeeper, medium: Medium, clock: SteadyClock) -> HotStateService:
+    """It reads its mail from what it shares with others, which are there."""
+    alone = Medium("memory", MemoryBoard(clock), MemoryPost(clock))
+    company = Company(follower, clock)
+    service = HotStateService(HotState(alone, medium, None, clock, company.alone), follower, company)
+    service.start()
+    return service
+
+
 @pytest.mark.parametrize(
     "letters",
     [
@@ -72,10 +81,8 @@ async def test_a_letter_of_an_owner_that_stopped_is_such_a_hint(letters: list[Le
     database, clock = MemoryDatabase(), SteadyClock()
     owner = await owning(database, "a")
     follower, campaign = await waiting(database, "b")
-    medium = Medium("memory", MemoryBoard(clock), MemoryPost(clock))
-    company = Company(follower, clock)
-    service = HotStateService(HotState(medium, medium, None, clock, company.alone), follower, company)
-    service.start()
+    medium = Medium("shared", MemoryBoard(clock), MemoryPost(clock))
+    service = reading(follower, medium, clock)
     await owner.release()
     await medium.post.send({"b": letters})
     assert await campaign
@@ -98,10 +105,8 @@ async def test_a_fault_in_the_hot_state_does_not_end_it() -> None:
     database, clock = MemoryDatabase(), SteadyClock()
     owner = await owning(database, "a")
     follower, campaign = await waiting(database, "b")
-    medium = Medium("memory", MemoryBoard(clock), StumblingPost(clock))
-    company = Company(follower, clock)
-    service = HotStateService(HotState(medium, medium, None, clock, company.alone), follower, company)
-    service.start()
+    medium = Medium("shared", MemoryBoard(clock), StumblingPost(clock))
+    service = reading(follower, medium, clock)
     await owner.release()
     await medium.post.send({"b": [letter(1, owns=False)]})
     assert await campaign
