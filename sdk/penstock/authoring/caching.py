@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.authoring.shapes import members_of
 from penstock.errors import DefinitionError
 from penstock.quantities import SPAN_REMEDY, Span, nanoseconds
 
@@ -50,10 +51,10 @@ OFF = _Off()
 
 
 def _names(given: Any) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else tuple(given)
+    remedy = "give names of inputs and parameters"
+    names = (given,) if isinstance(given, str) else members_of(given, "cache.ignore", remedy)
     for name in names:
         if not isinstance(name, str) or not name:
-            remedy = "give names of inputs and parameters"
             raise DefinitionError(f"{name!r} is no name", field="cache.ignore", remedy=remedy)
     return names
 

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, Unpack
 from penstock.authoring.calls import Call, graph_for
 from penstock.authoring.graph import CommandTarget
 from penstock.authoring.options import CommandKeywords, MappedCommandKeywords, StepOptions, read_options
+from penstock.authoring.shapes import entries_of, members_of
 from penstock.errors import DefinitionError
 from penstock.names import check_name
 
@@ -124,12 +125,12 @@ def _target(
         shell=_check_shell(shell, name),
         outputs={
             check_name(member, f"{name}.outputs"): _check_output(output, f"{name}.outputs.{member}")
-            for member, output in (outputs or {}).items()
+            for member, output in entries_of(outputs, f"{name}.outputs", 'as in {"rows": File("rows.json")}').items()
         },
         success_exit_codes=_check_codes(success_exit_codes, name),
         input_files={
             check_name(key, f"{name}.input_files"): _check_path(path, f"{name}.input_files.{key}")
-            for key, path in (input_files or {}).items()
+            for key, path in entries_of(input_files, f"{name}.input_files", 'as in {"rows": "in/rows.json"}').items()
         },
     )
     if bool(target.argv) == bool(target.shell):
@@ -141,7 +142,8 @@ def _target(
 
 def _call(name: str, target: CommandTarget, inputs: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Call:
     """The name is taken as it is: two commands of a pipeline have different ones."""
-    arguments = {check_name(key, f"{name}.inputs"): value for key, value in (inputs or {}).items()}
+    given = entries_of(inputs, f"{name}.inputs", 'as in {"rows": load()}')
+    arguments = {check_name(key, f"{name}.inputs"): value for key, value in given.items()}
     for key in target.input_files:
         if key not in arguments:
             raise DefinitionError(
@@ -151,11 +153,11 @@ def _call(name: str, target: CommandTarget, inputs: Mapping[str, Any] | None, op
 
 
 def _check_argv(argv: Any, name: str) -> tuple[str, ...]:
-    if isinstance(argv, str) or not all(isinstance(part, str) for part in argv):
-        raise DefinitionError(
-            "argv must be a list of texts", field=f"{name}.argv", remedy="a single text goes into shell="
-        )
-    return tuple(argv)
+    remedy = "give a list of texts; a single text goes into shell="
+    parts = members_of(() if argv is None else argv, f"{name}.argv", remedy)
+    if not all(isinstance(part, str) for part in parts):
+        raise DefinitionError("argv must be a list of texts", field=f"{name}.argv", remedy=remedy)
+    return parts
 
 
 def _check_shell(shell: Any, name: str) -> str:
@@ -167,12 +169,13 @@ def _check_shell(shell: Any, name: str) -> str:
 
 
 def _check_codes(codes: Any, name: str) -> tuple[int, ...]:
-    for code in codes:
+    given = members_of(codes, f"{name}.success_exit_codes", "as in [0, 3]")
+    for code in given:
         if isinstance(code, bool) or not isinstance(code, int) or not 0 <= code <= 255:
             raise DefinitionError(
                 f"{code!r} is no exit code", field=f"{name}.success_exit_codes", remedy="use 0 to 255"
             )
-    return tuple(codes)
+    return given
 
 
 def _check_output(output: Any, field: str) -> CommandOutput:

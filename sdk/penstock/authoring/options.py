@@ -15,6 +15,7 @@ from penstock.authoring.concurrency import Concurrency, read_concurrency
 from penstock.authoring.containers import ContainerUse, read_container
 from penstock.authoring.requirements import RequirementsUse, read_requirements
 from penstock.authoring.secrets import SecretUse, read_secrets
+from penstock.authoring.shapes import members_of
 from penstock.errors import DefinitionError
 from penstock.names import check_name, nearest
 from penstock.quantities import (
@@ -200,7 +201,7 @@ def read_defaults(given: Mapping[str, Any]) -> StepOptions:
             raise DefinitionError(
                 "this option cannot be a default for all steps",
                 field=f"defaults.{name}",
-                remedy=nearest(name, DefaultKeywords.__annotations__),
+                remedy=nearest(str(name), DefaultKeywords.__annotations__),
             )
     return read_options(StepOptions(), given)
 
@@ -233,13 +234,14 @@ def _check_number(value: Any, field: str, least: float, most: float) -> float:
 
 
 def _read_errors(given: Any, field: str) -> tuple[ErrorName, ...]:
-    entries = (given,) if isinstance(given, str | type) else tuple(given)
+    remedy = "give exception classes or their names"
+    entries = (given,) if isinstance(given, str | type) else members_of(given, field, remedy)
     for entry in entries:
         if isinstance(entry, str) and entry:
             continue
         if isinstance(entry, type) and issubclass(entry, BaseException):
             continue
-        raise DefinitionError(f"{entry!r} names no error", field=field, remedy="give exception classes or their names")
+        raise DefinitionError(f"{entry!r} names no error", field=field, remedy=remedy)
     return entries
 
 

@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast, overload
 
 from penstock.authoring.budget import Budget, read_budget
 from penstock.authoring.concurrency import MAX_LIMIT, Concurrency, read_concurrency
@@ -26,6 +26,7 @@ from penstock.authoring.options import (
 )
 from penstock.authoring.other_words import OF_PIPELINES, unknown_member
 from penstock.authoring.references import ParameterReference
+from penstock.authoring.shapes import entries_of, members_of
 from penstock.authoring.sub_pipelines import SubPipeline, SubPipelineKeywords
 from penstock.errors import DefinitionError
 from penstock.json_values import Json, plain_json
@@ -272,7 +273,7 @@ def _read_options(function: Callable[..., Any], given: PipelineKeywords) -> Pipe
 
 def _with_requirements(given: PipelineKeywords) -> DefaultKeywords:
     """Requirements of a pipeline are those of all its steps."""
-    defaults = given.get("defaults", {})
+    defaults = cast("DefaultKeywords", entries_of(given.get("defaults"), "defaults", 'as in {"retries": 3}'))
     if given.get("requirements") is None:
         return defaults
     if defaults.get("requirements") is not None:
@@ -289,11 +290,9 @@ def _read_cache(value: Any) -> bool:
 
 
 def _read_allow_pickle(names: Any) -> tuple[str, ...]:
-    if isinstance(names, str | bool) or not all(isinstance(name, str) for name in names):
-        raise DefinitionError(
-            "it names the steps that may write and read pickles", field="allow_pickle", remedy='as in ["train"]'
-        )
-    return tuple(check_name(name, "allow_pickle") for name in dict.fromkeys(names))
+    remedy = 'name the steps that may write and read pickles, as in ["train"]'
+    given = members_of(names, "allow_pickle", remedy)
+    return tuple(dict.fromkeys(check_name(name, "allow_pickle") for name in given))
 
 
 def _read_on_failure(value: Any) -> str:

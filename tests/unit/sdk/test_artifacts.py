@@ -154,3 +154,5 @@ def test_pickles_are_allowed_by_name() -> None:
     assert list(flow.spec().allow_pickle) == ["train"]
     with pytest.raises(DefinitionError, match="allow_pickle"):
         pipeline(allow_pickle="train")(train)
+    with pytest.raises(DefinitionError, match="defaults: 3 is no dict"):
+        pipeline(defaults=3)(train)  # type: ignore[call-overload]

@@ -320,6 +320,7 @@ def test_options_are_checked_at_once(options: dict[str, Any], message: str) -> N
         ({"initial_backoff": "soon"}, "retry.initial_backoff: 'soon' is no span of time"),
         ({"retry_on": [int]}, "names no error"),
         ({"retry_on": ""}, "names no error"),
+        ({"retry_on": 3}, "3 is no list"),
     ],
 )
 def test_retry_policies_are_checked(options: dict[str, Any], message: str) -> None:
@@ -407,7 +408,12 @@ def test_a_failing_body_leaves_no_pipeline_open() -> None:
 def test_commands_are_checked() -> None:
     refuse(lambda: command("c"), "exactly one of argv and shell is needed")
     refuse(lambda: command("c", argv=["a"], shell="b"), "exactly one of argv and shell is needed")
-    refuse(lambda: command("c", argv="echo hi"), "argv must be a list of texts")
+    refuse(lambda: command("c", argv="echo hi"), "c.argv: 'echo hi' is no list (give a list of texts; a single text")
+    refuse(lambda: command("c", argv=3), "c.argv: 3 is no list")  # type: ignore[arg-type]
+    refuse(lambda: command("c", argv=["x"], success_exit_codes=3), "c.success_exit_codes: 3 is no list")  # type: ignore[arg-type]
+    refuse(lambda: command("c", argv=["x"], inputs=3), "c.inputs: 3 is no dict")  # type: ignore[arg-type]
+    refuse(lambda: command("c", argv=["x"], outputs=[1]), "c.outputs: [1] is no dict")  # type: ignore[arg-type]
+    refuse(lambda: command("c", argv=["x"], input_files="x"), "c.input_files: 'x' is no dict")  # type: ignore[arg-type]
     refuse(lambda: command("c", argv=["a", 1]), "argv must be a list of texts")  # type: ignore[list-item]
     refuse(lambda: command("c", shell=["a"]), "the script must be a text")  # type: ignore[arg-type]
     refuse(lambda: command("c", shell="x", outputs={"o": "stdout"}), "is no output of a command")  # type: ignore[dict-item]

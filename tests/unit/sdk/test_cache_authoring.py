@@ -63,6 +63,7 @@ def test_a_pipeline_switches_the_cache_off() -> None:
         (lambda: CachePolicy(version=2), "cache.version"),  # type: ignore[arg-type]  # what people write
         (lambda: CachePolicy(key="a", expression="b"), "both key and expression"),
         (lambda: CachePolicy(ignore=["a", ""]), "no name"),
+        (lambda: CachePolicy(ignore=3), "cache.ignore: 3 is no list"),  # type: ignore[arg-type]
         (lambda: step(cache="7d")(lambda: None), "no cache policy"),  # type: ignore[call-overload]  # what people write
         (lambda: pipeline(cache=CachePolicy())(load.__wrapped__), "no bool"),  # type: ignore[call-overload]  # the same
     ],
