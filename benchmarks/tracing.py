@@ -1,11 +1,14 @@
 """What traces cost: CPU seconds per step without them, and with a tenth of the runs sampled, in turn on one machine.
 
-    python -m benchmarks.tracing [--pairs 20] [--runs 200] [--share 0.1]
+    python -m benchmarks.tracing [--pairs 20] [--clusters 5] [--runs 200] [--share 0.1]
 
 Two whole clusters stand side by side; each in its turn runs so many diamonds of five steps, while the other one has
 nothing to do. Counted is the user and system time of the coordinator, the agent and its step processes, until the spans
 of the turn have arrived at a receiver, for which both wait as long; that of the database is told beside it. A JSON line
 per pair, one with the ratio of all and where the microseconds went.
+
+Two clusters that are alike differ by some hundredths for as long as they live, which no number of pairs evens out:
+after some pairs both are made anew.
 """
 
 from __future__ import annotations
@@ -44,13 +47,11 @@ class Receiver(TraceServiceServicer):
 
     def __init__(self) -> None:
         self.spans = 0
-        self.runs = 0
 
     def Export(self, request: otlp.ExportTraceServiceRequest, context: object) -> otlp.ExportTraceServiceResponse:
         for each in request.resource_spans:
             for scope in each.scope_spans:
                 self.spans += len(scope.spans)
-                self.runs += sum(span.name.startswith("run ") for span in scope.spans)
         return otlp.ExportTraceServiceResponse()
 
 
@@ -123,36 +124,45 @@ async def warm(site: Site, runs: int) -> Turns:
     await site.client.create_pipeline(flows.single)
     subject = PenstockSubject(site.client)
     await subject.singles(WARM_UP_RUNS)
-    turns = Turns(site, subject, runs)
-    await turns.take()
-    return turns
+    await subject.diamonds(runs)
+    return Turns(site, subject, runs)
 
 
-async def measure(pairs: int, runs: int, share: float) -> dict[str, Any]:
+async def take_pairs(traced: dict[str, str], begun: int, pairs: int, runs: int) -> list[tuple[Cost, Cost]]:
+    """(without, with) traces, of two fresh clusters. `begun`: pairs before."""
+    taken: list[tuple[Cost, Cost]] = []
+    async with running_cluster() as plain, running_cluster(more=traced) as sampled:
+        off, on = await warm(plain, runs), await warm(sampled, runs)
+        await asyncio.sleep(WAIT_SECONDS)
+        for number in range(begun, begun + pairs):
+            # Who comes first changes, as what the machine does besides may.
+            if number % 2:
+                second = await on.take()
+                first = await off.take()
+            else:
+                first, second = await off.take(), await on.take()
+            taken.append((first, second))
+            off_us, on_us = first.total * 1e6, second.total * 1e6
+            say(pair=number + 1, off_us=off_us, on_us=on_us, ratio=on_us / off_us)
+    return taken
+
+
+async def measure(pairs: int, clusters: int, runs: int, share: float) -> dict[str, Any]:
+    taken: list[tuple[Cost, Cost]] = []
     with receiving() as (receiver, address):
         traced = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": address,
             "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
             "OTEL_TRACES_SAMPLER_ARG": str(share),
         }
-        async with running_cluster() as plain, running_cluster(more=traced) as sampled:
-            off, on = await warm(plain, runs), await warm(sampled, runs)
-            receiver.spans = receiver.runs = 0
-            taken: list[tuple[Cost, Cost]] = []
-            for number in range(pairs):
-                # Who comes first changes, as what the machine does besides may.
-                if number % 2:
-                    second = await on.take()
-                    first = await off.take()
-                else:
-                    first, second = await off.take(), await on.take()
-                taken.append((first, second))
-                off_us, on_us = first.total * 1e6, second.total * 1e6
-                say(pair=number + 1, off_us=off_us, on_us=on_us, ratio=on_us / off_us)
+        for number in range(clusters):
+            many = pairs * (number + 1) // clusters - len(taken)
+            taken += await take_pairs(traced, len(taken), many, runs)
     off_arm, on_arm = [first for first, _ in taken], [second for _, second in taken]
     ratios = [second.total / first.total for first, second in taken]
     return {
         "pairs": pairs,
+        "clusters": clusters,
         "steps": pairs * runs * STEPS_OF_A_RUN,
         **told_of("off", off_arm),
         **told_of("on", on_arm),
@@ -160,7 +170,6 @@ async def measure(pairs: int, runs: int, share: float) -> dict[str, Any]:
         "ratio_of_sums": sum(each.total for each in on_arm) / sum(each.total for each in off_arm),
         "ratio_with_database": sum(sum(each.seconds.values()) for each in on_arm)
         / sum(sum(each.seconds.values()) for each in off_arm),
-        "sampled_share": receiver.runs / (pairs * runs),
         "spans": receiver.spans,
     }
 
@@ -182,10 +191,11 @@ def say(**figures: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--clusters", type=int, default=5, help="how often both are made anew")
     parser.add_argument("--runs", type=int, default=200, help="of each turn")
     parser.add_argument("--share", type=float, default=0.1, help="of the runs that are sampled")
     given = parser.parse_args()
-    figures = asyncio.run(measure(given.pairs, given.runs, given.share))
+    figures = asyncio.run(measure(given.pairs, given.clusters, given.runs, given.share))
     say(**figures)
     if not figures["spans"] and given.share:
         sys.exit("no span has arrived: nothing was measured")

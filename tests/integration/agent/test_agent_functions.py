@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import re
 import signal
 import time
 from pathlib import Path
@@ -123,7 +124,8 @@ def stubborn(path):
         time.sleep(1)
 
 DAEMON = """
-import os, sys, time
+import os
+import re, sys, time
 if os.fork():
     os._exit(0)
 os.setsid()
@@ -314,6 +316,10 @@ async def test_a_worker_is_reused_and_stays_clean(coordinator: Coordinator, agen
     assert (env["TRACEPARENT"], env["STEP_OWN"]) == ("00-1-2-01", "1")
     assert "PENSTOCK_ITEM" not in env
     assert "PENSTOCK_API_KEY" not in env
+    unsampled = {"traceparent": "00-1-2-00", "tracestate": "a=1"}
+    env = output(await coordinator.run(spec, trace_context=unsampled))
+    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-00", env["TRACEPARENT"]), "of no trace, and it says so"
+    assert env["TRACESTATE"] == "a=1"
     first = output(await coordinator.run(coordinator.function(digest, "steps:pid", env={"STEP_OWN": "1"})))
     await coordinator.run(coordinator.function(digest, "steps:litter", env={"STEP_OWN": "1"}))
     left = await coordinator.run(coordinator.function(digest, "steps:left_over", env={"STEP_OWN": "1"}))

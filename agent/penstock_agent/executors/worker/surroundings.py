@@ -16,7 +16,9 @@ from pathlib import Path
 from penstock_agent.executors.channel import Task
 
 _NO_NAME = re.compile(r"[^A-Z0-9]")
-_TRACE_NAMES = ("traceparent", "tracestate", "baggage")
+_TRACE_NAMES = frozenset({"traceparent", "tracestate", "baggage"})
+_TRACEPARENT = "TRACEPARENT"
+_OF_NO_TRACE = f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-00"
 
 
 def identity(task: Task) -> dict[str, str]:
@@ -31,7 +33,7 @@ def identity(task: Task) -> dict[str, str]:
     if task.place:
         env["PENSTOCK_ITEM"] = ",".join(map(str, task.place))
     for name, value in task.trace_context.items():
-        if name.lower() in _TRACE_NAMES:
+        if name in _TRACE_NAMES or name.lower() in _TRACE_NAMES:
             env[name.upper()] = value
     if task.parameters:
         env.update(_parameters(task.parameters))
@@ -71,6 +73,10 @@ class Surroundings:
     def enter(self, task: Task) -> None:
         own = identity(task)
         own["PENSTOCK_WORK_DIR"] = self.work_dir
+        if own.get(_TRACEPARENT, "").endswith("-00"):
+            # To set a variable takes some microseconds, and the C library keeps its value for ever. All that processes
+            # below need to know, of a trace that nobody makes, is that it is not sampled.
+            own[_TRACEPARENT] = _OF_NO_TRACE
         if task.secrets:
             from penstock_agent.executors.worker.attempt_secrets import secret_variables
 

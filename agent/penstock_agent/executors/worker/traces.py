@@ -45,7 +45,7 @@ class StepTraces:
         """Of the attempt before: all of a run that is not sampled have the same, and to read them takes as long as to
         call a short step."""
         self._context: Any = None
-        self._untold: dict[str, str] | None = None
+        self._untold: Mapping[str, str] | None = None
         """What the attempt under way would have been told, had anybody asked for a tracer before it began."""
 
     def enter(self, context: Mapping[str, str]) -> Token[Any] | None:
@@ -63,7 +63,7 @@ class StepTraces:
                 return None
             self._loaded_here = True
         elif not sampled and self._loaded_here and not self._asked:
-            self._untold = {name: context[name] for name in _HEADERS if name in context}
+            self._untold = context
             return None
         try:
             return self._attach(context, sampled)
@@ -78,7 +78,7 @@ class StepTraces:
         if sampled and not self._looked:
             self._looked = True
             self._provider = self._provide()
-        headers = {name: context[name] for name in _HEADERS if name in context}
+        headers = _headers(context)
         if headers != self._headers:
             self._headers, self._context = headers, _extracted(headers)
         token: Token[Any] = contexts.attach(self._context)
@@ -105,7 +105,7 @@ class StepTraces:
             from opentelemetry import trace
 
             if not trace.get_current_span().get_span_context().is_valid:
-                parent = trace.get_current_span(_extracted(self._untold))
+                parent = trace.get_current_span(_extracted(_headers(self._untold)))
                 contexts.attach(trace.set_span_in_context(parent))
 
     def leave(self, token: Token[Any] | None) -> None:
@@ -121,6 +121,11 @@ class StepTraces:
             last = threading.Thread(target=self._provider.shutdown, daemon=True)
             last.start()
             last.join(LAST_SPANS_SECONDS)
+
+
+def _headers(context: Mapping[str, str]) -> dict[str, str]:
+    """What user code may need of it."""
+    return {name: context[name] for name in _HEADERS if name in context}
 
 
 def _extracted(headers: Mapping[str, str]) -> Any:
