@@ -8,7 +8,7 @@ of the turn have arrived at a receiver, for which both wait as long; that of the
 per pair, one with the ratio of all and where the microseconds went.
 
 Two clusters that are alike differ by some hundredths for as long as they live, which no number of pairs evens out:
-after some pairs both are made anew.
+after some pairs both are made anew, the other one first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import psutil
@@ -33,7 +33,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 )
 
 from benchmarks import flows
-from benchmarks.penstock_cluster import WARM_UP_RUNS, PenstockSubject, Site, running_cluster
+from benchmarks.penstock_cluster import LIVE, MOST_PER_CALL, WARM_UP_RUNS, PenstockSubject, Site, running_cluster
 
 STEPS_OF_A_RUN = 5
 PARTS = ("coordinator", "agent", "step processes", "database")
@@ -83,23 +83,34 @@ class Cost:
         return sum(self.seconds[part] for part in COUNTED)
 
 
+Pair: TypeAlias = tuple[Cost, Cost]
+"""Without traces, and with them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Turns:
     """One cluster, and what its turns have cost."""
 
     site: Site
-    subject: PenstockSubject
     runs: int
 
     async def take(self) -> Cost:
         before = self._cpu_seconds()
         known = self._step_processes()
-        await self.subject.diamonds(self.runs)
-        await asyncio.sleep(WAIT_SECONDS)
+        await self._diamonds()
         after = self._cpu_seconds()
         steps = self.runs * STEPS_OF_A_RUN
         spent = {part: (after[part] - before[part]) / steps for part in after}
         return Cost(spent, len(self._step_processes() - known))
+
+    async def _diamonds(self) -> None:
+        """Nobody asks meanwhile whether they have ended: with some hundred runs that is dearer than the traces."""
+        client = self.site.client
+        for begin in range(0, self.runs, MOST_PER_CALL):
+            runs = await client.start_many(flows.diamond.name, [{}] * min(MOST_PER_CALL, self.runs - begin))
+        await runs[-1].wait(raise_on_failure=True)
+        await asyncio.sleep(WAIT_SECONDS)
+        assert not [run async for run in client.list_runs(pipeline=flows.diamond.name, states=LIVE, limit=1)]
 
     def _cpu_seconds(self) -> dict[str, float]:
         """By part, since it began. Of processes that have ended too: they are their parents' then."""
@@ -125,14 +136,16 @@ async def warm(site: Site, runs: int) -> Turns:
     subject = PenstockSubject(site.client)
     await subject.singles(WARM_UP_RUNS)
     await subject.diamonds(runs)
-    return Turns(site, subject, runs)
+    return Turns(site, runs)
 
 
-async def take_pairs(traced: dict[str, str], begun: int, pairs: int, runs: int) -> list[tuple[Cost, Cost]]:
-    """(without, with) traces, of two fresh clusters. `begun`: pairs before."""
-    taken: list[tuple[Cost, Cost]] = []
-    async with running_cluster() as plain, running_cluster(more=traced) as sampled:
-        off, on = await warm(plain, runs), await warm(sampled, runs)
+async def take_pairs(traced: dict[str, str], begun: int, pairs: int, runs: int, on_first: bool) -> list[Pair]:
+    """Of two fresh clusters. `begun`: pairs before."""
+    taken: list[Pair] = []
+    settings: list[dict[str, str]] = [traced, {}] if on_first else [{}, traced]
+    async with running_cluster(more=settings[0]) as one, running_cluster(more=settings[1]) as other:
+        warmed = await warm(one, runs), await warm(other, runs)
+        on, off = warmed if on_first else warmed[::-1]
         await asyncio.sleep(WAIT_SECONDS)
         for number in range(begun, begun + pairs):
             # Who comes first changes, as what the machine does besides may.
@@ -148,7 +161,7 @@ async def take_pairs(traced: dict[str, str], begun: int, pairs: int, runs: int) 
 
 
 async def measure(pairs: int, clusters: int, runs: int, share: float) -> dict[str, Any]:
-    taken: list[tuple[Cost, Cost]] = []
+    taken: list[Pair] = []
     with receiving() as (receiver, address):
         traced = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": address,
@@ -157,7 +170,7 @@ async def measure(pairs: int, clusters: int, runs: int, share: float) -> dict[st
         }
         for number in range(clusters):
             many = pairs * (number + 1) // clusters - len(taken)
-            taken += await take_pairs(traced, len(taken), many, runs)
+            taken += await take_pairs(traced, len(taken), many, runs, number % 2 == 1)
     off_arm, on_arm = [first for first, _ in taken], [second for _, second in taken]
     ratios = [second.total / first.total for first, second in taken]
     return {
