@@ -71,7 +71,9 @@ class Copies:
         if key is None:
             return copy.body
         names = [name for entry in copy.body[key] for name in self._meant(entry)]
-        return {**copy.body, key: list(dict.fromkeys(names))}
+        # What is no text is the reader's to refuse, with its place.
+        once = list(dict.fromkeys(name for name in names if isinstance(name, str)))
+        return {**copy.body, key: [*once, *(name for name in names if not isinstance(name, str))]}
 
     def _meant(self, entry: Any) -> list[Any]:
         """The steps that an entry of `depends_on` stands for."""
@@ -91,7 +93,7 @@ class Copies:
         # A cycle of left out steps ends here; one that is not left out is the coordinator's to find.
         self._passed_on[copy.name] = []
         names = [name for entry in _upstream(copy.body) for name in self._meant(entry)]
-        self._passed_on[copy.name] = [name for name in dict.fromkeys(names) if isinstance(name, str)]
+        self._passed_on[copy.name] = list(dict.fromkeys(name for name in names if isinstance(name, str)))
         return self._passed_on[copy.name]
 
     def _check_reference(self, name: str, path: Path) -> None:

@@ -335,6 +335,8 @@ def test_the_characters_themselves() -> None:
         ("command: [x]\ninputs: {t: {for_each: {n: 2}, form: 1}}", "'form' has no place in a repeated input"),
         ("command: [x]\ninputs: {t_0: 1, t: {for_each: {n: 2}, from: 1}}", "two inputs are named 't_0'"),
         ("command: [x]\ninputs: {l: 'a$[l]'}", "$[l] names no argument"),
+        ("command: [x]\ndepends_on: [[a]]", "a list is no text"),
+        ("command: [x]\nif: false\ndepends_on: [{a: 1}]", "nothing is left"),
     ],
 )
 def test_steps_that_are_refused(members: str, message: str) -> None:
