@@ -209,8 +209,19 @@ class DevCluster:
             raise DevClusterError(f"port {port} cannot serve both gRPC and HTTP", remedy="give --http-port another one")
 
     async def _start_postgres(self) -> None:
-        await asyncio.to_thread(self._postgres.start)
+        await self._postgres_started()
         self._postgres_keeper = asyncio.create_task(self._keep_postgres(), name="keep postgres")
+
+    async def _postgres_started(self) -> None:
+        """Also when it is cancelled it returns when the start has come to its end: what a thread is about to start
+        cannot be stopped before."""
+        starting = asyncio.ensure_future(asyncio.to_thread(self._postgres.start))
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await asyncio.wait([starting])
+            starting.exception()
+            raise
 
     def _coordinator(self, name: str) -> Child:
         port, http_port = self._ports[name]
@@ -327,7 +338,7 @@ class DevCluster:
             self._heard(f"{POSTGRES} ended; it is started again in {backoff:.1f} s")
             await asyncio.sleep(backoff)
             try:
-                await asyncio.to_thread(self._postgres.start)
+                await self._postgres_started()
             except PenstockError as error:
                 self._heard(str(error))
                 return
@@ -356,7 +367,8 @@ class DevCluster:
     async def _stop_postgres(self) -> None:
         keeper, self._postgres_keeper = self._postgres_keeper, None
         if keeper is not None and not self._postgres.is_running:
-            keeper.cancel()  # it waits for the next try
+            keeper.cancel()  # it waits for the next try, or is about to start it
+            await asyncio.wait([keeper])
         mode = StopMode.IMMEDIATE if self._hurry.is_set() else StopMode.FAST
         await asyncio.to_thread(self._postgres.stop, mode)
         if keeper is not None:

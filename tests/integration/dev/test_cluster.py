@@ -154,6 +154,22 @@ async def test_start_that_fails_shows_why_and_leaves_nothing(tmp_path: Path) -> 
     assert cluster.folder.read_state() == {}
 
 
+async def test_a_start_that_is_given_up_while_postgresql_starts_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    cluster = DevCluster(folder)
+    starting = asyncio.create_task(cluster.start())
+
+    async def is_under_way() -> bool:
+        return bool(processes_of(folder))
+
+    await until(is_under_way)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert processes_of(folder) == []
+    assert cluster.pids == {}
+
+
 async def started_command(*options: str, environment: dict[str, str] | None = None) -> asyncio.subprocess.Process:
     typed = [sys.executable, "-m", "penstock", "dev", "--port", "0", "--http-port", "0", *options]
     process = await asyncio.create_subprocess_exec(
