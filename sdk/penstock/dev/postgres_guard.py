@@ -59,6 +59,8 @@ def _signals() -> int:
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda _number, _frame: None)
+    # What a script starts in the background inherits that it is ignored, and so would the server until it is set up.
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     return reader
 
 
