@@ -31,6 +31,7 @@ from penstock_agent.executors.channel import (
     Task,
 )
 from penstock_agent.executors.warm import WorkerKind
+from penstock_agent.executors.worker.traces import is_sampled
 from penstock_agent.resources.gpus import variables
 from penstock_agent.resources.machine import CPU, MEMORY
 
@@ -118,7 +119,7 @@ class Work(msgspec.Struct, frozen=True):
     def traced(self) -> bool:
         """The trace of its run is sampled."""
         context = self.grant.trace_context
-        return bool(context) and context.get("traceparent", "").endswith("-01")
+        return bool(context) and is_sampled(context.get("traceparent", ""))
 
     @property
     def names(self) -> dict[str, object]:

@@ -12,7 +12,9 @@ from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from tests.receiver import receiving
 
-from penstock_agent.executors.worker.traces import StepTraces, is_configured
+from penstock_agent.executors.channel import FunctionWork, Task
+from penstock_agent.executors.worker.surroundings import Surroundings
+from penstock_agent.executors.worker.traces import StepTraces, is_configured, is_sampled
 
 PLAIN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 
@@ -24,6 +26,7 @@ PLAIN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
         {"traceparent": PLAIN, "tracestate": "a=1,b=2", "baggage": "c=3"},
         {"traceparent": "00-1-2-01"},
         {"traceparent": f"00-{'0' * 32}-b7ad6b7169203331-00"},
+        {"baggage": "c=3"},
     ],
 )
 def test_user_code_is_below_what_the_attempt_was_told(context: dict[str, str]) -> None:
@@ -75,19 +78,23 @@ async def branch(name):
     with trace.get_tracer("user").start_as_current_span(name):
         pass
 
-async def branches():
-    await asyncio.gather(branch("one"), branch("two"))
+async def branches(*names):
+    await asyncio.gather(*map(branch, names))
 
 def asks_nothing():
     pass
 
 def asks():
-    asyncio.run(branch("of what is not sampled"))
+    from opentelemetry import trace
+    assert format(trace.get_current_span().get_span_context().span_id, "x") == "b7ad6b7169203331"
+    asyncio.run(branches("of what", "is not", "sampled"))
 
 attempt("01", asks_nothing)
 attempt("00", asks)
-attempt("01", lambda: asyncio.run(branches()))
+attempt("01", lambda: asyncio.run(branches("one", "two")))
 attempt("00", asks)
+from opentelemetry import trace
+assert not trace.get_current_span().get_span_context().is_valid, "nothing stays behind"
 traces.close()
 """
 
@@ -124,3 +131,103 @@ def test_without_the_sdk_a_tracer_makes_no_span_and_no_error(tmp_path: Path) -> 
     command = [sys.executable, "-c", SDK_IS_HIDDEN]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "b7ad6b7169203331\n", "")
+
+
+ENTERED = """
+import faulthandler
+faulthandler.dump_traceback_later(60, exit=True)
+from penstock_agent.executors.worker.traces import StepTraces
+
+traces = StepTraces()
+token = traces.enter({"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
+from opentelemetry import trace
+"""
+INSTRUMENTED = """
+from opentelemetry.instrumentation.grpc import GrpcInstrumentorClient
+GrpcInstrumentorClient().instrument()
+with trace.get_tracer("user").start_as_current_span("own"):
+    pass
+traces.leave(token)
+traces.close()
+"""
+
+
+WAITED_FOR = """
+import sys, threading
+from penstock_agent.executors.worker import trace_provider
+trace_provider.LONGEST_MAKING_SECONDS = 0.1
+
+class Waits:
+    def find_spec(self, name, path=None, target=None):
+        if name == "opentelemetry.exporter.otlp.proto.grpc.trace_exporter":
+            other = threading.Thread(target=lambda: trace.get_tracer("other").start_span("lost").end())
+            other.start()
+            other.join()
+
+sys.meta_path.insert(0, Waits())
+with trace.get_tracer("user").start_as_current_span("own"):
+    pass
+traces.leave(token)
+traces.close()
+"""
+
+
+@pytest.mark.parametrize("step", [INSTRUMENTED, WAITED_FOR], ids=["the same thread", "another thread"])
+def test_what_makes_the_provider_may_ask_for_a_tracer_itself(tmp_path: Path, step: str) -> None:
+    with receiving() as receiver:
+        environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{receiver.address}"}
+        command = [sys.executable, "-c", ENTERED + step]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert [span.name for span in receiver.spans.values()] == ["own"]
+
+
+SETS_ONE = """
+from opentelemetry.sdk.trace import TracerProvider
+own = TracerProvider()
+if not isinstance(trace.get_tracer_provider(), TracerProvider):
+    trace.set_tracer_provider(own)
+assert trace.get_tracer_provider() is own
+with trace.get_tracer("user").start_as_current_span("own") as span:
+    assert span.get_span_context().trace_id == 0x0af7651916cd43dd8448eb211c80319c
+traces.leave(token)
+traces.close()
+"""
+
+
+def test_a_module_that_sets_a_provider_after_a_sampled_attempt_keeps_it(tmp_path: Path) -> None:
+    environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+    command = [sys.executable, "-c", ENTERED + SETS_ONE]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("flags", "sampled"), [("00", False), ("01", True), ("02", False), ("03", True), ("ff", True)])
+def test_sampled_is_what_has_the_lowest_flag(flags: str, sampled: bool) -> None:
+    assert is_sampled(PLAIN[:-2] + flags) is sampled
+    assert not is_sampled("")
+
+
+def test_headers_may_be_written_in_capitals() -> None:
+    traces = StepTraces()
+    token = traces.enter({"Traceparent": PLAIN})
+    assert get_current_span().get_span_context().span_id == 0xB7AD6B7169203331
+    traces.leave(token)
+
+
+def test_the_state_of_a_trace_that_is_not_told_is_not_told_either(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("TRACEPARENT", "TRACESTATE", "BAGGAGE"):
+        monkeypatch.delenv(name, raising=False)
+    task = Task(1, 0, FunctionWork("m", "f"), "run", "pipeline", "step", [], 1, "key", {}, b"", {}, 1 << 20)
+    task.trace_context = {"traceparent": PLAIN, "tracestate": "a=1", "baggage": "c=3"}
+    surroundings = Surroundings(str(tmp_path))
+    before = dict(os.environ)
+    try:
+        surroundings.enter(task)
+        assert os.environ["TRACEPARENT"] != PLAIN
+        assert ("TRACESTATE" in os.environ, os.environ["BAGGAGE"]) == (False, "c=3")
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -77,6 +77,7 @@ class Surroundings:
             # To set a variable takes some microseconds, and the C library keeps its value for ever. All that processes
             # below need to know, of a trace that nobody makes, is that it is not sampled.
             own[_TRACEPARENT] = _OF_NO_TRACE
+            own.pop("TRACESTATE", None)  # of the trace that is not told
         if task.secrets:
             from penstock_agent.executors.worker.attempt_secrets import secret_variables
 

@@ -9,37 +9,45 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
 from typing import Any
 
 from opentelemetry import trace
 
 SERVICE = "penstock-step"
+LONGEST_MAKING_SECONDS = 5.0
+"""Then another thread goes on without spans: what makes the provider may wait for it, with the lock of an import."""
 
 
 class StepProvider(trace.TracerProvider):
     """Stands for the SDK's provider, in all that this has. Where the packages are not there, or the variables do not
     fit together, its tracers make no spans: no fault of tracing is one of the step."""
 
-    def __init__(self, asked: Callable[[], None]) -> None:
-        """`asked` is called whenever a tracer is asked for, before it is given."""
-        self._asked = asked
+    def __init__(self) -> None:
         self._making = threading.Lock()
+        self._maker: int | None = None
+        """The thread that makes it."""
         self._made: trace.TracerProvider | None = None
 
     def get_tracer(self, *given: Any, **named: Any) -> trace.Tracer:
-        self._asked()
         return self.made().get_tracer(*given, **named)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.made(), name)
 
     def made(self) -> trace.TracerProvider:
-        if self._made is None:
-            with self._making:
-                if self._made is None:
-                    self._made = _made()
-        return self._made
+        """What sends its spans is not traced itself: its channel asks too, where user code has instrumented gRPC."""
+        if self._made is not None:
+            return self._made
+        if self._maker == threading.get_ident() or not self._making.acquire(timeout=LONGEST_MAKING_SECONDS):
+            return trace.NoOpTracerProvider()
+        try:
+            if self._made is None:
+                self._maker = threading.get_ident()
+                self._made = _made()
+            return self._made
+        finally:
+            self._maker = None
+            self._making.release()
 
     def shutdown(self) -> None:
         """What was not sent yet is."""

@@ -26,6 +26,7 @@ LAST_SPANS_SECONDS = 2.0
 _LOADED = "opentelemetry.context"
 _SDK = "opentelemetry.sdk.trace"
 _HEADERS = ("traceparent", "tracestate")
+_ODD = frozenset("13579bdf")
 _PLAIN = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -38,15 +39,13 @@ class StepTraces:
         """Whether there is to be a provider was found out."""
         self._absent = False
         """There are variables without the packages: the environment of a step need not have them."""
-        self._loaded_here = False
-        self._asked = False
-        """For a tracer."""
-        self._headers: dict[str, str] = {}
-        """Of the attempt before: all of a run that is not sampled have the same, and to read them takes as long as to
+        self._told: Mapping[str, str] | None = None
+        """To the attempt before: all of a run that is not sampled are told the same, and to read it takes as long as to
         call a short step."""
+        self._headers: dict[str, str] = {}
+        self._sampled = False
         self._context: Any = None
-        self._untold: Mapping[str, str] | None = None
-        """What the attempt under way would have been told, had anybody asked for a tracer before it began."""
+        """None: not made of the headers yet."""
 
     def enter(self, context: Mapping[str, str]) -> Token[Any] | None:
         """`context`: W3C headers. What it gives is for `leave`. No fault of tracing is one of the step: what is set
@@ -57,30 +56,25 @@ class StepTraces:
             return None
 
     def _enter(self, context: Mapping[str, str]) -> Token[Any] | None:
-        sampled = context.get("traceparent", "").endswith("-01")
-        if _LOADED not in sys.modules:
-            if not sampled or self._absent or not is_configured(os.environ):
-                return None
-            self._loaded_here = True
-        elif not sampled and self._loaded_here and not self._asked:
-            self._untold = context
+        if context != self._told:
+            self._told, self._headers, self._context = context, _headers(context), None
+            self._sampled = is_sampled(self._headers.get("traceparent", ""))
+        if _LOADED not in sys.modules and (not self._sampled or self._absent or not is_configured(os.environ)):
             return None
         try:
-            return self._attach(context, sampled)
+            return self._attach()
         except ImportError:
             self._absent = True
             return None
 
-    def _attach(self, context: Mapping[str, str], sampled: bool) -> Token[Any]:
+    def _attach(self) -> Token[Any]:
         from opentelemetry import context as contexts
 
-        self._untold = None
-        if sampled and not self._looked:
+        if self._sampled and not self._looked:
             self._looked = True
             self._provider = self._provide()
-        headers = _headers(context)
-        if headers != self._headers:
-            self._headers, self._context = headers, _extracted(headers)
+        if self._context is None:
+            self._context = _extracted(self._headers)
         token: Token[Any] = contexts.attach(self._context)
         return token
 
@@ -92,21 +86,15 @@ class StepTraces:
             return None
         from penstock_agent.executors.worker.trace_provider import StepProvider
 
-        provider = StepProvider(self._ask)
+        provider = StepProvider()
         # Who has loaded the SDK may look for the class of its provider.
-        trace.set_tracer_provider(provider.made() if sys.modules.get(_SDK) else provider)
+        given = provider.made() if sys.modules.get(_SDK) else provider
+        if hasattr(trace, "_TRACER_PROVIDER"):
+            # `set_tracer_provider` takes one in the life of a process: it is left to a module that comes later.
+            trace._TRACER_PROVIDER = given  # noqa: SLF001 - there is no other way that leaves it
+        else:
+            trace.set_tracer_provider(given)
         return provider
-
-    def _ask(self) -> None:
-        """The first one does so in the middle of an attempt: if that is not sampled, its spans are not either."""
-        self._asked = True
-        if self._untold is not None:
-            from opentelemetry import context as contexts
-            from opentelemetry import trace
-
-            if not trace.get_current_span().get_span_context().is_valid:
-                parent = trace.get_current_span(_extracted(_headers(self._untold)))
-                contexts.attach(trace.set_span_in_context(parent))
 
     def leave(self, token: Token[Any] | None) -> None:
         """Never raises: a step that has changed the context itself has had its way."""
@@ -124,8 +112,13 @@ class StepTraces:
 
 
 def _headers(context: Mapping[str, str]) -> dict[str, str]:
-    """What user code may need of it."""
-    return {name: context[name] for name in _HEADERS if name in context}
+    """What user code may need of it. Names are as the caller of the run wrote them."""
+    return {name.lower(): value for name, value in context.items() if name.lower() in _HEADERS}
+
+
+def is_sampled(traceparent: str) -> bool:
+    """By the lowest of the flags alone."""
+    return traceparent[-1:] in _ODD
 
 
 def _extracted(headers: Mapping[str, str]) -> Any:
