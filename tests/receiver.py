@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
@@ -38,6 +39,8 @@ class Receiver(TraceServiceServicer):
         self.received = 0
         self.refusals: list[Refusal] = []
         """What the next calls are answered."""
+        self.rejected = 0
+        """By its own count, of every call that it takes."""
         self.headers: dict[str, str] = {}
         """Of the last call."""
         self._came = threading.Condition()
@@ -55,7 +58,7 @@ class Receiver(TraceServiceServicer):
                     for span in scope.spans:
                         self._take(span, names[0])
             self._came.notify_all()
-        return ExportTraceServiceResponse()
+        return ExportTraceServiceResponse(partial_success=ExportTracePartialSuccess(rejected_spans=self.rejected))
 
     def _take(self, span: Span, service: str) -> None:
         known = self.spans.get(span.span_id)

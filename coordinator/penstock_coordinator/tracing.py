@@ -40,10 +40,14 @@ def open_tracing() -> Tracing | None:
     if settings is None:
         return None
     try:
-        from penstock_coordinator.adapters.otlp import CallTracing
+        from penstock_coordinator.adapters.otlp import CallTracing, check_headers
     except ImportError as error:
         raise CannotStart(
             f"traces are configured (OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_TRACES_EXPORTER), and {error.name} is not"
             " installed: pip install 'penstock[coordinator]', or set OTEL_TRACES_EXPORTER=none"
         ) from None
+    try:
+        check_headers()
+    except BadTraceSettings as error:
+        raise CannotStart(str(error)) from None
     return Tracing(settings, CallTracing())

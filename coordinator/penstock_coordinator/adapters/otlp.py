@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from opentelemetry.trace import SpanContext
 
 from penstock_coordinator.adapters.otlp_encoding import SpanEncoder
 from penstock_coordinator.ports import SpansRefused, Unavailable
+from penstock_coordinator.trace_settings import BadTraceSettings
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.traces.spans import Span
@@ -98,6 +100,22 @@ class _Variables(OTLPSpanExporter):
     def seconds(self) -> float:
         """For a call."""
         return float(self._timeout)
+
+
+_NAME, _VALUE = re.compile(r"[0-9a-z_.-]+(?<!-bin)"), re.compile("[ -~]*")
+
+
+def check_headers() -> None:
+    """Raises `BadTraceSettings` for one that gRPC would refuse with every call; its value may be a key, and is not
+    told."""
+    for name, value in _Variables().headers:
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+            own = "OTEL_EXPORTER_OTLP_TRACES_HEADERS"
+            variable = own if os.environ.get(own) else "OTEL_EXPORTER_OTLP_HEADERS"
+            raise BadTraceSettings(
+                f"{variable}: the header {name!r} cannot be sent: write a name of letters, digits, '_', '-', '.' that"
+                " does not end in -bin, and a value of printable ASCII (%XX is taken for the character that it means)"
+            )
 
 
 class OtlpSink:

@@ -266,9 +266,10 @@ class SpanExporter:
         try:
             await self._sink.send(batch)
         except SpansRefused as refusal:
-            taken -= refusal.count
-            self._refused, self._refusal = self._refused + refusal.count, str(refusal)
-            self._supervisor.counts.spans.refused += refusal.count
+            refused = max(0, min(refusal.count, len(batch)))  # a receiver's own count
+            taken -= refused
+            self._refused, self._refusal = self._refused + refused, str(refusal)
+            self._supervisor.counts.spans.refused += refused
         self._supervisor.counts.spans.sent += taken
         del self._unsent[: len(batch)]
         return taken

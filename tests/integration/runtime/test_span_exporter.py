@@ -140,6 +140,23 @@ async def test_what_the_receiver_refuses_for_ever_holds_nothing_up(world: World,
     await exporter.close(5.0)
 
 
+@pytest.mark.parametrize(("counted", "refused"), [(1, 2), (99, 5), (-7, 0)])
+async def test_no_more_spans_were_refused_than_were_sent(
+    world: World, receiver: Receiver, counted: int, refused: int
+) -> None:
+    coordinator = await world.coordinator()
+    exporter, counts = traced(coordinator), coordinator.supervisor.counts.spans
+    agent = coordinator.agent()
+    await agent.connect(credits=10)
+    run_id = await coordinator.start(ONE)
+    await agent.succeed(await agent.grant())
+    await coordinator.ended(run_id)
+    receiver.rejected = counted
+    assert await exporter.run_once() == 5 - refused
+    assert (counts.sent, counts.refused) == (5 - refused, refused)
+    await exporter.close(5.0)
+
+
 SOON = error_details_pb2.RetryInfo()
 SOON.retry_delay.FromMilliseconds(1_500)
 DETAILS = status_pb2.Status(code=8)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from penstock_coordinator.core.traces.sampling import ratio
+from penstock_coordinator.identity import CannotStart
 from penstock_coordinator.trace_settings import BadTraceSettings, trace_settings
+from penstock_coordinator.tracing import open_tracing
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317"}
 
@@ -65,3 +67,21 @@ def test_samplers(name: str, argument: str, sampler: object) -> None:
 def test_what_cannot_be_done_is_said(environment: dict[str, str], told: str) -> None:
     with pytest.raises(BadTraceSettings, match=told):
         trace_settings({**ENDPOINT, **environment})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "name"),
+    [
+        ("OTEL_EXPORTER_OTLP_HEADERS", "tenant=t,authorization=pass%C3%A9", "authorization"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a%20b=pass", "a b"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "key-bin=pass", "key-bin"),
+    ],
+)
+def test_a_header_that_no_call_could_have_is_refused_at_the_start_without_its_value(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, name: str
+) -> None:
+    for each, given in {**ENDPOINT, variable: value}.items():
+        monkeypatch.setenv(each, given)
+    with pytest.raises(CannotStart, match=f"^{variable}: the header '{name}'") as refused:
+        open_tracing()
+    assert "pass" not in str(refused.value)
