@@ -10,7 +10,7 @@ import shutil
 import socket
 from pathlib import Path
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_LONGEST_NAME = 128
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]")
 
 
@@ -83,11 +83,18 @@ class DataFolder:
             fresh = kept.with_suffix(".new")
             fresh.write_text(f"{host}-{secrets.token_hex(4)}\n")
             fresh.replace(kept)
-        name = kept.read_text(errors="replace").strip()
-        if not _NAME.fullmatch(name):
+        name = _decoded(kept.read_bytes()).strip()
+        if not 1 <= len(name) <= _LONGEST_NAME or not name.isprintable():  # what coordinators take
             raise FolderUnusable(f"{kept} holds no name of an agent: remove it for a new one, or give --id")
         return name
 
     def close(self) -> None:
         shutil.rmtree(self.work, ignore_errors=True)
         os.close(self._lock)
+
+
+def _decoded(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return ""

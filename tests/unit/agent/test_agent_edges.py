@@ -10,8 +10,9 @@ from click.testing import CliRunner
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_agent.core.inputs import Granted
 from penstock_agent.core.session import SentTimes
-from penstock_agent.executors.channel import FrameBuffer, frame
+from penstock_agent.executors.channel import CommandWork, FrameBuffer, frame
 from penstock_agent.executors.worker.failures import failure_of
+from penstock_agent.executors.worker.misplaced_files import where_it_is
 from penstock_agent.main import main
 from penstock_agent.runtime.data_folder import DataFolder, FolderInUse, FolderUnusable
 from penstock_agent.runtime.wire import MAX_ITEMS, MAX_MESSAGE_BYTES, Decoder, UnknownTask, in_messages, task_kind
@@ -71,6 +72,34 @@ def test_the_data_folder_keeps_the_name_and_belongs_to_one(tmp_path: Path) -> No
     again.close()
     with pytest.raises(FolderUnusable, match=r"lock cannot be used .*: let this user write there"):
         DataFolder(tmp_path / "data" / "lock")
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"), [("my agent/1 ü", True), ("x" * 128, True), ("x" * 129, False), ("", False)]
+)
+def test_a_kept_name_is_what_a_coordinator_takes(tmp_path: Path, name: str, taken: bool) -> None:
+    folder = DataFolder(tmp_path)
+    (tmp_path / "agent-id").write_text(f"{name}\n", encoding="utf-8")
+    if taken:
+        assert folder.agent_id("") == name
+    else:
+        with pytest.raises(FolderUnusable, match="holds no name of an agent"):
+            folder.agent_id("")
+    folder.close()
+
+
+@pytest.mark.parametrize(
+    ("script", "hint"),
+    [
+        ("./load.sh", " (./load.sh is not there: a command starts in an empty folder"),
+        ("mkdir jobs && cd jobs && ./load.sh", ""),
+        ("cat " + "語" * 86 + ".txt ./load.sh", ""),
+    ],
+)
+def test_a_hint_at_a_misplaced_file_is_right_or_left_out(tmp_path: Path, script: str, hint: str) -> None:
+    work = CommandWork([], script, [], [], "", {})
+    said = where_it_is(work, tmp_path, "sh: 1: not found")
+    assert said.startswith(hint) if hint else said == ""
 
 
 def test_frames_are_found_however_the_bytes_come() -> None:
