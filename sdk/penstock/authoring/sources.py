@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.authoring.graph import FunctionTarget
 from penstock.bundle.archive import Bundle, build_bundle
+from penstock.bundle.exclusions import what_to_bring_back
 from penstock.bundle.layout import Layout, layout_of
 from penstock.code_digest import BundleCode
 from penstock.errors import BundleError, DefinitionError
@@ -56,10 +57,11 @@ def check_shipped(pipeline: Pipeline, bundle: Bundle) -> None:
     for file in sorted(filter(layout.holds, _files(pipeline))):
         name = file.relative_to(layout.root).as_posix()
         if name not in bundle.names:
+            pattern, ignore_file = what_to_bring_back(layout.root, file)
             raise BundleError(
                 "a step is defined in this file, and an ignore file leaves it out of the bundle",
                 field=name,
-                remedy=f"take it out of .gitignore or .penstockignore, or bring it back: !{name} in .penstockignore",
+                remedy=f"take it out of .gitignore or .penstockignore, or bring it back: {pattern} in {ignore_file}",
             )
 
 

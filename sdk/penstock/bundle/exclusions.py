@@ -43,13 +43,17 @@ class IgnoreRules:
     above: IgnoreRules | None
 
     def ignores(self, path: Path, is_folder: bool) -> bool:
+        return self.decision(path, is_folder)[1]
+
+    def decision(self, path: Path, is_folder: bool) -> tuple[Path | None, bool]:
+        """The folder whose ignore files decide about the path, None if none speak of it; and whether they ignore it."""
         rules: IgnoreRules | None = self
         while rules is not None:
             verdict = rules.verdict(path, is_folder)
             if verdict is not None:
-                return verdict
+                return rules.folder, verdict
             rules = rules.above
-        return False
+        return None, False
 
     def verdict(self, path: Path, is_folder: bool) -> bool | None:
         """Of this folder's own ignore files; None if they do not speak of the path."""
@@ -82,6 +86,28 @@ def rules_of(root: Path) -> IgnoreRules:
     return IgnoreRules(root, _read(root), above)
 
 
+def what_to_bring_back(root: Path, file: Path) -> tuple[str, str]:
+    """The pattern that undoes why `file` is ignored, and the .penstockignore, as seen from `root`, that it goes into.
+
+    In a folder that is ignored nothing can be brought back but the folder itself: of several it is the topmost.
+    """
+    rules = rules_of(root)
+    above = [folder for folder in reversed(file.parents) if folder != root and folder.is_relative_to(root)]
+    for folder in above:
+        if rules.ignores(folder, is_folder=True):
+            return _bringing_back(root, rules, folder, is_folder=True)
+        rules = rules.within(folder)
+    return _bringing_back(root, rules, file, is_folder=False)
+
+
+def _bringing_back(root: Path, rules: IgnoreRules, path: Path, *, is_folder: bool) -> tuple[str, str]:
+    decides, _ = rules.decision(path, is_folder)
+    # The deepest one that speaks decides: an answer to one above the root can stand in the root's.
+    place = decides if decides is not None and decides.is_relative_to(root) else root
+    ignore_file = (place / ".penstockignore").relative_to(root).as_posix()
+    return f"!{path.relative_to(place).as_posix()}{'/' if is_folder else ''}", ignore_file
+
+
 def _repository_folders(root: Path) -> list[Path]:
     """From the repository's top down to just above `root`; none outside a repository."""
     if (root / ".git").exists():
@@ -102,7 +128,7 @@ def _read(folder: Path) -> GitIgnoreSpec | None:
         return None
     try:
         return GitIgnoreSpec.from_lines(lines)
-    except ValueError:
+    except Exception:  # as in `_is_pattern`
         return GitIgnoreSpec.from_lines(filter(_is_pattern, lines))
 
 
@@ -110,6 +136,6 @@ def _is_pattern(line: str) -> bool:
     """What is none git passes over too."""
     try:
         GitIgnoreSpec.from_lines([line])
-    except ValueError:
+    except Exception:  # `[z-a]` raises what the engine of regular expressions does, and there are several
         return False
     return True

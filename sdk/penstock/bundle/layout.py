@@ -20,7 +20,7 @@ from penstock.bundle.exclusions import is_left_out
 from penstock.errors import DefinitionError
 
 _TAKEN = frozenset(sys.stdlib_module_names) - {"test"} | {"google", "grpc", "penstock"}
-"""What no file may be called that is imported by its bare name."""
+"""What nothing may be called that can be imported by its bare name."""
 _NO_IDENTIFIER = re.compile(r"\W|^(?=\d)")
 MARKERS = ("pyproject.toml", "setup.py", ".git", ".penstockignore")
 
@@ -62,12 +62,14 @@ class Layout:
                 field="module",
                 remedy=f"rename it, for example to {_NO_IDENTIFIER.sub('_', odd)!r}",
             )
-        if len(parts) == 1 and parts[0] in _TAKEN:
+        if parts[-1] in _TAKEN and (len(parts) == 1 or self.script_folder(file) is not None):
+            package = file.name == "__init__.py"
+            named = file.parent if package else file
             raise DefinitionError(
-                f"{file.name} has the name of a module that Python or Penstock needs, and one of the two would be"
-                " imported in place of the other",
+                f"{named.relative_to(self.root)}{'/' if package else ''} has the name of a module that Python or"
+                " Penstock needs, and one of the two would be imported in place of the other",
                 field="module",
-                remedy=f"rename it, for example to {parts[0]}_pipeline.py",
+                remedy=f"rename it, for example to {parts[-1]}_pipeline{'/' if package else '.py'}",
             )
         return ".".join(parts)
 

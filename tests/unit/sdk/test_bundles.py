@@ -113,6 +113,11 @@ def test_ignore_files_of_all_levels_are_respected(tmp_path: Path) -> None:
     ]
 
 
+def test_a_line_of_an_ignore_file_that_is_no_pattern_is_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, {".gitignore": "[z-a]\n!\n*.log\n", "main.py": "", "x.log": ""})
+    assert names(build_bundle(tmp_path)) == [".gitignore", "main.py"]
+
+
 PATTERNS = ["*.log", "/a", "a/", "b/**", "**/c", "!b/keep", "a/*", "!a/b", "d", "!d/x.log", "**", "!*.py"]
 PATHS = ["a/b/c", "a/keep", "b/keep", "b/a/keep", "c/x.py", "d/x.log", "x.log", "a.py", "b/c/d/x.py", "b/x.py"]
 
@@ -292,6 +297,24 @@ def test_a_file_that_is_no_module_is_to_be_renamed(tmp_path: Path, file: str, pr
     layout = layout_of(tmp_path / file)
     with pytest.raises(DefinitionError, match=f"for example to '{proposed}'"):
         layout.module_of(tmp_path / file)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("queue/__init__.py", "queue/ has the name of a module .*rename it, for example to queue_pipeline/"),
+        ("scripts/http.py", r"scripts/http\.py has the name of a module .* for example to http_pipeline\.py"),
+    ],
+)
+def test_what_would_stand_in_for_a_module_of_python_is_named_as_it_is(tmp_path: Path, file: str, message: str) -> None:
+    write(tmp_path, {"pyproject.toml": "", file: ""})
+    with pytest.raises(DefinitionError, match=message):
+        layout_of(tmp_path / file).module_of(tmp_path / file)
+
+
+def test_in_a_package_a_module_is_called_as_one_likes(tmp_path: Path) -> None:
+    write(tmp_path, {"pyproject.toml": "", "pkg/__init__.py": "", "pkg/http.py": ""})
+    assert layout_of(tmp_path / "pkg" / "http.py").module_of(tmp_path / "pkg" / "http.py") == "pkg.http"
 
 
 def test_modules_of_a_bundle_import_as_an_agent_does_it(tmp_path: Path) -> None:

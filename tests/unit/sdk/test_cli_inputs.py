@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -264,6 +265,31 @@ def test_a_file_of_steps_that_an_ignore_file_leaves_out_is_named(tmp_path: Path)
     with pytest.raises(errors.BundleError, match=r"flow\.py: a step is defined .* !flow\.py in \.penstockignore"):
         load_pipeline(str(file))
     (tmp_path / ".penstockignore").write_text("!flow.py\n")
+    assert load_pipeline(str(file)).bundle is not None
+
+
+@pytest.mark.parametrize(
+    ("ignore_file", "pattern", "remedy"),
+    [
+        (".gitignore", "playground/", "!playground/ in .penstockignore"),
+        (".gitignore", "playground/*", "!playground/deep/ in .penstockignore"),
+        (".gitignore", "deep", "!playground/deep/ in .penstockignore"),
+        ("playground/.gitignore", "deep/", "!deep/ in playground/.penstockignore"),
+        (".gitignore", "flow.*", "!playground/deep/flow.py in .penstockignore"),
+    ],
+)
+def test_what_is_said_to_bring_back_an_ignored_file_does_so(
+    tmp_path: Path, ignore_file: str, pattern: str, remedy: str
+) -> None:
+    file = tmp_path / "playground" / "deep" / "flow.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("from penstock import pipeline, step\n@step\ndef f(): ...\n@pipeline\ndef p(): f()\n")
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / ignore_file).write_text(f"{pattern}\n")
+    with pytest.raises(errors.BundleError, match=f"bring it back: {re.escape(remedy)}") as refused:
+        load_pipeline(str(file))
+    line, _, place = refused.value.remedy.partition("bring it back: ")[2].partition(" in ")
+    (tmp_path / place).write_text(f"{line}\n")
     assert load_pipeline(str(file)).bundle is not None
 
 
