@@ -12,6 +12,7 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 
 # JSON numbers are doubles on the wire: beyond this a whole number may lose digits.
 MAX_WHOLE_NUMBER = 2**53
+_SHOWN_BITS = 128
 MAX_DEPTH = 28
 """Lists and objects inside of each other. Deeper ones no coordinator takes, and past some 30 no message holds them."""
 
@@ -58,8 +59,10 @@ def _check_key(key: Any, field: str, error: type[PenstockError]) -> str:
 
 def _check_whole(value: int, field: str, error: type[PenstockError]) -> int:
     if abs(value) > MAX_WHOLE_NUMBER:
+        # Python refuses to write down more than some thousands of digits, and nobody would read them.
+        shown = str(value) if value.bit_length() <= _SHOWN_BITS else f"a number of {value.bit_length():,} bits"
         raise error(
-            f"{value} is beyond 2^53, where whole numbers lose digits",
+            f"{shown} is beyond 2^53, where whole numbers lose digits",
             field=field,
             remedy="pass it as a string",
         )

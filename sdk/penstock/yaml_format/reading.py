@@ -26,6 +26,8 @@ Path: TypeAlias = "tuple[str | int, ...]"
 
 _INT = re.compile(r"[-+]?[0-9]+")
 _PREFIXED_INT = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_MOST_PREFIXED = 3_000
+"""Characters of a number with a prefix: of longer ones Python refuses to write down the decimal digits."""
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NO_NUMBER = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -69,6 +71,8 @@ def plain_scalar(text: str) -> Json:
     if text in _BOOLS:
         return _BOOLS[text]
     if _PREFIXED_INT.fullmatch(text):
+        if len(text) > _MOST_PREFIXED:
+            raise ValueError("the number is too long")
         return int(text, 0)
     if _INT.fullmatch(text):
         return int(text)

@@ -217,6 +217,7 @@ def test_constants_are_json() -> None:
     refuse(lambda: one({1: 2}), "the key 1 is no text")
     refuse(lambda: one(float("inf")), "inf is no JSON number")
     refuse(lambda: one([[2**53 + 1]]), "one.x[0][0]: 9007199254740993 is beyond 2^53")
+    refuse(lambda: one(-(10**5000)), "one.x: a number of 16,610 bits is beyond 2^53")
     refuse(lambda: one("\ud800"), "not valid Unicode")
 
     def body() -> None:
