@@ -72,6 +72,7 @@ def show_entry(session: Session, entry_id: str) -> None:
         if session.as_json:
             session.emit(entry)
             return
+        from penstock.cli.foreign_text import visible_json
         from penstock.cli.tables import time_text
 
         facts = (
@@ -83,7 +84,7 @@ def show_entry(session: Session, entry_id: str) -> None:
             ("expires", time_text(entry, "expire_time")),
             ("artifacts", ", ".join(entry.artifacts)),
             ("size", f"{entry.size_bytes:,} bytes"),
-            ("value", entry.output_json),
+            ("value", visible_json(entry.output_json)),
         )
         for fact, value in facts:
             if value:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from penstock.cli.foreign_text import visible
+from penstock.cli.foreign_text import visible, visible_json
 from penstock.cli.items import DEFAULT_LIMIT, ITEM_STATES, show_items
 from penstock.cli.remedies import known_pipeline
 from penstock.cli.run_ids import find_run
@@ -291,7 +291,7 @@ def _show_run(
         ("time", duration_text(run, moment)),
         ("cost", cost_line(run.costs) if run.HasField("costs") else ""),
         ("trace", trace_link(load_settings(session.address).trace_url, run.trace_id) or run.trace_id),
-        ("output", shortened(run.output_json, 200)),
+        ("output", shortened(visible_json(run.output_json), 200)),
     ]
     for fact, value in facts:
         if value:
@@ -337,7 +337,14 @@ def _parameters_text(run: run_pb2.Run) -> str:
     from penstock.wire_values import from_value
 
     values = {name: from_value(value) for name, value in sorted(run.parameters.items())}
-    return json.dumps(values, ensure_ascii=False) if values else ""
+    return visible_json(json.dumps(values, ensure_ascii=False)) if values else ""
+
+
+def _metadata_text(step_run: run_pb2.StepRun) -> str:
+    """In one line: a second one could be taken for a line of ours."""
+    return ", ".join(f"{name}={visible(value)}" for name, value in sorted(step_run.metadata.items())).replace(
+        "\n", "\\n"
+    )
 
 
 def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse, moment: float | None) -> None:
@@ -362,8 +369,8 @@ def _show_step(session: Session, response: run_service_pb2.GetStepRunResponse, m
         ("cached", cached_text(step_run)),
         ("failure", failure_text(step_run.failure)),
         ("metrics", ", ".join(f"{name}={value:g}" for name, value in sorted(step_run.metrics.items()))),
-        ("metadata", ", ".join(f"{name}={visible(value)}" for name, value in sorted(step_run.metadata.items()))),
-        ("output", step_run.output_json),
+        ("metadata", _metadata_text(step_run)),
+        ("output", visible_json(step_run.output_json)),
     ]
     for fact, value in facts:
         if value:

@@ -302,7 +302,7 @@ async def _show(session: Session, client: Client, progress: RunProgress, from_ev
 
 
 def _show_end(session: Session, run: run_pb2.Run) -> None:
-    from penstock.cli.foreign_text import first_line
+    from penstock.cli.foreign_text import first_line, visible_json
     from penstock.cli.states import run_state
     from penstock.cli.tables import shortened
 
@@ -311,7 +311,7 @@ def _show_end(session: Session, run: run_pb2.Run) -> None:
         return
     session.say(f"run {run.id} {run_state(run.state)}" + (f": {first_line(run.reason)}" if run.reason else ""))
     if run.output_json:
-        session.say(f"output {shortened(run.output_json, 1_000)}")
+        session.say(f"output {shortened(visible_json(run.output_json), 1_000)}")
 
 
 def exit_code(run: run_pb2.Run) -> int:

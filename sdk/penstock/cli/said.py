@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.cli.foreign_text import visible
+from penstock.cli.foreign_text import visible, visible_json
 from penstock.cli.states import failure_line, failure_text
 from penstock.cli.tables import MAX_FAILURE, shortened
 from penstock.v1 import run_pb2
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def said_of(step_run: run_pb2.StepRun, waits_for: str = "") -> str:
     """Its output, else its failure, else what it waits for, in one line; of one that undoes another step, which."""
     if step_run.output_json and step_run.output_json != "null":
-        return shortened(step_run.output_json) + (" (cached)" if step_run.cached else "")
+        return shortened(visible_json(step_run.output_json)) + (" (cached)" if step_run.cached else "")
     undoes = f"undoes {step_run.compensates}" if step_run.compensates else ""
     waits_for = waits_for or step_run.wait_reason or undoes or step_run.output_json
     return shortened(failure_line(step_run.failure) or waits_for, MAX_FAILURE)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from penstock.cli.attempts import attempt_rows
+from penstock.cli.looking import _show_step
 from penstock.cli.said import failed_attempts, said_of
+from penstock.cli.session import Session
 from penstock.v1 import run_pb2, run_service_pb2
 
 EXIT = run_pb2.Failure(
@@ -46,3 +50,12 @@ def test_what_the_step_ended_with_is_not_told_twice() -> None:
     step_run = run_pb2.StepRun(state=run_pb2.STEP_RUN_STATE_FAILED, failure=RAISED)
     response = run_service_pb2.GetStepRunResponse(step_run=step_run, attempts=attempts(EXIT, RAISED))
     assert [heading for heading, _ in failed_attempts(response)] == ["attempt 1"]
+
+
+def test_an_output_moves_no_cursor_and_metadata_makes_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    step_run = run_pb2.StepRun(step="a", output_json='"x\x9b2Jy\x7f\x85z"', metadata={"note": "one\nstate      FAILED"})
+    assert said_of(step_run) == r'"x\u009B2Jy\u007F\u0085z"'
+    _show_step(Session(None, False), run_service_pb2.GetStepRunResponse(step_run=step_run), None)
+    lines = capsys.readouterr().out.splitlines()
+    assert r"metadata   note=one\nstate      FAILED" in lines
+    assert r'output     "x\u009B2Jy\u007F\u0085z"' in lines
