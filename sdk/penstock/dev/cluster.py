@@ -272,7 +272,8 @@ class DevCluster:
         """Of restarts; before all are ready for the first time an end is an error of its own."""
         if self._started:
             self._say(line)
-            self._write_state()
+            with contextlib.suppress(OSError):  # A full disk must not end whoever keeps a process running.
+                self._write_state()
 
     def _child(self, name: str) -> Child:
         try:
