@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -82,3 +83,19 @@ def test_every_setting_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_a_coordinator_is_served_by_default(arguments: list[str], serves: bool) -> None:
     assert is_to_serve(arguments) is serves
+
+
+@pytest.mark.parametrize(("flags", "said"), [((), "as its parent"), (("-P",), "No module named")])
+def test_an_upgrade_finds_the_modules_where_its_parent_does(tmp_path: Path, flags: tuple[str, ...], said: str) -> None:
+    (tmp_path / "told.py").write_text("raise SystemExit('as its parent')")
+    program = (
+        "import asyncio\n"
+        "from penstock_coordinator.adapters.postgres import schema\n"
+        "schema._UPGRADE = 'told'\n"
+        "asyncio.run(schema._upgrade('x'))"
+    )
+    done = subprocess.run(
+        [sys.executable, *flags, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "CannotMigrate" in done.stderr
+    assert said in done.stderr

@@ -45,7 +45,8 @@ async def migrate(dsn: str) -> None:
 
 
 async def _upgrade(dsn: str) -> None:
-    process = await asyncio.create_subprocess_exec(sys.executable, "-P", "-m", _UPGRADE, stdin=PIPE, stderr=PIPE)
+    flags = ["-P"] if sys.flags.safe_path else []  # It finds the modules where this process does.
+    process = await asyncio.create_subprocess_exec(sys.executable, *flags, "-m", _UPGRADE, stdin=PIPE, stderr=PIPE)
     _, said = await process.communicate(dsn.encode())
     if process.returncode:
         raise CannotMigrate(said.decode(errors="replace").strip() or f"it ended with {process.returncode}")
