@@ -8,7 +8,10 @@ from typing import Any
 
 class Begun:
     """Runs a coroutine to its first wait at once: a task would do so only when the event loop has come round. Whoever
-    made it awaits it, once, or closes it. Raises what the coroutine raises before it waits."""
+    made it awaits it, once, or closes it. Raises what the coroutine raises before it waits.
+
+    Up to that wait it is in the task of whoever made it, or in none: nothing there may use `asyncio.timeout`,
+    `asyncio.wait_for` (from Python 3.12 on) or `asyncio.current_task`."""
 
     def __init__(self, doing: Coroutine[Any, Any, None]) -> None:
         self._doing = doing

@@ -158,6 +158,8 @@ class Lane:
             self._idle.set()
             self._on_fenced(error)
             raise
+        finally:
+            self._rests = False
 
     async def _commit_next(self) -> None:
         """In a frame of its own: whoever waits for more to commit holds nothing of what was committed last."""
@@ -218,6 +220,8 @@ class Lane:
             await self._idle.wait()
 
     async def close(self) -> None:
+        """No commit begins from now on; one that is under way is given up."""
+        self._rests = False
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         if self._begun is not None:

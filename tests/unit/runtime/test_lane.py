@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from penstock_coordinator.adapters.postgres.journal import _Lane as PostgresLane
 from penstock_coordinator.ports import AppendOutcome, Committed, Fenced, Record
+from penstock_coordinator.runtime.begun import Begun
 from penstock_coordinator.runtime.lane import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Sequence
 
     from penstock_coordinator.ports import Fenced, Journal
     from penstock_coordinator.runtime.actor import Actor
@@ -147,3 +149,43 @@ async def test_there_may_be_nothing_to_hurry_for(lane: Lane, journal: SlowJourna
     lane.hurry()
     await asyncio.sleep(0)
     assert journal.commits == []
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "closing"])
+async def test_a_lane_that_is_closed_or_just_closing_begins_no_commit(journal: SlowJournal, *, closed: bool) -> None:
+    lane = Lane(0, cast("Journal", journal), lambda error: None)
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(lane.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    if closed:
+        await closing
+    lane.schedule(as_actor(Participant()))
+    lane.hurry()
+    await closing
+    assert journal.commits == []
+
+
+async def of_python_3_12(waiting: Awaitable[object], seconds: float) -> object:
+    """`asyncio.wait_for`."""
+    async with asyncio.timeout(seconds):
+        return await waiting
+
+
+async def test_who_hurried_is_not_cancelled_when_the_pause_before_the_next_try_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asyncio, "wait_for", of_python_3_12)
+    way = PostgresLane("", "one", 0, 1.0, lambda _lane, _trouble: None)
+    begun: asyncio.Future[Begun] = asyncio.get_running_loop().create_future()
+    may_end = asyncio.Event()
+
+    async def hurry() -> None:
+        begun.set_result(Begun(way._pause(0.05)))
+        await may_end.wait()
+
+    foreign = asyncio.create_task(hurry())
+    async with asyncio.timeout(5):
+        await (await begun)
+    may_end.set()
+    await foreign

@@ -218,9 +218,14 @@ class _Lane:
 
     async def _pause(self, longest: float) -> None:
         """Before the next try. Returns at once if the database was seen since the last one."""
-        with contextlib.suppress(TimeoutError):
-            # Spreads attempts, guards nothing.
-            await asyncio.wait_for(self._nudged.wait(), random.uniform(_FIRST_DELAY, longest))  # noqa: S311
+        spread = random.uniform(_FIRST_DELAY, longest)  # noqa: S311  # spreads attempts, guards nothing
+        # Not `wait_for`: a commit begins in the task of whoever hurried, and from Python 3.12 on that one would be
+        # cancelled when the time is over.
+        timer = asyncio.get_running_loop().call_later(spread, self._nudged.set)
+        try:
+            await self._nudged.wait()
+        finally:
+            timer.cancel()
         self._nudged.clear()
 
     async def _connected(self) -> Connection:
