@@ -10,8 +10,12 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+import structlog
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+log = structlog.get_logger(__name__)
 
 EVERY = 0.1
 """Seconds between two looks: what holds the loop up for less may be missed."""
@@ -47,7 +51,7 @@ class LoopLag:
             self._hearers.remove(hearer)
 
     async def run(self) -> None:
-        """For ever. Raises what a hearer raises."""
+        """For ever: what a hearer raises is logged, and the others are told all the same."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + EVERY
@@ -65,7 +69,10 @@ class LoopLag:
     def _tell(self, lag: float, now: float) -> None:
         again = False
         for hearer in tuple(self._hearers):
-            again |= hearer(lag, now)
+            try:
+                again |= hearer(lag, now)
+            except Exception:
+                log.exception("loop_lag_not_heard")  # Nobody waits for the measuring: it would end in silence.
         self._untold = AT_REST - 1 if again else 0
 
     def _note(self, lag: float, now: float) -> None:

@@ -44,12 +44,15 @@ class StrainGauge:
 
     async def run(self) -> None:
         """For ever, or until a look fails: then it raises what that raised, and others hear of the lag further on."""
-        if self._measured is None:
-            measured = LoopLag()
-            with measured.told_to(lambda lag, _: self.look(lag)):
-                await measured.run()
-        else:
+        if self._measured is not None:
             await self._run_by(self._measured)
+            return
+        measured = LoopLag()
+        measuring = asyncio.create_task(measured.run(), name="loop lag")
+        try:
+            await self._run_by(measured)
+        finally:
+            measuring.cancel()
 
     async def _run_by(self, measured: LoopLag) -> None:
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import structlog
 from tests.waiting import until
 
 from penstock_coordinator.runtime.loop_lag import AT_REST, LATE, WINDOW, LoopLag
@@ -55,6 +56,23 @@ def test_whoever_wants_it_is_told_of_the_next_look_too() -> None:
         for now in (2 * LATE, 0.0, 0.0, 0.0, 0.0):
             lag.look(now, 1.0 + len(told))
     assert told == [1.0, 2.0, 3.0]
+
+
+def test_a_hearer_that_raises_is_logged_and_the_others_are_told() -> None:
+    lag, told = LoopLag(), list[float]()
+
+    def fail(_late: float, _now: float) -> bool:
+        raise ValueError("no such cause")
+
+    def hear(_late: float, now: float) -> bool:
+        told.append(now)
+        return False
+
+    with structlog.testing.capture_logs() as lines, lag.told_to(fail), lag.told_to(hear):
+        lag.look(2 * LATE, 1.0)
+        lag.look(2 * LATE, 2.0)
+    assert told == [1.0, 2.0]
+    assert [line["event"] for line in lines] == ["loop_lag_not_heard"] * 2
 
 
 async def test_a_callback_that_holds_the_loop_up_is_seen() -> None:
