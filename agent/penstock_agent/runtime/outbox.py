@@ -22,6 +22,10 @@ MANY_RESULTS = 64
 GATHER_SECONDS = 0.002
 
 
+def nobody() -> None:
+    """Waits for what is gathered."""
+
+
 class Outbox:
     """Of one stream. Its size is bounded by what the agent holds."""
 
@@ -38,7 +42,7 @@ class Outbox:
         self._last: wire.AgentMessage | None = None
         self._gathering: asyncio.TimerHandle | None = None
         self.closing = False
-        self.on_urgent: Callable[[], None] = lambda: None
+        self.on_urgent: Callable[[], None] = nobody
         """Called when something is in it that somebody waits for."""
 
     def say(self, message: wire.AgentMessage) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from penstock_agent.runtime.begun import Begun
+from penstock_agent.runtime.outbox import nobody
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -60,6 +61,7 @@ class Pen:
                     return
         finally:
             self._rests = False
+            self._outbox.on_urgent = nobody  # Else either would keep the other until memory is searched for such pairs.
             if self._begun is not None:
                 self._begun.close()
 
@@ -70,7 +72,7 @@ class Pen:
         self._rests = False
         self._left = self._outbox.drain()
         try:
-            self._begin_next(self._left)
+            self._rests = not self._begin_next(self._left)
         except Exception as error:
             self._failure = error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.runtime.begun import Begun
+from penstock_coordinator.runtime.session import nobody
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +50,7 @@ class Pen:
                     return
         finally:
             self._rests = False
+            session.on_urgent = nobody  # Else either would keep the other until memory is searched for such pairs.
             if self._begun is not None:
                 self._begun.close()
 
@@ -59,7 +61,7 @@ class Pen:
         self._rests = False
         self._left = self._session.drain()
         try:
-            self._begin_next(self._left)
+            self._rests = not self._begin_next(self._left)
         except Exception as error:
             self._failure = error
 

@@ -100,7 +100,7 @@ def enclosed() -> Enclosed:
     return Enclosed(message, message.lease_grants.grants.add())
 
 
-def _nobody() -> None:
+def nobody() -> None:
     pass
 
 
@@ -159,7 +159,7 @@ class AgentSession(Connected):
         self._wake = asyncio.Event()
         self.closed = asyncio.Event()
         self._plain: list[wire.CoordinatorMessage] = [wire.CoordinatorMessage(welcome=welcome)]
-        self.on_urgent: Callable[[], None] = _nobody
+        self.on_urgent: Callable[[], None] = nobody
         """Called when what is gathered is waited for."""
         self._grants: list[Enclosed] = []
         self._acks: list[Acknowledgement] = []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -114,3 +116,21 @@ async def test_a_writer_that_is_cancelled_leaves_nothing_that_was_begun() -> Non
         assert run.cancelled()
         outbox.accept([a_lease(2)])
         assert paper.notes == ["1 leases_accepted", "1 accepts [1]"]
+
+
+async def test_one_that_had_nothing_to_write_rests_again() -> None:
+    async with writing() as (paper, outbox, _run):
+        outbox.on_urgent()
+        outbox.accept([a_lease(1)])
+        assert paper.notes == ["1 leases_accepted", "1 accepts [1]"]
+
+
+async def test_the_outbox_does_not_keep_the_pen_of_a_call_that_is_over() -> None:
+    async with writing() as (paper, outbox, run):
+        pen = weakref.ref(cast("Any", outbox.on_urgent).__self__)
+        gc.disable()
+        try:
+            await finish(paper, outbox, run)
+            assert pen() is None
+        finally:
+            gc.enable()

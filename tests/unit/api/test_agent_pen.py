@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
@@ -117,3 +119,21 @@ async def test_a_call_that_is_over_ends_the_writer_and_nobody_else() -> None:
             await run
         grant(session, 2)
         assert paper.notes == []
+
+
+async def test_one_that_had_nothing_to_write_rests_again() -> None:
+    async with writing() as (paper, session, _run):
+        session.on_urgent()
+        grant(session, 1)
+        assert paper.notes == ["2 lease_grants[1]"]
+
+
+async def test_the_session_does_not_keep_the_pen_of_a_call_that_is_over() -> None:
+    async with writing() as (paper, session, run):
+        pen = weakref.ref(cast("Any", session.on_urgent).__self__)
+        gc.disable()
+        try:
+            await finish(paper, session, run)
+            assert pen() is None
+        finally:
+            gc.enable()
