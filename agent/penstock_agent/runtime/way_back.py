@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from penstock_agent.core.ways import Ways
 
 AGENTS = "penstock.agent.v1.AgentService"
+_CHECK = "/grpc.health.v1.Health/Check"
+_ASKED = b"\x0a" + bytes([len(AGENTS)]) + AGENTS.encode()
+_SERVING = b"\x08\x01"
+"""Messages of grpc.health.v1 as bytes, as its stubs are installed with coordinators alone. HealthCheckRequest: field 1
+is the service. HealthCheckResponse: field 1 is the status, and 1 is SERVING."""
 ANSWER_WITHIN = 4.0
 """Seconds; as long as a coordinator has for its Welcome."""
 
@@ -31,15 +36,9 @@ async def can_be_reached(
 
 async def _serves_agents(address: str, options: Sequence[tuple[str, Any]]) -> bool:
     """By a connection of its own, with an answer of its event loop: both directions are open, and it is not hung."""
-    # Of agents that reach the owner none needs them.
-    from grpc_health.v1 import health_pb2
-    from grpc_health.v1.health_pb2_grpc import HealthStub
-
-    stub: Any = HealthStub
-    asked = health_pb2.HealthCheckRequest(service=AGENTS)
     async with grpc.aio.insecure_channel(address, options=options) as channel:
+        check: Any = channel.unary_unary(_CHECK)
         try:
-            answer = await stub(channel).Check(asked, timeout=ANSWER_WITHIN)
+            return bool(await check(_ASKED, timeout=ANSWER_WITHIN) == _SERVING)
         except grpc.aio.AioRpcError:
             return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
