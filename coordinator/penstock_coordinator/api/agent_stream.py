@@ -22,7 +22,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.api.agent_pen import Pen
 from penstock_coordinator.api.artifact_fields import made_artifacts
-from penstock_coordinator.api.errors import CallError
+from penstock_coordinator.api.errors import CallError, wire_status
 from penstock_coordinator.api.forwarding import HOP
 from penstock_coordinator.core.plan.references import BadReference, may_refer
 from penstock_coordinator.core.run.events import Failure, MadeArtifact, Outcome
@@ -85,7 +85,7 @@ class AgentStream:
         self._left = False
         self._opened = asyncio.Event()
         self._over = asyncio.Event()
-        self._refusal: tuple[grpc.StatusCode, str] | None = None
+        self._refusal: CallError | None = None
 
     async def serve(self) -> None:
         """Returns, or aborts the call, when the stream has ended. Leases outlive it."""
@@ -104,7 +104,8 @@ class AgentStream:
             await self._finish(writer)
         await self._record_goodbye()
         if self._refusal is not None:
-            await self._context.abort(*self._refusal)
+            # With details: whoever passes the stream on tells it from the transport's own word by them.
+            await self._context.abort(*wire_status(self._refusal))
 
     def _leave(self) -> None:
         self._left = True
@@ -135,10 +136,10 @@ class AgentStream:
 
     def _no_hello(self) -> None:
         if self._session is None:
-            self._refuse(grpc.StatusCode.DEADLINE_EXCEEDED, "no Hello came within 5 s")
+            self._refuse(grpc.StatusCode.DEADLINE_EXCEEDED, "NO_HELLO", "no Hello came within 5 s")
 
-    def _refuse(self, code: grpc.StatusCode, details: str) -> None:
-        self._refusal = (code, details)
+    def _refuse(self, code: grpc.StatusCode, reason: str, message: str) -> None:
+        self._refusal = CallError(code, reason, message)
         self._over.set()
 
     async def _turn_away(self, error: UnsupportedProtocol | StaleCoordinator) -> None:
@@ -146,7 +147,7 @@ class AgentStream:
         log.warning("agent_turned_away", reason=error.reason, message=str(error))
         with contextlib.suppress(Exception):  # the agent may be gone, which is told in many ways
             await self._context.write(wire.CoordinatorMessage(seq=1, goaway=goaway(error.reason, str(error))))
-        self._refuse(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        self._refuse(grpc.StatusCode.FAILED_PRECONDITION, error.reason.upper(), str(error))
 
     # --- reading
 
@@ -158,21 +159,22 @@ class AgentStream:
                     return
                 await self._handle(message)
         except MalformedWord as error:
-            self._refuse(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            self._refuse(grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_MESSAGE", str(error))
         except (DecodeError, CallError):
             return  # what guards all calls has seen it, and answers
         except (UnsupportedProtocol, StaleCoordinator) as error:
             await self._turn_away(error)
         except IdInUse as error:
-            self._refuse(grpc.StatusCode.ALREADY_EXISTS, str(error))
+            self._refuse(grpc.StatusCode.ALREADY_EXISTS, "ID_IN_USE", str(error))
         except Superseded:
-            self._refuse(grpc.StatusCode.ABORTED, "a newer session of this agent is open")
+            self._refuse(grpc.StatusCode.ABORTED, "SUPERSEDED", "a newer session of this agent is open")
         except Unavailable:
-            self._refuse(grpc.StatusCode.UNAVAILABLE, "the database is away: come back")
+            self._refuse(grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE", "the database is away: come back")
         except Exception:
             if not self._over.is_set():  # else it is the transport's word that the call has been ended
                 log.exception("session_failed")
-                self._refuse(grpc.StatusCode.INTERNAL, "the coordinator failed at what this agent said: see its log")
+                text = "the coordinator failed at what this agent said: see its log"
+                self._refuse(grpc.StatusCode.INTERNAL, "INTERNAL", text)
         finally:
             self._over.set()
 

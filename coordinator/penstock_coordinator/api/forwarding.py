@@ -59,6 +59,13 @@ def owner_lost(address: str) -> CallError:
     return CallError(grpc.StatusCode.UNAVAILABLE, OWNER_LOST, text, retry_after=_SECOND // 2)
 
 
+def _is_the_transports(code: grpc.StatusCode, details: str) -> bool:
+    """Of an error without details of ours. A write into a connection that ends fails in the library itself."""
+    return code is grpc.StatusCode.UNAVAILABLE or (
+        code is grpc.StatusCode.INTERNAL and details.startswith('Failed "execute_batch"')
+    )
+
+
 class Line:
     """The channel to one owner, and the calls on it."""
 
@@ -106,10 +113,11 @@ class Line:
 
     def _told(self, error: grpc.aio.AioRpcError) -> Exception:
         trailing = tuple(error.trailing_metadata() or ())
-        if error.code() is grpc.StatusCode.UNAVAILABLE and not any(key == STATUS_KEY for key, _ in trailing):
-            # The transport's own word: texts of gRPC are nothing for callers.
+        details = error.details() or ""
+        if _is_the_transports(error.code(), details) and not any(key == STATUS_KEY for key, _ in trailing):
+            # Texts of gRPC are nothing for callers.
             return owner_lost(self.address)
-        return PassedBack(WireStatus(error.code(), error.details() or "", tuple(of_the_call(trailing))))
+        return PassedBack(WireStatus(error.code(), details, tuple(of_the_call(trailing))))
 
     def hang_up(self) -> None:
         """Calls that wait for an answer end: who asks again is answered by the next owner."""

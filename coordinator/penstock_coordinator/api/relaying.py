@@ -94,21 +94,33 @@ class Relay:
 
 async def _pass_both_ways(line: Line, call: Any, context: Context) -> None:
     """Each message is written before the next is read, so whoever writes faster than the other end reads is held back.
-    Returns when the owner has ended the stream."""
-    hearing = asyncio.create_task(_pass_on(context, call))
+    Returns when the owner has ended the stream; raises what was wrong with the agent's words."""
+    connected = asyncio.create_task(call.wait_for_connection())
+    hearing = asyncio.create_task(_pass_on(context, call, connected))
     # The transport ends its read when the handler is over: one that is cancelled would end the stream without a word.
     hearing.add_done_callback(_forget)
     begun = False
-    while (answer := await call.read()) is not grpc.aio.EOF:
-        if not begun:
-            begun = True
-            await context.send_initial_metadata(await heads(line, call))
-        await context.write(answer)
+    try:
+        while (answer := await call.read()) is not grpc.aio.EOF:
+            if not begun:
+                begun = True
+                await context.send_initial_metadata(await heads(line, call))
+            await context.write(answer)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        ended = not (task is not None and task.cancelling()) and hearing.done() and not hearing.cancelled()
+        if ended and (fault := hearing.exception()) is not None:
+            raise fault from None
+        raise
+    finally:
+        # Nothing of the transport's. A call that ends before it was connected would be waited for without end.
+        connected.cancel()
     context.set_trailing_metadata(tuple(of_the_call(await call.trailing_metadata())))
 
 
-async def _pass_on(context: Context, call: Any) -> None:
+async def _pass_on(context: Context, call: Any, connected: asyncio.Task[None]) -> None:
     try:
+        await connected
         while (word := await context.read()) is not grpc.aio.EOF:
             await call.write(word)
         await call.done_writing()

@@ -36,7 +36,8 @@ from penstock_coordinator.adapters.system import SystemClock
 from penstock_coordinator.api import server
 from penstock_coordinator.api.agent_service import AgentService
 from penstock_coordinator.api.doorway import ServiceSet
-from penstock_coordinator.api.forwarding import HOP, OWNER, Forwarder
+from penstock_coordinator.api.errors import CallError, PassedBack
+from penstock_coordinator.api.forwarding import HOP, OWNER, Forwarder, Line
 from penstock_coordinator.api.guard import CallGuard
 from penstock_coordinator.api.health import RECOVERY, Readiness
 from penstock_coordinator.api.options import forwarding_options
@@ -336,6 +337,23 @@ async def test_an_owner_that_dies_before_it_answered_is_told_with_a_delay(stream
         answer = await refused(within(call.read() if streams else call))
     assert (answer.code, answer.reason) == (grpc.StatusCode.UNAVAILABLE, "OWNER_LOST")
     assert answer.retry_seconds is not None
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "lost"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "Socket closed", True),
+        (grpc.StatusCode.INTERNAL, 'Failed "execute_batch": (<grpc._cython.cygrpc.SendMessageOperation>,)', True),
+        (grpc.StatusCode.INTERNAL, "of another server", False),
+    ],
+)
+async def test_what_the_transport_says_of_the_owner_is_that_it_is_lost(
+    code: grpc.StatusCode, details: str, lost: bool
+) -> None:
+    line = Line("127.0.0.1:1", 1, ())
+    told = line._told(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details))
+    await line.close()
+    assert isinstance(told, CallError if lost else PassedBack)
 
 
 async def test_nobody_waits_for_an_owner_that_was_replaced() -> None:

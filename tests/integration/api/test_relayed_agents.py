@@ -227,6 +227,34 @@ async def test_an_agent_that_goes_away_is_heard_of_by_the_owner() -> None:
         await within(listening.over.wait())
 
 
+async def test_what_is_wrong_with_a_word_is_told_by_whoever_finds_it(edge: Edge, beside: Following) -> None:
+    """The relay, to which it is too large, or the owner."""
+    for word, code, reason in (
+        (bytes(8 << 20), grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"),
+        (wire.AgentMessage(seq=7).SerializeToString(), grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_MESSAGE"),
+    ):
+        call = stream(beside, edge.server.address)
+        await call.write(word)
+        answer = await refused(within(call.read()))
+        assert (answer.code, answer.reason) == (code, reason)
+
+
+async def test_nothing_is_left_of_a_stream_that_ends_before_the_owner_is_connected() -> None:
+    came = asyncio.Event()
+    silent = await asyncio.start_server(lambda _reader, _writer: came.set(), "127.0.0.1", 0)
+    owner = f"127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+
+    async def nothing_left() -> bool:
+        return not any("_pass_on" in repr(task.get_coro()) for task in asyncio.all_tasks())
+
+    async with silent, following(owner) as follower:
+        call = stream(follower, owner)
+        await call.write(b"word")
+        await within(came.wait())
+        call.cancel()
+        await until(nothing_left)
+
+
 async def test_streams_end_at_once_when_the_owner_dies() -> None:
     listening = Listening()
     async with contextlib.AsyncExitStack() as stack:
