@@ -114,8 +114,6 @@ class Connection:
         """On the stream that is open, or was last."""
         self._heard = False
         """Any word on it."""
-        self._silent = False
-        """It was ended for want of one."""
         self._way_back: asyncio.Task[None] | None = None
         """Is looked for: the stream is passed on by a coordinator that follows."""
         self._backoff = FIRST_BACKOFF
@@ -197,12 +195,12 @@ class Connection:
         return AgentServiceStub(channel).Connect(metadata=tuple((UNREACHABLE, each) for each in unreachable))
 
     def _note_way(self, address: str, channel: grpc.aio.Channel, *, is_sent: bool) -> None:
-        """Whoever says a word was reached, and so was who refuses without one: there is a connection then. Silence is
-        as good as none."""
+        """Whoever says a word was reached, and so was who has a connection, as that begins with a word of the transport
+        there: an owner that is slow to welcome agents is no better reached by others."""
         if self._heard:
             self._ways.reached(address)
         elif is_sent and not self._leaving.is_set():
-            if not self._silent and channel.get_state() is grpc.ChannelConnectivity.READY:
+            if channel.get_state() is grpc.ChannelConnectivity.READY:
                 return
             log.warning(
                 "owner_not_reached", address=address, remedy="open the way to it; others pass on to it meanwhile"
@@ -211,8 +209,8 @@ class Connection:
 
     async def _look_for_a_way_back(self, owner: str) -> None:
         await can_be_reached(owner, self._ways, self._options, self._chance)
-        if self._leaving.is_set():
-            return  # Its last word is on its way here.
+        if self._leaving.is_set() or self._outbox is None or self._outbox.closing:
+            return  # The last word is on its way here, and where to go next is said already.
         log.info("owner_reachable_again", address=owner)
         self._rounds.name(owner)
         self.close_stream(None)
@@ -247,8 +245,7 @@ class Connection:
 
     async def _read(self, call: Call) -> None:
         patience = WELCOME_OF_SEVERAL_WITHIN if self._rounds.several else WELCOME_WITHIN
-        self._silent = False
-        too_late = asyncio.get_running_loop().call_later(patience, self._give_up, call)
+        too_late = asyncio.get_running_loop().call_later(patience, call.cancel)
         try:
             while (message := await call.read()) is not grpc.aio.EOF:
                 assert isinstance(message, wire.CoordinatorMessage)
@@ -263,10 +260,6 @@ class Connection:
                     await self._note_relay(call)
         finally:
             too_late.cancel()
-
-    def _give_up(self, call: Call) -> None:
-        self._silent = not self._heard
-        call.cancel()
 
     async def _note_relay(self, call: Call) -> None:
         """Initial metadata are there with the first word."""

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc.aio
+import pytest
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthServicer, add_HealthServicer_to_server
@@ -18,6 +19,8 @@ from tests.waiting import until
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.agent.v1 import agent_service_pb2_grpc as rpc
 from penstock.dev.ports import take_port
+from penstock_agent.runtime import stream
+from penstock_agent.runtime.outbox import Outbox
 from penstock_agent.runtime.stream import OWNER, UNREACHABLE, Connection
 
 SOON = Duration(nanos=50_000_000)
@@ -67,6 +70,12 @@ class Owning(Hearing):
     async def Connect(self, request_iterator: AsyncIterator[wire.AgentMessage], context: Any) -> None:  # type: ignore[override]
         self.came.set()
         await welcome(context)
+        await context.read()
+
+
+class Slow(Owning):
+    async def Connect(self, request_iterator: AsyncIterator[wire.AgentMessage], context: Any) -> None:  # type: ignore[override]
+        self.came.set()
         await context.read()
 
 
@@ -145,6 +154,29 @@ async def test_an_owner_that_takes_connections_and_says_nothing_cannot_be_reache
         proxy.heal()
         await following.ended.wait()
         await owning.came.wait()
+
+
+async def test_an_owner_that_is_slow_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its database stalls, or it holds agents until it owns: others would pass on to it in vain."""
+    monkeypatch.setattr(stream, "WELCOME_OF_SEVERAL_WITHIN", 1.0)
+    slow = Slow()
+    async with serving(slow) as owner:
+        following = Following(owner)
+        async with serving(following) as address, running(f"{address},127.0.0.1:{take_port(0, '')}"):
+            assert await following.told.get() == []
+            await slow.came.wait()
+            assert await following.told.get() == []
+
+
+async def test_the_way_back_is_not_taken_when_the_stream_ends_anyway() -> None:
+    """It was sent elsewhere while the owner was asked."""
+    async with serving(Owning()) as former:
+        connection = Connection("127.0.0.1:1", Follows(), lambda: 0.5)
+        connection._outbox = Outbox(lambda _: True)
+        connection.use_address("127.0.0.1:2")
+        connection.close_stream(None)
+        await connection._look_for_a_way_back(former)
+        assert connection._rounds.next() == "127.0.0.1:2"
 
 
 async def test_when_the_relay_dies_another_one_is_told_at_once() -> None:
