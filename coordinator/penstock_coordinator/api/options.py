@@ -16,8 +16,9 @@ FORWARDED_CALLS = 900
 `MAX_STREAMS` they would wait for one another unseen."""
 
 RELAYED_SESSIONS, RELAYED_CALLS = 400, 500
-"""Streams of agents, and other calls of theirs, that a coordinator that follows passes on at once, over a connection of
-their own. A stream lasts for as long as its agent cannot reach the owner."""
+"""Streams of agents that a coordinator that follows passes on at once, and the room for other calls of theirs: both
+together are no more than the sum, over a connection of their own. A stream lasts for as long as its agent cannot reach
+the owner."""
 
 KEEPALIVE_MS = 10_000
 FASTEST_PINGS_MS = 5_000
