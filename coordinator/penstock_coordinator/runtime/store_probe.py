@@ -26,6 +26,7 @@ class StoreProbe:
 
     def __init__(self, store: ArtifactStore) -> None:
         self._store = store
+        self._told_away = False
 
     async def run(self) -> None:
         """For ever."""
@@ -35,7 +36,6 @@ class StoreProbe:
 
     async def run_once(self) -> float:
         """The seconds until it is to be asked again."""
-        away = self._away
         try:
             await self._store.probe()
         except Unavailable as error:
@@ -43,12 +43,10 @@ class StoreProbe:
         except Exception:
             # A fault of ours is no reason to end the coordinator that works.
             log.exception("artifact_store_probe_broken")
-        if self._away != away:
-            tell = log.info if away else log.warning
-            tell("artifact_store_back" if away else "artifact_store_away", reason=self._store.dependency().reason)
         found = self._store.dependency()
-        return max(DOUBT_SECONDS, found.retry_in / 1e6) if found.failures or self._away else REST_SECONDS
-
-    @property
-    def _away(self) -> bool:
-        return self._store.dependency().state is not DependencyState.CLOSED
+        away = found.state is not DependencyState.CLOSED
+        if away != self._told_away:  # whoever noticed
+            self._told_away = away
+            tell = log.warning if away else log.info
+            tell("artifact_store_away" if away else "artifact_store_back", reason=found.reason)
+        return max(DOUBT_SECONDS, found.retry_in / 1e6) if found.failures or away else REST_SECONDS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from penstock_coordinator.adapters.artifacts.guarded import GuardedArtifactStore
 from penstock_coordinator.adapters.breaker import FAILURES, Breaker, Refused
@@ -37,6 +38,26 @@ class Away(MemoryArtifactStore):
 class Mute(MemoryArtifactStore):
     async def probe(self) -> None:
         await asyncio.Event().wait()
+
+
+class Full(MemoryArtifactStore):
+    """Takes nothing while it is full, and answers all else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.full = True
+
+    async def put(self, content: bytes, media_type: str = "application/octet-stream") -> str:
+        self._take()
+        return await super().put(content, media_type)
+
+    async def write_blob(self, name: str, content: bytes) -> None:
+        self._take()
+        await super().write_blob(name, content)
+
+    def _take(self) -> None:
+        if self.full:
+            raise Unavailable("full") from OSError()
 
 
 class Clock:
@@ -106,3 +127,36 @@ async def test_a_store_that_does_not_answer_is_away() -> None:
     store = GuardedArtifactStore(Mute(), Breaker("the store", failures=1), probe_seconds=0.01)
     await StoreProbe(store).run_once()
     assert (store.dependency().state, store.dependency().reason) == (DependencyState.OPEN, "TimeoutError")
+
+
+async def test_a_store_that_is_read_and_cannot_be_written_to_is_away_until_it_takes_something() -> None:
+    inner, clock = Full(), Clock()
+    store = GuardedArtifactStore(inner, Breaker("the store", now=clock, chance=lambda: 1.0))
+    probe = StoreProbe(store)
+    for _ in range(FAILURES):
+        with pytest.raises(Unavailable):
+            await store.put(b"content")
+    with capture_logs() as lines:
+        for _ in range(FAILURES):
+            clock.now += 10.0
+            assert await store.get(DIGEST, 1) is None
+            assert (store.dependency().state, store.dependency().reason) == (DependencyState.OPEN, "OSError")
+            assert await probe.run_once() >= DOUBT_SECONDS
+        inner.full, clock.now = False, clock.now + 10.0
+        assert await probe.run_once() == REST_SECONDS
+    assert store.dependency().state is DependencyState.CLOSED
+    assert inner.blobs == {}, "nothing is left of the probe"
+    assert [line["event"] for line in lines if line["log_level"] != "debug"] == [
+        "artifact_store_away",
+        "artifact_store_back",
+    ]
+
+
+async def test_one_write_that_failed_is_no_store_that_is_away() -> None:
+    inner = Full()
+    store = GuardedArtifactStore(inner)
+    with pytest.raises(Unavailable):
+        await store.put(b"content")
+    assert await store.get(DIGEST, 1) is None
+    assert store.dependency().state is DependencyState.CLOSED
+    assert await StoreProbe(store).run_once() == DOUBT_SECONDS, "it is asked to take something, and does not"
