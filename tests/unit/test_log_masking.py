@@ -22,6 +22,9 @@ ENVIRONMENT = {
     "UV_INDEX_URL": "https://user:canary%2Fof-index@packages.internal/simple",
     "PATH": "/usr/bin/some-long-path",
     "AWS_SECRET_ACCESS_KEY": "short",
+    "PGPASSWORD": "canary-of-libpq",
+    "PENSTOCK_DATABASE_URL": "postgresql:///d?password=canary%2Fof-query",
+    "PIP_INDEX_URL": "https://canary-of-token@packages.internal/simple",
 }
 
 
@@ -37,6 +40,11 @@ def part(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
     [
         ("at postgresql://user:pw@host/d now", "at postgresql://user:********@host/d now"),
         ("redis://:pw@host, S3://key:pw@host", "redis://:********@host, S3://key:********@host"),
+        ("at postgresql://user:p@ss@w@host/d now", "at postgresql://user:********@host/d now"),
+        ('x://u:p"w@host', "x://u:********@host"),
+        ("https://some-token@host/simple", "https://********@host/simple"),
+        ("https://host/?mail=a@b ssh://git@host", "https://host/?mail=a@b ssh://git@host"),
+        ("postgresql://h/d?user=u&password=pw&a=b", "postgresql://h/d?user=u&password=********&a=b"),
         ("http://host:80/a@b", "http://host:80/a@b"),
         ("mail a@b of 12:30", "mail a@b of 12:30"),
     ],
@@ -69,6 +77,25 @@ def test_secrets_of_the_environment_are_found(part: ModuleType) -> None:
     assert "canary" not in part.masked(said)
     assert "/usr/bin/some-long-path" in part.masked(said)
     assert "| short |" in part.masked(said), "what may be an ordinary word is left"
+
+
+def test_what_is_no_secret_is_told(part: ModuleType) -> None:
+    part.hide(part.secrets_of({"OTEL_EXPORTER_OTLP_HEADERS": "X-Scope-OrgID=penstock_agent"}))
+    assert part.masked("logger penstock_agent.main") == "logger penstock_agent.main"
+
+
+def test_numbers_stay_numbers(part: ModuleType) -> None:
+    part.hide(["123456789012"])
+    line = part.masked(json.dumps({"bytes": 51234567890127, "reason": "no 123456789012"}))
+    assert "123456789012" not in line
+    assert json.loads(line)["bytes"] == 59999999999997
+
+
+def test_addresses_of_long_lines_are_looked_for_once(part: ModuleType) -> None:
+    """Not from each letter to the end, which with a line of a megabyte would not come to an end."""
+    text = "a" * 1_000_000
+    assert list(part.passwords_in(text)) == []
+    assert part.masked(f"{text} x://u:p@h") == f"{text} x://u:********@h"
 
 
 def test_both_parts_hide_alike() -> None:
