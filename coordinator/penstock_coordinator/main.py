@@ -507,7 +507,7 @@ async def _open(
         )
     except SchemaOutdated as error:
         raise CannotStart(str(error)) from None
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise _no_database(error) from None
 
 
@@ -522,7 +522,7 @@ async def update_schema(settings: Settings) -> None:
         await migrate(settings.database_url.get_secret_value())
     except CannotMigrate as error:
         raise CannotStart(f"the database cannot be brought to the schema of this release: {error}") from None
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise _no_database(error) from None
 
 
@@ -541,8 +541,11 @@ async def rotate_signing_key(settings: Settings, others_live: int) -> None:
 
 
 def _no_database(error: Exception) -> CannotStart:
+    # Whoever could not read the URL tells the part that he stumbled over, and that may be one of the password.
+    unread = isinstance(error, ValueError) and not isinstance(error, asyncpg.InterfaceError)
+    said = "its URL cannot be read" if unread else f"{type(error).__name__}: {error}"
     return CannotStart(
-        f"cannot use the database that PENSTOCK_DATABASE_URL names ({type(error).__name__}: {error}). Check its "
+        f"cannot use the database that PENSTOCK_DATABASE_URL names ({said}). Check its "
         "address, user, password and database, and that it is running"
     )
 

@@ -47,6 +47,9 @@ READ_FROM_FILES = ("database_url", "redis_url")
 """Secrets that may be in a file of their own, which the setting of their name and `_file` names."""
 _MASK = "********"
 _VARIABLE = re.compile(PREFIX + r"([A-Z0-9_]*[A-Z0-9])")
+_HOST = r"(?:\[[^\[\]]*\]|[^\[\]:,@]*)(?::[0-9]*)?"
+_PLACES = re.compile(rf"(?:[^@]*@)?{_HOST}(?:,{_HOST})*")
+"""Of a database: user and password, and its hosts with their ports."""
 _SHORTEST_OF_BUNDLES = timedelta(hours=2)
 
 
@@ -72,8 +75,16 @@ def _address(given: str) -> str:
 
 
 def _database(given: SecretStr) -> SecretStr:
-    if not given.get_secret_value().startswith(("postgresql://", "postgres://")):
+    url = given.get_secret_value()
+    if not url.startswith(("postgresql://", "postgres://")):
         raise ValueError("is no PostgreSQL URL: write postgresql://user:password@host:5432/database")
+    # What is read as the host of a password that is not escaped is told by whoever does not find it.
+    place = re.split("[/?#]", url.partition("://")[2], maxsplit=1)[0]
+    if url.count("@") > place.count("@") or not _PLACES.fullmatch(place):
+        raise ValueError(
+            "cannot be taken apart: in user and password write @ as %40, / as %2F, : as %3A, ? as %3F and # as %23, and"
+            " behind a host's colon its port"
+        )
     return given
 
 

@@ -19,6 +19,8 @@ from penstock_coordinator.core.plan.limits import (
     setting_of,
 )
 from penstock_coordinator.core.run.spans import microseconds
+from penstock_coordinator.identity import CannotStart
+from penstock_coordinator.main import update_schema
 from penstock_coordinator.settings import (
     Settings,
     SettingsError,
@@ -127,6 +129,10 @@ def test_weights_are_written_as_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
         ("log_format", "xml", "'auto', 'json' or 'console'"),
         ("reflection", "maybe", "valid boolean"),
         ("database_url", "mysql://user:SECRETPW@h/d", "postgresql://"),
+        ("database_url", "postgresql://user:SECRETPW@SECRETPW@h/d", "write @ as %40, / as %2F"),
+        ("database_url", "postgresql://user:SECRETPW/SECRETPW@h/d", "write @ as %40, / as %2F"),
+        ("database_url", "postgresql://user:1/SECRETPW@h/d", "write @ as %40, / as %2F"),
+        ("database_url", "postgresql://user:1?SECRETPW@h/d", "write @ as %40, / as %2F"),
         ("expiry_margin", "20ms", "PENSTOCK_LEASE_TTL"),
         ("heartbeat_interval", "20s", "three times"),
         ("max_steps", "0", "1 to 500,000"),
@@ -159,6 +165,28 @@ def test_a_wrong_setting_is_named_with_its_remedy(
     assert remedy in message
     assert "SECRETPW" not in message
     assert len(message) < 1_000
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///db?host=/run/postgresql",
+        "postgres://user@h",
+        "postgresql://us%40er:p%2Fw@[::1]:5432,h2,h3:1/db",
+        "postgresql://user:p:w@%2Frun%2Fpostgresql/db",
+    ],
+)
+def test_addresses_of_databases_have_many_forms(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("PENSTOCK_DATABASE_URL", url)
+    assert load_settings().database_url.get_secret_value() == url
+
+
+async def test_what_is_not_read_of_the_address_of_a_database_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_DATABASE_URL", "postgresql://user:pw@h/d?SECRETPW")
+    with pytest.raises(CannotStart) as caught:
+        await update_schema(load_settings())
+    assert "cannot be read" in str(caught.value)
+    assert "SECRETPW" not in str(caught.value)
 
 
 def test_the_inputs_of_an_attempt_fit_into_a_message() -> None:
