@@ -30,6 +30,8 @@ from penstock_agent.settings import (
     variables,
 )
 
+log = own_log.OwnLog(__name__)
+
 USAGE_ERROR = 2
 WITH_FLAGS_OF_THEIR_OWN = frozenset(
     [
@@ -115,6 +117,9 @@ def main(config_file: str | None, **given: Any) -> None:
         uvloop.run(run_agent(settings))
     except (FolderInUse, FolderUnusable, IdInUse, NoEngine, NoGroups, OSError) as error:
         click.echo(f"penstock agent: {masked(str(error))}", err=True)
+        sys.exit(1)
+    except Exception as error:
+        log.error("stopped_by_a_fault", exc_info=error)
         sys.exit(1)
 
 

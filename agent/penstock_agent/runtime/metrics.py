@@ -78,7 +78,7 @@ def page(state: AgentState, accept: str) -> tuple[bytes, str]:
 
 
 def _families(state: AgentState) -> Iterable[Metric]:
-    values: dict[str, float] = {
+    values: dict[str, float | None] = {
         "connected": state.connected,
         "relayed": state.relayed,
         "draining": state.draining,
@@ -104,7 +104,9 @@ def _families(state: AgentState) -> Iterable[Metric]:
             counts = state.attempts.durations
             family.add_metric((), list(zip(bounds, accumulate(counts), strict=True)), state.attempts.seconds)
         elif name in values:
-            family.add_metric((), float(values[name]))
+            if (value := values[name]) is None:
+                continue
+            family.add_metric((), float(value))
         else:
             for label, value in _labelled(name, state):
                 family.add_metric((label,), value)

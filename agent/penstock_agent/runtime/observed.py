@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from penstock_agent.runtime import host
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from penstock_agent.artifacts.cache import ArtifactCache
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from penstock_agent.runtime.logs import LogRelay
     from penstock_agent.runtime.spool import Spool
     from penstock_agent.runtime.stream import Connection
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +35,11 @@ class AgentState:
     leases: int
     attempts: AttemptCounts
     spooled_results: int
-    spool_bytes: int
-    disk_free_bytes: int
+    spool_bytes: int | None
+    """None, as with the disk: it cannot be looked at."""
+    disk_free_bytes: int | None
     """Of the data folder's disk."""
-    disk_size_bytes: int
+    disk_size_bytes: int | None
     disk_floor_bytes: int
     """With less it takes no work."""
     step_processes: int
@@ -84,7 +88,7 @@ class Observed:
         return "the disk of its data folder is full, or cannot be written" if self.holder.disk_full else ""
 
     def state(self) -> AgentState:
-        condition = host.condition(self.folder)
+        condition = _unless_away(lambda: host.condition(self.folder))
         return AgentState(
             version=self.version,
             connected=self.connected,
@@ -95,9 +99,9 @@ class Observed:
             leases=len(self.holder.book.all),
             attempts=self.holder.counts,
             spooled_results=self.spool.depth,
-            spool_bytes=self.spool.size,
-            disk_free_bytes=condition.disk_free_bytes,
-            disk_size_bytes=condition.disk_size_bytes,
+            spool_bytes=_unless_away(lambda: self.spool.size),
+            disk_free_bytes=None if condition is None else condition.disk_free_bytes,
+            disk_size_bytes=None if condition is None else condition.disk_size_bytes,
             disk_floor_bytes=self.disk_floor,
             step_processes=self.executor.processes,
             reconnects=max(self.streams - 1, 0),
@@ -106,3 +110,11 @@ class Observed:
             log_lines_waiting=self.logs.lines_waiting,
             event_loop_lag=self.lag.most,
         )
+
+
+def _unless_away(look: Callable[[], T]) -> T | None:
+    """A disk that fails costs its own figures, and not the page."""
+    try:
+        return look()
+    except OSError:
+        return None

@@ -45,6 +45,11 @@ async def scrape(port: int) -> dict[tuple[str, str], float]:
     return {(each.name.removeprefix("penstock_agent_"), "".join(each.labels.values())): each.value for each in samples}
 
 
+def take_spool_away(folder: Path) -> None:
+    (spool,) = folder.rglob("spool")
+    spool.unlink()
+
+
 async def test_an_agent_tells_what_it_does(agents: Agents, coordinator: Coordinator, tmp_path: Path) -> None:
     digest, go = coordinator.add_bundle({"steps.py": STEPS}), tmp_path / "go"
     port = take_port(0, "")
@@ -70,6 +75,9 @@ async def test_an_agent_tells_what_it_does(agents: Agents, coordinator: Coordina
     assert found["disk_floor_bytes", ""] == AgentSettings().disk_floor_bytes
     assert 0 < found["disk_free_bytes", ""] < found["disk_size_bytes", ""]
     assert (found["environment_builds_total", "ok"], found["environment_builds_total", "failed"]) == (0, 0)
+    take_spool_away(tmp_path)
+    left = await scrape(port)
+    assert found.keys() - left.keys() == {("spool_bytes", "")}, "what cannot be looked at costs its own figure alone"
     go.touch()
     await coordinator.result(ref)
 

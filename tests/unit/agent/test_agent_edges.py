@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,16 @@ def test_a_bad_flag_is_named(flags: list[str], said: str) -> None:
     result = CliRunner().invoke(main, flags)
     assert result.exit_code == 2
     assert said in result.output
+
+
+def test_a_fault_at_the_start_is_a_line_of_the_log(tmp_path: Path) -> None:
+    (tmp_path / "penstock.toml").write_text('[agent]\ndata_dir = "/tmp/a\\u0000b"\n')
+    command = [sys.executable, "-m", "penstock_agent", "--log-format", "json", "--config", "penstock.toml"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
+    assert ended.returncode == 1
+    line = json.loads(ended.stderr)
+    assert (line["event"], line["level"]) == ("stopped_by_a_fault", "error")
+    assert "embedded null byte" in line["exception"]
 
 
 def test_the_data_folder_keeps_the_name_and_belongs_to_one(tmp_path: Path) -> None:
