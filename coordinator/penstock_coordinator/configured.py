@@ -136,9 +136,14 @@ def edge_options(settings: Settings) -> EdgeOptions:
 
 
 def folders(settings: Settings) -> dict[str, Path]:
-    """That the process writes to."""
+    """That the process writes to, of each disk one: two would tell the same, and alert twice."""
     artifacts = local_folder(settings.artifacts_url, settings.data_dir)
-    return {"data": settings.data_dir} | ({} if artifacts is None else {"artifacts": artifacts})
+    if artifacts is None:
+        return {"data": settings.data_dir}
+    with suppress(OSError):
+        if artifacts.stat().st_dev == settings.data_dir.stat().st_dev:
+            return {"artifacts": artifacts}
+    return {"data": settings.data_dir, "artifacts": artifacts}
 
 
 def limits_of(settings: Settings) -> Limits:

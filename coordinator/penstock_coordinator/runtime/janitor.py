@@ -31,7 +31,7 @@ STRAY_PAGES = 20
 """Of a pass that is not thorough, in each table."""
 MOST_UNRECOVERABLE = 100
 OVERDUE_LOOKED_AT = 100
-"""Of runs that should be gone, the oldest ones."""
+"""Of runs that should be gone, at once; the oldest ones first."""
 
 _SECOND = 1_000_000
 
@@ -65,6 +65,8 @@ class Janitor:
         if not found or before is None:
             return 0
         held = await self._store.held_from_below()
+        while found and held.issuperset(found):
+            found = await self._store.ended_runs(EndedRuns(before), found[-1], OVERDUE_LOOKED_AT)
         rows = await self._supervisor.stores.runs.get_many([each for each in found if each not in held])
         return max((before - row.end_time for row in rows if row.end_time is not None), default=0)
 

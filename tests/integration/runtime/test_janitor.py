@@ -181,6 +181,24 @@ async def test_runs_below_go_with_the_run_that_they_are_steps_of(world: World) -
     assert gone(world, top, child)
 
 
+async def test_what_is_held_from_below_hides_no_run_that_is_overdue(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(janitor_module, "OVERDUE_LOOKED_AT", 1)
+    coordinator = await world.coordinator()
+    _, child = await with_child(coordinator)
+    now = coordinator.supervisor.clock.now()
+    await Reopener(coordinator.supervisor).reopen(child, RetryRun(now, "somebody"), None)
+    assert await janitor(coordinator, runs=1).overdue() == 0
+    await coordinator.engine.cancel_run(await coordinator.start(ONE), True, "", None)
+    overdue = janitor(coordinator, runs=1).overdue
+
+    async def told() -> bool:
+        return await overdue() > 0
+
+    await until(told)
+
+
 async def test_a_run_stays_while_one_below_it_is_live(world: World) -> None:
     coordinator = await world.coordinator()
     top, child = await with_child(coordinator)

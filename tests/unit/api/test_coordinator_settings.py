@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 from dataclasses import fields, replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-from penstock_coordinator.configured import limits_of, run_limits_of, timing
+from penstock_coordinator.api.metrics.disks import Disks
+from penstock_coordinator.configured import folders, limits_of, run_limits_of, timing
 from penstock_coordinator.core.plan.limits import (
     DEFAULT_LIMITS,
     DEFAULT_RUN_LIMITS,
@@ -187,6 +190,18 @@ async def test_what_is_not_read_of_the_address_of_a_database_is_not_told(monkeyp
         await update_schema(load_settings())
     assert "cannot be read" in str(caught.value)
     assert "SECRETPW" not in str(caught.value)
+
+
+def test_two_folders_on_one_disk_are_told_of_once(tmp_path: Path) -> None:
+    settings = load_settings({"data_dir": str(tmp_path)})
+    assert folders(settings) == {"data": tmp_path, "artifacts": tmp_path / "artifacts"}
+    (tmp_path / "artifacts").mkdir()
+    assert folders(settings) == {"artifacts": tmp_path / "artifacts"}
+
+
+async def test_two_scrapes_at_once_are_both_told_of_the_disk(tmp_path: Path) -> None:
+    disks = Disks({"data": tmp_path})
+    assert [list(found) for found in await asyncio.gather(disks.look(), disks.look())] == [["data"], ["data"]]
 
 
 def test_the_inputs_of_an_attempt_fit_into_a_message() -> None:

@@ -105,7 +105,11 @@ COORDINATOR: tuple[Metric, ...] = (
         " none has; looked at every 60 s at most",
     ),
     _gauge("database_bytes", "bytes that the database takes; looked at every 60 s at most"),
-    _gauge("disk_free_bytes", "bytes left where it writes: its data folder, and that of a local store", "folder"),
+    _gauge(
+        "disk_free_bytes",
+        "bytes left where it writes: its data folder, or that of a local store on the same disk, or both",
+        "folder",
+    ),
     _gauge("disk_size_bytes", "bytes that there are in all", "folder"),
     _counter("spans_sent", "spans of runs that the receiver of traces took"),
     _counter("spans_refused", "spans of runs that it does not want, now or later"),

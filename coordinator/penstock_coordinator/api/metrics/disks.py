@@ -34,11 +34,13 @@ class Disks:
         for name, folder in self._folders.items():
             if name not in self._looking:
                 self._looking[name] = asyncio.ensure_future(asyncio.to_thread(room, folder))
-        if self._looking:
-            await asyncio.wait(self._looking.values(), timeout=PATIENCE)
-        answered = {name: looking.result() for name, looking in self._looking.items() if looking.done()}
+        asked = dict(self._looking)  # another scrape may take them out meanwhile
+        if asked:
+            await asyncio.wait(asked.values(), timeout=PATIENCE)
+        answered = {name: looking.result() for name, looking in asked.items() if looking.done()}
         for name in answered:
-            del self._looking[name]
+            if self._looking.get(name) is asked[name]:
+                del self._looking[name]
         return {name: found for name, found in answered.items() if found is not None}
 
 
