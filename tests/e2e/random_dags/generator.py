@@ -133,7 +133,7 @@ class _Drawing:
         mapped = step.map is not None
         readable = [] if blind else [each for each in self.known if each.step.name in step.upstream]
         if self._chance(0.15 + 0.15 * self.trouble):
-            step = replace(step, when=self._condition(readable, mapped and self._chance(0.6)))
+            step = replace(step, when=self._condition(readable, step.map if mapped and self._chance(0.6) else None))
         step = replace(step, allow_failure=self._chance(0.15))
         self.known.append(_Known(step, gives, size, levels))
 
@@ -275,22 +275,24 @@ class _Drawing:
 
     # --- conditions
 
-    def _condition(self, readable: list[_Known], of_item: bool) -> Expression:
+    def _condition(self, readable: list[_Known], over: Map | None) -> Expression:
         drawn = self.random.random()
         if drawn < 0.15:
-            sides = (self._condition(readable, of_item), self._condition(readable, False))
+            sides = (self._condition(readable, over), self._condition(readable, None))
             return (self.random.choice(("and", "or")), *sides)
         if drawn < 0.22:
-            return ("not", self._condition(readable, of_item))
-        if of_item:
-            return self._about_item()
+            return ("not", self._condition(readable, over))
+        if over is not None:
+            return self._about_item(over)
         if readable and drawn < 0.85:
             return self._about(self.random.choice(readable))
         return self._about_parameters()
 
-    def _about_item(self) -> Expression:
+    def _about_item(self, over: Map) -> Expression:
         random = self.random
         number = ("item", random.choice(([], [], ["n"], ["x"])) if self._chance(self.trouble) else [])
+        if over.names and number[1] == ["n"]:  # what no item can have is refused with the specification
+            number = ("item", [over.names[-1]])
         sign, limit = random.choice(_SIGNS), ("literal", random.randint(0, 500))
         if self._chance(0.4):
             return ("compare", "==", ("remainder", number, 2), ("literal", random.randint(0, 1)))
