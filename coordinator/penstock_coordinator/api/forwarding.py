@@ -59,10 +59,12 @@ def owner_lost(address: str) -> CallError:
     return CallError(grpc.StatusCode.UNAVAILABLE, OWNER_LOST, text, retry_after=_SECOND // 2)
 
 
-def _is_the_transports(code: grpc.StatusCode, details: str) -> bool:
-    """Of an error without details of ours. A write into a connection that ends fails in the library itself."""
-    return code is grpc.StatusCode.UNAVAILABLE or (
-        code is grpc.StatusCode.INTERNAL and details.startswith('Failed "execute_batch"')
+def _is_the_transports(error: grpc.aio.AioRpcError) -> bool:
+    """Of an error without details of ours. A write into a call that the owner ends may fail in the library itself,
+    which then tells INTERNAL in place of what the owner has said."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE or (
+        error.code() is grpc.StatusCode.INTERNAL
+        and (error.debug_error_string() or "").startswith('Failed "execute_batch"')
     )
 
 
@@ -113,11 +115,10 @@ class Line:
 
     def _told(self, error: grpc.aio.AioRpcError) -> Exception:
         trailing = tuple(error.trailing_metadata() or ())
-        details = error.details() or ""
-        if _is_the_transports(error.code(), details) and not any(key == STATUS_KEY for key, _ in trailing):
+        if _is_the_transports(error) and not any(key == STATUS_KEY for key, _ in trailing):
             # Texts of gRPC are nothing for callers.
             return owner_lost(self.address)
-        return PassedBack(WireStatus(error.code(), details, tuple(of_the_call(trailing))))
+        return PassedBack(WireStatus(error.code(), error.details() or "", tuple(of_the_call(trailing))))
 
     def hang_up(self) -> None:
         """Calls that wait for an answer end: who asks again is answered by the next owner."""

@@ -149,7 +149,10 @@ async def test_a_bundle_goes_on_in_pieces_and_comes_back_in_pieces(edge: Edge, b
         for start in range(CHUNK, len(data), CHUNK):
             yield bundles_pb.UploadBundleRequest(chunk=data[start : start + CHUNK])
 
-    early = await refused(by_way.bundles.Upload(pieces(size=10), timeout=PATIENCE))
+    async with asyncio.timeout(PATIENCE):
+        # A write to a call that ends may cost its status: then who asked is to ask again.
+        while (early := await refused(by_way.bundles.Upload(pieces(size=10), timeout=PATIENCE))).reason == "OWNER_LOST":
+            assert early.retry_seconds is not None
     assert early.code is grpc.StatusCode.INVALID_ARGUMENT
     assert (await by_way.bundles.Upload(pieces(len(data)), timeout=PATIENCE)).created
     parts = [part async for part in edge.bundles.Get(bundles_pb.GetBundleRequest(digest=name), timeout=PATIENCE)]
@@ -340,18 +343,24 @@ async def test_an_owner_that_dies_before_it_answered_is_told_with_a_delay(stream
 
 
 @pytest.mark.parametrize(
-    ("code", "details", "lost"),
+    ("code", "details", "origin", "lost"),
     [
-        (grpc.StatusCode.UNAVAILABLE, "Socket closed", True),
-        (grpc.StatusCode.INTERNAL, 'Failed "execute_batch": (<grpc._cython.cygrpc.SendMessageOperation>,)', True),
-        (grpc.StatusCode.INTERNAL, "of another server", False),
+        (grpc.StatusCode.UNAVAILABLE, "Socket closed", "", True),
+        # As grpcio 1.85 tells it of one call in thirty, if it is ended while messages are written to it.
+        (
+            grpc.StatusCode.INTERNAL,
+            "Internal error from Core",
+            'Failed "execute_batch": (<grpc._cython.cygrpc.SendMessageOperation>,)',
+            True,
+        ),
+        (grpc.StatusCode.INTERNAL, "of another server", "INTERNAL:of another server", False),
     ],
 )
 async def test_what_the_transport_says_of_the_owner_is_that_it_is_lost(
-    code: grpc.StatusCode, details: str, lost: bool
+    code: grpc.StatusCode, details: str, origin: str, lost: bool
 ) -> None:
     line = Line("127.0.0.1:1", 1, ())
-    told = line._told(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details))
+    told = line._told(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details, origin))
     await line.close()
     assert isinstance(told, CallError if lost else PassedBack)
 
