@@ -8,17 +8,13 @@ A cluster of one, of two and of three coordinators, each with an agent and a Pos
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import statistics
 from collections.abc import Awaitable, Callable
-from pathlib import Path
-
-import uvloop
 
 from benchmarks.penstock_cluster import PenstockSubject, Site, new_contestant, running_cluster
 from benchmarks.process_use import ProcessUse
-from benchmarks.report import Report
+from benchmarks.report import Report, play
 from benchmarks.workloads import CHAIN, FAN
 from penstock.client.client import Client
 from penstock.v1 import coordinator_service_pb2 as pb
@@ -111,13 +107,5 @@ async def measure(repeat: int, report: Report) -> None:
         report.add({"workload": "coordinators", "coordinators": count, "repeat": repeat, "median": medians})
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeat", type=int, default=5, help="turns of each; the one before them does not count")
-    parser.add_argument("--results", type=Path)
-    parsed = parser.parse_args()
-    uvloop.run(measure(parsed.repeat, Report(parsed.results)))
-
-
 if __name__ == "__main__":
-    main()
+    play(__doc__, measure)

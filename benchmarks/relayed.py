@@ -8,7 +8,6 @@ turns. Two coordinators on a PostgreSQL of their own. Medians.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import os
@@ -17,13 +16,12 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import uvloop
 from tests.rig.far import Far, Near
 from tests.rig.parts import Agent, Coordinator
 
 from benchmarks.penstock_cluster import CHECKOUT, PIPELINES, POLL_SECONDS, SLOTS, PenstockSubject
 from benchmarks.process_use import ProcessUse
-from benchmarks.report import Report
+from benchmarks.report import Report, play
 from benchmarks.step_body import LOG_VARIABLE
 from benchmarks.step_log import StepLog
 from benchmarks.workloads import CHAIN, CHAINS, FAN, chain
@@ -124,13 +122,5 @@ async def measure(repeat: int, report: Report) -> None:
         report.add({"workload": "relayed", "way": way, "repeat": repeat, "median": medians})
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeat", type=int, default=5, help="turns of each; the one before them does not count")
-    parser.add_argument("--results", type=Path)
-    parsed = parser.parse_args()
-    uvloop.run(measure(parsed.repeat, Report(parsed.results)))
-
-
 if __name__ == "__main__":
-    main()
+    play(__doc__, measure)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -26,6 +28,15 @@ class Report:
         if self._file is not None:
             with self._file.open("a") as file:
                 file.write(text)
+
+
+def play(what: str | None, measure: Callable[[int, Report], Coroutine[Any, Any, None]]) -> None:
+    """The command line of a benchmark that takes turns: `measure` hears how many count, and where to tell them."""
+    parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeat", type=int, default=5, help="turns of each; the one before them does not count")
+    parser.add_argument("--results", type=Path)
+    parsed = parser.parse_args()
+    uvloop.run(measure(parsed.repeat, Report(parsed.results)))
 
 
 def comparison(workloads: Sequence[Sequence[Result]]) -> Table:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import grpc.aio
 import pytest
+from tests.grpc_server import serving
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.agent.v1 import agent_service_pb2_grpc as rpc
@@ -66,22 +68,14 @@ class Told:
         return True
 
 
-@asynccontextmanager
-async def serving(servicer: Hearing) -> AsyncIterator[str]:
+def heard_by(servicer: Hearing) -> AbstractAsyncContextManager[str]:
     """Gives the server's address."""
-    server = grpc.aio.server()
-    rpc.add_AgentServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        await server.stop(None)
+    return serving(functools.partial(rpc.add_AgentServiceServicer_to_server, servicer))
 
 
 @asynccontextmanager
 async def connected(servicer: Hearing) -> AsyncIterator[tuple[Told, Connection]]:
-    async with serving(servicer) as address:
+    async with heard_by(servicer) as address:
         told = Told()
         connection = Connection(address, told)
         running = asyncio.create_task(connection.run())
@@ -117,7 +111,7 @@ async def test_what_cannot_be_said_does_not_begin() -> None:
     # A channel of its own: a connection closes that of a stream that ended, and with it whatever else is on it.
     async with (
         asyncio.timeout(PATIENCE),
-        serving(Hearing(deaf=True)) as address,
+        heard_by(Hearing(deaf=True)) as address,
         grpc.aio.insecure_channel(address) as channel,
     ):
         call = rpc.AgentServiceStub(channel).Connect()

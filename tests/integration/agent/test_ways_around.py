@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc.aio
@@ -12,6 +12,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthServicer, add_HealthServicer_to_server
+from tests.grpc_server import serving
 from tests.integration.agent.test_agent_stream import PATIENCE, Hearing, Told
 from tests.tcp_proxy import TcpProxy
 from tests.waiting import until
@@ -99,17 +100,12 @@ class Follows(Told):
         return message.HasField("welcome")
 
 
-@asynccontextmanager
-async def serving(servicer: Hearing, port: int = 0) -> AsyncIterator[str]:
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    rpc.add_AgentServiceServicer_to_server(servicer, server)
-    add_HealthServicer_to_server(Serving(), server)
-    port = server.add_insecure_port(f"127.0.0.1:{port}")
-    await server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        await server.stop(None)
+def heard_by(servicer: Hearing, port: int = 0) -> AbstractAsyncContextManager[str]:
+    def add(server: grpc.aio.Server) -> None:
+        rpc.add_AgentServiceServicer_to_server(servicer, server)
+        add_HealthServicer_to_server(Serving(), server)
+
+    return serving(add, port=port)
 
 
 @asynccontextmanager
@@ -128,10 +124,10 @@ async def running(address: str) -> AsyncIterator[Connection]:
 async def test_it_comes_by_another_one_until_the_owner_can_be_reached() -> None:
     port = take_port(0, "")
     owner, following, owning = f"127.0.0.1:{port}", Following(f"127.0.0.1:{port}"), Owning()
-    async with serving(following) as address, running(address) as connection:
+    async with heard_by(following) as address, running(address) as connection:
         assert await following.told.get() == []
         assert await following.told.get() == [owner]
-        async with serving(owning, port):
+        async with heard_by(owning, port):
             await following.ended.wait()
             await owning.came.wait()
             assert following.told.empty(), "the new stream takes over from the one by the hop"
@@ -142,12 +138,12 @@ async def test_an_owner_that_takes_connections_and_says_nothing_cannot_be_reache
     """One-way: what it says is lost. And it is not taken for reachable by the look for the way back."""
     owning = Owning()
     async with AsyncExitStack() as stack:
-        behind = await stack.enter_async_context(serving(owning))
+        behind = await stack.enter_async_context(heard_by(owning))
         proxy = await stack.enter_async_context(TcpProxy(*_parts(behind)))
         proxy.swallow_answers()
         following = Following(f"127.0.0.1:{proxy.port}")
         # Of several coordinators none is waited for so long; the other one is not there.
-        address = await stack.enter_async_context(serving(following))
+        address = await stack.enter_async_context(heard_by(following))
         await stack.enter_async_context(running(f"{address},127.0.0.1:{take_port(0, '')}"))
         assert await following.told.get() == []
         assert await following.told.get() == [f"127.0.0.1:{proxy.port}"]
@@ -160,9 +156,9 @@ async def test_an_owner_that_is_slow_is_reached(monkeypatch: pytest.MonkeyPatch)
     """Its database stalls, or it holds agents until it owns: others would pass on to it in vain."""
     monkeypatch.setattr(stream, "WELCOME_OF_SEVERAL_WITHIN", 1.0)
     slow = Slow()
-    async with serving(slow) as owner:
+    async with heard_by(slow) as owner:
         following = Following(owner)
-        async with serving(following) as address, running(f"{address},127.0.0.1:{take_port(0, '')}"):
+        async with heard_by(following) as address, running(f"{address},127.0.0.1:{take_port(0, '')}"):
             assert await following.told.get() == []
             await slow.came.wait()
             assert await following.told.get() == []
@@ -170,7 +166,7 @@ async def test_an_owner_that_is_slow_is_reached(monkeypatch: pytest.MonkeyPatch)
 
 async def test_the_way_back_is_not_taken_when_the_stream_ends_anyway() -> None:
     """It was sent elsewhere while the owner was asked."""
-    async with serving(Owning()) as former:
+    async with heard_by(Owning()) as former:
         connection = Connection("127.0.0.1:1", Follows(), lambda: 0.5)
         connection._outbox = Outbox(lambda _: True)
         connection.use_address("127.0.0.1:2")
@@ -183,7 +179,7 @@ async def test_when_the_relay_dies_another_one_is_told_at_once() -> None:
     """The owner is not tried again for that."""
     owner = f"127.0.0.1:{take_port(0, '')}"
     first, second = Following(owner, pace=SELDOM), Following(owner, pace=SELDOM)
-    async with serving(first) as one, serving(second) as two, running(f"{one},{two}") as connection:
+    async with heard_by(first) as one, heard_by(second) as two, running(f"{one},{two}") as connection:
         relay = await _relaying(first, second, owner)
 
         async def relayed() -> bool:
@@ -199,7 +195,7 @@ async def test_one_that_knows_no_such_word_sends_the_agent_on_and_on() -> None:
     """A coordinator of the release before: it is as it was."""
     owner = f"127.0.0.1:{take_port(0, '')}"
     following = Following(owner, relays=False)
-    async with serving(following) as address, running(address) as connection:
+    async with heard_by(following) as address, running(address) as connection:
         assert await following.told.get() == []
         for _ in range(3):
             assert await following.told.get() == [owner]

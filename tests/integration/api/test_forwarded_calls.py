@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import os
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +16,10 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from prometheus_client.parser import text_string_to_metric_families as families
+from tests.grpc_server import answering, serving
 from tests.integration.api.answers import answer_of, refused
 from tests.integration.api.conftest import PATIENCE, Edge, spec
+from tests.integration.api.following import Following, beside, following, in_front, row, scraped, within
 from tests.integration.api.test_server import grpcurl
 from tests.integration.runtime.scripted_agent import ScriptedAgent
 from tests.unit.archives.hostile_archives import file, pack
@@ -30,92 +31,21 @@ from penstock.v1 import bundle_service_pb2 as bundles_pb
 from penstock.v1 import coordinator_service_pb2 as coordinators_pb
 from penstock.v1 import run_service_pb2 as runs_pb
 from penstock.v1.coordinator_service_pb2_grpc import CoordinatorServiceStub
-from penstock_coordinator.adapters.memory import MemoryDatabase
-from penstock_coordinator.adapters.memory.coordinator_registry import MemoryCoordinatorRegistry
-from penstock_coordinator.adapters.system import SystemClock
 from penstock_coordinator.api import server
 from penstock_coordinator.api.agent_service import AgentService
 from penstock_coordinator.api.doorway import ServiceSet
 from penstock_coordinator.api.errors import CallError, PassedBack
 from penstock_coordinator.api.forwarding import HOP, OWNER, Forwarder, Line
 from penstock_coordinator.api.guard import CallGuard
-from penstock_coordinator.api.health import RECOVERY, Readiness
 from penstock_coordinator.api.options import forwarding_options
-from penstock_coordinator.api.server import EdgeOptions, Entrance
-from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
-from penstock_coordinator.runtime.ownership import OwnershipKeeper
 
-LEASE = 600_000_000
-"""Nobody waits for so long here."""
+__all__ = ["beside"]
+
 GET = "/penstock.v1.RunService/Get"
 START = "/penstock.v1.RunService/Start"
 WATCH = "/penstock.v1.RunService/Watch"
 UPLOAD = "/penstock.v1.BundleService/Upload"
 CHUNK = 1 << 20
-
-
-def row(coordinator_id: str, address: str) -> CoordinatorRow:
-    return CoordinatorRow(coordinator_id, OwnershipState.FOLLOWER, 0, 0, LEASE, address, "", 1)
-
-
-@dataclass
-class Following:
-    """A coordinator that follows another one, as a process has it, and a client of it."""
-
-    entrance: Entrance
-    readiness: Readiness
-    keeper: OwnershipKeeper
-    registry: MemoryCoordinatorRegistry
-    channel: grpc.aio.Channel
-
-    @property
-    def address(self) -> str:
-        return self.entrance.doorway.address
-
-    def method(self, name: str) -> Any:
-        """Of bytes."""
-        return self.channel.unary_unary(name)
-
-    def streaming(self, name: str) -> Any:
-        return self.channel.unary_stream(name)
-
-
-@contextlib.asynccontextmanager
-async def following(owner: str) -> AsyncIterator[Following]:
-    """An owner at that address."""
-    registry = MemoryCoordinatorRegistry(MemoryDatabase())
-    first = OwnershipKeeper(registry, SystemClock(), row("c1", ""), 1)
-    await first.introduce(owner, "")
-    async with asyncio.timeout(PATIENCE):
-        assert await first.campaign(asyncio.Event())
-    waits = asyncio.Event()
-    keeper = OwnershipKeeper(registry, SystemClock(), row("c2", ""), 1, lambda _: waits.set())
-    readiness, stop = Readiness(), asyncio.Event()
-    readiness.clear(RECOVERY)
-    readiness.send_agents_away("it follows")
-    entrance = Entrance(readiness, EdgeOptions("127.0.0.1:0", "127.0.0.1:0"), keeper, ())
-    await entrance.open()
-    await keeper.introduce(entrance.doorway.address, "")
-    campaign = asyncio.create_task(keeper.campaign(stop))
-    async with asyncio.timeout(PATIENCE):
-        await waits.wait()
-    # With windows that do not grow: how much is under way is known.
-    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
-    channel = grpc.aio.insecure_channel(entrance.doorway.address, options=options)
-    try:
-        yield Following(entrance, readiness, keeper, registry, channel)
-    finally:
-        stop.set()
-        await campaign
-        await channel.close()
-        await entrance.close()
-
-
-@pytest.fixture
-async def beside(edge: Edge) -> AsyncIterator[Following]:
-    """It follows the coordinator of the edge."""
-    async with following(edge.server.address) as made:
-        yield made
 
 
 # --- a whole coordinator behind it
@@ -249,29 +179,12 @@ async def test_clients_that_were_given_both_pay_the_detour_once(edge: Edge, besi
 # --- a stand-in for the owner, to see what reaches it
 
 
-@dataclass
-class StandIn(grpc.GenericRpcHandler):
-    """Answers as it is told to."""
-
-    behaviour: Callable[[Any, Any], Any]
-    streams: bool = False
-    heard: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
-        kind = grpc.unary_stream_rpc_method_handler if self.streams else grpc.unary_unary_rpc_method_handler
-        return kind(self.behaviour, None, None)
-
-
-@contextlib.asynccontextmanager
-async def standing_in(behaviour: Callable[[Any, Any], Any], *, streams: bool = False) -> AsyncIterator[str]:
-    standing = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    standing.add_generic_rpc_handlers((StandIn(behaviour, streams),))
-    port = standing.add_insecure_port("127.0.0.1:0")
-    await standing.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        await standing.stop(None)
+def standing_in(
+    behaviour: Callable[[Any, Any], Any], *, streams: bool = False
+) -> contextlib.AbstractAsyncContextManager[str]:
+    """A coordinator that answers as it is told to."""
+    kind = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
+    return serving(answering(lambda _: kind(behaviour, None, None)))
 
 
 async def test_metadata_and_deadlines_go_on_and_come_back() -> None:
@@ -310,11 +223,6 @@ class Silent:
             self.cancelled.set()
             raise
         raise AssertionError
-
-
-async def within(waiting: Awaitable[Any]) -> Any:
-    async with asyncio.timeout(PATIENCE):
-        return await waiting
 
 
 @pytest.mark.parametrize("streams", [False, True])
@@ -401,7 +309,9 @@ async def test_no_more_calls_are_passed_on_than_the_limit() -> None:
     silent = Silent()
     async with standing_in(silent.__call__) as owner:
         forwarder = Forwarder("c2", lambda: row("c1", owner), forwarding_options(1 << 20), limit=1)
-        async with in_front(forwarder) as channel:
+        async with in_front(
+            lambda method: forwarder.handler(method, requests=False, answers=False), forwarder
+        ) as channel:
             get: Any = channel.unary_unary(GET)
             first = get(b"")
             await within(silent.came.wait())
@@ -410,22 +320,6 @@ async def test_no_more_calls_are_passed_on_than_the_limit() -> None:
             assert answer.retry_seconds is not None
             first.cancel()
             await within(silent.cancelled.wait())
-
-
-@contextlib.asynccontextmanager
-async def in_front(forwarder: Forwarder) -> AsyncIterator[grpc.aio.Channel]:
-    class Handlers(grpc.GenericRpcHandler):
-        def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
-            return forwarder.handler(handler_call_details.method, requests=False, answers=False)
-
-    standing = grpc.aio.server(interceptors=[CallGuard()], options=[("grpc.so_reuseport", 0)])
-    standing.add_generic_rpc_handlers((Handlers(),))
-    port = standing.add_insecure_port("127.0.0.1:0")
-    await standing.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield channel
-    await standing.stop(None)
-    await forwarder.close()
 
 
 async def test_each_call_is_counted_by_whoever_answers_it(edge: Edge, beside: Following) -> None:
@@ -447,11 +341,3 @@ async def test_each_call_is_counted_by_whoever_answers_it(edge: Edge, beside: Fo
     follower = await scraped(beside.entrance.doorway.http_address)
     assert follower["penstock_rpc_requests_total", "UNAVAILABLE", "Start", "penstock.v1.RunService"] == 1
     assert follower["penstock_submissions_total", "failed", "default"] == 1
-
-
-async def scraped(address: str) -> dict[tuple[str, ...], float]:
-    """By name and the values of the labels, in the order of their names."""
-    async with aiohttp.ClientSession() as session, session.get(f"http://{address}/metrics") as answer:
-        text = await answer.text()
-    samples = [sample for family in families(text) for sample in family.samples]
-    return {(sample.name, *sample.labels.values()): sample.value for sample in samples}

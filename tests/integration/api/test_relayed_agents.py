@@ -10,9 +10,10 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.grpc_server import answering, serving
 from tests.integration.api.answers import answer_of, refused
 from tests.integration.api.conftest import PATIENCE, Edge, spec
-from tests.integration.api.test_forwarded_calls import Following, beside, following, row, scraped, within
+from tests.integration.api.following import WINDOWS, Following, beside, following, in_front, row, scraped, within
 from tests.integration.runtime.scripted_agent import ScriptedAgent
 from tests.waiting import until
 
@@ -28,8 +29,6 @@ __all__ = ["beside"]
 
 PUSH = "/penstock.agent.v1.AgentService/PushLogs"
 CHUNK = bytes(1 << 18)
-WINDOWS = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
-"""That do not grow: how much is under way is known."""
 
 
 def cut_off_from(owner: str) -> tuple[tuple[str, str], ...]:
@@ -117,24 +116,10 @@ async def test_all_that_agents_call_is_passed_on(edge: Edge, beside: Following) 
 # --- a stand-in for the owner, to see what reaches it
 
 
-class Streaming(grpc.GenericRpcHandler):
-    def __init__(self, behaviour: Callable[[Any, Any], Any]) -> None:
-        self._handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(behaviour, None, None)
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
-        return self._handler
-
-
-@contextlib.asynccontextmanager
-async def owning(behaviour: Callable[[Any, Any], Any]) -> AsyncIterator[str]:
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0), *WINDOWS])
-    server.add_generic_rpc_handlers((Streaming(behaviour),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        await server.stop(None)
+def owning(behaviour: Callable[[Any, Any], Any]) -> contextlib.AbstractAsyncContextManager[str]:
+    """An owner whose streams are answered so."""
+    handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(behaviour, None, None)
+    return serving(answering(lambda _: handler), options=WINDOWS)
 
 
 def stream(follower: Following, owner: str) -> Any:
@@ -295,7 +280,7 @@ async def test_streams_end_when_another_one_owns_and_not_while_none_is_heard_of(
     async with owning(listening.__call__) as owner:
         now: list[Any] = [row("c1", owner)]
         relay = Relay("c2", lambda: now[0], forwarding_options(1 << 20))
-        async with in_front(relay) as channel:
+        async with in_front(lambda _: relay.stream(), relay) as channel:
             made: Any = channel.stream_stream(CONNECT)
             call = made(metadata=cut_off_from(owner), timeout=PATIENCE)
             await call.write(b"12")
@@ -315,7 +300,7 @@ async def test_no_more_agents_are_passed_on_than_the_limit() -> None:
     listening = Listening()
     async with owning(listening.__call__) as owner:
         relay = Relay("c2", lambda: row("c1", owner), forwarding_options(1 << 20), limit=1)
-        async with in_front(relay) as channel:
+        async with in_front(lambda _: relay.stream(), relay) as channel:
             made: Any = channel.stream_stream(CONNECT)
             first = made(timeout=PATIENCE)
             await within(listening.came.wait())
@@ -324,19 +309,3 @@ async def test_no_more_agents_are_passed_on_than_the_limit() -> None:
             assert answer.retry_seconds is not None
             first.cancel()
             await within(listening.over.wait())
-
-
-@contextlib.asynccontextmanager
-async def in_front(relay: Relay) -> AsyncIterator[grpc.aio.Channel]:
-    class Handlers(grpc.GenericRpcHandler):
-        def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
-            return relay.stream()
-
-    standing = grpc.aio.server(interceptors=[CallGuard()], options=[("grpc.so_reuseport", 0)])
-    standing.add_generic_rpc_handlers((Handlers(),))
-    port = standing.add_insecure_port("127.0.0.1:0")
-    await standing.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield channel
-    await standing.stop(None)
-    await relay.close()

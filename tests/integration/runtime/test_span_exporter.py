@@ -12,6 +12,7 @@ from tests.receiver import Refusal, receiving, told
 from tests.waiting import until
 
 from penstock_coordinator.adapters.otlp import OtlpSink
+from penstock_coordinator.core.counts.spans import SpanCounts
 from penstock_coordinator.core.traces.ids import trace_of
 from penstock_coordinator.core.traces.sampling import ratio
 from penstock_coordinator.core.traces.spans import Link, Moment, Span
@@ -125,14 +126,20 @@ async def test_while_the_receiver_is_away_nothing_is_lost(
     await exporter.close(5.0)
 
 
-async def test_what_the_receiver_refuses_for_ever_holds_nothing_up(world: World, receiver: Receiver) -> None:
+async def with_a_run(world: World) -> tuple[SpanExporter, SpanCounts]:
+    """A run of one step has ended, and its five spans are not sent yet."""
     coordinator = await world.coordinator()
-    exporter, counts = traced(coordinator), coordinator.supervisor.counts.spans
+    exporter = traced(coordinator)
     agent = coordinator.agent()
     await agent.connect(credits=10)
     run_id = await coordinator.start(ONE)
     await agent.succeed(await agent.grant())
     await coordinator.ended(run_id)
+    return exporter, coordinator.supervisor.counts.spans
+
+
+async def test_what_the_receiver_refuses_for_ever_holds_nothing_up(world: World, receiver: Receiver) -> None:
+    exporter, counts = await with_a_run(world)
     receiver.refusals = [Refusal(grpc.StatusCode.INVALID_ARGUMENT)]
     assert await exporter.run_once() == len(receiver.spans) == 2, "the first three of the five were refused"
     assert (counts.sent, counts.refused) == (2, 3)
@@ -144,13 +151,7 @@ async def test_what_the_receiver_refuses_for_ever_holds_nothing_up(world: World,
 async def test_no_more_spans_were_refused_than_were_sent(
     world: World, receiver: Receiver, counted: int, refused: int
 ) -> None:
-    coordinator = await world.coordinator()
-    exporter, counts = traced(coordinator), coordinator.supervisor.counts.spans
-    agent = coordinator.agent()
-    await agent.connect(credits=10)
-    run_id = await coordinator.start(ONE)
-    await agent.succeed(await agent.grant())
-    await coordinator.ended(run_id)
+    exporter, counts = await with_a_run(world)
     receiver.rejected = counted
     assert await exporter.run_once() == 5 - refused
     assert (counts.sent, counts.refused) == (5 - refused, refused)
