@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 from collections import deque
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PATIENCE = 60.0
+STATUS_LOST = "Internal error from Core"
+"""grpcio's own words when a message was being written to a call that the server ended: what the server said is lost."""
 
 
 class ScriptedAgent:
@@ -59,7 +62,9 @@ class ScriptedAgent:
         self._changed = asyncio.Condition()
         self._seq = itertools.count(1)
         self._channel = grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
-        self._call = agent_service_pb2_grpc.AgentServiceStub(self._channel).Connect(metadata=metadata)
+        self._connect = agent_service_pb2_grpc.AgentServiceStub(self._channel).Connect
+        self._metadata = metadata
+        self._call = self._connect(metadata=metadata)
         self._reader: asyncio.Task[None] | None = None
 
     async def connect(self, *, credits: int | None = None) -> wire.Welcome:
@@ -72,11 +77,16 @@ class ScriptedAgent:
 
     async def refused(self) -> tuple[grpc.StatusCode, str]:
         """How the stream of a Hello ends that is not welcome."""
-        await self.say(hello=self._hello())
-        self._reader = asyncio.create_task(self._read())
         async with asyncio.timeout(PATIENCE):
-            await self.ended.wait()
-            code, details = await self._call.code(), await self._call.details()
+            while True:
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    await self.say(hello=self._hello())
+                await self._read()
+                code, details = await self._call.code(), await self._call.details()
+                if details != STATUS_LOST:
+                    break
+                self.redirects.clear()
+                self._call = self._connect(metadata=self._metadata)
         assert self.welcome is None
         await self._channel.close()
         return code, details or ""
