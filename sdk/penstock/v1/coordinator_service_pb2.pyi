@@ -34,6 +34,10 @@ class _CoordinatorRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Coord
     """It waits to take over. Calls of users it passes on to the owner, agents it sends there; those that cannot reach the
     owner it passes on too.
     """
+    COORDINATOR_ROLE_MEMBER: _CoordinatorRole.ValueType  # 3
+    """It has joined the owner, and has runs of its own that share nothing with others. Calls about those it answers;
+    others it passes on to the owner.
+    """
 
 class CoordinatorRole(_CoordinatorRole, metaclass=_CoordinatorRoleEnumTypeWrapper): ...
 
@@ -43,6 +47,10 @@ COORDINATOR_ROLE_OWNER: CoordinatorRole.ValueType  # 1
 COORDINATOR_ROLE_FOLLOWER: CoordinatorRole.ValueType  # 2
 """It waits to take over. Calls of users it passes on to the owner, agents it sends there; those that cannot reach the
 owner it passes on too.
+"""
+COORDINATOR_ROLE_MEMBER: CoordinatorRole.ValueType  # 3
+"""It has joined the owner, and has runs of its own that share nothing with others. Calls about those it answers;
+others it passes on to the owner.
 """
 Global___CoordinatorRole: _TypeAlias = CoordinatorRole  # noqa: Y015
 
@@ -191,7 +199,7 @@ class CoordinatorHealth(_message.Message):
     epoch: _builtins.int
     """Of its ownership; 0: it follows."""
     owner_address: _builtins.str
-    """host:port of the coordinator that owns the runs, if this one follows and knows it."""
+    """host:port of the coordinator that owns the runs, if this one follows and knows it. Of a member: of its head."""
     @_builtins.property
     def reasons(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What is in the way, by cause."""

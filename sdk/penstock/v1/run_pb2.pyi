@@ -265,6 +265,7 @@ class Run(_message.Message):
     HELD_BY_BUDGET_FIELD_NUMBER: _builtins.int
     CACHE_MODE_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """OUTPUT_ONLY. A UUIDv7."""
     pipeline: _builtins.str
@@ -293,6 +294,8 @@ class Run(_message.Message):
     """As asked for at the start. Runs of sub-pipelines have that of the run that they are a step of."""
     trace_id: _builtins.str
     """OUTPUT_ONLY. 32 hex digits: the trace that the run is part of. The caller's, or one that follows from the run's id."""
+    owner: _builtins.str
+    """OUTPUT_ONLY. The id of the coordinator that has the run. In answers about one live run alone."""
     @_builtins.property
     def parameters(self) -> _containers.MessageMap[_builtins.str, _struct_pb2.Value]:
         """As given, with defaults filled in."""
@@ -359,10 +362,11 @@ class Run(_message.Message):
         held_by_budget: _builtins.str = ...,
         cache_mode: Global___CacheMode.ValueType = ...,
         trace_id: _builtins.str = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "costs", b"costs", "create_time", b"create_time", "end_time", b"end_time", "parent", b"parent", "pause", b"pause", "start_time", b"start_time", "step_counts", b"step_counts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "cache_mode", b"cache_mode", "costs", b"costs", "create_time", b"create_time", "depth", b"depth", "end_time", b"end_time", "generation", b"generation", "held_by_budget", b"held_by_budget", "held_by_key", b"held_by_key", "id", b"id", "labels", b"labels", "last_event", b"last_event", "output_json", b"output_json", "parameters", b"parameters", "parent", b"parent", "pause", b"pause", "pipeline", b"pipeline", "priority", b"priority", "reason", b"reason", "run_key", b"run_key", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "trace_id", b"trace_id", "version_digest", b"version_digest", "version_number", b"version_number", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "cache_mode", b"cache_mode", "costs", b"costs", "create_time", b"create_time", "depth", b"depth", "end_time", b"end_time", "generation", b"generation", "held_by_budget", b"held_by_budget", "held_by_key", b"held_by_key", "id", b"id", "labels", b"labels", "last_event", b"last_event", "output_json", b"output_json", "owner", b"owner", "parameters", b"parameters", "parent", b"parent", "pause", b"pause", "pipeline", b"pipeline", "priority", b"priority", "reason", b"reason", "run_key", b"run_key", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "trace_id", b"trace_id", "version_digest", b"version_digest", "version_number", b"version_number", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -216,6 +216,8 @@ class CoordinatorMessage(_message.Message):
     DRAIN_FIELD_NUMBER: _builtins.int
     GOAWAY_FIELD_NUMBER: _builtins.int
     REDIRECT_FIELD_NUMBER: _builtins.int
+    PEERS_FIELD_NUMBER: _builtins.int
+    MOVED_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Counted from 1 within the session, without gaps."""
     @_builtins.property
@@ -242,6 +244,10 @@ class CoordinatorMessage(_message.Message):
     def goaway(self) -> Global___Goaway: ...
     @_builtins.property
     def redirect(self) -> Global___Redirect: ...
+    @_builtins.property
+    def peers(self) -> Global___Peers: ...
+    @_builtins.property
+    def moved(self) -> Global___Moved: ...
     def __init__(
         self,
         *,
@@ -258,12 +264,14 @@ class CoordinatorMessage(_message.Message):
         drain: Global___Drain | None = ...,
         goaway: Global___Goaway | None = ...,
         redirect: Global___Redirect | None = ...,
+        peers: Global___Peers | None = ...,
+        moved: Global___Moved | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "cancel", b"cancel", "drain", b"drain", "goaway", b"goaway", "heartbeat_ack", b"heartbeat_ack", "lease_grants", b"lease_grants", "lease_verdicts", b"lease_verdicts", "pause", b"pause", "redirect", b"redirect", "result_acks", b"result_acks", "resume", b"resume", "return_leases", b"return_leases", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "cancel", b"cancel", "drain", b"drain", "goaway", b"goaway", "heartbeat_ack", b"heartbeat_ack", "lease_grants", b"lease_grants", "lease_verdicts", b"lease_verdicts", "moved", b"moved", "pause", b"pause", "peers", b"peers", "redirect", b"redirect", "result_acks", b"result_acks", "resume", b"resume", "return_leases", b"return_leases", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "cancel", b"cancel", "drain", b"drain", "goaway", b"goaway", "heartbeat_ack", b"heartbeat_ack", "lease_grants", b"lease_grants", "lease_verdicts", b"lease_verdicts", "pause", b"pause", "redirect", b"redirect", "result_acks", b"result_acks", "resume", b"resume", "return_leases", b"return_leases", "seq", b"seq", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "cancel", b"cancel", "drain", b"drain", "goaway", b"goaway", "heartbeat_ack", b"heartbeat_ack", "lease_grants", b"lease_grants", "lease_verdicts", b"lease_verdicts", "moved", b"moved", "pause", b"pause", "peers", b"peers", "redirect", b"redirect", "result_acks", b"result_acks", "resume", b"resume", "return_leases", b"return_leases", "seq", b"seq", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["welcome", "lease_verdicts", "lease_grants", "heartbeat_ack", "result_acks", "cancel", "return_leases", "pause", "resume", "drain", "goaway", "redirect"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["welcome", "lease_verdicts", "lease_grants", "heartbeat_ack", "result_acks", "cancel", "return_leases", "pause", "resume", "drain", "goaway", "redirect", "peers", "moved"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -383,6 +391,11 @@ class Hello(_message.Message):
     STREAM_FIELD_NUMBER: _builtins.int
     GIVEN_UP_FIELD_NUMBER: _builtins.int
     ENVIRONMENTS_FIELD_NUMBER: _builtins.int
+    ELSEWHERE_FIELD_NUMBER: _builtins.int
+    OPEN_SESSIONS_FIELD_NUMBER: _builtins.int
+    LINKS_PENDING_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
+    HIGHEST_HEAD_EPOCH_SEEN_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """REQUIRED. Stable over restarts."""
     boot_id: _builtins.str
@@ -390,7 +403,7 @@ class Hello(_message.Message):
     last_session_epoch: _builtins.int
     """0: none yet."""
     highest_coordinator_epoch_seen: _builtins.int
-    """An agent refuses a coordinator with a smaller one."""
+    """Of the coordinator that this stream goes to; to a head, of all heads. An agent refuses a smaller one."""
     slots: _builtins.int
     agent_version: _builtins.str
     hostname: _builtins.str
@@ -398,6 +411,12 @@ class Hello(_message.Message):
     """The number of this stream within the agent's process, from 1 on. Of two Hellos of one process the greater number is
     the newer one, in whatever order they are read. 0: the agent does not say.
     """
+    links_pending: _builtins.bool
+    """A stream to another coordinator is being opened and has no Welcome yet: nothing follows from a lease that is not
+    named.
+    """
+    highest_head_epoch_seen: _builtins.int
+    """The newest epoch of a head that the agent has seen, whichever coordinator this stream goes to."""
     @_builtins.property
     def protocol_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """REQUIRED. All versions of this protocol that the agent speaks; the coordinator chooses the greatest that it
@@ -414,11 +433,15 @@ class Hello(_message.Message):
 
     @_builtins.property
     def held_leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldLease]:
-        """An atomic snapshot of what the agent holds; after it the agent ignores everything of older streams."""
+        """An atomic snapshot of what the agent holds; after it the agent ignores everything of older streams. With feature
+        "links": of what it holds by this coordinator.
+        """
 
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional behaviour that the agent offers: "given_up", it fills that field."""
+        """Optional behaviour that the agent offers: "given_up", it fills that field; "links", it keeps a stream with each
+        coordinator that Peers names, and fills `elsewhere` and the fields after it.
+        """
 
     @_builtins.property
     def given_up(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseRef]:
@@ -431,6 +454,23 @@ class Hello(_message.Message):
         """By kind of environment ("python", "container"): empty if the agent makes such ones, else why it cannot, for people.
         A kind that is not there: it does not know it.
         """
+
+    @_builtins.property
+    def elsewhere(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldLease]:
+        """What the agent holds by other coordinators, or by none that it has a stream with. Every lease of its process is here
+        or in held_leases. A coordinator that knows such a lease as its own says so by LeaseVerdicts; one that does not says
+        nothing, which means: wait.
+        """
+
+    @_builtins.property
+    def open_sessions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The session_epoch of each stream that is open to another coordinator. Grants may be on their way there: that a lease
+        of such a session is not named does not mean that it is not held.
+        """
+
+    @_builtins.property
+    def links(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Members whose streams are open: <coordinator id>@<epoch>."""
 
     def __init__(
         self,
@@ -451,10 +491,15 @@ class Hello(_message.Message):
         stream: _builtins.int = ...,
         given_up: _abc.Iterable[Global___LeaseRef] | None = ...,
         environments: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        elsewhere: _abc.Iterable[Global___HeldLease] | None = ...,
+        open_sessions: _abc.Iterable[_builtins.int] | None = ...,
+        links_pending: _builtins.bool = ...,
+        links: _abc.Iterable[_builtins.str] | None = ...,
+        highest_head_epoch_seen: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "boot_id", b"boot_id", "environments", b"environments", "features", b"features", "given_up", b"given_up", "held_leases", b"held_leases", "highest_coordinator_epoch_seen", b"highest_coordinator_epoch_seen", "hostname", b"hostname", "labels", b"labels", "last_session_epoch", b"last_session_epoch", "protocol_versions", b"protocol_versions", "queues", b"queues", "resources", b"resources", "slots", b"slots", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "boot_id", b"boot_id", "elsewhere", b"elsewhere", "environments", b"environments", "features", b"features", "given_up", b"given_up", "held_leases", b"held_leases", "highest_coordinator_epoch_seen", b"highest_coordinator_epoch_seen", "highest_head_epoch_seen", b"highest_head_epoch_seen", "hostname", b"hostname", "labels", b"labels", "last_session_epoch", b"last_session_epoch", "links", b"links", "links_pending", b"links_pending", "open_sessions", b"open_sessions", "protocol_versions", b"protocol_versions", "queues", b"queues", "resources", b"resources", "slots", b"slots", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -602,6 +647,10 @@ class Heartbeat(_message.Message):
     ECHO_FIELD_NUMBER: _builtins.int
     MEAN_STEP_DURATION_FIELD_NUMBER: _builtins.int
     DISK_LOW_FIELD_NUMBER: _builtins.int
+    ELSEWHERE_FIELD_NUMBER: _builtins.int
+    OPEN_SESSIONS_FIELD_NUMBER: _builtins.int
+    LINKS_PENDING_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
     part: _builtins.int
     """Set if the list is cut into several heartbeats: this is part `part` of `parts`."""
     parts: _builtins.int
@@ -614,9 +663,10 @@ class Heartbeat(_message.Message):
     """Answers HeartbeatAck.echo of the last one: shows that both loops live."""
     disk_low: _builtins.bool
     """The disk has less free space than the agent's floor: it takes no work."""
+    links_pending: _builtins.bool
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldLease]:
-        """The full list of what the agent holds; the coordinator answers what it does not renew."""
+        """The full list of what the agent holds by this coordinator, which answers what it does not renew."""
 
     @_builtins.property
     def loop_lag(self) -> _duration_pb2.Duration:
@@ -626,6 +676,18 @@ class Heartbeat(_message.Message):
     def mean_step_duration(self) -> _duration_pb2.Duration:
         """Mean run time of the steps that ended lately; credits grow with short ones."""
 
+    @_builtins.property
+    def elsewhere(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldLease]:
+        """Orphans: leases by which no coordinator speaks now, because its stream has ended, it is no member any more, or it
+        has said Moved. Named until somebody takes them by a verdict, or they end. With the first part alone.
+        """
+
+    @_builtins.property
+    def open_sessions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """As in Hello, at this moment. With the first part alone."""
+
+    @_builtins.property
+    def links(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -640,10 +702,14 @@ class Heartbeat(_message.Message):
         echo: _builtins.int = ...,
         mean_step_duration: _duration_pb2.Duration | None = ...,
         disk_low: _builtins.bool = ...,
+        elsewhere: _abc.Iterable[Global___HeldLease] | None = ...,
+        open_sessions: _abc.Iterable[_builtins.int] | None = ...,
+        links_pending: _builtins.bool = ...,
+        links: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["loop_lag", b"loop_lag", "mean_step_duration", b"mean_step_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_free_bytes", b"disk_free_bytes", "disk_low", b"disk_low", "echo", b"echo", "leases", b"leases", "load", b"load", "loop_lag", b"loop_lag", "mean_step_duration", b"mean_step_duration", "memory_free_bytes", b"memory_free_bytes", "part", b"part", "parts", b"parts", "spool_depth", b"spool_depth"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_free_bytes", b"disk_free_bytes", "disk_low", b"disk_low", "echo", b"echo", "elsewhere", b"elsewhere", "leases", b"leases", "links", b"links", "links_pending", b"links_pending", "load", b"load", "loop_lag", b"loop_lag", "mean_step_duration", b"mean_step_duration", "memory_free_bytes", b"memory_free_bytes", "open_sessions", b"open_sessions", "part", b"part", "parts", b"parts", "spool_depth", b"spool_depth"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1032,6 +1098,7 @@ class Welcome(_message.Message):
     STOP_GRACE_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
     INLINE_OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
+    HEAD_EPOCH_FIELD_NUMBER: _builtins.int
     session_epoch: _builtins.int
     """Committed before this is sent; one more for each accepted Hello of the agent."""
     coordinator_id: _builtins.str
@@ -1043,6 +1110,10 @@ class Welcome(_message.Message):
     inline_output_bytes: _builtins.int
     """An output of more bytes of JSON than this goes to the artifact store, and a reference to it in its place. 0: there
     is no artifact store; then `max_output_bytes` bounds outputs, and steps make no artifacts.
+    """
+    head_epoch: _builtins.int
+    """Of the head that the coordinator has joined; a head says its own. 0: a head of an earlier release, whose
+    coordinator_epoch it is.
     """
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration: ...
@@ -1059,7 +1130,9 @@ class Welcome(_message.Message):
         """How long a stopped attempt has between SIGTERM and SIGKILL when nothing else is said."""
 
     @_builtins.property
-    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"links": the coordinator reads `elsewhere` and the fields after it."""
+
     def __init__(
         self,
         *,
@@ -1076,10 +1149,11 @@ class Welcome(_message.Message):
         stop_grace: _duration_pb2.Duration | None = ...,
         features: _abc.Iterable[_builtins.str] | None = ...,
         inline_output_bytes: _builtins.int = ...,
+        head_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expiry_margin", b"expiry_margin", "heartbeat_interval", b"heartbeat_interval", "lease_ttl", b"lease_ttl", "result_resend_interval", b"result_resend_interval", "stop_grace", b"stop_grace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis_seq", b"basis_seq", "coordinator_epoch", b"coordinator_epoch", "coordinator_id", b"coordinator_id", "expiry_margin", b"expiry_margin", "features", b"features", "heartbeat_interval", b"heartbeat_interval", "inline_output_bytes", b"inline_output_bytes", "lease_ttl", b"lease_ttl", "max_output_bytes", b"max_output_bytes", "protocol_version", b"protocol_version", "result_resend_interval", b"result_resend_interval", "session_epoch", b"session_epoch", "stop_grace", b"stop_grace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis_seq", b"basis_seq", "coordinator_epoch", b"coordinator_epoch", "coordinator_id", b"coordinator_id", "expiry_margin", b"expiry_margin", "features", b"features", "head_epoch", b"head_epoch", "heartbeat_interval", b"heartbeat_interval", "inline_output_bytes", b"inline_output_bytes", "lease_ttl", b"lease_ttl", "max_output_bytes", b"max_output_bytes", "protocol_version", b"protocol_version", "result_resend_interval", b"result_resend_interval", "session_epoch", b"session_epoch", "stop_grace", b"stop_grace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1087,6 +1161,10 @@ Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
 
 @_typing.final
 class LeaseVerdict(_message.Message):
+    """Of a lease that Hello or a heartbeat named as `elsewhere`, CONTINUE and SEND_RESULT also say that it is this
+    coordinator's from here on.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     LEASE_FIELD_NUMBER: _builtins.int
@@ -1887,6 +1965,81 @@ class Goaway(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Goaway: _TypeAlias = Goaway  # noqa: Y015
+
+@_typing.final
+class Peers(_message.Message):
+    """By a head alone, to agents with feature "links": all members, as a whole. After Welcome, and again when they change.
+    The agent keeps a stream with each, and closes those to others. The leases of a member that is gone from it are orphans.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Peer]: ...
+    def __init__(
+        self,
+        *,
+        members: _abc.Iterable[Global___Peer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["members", b"members"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Peers: _TypeAlias = Peers  # noqa: Y015
+
+@_typing.final
+class Peer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COORDINATOR_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    coordinator_id: _builtins.str
+    address: _builtins.str
+    """host:port."""
+    epoch: _builtins.int
+    """Of this incarnation."""
+    def __init__(
+        self,
+        *,
+        coordinator_id: _builtins.str = ...,
+        address: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "coordinator_id", b"coordinator_id", "epoch", b"epoch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Peer: _TypeAlias = Peer  # noqa: Y015
+
+@_typing.final
+class Moved(_message.Message):
+    """This coordinator does not own these runs any more, or never did: their leases and results are for another one. To
+    agents with feature "links". The agent names them as orphans until their owner takes them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        run_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_ids", b"run_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Moved: _TypeAlias = Moved  # noqa: Y015
 
 @_typing.final
 class Redirect(_message.Message):

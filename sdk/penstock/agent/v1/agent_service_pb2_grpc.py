@@ -58,6 +58,8 @@ class AgentServiceServicer:
         Metadata "penstock-unreachable", perhaps several times: host:port of an owner that the agent was sent to and could
         not reach. A coordinator that follows that owner passes the stream on, with initial metadata "penstock-owner";
         RESOURCE_EXHAUSTED if it passes on as many as it can.
+        Metadata "penstock-link", of a stream to a member: <coordinator id>@<epoch>, as the head has named it in Peers. It is
+        served by that incarnation alone, and passed on by nobody; all others answer as coordinators that follow.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -65,7 +67,8 @@ class AgentServiceServicer:
 
     def PushLogs(self, request_iterator, context):
         """Log lines, apart from the stream so that they never hold up a heartbeat. Lossy by contract beyond the
-        quota of an attempt; back-pressure is the stream's own.
+        quota of an attempt; back-pressure is the stream's own. UNAVAILABLE, RUN_MOVED: a run of these lines is live at
+        another coordinator; nothing of that message is taken, and it is to be sent again, to whoever has the lease.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -23,10 +23,13 @@ class AgentServiceStub:
     Metadata "penstock-unreachable", perhaps several times: host:port of an owner that the agent was sent to and could
     not reach. A coordinator that follows that owner passes the stream on, with initial metadata "penstock-owner";
     RESOURCE_EXHAUSTED if it passes on as many as it can.
+    Metadata "penstock-link", of a stream to a member: <coordinator id>@<epoch>, as the head has named it in Peers. It is
+    served by that incarnation alone, and passed on by nobody; all others answer as coordinators that follow.
     """
     PushLogs: _aio.StreamUnaryMultiCallable[_agent_service_pb2.PushLogsRequest, _agent_service_pb2.PushLogsResponse]
     """Log lines, apart from the stream so that they never hold up a heartbeat. Lossy by contract beyond the
-    quota of an attempt; back-pressure is the stream's own.
+    quota of an attempt; back-pressure is the stream's own. UNAVAILABLE, RUN_MOVED: a run of these lines is live at
+    another coordinator; nothing of that message is taken, and it is to be sent again, to whoever has the lease.
     """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -44,6 +47,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         Metadata "penstock-unreachable", perhaps several times: host:port of an owner that the agent was sent to and could
         not reach. A coordinator that follows that owner passes the stream on, with initial metadata "penstock-owner";
         RESOURCE_EXHAUSTED if it passes on as many as it can.
+        Metadata "penstock-link", of a stream to a member: <coordinator id>@<epoch>, as the head has named it in Peers. It is
+        served by that incarnation alone, and passed on by nobody; all others answer as coordinators that follow.
         """
 
     @_abc_1.abstractmethod
@@ -53,7 +58,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_abc.AsyncIterator[_agent_service_pb2.PushLogsRequest], _abc.Awaitable[_agent_service_pb2.PushLogsResponse]],
     ) -> _abc.Awaitable[_agent_service_pb2.PushLogsResponse]:
         """Log lines, apart from the stream so that they never hold up a heartbeat. Lossy by contract beyond the
-        quota of an attempt; back-pressure is the stream's own.
+        quota of an attempt; back-pressure is the stream's own. UNAVAILABLE, RUN_MOVED: a run of these lines is live at
+        another coordinator; nothing of that message is taken, and it is to be sent again, to whoever has the lease.
         """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _aio.Server) -> None: ...
