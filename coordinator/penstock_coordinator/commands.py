@@ -77,12 +77,13 @@ def look_after(arguments: Sequence[str]) -> int:
 
 
 def _work(parsed: argparse.Namespace, settings: Settings) -> int:
-    from penstock_coordinator import main
+    from penstock_coordinator.main import rotate_signing_key, run
+    from penstock_coordinator.opening import update_schema
 
     if parsed.command == "migrate":
-        return main.run(settings, main.update_schema(settings))
+        return run(settings, update_schema(settings))
     others_live = microseconds(read_span(parsed.expire_after))
-    return main.run(settings, main.rotate_signing_key(settings, others_live))
+    return run(settings, rotate_signing_key(settings, others_live))
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:

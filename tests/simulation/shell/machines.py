@@ -20,7 +20,7 @@ from penstock_agent.runtime.agent import Agent
 from penstock_agent.runtime.data_folder import DataFolder
 from penstock_agent.runtime.stream import IdInUse
 from penstock_agent.settings import AgentSettings
-from penstock_coordinator import main as coordinator_main
+from penstock_coordinator import incarnation
 from penstock_coordinator.adapters.artifacts.opening import OpenedStore
 from penstock_coordinator.adapters.memory.faults import Faults
 from penstock_coordinator.adapters.memory.stores import MemoryStores, memory_stores
@@ -100,7 +100,7 @@ class CoordinatorMachine:
         self.process = Process(f"{NAME}/0")
         self.process.alive = False
         self.faults = Faults()
-        self.coordinator: coordinator_main.Coordinator | None = None
+        self.coordinator: incarnation.Coordinator | None = None
         self.incarnations = 0
         self.ends: list[tuple[str, BaseException | None]] = []
         """How the processes ended that ended by themselves."""
@@ -143,7 +143,7 @@ class CoordinatorMachine:
         epoch = await stores.incarnations.incarnate(NAME, LANES)
         self.world.edge = lambda backend, options: Edge(self, backend, options)
         # The stores have what a coordinator uses of PostgreSQL's.
-        make = coordinator_main.Coordinator
+        make = incarnation.Coordinator
         self.coordinator = make(self.settings, stores, OpenedStore(stores.objects), readiness, NAME, epoch)  # type: ignore[arg-type]
         await self.coordinator.run(self._stop)
 

@@ -30,7 +30,7 @@ from penstock_agent.runtime import clock as agent_clock
 from penstock_agent.runtime import host as agent_host
 from penstock_agent.runtime import staging as staging_module
 from penstock_agent.runtime import stream as stream_module
-from penstock_coordinator import main as coordinator_main
+from penstock_coordinator import incarnation
 from penstock_coordinator.adapters.memory.database import MemoryDatabase
 from penstock_coordinator.api import guard as guard_module
 from penstock_coordinator.runtime import loop_lag as loop_lag_module
@@ -185,14 +185,14 @@ def _seams(world: World) -> Iterator[None]:
         LoopLag=_Lag,
     )
     places: list[tuple[Any, str, Any]] = [
-        (coordinator_main, "SystemClock", lambda: _Clock(world)),
-        (coordinator_main, "SystemIds", lambda: _Ids(world)),
-        (coordinator_main, "build_server", lambda backend, options: _edge(world)(backend, options)),
-        (coordinator_main, "let_memory_grow", lambda *, collect=True: None),
-        (coordinator_main, "settle_memory", lambda: None),
-        (coordinator_main, "trim_memory", lambda: None),
-        (coordinator_main, "resident_bytes", lambda: 0),
-        (coordinator_main, "memory_there_is", lambda: 1 << 34),
+        (incarnation, "SystemClock", lambda: _Clock(world)),
+        (incarnation, "SystemIds", lambda: _Ids(world)),
+        (incarnation, "build_server", lambda backend, options: _edge(world)(backend, options)),
+        (incarnation, "let_memory_grow", lambda *, collect=True: None),
+        (incarnation, "settle_memory", lambda: None),
+        (incarnation, "trim_memory", lambda: None),
+        (incarnation, "resident_bytes", lambda: 0),
+        (incarnation, "memory_there_is", lambda: 1 << 34),
         # Ten times a second is for reality: here nothing is late but by a second or more.
         (loop_lag_module, "EVERY", 2.0),
         (loop_lag_module, "AT_REST", 1),

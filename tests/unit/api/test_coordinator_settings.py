@@ -23,7 +23,7 @@ from penstock_coordinator.core.plan.limits import (
 )
 from penstock_coordinator.core.run.spans import microseconds
 from penstock_coordinator.identity import CannotStart
-from penstock_coordinator.main import update_schema
+from penstock_coordinator.opening import update_schema
 from penstock_coordinator.settings import (
     Settings,
     SettingsError,

@@ -20,11 +20,11 @@ SERVED = """
 import json, sys
 from penstock_coordinator.settings_reading import SettingsReading
 given = SettingsReading(sys.argv[1:]).take()
-from penstock_coordinator import main
+from penstock_coordinator import incarnation
 settings = given.settings
 print(json.dumps([
     settings.lanes, settings.lease_ttl.total_seconds(), settings.output_cache_size,
-    settings.database_url.get_secret_value(), main.cipher(settings) is None, given.migrates, list(given.former),
+    settings.database_url.get_secret_value(), incarnation.cipher(settings) is None, given.migrates, list(given.former),
     [name for name in sys.modules if name.partition("_")[0] == "pydantic"],
 ]))
 """
