@@ -21,6 +21,7 @@ from penstock_coordinator.ports import (
     RunChange,
     RunFilter,
     RunId,
+    RunOwner,
     RunRow,
     StepRunRow,
     Stores,
@@ -47,6 +48,14 @@ async def test_many_runs_come_as_they_come_alone(stores: Stores) -> None:
     assert found == {run: await stores.runs.get(run) for run in runs[:2]}
     assert len(await stores.runs.get_many(asked)) == 2
     assert await stores.runs.get_many([]) == []
+
+
+async def test_whose_a_run_is_is_read_without_the_rest_of_it(stores: Stores) -> None:
+    live, at_rest = await _add_runs(stores, 2)
+    await _commit(stores, msgspec.structs.replace(record(at_rest, 3), change=RunChange(COMPLETED, end_time=9_000)))
+    owners = await stores.runs.owners([live, at_rest, new_run_id(), live])
+    assert owners == {live: RunOwner("c1", 1), at_rest: RunOwner("c1", COMPLETED)}
+    assert await stores.runs.owners([]) == {}
 
 
 async def test_a_run_comes_back_as_it_was_written(stores: Stores) -> None:

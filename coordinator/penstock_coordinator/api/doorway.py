@@ -18,9 +18,9 @@ import structlog
 from aiohttp import web
 
 from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_coordinator.api.call_classes import CLASSES, CallClass
 from penstock_coordinator.api.forwarding import not_the_leader
 from penstock_coordinator.api.guard import CallGuard
-from penstock_coordinator.api.health import AGENTS
 from penstock_coordinator.api.http import SHUTDOWN_SECONDS
 from penstock_coordinator.api.relaying import CONNECT
 from penstock_coordinator.runtime.session import goaway
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
 
 log = structlog.get_logger(__name__)
-
-OF_THE_OWNER = frozenset({"/penstock.v1.CoordinatorService/HandOver"})
-"""Passed on, of a service whose other calls every coordinator answers for itself."""
 
 
 class CannotListen(Exception):
@@ -67,8 +64,8 @@ class ServiceSet(grpc.GenericRpcHandler):
 
 
 class Outside(ServiceSet):
-    """In the place of the services that are not among those added here: calls of users are passed on to the owner,
-    agents are sent there, and those that cannot reach it are passed on too."""
+    """What every coordinator answers for itself is answered by the services added here. Other calls of users are passed
+    on to the owner, agents are sent there, and those that cannot reach it are passed on too."""
 
     def __init__(
         self,
@@ -99,11 +96,9 @@ class Outside(ServiceSet):
 
     def passes_on(self, details: grpc.HandlerCallDetails) -> bool:
         """Whether the call is answered by the owner."""
-        if details.method not in self._methods:
-            return False
         if details.method == CONNECT:
             return self._passes_streams_on(details)
-        return super().service(details) is None
+        return CLASSES.get(details.method, CallClass.SELF) is not CallClass.SELF
 
     def _passes_streams_on(self, details: grpc.HandlerCallDetails) -> bool:
         """While it is likely to own soon, whoever comes waits for that instead."""
@@ -130,19 +125,18 @@ class Outside(ServiceSet):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         method = handler_call_details.method
-        found = None if method in OF_THE_OWNER else super().service(handler_call_details)
-        if found is not None:
-            return found
-        described = self._methods.get(method)
-        if described is None:
+        call_class, described = CLASSES.get(method), self._methods.get(method)
+        if call_class is None or described is None:
             return None
+        if call_class is CallClass.SELF:
+            return super().service(handler_call_details)
         if method == CONNECT:
             if self._passes_streams_on(handler_call_details):
                 return self._relay.stream()
             return grpc.stream_stream_rpc_method_handler(
                 self._connect, wire.AgentMessage.FromString, wire.CoordinatorMessage.SerializeToString
             )
-        calls = self._relay if method.startswith(f"/{AGENTS}") else self._forwarder
+        calls = self._relay if call_class is CallClass.AGENT else self._forwarder
         return calls.handler(method, requests=described.client_streaming, answers=described.server_streaming)
 
     async def _connect(self, requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:

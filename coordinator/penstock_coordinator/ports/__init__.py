@@ -80,7 +80,7 @@ from penstock_coordinator.ports.requests import Repeated, RequestKey, RequestRow
 from penstock_coordinator.ports.retention import EndedRuns, OldRows, RetentionStore, RunRows
 from penstock_coordinator.ports.rows import PLAIN_ORIGIN, AttemptRow, NewRun, Origin, Parent, RunChange, StepRunRow
 from penstock_coordinator.ports.run_keys import AT_REST, COMPLETED, KeyClaim, Reuse, gives_free
-from penstock_coordinator.ports.runs import ANY_GENERATION, RunFilter, RunIndex, RunRow
+from penstock_coordinator.ports.runs import ANY_GENERATION, RunFilter, RunIndex, RunOwner, RunRow
 from penstock_coordinator.ports.secrets import CannotDecrypt, SecretCipher, SecretRow, SecretStore
 from penstock_coordinator.ports.signing_keys import SigningKey, SigningKeyStore
 from penstock_coordinator.ports.spans import SpanSink, SpansRefused
@@ -177,6 +177,7 @@ __all__ = [
     "RunFilter",
     "RunId",
     "RunIndex",
+    "RunOwner",
     "RunRow",
     "RunRows",
     "SecretCipher",

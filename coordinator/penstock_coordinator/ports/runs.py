@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from penstock_coordinator.ports.common import RunId
 from penstock_coordinator.ports.requests import Repeated, RequestKey, RequestRow
@@ -37,6 +37,13 @@ class RunRow:
     """None in lists."""
 
 
+class RunOwner(NamedTuple):
+    """Who may write a run, and how it stands: enough to know where to ask for it."""
+
+    owner: str
+    state: int
+
+
 @dataclass(frozen=True, slots=True)
 class RunFilter:
     pipeline: str = ""
@@ -56,6 +63,9 @@ class RunIndex(Protocol):
 
     async def get_many(self, run_ids: Sequence[RunId]) -> list[RunRow]:
         """Those of them that are there, each once, in any order."""
+
+    async def owners(self, run_ids: Sequence[RunId]) -> dict[RunId, RunOwner]:
+        """Of those of them that are there."""
 
     async def list_runs(self, where: RunFilter, limit: int, before: RunId | None = None) -> list[RunRow]:
         """Newest first, of those older than `before`."""

@@ -15,6 +15,7 @@ from penstock_coordinator.ports import (
     RequestRow,
     RunFilter,
     RunId,
+    RunOwner,
     RunRow,
     StepRunRow,
 )
@@ -39,6 +40,9 @@ class MemoryRunIndex:
 
     async def get_many(self, run_ids: Sequence[RunId]) -> list[RunRow]:
         return [row for run_id in dict.fromkeys(run_ids) if (row := await self.get(run_id)) is not None]
+
+    async def owners(self, run_ids: Sequence[RunId]) -> dict[RunId, RunOwner]:
+        return {row.run_id: RunOwner(row.owner, row.state) for row in await self.get_many(run_ids)}
 
     async def list_runs(self, where: RunFilter, limit: int, before: RunId | None = None) -> list[RunRow]:
         found = await self._select(lambda row: (before is None or row.run_id < before) and _matches(row, where))

@@ -22,6 +22,7 @@ from penstock_coordinator.ports import (
     RequestRow,
     RunFilter,
     RunId,
+    RunOwner,
     RunRow,
     StepRunRow,
 )
@@ -48,6 +49,10 @@ class PostgresRunIndex:
 
     async def get_many(self, run_ids: Sequence[RunId]) -> list[RunRow]:
         return [_run(row) for row in await self._database.fetch(_QUERIES["get_many"], list(run_ids))]
+
+    async def owners(self, run_ids: Sequence[RunId]) -> dict[RunId, RunOwner]:
+        found = await self._database.fetch(_QUERIES["owners"], list(run_ids))
+        return {row["run_id"]: RunOwner(row["owner"], row["state"]) for row in found}
 
     async def list_runs(self, where: RunFilter, limit: int, before: RunId | None = None) -> list[RunRow]:
         terms = label_terms(where.labels)

@@ -16,6 +16,9 @@ select
 from runs
 where run_id = any($1::uuid[])
 
+-- name: owners
+select run_id, owner, state from runs where run_id = any($1::uuid[])
+
 -- name: list
 -- Lists pass over what can be large: parameters come with `get`.
 select
