@@ -165,9 +165,9 @@ SIMULATED = (
         "4: what became of a commit is looked up",
         MODEL,
         "journal.py",
-        "            outcomes = self._settle() if again else store.transact(self._epoch, self._records)",
+        "            outcomes = self._settle() if again else store.transact(self._owner, self._epoch, self._records)",
         "            outcomes = [OutOfSequence()] * len(self._records) if again else store.transact(\n"
-        "                self._epoch, self._records\n            )",
+        "                self._owner, self._epoch, self._records\n            )",
     ),
     _broken(
         "an unknown commit is taken for done",
@@ -182,7 +182,7 @@ SIMULATED = (
         "4: of one owner alone are appends accepted",
         MODEL,
         "journal.py",
-        "        if epoch != self.epoch:\n            raise Fenced",
+        "        if not self.may_write(owner, epoch):\n            raise Fenced",
         "        if epoch > self.epoch:\n            raise Fenced",
     ),
     _broken(
@@ -190,8 +190,8 @@ SIMULATED = (
         "I9: epochs increase",
         MODEL,
         "journal.py",
-        "        self.epoch += 1\n        return self.epoch",
-        "        self.epoch = max(self.epoch, 1)\n        return self.epoch",
+        "        self.epoch += 1\n        self.fences",
+        "        self.epoch = max(self.epoch, 1)\n        self.fences",
     ),
     _broken(
         "requests are not remembered",

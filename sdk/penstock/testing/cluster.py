@@ -9,10 +9,10 @@ from penstock.testing.coordinator import Coordinator
 from penstock.testing.faults import Fault, FaultKind
 from penstock.testing.invariants import Invariants
 from penstock.testing.journal import Reach
-from penstock.testing.members import Doorstep, Member, Seat
 from penstock.testing.network import End, Link
 from penstock.testing.post import Letter, Post
 from penstock.testing.registry import Registry
+from penstock.testing.seats import Doorstep, Seat, Site
 from penstock.testing.simulation import STRIKES, Scenario, Simulation
 from penstock.testing.timeline import MILLISECOND, SECOND, PartyClock
 
@@ -36,8 +36,8 @@ class Cluster(Simulation):
     def __init__(self, scenario: Scenario, watch: Callable[[Invariants], None] | None = None) -> None:
         super().__init__(scenario, watch)
         self.registry = Registry(self.store)
-        self.seats = [
-            Seat(name, PartyClock(self.timeline, rate, began=(number + 1) * 1_000 * SECOND), Reach(self.store))
+        self.sites = [
+            Site(name, PartyClock(self.timeline, rate, began=(number + 1) * 1_000 * SECOND), Reach(self.store))
             for number, (name, rate) in enumerate(zip(self.addresses(), scenario.several, strict=True))
         ]
         self.post = Post(self)
@@ -52,22 +52,22 @@ class Cluster(Simulation):
     # --- parties
 
     def start_coordinators(self) -> None:
-        for seat in self.seats:
-            self.timeline.after(int(self.timeline.random.random() * SECOND), self._seat_starts, seat)
+        for site in self.sites:
+            self.timeline.after(int(self.timeline.random.random() * SECOND), self._site_starts, site)
 
-    def _seat_starts(self, seat: Seat) -> None:
+    def _site_starts(self, site: Site) -> None:
         """Whoever looks after it starts it when it has ended."""
-        if seat.member is None:
-            seat.member = Member(self, seat, self.scenario.ownership_lease)
-            seat.member.begin()
+        if site.seat is None:
+            site.seat = Seat(self, site, self.scenario.ownership_lease)
+            site.seat.begin()
 
     @property
-    def members(self) -> list[Member]:
-        return [seat.member for seat in self.seats if seat.member is not None]
+    def seats(self) -> list[Seat]:
+        return [site.seat for site in self.sites if site.seat is not None]
 
     def owning(self) -> list[Coordinator]:
         """Those that take themselves for the owner, the newest last."""
-        found = [each.incarnation for each in self.members if each.incarnation is not None and each.incarnation.alive]
+        found = [each.incarnation for each in self.seats if each.incarnation is not None and each.incarnation.alive]
         return sorted(found, key=lambda each: each.epoch)
 
     @property
@@ -78,57 +78,57 @@ class Cluster(Simulation):
             return None
         return serving[0] if len(serving) > 1 and self.timeline.random.random() < OLDER else serving[-1]
 
-    def owner(self) -> Member | None:
+    def owner(self) -> Seat | None:
         owning = self.owning()
-        return next((each for each in self.members if owning and each.incarnation is owning[-1]), None)
+        return next((each for each in self.seats if owning and each.incarnation is owning[-1]), None)
 
-    def _follower(self, fault: Fault) -> Member | None:
+    def _follower(self, fault: Fault) -> Seat | None:
         owner = self.owner()
-        following = [each for each in self.members if each is not owner]
+        following = [each for each in self.seats if each is not owner]
         return following[fault.target % len(following)] if following else None
 
-    def incarnation(self, member: Member) -> Coordinator:
-        seat, scenario = member.seat, self.scenario
+    def incarnation(self, seat: Seat) -> Coordinator:
+        site, scenario = seat.site, self.scenario
         return Coordinator(
             self.timeline,
-            f"{seat.name}.{seat.boots}",
+            f"{site.name}.{site.boots}",
             self.store,
-            seat.clock,
+            site.clock,
             scenario.timing,
             self.plan_of,
             scenario.behave,
             self.invariants,
-            member,
-            seat.reach,
+            seat,
+            site.reach,
         )
 
-    def seat(self, name: str) -> Seat:
-        return next(seat for seat in self.seats if seat.name == name)
+    def site(self, name: str) -> Site:
+        return next(site for site in self.sites if site.name == name)
 
     def _connect(self, process: AgentProcess, end: End, address: str, unreachable: Sequence[str] = ()) -> Link | None:
         weather = process.machine.weathers[address]
-        member = self.seat(address).member
-        if weather.cut or member is None:
+        seat = self.site(address).seat
+        if weather.cut or seat is None:
             return None
-        step = Doorstep(member, unreachable)
-        other = End(member, step.hear, step.ended)
+        step = Doorstep(seat, unreachable)
+        other = End(seat, step.hear, step.ended)
         link = Link(self.timeline, weather, end, other)
-        member.accept(other, link, step)
+        seat.accept(other, link, step)
         return link
 
-    def call_to_prepare(self, caller: Member, name: str, answered: Callable[[str, bool], None]) -> None:
+    def call_to_prepare(self, caller: Seat, name: str, answered: Callable[[str, bool], None]) -> None:
         """`caller` stops, and asks that one to read its runs. No answer comes over a way that is cut."""
-        seat = self.seat(name)
+        site = self.site(name)
 
         def answer(prepared: bool) -> None:
-            if not seat.parted.get(caller.name):
+            if not site.parted.get(caller.name):
                 caller.after(WAY, answered, name, prepared)
 
         def arrive() -> None:
-            if seat.member is not None:
-                seat.member.run(seat.member.prepare, caller.name, answer)
+            if site.seat is not None:
+                site.seat.run(site.seat.prepare, caller.name, answer)
 
-        if not caller.seat.parted.get(name):
+        if not caller.site.parted.get(name):
             self.timeline.after(WAY, arrive)
 
     # --- faults
@@ -139,10 +139,10 @@ class Cluster(Simulation):
     def follower_crash(self, fault: Fault) -> None:
         self._crash(self._follower(fault), fault)
 
-    def _crash(self, member: Member | None, fault: Fault) -> None:
-        if member is not None:
-            member.crash()
-            self.timeline.after(fault.span, self._seat_starts, member.seat)
+    def _crash(self, seat: Seat | None, fault: Fault) -> None:
+        if seat is not None:
+            seat.crash()
+            self.timeline.after(fault.span, self._site_starts, seat.site)
 
     def coordinator_freeze(self, fault: Fault) -> None:
         self._freeze(self.owner(), fault)
@@ -151,9 +151,9 @@ class Cluster(Simulation):
         self._freeze(self._follower(fault), fault)
 
     @staticmethod
-    def _freeze(member: Member | None, fault: Fault) -> None:
-        if member is not None:
-            member.freeze(fault.span)
+    def _freeze(seat: Seat | None, fault: Fault) -> None:
+        if seat is not None:
+            seat.freeze(fault.span)
 
     def owner_freeze_at_commit(self, fault: Fault) -> None:
         self.store.after_apply = lambda: self.coordinator_freeze(fault)
@@ -169,10 +169,10 @@ class Cluster(Simulation):
     def follower_cut_off(self, fault: Fault) -> None:
         self._cut_off(self._follower(fault), fault)
 
-    def _cut_off(self, member: Member | None, fault: Fault) -> None:
+    def _cut_off(self, seat: Seat | None, fault: Fault) -> None:
         """From the database, in one direction or both."""
-        if member is not None:
-            reach = member.seat.reach
+        if seat is not None:
+            reach = seat.site.reach
             reach.out_cut, reach.back_cut = fault.chance < 0.7, fault.chance > 0.4
             self.store.was_away = True
             self.timeline.after(fault.span, reach.mend)
@@ -183,50 +183,50 @@ class Cluster(Simulation):
             if owner is not None and follower is not None:
                 owner.hand_over(follower.name)
             return
-        member = follower if fault.chance < FOLLOWERS_STOP else owner
-        if member is not None:
-            member.stop()
-            self._start_after(member, fault.span)
+        seat = follower if fault.chance < FOLLOWERS_STOP else owner
+        if seat is not None:
+            seat.stop()
+            self._start_after(seat, fault.span)
 
-    def _start_after(self, member: Member, span: int) -> None:
+    def _start_after(self, seat: Seat, span: int) -> None:
         """When it has ended."""
-        if member.alive and not self.healed:
-            self.timeline.after(SECOND // 10, self._start_after, member, span)
+        if seat.alive and not self.healed:
+            self.timeline.after(SECOND // 10, self._start_after, seat, span)
         else:
-            self.timeline.after(span, self._seat_starts, member.seat)
+            self.timeline.after(span, self._site_starts, seat.site)
 
     def coordinators_parted(self, fault: Fault) -> None:
-        one, other = (self.seats[(fault.target + way) % len(self.seats)] for way in (0, 1))
+        one, other = (self.sites[(fault.target + way) % len(self.sites)] for way in (0, 1))
         one.parted[other.name] = True
         if fault.chance < 0.5:
             other.parted[one.name] = True
         self._ways_changed()
         self.timeline.after(fault.span, self._meet, one, other)
 
-    def _meet(self, *seats: Seat) -> None:
-        for seat in seats:
-            seat.parted.clear()
+    def _meet(self, *sites: Site) -> None:
+        for site in sites:
+            site.parted.clear()
         self._ways_changed()
 
     def _ways_changed(self) -> None:
         """Between coordinators."""
-        for member in self.members:
-            for each in member.relayed:
+        for seat in self.seats:
+            for each in seat.relayed:
                 each.weather.follow()
 
     def serves_agents(self, machine: Machine, address: str) -> bool:
         """What it would answer on a connection of its own."""
-        member = self.seat(address).member
-        if machine.weathers[address].cut or member is None or member.frozen:
+        seat = self.site(address).seat
+        if machine.weathers[address].cut or seat is None or seat.frozen:
             return False
-        owning = member.incarnation
-        return owning is not None and owning.alive and owning.serving and member.may_act
+        owning = seat.incarnation
+        return owning is not None and owning.alive and owning.serving and seat.may_act
 
     def agent_parted(self, fault: Fault) -> None:
         machine = self._machine(fault)
         # Mostly from the owner: the others have little to say to it.
         owner = self.owner()
-        name = owner.name if owner is not None and fault.chance < 0.8 else self.seats[fault.target % 3].name
+        name = owner.name if owner is not None and fault.chance < 0.8 else self.sites[fault.target % 3].name
         self._cut(fault, [machine.weathers[name]])
 
     def board_lost(self, fault: Fault) -> None:
@@ -234,9 +234,9 @@ class Cluster(Simulation):
         self.timeline.after(fault.span, setattr, self.post, "bad", False)
         # Whoever may write to it may write anything.
         forged = Letter("nobody", self.store.epoch + 5, fault.chance < 0.5)
-        for seat in self.seats:
-            if seat.member is not None:
-                seat.member.run(seat.member.hear, forged)
+        for site in self.sites:
+            if site.seat is not None:
+                site.seat.run(site.seat.hear, forged)
 
     def ownership_late(self, fault: Fault) -> None:
         self.registry.late += 1 + int(fault.chance * 4)
@@ -245,9 +245,9 @@ class Cluster(Simulation):
         self.registry.unknown += 1 + int(fault.chance * 4)
 
     def clock_jump(self, fault: Fault) -> None:
-        seat = self.seats[fault.target % len(self.seats)]
-        seat.clock.wall_offset += fault.span if fault.chance < 0.5 else -fault.span
-        self._latest_wall = max(self._latest_wall, seat.clock.wall_offset)
+        site = self.sites[fault.target % len(self.sites)]
+        site.clock.wall_offset += fault.span if fault.chance < 0.5 else -fault.span
+        self._latest_wall = max(self._latest_wall, site.clock.wall_offset)
 
     strikes: ClassVar[Mapping[FaultKind, Callable[[Any, Fault], None]]] = STRIKES | {
         FaultKind.COORDINATOR_CRASH: coordinator_crash,
@@ -273,14 +273,14 @@ class Cluster(Simulation):
         self._heal_store()
         self.registry.late = self.registry.unknown = 0
         self.post.bad = False
-        latest = max(self._latest_wall, *(seat.clock.wall_offset for seat in self.seats))
-        for seat in self.seats:
-            seat.reach.mend()
-            seat.clock.wall_offset = latest
-            if seat.member is not None:
-                seat.member.on_renewal = None
-                seat.member.thaw()
-        self._meet(*self.seats)
+        latest = max(self._latest_wall, *(site.clock.wall_offset for site in self.sites))
+        for site in self.sites:
+            site.reach.mend()
+            site.clock.wall_offset = latest
+            if site.seat is not None:
+                site.seat.on_renewal = None
+                site.seat.thaw()
+        self._meet(*self.sites)
         self.invariants.heals(self)
         self.timeline.after(self.invariants.most_without_owner(), self._owner_is_there)
 
@@ -288,8 +288,8 @@ class Cluster(Simulation):
         self.invariants.an_owner_emerges(self.coordinator)
 
     def _watch_over(self) -> None:
-        for seat in self.seats:
-            self._seat_starts(seat)
+        for site in self.sites:
+            self._site_starts(site)
         self.timeline.after(SECOND, self._watch_over)
 
     def _left_over(self) -> str:

@@ -63,8 +63,8 @@ from penstock_coordinator.runtime.limits import Limits, budget_key, waits_for_bu
 if TYPE_CHECKING:
     from penstock.testing.executions import Behave
     from penstock.testing.invariants import Invariants
-    from penstock.testing.members import Member
     from penstock.testing.network import End, Link
+    from penstock.testing.seats import Seat
     from penstock.testing.timeline import Timeline
     from penstock_coordinator.core.dispatch.dispatcher import Permit
     from penstock_coordinator.core.plan.model import Plan
@@ -120,7 +120,7 @@ class Coordinator(Process):
         self.reach = Reach(store) if reach is None else reach
         self.owner = "c"
         """Whose its runs are."""
-        self.member: Member | None = None
+        self.seat: Seat | None = None
         self.stopping = False
         """Nothing more is accepted."""
         self.clock = clock
@@ -158,15 +158,15 @@ class Coordinator(Process):
         self.read_store(self._take_over)
 
     def _take_over(self) -> None:
-        self.epoch = self.store.next_epoch()
+        self.epoch = self.store.next_epoch(self.owner)
         self.invariants.takes_over(self)
         self._open_lane()
         self.read_store(self._recover)
 
-    def begin_as(self, member: Member, epoch: int, read: Read) -> None:
+    def begin_as(self, seat: Seat, epoch: int, read: Read) -> None:
         """It owns, with that epoch. `read`: what was read of its runs before."""
-        self.member = member
-        self.owner = member.name
+        self.seat = seat
+        self.owner = seat.name
         self.epoch = epoch
         self._read = read
         self.invariants.takes_over(self)
@@ -174,7 +174,7 @@ class Coordinator(Process):
         self.read_store(self._claim_runs)
 
     def _open_lane(self) -> None:
-        self.lane = SimulatedLane(self, LaneWriter(self, self.store, self.reach, self.epoch))
+        self.lane = SimulatedLane(self, LaneWriter(self, self.store, self.reach, self.owner, self.epoch))
 
     def _claim_runs(self) -> None:
         """What former owners left, in batches."""
@@ -196,8 +196,8 @@ class Coordinator(Process):
         self._cancel_given_up(recovered)
         self.note("serves", self.epoch, len(recovered))
         self.serving = True
-        if self.member is not None:
-            self.member.serves()
+        if self.seat is not None:
+            self.seat.serves()
         self._due_at = self.clock.monotonic() + PERIOD
         self.after(PERIOD, self._periodic)
         self._look_at_fence()
@@ -233,10 +233,10 @@ class Coordinator(Process):
         """Another incarnation writes: this one ends."""
         self.note("fenced", self.epoch)
         self.invariants.steps_down(self)
-        if self.member is None:
+        if self.seat is None:
             self.crash()
         else:
-            self.member.own_is_over()
+            self.seat.own_is_over()
 
     def step_down(self) -> None:
         """It owns nothing any more, and the process goes on: agents are let go."""
@@ -268,7 +268,7 @@ class Coordinator(Process):
 
     def is_current(self) -> bool:
         """As the database says."""
-        return self.epoch == self.store.epoch
+        return self.store.may_write(self.owner, self.epoch)
 
     def _look_at_fence(self) -> None:
         """An incarnation that has nothing to write would never learn that it is over."""
@@ -412,7 +412,7 @@ class Coordinator(Process):
                 actor.post_control(Mail(message, answer=answer))
             return
         row = self.store.runs.get(run_id)
-        if row is None or run_id in self._rebuilding:
+        if row is None or run_id in self._rebuilding or not self._takes_over(run_id, row):
             answer.cancel()
             return
         actor = self._raise(run_id, row, self.rebuild(run_id))
@@ -429,6 +429,12 @@ class Coordinator(Process):
                 answer=Told(lambda outcome: self._reopened(actor, outcome, answer)),
             )
         )
+
+    def _takes_over(self, run_id: RunId, row: StoredRun) -> bool:
+        """One at rest of a former owner. Nobody knows while the database is away."""
+        if row.owner == self.owner:
+            return True
+        return not self.reach.away and self.store.take_over_run(self.owner, self.epoch, run_id)
 
     def _reopened(self, actor: Actor, outcome: AppendOutcome | Exception | None, answer: Told) -> None:
         if isinstance(outcome, Exception):

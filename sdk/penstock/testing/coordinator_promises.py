@@ -39,8 +39,7 @@ class CoordinatorPromises(OwnershipPromises):
 
     def steps_down(self, coordinator: Coordinator) -> None:
         """4: only who is superseded is fenced."""
-        assert self.store is not None
-        if coordinator.epoch == self.store.epoch:
+        if coordinator.is_current():
             broken("one_writer", "the newest incarnation was fenced")
 
     def session_opens(self, coordinator: Coordinator, session: Session) -> None:

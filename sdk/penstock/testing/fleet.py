@@ -336,7 +336,7 @@ class SimulatedFleet:
         coordinator = self._coordinator
         self._roster.gate.hold_back(DATABASE_AWAY if coordinator.reach.away else "", now)
         for loss in self._roster.expire(now):
-            if coordinator.epoch == coordinator.store.epoch:
+            if coordinator.is_current():
                 coordinator.invariants.lease_expires(coordinator, loss.lease)
         self._roster.give_up_unaccepted(now)
         for session in self._roster.close_silent(now):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from penstock.testing.coordinator import Coordinator
-    from penstock.testing.members import Member
+    from penstock.testing.seats import Seat
 
 PREPARED_WITHIN = 5 * SECOND
 """One of them."""
@@ -24,8 +24,8 @@ class HandOver:
     `stays`: the owner does not stop, and if nobody has read them nothing changes.
     """
 
-    def __init__(self, member: Member, owning: Coordinator, asked: Sequence[str], *, stays: bool = False) -> None:
-        self._member = member
+    def __init__(self, seat: Seat, owning: Coordinator, asked: Sequence[str], *, stays: bool = False) -> None:
+        self._seat = seat
         self._owning = owning
         self._asked = list(asked)
         self._stays = stays
@@ -33,10 +33,10 @@ class HandOver:
         self._over = False
 
     def begin(self) -> None:
-        member = self._member
-        member.note("hands over" if self._stays else "stops")
-        member.cluster.count("hand-overs wanted" if self._stays else "owners stopped")
-        member.after(FOUND_WITHIN, self._decide, "")
+        seat = self._seat
+        seat.note("hands over" if self._stays else "stops")
+        seat.cluster.count("hand-overs wanted" if self._stays else "owners stopped")
+        seat.after(FOUND_WITHIN, self._decide, "")
         self._ask_next()
 
     def _ask_next(self) -> None:
@@ -46,8 +46,8 @@ class HandOver:
             self._decide("")
             return
         name = self._now_asked = self._asked.pop(0)
-        self._member.cluster.call_to_prepare(self._member, name, self._answered)
-        self._member.after(PREPARED_WITHIN, self._answered, name, False)
+        self._seat.cluster.call_to_prepare(self._seat, name, self._answered)
+        self._seat.after(PREPARED_WITHIN, self._answered, name, False)
 
     def _answered(self, name: str, prepared: bool) -> None:
         if name != self._now_asked:
@@ -63,5 +63,5 @@ class HandOver:
             return
         self._over = True
         if successor or not self._stays:
-            self._member.cluster.count("handed over" if successor else "left to anybody")
-            self._member.leave(self._owning, successor)
+            self._seat.cluster.count("handed over" if successor else "left to anybody")
+            self._seat.leave(self._owning, successor)

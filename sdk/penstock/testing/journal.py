@@ -88,7 +88,7 @@ class Reach:
 class Store:
     """What is durable, and who may write."""
 
-    def __init__(self, timeline: Timeline, witness: Callable[[int, Record, list[Event]], None]) -> None:
+    def __init__(self, timeline: Timeline, witness: Callable[[str, int, Record, list[Event]], None]) -> None:
         self.timeline = timeline
         self.runs: dict[RunId, StoredRun] = {}
         self.requests: dict[tuple[str, str], RequestRow] = {}
@@ -96,6 +96,9 @@ class Store:
         """Of the cache by key, of each the newest."""
         self.reservations: dict[bytes, Reservation] = {}
         self.epoch = 0
+        """The newest of all."""
+        self.fences: dict[str, int] = {}
+        """Of each coordinator that ever owned anything the epoch that it may write with."""
         self.sessions = 0
         self.boots: dict[str, tuple[int, str]] = {}
         """Of each agent its last session, and the boot id of that."""
@@ -115,10 +118,18 @@ class Store:
         """What happens between the next commit and its answer."""
         self._witness = witness
 
-    def next_epoch(self) -> int:
+    def next_epoch(self, owner: str) -> int:
         """A take-over: from now on nobody of an older epoch writes."""
+        return self.raise_fences(*self.fences, owner)
+
+    def raise_fences(self, *owners: str) -> int:
+        """From now on they write with a new epoch alone."""
         self.epoch += 1
+        self.fences.update(dict.fromkeys(owners, self.epoch))
         return self.epoch
+
+    def may_write(self, owner: str, epoch: int) -> bool:
+        return self.fences.get(owner) == epoch
 
     def live_runs(self, owner: str) -> list[tuple[RunId, StoredRun]]:
         return [
@@ -128,12 +139,20 @@ class Store:
     def claim_runs(self, owner: str, epoch: int) -> int:
         """Some of the live runs of others become those of the owner with that epoch; how many. 0: there are none, or
         it owns no more."""
-        if epoch != self.epoch:
+        if not self.may_write(owner, epoch):
             return 0
         others = [row for row in self.runs.values() if row.owner != owner and not RunState(row.state).at_rest]
         for row in others[:CLAIMED_AT_ONCE]:
             row.owner = owner
         return len(others[:CLAIMED_AT_ONCE])
+
+    def take_over_run(self, owner: str, epoch: int, run_id: RunId) -> bool:
+        """One at rest becomes that of the owner with that epoch. False: it is live, or it owns no more."""
+        row = self.runs[run_id]
+        if not self.may_write(owner, epoch) or not RunState(row.state).at_rest:
+            return False
+        row.owner = owner
+        return True
 
     def open_session(self, agent: str, boot_id: str) -> tuple[int, bool]:
         """Its number, and whether the agent is paused."""
@@ -157,20 +176,20 @@ class Store:
         self.unknown -= lost
         return lost
 
-    def transact(self, epoch: int, records: Sequence[Record]) -> list[AppendOutcome]:
+    def transact(self, owner: str, epoch: int, records: Sequence[Record]) -> list[AppendOutcome]:
         """All in one transaction. Raises `Fenced`; then nothing of it is stored."""
-        if epoch != self.epoch:
-            raise Fenced(f"epoch {epoch} is over")
+        if not self.may_write(owner, epoch):
+            raise Fenced(f"epoch {epoch} of {owner} is over")
         refused: set[RunId] = set()
         outcomes: list[AppendOutcome] = []
         for record in records:
-            outcome = OutOfSequence() if record.run_id in refused else self._append(epoch, record)
+            outcome = OutOfSequence() if record.run_id in refused else self._append(owner, epoch, record)
             if not isinstance(outcome, Committed):
                 refused.add(record.run_id)
             outcomes.append(outcome)
         return outcomes
 
-    def _append(self, epoch: int, record: Record) -> AppendOutcome:
+    def _append(self, owner: str, epoch: int, record: Record) -> AppendOutcome:
         if record.request is not None:
             key = (record.request.key.method, record.request.key.id)
             before = self.requests.get(key)
@@ -189,7 +208,7 @@ class Store:
         if record.request is not None:
             self.requests[key] = record.request
         self._note(run, record)
-        self._witness(epoch, record, list(decode(record.payload)))
+        self._witness(owner, epoch, record, list(decode(record.payload)))
         return _COMMITTED
 
     def _note(self, run: StoredRun, record: Record) -> None:
@@ -241,29 +260,31 @@ def folded(
 class LaneWriter:
     """The commits of one lane of one coordinator, one at a time."""
 
-    def __init__(self, process: Process, store: Store, reach: Reach, epoch: int) -> None:
+    def __init__(self, process: Process, store: Store, reach: Reach, owner: str, epoch: int) -> None:
         self._process = process
         self._store = store
         self._reach = reach
+        self._owner = owner
         self._epoch = epoch
 
     def commit(
         self, records: Sequence[Record], told: Callable[[list[AppendOutcome]], None], fenced: Callable[[], None]
     ) -> None:
         """`told` or `fenced` is called when the fate of all is known."""
-        _Commit(self._process, self._store, self._reach, self._epoch, records, told, fenced).send()
+        _Commit(self._process, self._store, self._reach, self._owner, self._epoch, records, told, fenced).send()
 
 
 class _Commit:
     """A batch, from the first attempt until its fate is known."""
 
-    __slots__ = ("_epoch", "_fenced", "_process", "_reach", "_records", "_sent", "_store", "_told")
+    __slots__ = ("_epoch", "_fenced", "_owner", "_process", "_reach", "_records", "_sent", "_store", "_told")
 
     def __init__(
         self,
         process: Process,
         store: Store,
         reach: Reach,
+        owner: str,
         epoch: int,
         records: Sequence[Record],
         told: Callable[[list[AppendOutcome]], None],
@@ -272,6 +293,7 @@ class _Commit:
         self._process = process
         self._store = store
         self._reach = reach
+        self._owner = owner
         self._epoch = epoch
         self._records = records
         self._told = told
@@ -299,7 +321,7 @@ class _Commit:
             return
         again, self._sent = self._sent, True
         try:
-            outcomes = self._settle() if again else store.transact(self._epoch, self._records)
+            outcomes = self._settle() if again else store.transact(self._owner, self._epoch, self._records)
         except Fenced:
             if self._reach.back_cut:
                 self._lost()
@@ -314,7 +336,7 @@ class _Commit:
         stored = [self._store.holds(record) for record in self._records]
         rest = [record for record, there in zip(self._records, stored, strict=True) if not there]
         try:
-            others = iter(self._store.transact(self._epoch, rest))
+            others = iter(self._store.transact(self._owner, self._epoch, rest))
         except Fenced:
             if not any(stored):
                 raise
@@ -337,8 +359,10 @@ class _Commit:
 
     def _apply_late(self) -> None:
         """The statement of a connection that is no more: the primary key keeps it from being applied twice."""
-        if self._store.epoch == self._epoch and not any(self._store.holds(record) for record in self._records):
-            self._store.transact(self._epoch, self._records)
+        if self._store.may_write(self._owner, self._epoch) and not any(
+            self._store.holds(record) for record in self._records
+        ):
+            self._store.transact(self._owner, self._epoch, self._records)
 
     def _lost(self) -> None:
         """The connection breaks: the same again, on a new one, after a while."""

@@ -22,9 +22,9 @@ MOST_DEATHS = 3
 
 
 class JournalPromises(Witness):
-    def appended(self, epoch: int, record: Record, events: list[e.Event]) -> None:
+    def appended(self, owner: str, epoch: int, record: Record, events: list[e.Event]) -> None:
         """A record is durable from now on."""
-        self.one_writer(epoch, record)
+        self.one_writer(owner, epoch, record)
         self.same_request_same_run(record)
         shadow = self.shadows.get(record.run_id)
         if shadow is None:
@@ -47,12 +47,14 @@ class JournalPromises(Witness):
                 "journal", name, record.run_id, seq, getattr(event, "step", -1), getattr(event, "item", -1)
             )
 
-    def one_writer(self, epoch: int, record: Record) -> None:
+    def one_writer(self, owner: str, epoch: int, record: Record) -> None:
         """4, I9: of one owner alone are appends to a run accepted, and they follow each other without a gap: so tokens,
         which are numbers of events, increase."""
         assert self.store is not None
-        if epoch != self.store.epoch:
-            broken("one_writer", f"an append of epoch {epoch} was stored in epoch {self.store.epoch}")
+        if epoch != self.store.fences.get(owner):
+            broken("one_writer", f"an append of epoch {epoch} was stored in epoch {self.store.fences.get(owner)}")
+        if self.store.runs[record.run_id].owner != owner:
+            broken("one_writer", f"an append of {owner} was stored to a run of {self.store.runs[record.run_id].owner}")
         shadow = self.shadows.get(record.run_id)
         expected = 1 if shadow is None else shadow.run.seq + 1
         if record.first_seq != expected:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from penstock.testing.agents import AgentProcess
     from penstock.testing.cluster import Cluster
     from penstock.testing.coordinator import Coordinator
-    from penstock.testing.members import Member
+    from penstock.testing.seats import Seat
     from penstock_coordinator.core.run.state import Run
 
 OWN_SHARE = 0.9
@@ -37,40 +37,40 @@ class Lease:
     lone: bool
     """Nobody else was there: then it may go on for as long as it cannot know better."""
 
-    def ends(self, member: Member) -> int:
+    def ends(self, seat: Seat) -> int:
         """In true time: by its own clock it has stopped by then."""
-        return self.asked + int(member.lease * OWN_SHARE / member.seat.clock.rate) + 1
+        return self.asked + int(seat.lease * OWN_SHARE / seat.site.clock.rate) + 1
 
 
 class OwnershipPromises(Witness):
-    def owns_since(self, member: Member, asked: int, *, alone: bool) -> None:
+    def owns_since(self, seat: Seat, asked: int, *, alone: bool) -> None:
         """What was asked for then, a claim or a renewal, is granted."""
-        self.leases_of_owners[member] = Lease(asked, alone)
+        self.leases_of_owners[seat] = Lease(asked, alone)
 
     def owner_serves(self, coordinator: Coordinator) -> None:
         self.acts(coordinator, "serves")
 
     def acts(self, coordinator: Coordinator, what: str) -> None:
         """It tells agents what they may rely on, or answers people."""
-        member = self.member_of(coordinator)
-        if member is None:
+        seat = self.seat_of(coordinator)
+        if seat is None:
             return
-        self.acts_within_lease(member, coordinator, what)
-        self.one_owner_acts(member, coordinator, what)
+        self.acts_within_lease(seat, coordinator, what)
+        self.one_owner_acts(seat, coordinator, what)
 
-    def acts_within_lease(self, member: Member, coordinator: Coordinator, what: str) -> None:
+    def acts_within_lease(self, seat: Seat, coordinator: Coordinator, what: str) -> None:
         """4: nobody grants, acknowledges or renews after its ownership lease has run out by its own clock."""
-        lease = self.leases_of_owners[member]
-        if not lease.lone and self.timeline.now > lease.ends(member):
-            late = self.timeline.now - lease.ends(member)
+        lease = self.leases_of_owners[seat]
+        if not lease.lone and self.timeline.now > lease.ends(seat):
+            late = self.timeline.now - lease.ends(seat)
             broken("acts_within_lease", f"{coordinator.name} ({coordinator.epoch}) {what} {late} us after its lease")
 
-    def one_owner_acts(self, member: Member, coordinator: Coordinator, what: str) -> None:
+    def one_owner_acts(self, seat: Seat, coordinator: Coordinator, what: str) -> None:
         """4: when one begins to act no former owner does any more: its lease has run out before, it has given it up,
         or it has ended. One that was alone when it was last heard of cannot know of others: see ADR 0038."""
         epoch = coordinator.epoch
         if epoch < self.acting:
-            if not self.leases_of_owners[member].lone:
+            if not self.leases_of_owners[seat].lone:
                 broken("one_owner_acts", f"epoch {epoch} {what} after {self.acting} has begun")
             self.lone_acted = True
         elif epoch > self.acting:
@@ -78,7 +78,7 @@ class OwnershipPromises(Witness):
             for other, lease in self.leases_of_owners.items():
                 self._has_stopped(other, lease, coordinator)
 
-    def _has_stopped(self, other: Member, lease: Lease, newest: Coordinator) -> None:
+    def _has_stopped(self, other: Seat, lease: Lease, newest: Coordinator) -> None:
         former = other.incarnation
         if former is None or former is newest or not former.alive or former.stopping or lease.lone:
             return

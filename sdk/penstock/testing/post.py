@@ -8,7 +8,7 @@ from penstock.testing.timeline import MILLISECOND, SECOND
 
 if TYPE_CHECKING:
     from penstock.testing.cluster import Cluster
-    from penstock.testing.members import Seat
+    from penstock.testing.seats import Site
 
 USUAL = 20 * MILLISECOND
 LATEST = 5 * SECOND
@@ -31,26 +31,26 @@ class Post:
 
     def tell(self, sender: str, epoch: int, *, owns: bool) -> None:
         """All others."""
-        for seat in self._cluster.seats:
-            if seat.name != sender:
-                self._send(seat, Letter(sender, epoch, owns))
+        for site in self._cluster.sites:
+            if site.name != sender:
+                self._send(site, Letter(sender, epoch, owns))
 
-    def _send(self, seat: Seat, letter: Letter) -> None:
+    def _send(self, site: Site, letter: Letter) -> None:
         random = self._cluster.timeline.random
         chance = random.random()
         if self.bad and chance < LOST:
             return
         for _ in range(2 if self.bad and chance < DOUBLED else 1):
             delay = int(random.random() * (LATEST if self.bad else USUAL))
-            self._cluster.timeline.after(delay, self._arrive, seat, letter)
+            self._cluster.timeline.after(delay, self._arrive, site, letter)
 
-    def _arrive(self, seat: Seat, letter: Letter) -> None:
-        if seat.member is not None:
+    def _arrive(self, site: Site, letter: Letter) -> None:
+        if site.seat is not None:
             self._cluster.count("letters")
-            seat.member.run(seat.member.hear, letter)
+            site.seat.run(site.seat.hear, letter)
 
     def hint(self, sender: str) -> None:
         """By the database: one has released. Who cannot be reached hears nothing of it."""
-        for seat in self._cluster.seats:
-            if seat.name != sender and seat.member is not None and not seat.reach.away:
-                seat.member.after(MILLISECOND, seat.member.look_now)
+        for site in self._cluster.sites:
+            if site.name != sender and site.seat is not None and not site.reach.away:
+                site.seat.after(MILLISECOND, site.seat.look_now)

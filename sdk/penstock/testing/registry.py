@@ -56,7 +56,7 @@ class Registry:
         found = {row.coordinator_id: row.mark for row in self.look() if row.state is OwnershipState.OWNER}
         if own.state is not OwnershipState.FOLLOWER or found != expected:
             return None
-        epoch = self.store.next_epoch()
+        epoch = self.store.next_epoch(name)
         for former in found:
             row = self.rows[former]
             self.rows[former] = replace(row, state=OwnershipState.GONE, renewals=row.renewals + 1)

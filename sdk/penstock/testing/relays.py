@@ -11,7 +11,7 @@ from penstock.testing.network import End, Link, Weather
 from penstock.testing.timeline import MILLISECOND
 
 if TYPE_CHECKING:
-    from penstock.testing.members import Doorstep, Member, Seat
+    from penstock.testing.seats import Doorstep, Seat, Site
     from penstock_coordinator.core.fleet.ownership import CoordinatorRow
 
 CONNECTED_WITHIN = 4 * MILLISECOND
@@ -20,7 +20,7 @@ CONNECTED_WITHIN = 4 * MILLISECOND
 class Between(Weather):
     """What the network is like from one coordinator to another."""
 
-    def __init__(self, near: Seat, far: Seat) -> None:
+    def __init__(self, near: Site, far: Site) -> None:
         super().__init__()
         self._near = near
         self._far = far
@@ -36,13 +36,13 @@ class Between(Weather):
 class RelayedStream:
     """As it is passed on; in the place of the owner's stream on the doorstep of the relay."""
 
-    def __init__(self, relay: Member, step: Doorstep, owner: CoordinatorRow, far: Seat) -> None:
+    def __init__(self, relay: Seat, step: Doorstep, owner: CoordinatorRow, far: Site) -> None:
         """`far`: where the owner is. Nobody may be there any more."""
         self._step = step
         self._owner = owner
-        self.weather = Between(relay.seat, far)
+        self.weather = Between(relay.site, far)
         self._link: Link | None = None
-        there = far.member
+        there = far.seat
         if self.weather.cut or there is None:
             relay.after(CONNECTED_WITHIN, self.end)
             return

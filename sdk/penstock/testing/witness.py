@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from penstock.testing.coordinator import Coordinator, Timing
     from penstock.testing.executions import Execution
     from penstock.testing.journal import Store
-    from penstock.testing.members import Member
     from penstock.testing.ownership_promises import Lease
+    from penstock.testing.seats import Seat
     from penstock.testing.timeline import Timeline
     from penstock_agent.core.leases import LeaseKey
     from penstock_coordinator.core.plan.model import Plan
@@ -109,7 +109,7 @@ class Witness:
         self.observers: list[Callable[[Run, Any], None]] = []
         """Told of every event that is stored, with the run before it."""
 
-        self.leases_of_owners: dict[Member, Lease] = {}
+        self.leases_of_owners: dict[Seat, Lease] = {}
         """Of several coordinators."""
         self.acting = 0
         """The newest epoch of which somebody has acted."""
@@ -124,6 +124,6 @@ class Witness:
         return []
 
     @staticmethod
-    def member_of(coordinator: Coordinator) -> Member | None:
+    def seat_of(coordinator: Coordinator) -> Seat | None:
         """The process that it is a turn of, if there are several."""
-        return coordinator.member
+        return coordinator.seat

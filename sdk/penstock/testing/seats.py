@@ -50,27 +50,27 @@ TRY_AGAIN = 200 * MILLISECOND
 
 
 @dataclass
-class Seat:
+class Site:
     """A coordinator's machine, with whichever process runs on it."""
 
     name: str
     clock: PartyClock
     reach: Reach
     boots: int = 0
-    member: Member | None = None
+    seat: Seat | None = None
     parted: dict[str, bool] = field(default_factory=dict)
     """By the names of other coordinators, those that nothing of this one arrives at."""
 
-    def parts_from(self, other: Seat) -> bool:
+    def parts_from(self, other: Site) -> bool:
         return self.parted.get(other.name, False)
 
 
 class Doorstep:
     """A stream of an agent, until somebody takes it in and after."""
 
-    def __init__(self, member: Member, unreachable: Sequence[str] = (), by: str = "") -> None:
+    def __init__(self, seat: Seat, unreachable: Sequence[str] = (), by: str = "") -> None:
         """`unreachable`: owners that the agent could not reach. `by`: the coordinator that passes it on."""
-        self._member = member
+        self._seat = seat
         self.unreachable = unreachable
         self.by = by
         self.link: Link | None = None
@@ -82,7 +82,7 @@ class Doorstep:
         if self.stream is not None:
             self.stream.hear(message)
         elif not self.over:
-            self._member.receive(self, message)
+            self._seat.receive(self, message)
 
     def ended(self) -> None:
         self.over = True
@@ -96,23 +96,23 @@ class Doorstep:
             self.link.close(self.end)
 
 
-class Member(Process):
-    """A process on a seat."""
+class Seat(Process):
+    """A process on a site."""
 
-    def __init__(self, cluster: Cluster, seat: Seat, lease: int) -> None:
-        seat.boots += 1
-        super().__init__(cluster.timeline, seat.name)
+    def __init__(self, cluster: Cluster, site: Site, lease: int) -> None:
+        site.boots += 1
+        super().__init__(cluster.timeline, site.name)
         self.cluster = cluster
-        self.seat = seat
+        self.site = site
         self.lease = lease
-        self.ownership = Ownership(seat.name, lease)
+        self.ownership = Ownership(site.name, lease)
         self.incarnation: Coordinator | None = None
         """Of its turn as an owner."""
         self.stopping = False
         self.on_renewal: Callable[[], None] | None = None
         """What happens right before the next one is asked for."""
         self._row = CoordinatorRow(
-            seat.name, OwnershipState.FOLLOWER, 0, 0, lease, seat.name, "", began=seat.clock.now()
+            site.name, OwnershipState.FOLLOWER, 0, 0, lease, site.name, "", began=site.clock.now()
         )
         self._known_epoch = 0
         """Of its row, as it was last seen."""
@@ -130,7 +130,7 @@ class Member(Process):
     # --- its life
 
     def begin(self) -> None:
-        self.note("boots", self.seat.boots)
+        self.note("boots", self.site.boots)
         self._ask(self.cluster.registry.look, self._introduce, lambda: self.after(TRY_AGAIN, self.begin))
 
     def _introduce(self, rows: list[CoordinatorRow]) -> None:
@@ -151,7 +151,7 @@ class Member(Process):
 
     def _gone(self) -> None:
         self.alive = False
-        self.seat.member = None
+        self.site.seat = None
         for step in self._doorsteps:
             if step.link is not None and step.end is not None and step.end.open:
                 step.link.vanish(step.end)
@@ -159,15 +159,15 @@ class Member(Process):
             each.vanish()
 
     def _now(self) -> int:
-        return self.seat.clock.monotonic()
+        return self.site.clock.monotonic()
 
     def _in(self, span: int, action: Callable[..., None], *arguments: Any) -> None:
         """So much later on its own clock."""
-        self.after(self.seat.clock.true_span(span), action, *arguments)
+        self.after(self.site.clock.true_span(span), action, *arguments)
 
     def _ask(self, what: Callable[[], Any], then: Callable[[Any], None], failed: Callable[[], None]) -> None:
         patience = min(self.lease // 4, MOST_PATIENCE)
-        self.cluster.registry.ask(self, self.seat.reach, patience, what, then, failed)
+        self.cluster.registry.ask(self, self.site.reach, patience, what, then, failed)
 
     # --- following
 
@@ -431,7 +431,7 @@ class Member(Process):
 
     def _read_runs(self, owner: str, passes: int, answer: Callable[[bool], None]) -> None:
         """Each pass reads what came during the one before."""
-        if self.seat.reach.away or (self.incarnation is not None and self.incarnation.alive):
+        if self.site.reach.away or (self.incarnation is not None and self.incarnation.alive):
             answer(False)
             return
         store, plan_of = self.cluster.store, self.cluster.plan_of
@@ -476,7 +476,7 @@ class Member(Process):
         owner = self.owner()
         if owner is not None and owner.address in step.unreachable and not step.by:
             self.cluster.count("relayed")
-            passed_on = step.stream = RelayedStream(self, step, owner, self.cluster.seat(owner.address))
+            passed_on = step.stream = RelayedStream(self, step, owner, self.cluster.site(owner.address))
             self.relayed = [each for each in self.relayed if each.open]
             self.relayed.append(passed_on)
             passed_on.hear(hello)
