@@ -19,57 +19,27 @@ from typing import Any
 
 from penstock_agent.core import effects as do
 from penstock_agent.core import inputs as said
-from penstock_agent.core.book import LeaseBook, due, result_of, sooner, soonest
-from penstock_agent.core.counts import AttemptCounts
-from penstock_agent.core.leases import (
-    Ended,
-    Ending,
-    Grant,
-    Handle,
-    Held,
-    Lease,
-    LeaseKey,
-    Outcome,
-    Phase,
-    Restored,
-    Result,
-    conclude,
-    unstarted_result_id,
-)
-from penstock_agent.core.pace import Pace
+from penstock_agent.core.book import due, soonest
+from penstock_agent.core.ending import Endings
+from penstock_agent.core.leases import Ending, Grant, Lease, LeaseKey, Phase, Restored
 from penstock_agent.core.session import Session
 
-SPOOL_AFTER = 100_000
-"""A result that is unacknowledged for so long goes to the spool, unless that is what they take lately."""
 LEAVE_AFTER = 10_000_000
 """So long a drained agent waits for the acknowledgement of its last results; then they stay in the spool."""
 MOST_UNACKED = 10_000
 """With so many unacknowledged results an agent takes no more work."""
-HEARTBEAT_JITTER = 0.2
-MOST_SILENT_BEATS = 3
-"""A coordinator that says nothing for so many heartbeats is left."""
 
 
-class Holder:
+class Holder(Endings):
     """`slots` attempts run at once; below `disk_floor` bytes of free disk it takes no work."""
 
     def __init__(self, slots: int, disk_floor: int = 0, restored: Iterable[Restored] = ()) -> None:
+        super().__init__(restored)
         self.slots = slots
-        self.highest_coordinator_epoch = 0
-        self.last_session_epoch = 0
-        self.session: Session | None = None
-        self.draining = False
         self.left = False
-        self.pace = Pace()
         self._disk_floor = disk_floor
         self._disk_full = False
-        self.book = LeaseBook(SPOOL_AFTER)
-        self.counts = AttemptCounts()
-        self._check_at: int | None = None
-        self._drain_at: int | None = None
         self._leave_at: int | None = None
-        self._drain_reason = ""
-        self._out: list[do.Effect] = []
         self._routes: dict[type, Callable[[int, Any], None]] = {
             said.StreamOpened: self._stream_opened,
             said.StreamClosed: self._stream_closed,
@@ -95,8 +65,6 @@ class Holder:
             said.GoawayOrdered: self._goaway_ordered,
             said.Redirected: self._redirected,
         }
-        for result in restored:
-            self.book.restore(result)
 
     # --- the outside
 
@@ -144,77 +112,6 @@ class Holder:
             self._resend_results(now, session)
         self._settle(now)
         return self._out
-
-    def _beat(self, now: int, session: Session, chance: float) -> None:
-        spread = 1 + HEARTBEAT_JITTER * (2 * chance - 1)
-        session.heartbeat_at = now + int(session.heartbeat_interval * spread)
-        if now - session.heard_at > MOST_SILENT_BEATS * session.heartbeat_interval:
-            # The connection lives, and nobody speaks: another one may find somebody who does.
-            self._out.append(do.CloseStream("silent"))
-        else:
-            self._out.append(do.SendHeartbeat())
-
-    def stamp(self, now: int) -> int:
-        """The number of the message that is about to be sent on the open stream."""
-        assert self.session is not None
-        return self.session.stamp(now)
-
-    def snapshot(self, now: int) -> list[Held]:
-        return self.book.snapshot(now)
-
-    # --- the stream
-
-    def _stream_opened(self, now: int, opened: said.StreamOpened) -> None:
-        self._forget_unaccepted()
-        self.session = Session(opened.stream)
-        for lease in self.book.held.values():
-            lease.named_seq = 1
-        self._out.append(do.SayHello())
-
-    def _stream_closed(self, now: int, closed: said.StreamClosed) -> None:
-        if self.session is None or self.session.stream != closed.stream:
-            return
-        self.session = None
-        self._forget_unaccepted()
-        self._spool(self.book.unacked.unspooled())
-
-    def _forget_unaccepted(self) -> None:
-        """Grants that were never accepted are as good as lost: the next Hello does not name them."""
-        for lease in [lease for lease in self.book.held.values() if lease.phase is Phase.GRANTED]:
-            self._forget(lease)
-
-    def _welcomed(self, now: int, welcome: said.Welcomed) -> None:
-        session = self.session
-        if session is None or session.stream != welcome.stream or session.welcomed:
-            return
-        if welcome.coordinator_epoch < self.highest_coordinator_epoch:
-            self._out.append(do.CloseStream("stale_coordinator"))
-            return
-        self.highest_coordinator_epoch = welcome.coordinator_epoch
-        self.last_session_epoch = session.epoch = welcome.session_epoch
-        session.welcomed = True
-        session.heard_at = now
-        session.heartbeat_interval = welcome.heartbeat_interval
-        session.lease_ttl = welcome.lease_ttl
-        session.resend_interval = welcome.resend_interval
-        session.heartbeat_at = now + welcome.heartbeat_interval
-        if self.draining:
-            self._say_draining(now)
-        if self.book.unacked.leases:
-            self._send(now, list(self.book.unacked.leases.values()))
-
-    def _paused(self, now: int, session: Session, paused: said.Paused) -> None:
-        session.paused = True
-
-    def _resumed(self, now: int, session: Session, resumed: said.Resumed) -> None:
-        session.paused = False
-
-    def _goaway_ordered(self, now: int, session: Session, goaway: said.GoawayOrdered) -> None:
-        self._out.append(do.CloseStream(goaway.reason, goaway.reconnect_after, goaway.message))
-
-    def _redirected(self, now: int, session: Session, redirect: said.Redirected) -> None:
-        self._out.append(do.UseAddress(redirect.address))
-        self._out.append(do.CloseStream("redirected", 0))
 
     # --- leases come
 
@@ -275,21 +172,6 @@ class Holder:
                 ready.append(lease)
         self._start(now, ready)
 
-    def _start(self, now: int, leases: list[Lease]) -> None:
-        late = [lease for lease in leases if lease.deadline <= now]
-        if late:
-            self._reject(late, "deadline_passed", "the lease ended before the attempt could start")
-            leases = [lease for lease in leases if lease.deadline > now]
-        for lease in leases:
-            lease.entered = True
-        if leases:
-            self._out.append(do.Start(leases))
-
-    def _reject(self, leases: list[Lease], reason: str, message: str) -> None:
-        for lease in leases:
-            self._forget(lease)
-        self._out.append(do.Reject([(lease.key, lease.token, reason, message) for lease in leases]))
-
     # --- leases go on
 
     def _heartbeat_acked(self, now: int, session: Session, ack: said.HeartbeatAcked) -> None:
@@ -329,182 +211,11 @@ class Holder:
             if lease.timeout is not None:
                 self._check_by(now + lease.timeout)
 
-    # --- leases end
+    def _paused(self, now: int, session: Session, paused: said.Paused) -> None:
+        session.paused = True
 
-    def _attempts_ended(self, now: int, ended: said.AttemptsEnded) -> None:
-        results: list[Lease] = []
-        for outcome in ended.outcomes:
-            lease = self.book.all.get(outcome.handle)
-            if lease is None or lease.phase is Phase.FINISHED:
-                continue
-            if outcome.ended is not Ended.NEVER_STARTED:
-                self.pace.add(outcome.run_time)
-                self.counts.ran(outcome.run_time)
-            if self._conclude(now, lease, outcome):
-                results.append(lease)
-        self._send(now, results)
-
-    def _conclude(self, now: int, lease: Lease, outcome: Outcome) -> bool:
-        """Whether there is a result to send."""
-        if lease.ending is Ending.ABANDONED:
-            self._forget(lease)
-            self._release(now, lease.handle)
-            return False
-        status = conclude(lease.ending, outcome.ended)
-        self.counts.ended(status)
-        if status is None:
-            started = outcome.ended is not Ended.NEVER_STARTED
-            self._forget(lease)
-            if started:
-                self.book.given_up.add(lease)
-            self._out.append(do.SendReturned([(lease.key, lease.token, started)]))
-            return False
-        self.book.finish(now, lease, Result(outcome.result_id, status, now, outcome.body))
-        self._release(now, lease.handle)
-        return True
-
-    def _release(self, now: int, handle: Handle) -> None:
-        """An attempt is dead: a newer one of the same step run may start."""
-        lease = self.book.successor(handle)
-        if lease is not None and lease.phase is Phase.ACCEPTED:
-            self._start(now, [lease])
-
-    def _leases_unstarted(self, now: int, unstarted: said.LeasesUnstarted) -> None:
-        returned: list[tuple[LeaseKey, int, bool]] = []
-        for handle in unstarted.handles:
-            lease = self.book.all.get(handle)
-            if lease is None or lease.phase is Phase.FINISHED:
-                continue
-            if lease.ending in (Ending.CANCELLED, Ending.ABANDONED):
-                self._end_unstarted(now, lease)
-            else:
-                self._forget(lease)
-                returned.append((lease.key, lease.token, False))
-        if returned:
-            self._out.append(do.SendReturned(returned))
-
-    def _end_unstarted(self, now: int, lease: Lease) -> None:
-        outcome = Outcome(lease.handle, Ended.NEVER_STARTED, unstarted_result_id(lease), 0)
-        if self._conclude(now, lease, outcome):
-            self._send(now, [lease])
-
-    def _leases_refused(self, now: int, refused: said.LeasesRefused) -> None:
-        gone = [lease for handle in refused.handles if (lease := self.book.all.get(handle)) is not None]
-        ending = [lease for lease in gone if lease.ending is not None]
-        for lease in ending:
-            self._end_unstarted(now, lease)
-        plain = [lease for lease in gone if lease.ending is None]
-        if plain:
-            self._reject(plain, refused.reason, refused.message)
-
-    def _cancel_ordered(self, now: int, session: Session, cancel: said.CancelOrdered) -> None:
-        for key, token, reason, grace in cancel.leases:
-            lease = self.book.find(key, token)
-            if lease is not None:
-                self._stop(now, lease, Ending.CANCELLED, reason, grace)
-
-    def _stop(self, now: int, lease: Lease, ending: Ending, reason: str, grace: int) -> None:
-        """Politely, with a kill after `grace`; 0 kills at once. Again is harmless; sooner counts."""
-        if lease.phase is Phase.FINISHED:
-            return
-        if lease.ending is None or lease.ending is Ending.HANDED_BACK:
-            lease.ending, lease.ending_reason = ending, reason
-        if not lease.entered:
-            self._end_unstarted(now, lease)
-            return
-        if grace <= 0:
-            self._kill(lease)
-            return
-        if lease.kill_at is None and not lease.killed:
-            self._out.append(do.Stop(lease.handle))
-        lease.kill_at = sooner(lease.kill_at, now + grace)
-        self._check_by(lease.kill_at)
-
-    def _kill(self, lease: Lease) -> None:
-        if not lease.killed:
-            lease.killed = True
-            lease.kill_at = None
-            self._out.append(do.Kill(lease.handle))
-
-    def _abandon(self, lease: Lease) -> None:
-        """Nobody wants to hear of it. What runs stays known until it is dead."""
-        if not lease.entered:
-            self._forget(lease)
-            return
-        if lease.phase is Phase.FINISHED:
-            self.book.given_up.add(lease)
-            self._forget(lease)
-            return
-        self.book.disown(lease)
-        self._kill(lease)
-
-    def _forget(self, lease: Lease) -> None:
-        spooled = self.book.forget(lease)
-        if spooled is not None:
-            self._out.append(do.Unspool([spooled.result_id]))
-
-    def _check_leases(self, now: int) -> None:
-        """Deadlines of leases, of attempts and of polite stops."""
-        self._check_at = None
-        late: list[Lease] = []
-        for lease in list(self.book.all.values()):
-            if lease.phase is Phase.FINISHED or lease.killed:
-                continue
-            overrun = lease.phase is Phase.RUNNING and lease.timeout is not None
-            ends_at = lease.started_at + lease.timeout if overrun and lease.timeout is not None else None
-            if lease.deadline <= now and not lease.entered:
-                late.append(lease)
-            elif lease.deadline <= now:
-                self._stop(now, lease, Ending.LEASE_EXPIRED, "", 0)
-            elif due(ends_at, now):
-                self._stop(now, lease, Ending.TIMED_OUT, "", 0)
-            elif due(lease.kill_at, now):
-                self._kill(lease)
-            else:
-                for bound in (lease.deadline, ends_at, lease.kill_at):
-                    self._check_by(bound)
-        if late:
-            self._reject(late, "deadline_passed", "the lease ended before the attempt could start")
-
-    def _check_by(self, bound: int | None) -> None:
-        if bound is not None:
-            self._check_at = sooner(self._check_at, bound)
-
-    # --- results
-
-    def _send(self, now: int, leases: list[Lease]) -> None:
-        session = self.session
-        if not leases:
-            return
-        if session is None or not session.welcomed:
-            # Nobody acknowledges it soon.
-            self._spool([lease for lease in leases if not result_of(lease).spooled])
-            return
-        for lease in leases:
-            result_of(lease).sent_at = now
-        session.resend_at = sooner(session.resend_at, now + session.resend_interval)
-        self._out.append(do.SendResults(leases))
-
-    def _resend_results(self, now: int, session: Session) -> None:
-        leases, session.resend_at = self.book.unacked.due_again(now, session.resend_interval)
-        self._send(now, leases)
-
-    def _results_acked(self, now: int, session: Session, acked: said.ResultsAcked) -> None:
-        unspooled: list[bytes] = []
-        for key, token, result_id in acked.acks:
-            lease = self.book.find(key, token)
-            if lease is None or lease.result is None or lease.result.result_id != result_id:
-                continue
-            self.book.unacked.acknowledged(now, lease.result)
-            if self.book.forget(lease) is not None:
-                unspooled.append(result_id)
-        if unspooled:
-            self._out.append(do.Unspool(unspooled))
-
-    def _spool(self, leases: list[Lease]) -> None:
-        self.book.unacked.spool(leases)
-        if leases:
-            self._out.append(do.Spool(leases))
+    def _resumed(self, now: int, session: Session, resumed: said.Resumed) -> None:
+        session.paused = False
 
     # --- handing back, draining
 
@@ -539,10 +250,6 @@ class Holder:
         self._drain_reason = reason
         self._say_draining(now)
         self._call_back(list(self.book.held.values()))
-
-    def _say_draining(self, now: int) -> None:
-        if self.session is not None and self.session.welcomed:
-            self._out.append(do.SendDraining(max((self._drain_at or now) - now, 0), self._drain_reason))
 
     def _end_patience(self, now: int) -> None:
         """What still runs is stopped politely and handed back."""
