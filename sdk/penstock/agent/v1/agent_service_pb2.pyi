@@ -514,12 +514,15 @@ class HeldLease(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     ELAPSED_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
     phase: Global___LeasePhase.ValueType
     attempt: _builtins.int
     note: _builtins.str
     """What an attempt that has not begun waits for on the agent, for people: "its environment is being built". Empty:
     nothing of interest.
     """
+    session: _builtins.int
+    """Of what is named as `elsewhere`: the session_epoch of the open stream by which the agent holds it. 0: it is an orphan."""
     @_builtins.property
     def lease(self) -> Global___LeaseRef: ...
     @_builtins.property
@@ -534,10 +537,11 @@ class HeldLease(_message.Message):
         attempt: _builtins.int = ...,
         elapsed: _duration_pb2.Duration | None = ...,
         note: _builtins.str = ...,
+        session: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "elapsed", b"elapsed", "lease", b"lease", "note", b"note", "phase", b"phase"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "elapsed", b"elapsed", "lease", b"lease", "note", b"note", "phase", b"phase", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -651,6 +655,7 @@ class Heartbeat(_message.Message):
     OPEN_SESSIONS_FIELD_NUMBER: _builtins.int
     LINKS_PENDING_FIELD_NUMBER: _builtins.int
     LINKS_FIELD_NUMBER: _builtins.int
+    NAMES_ALL_FIELD_NUMBER: _builtins.int
     part: _builtins.int
     """Set if the list is cut into several heartbeats: this is part `part` of `parts`."""
     parts: _builtins.int
@@ -664,6 +669,10 @@ class Heartbeat(_message.Message):
     disk_low: _builtins.bool
     """The disk has less free space than the agent's floor: it takes no work."""
     links_pending: _builtins.bool
+    names_all: _builtins.bool
+    """`elsewhere` names all that the agent holds by others, as in Hello, and not orphans alone: what is named nowhere is
+    not held. So it is when streams or members have changed.
+    """
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldLease]:
         """The full list of what the agent holds by this coordinator, which answers what it does not renew."""
@@ -678,7 +687,7 @@ class Heartbeat(_message.Message):
 
     @_builtins.property
     def elsewhere(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldLease]:
-        """Orphans: leases by which no coordinator speaks now, because its stream has ended, it is no member any more, or it
+        """Orphans: leases for which no coordinator speaks now, because its stream has ended, it is no member any more, or it
         has said Moved. Named until somebody takes them by a verdict, or they end. With the first part alone.
         """
 
@@ -706,10 +715,11 @@ class Heartbeat(_message.Message):
         open_sessions: _abc.Iterable[_builtins.int] | None = ...,
         links_pending: _builtins.bool = ...,
         links: _abc.Iterable[_builtins.str] | None = ...,
+        names_all: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["loop_lag", b"loop_lag", "mean_step_duration", b"mean_step_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_free_bytes", b"disk_free_bytes", "disk_low", b"disk_low", "echo", b"echo", "elsewhere", b"elsewhere", "leases", b"leases", "links", b"links", "links_pending", b"links_pending", "load", b"load", "loop_lag", b"loop_lag", "mean_step_duration", b"mean_step_duration", "memory_free_bytes", b"memory_free_bytes", "open_sessions", b"open_sessions", "part", b"part", "parts", b"parts", "spool_depth", b"spool_depth"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_free_bytes", b"disk_free_bytes", "disk_low", b"disk_low", "echo", b"echo", "elsewhere", b"elsewhere", "leases", b"leases", "links", b"links", "links_pending", b"links_pending", "load", b"load", "loop_lag", b"loop_lag", "mean_step_duration", b"mean_step_duration", "memory_free_bytes", b"memory_free_bytes", "names_all", b"names_all", "open_sessions", b"open_sessions", "part", b"part", "parts", b"parts", "spool_depth", b"spool_depth"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
