@@ -47,6 +47,7 @@ from penstock_agent.runtime.archive import BUNDLE
 from penstock_agent.runtime.attempt_log import AttemptLog
 from penstock_agent.runtime.bundles import BundleCache, BundleLimits
 from penstock_agent.runtime.data_folder import DataFolder
+from penstock_agent.runtime.disk import DiskWatch
 from penstock_agent.runtime.http import AgentPort
 from penstock_agent.runtime.logs import LogRelay
 from penstock_agent.runtime.observed import Observed
@@ -140,6 +141,7 @@ class Agent:
             ContainerOrders(containers, self._identity.boot_id),
         )
         self._connection = Connection(settings.address, self, keepalive=settings.keepalive_interval)
+        self._disk = DiskWatch(folder.path, settings.disk_floor_bytes, self.post)
         self._lag = host.LoopLag()
         self._observed = Observed(
             self._identity.version,
@@ -196,7 +198,7 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal, number)
         self._lag.start()
-        self._measure_disk()
+        self._disk.measure(broken=self._spool.failing)
         if self._environments is not None:
             await self._environments.start()
         logs = self._loop.create_task(self._logs.run())
@@ -378,7 +380,7 @@ class Agent:
         self._connection.close_stream(None if after is None else after / 1e6)
 
     def _beat(self, outbox: Outbox, effect: do.SendHeartbeat) -> None:
-        self._measure_disk()
+        self._disk.measure(broken=self._spool.failing)
         outbox.beat(self._heartbeat)
 
     def _keep(self, leases: list[Lease]) -> None:
@@ -388,22 +390,6 @@ class Agent:
             message = step_result(lease, now)
             message.ClearField("age")
             self._spool.add(lease.result.result_id, lease.result.ended_at, message.SerializeToString())
-
-    def _measure_disk(self) -> None:
-        free, before = host.condition(self._folder.path).disk_free_bytes, self._holder.disk_full
-        broken = self._spool.failing
-        self.post(said.DiskMeasured(free, broken))
-        low = free < self._settings.disk_floor_bytes
-        if low and not before:
-            log.warning(
-                "disk_low",
-                folder=str(self._folder.path),
-                free_bytes=free,
-                floor_bytes=self._settings.disk_floor_bytes,
-                remedy="no work is taken: free some, or lower PENSTOCK_AGENT_DISK_FLOOR_BYTES",
-            )
-        elif before and not low and not broken:
-            log.info("disk_low_no_more", free_bytes=free)
 
     # --- the stream
 
@@ -491,7 +477,7 @@ class Agent:
     def _heartbeat(self) -> Iterator[wire.AgentMessage]:
         parts = list(in_messages(held_lease(held) for held in self._holder.snapshot(clock.now()))) or [[]]
         notes = self._staging.notes()
-        condition = host.condition(self._folder.path)
+        condition = self._disk.condition() or host.UNKNOWN
         session = self._holder.session
         for number, leases in enumerate(parts):
             for lease in leases if notes else ():

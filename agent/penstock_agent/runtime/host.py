@@ -28,7 +28,12 @@ class Condition:
     memory_free_bytes: int
 
 
+UNKNOWN = Condition(0.0, 0, 0, 0)
+"""As it is told of what cannot be looked at."""
+
+
 def condition(folder: Path) -> Condition:
+    """With the disk of `folder`. Raises OSError."""
     space = os.statvfs(folder)
     return Condition(
         os.getloadavg()[0],

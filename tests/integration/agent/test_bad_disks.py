@@ -1,4 +1,4 @@
-"""An agent whose disk is full takes no work."""
+"""An agent whose disk is full, or cannot be looked at, takes no work, and goes on with what it has."""
 
 from __future__ import annotations
 
@@ -61,3 +61,19 @@ async def test_a_full_disk_lowers_the_credits_to_nothing(
     filler.unlink()
     await coordinator.until(lambda: coordinator.session.grant_limit > limit)
     assert (await coordinator.run(TRUE)).status == wire.RESULT_STATUS_OK
+
+
+async def test_a_disk_that_cannot_be_looked_at_ends_nothing(
+    coordinator: Coordinator, agents: Agents, tmp_path: Path
+) -> None:
+    await agents.start()
+    folder, away = tmp_path / "agent", tmp_path / "away"
+    folder.rename(away)
+    await coordinator.until(lambda: any(each.heartbeat.disk_low for each in coordinator.session.heard))
+    limit, beats = coordinator.session.grant_limit, len(coordinator.session.beats)
+    await coordinator.until(lambda: len(coordinator.session.beats) > beats + 2)
+    assert coordinator.session.grant_limit == limit
+    away.rename(folder)
+    await coordinator.until(lambda: not coordinator.session.heard[-1].heartbeat.disk_low)
+    assert (await coordinator.run(TRUE)).status == wire.RESULT_STATUS_OK
+    assert len(coordinator.sessions) == 1

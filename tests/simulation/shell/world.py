@@ -27,6 +27,7 @@ from tests.simulation.shell.wire import Network, VirtualChannel
 from penstock_agent.resources.machine import Machine
 from penstock_agent.runtime import agent as agent_module
 from penstock_agent.runtime import clock as agent_clock
+from penstock_agent.runtime import disk as disk_module
 from penstock_agent.runtime import host as agent_host
 from penstock_agent.runtime import staging as staging_module
 from penstock_agent.runtime import stream as stream_module
@@ -200,6 +201,7 @@ def _seams(world: World) -> Iterator[None]:
         (agent_module, "secrets", secrets),
         (agent_module, "socket", SimpleNamespace(gethostname=lambda: current_process().name.partition("/")[0])),
         (agent_module, "host", machine),
+        (disk_module, "host", machine),
         (agent_module, "machine", SimpleNamespace(look=_look)),
         (agent_module, "WarmExecutor", lambda *given: StepRunner(world, *given)),
         (agent_clock, "now", world.monotonic),
