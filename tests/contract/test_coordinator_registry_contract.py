@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from tests.contract.backends import Backend, MemoryBackend, PostgresBackend
@@ -94,10 +95,10 @@ async def test_one_that_registers_waits_with_what_it_said(opener: Opener) -> Non
 async def test_registering_again_counts_as_moving(opener: Opener) -> None:
     (registry,) = await registered(opener, "a")
     (before,) = await registry.look()
-    await registry.register(row("a", "elsewhere:7400"))
+    await registry.register(replace(row("a", "elsewhere:7400"), secrets_key="k1"))
     (after,) = await registry.look()
     assert after.renewals > before.renewals
-    assert after.address == "elsewhere:7400"
+    assert (after.address, after.secrets_key) == ("elsewhere:7400", "k1")
 
 
 async def test_a_registration_that_comes_late_leaves_the_owner_alone(backend: Backend, opener: Opener) -> None:
@@ -249,16 +250,17 @@ async def test_live_runs_of_those_that_own_nothing_are_claimed_in_batches(backen
     records = [start_record(run_id(number), owner="a") for number in range(1, CLAIMED_AT_ONCE + 12)]
     for at in range(0, len(records), 500):
         await former.journal.commit(0, records[at : at + 500])
-    assert await registry.claim_runs("a", epoch) == 0, "its own are not those of others"
+    assert await registry.claim_runs("a", epoch) == [], "its own are not those of others"
     await registry.release("a", epoch)
     (other,) = await registered(opener, "b")
     claim = await other.claim("b", LANES, [])
     assert claim is not None
-    assert await other.claim_runs("b", claim.epoch - 1) == 0, "a former incarnation claims nothing"
+    assert await other.claim_runs("b", claim.epoch - 1) == [], "a former incarnation claims nothing"
 
-    counts = [await other.claim_runs("b", claim.epoch) for _ in range(3)]
+    claimed = [await other.claim_runs("b", claim.epoch) for _ in range(3)]
 
-    assert counts == [CLAIMED_AT_ONCE, 11, 0]
+    assert [len(each) for each in claimed] == [CLAIMED_AT_ONCE, 11, 0]
+    assert {run for each in claimed for run in each} == {each.run_id for each in records}
     assert len(await taker.runs.live_runs("b")) == CLAIMED_AT_ONCE + 11
     assert await taker.runs.live_runs("a") == []
 
@@ -271,7 +273,7 @@ async def test_runs_of_one_that_is_back_and_waits_are_claimed_too(backend: Backe
     (other,) = await registered(opener, "b")
     claim = await other.claim("b", LANES, [])
     assert claim is not None
-    assert await other.claim_runs("b", claim.epoch) == 1
+    assert await other.claim_runs("b", claim.epoch) == [run_id(1)]
     assert [each.run_id for each in await taker.runs.live_runs("b")] == [run_id(1)]
 
 
@@ -283,7 +285,7 @@ async def test_a_coordinator_of_a_former_release_is_left_alone_until_it_is_adopt
     assert await commits(old, start_record(run_id(1), owner="old"))
     registry, epoch = await owner(opener, new, "new")
     assert await registry.strangers() == {"old": 1}
-    assert await registry.claim_runs("new", epoch) == 0
+    assert await registry.claim_runs("new", epoch) == []
     assert await commits(old, start_record(run_id(2), owner="old")), "it may live"
 
     assert not await registry.adopt("nobody")
@@ -293,7 +295,7 @@ async def test_a_coordinator_of_a_former_release_is_left_alone_until_it_is_adopt
 
     assert claim is not None
     assert not await commits(old, start_record(run_id(3), owner="old"))
-    assert await registry.claim_runs("new", claim.epoch) == 2
+    assert set(await registry.claim_runs("new", claim.epoch)) == {run_id(1), run_id(2)}
     assert await registry.strangers() == {}
 
 

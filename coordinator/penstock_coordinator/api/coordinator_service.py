@@ -12,13 +12,12 @@ from penstock_coordinator.api.encoding.values import instant, span
 from penstock_coordinator.api.errors import CallError, failed_precondition, invalid, not_found
 from penstock_coordinator.api.fields import run_id_text
 from penstock_coordinator.api.forwarding import not_the_leader
-from penstock_coordinator.core.fleet.ownership import OwnershipState, renewal_interval
+from penstock_coordinator.core.fleet.ownership import LATE_AFTER, OwnershipState, renewal_interval
 from penstock_coordinator.ports import DependencyState, Unavailable
 from penstock_coordinator.ports.board import BoardEntry, Published
 from penstock_coordinator.runtime.board_demand import demand_of
 from penstock_coordinator.runtime.handing_over import NotPrepared, UnknownSuccessor
 from penstock_coordinator.runtime.load import load_of
-from penstock_coordinator.runtime.ownership import LATE_AFTER
 from penstock_coordinator.runtime.preparing import NotFollowing
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from penstock_coordinator.core.fleet.ownership import (
+    LATE_AFTER,
     CoordinatorRow,
     Ownership,
     OwnershipState,
@@ -24,7 +25,7 @@ from penstock_coordinator.ports.coordinators import CLAIMED_AT_ONCE
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from penstock_coordinator.ports import Clock
+    from penstock_coordinator.ports import Clock, RunId
     from penstock_coordinator.ports.coordinators import CoordinatorRegistry
 
 log = structlog.get_logger(__name__)
@@ -32,8 +33,6 @@ log = structlog.get_logger(__name__)
 _SECOND = 1e6
 TRIES = 4
 """In the time between two renewals, when one has failed."""
-LATE_AFTER = 2
-"""Renewal intervals: an owner that is heard of no more is not where callers should go."""
 
 
 class OwnershipEnded(Exception):
@@ -101,8 +100,8 @@ class OwnershipKeeper:
     def owner(self) -> CoordinatorRow | None:
         """Another coordinator that owns runs, and was heard of lately: where callers and agents should go."""
         now = self._clock.monotonic()
-        for row in self._ownership.owners:
-            if self._ownership.still_for(row.coordinator_id, now) < LATE_AFTER * renewal_interval(row.lease):
+        for row in self._ownership.heads:
+            if self._ownership.heard_of(row.coordinator_id, now):
                 return row
         return None
 
@@ -112,8 +111,7 @@ class OwnershipKeeper:
         return [
             row
             for row in self._ownership.others
-            if row.state is OwnershipState.FOLLOWER
-            and self._ownership.still_for(row.coordinator_id, now) < LATE_AFTER * renewal_interval(row.lease)
+            if row.state is OwnershipState.FOLLOWER and self._ownership.heard_of(row.coordinator_id, now)
         ]
 
     def coordinators(self) -> list[CoordinatorView]:
@@ -215,15 +213,9 @@ class OwnershipKeeper:
             self._renewed_at = now
 
     def _tell_waiting(self) -> None:
-        for row in self._ownership.owners:
-            heard_of = self.owner() is not None
-            if heard_of:
-                reason = f'it follows: the coordinator "{row.coordinator_id}" at {row.address} owns the runs'
-            else:
-                reason = (
-                    f'the coordinator "{row.coordinator_id}" at {row.address} is not heard of: its runs are taken over'
-                    f" when its ownership lease of {row.lease / _SECOND:g} s has run out"
-                )
+        for row in self._ownership.heads or self._ownership.members:
+            heard_of = self._ownership.heard_of(row.coordinator_id, self._clock.monotonic())
+            reason = _why_waiting(row, heard_of=heard_of)
             if self._told != (row.coordinator_id, heard_of):
                 self._told = row.coordinator_id, heard_of
                 log.info("following", owner=row.coordinator_id, address=row.address, heard_of=heard_of, reason=reason)
@@ -245,15 +237,15 @@ class OwnershipKeeper:
 
     # --- owning
 
-    async def claim_runs(self) -> int:
+    async def claim_runs(self) -> list[RunId]:
         """What former owners left. Raises `Unavailable`."""
-        claimed = 0
+        claimed: list[RunId] = []
         while more := await self._registry.claim_runs(self._own.coordinator_id, self.epoch):
             claimed += more
-            if more < CLAIMED_AT_ONCE:
+            if len(more) < CLAIMED_AT_ONCE:
                 break
         if claimed:
-            log.info("runs_claimed", count=claimed, epoch=self.epoch)
+            log.info("runs_claimed", count=len(claimed), epoch=self.epoch)
         return claimed
 
     async def tell_strangers(self) -> None:
@@ -347,3 +339,15 @@ class OwnershipKeeper:
         else:
             log.info("ownership_released", coordinator=self._own.coordinator_id, epoch=epoch, successor=successor)
             return True
+
+
+def _why_waiting(row: CoordinatorRow, *, heard_of: bool) -> str:
+    who = f'the coordinator "{row.coordinator_id}" at {row.address}'
+    if not heard_of:
+        return (
+            f"{who} is not heard of: its runs are taken over when its ownership lease of {row.lease / _SECOND:g} s has"
+            " run out"
+        )
+    if row.state is OwnershipState.MEMBER:
+        return f"it follows: {who} was a member of a former head, and has not given its runs back yet"
+    return f"it follows: {who} owns the runs"

@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from penstock_coordinator.adapters.postgres.connections import PooledConnection
+    from penstock_coordinator.ports.common import RunId
+
 _QUERIES = load("coordinators")
 CHANNEL = "penstock_ownership"
 CONNECTIONS = 2
 LEAST_CONNECT_SECONDS = 1.0
 """A busy machine may need as much."""
+_OWN = (OwnershipState.OWNER, OwnershipState.MEMBER)
+_THERE_BESIDE_THE_HEAD = (OwnershipState.FOLLOWER, OwnershipState.MEMBER)
 
 
 class PostgresCoordinatorRegistry:
@@ -43,8 +48,11 @@ class PostgresCoordinatorRegistry:
 
     async def register(self, coordinator: CoordinatorRow) -> None:
         row = coordinator
-        arguments = row.coordinator_id, row.lease, row.address, row.http_address, row.began, row.epoch
+        said = row.lease, row.address, row.http_address, row.began
+        arguments = row.coordinator_id, *said, row.epoch, row.secrets_key
         await self._database.fetch(_QUERIES["register"], *arguments)
+        if row.epoch:
+            await self._hint(row.coordinator_id)
 
     async def look(self) -> list[CoordinatorRow]:
         return [_row(record) for record in await self._database.fetch(_QUERIES["look"])]
@@ -58,7 +66,7 @@ class PostgresCoordinatorRegistry:
             rows = await connection.fetch(_QUERIES["lock_all"])
             states = {row["coordinator_id"]: row["state"] for row in rows}
             expected = {row.coordinator_id: row.mark for row in owners}
-            found = {row["coordinator_id"]: _mark(row) for row in rows if row["state"] == OwnershipState.OWNER}
+            found = {row["coordinator_id"]: _mark(row) for row in rows if row["state"] in _OWN}
             if states.get(coordinator_id) != OwnershipState.FOLLOWER or found != expected:
                 return None
             await connection.fetch(_QUERIES["lock_fences"])
@@ -67,12 +75,58 @@ class PostgresCoordinatorRegistry:
             await connection.execute(_QUERIES["add_fences"], coordinator_id, epoch, lanes)
             await connection.execute(_QUERIES["former_are_gone"], coordinator_id)
             await connection.execute(_QUERIES["own"], coordinator_id, epoch)
-        waiting = [name for name, state in states.items() if state == OwnershipState.FOLLOWER]
-        return Claim(epoch, alone=waiting == [coordinator_id])
+        there = [name for name, state in states.items() if state in _THERE_BESIDE_THE_HEAD]
+        return Claim(epoch, alone=there == [coordinator_id])
 
-    async def claim_runs(self, coordinator_id: str, epoch: int) -> int:
-        count: int = await self._database.fetch_value(_QUERIES["claim_runs"], coordinator_id, epoch, CLAIMED_AT_ONCE)
-        return count
+    async def join(self, coordinator_id: str, lanes: int, head: CoordinatorRow) -> int | None:
+        async with self._database.transaction() as connection:
+            rows = await self._lock_pair(connection, coordinator_id, head.coordinator_id)
+            own, other = rows.get(coordinator_id), rows.get(head.coordinator_id)
+            if not _leads(other, head.epoch) or own is None or own["state"] != OwnershipState.FOLLOWER:
+                return None
+            epoch = await self._raise_fences_of(connection, [coordinator_id])
+            await connection.execute(_QUERIES["add_fences"], coordinator_id, epoch, lanes)
+            await connection.execute(_QUERIES["join"], coordinator_id, epoch, head.epoch)
+            await connection.execute(_QUERIES["hint"], coordinator_id)
+        return epoch
+
+    async def bury(self, head_id: str, epoch: int, member: CoordinatorRow) -> bool:
+        async with self._database.transaction() as connection:
+            rows = await self._lock_pair(connection, head_id, member.coordinator_id)
+            head, found = rows.get(head_id), rows.get(member.coordinator_id)
+            if not _leads(head, epoch) or found is None or _mark(found) != member.mark:
+                return False
+            if found["state"] != OwnershipState.MEMBER or found["head_epoch"] != epoch:
+                return False
+            await self._raise_fences_of(connection, [member.coordinator_id])
+            await connection.execute(_QUERIES["bury"], member.coordinator_id)
+            await connection.execute(_QUERIES["hint"], member.coordinator_id)
+        return True
+
+    async def _lock_pair(self, connection: PooledConnection, *names: str) -> dict[str, asyncpg.Record]:
+        """After every claim, join and burial that is under way."""
+        await connection.execute(_QUERIES["one_at_a_time"])
+        return {row["coordinator_id"]: row for row in await connection.fetch(_QUERIES["lock_some"], names)}
+
+    async def _raise_fences_of(self, connection: PooledConnection, names: Sequence[str]) -> int:
+        """Nothing of theirs is appended from here on: what is under way is waited for. The epoch that they are at."""
+        await connection.fetch(_QUERIES["lock_fences_of"], names)
+        epoch: int = await connection.fetchval(_QUERIES["next_epoch"])
+        await connection.execute(_QUERIES["raise_fences_of"], names, epoch)
+        return epoch
+
+    async def claim_runs(self, coordinator_id: str, epoch: int) -> list[RunId]:
+        found = await self._database.fetch(_QUERIES["leavers"])
+        if not found:
+            return []
+        async with self._database.transaction() as connection:
+            held = await connection.fetch(_QUERIES["hold_gone"], [row["coordinator_id"] for row in found])
+            gone = [row["coordinator_id"] for row in held]
+            if not gone:
+                return []
+            await self._raise_fences_of(connection, gone)
+            claimed = await connection.fetch(_QUERIES["claim_runs"], coordinator_id, epoch, CLAIMED_AT_ONCE, gone)
+        return [row["run_id"] for row in claimed]
 
     async def adopt(self, coordinator_id: str) -> bool:
         if not storable(coordinator_id):
@@ -85,7 +139,7 @@ class PostgresCoordinatorRegistry:
 
     async def release(self, coordinator_id: str, epoch: int, successor: str = "") -> None:
         await self._database.fetch(_QUERIES["release"], coordinator_id, epoch, successor)
-        await self._database.fetch(_QUERIES["hint"], coordinator_id)
+        await self._hint(coordinator_id)
 
     async def forget(self, coordinator: CoordinatorRow) -> None:
         await self._database.fetch(_QUERIES["forget"], coordinator.coordinator_id, coordinator.renewals)
@@ -96,14 +150,17 @@ class PostgresCoordinatorRegistry:
 
     # --- hints
 
+    async def _hint(self, coordinator_id: str) -> None:
+        await self._database.fetch(_QUERIES["hint"], coordinator_id)
+
     async def hinted(self, seconds: float) -> None:
-        """Returns when somebody has released, or after so long: a hint may be lost."""
+        """Returns when somebody has joined, released or been buried, or after so long: a hint may be lost."""
         await self._notices.listen()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._hinted.wait(), seconds)
         self._hinted.clear()
 
-    def _hear(self, _releaser: str) -> None:
+    def _hear(self, _who: str) -> None:
         self._hinted.set()
 
     async def aclose(self) -> None:
@@ -113,6 +170,11 @@ class PostgresCoordinatorRegistry:
 
 def _mark(row: asyncpg.Record) -> tuple[int, int, int]:
     return row["state"], row["epoch"], row["renewals"]
+
+
+def _leads(row: asyncpg.Record | None, epoch: int) -> bool:
+    """It is the head with that epoch, and takes members."""
+    return row is not None and row["state"] == OwnershipState.OWNER and row["epoch"] == row["head_epoch"] == epoch
 
 
 def _row(row: asyncpg.Record) -> CoordinatorRow:
@@ -126,4 +188,6 @@ def _row(row: asyncpg.Record) -> CoordinatorRow:
         http_address=row["http_address"],
         began=row["began"],
         appointed=row["appointed"],
+        head_epoch=row["head_epoch"],
+        secrets_key=row["secrets_key"],
     )

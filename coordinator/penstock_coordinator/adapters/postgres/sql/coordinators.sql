@@ -1,28 +1,33 @@
--- States: 0 waits, 1 owns, 2 is gone.
+-- States: 0 waits, 1 is the head, 2 is gone, 3 is a member. Heads and members own runs.
+--
+-- Locks are taken in one order everywhere: the advisory lock of claims, joins and burials; rows of coordinators by id;
+-- fences; run_keys, requests and runs. An append takes its fence FOR KEY SHARE and what is behind it. What reads rows of
+-- coordinators for update or for share therefore never does so behind a fence, nor in one statement with it, where the
+-- order is the planner's.
 
 -- name: register
--- An owner stays one if it has won since this was asked for ($6: the newest epoch of its own that it knew of).
-insert into coordinators (coordinator_id, state, epoch, renewals, lease, address, http_address, began)
-values ($1, 0, 0, 1, $2, $3, $4, $5)
+-- A head or a member stays one if it has won since this was asked for ($6: the newest epoch of its own that it knew of).
+insert into coordinators (coordinator_id, state, epoch, renewals, lease, address, http_address, began, secrets_key)
+values ($1, 0, 0, 1, $2, $3, $4, $5, $7)
 on conflict (coordinator_id) do update
 set state = 0, renewals = coordinators.renewals + 1,
     lease = excluded.lease, address = excluded.address, http_address = excluded.http_address, began = excluded.began,
-    appointed = false
-where coordinators.state <> 1 or coordinators.epoch <= $6
+    appointed = false, head_epoch = 0, secrets_key = excluded.secrets_key
+where coordinators.state not in (1, 3) or coordinators.epoch <= $6
 
 -- name: look
-select coordinator_id, state, epoch, renewals, lease, address, http_address, began, appointed
+select coordinator_id, state, epoch, renewals, lease, address, http_address, began, appointed, head_epoch, secrets_key
 from coordinators
-where state < 2
+where state <> 2
 order by coordinator_id
 
 -- name: renew
 update coordinators set renewals = renewals + 1
-where coordinator_id = $1 and ((state = 1 and epoch = $2) or (state = 0 and $2 = 0))
+where coordinator_id = $1 and ((state in (1, 3) and epoch = $2) or (state = 0 and $2 = 0))
 returning true
 
 -- name: one_at_a_time
--- Two that claim at once: one after the other, and the later one finds an owner.
+-- Two that claim at once: one after the other, and the later one finds an owner. Joins and burials too.
 select pg_advisory_xact_lock(hashtextextended('penstock ownership', 0))
 
 -- name: lock_all
@@ -49,28 +54,64 @@ on conflict do nothing
 -- name: former_are_gone
 -- Whoever was appointed has had its chance.
 update coordinators
-set state = case state when 1 then 2 else state end, renewals = renewals + 1, appointed = false
-where coordinator_id <> $1 and (state = 1 or appointed)
+set state = case when state in (1, 3) then 2 else state end, renewals = renewals + 1, appointed = false
+where coordinator_id <> $1 and (state in (1, 3) or appointed)
 
 -- name: own
-update coordinators set state = 1, epoch = $2, renewals = renewals + 1, appointed = false where coordinator_id = $1
+-- That its own epoch is in head_epoch says that it takes members.
+update coordinators set state = 1, epoch = $2, head_epoch = $2, renewals = renewals + 1, appointed = false
+where coordinator_id = $1
+
+-- name: lock_some
+select coordinator_id, state, epoch, renewals, head_epoch
+from coordinators
+where coordinator_id = any($1::text[])
+order by coordinator_id
+for update
+
+-- name: lock_fences_of
+select coordinator_id, lane from fences where coordinator_id = any($1::text[]) order by coordinator_id, lane for update
+
+-- name: raise_fences_of
+update fences set epoch = $2 where coordinator_id = any($1::text[])
+
+-- name: join
+update coordinators set state = 3, epoch = $2, head_epoch = $3, renewals = renewals + 1, appointed = false
+where coordinator_id = $1
+
+-- name: bury
+update coordinators set state = 2, renewals = renewals + 1 where coordinator_id = $1
+
+-- name: leavers
+-- Who owns nothing by right, and has live runs. Read before anything is locked: mostly there are none.
+select c.coordinator_id
+from coordinators c
+where c.state not in (1, 3) and exists (select from runs r where r.owner = c.coordinator_id and r.state < 6)
+
+-- name: hold_gone
+-- One of them that joins at the same time waits, and then finds what is left of its runs; or it has joined, and is left
+-- out here.
+select coordinator_id
+from coordinators
+where coordinator_id = any($1::text[]) and state not in (1, 3)
+order by coordinator_id
+for share
 
 -- name: claim_runs
--- The fence is read as an append reads it: none of an owner's runs is claimed by one that was replaced.
+-- After their fences were raised: what they had under way was committed before, and is read, or finds no fence. The own
+-- fence is read as an append reads it: none of an owner's runs is claimed by one that was replaced.
 with fence as materialized (
     select from fences where coordinator_id = $1 and lane = 0 and epoch = $2 for key share
 ), claimed as materialized (
     select r.run_id
     from fence, runs r
-    where r.state < 6 and r.owner = any(array(
-        select coordinator_id from coordinators where state <> 1
-    ))
+    where r.state < 6 and r.owner = any($4::text[])
     limit $3
     for no key update of r
 ), changed as (
-    update runs set owner = $1 from claimed where runs.run_id = claimed.run_id returning 1
+    update runs set owner = $1 from claimed where runs.run_id = claimed.run_id returning runs.run_id
 )
-select count(*) from changed
+select run_id from changed
 
 -- name: adopt
 insert into coordinators (coordinator_id, state, epoch, renewals, lease, address, http_address, began)
@@ -90,7 +131,7 @@ order by owner
 -- name: release
 with released as (
     update coordinators set state = 2, renewals = renewals + 1
-    where coordinator_id = $1 and ((state = 1 and epoch = $2) or (state = 0 and $2 = 0))
+    where coordinator_id = $1 and ((state in (1, 3) and epoch = $2) or (state = 0 and $2 = 0))
     returning 1
 )
 update coordinators c set appointed = true from released where c.coordinator_id = $3 and c.state = 0
