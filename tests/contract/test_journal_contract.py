@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 from tests.contract.backends import Backend, open_speaking
@@ -300,6 +302,29 @@ async def test_a_request_that_comes_twice_in_one_batch(stores: Stores) -> None:
     assert outcomes == [Committed(), Repeated(same=True, answer=b"first"), OutOfSequence(), Committed()]
     assert await stores.runs.get(second) is None
     assert len(await stores.journal.read(first)) == 2
+
+
+async def test_two_coordinators_with_the_same_requests_in_another_order_store_each_once(backend: Backend) -> None:
+    owners = await open_speaking(backend, "c1"), await open_speaking(backend, "c2")
+    ids = [f"r{number}" for number in range(20)]
+    batches = [
+        [start(new_run_id(), request=request(each, answer=name), new=new_run(owner=name.decode())) for each in order]
+        for name, order in ((b"c1", ids), (b"c2", ids[::-1]))
+    ]
+
+    outcomes = await asyncio.gather(
+        *(stores.journal.commit(0, batch) for stores, batch in zip(owners, batches, strict=True))
+    )
+
+    first, second = outcomes[0], outcomes[1][::-1]
+    assert sorted(type(each).__name__ for each in first + second) == ["Committed"] * 20 + ["Repeated"] * 20
+    for number, pair in enumerate(zip(first, second, strict=True)):
+        (told,) = [each for each in pair if isinstance(each, Repeated)]
+        found = await owners[0].runs.find_request("", "StartRun", ids[number])
+        assert found is not None
+        assert found.answer == told.answer
+    kept = [len(await owners[0].journal.read(each.run_id)) for batch in batches for each in batch]
+    assert sorted(kept) == [0] * 20 + [1] * 20
 
 
 async def test_a_repeated_request_in_the_middle_of_a_runs_records(stores: Stores) -> None:

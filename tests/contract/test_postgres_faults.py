@@ -21,6 +21,7 @@ from tests.waiting import until
 
 from penstock.dev.postgres import EmbeddedPostgres, StopMode
 from penstock_coordinator.adapters.postgres import PostgresStores, SchemaOutdated, migrate, open_stores
+from penstock_coordinator.adapters.postgres.requests import packed
 from penstock_coordinator.ports import (
     AppendOutcome,
     Committed,
@@ -43,6 +44,21 @@ LOCK_WAITS = """
     select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
         and application_name like $1
 """
+
+LOSSES = "40P01", "40001"
+GIVING_WAY = f"""
+    create sequence ways;
+    create function give_way() returns trigger language plpgsql as $$
+    declare turn bigint := nextval('ways');
+    begin
+        if turn <= {len(LOSSES)} then
+            raise exception 'for the test' using errcode = (array[{", ".join(map(repr, LOSSES))}])[turn];
+        end if;
+        return new;
+    end $$;
+    create trigger giving_way before insert on run_events for each row execute function give_way();
+"""
+"""As if it had lost to another transaction, once in each way."""
 
 
 @contextlib.asynccontextmanager
@@ -232,6 +248,53 @@ async def test_a_lost_answer_to_starts_with_run_keys_tells_of_each(database_url:
 def _keyed(run: RunId, run_key: str) -> Record:
     new = msgspec.structs.replace(new_run(), origin=Origin(run_key=run_key))
     return msgspec.structs.replace(start(run, new=new), claim=KeyClaim(new.pipeline, run_key))
+
+
+async def test_requests_wait_for_those_of_others_in_the_order_of_their_keys(database_url: str) -> None:
+    """Two batches with the same requests do not wait for each other, whatever the order of their records is."""
+    async with _speaking(database_url) as stores, _direct(database_url) as direct, _direct(database_url) as other:
+        low, high = sorted((request("r1"), request("r2")), key=lambda each: packed(each.key))
+        insert = "insert into requests (key, digest, answer, run_id, create_time) values ($1, 'd', 'other', $2, 1)"
+        await direct.execute("set lock_timeout = '1ms'")  # of waiting: without a lock in the way it is no bound
+        for batch in ("starts", "all"):
+            await direct.execute("delete from requests")
+            theirs = direct.transaction()
+            await theirs.start()
+            await direct.execute(insert, packed(low.key), uuid.UUID(bytes=new_run_id()))
+            records = [start(new_run_id(), request=high), start(new_run_id(), request=low)]
+            if batch == "all":
+                records.append(msgspec.structs.replace(record(new_run_id(), 1), step_runs=(step_run(1),)))
+            committing = asyncio.create_task(stores.journal.commit(0, records))
+            await _lane_waits(other)
+            await direct.execute(insert, packed(high.key), uuid.UUID(bytes=new_run_id()))
+            await theirs.commit()
+
+            outcomes = await committing
+            assert [type(outcome) for outcome in outcomes[:2]] == [Repeated, Repeated]
+            assert outcomes[2:] == [Committed()] * len(records[2:])
+
+
+async def test_a_commit_that_the_database_ends_for_another_ones_sake_is_sent_again(database_url: str) -> None:
+    """On the same connection, and nobody hears that the database is away."""
+    heard: list[bool] = []
+    pid = "select pid from pg_stat_activity where application_name = 'penstock c1 lane 0'"
+    async with _speaking(database_url, on_availability=heard.append) as stores, _direct(database_url) as direct:
+        await stores.journal.commit(0, [record(new_run_id(), 1)])
+        before = await direct.fetchval(pid)
+        await direct.execute(GIVING_WAY)
+        alone, together, careful = new_run_id(), new_run_id(), new_run_id()
+        for records in (
+            [record(alone, 1)],
+            [start(together, request=request()), record(together, 3)],
+            [_keyed(careful, "key"), record(careful, 3)],
+        ):
+            await direct.execute("alter sequence ways restart")
+            assert await stores.journal.commit(0, records) == [Committed()] * len(records)
+            assert await direct.fetchval("select last_value from ways") > len(LOSSES)
+            assert len(await stores.journal.read(records[0].run_id)) == len(records)
+
+        assert await direct.fetchval(pid) == before
+        assert heard == []
 
 
 async def test_the_backend_is_killed_in_the_middle_of_a_commit(database_url: str) -> None:

@@ -7,6 +7,9 @@ lane's fence row is locked, which waits for the former transaction if it still r
 is there as a whole or not at all. What if the former statement had not yet begun when we looked? Then it and its
 repetition meet at the primary key, one of them stores, and the other finds the very same record there. And if a
 take-over fences the repetition, it fences the former statement too, so the journal is asked once more, for good.
+
+If the database ends a statement because it and another one waited for each other, nothing of the batch is stored, and
+the connection is as good as before: the same is sent again at once. The other one has what it waited for by then.
 """
 
 from __future__ import annotations
@@ -56,6 +59,8 @@ _SIZES = (
     *("commit_step_alone", "commit_start_alone"),
     *("commit_events", "commit_steps", "commit_ends", "commit_starts", "commit_all"),
 )
+_GAVE_WAY = asyncpg.DeadlockDetectedError, asyncpg.SerializationError
+"""The transaction was rolled back for the sake of another one."""
 _WITH_REQUESTS = frozenset({"commit_start_alone", "commit_starts", "commit_all"})
 _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 2.0
@@ -150,6 +155,10 @@ class _Refused(Exception):
     """The database refuses the statement for what is in it."""
 
 
+class _NothingStored(Exception):
+    """The whole transaction was rolled back; its cause says why."""
+
+
 class _Lane:
     """One connection, and the batches of one lane on it, one at a time."""
 
@@ -198,9 +207,8 @@ class _Lane:
             try:
                 connection = await self._connected()
                 writer = _Writer(connection, self._statements, (self._coordinator_id, self._number, epoch))
-                doing = writer.settle(records) if sent else writer.write(records)
-                sent = True  # from here on the database may have it
-                outcomes = await self._watched(connection, doing)
+                sent, settles = True, sent  # from here on the database may have it
+                outcomes = await self._settled(connection, writer, records, settles)
             except Exception as error:
                 if not is_away(error):
                     raise
@@ -215,6 +223,17 @@ class _Lane:
                     _log.warning("lane_commits_again", lane=self._number)
                 return outcomes
         raise AssertionError("there is always another delay")
+
+    async def _settled(
+        self, connection: Connection, writer: _Writer, records: Sequence[Record], settles: bool
+    ) -> list[AppendOutcome]:
+        """`settles`: the database may have the records."""
+        while True:
+            doing = writer.settle(records) if settles else writer.write(records)
+            try:
+                return await self._watched(connection, doing)
+            except _NothingStored as error:
+                _log.warning("commit_sent_again", lane=self._number, reason=in_words(error.__cause__ or error))
 
     async def _pause(self, longest: float) -> None:
         """Before the next try. Returns at once if the database was seen since the last one."""
@@ -244,13 +263,15 @@ class _Lane:
             self._connecting = None
 
     async def _watched(self, connection: Connection, doing: Awaitable[_T]) -> _T:
-        """What is done on the connection, which is cut if it does not answer."""
+        """What is done on the connection, which is cut if it does not answer. Raises `_NothingStored`."""
         try:
             with answering_within(self._answer_timeout, connection):
                 return await doing
         except Fenced:
             raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, _GAVE_WAY):
+                raise _NothingStored from error
             # Also if we are cancelled: what is under way on it is nobody's any more.
             connection.terminate()
             self._connection = None
