@@ -239,6 +239,8 @@ class Engine:
         Raises `UnknownRun`, `EventNotYet`, `SlowReader`.
         """
         actor = self._supervisor.actor(run_id)
+        if run_id in self._supervisor.arriving:
+            raise Stopping
         if actor is None and await self._supervisor.stores.runs.get(run_id) is None:
             raise await unknown(self._supervisor.stores, run_id)
         ended = False

@@ -10,7 +10,7 @@ import structlog
 
 from penstock_coordinator.ports import EndedRuns, Unavailable
 from penstock_coordinator.runtime.artifact_removal import ArtifactRemoval
-from penstock_coordinator.runtime.recovery import recover_lost
+from penstock_coordinator.runtime.recovery import adopt_runs
 from penstock_coordinator.runtime.removal import FIRST, Breath, NamedBundles, Places, Removal
 from penstock_coordinator.runtime.retention import Pace, Report, Retention
 
@@ -164,9 +164,8 @@ class Janitor:
             lost = [run_id for run_id in page if supervisor.lost(run_id)]
             if report.dry_run:
                 report.adopted += await self._count_lost(lost)
-            else:
-                for run_id in lost:
-                    await self._adopt(run_id, report)
+            elif lost:
+                await self._adopt(lost, report)
             after = page[-1]
         report.live_of_others = await self._store.live_of_others(supervisor.coordinator_id)
 
@@ -177,12 +176,12 @@ class Janitor:
         rows = await self._supervisor.stores.runs.get_many(run_ids)
         return sum(1 for row in rows if row.summary is None and self._supervisor.lost(row.run_id))
 
-    async def _adopt(self, run_id: RunId, report: Report) -> None:
-        if await recover_lost(self._supervisor, run_id):
+    async def _adopt(self, lost: Sequence[RunId], report: Report) -> None:
+        for run_id in await adopt_runs(self._supervisor, lost):
             report.adopted += 1
             log.warning("run_adopted", run=run_id.hex())
-        elif run_id in self._supervisor.set_aside and len(report.unrecoverable) < MOST_UNRECOVERABLE:
-            report.unrecoverable.append(run_id)
+        aside = [run_id for run_id in lost if run_id in self._supervisor.set_aside]
+        report.unrecoverable += aside[: MOST_UNRECOVERABLE - len(report.unrecoverable)]
 
 
 def _tell(report: Report) -> None:

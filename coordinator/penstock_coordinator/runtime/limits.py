@@ -21,7 +21,7 @@ from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.runtime.actor import Mail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.state import Run
@@ -176,12 +176,13 @@ class Limits:
             self._restore_holds(actor)
         self._pass_on()
 
-    def adopt(self, actor: Actor) -> None:
-        """As `readopt`, of a run that may never have been known here."""
-        if self._runs.knows(actor.run_id):
-            self.readopt(actor)
-        else:
-            self.restore([actor])
+    def adopt(self, actors: Sequence[Actor]) -> None:
+        """As `readopt`, of runs that may never have been known here."""
+        before = {actor.run_id for actor in actors if self._runs.knows(actor.run_id)}
+        self.restore(actor for actor in actors if actor.run_id not in before)
+        for actor in actors:
+            if actor.run_id in before:
+                self.readopt(actor)
 
     def _restore_holds(self, actor: Actor) -> None:
         wanted = {Hold(actor.run_id, active.step, active.item): active for active in actor.run.leased()}

@@ -1,4 +1,4 @@
-"""What one that follows does for a planned hand-over: it reads the runs while they are still the owner's.
+"""What is done for a planned hand-over by whoever has the runs next: it reads them while they are still another one's.
 
 Nothing rests on it: when the runs are its own it reads what came since, and whatever it has not read at all.
 """
@@ -11,24 +11,23 @@ from typing import TYPE_CHECKING
 import structlog
 
 from penstock_coordinator.runtime.plans import PlanCache
-from penstock_coordinator.runtime.recovery import PAGE, Reading
+from penstock_coordinator.runtime.recovery import Reading, read_ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from penstock_coordinator.core.fleet.ownership import CoordinatorRow
     from penstock_coordinator.ports import Stores
+    from penstock_coordinator.runtime.arriving import Arrivals
 
 log = structlog.get_logger(__name__)
 
-PASSES = 3
-"""Each reads what came during the one before."""
 KEPT_SECONDS = 60.0
 """Then the owner has changed its mind, and the memory is given back."""
 
 
 class NotFollowing(Exception):
-    """This coordinator does not follow that owner."""
+    """This coordinator does not follow that owner, nor is that one a member of its."""
 
 
 class Preparation:
@@ -61,7 +60,7 @@ class Preparation:
                 raise NotFollowing
             reading = self._reading or Reading(stores.journal, PlanCache(stores.pipelines))
             self._drop()
-            count = await _read(reading, stores, owner_id)
+            count = await read_ahead(reading, stores, owner_id)
             if self._stores is not stores:
                 raise NotFollowing
             self._reading = reading
@@ -77,9 +76,20 @@ class Preparation:
             self._forget = None
 
 
-async def _read(reading: Reading, stores: Stores, owner_id: str) -> int:
-    for _ in range(PASSES):
-        rows = await stores.runs.live_runs(owner_id)
-        if await reading.read([row.run_id for row in rows]) < PAGE:
-            break
-    return len(rows)
+class LeaverPreparation:
+    """Of a head: a member is about to leave, and its runs are to be the head's. What was read is kept by `arrivals`."""
+
+    def __init__(self, members: Callable[[], Sequence[CoordinatorRow]], arrivals: Arrivals) -> None:
+        """`members`: those that were heard of lately."""
+        self._members = members
+        self._arrivals = arrivals
+        self._one_at_a_time = asyncio.Lock()
+
+    async def prepare(self, owner_id: str) -> int:
+        """As that of a `Preparation`, of a member."""
+        if all(row.coordinator_id != owner_id for row in self._members()):
+            raise NotFollowing
+        async with self._one_at_a_time:
+            count = await self._arrivals.read_ahead(owner_id)
+        log.info("prepared_to_take_over", owner=owner_id, live_runs=count)
+        return count

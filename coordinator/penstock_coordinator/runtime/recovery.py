@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from penstock_coordinator.core.fleet.boots import Boots
 from penstock_coordinator.core.run.events import UnknownEvent, decode
 from penstock_coordinator.core.run.resume import resume
+from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.core.traces.ids import trace_of
 from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.runtime.aside import NoJournal
@@ -17,8 +19,9 @@ from penstock_coordinator.runtime.history import Folding, rebuild
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
+    from penstock_coordinator.core.run.commands import Command
     from penstock_coordinator.core.run.state import Run
-    from penstock_coordinator.ports import AgentRegistry, Journal, RunId, RunRow, StoredRecord
+    from penstock_coordinator.ports import AgentRegistry, Journal, RunId, RunRow, StoredRecord, Stores
     from penstock_coordinator.runtime.actor import Actor
     from penstock_coordinator.runtime.plans import PlanCache
     from penstock_coordinator.runtime.supervisor import Supervisor
@@ -29,6 +32,10 @@ RUNS_AT_ONCE = 500
 """Runs whose journals one query is about."""
 FOLDED_AT_ONCE = 100
 """Records; then others on the event loop have their turn: the next page is on its way meanwhile."""
+PASSES = 3
+"""When runs are read that go on: each reads what came during the one before."""
+ADOPTED_AT_ONCE = 100
+"""Runs that share nothing, likewise."""
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +63,85 @@ async def recover_all(supervisor: Supervisor, read: Reading | None = None) -> in
         supervisor.recovered(actor)
     await _cancel_given_up(supervisor, [actor for actor, _ in recovered])
     return len(recovered)
+
+
+async def adopt_runs(supervisor: Supervisor, run_ids: Iterable[RunId], read: Reading | None = None) -> list[RunId]:
+    """As `recover_all`, of live runs of this coordinator that have no actor although it goes on: it lost them, or
+    another one had them before. Those that have one, or are not its own, are left alone. Returns those that have one
+    now; what cannot be made again is set aside. `read`: what was read of them before.
+
+    Raises `Unavailable`; then none has.
+    """
+    found = await supervisor.stores.runs.get_many(list(run_ids))
+    rows = [row for row in found if _is_unattended(supervisor, row)]
+    if not rows:
+        return []
+    read = read or Reading(supervisor.stores.journal, supervisor.plans)
+    await asyncio.gather(read.read([row.run_id for row in rows]), supervisor.look_at_boots())
+    adopted: list[Actor] = []
+    # Who holds what is known before anything is placed; of runs that share nothing there is nothing to know.
+    shared, others = _by_sharing(rows, read)
+    for batch in (shared, *(others[at : at + ADOPTED_AT_ONCE] for at in range(0, len(others), ADOPTED_AT_ONCE))):
+        adopted += _adopt_all(supervisor, batch, read)
+        supervisor.hurry()
+        await asyncio.sleep(0)
+    await _cancel_given_up(supervisor, adopted)
+    return [actor.run_id for actor in adopted]
+
+
+def _is_unattended(supervisor: Supervisor, row: RunRow) -> bool:
+    own = row.owner == supervisor.coordinator_id and not RunState(row.state).at_rest
+    return own and supervisor.unattended(row.run_id)
+
+
+def _by_sharing(rows: Iterable[RunRow], read: Reading) -> tuple[list[RunRow], list[RunRow]]:
+    """Those whose limits are shared with others, and the rest."""
+    shared: list[RunRow] = []
+    others: list[RunRow] = []
+    for row in rows:
+        run = read.run(row.run_id)
+        limited = run is not None and (run.plan.limited or run.plan.concurrency or run.plan.max_active_runs)
+        (shared if limited else others).append(row)
+    return shared, others
+
+
+def _adopt_all(supervisor: Supervisor, rows: Iterable[RunRow], read: Reading) -> list[Actor]:
+    """At once: nobody asks for anything in between. What was read of them may be older than what somebody else has made
+    of them here meanwhile."""
+    adopted: list[tuple[Actor, list[Command]]] = []
+    for row in rows:
+        if supervisor.stopping or not supervisor.unattended(row.run_id):
+            continue
+        run = read.run(row.run_id)
+        if run is None:
+            _set_aside(supervisor, row, read.faults.get(row.run_id) or NoJournal())
+        elif not run.at_rest:
+            duties = _duties(supervisor, row, run)
+            if duties is not None:
+                supervisor.set_aside.pop(row.run_id, None)
+                adopted.append((_actor(supervisor, row, run), duties))
+    actors = [actor for actor, _ in adopted]
+    supervisor.arriving.arrived([actor.run_id for actor in actors])
+    supervisor.limits.adopt(actors)
+    for actor, duties in adopted:
+        supervisor.adopt(actor, [duty for duty in duties if not supervisor.holds(actor, duty)])
+        supervisor.recovered(actor)
+    return actors
+
+
+def _duties(supervisor: Supervisor, row: RunRow, run: Run) -> list[Command] | None:
+    """None: the run is set aside."""
+    try:
+        return resume(run)
+    except Exception as error:
+        _set_aside(supervisor, row, error)
+        return None
+
+
+def _set_aside(supervisor: Supervisor, row: RunRow, error: Exception) -> None:
+    """For the log once, however often it is tried."""
+    if row.run_id not in supervisor.set_aside:
+        supervisor.set_aside.put(row.run_id, error, _trace_id(row))
 
 
 def _trace_id(row: RunRow) -> str:
@@ -106,6 +192,19 @@ class Reading:
             count += await self._catch_up(known[at : at + RUNS_AT_ONCE])
         return count
 
+    def take(self, run_ids: Iterable[RunId]) -> Reading:
+        """What was read of these alone; here they are forgotten."""
+        taken = Reading(self._journal, self.plans)
+        for run_id in run_ids:
+            if (folding := self._foldings.pop(run_id, None)) is not None:
+                taken._foldings[run_id], taken._last[run_id] = folding, self._last.pop(run_id)
+        return taken
+
+    def add(self, other: Reading) -> None:
+        """What another one has read of other runs."""
+        self._foldings.update(other._foldings)
+        self._last.update(other._last)
+
     async def _catch_up(self, run_ids: Sequence[RunId]) -> int:
         count = 0
         while True:
@@ -133,6 +232,15 @@ class Reading:
         if (fault := await _fold(folding, record)) is None:
             self._foldings[run_id], self._last[run_id] = folding, record.last_seq
         return fault
+
+
+async def read_ahead(reading: Reading, stores: Stores, owner_id: str) -> int:
+    """The live runs of a coordinator that still writes them; how many there are. Raises `Unavailable`."""
+    for _ in range(PASSES):
+        rows = await stores.runs.live_runs(owner_id)
+        if await reading.read([row.run_id for row in rows]) < PAGE:
+            break
+    return len(rows)
 
 
 async def _fold(folding: Folding, record: StoredRecord) -> Exception | None:
@@ -200,40 +308,11 @@ async def _cancel_given_up(supervisor: Supervisor, recovered: list[Actor]) -> No
         supervisor.children.cancel_given_up(run)
 
 
-async def recover_lost(supervisor: Supervisor, run_id: RunId) -> bool:
-    """Make an actor of a live run that has none although all were recovered, while the others go on. False if it needs
-    none after all, or is set aside: it cannot be made again. Raises `Unavailable`."""
-    row = None
-    try:
-        row = await supervisor.stores.runs.get(run_id)
-        return row is not None and await _recover_lost(supervisor, row)
-    except Unavailable:
-        raise
-    except Exception as error:
-        if run_id not in supervisor.set_aside:
-            supervisor.set_aside.put(run_id, error, "" if row is None else _trace_id(row))
-        return False
-
-
-async def _recover_lost(supervisor: Supervisor, row: RunRow) -> bool:
-    run_id = row.run_id
-    run = await rebuild(supervisor.stores.journal, supervisor.plans, run_id)
-    if run is None or run.at_rest or not supervisor.lost(run_id):
-        return False
-    actor = _actor(supervisor, row, run)
-    supervisor.set_aside.pop(run_id, None)
-    supervisor.limits.adopt(actor)
-    supervisor.adopt(actor, [duty for duty in resume(run) if not supervisor.holds(actor, duty)])
-    supervisor.recovered(actor)
-    await _cancel_given_up(supervisor, [actor])
-    return True
-
-
-async def last_boots(agents: AgentRegistry) -> dict[str, tuple[int, str]]:
-    """Of each agent its last session, and the boot id of that: tells a restarted agent from one that was cut off."""
-    boots: dict[str, tuple[int, str]] = {}
-    after = ""
+async def last_boots(agents: AgentRegistry) -> Boots:
+    """Raises `Unavailable`."""
+    boots, after = Boots(), ""
     while page := await agents.list_agents(PAGE, after):
-        boots.update((row.agent_id, (row.session_epoch, row.boot_id)) for row in page)
+        for row in page:
+            boots.add(row.agent_id, row.session_epoch, row.boot_id)
         after = page[-1].agent_id
     return boots

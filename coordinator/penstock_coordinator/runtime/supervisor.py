@@ -17,6 +17,7 @@ from penstock_coordinator.core.counts import Counts
 from penstock_coordinator.core.counts.live import LiveCounts
 from penstock_coordinator.core.dispatch.dispatcher import Dispatcher, Permit
 from penstock_coordinator.core.dispatch.fairness import Fairness, RunShare
+from penstock_coordinator.core.fleet.boots import Boots
 from penstock_coordinator.core.plan.budget import NO_PRICES, Prices
 from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
 from penstock_coordinator.core.run.commands import (
@@ -72,6 +73,7 @@ from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.actor import Actor, Mail, Turn
 from penstock_coordinator.runtime.admission import DEFAULT_BOUNDS, LOOK_AGAIN, Admission, Bounds
 from penstock_coordinator.runtime.answers import Answer, Answers
+from penstock_coordinator.runtime.arriving import Arrivals
 from penstock_coordinator.runtime.artifact_rows import use_rows, work_of_run
 from penstock_coordinator.runtime.aside import AsideRuns
 from penstock_coordinator.runtime.budgets import Budgets
@@ -97,7 +99,7 @@ from penstock_coordinator.runtime.spilled import SpilledValues
 from penstock_coordinator.runtime.views import Overloaded, RunRequest, SetAside, Stopping, UnknownRun
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.traces.ids import TraceContext
@@ -191,6 +193,8 @@ class Supervisor:
         """Runs at rest whose last lines may come late, and whose items have other numbers than their lines."""
         self._rebuilding: dict[RunId, asyncio.Task[None]] = {}
         self.set_aside = AsideRuns()
+        self.arriving = Arrivals(self)
+        """Runs that are this coordinator's by now, and have no actor yet."""
         self.key_turns = KeyTurns()
         self.spilled = SpilledValues(stores.objects, timing.run_limits)
         self.confirmed = ConfirmedObjects()
@@ -198,6 +202,7 @@ class Supervisor:
         self._granter = Granter(self)
         self.children = Children(self)
         self.caching = Caching(self, timing.cache)
+        self._boots = Boots()
         self._duties = self._duty_table()
         self._deadlines = DeadlineClock(self._tick, clock)
         self._began_at = clock.now()
@@ -216,7 +221,11 @@ class Supervisor:
 
     def lost(self, run_id: RunId) -> bool:
         """Whether nobody looks after the run here: if it is live in the database, something went wrong."""
-        return not self.stopping and run_id not in self._actors and run_id not in self._rebuilding
+        return not self.stopping and run_id not in self.arriving and self.unattended(run_id)
+
+    def unattended(self, run_id: RunId) -> bool:
+        """Whether the run has no actor, and is not being made again after it had one."""
+        return run_id not in self._actors and run_id not in self._rebuilding
 
     def kept_number(self, run_id: RunId, step: int, item: int, token: int) -> int:
         """The number under which the lines of the item that had the token are kept. Raises `LookupError`."""
@@ -320,14 +329,17 @@ class Supervisor:
 
     async def ask(self, run_id: RunId, message: ControlMessage, request: RequestRow | None) -> Repeated | None:
         """What a person wants of a run, read before everything else. Returns when the decision is committed; a run at
-        rest is left as it is.
+        rest is left as it is. A live one that has no actor here yet, or not any more, is `Stopping`.
 
         Raises `UnknownRun`, `Stopping`, `NotAccepted`, `SetAside`, `Undecided`, `Unavailable`, `Overloaded`.
         """
         actor = await self.live_actor(run_id)
         if actor is None:
-            if await self.stores.runs.get(run_id) is None:
+            row = await self.stores.runs.get(run_id)
+            if row is None:
                 raise await unknown(self.stores, run_id)
+            if not RunState(row.state).at_rest:
+                raise Stopping
             return None
         self.check_control(actor)
         answers = Answers(1)
@@ -500,7 +512,7 @@ class Supervisor:
             ContinueRun: lambda actor, _: actor.post(Mail(Continue(self.clock.now()))),
             CloseRun: lambda actor, _: self._close(actor),
             AwaitLease: lambda actor, command: self.fleet.await_lease(
-                actor, command, self._boots.get(command.agent, (0, ""))
+                actor, command, self._boots.of(command.agent, command.session)
             ),
         }
 
@@ -541,13 +553,14 @@ class Supervisor:
     def deliver(self, run_id: RunId, message: AttemptEnded) -> bool:
         """Hand a result to its run. False if the run is not live here: then it can only be an old one.
 
-        A run that is being made again, is set aside, or has a full mailbox takes nothing; the agent keeps the result
-        and sends it again. So it does for a run that is not here because it was not made again before the stop: the
-        next coordinator tells.
+        A run that arrives, is being made again, is set aside, or has a full mailbox takes nothing; the agent keeps the
+        result and sends it again. So it does for a run that is not here because it was not made again before the stop:
+        the next coordinator tells.
         """
         actor = self._actors.get(run_id)
         if actor is None:
-            return self.stopping or run_id in self._rebuilding or run_id in self.set_aside
+            being_made = run_id in self._rebuilding or run_id in self.arriving
+            return self.stopping or being_made or run_id in self.set_aside
         if not actor.full:
             actor.post(Mail(message))
         return True
@@ -589,11 +602,12 @@ class Supervisor:
         actor.post_control(Mail(ClockTick(self.clock.now(), self.queued_open_at(actor.run))))
 
     def queued_open_at(self, run: Run) -> int:
-        """Until then queued clocks stand still: after a restart the agents need time to come back to their runs. A run
-        that began here never lost them."""
-        if run.created_at is None or run.created_at >= self._began_at:
+        """Until then queued clocks stand still: after a restart the agents need time to come back to their runs, and so
+        they do to those that were another coordinator's. A run that began here never lost them."""
+        since = self.arriving.arrived_at(run.run_id)
+        if not since and (run.created_at is None or run.created_at >= self._began_at):
             return 0
-        return self._began_at + self.timing.lease_ttl + self.timing.expiry_margin
+        return (since or self._began_at) + self.timing.lease_ttl + self.timing.expiry_margin
 
     # --- failed appends
 
@@ -689,10 +703,19 @@ class Supervisor:
         before."""
         if read is not None:
             self.plans.take(read.plans)
-        _, self._boots = await asyncio.gather(self.keyring.load(), last_boots(self.stores.agents))
+        await asyncio.gather(self.keyring.load(), self.look_at_boots())
         count = await recover_all(self, read)
         self.caching.open()
         return count
+
+    async def adopt_runs(self, run_ids: Iterable[RunId]) -> int:
+        """Bring live runs back that are this coordinator's from now on, while its others go on; how many. Waits for a
+        database that is away, as long as this coordinator does not stop. Idempotent."""
+        return await self.arriving.adopt(run_ids)
+
+    async def look_at_boots(self) -> None:
+        """Which process of an agent had which session: to be known before runs are adopted. Raises `Unavailable`."""
+        self._boots = await last_boots(self.stores.agents)
 
     def run_periodic(self) -> None:
         """Once in a while: leases that ran out or were not accepted, streams that fell silent."""

@@ -146,13 +146,13 @@ class World:
         self._coordinators: list[Coordinator] = []
 
     async def coordinator(
-        self, *, fairness: Fairness | None = None, read: Reading | None = None, **timing: Any
+        self, name: str = "c1", *, fairness: Fairness | None = None, read: Reading | None = None, **timing: Any
     ) -> Coordinator:
-        stores = memory_stores(self.database, coordinator_id="c1", lanes=2)
-        epoch = await stores.incarnations.incarnate("c1", 2)
+        stores = memory_stores(self.database, coordinator_id=name, lanes=2)
+        epoch = await stores.incarnations.incarnate(name, 2)
         fatal: list[BaseException] = []
         settings = Timing(**{"commit_patience": int(PATIENCE * 1e6), **timing})
-        supervisor = Supervisor(stores, self.clock, SystemIds(), "c1", epoch, 2, settings, fatal.append, fairness)
+        supervisor = Supervisor(stores, self.clock, SystemIds(), name, epoch, 2, settings, fatal.append, fairness)
         await supervisor.recover(read)
         server = grpc.aio.server()
         agent_service_pb2_grpc.add_AgentServiceServicer_to_server(_Edge(supervisor), server)

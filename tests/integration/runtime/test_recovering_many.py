@@ -136,7 +136,7 @@ async def test_a_run_that_crashed_and_cannot_be_read_is_set_aside_until_it_can(w
     assert coordinator.supervisor.set_aside, "the agent keeps its result"
 
     world.database.records[bad].update(whole)
-    assert await recovery.recover_lost(coordinator.supervisor, bad)
+    assert await recovery.adopt_runs(coordinator.supervisor, [bad]) == [bad]
     assert not coordinator.supervisor.set_aside
     await agent.succeed(grants[bad])
     assert (await coordinator.ended(bad)).row.state == RunState.COMPLETED
@@ -154,7 +154,7 @@ async def test_a_run_that_crashes_again_and_again_is_set_aside(world: World, mon
         assert (bad in supervisor.set_aside) == (crashes == 3)
     with pytest.raises(SetAside, match="RuntimeError"):
         await coordinator.engine.run(bad)
-    assert await recovery.recover_lost(supervisor, bad)
+    assert await recovery.adopt_runs(supervisor, [bad]) == [bad]
     agent = coordinator.agent()
     await agent.connect(credits=1)
     grant = await agent.grant()
