@@ -116,3 +116,41 @@ async def test_a_pause_is_kept_over_sessions(stores: Stores) -> None:
     assert not row.paused
     assert not (await stores.agents.open_session(_agent())).paused
     assert not await stores.agents.set_paused("no\0text", paused=True)
+
+
+async def test_a_session_with_a_member_has_a_number_of_all_sessions_and_leaves_that_with_the_head_alone(
+    backend: Backend,
+) -> None:
+    head, member = await backend.open("c1"), await backend.open("c2")
+    home = (await head.agents.open_session(_agent())).epoch
+    first = await member.agents.open_link("a1", "c2", "boot-1")
+    other = await member.agents.open_link("a1", "c3", "boot-1")
+    again = await member.agents.open_link("a1", "c2", "boot-2")
+
+    assert home < first < other < again < (await head.agents.open_session(_agent("a2"))).epoch
+    assert await head.agents.list_links(10) == [("a1", "c2", again, "boot-2"), ("a1", "c3", other, "boot-1")]
+    row = await head.agents.get_agent("a1")
+    assert row is not None
+    assert (row.session_epoch, row.boot_id) == (home, "boot-1")
+    await head.agents.close_session("a1", home)
+    row = await head.agents.get_agent("a1")
+    assert row is not None
+    assert row.goodbye
+
+
+async def test_links_that_are_opened_at_once_have_numbers_of_their_own(stores: Stores) -> None:
+    opened = await asyncio.gather(*(stores.agents.open_link("a1", "c2", str(i)) for i in range(5)))
+    assert len(set(opened)) == 5
+    last = max(opened)
+    assert await stores.agents.list_links(10) == [("a1", "c2", last, str(opened.index(last)))]
+
+
+async def test_links_are_listed_by_agent_and_coordinator_page_by_page(stores: Stores) -> None:
+    for agent_id, coordinator_id in (("b", "c1"), ("a", "c2"), ("C", "c9"), ("a", "c1")):
+        await stores.agents.open_link(agent_id, coordinator_id, "boot")
+    pages, after = [], ("", "")
+    while page := await stores.agents.list_links(3, after):
+        pages.append([row[:2] for row in page])
+        after = page[-1].agent_id, page[-1].coordinator_id
+
+    assert pages == [[("C", "c9"), ("a", "c1"), ("a", "c2")], [("b", "c1")]]

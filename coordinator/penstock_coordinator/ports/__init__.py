@@ -6,7 +6,7 @@ contract suite (tests/contract) that its real adapter and its fake both pass.
 
 from __future__ import annotations
 
-from penstock_coordinator.ports.agents import AgentRegistry, AgentRow, Incarnations, OpenedSession
+from penstock_coordinator.ports.agents import AgentRegistry, AgentRow, Incarnations, LinkRow, OpenedSession
 from penstock_coordinator.ports.artifact_index import (
     OF_RUN,
     Artifact,
@@ -147,6 +147,7 @@ __all__ = [
     "LetterPlace",
     "LetterRow",
     "LetterState",
+    "LinkRow",
     "LogChunk",
     "LogFilter",
     "LogLine",

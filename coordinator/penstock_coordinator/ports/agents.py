@@ -31,11 +31,27 @@ class OpenedSession(NamedTuple):
     """The agent is, by a person."""
 
 
+class LinkRow(NamedTuple):
+    """The last session of an agent with a member."""
+
+    agent_id: str
+    coordinator_id: str
+    session_epoch: int
+    boot_id: str
+
+
 class AgentRegistry(Protocol):
     """The agents that were ever connected. All methods raise `Unavailable`."""
 
     async def open_session(self, agent: AgentRow) -> OpenedSession:
-        """Commit a new session of the agent."""
+        """Commit a new session of the agent, with the head."""
+
+    async def open_link(self, agent_id: str, coordinator_id: str, boot_id: str) -> int:
+        """Commit a new session of the agent with a member; its number, from the sequence of all sessions. The agent's
+        row is left as it is, which tells of its session with the head."""
+
+    async def list_links(self, limit: int, after: tuple[str, str] = ("", "")) -> list[LinkRow]:
+        """By agent and coordinator."""
 
     async def close_session(self, agent_id: str, session_epoch: int) -> None:
         """The session said goodbye. Nothing happens if a newer one is open."""

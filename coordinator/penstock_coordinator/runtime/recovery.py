@@ -310,9 +310,15 @@ async def _cancel_given_up(supervisor: Supervisor, recovered: list[Actor]) -> No
 
 async def last_boots(agents: AgentRegistry) -> Boots:
     """Raises `Unavailable`."""
-    boots, after = Boots(), ""
-    while page := await agents.list_agents(PAGE, after):
-        for row in page:
+    boots = Boots()
+    agent = ""
+    while rows := await agents.list_agents(PAGE, agent):
+        for row in rows:
             boots.add(row.agent_id, row.session_epoch, row.boot_id)
-        after = page[-1].agent_id
+        agent = rows[-1].agent_id
+    last = ("", "")
+    while links := await agents.list_links(PAGE, last):
+        for link in links:
+            boots.add(link.agent_id, link.session_epoch, link.boot_id)
+        last = links[-1].agent_id, links[-1].coordinator_id
     return boots

@@ -302,3 +302,24 @@ def test_who_may_have_been_replaced_renews_nothing_however_long_its_look_at_the_
     place.roster.missed_database(10 * SECOND)
     place.roster.heartbeat(session, [], 0, 10 * SECOND)
     assert session.words == [("ack", 30 * SECOND), ("ack", 0), ("ack", 0)]
+
+
+def test_each_time_that_runs_are_adopted_their_agents_have_a_whole_life_of_a_lease_to_come_back() -> None:
+    place, life = Place(), Spans.lease_ttl + Spans.expiry_margin
+    first, second = (KEY[0], 0, -1), (KEY[0], 1, -1)
+    place.roster.leasing.wait_for("a", 3, first, 7, 1, LINE, (3, "boot-1"), now=0)
+    place.roster.leasing.wait_for("a", 3, second, 8, 1, LINE, (3, "boot-1"), now=life - 1)
+    place.roster.expire(2 * life - 2)
+    assert place.told == []
+    place.roster.expire(2 * life - 1)
+    assert [key for key, _, _ in place.told] == [first, second]
+
+
+def test_an_agent_that_was_heard_here_is_not_waited_for_longer_because_a_run_of_it_is_made_again() -> None:
+    place, life = Place(), Spans.lease_ttl + Spans.expiry_margin
+    session = place.enter(place.arrival())
+    place.grant(session)
+    place.roster.stream_ended(session, SECOND)
+    place.roster.leasing.wait_for("a", 1, (KEY[0], 1, -1), 8, 1, LINE, (1, "boot-1"), now=life - 1)
+    place.roster.expire(life)
+    assert [key for key, _, _ in place.told] == [KEY, (KEY[0], 1, -1)]

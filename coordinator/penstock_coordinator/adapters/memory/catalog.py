@@ -10,6 +10,7 @@ from penstock_coordinator.adapters.memory.reaching import reached
 from penstock_coordinator.adapters.memory.run_index import remember, repetition
 from penstock_coordinator.ports import (
     AgentRow,
+    LinkRow,
     LogChunk,
     LogFilter,
     OpenedSession,
@@ -144,6 +145,17 @@ class MemoryAgentRegistry:
             agent, session_epoch=epoch, goodbye=False, paused=paused
         )
         return OpenedSession(epoch, paused)
+
+    async def open_link(self, agent_id: str, coordinator_id: str, boot_id: str) -> int:
+        await reached(self._database)
+        self._database.last_session_epoch += 1
+        epoch = self._database.last_session_epoch
+        self._database.agent_links[agent_id, coordinator_id] = LinkRow(agent_id, coordinator_id, epoch, boot_id)
+        return epoch
+
+    async def list_links(self, limit: int, after: tuple[str, str] = ("", "")) -> list[LinkRow]:
+        await reached(self._database)
+        return [row for key, row in sorted(self._database.agent_links.items()) if key > after][:limit]
 
     async def close_session(self, agent_id: str, session_epoch: int) -> None:
         await reached(self._database)

@@ -17,6 +17,7 @@ from penstock_coordinator.ports import (
     ChargeRow,
     Costs,
     DeadLetter,
+    LinkRow,
     LogChunk,
     RequestRow,
     RunId,
@@ -104,6 +105,8 @@ class MemoryDatabase:
     bundle_times: dict[str, int] = field(default_factory=dict)
     """When somebody last asked for each."""
     agents: dict[str, AgentRow] = field(default_factory=dict)
+    agent_links: dict[tuple[str, str], LinkRow] = field(default_factory=dict)
+    """By agent and coordinator."""
     last_session_epoch: int = 0
     logs: dict[RunId, dict[tuple[int, int, int, int], LogChunk]] = field(default_factory=dict)
     log_packs: dict[RunId, dict[int, KeptPack]] = field(default_factory=dict)

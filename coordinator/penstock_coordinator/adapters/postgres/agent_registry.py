@@ -8,7 +8,7 @@ import msgspec
 
 from penstock_coordinator.adapters.postgres.queries import load
 from penstock_coordinator.adapters.postgres.text import storable
-from penstock_coordinator.ports import AgentRow, OpenedSession
+from penstock_coordinator.ports import AgentRow, LinkRow, OpenedSession
 
 if TYPE_CHECKING:
     import asyncpg
@@ -54,6 +54,15 @@ class PostgresAgentRegistry:
                 _QUERIES["open_session"], agent.agent_id, agent.connect_time, description
             )
         return OpenedSession(row["session_epoch"], row["paused"])
+
+    async def open_link(self, agent_id: str, coordinator_id: str, boot_id: str) -> int:
+        number: int | None = None
+        while number is None:  # as there
+            number = await self._database.fetch_value(_QUERIES["open_link"], agent_id, coordinator_id, boot_id)
+        return number
+
+    async def list_links(self, limit: int, after: tuple[str, str] = ("", "")) -> list[LinkRow]:
+        return [LinkRow(*row) for row in await self._database.fetch(_QUERIES["list_links"], *after, limit)]
 
     async def close_session(self, agent_id: str, session_epoch: int) -> None:
         if storable(agent_id):

@@ -74,6 +74,9 @@ class Leasing(Generic[S]):
         holder = self.leases.holder(session)
         if holder is None:
             holder = self.leases.add_holder(left_over(agent, session, last_boot, now))
+        elif not holder.hello:
+            # Runs of the same session were adopted before.
+            holder.heard_at = now
         lease = self.add(holder, key, token, attempt, line)
         lease.sent = lease.accepted = True
         connected = self.sessions.get(holder.session)

@@ -29,3 +29,24 @@ from agents
 where agent_id > $1
 order by agent_id
 limit $2
+
+-- name: open_link
+-- As open_session: of two of one agent with one coordinator at once the later commit has the greater number.
+with known as materialized (
+    select agent_id from agent_links where agent_id = $1 and coordinator_id = $2 for update
+), epoch as materialized (
+    select nextval('session_epochs') as number from (select count(*) from known) as locked
+)
+insert into agent_links (agent_id, coordinator_id, session_epoch, boot_id)
+select $1, $2, number, $3 from epoch
+on conflict (agent_id, coordinator_id) do update
+set session_epoch = excluded.session_epoch, boot_id = excluded.boot_id
+where agent_links.session_epoch < excluded.session_epoch
+returning session_epoch
+
+-- name: list_links
+select agent_id, coordinator_id, session_epoch, boot_id
+from agent_links
+where (agent_id, coordinator_id) > ($1, $2)
+order by agent_id, coordinator_id
+limit $3
