@@ -162,8 +162,7 @@ async def test_of_runs_that_share_a_limit_the_one_that_had_its_place_keeps_it(wo
     limited = spec({"name": "a"}, max_active_runs=1)
     runs = [await head.start(limited) for _ in range(3)]
     for run_id in runs:
-        actor = head.supervisor._actors.pop(run_id)
-        actor.discard()
+        head.supervisor._actors.pop(run_id).discard()
         head.supervisor.limits.ended(run_id)
     assert sorted(await adopt_runs(head.supervisor, reversed(runs))) == runs
     held = {}
