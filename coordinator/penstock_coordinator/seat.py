@@ -113,10 +113,10 @@ class Seat:
     async def _take_turns(self, stop: asyncio.Event) -> None:
         while (stores := await self._stores_for_a_turn(stop)) is not None:
             self._entrance.preparation.begin(stores)
-            epoch = await self._keeper.campaign(stop)
-            if epoch is None:
+            turn = await self._keeper.campaign(stop)
+            if turn is None:
                 return
-            await self._own(stores, epoch, stop)
+            await self._own(stores, turn.epoch, stop)
 
     def _database_answers(self, back: bool) -> None:
         """While it is not ready. After a silence (`back`) what was sent during it may hang for seconds more."""

@@ -293,12 +293,14 @@ async def test_runs_have_one_owner_after_another_whatever_becomes_of_the_letters
     owner, other = "a", "b"
     epochs: list[int] = []
     async with asyncio.timeout(PATIENCE):
-        epochs.append(await keepers[owner].campaign(stop) or 0)
+        await keepers[owner].campaign(stop)
+        epochs.append(keepers[owner].epoch)
         for _ in range(4):
             campaign = asyncio.create_task(keepers[other].campaign(stop))
             await keepers[owner].release()
             await services[owner].tell(epochs[-1], owns=False)
-            epochs.append(await campaign or 0)
+            await campaign
+            epochs.append(keepers[other].epoch)
             await services[other].tell(epochs[-1], owns=True)
             await keepers[owner].introduce(f"{owner}:1", "")
             owner, other = other, owner

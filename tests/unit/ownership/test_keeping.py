@@ -54,9 +54,12 @@ async def owning(database: MemoryDatabase, name: str, began: int = 1) -> Ownersh
     return made
 
 
-async def wins(contender: OwnershipKeeper) -> int | None:
+async def wins(contender: OwnershipKeeper) -> int:
     async with asyncio.timeout(PATIENCE):
-        return await contender.campaign(asyncio.Event())
+        turn = await contender.campaign(asyncio.Event())
+    assert turn is not None
+    assert (turn.role, turn.head_epoch) == (OwnershipState.OWNER, turn.epoch)
+    return turn.epoch
 
 
 async def test_one_that_is_alone_owns_at_once_and_may_go_on_for_ever() -> None:
@@ -83,9 +86,7 @@ async def test_another_one_waits_and_says_for_whom_until_the_owner_releases() ->
     assert named.address == "a:7400"
     assert not follower.may_act()
     await owner.release()
-    epoch = await campaign
-    assert epoch is not None
-    assert epoch > 1
+    assert await campaign > 1
     assert follower.may_act()
     assert not owner.may_act()
 
@@ -133,9 +134,7 @@ async def test_a_claim_whose_answer_is_lost_is_made_again_with_a_newer_epoch() -
     await made.introduce("a:7400", "")
     lost = await MemoryCoordinatorRegistry(database).claim("a", 1, [])
     assert lost is not None, "it was granted, and the keeper has not heard of it"
-    epoch = await wins(made)
-    assert epoch is not None
-    assert epoch > lost.epoch
+    assert await wins(made) > lost.epoch
     assert made.may_act()
 
 
