@@ -713,9 +713,13 @@ class Supervisor:
 
     async def hand_over(self, address: str, release: Callable[[], Awaitable[None]]) -> None:
         """As `stop`, but agents are sent to that address, and nobody waits for them to go: `release` is awaited as soon
-        as what is decided is committed, and nothing is decided any more."""
+        as what is decided is committed, and nothing is decided any more. Without an address they are told to look for
+        the owner: nobody is known to have the runs next."""
         self.stopping = True
-        self.fleet.send_on(address)
+        if address:
+            self.fleet.send_on(address)
+        else:
+            await self.fleet.close_all("not_the_leader", patience=0.0)
         await self._drain()
         self._discard_all()
         log.info("handed_over", epoch=self.epoch, address=address)
