@@ -90,6 +90,8 @@ class Holder:
     """The number of its Hello among all that the coordinator has heard; 0: of before a restart."""
     stands_for: int = 0
     """Of one that stands in: the committed session that it goes on with."""
+    shares_slots: bool = False
+    """The agent's slots are for leases of other coordinators, too."""
 
     @property
     def committed(self) -> int:

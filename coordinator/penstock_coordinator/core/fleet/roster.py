@@ -15,8 +15,11 @@ from penstock_coordinator.core.fleet.gate import Gate
 from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseTable, Lost
 from penstock_coordinator.core.fleet.leasing import Leasing, S, Tell
 from penstock_coordinator.core.fleet.session import (
+    Beside,
     Held,
+    Reunion,
     Snapshot,
+    adopt_orphans,
     expired,
     is_outdated,
     is_overtaken,
@@ -64,6 +67,10 @@ class Arrival:
     snapshot: Snapshot
     number: int
     """Of its Hello; see `Roster.next_hello`."""
+    newest_head: int = 0
+    """The newest incarnation of a head that it has seen, if it keeps streams to several coordinators."""
+    shares_slots: bool = False
+    """It keeps streams to several coordinators."""
 
 
 class Refusal(enum.Enum):
@@ -76,10 +83,17 @@ class Refusal(enum.Enum):
 
 
 class Roster(Generic[S]):
-    """`tell` tells runs of leases that are over; `offer` is called when there is room for those who wait."""
+    """`tell` tells runs of leases that are over; `offer` is called when there is room for those who wait. `on_orphans`
+    hears of those that a session names and nobody here knows: nothing has been said of them yet."""
 
     def __init__(
-        self, spans: Spans, dispatcher: Dispatcher, pauses: PausedAgents, tell: Tell, offer: Callable[[], None]
+        self,
+        spans: Spans,
+        dispatcher: Dispatcher,
+        pauses: PausedAgents,
+        tell: Tell,
+        offer: Callable[[], None],
+        on_orphans: Callable[[S, list[Held]], None] | None = None,
     ) -> None:
         self._spans = spans
         self.leases = LeaseTable(spans.lease_ttl, spans.expiry_margin)
@@ -87,6 +101,9 @@ class Roster(Generic[S]):
         self.gate: Gate[S] = Gate(self.leasing, pauses)
         self.standing = Standing(fence_interval(spans.expiry_margin))
         self.sessions = self.leasing.sessions
+        self._on_orphans = on_orphans
+        self.adopted = 0
+        """So many orphans were taken over from other coordinators."""
         self._hellos = 0
         self._stand_ins = 0
         """How many there have been."""
@@ -100,9 +117,10 @@ class Roster(Generic[S]):
         self._hellos += 1
         return self._hellos
 
-    def refuses(self, arrival: Arrival, incarnation: int, now: int) -> Refusal | None:
-        """Before its session is committed."""
-        if arrival.newest_coordinator > incarnation:
+    def refuses(self, arrival: Arrival, incarnation: int, now: int, head: int = 0) -> Refusal | None:
+        """Before its session is committed. `head`: the incarnation of the head that this coordinator has joined; 0: it
+        is a head itself."""
+        if arrival.newest_coordinator > incarnation or arrival.newest_head > (head or incarnation):
             return Refusal.STALE_COORDINATOR
         return None if self._is_alone(arrival, now) else Refusal.ID_IN_USE
 
@@ -140,6 +158,7 @@ class Roster(Generic[S]):
             stream=arrival.stream,
             slots=arrival.slots,
             hello=arrival.number,
+            shares_slots=arrival.shares_slots,
         )
 
     def enter(self, session: S, arrival: Arrival) -> None:
@@ -179,14 +198,20 @@ class Roster(Generic[S]):
         self.leases.add_holder(session.holder)
         self.sessions[session.epoch] = session
         reunion = reunite(self.leases, session.holder, arrival.snapshot)
+        self._settle(session, reunion, session.opened_at)
+        self.leasing.tell_lost(reunion.lost, charge)
+
+    def _settle(self, session: S, reunion: Reunion, now: int) -> None:
+        self.adopted += reunion.adopted
         for lease in reunion.continued:
             session.capacity.adopt(lease.line)
         if reunion.verdicts:
-            session.judge(reunion.verdicts, self._renewal(session.opened_at))
+            session.judge(reunion.verdicts, self._renewal(now))
         for lease in reunion.continued:
             if lease.stop is not None:
                 session.cancel(lease)
-        self.leasing.tell_lost(reunion.lost, charge)
+        if reunion.unknown and self._on_orphans is not None:
+            self._on_orphans(session, reunion.unknown)
 
     def _supersede(self, agent: str) -> None:
         """At most one session of an agent lives: the newest."""
@@ -197,8 +222,20 @@ class Roster(Generic[S]):
 
     # --- a session speaks
 
-    def heartbeat(self, session: S, held: Sequence[Held], echo: int, now: int, *, complete: bool = True) -> list[Lost]:
-        """Answers it. Returns what the agent turns out not to hold, of which the runs have been told."""
+    def heartbeat(
+        self,
+        session: S,
+        held: Sequence[Held],
+        echo: int,
+        now: int,
+        *,
+        complete: bool = True,
+        beside: Beside | None = None,
+    ) -> list[Lost]:
+        """Answers it. `beside`: what it says of other coordinators' leases, if anything; to be complete it has to be
+        that of a heartbeat in one part. Returns what the agent turns out not to hold, of which the runs have been
+        told."""
+        missed = [] if beside is None else self._take_over(session, held, beside, now)
         revoked, lost = session.roll.call(self.leases, session.holder, held, echo, complete=complete)
         for lease in session.holder.leases.values():
             if lease.stop is not None and lease.sent:
@@ -209,7 +246,15 @@ class Roster(Generic[S]):
         self.leasing.tell_lost(lost)
         if complete:
             self._share(session)
-        return lost
+        return missed + lost
+
+    def _take_over(self, session: S, held: Sequence[Held], beside: Beside, now: int) -> list[Lost]:
+        """The verdicts go before the heartbeat's answer: an agent that answers that has read them."""
+        session.roll.elsewhere.update(each.key for each in beside.elsewhere)
+        reunion = adopt_orphans(self.leases, session.holder, held, beside, session.roll.acks + 1)
+        self._settle(session, reunion, now)
+        self.leasing.tell_lost(reunion.lost)
+        return reunion.lost
 
     def _share(self, session: S) -> None:
         """Call back what waits on this agent while another one is idle."""

@@ -37,6 +37,9 @@ class Held:
     """Accepted, and not started."""
     preparing: bool = False
     """It waits for no slot: its agent makes or fetches what it needs, which another one would begin anew."""
+    session: int = 0
+    """Of what is named as elsewhere: the session with another coordinator by which the agent holds it. 0: it is an
+    orphan, and no coordinator speaks for it."""
 
     @property
     def phase(self) -> Phase:
@@ -54,15 +57,41 @@ class Snapshot:
     """Of this process, over without a result, although user code may have started."""
     tells_given_up: bool = False
     """What is neither held nor given up has not started. Older agents do not say."""
+    elsewhere: Sequence[Held] = ()
+    """What it holds besides, by other coordinators or by none."""
+    open_sessions: frozenset[int] = frozenset()
+    """Those with other coordinators. Grants may be on their way there."""
+    pending: bool = False
+    """One more is being opened."""
+
+    @property
+    def beside(self) -> Beside:
+        return Beside(self.elsewhere, self.open_sessions, self.pending)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What an agent with streams to several coordinators says of those to others."""
+
+    elsewhere: Sequence[Held]
+    open_sessions: frozenset[int]
+    pending: bool
+    complete: bool = True
+    """All that it holds elsewhere is named, not orphans alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reunion:
-    """What a `Hello` settles."""
+    """What is settled by a `Hello`, or by what a heartbeat names as elsewhere."""
 
     verdicts: list[tuple[Held, Verdict]]
     continued: list[Lease]
+    """They were another session's, and are this one's now."""
     lost: list[Lost]
+    unknown: list[Held]
+    """Orphans of which nothing is known here. Nothing is said of them: their owner may be on its way."""
+    adopted: int
+    """So many of `continued` were orphans."""
 
 
 def is_outdated(leases: LeaseTable, agent: str, boot_id: str, stream: int) -> bool:
@@ -97,8 +126,9 @@ def reunite(leases: LeaseTable, holder: Holder, snapshot: Snapshot) -> Reunion:
     The snapshot is complete: what older sessions of the agent held and it does not name is certainly not running. It
     is lost by a crash if the agent's process is another one (then it may have run, also if its acceptance never came).
     Else it was given up, by a word that was lost, or it never began: the grant, or what handed it back, was lost.
+
+    Sessions with a coordinator whose runs this one has now may be open still: see `Beside`.
     """
-    older = [old for old in leases.holders_of(holder.agent) if old is not holder]
     verdicts: list[tuple[Held, Verdict]] = []
     continued: list[Lease] = []
     for held in snapshot.held:
@@ -106,16 +136,77 @@ def reunite(leases: LeaseTable, holder: Holder, snapshot: Snapshot) -> Reunion:
         known = lease is not None and lease.token == held.token and lease.holder.agent == holder.agent
         if known:
             assert lease is not None
-            leases.move(lease, holder)
+            _move(leases, lease, holder)
             lease.phase = held.phase
             continued.append(lease)
         verdicts.append((held, _verdict(held, known=known)))
+    own = len(continued)
+    unknown = _adopt(leases, holder, snapshot.elsewhere, 1, verdicts, continued)
+    lost = _not_named(leases, holder, snapshot, snapshot.elsewhere)
+    return Reunion(verdicts, continued, lost, unknown, len(continued) - own)
+
+
+def adopt_orphans(leases: LeaseTable, holder: Holder, named: Iterable[Held], beside: Beside, due_ack: int) -> Reunion:
+    """A heartbeat names orphans. Those that are known here are this session's from now on, and the agent is told so.
+    `named`: what it names as its own; all of it, if `beside` is complete: then what nobody names is lost, as after a
+    Hello. `due_ack`: the first acknowledgement that can come after the verdicts; see `Lease`."""
+    verdicts: list[tuple[Held, Verdict]] = []
+    continued: list[Lease] = []
+    unknown = _adopt(leases, holder, beside.elsewhere, due_ack, verdicts, continued)
     lost: list[Lost] = []
-    for old in older:
-        gone = list(old.leases.values())
+    if beside.complete:
+        snapshot = Snapshot((), frozenset(), False, (), beside.open_sessions, beside.pending)
+        lost = _not_named(leases, holder, snapshot, (*named, *beside.elsewhere))
+    return Reunion(verdicts, continued, lost, unknown, len(continued))
+
+
+def _adopt(
+    leases: LeaseTable,
+    holder: Holder,
+    elsewhere: Iterable[Held],
+    due_ack: int,
+    verdicts: list[tuple[Held, Verdict]],
+    continued: list[Lease],
+) -> list[Held]:
+    """Takes over the orphans that are known, and returns the others. What an agent holds by an open session it does not
+    let go: it is an orphan once that ends. An orphan may be named again before the agent has read the verdict."""
+    unknown: list[Held] = []
+    for held in elsewhere:
+        if held.session:
+            continue
+        lease = leases.find(held.key)
+        if lease is None or lease.token != held.token or lease.holder.agent != holder.agent:
+            unknown.append(held)
+            continue
+        if lease.holder is not holder:
+            _move(leases, lease, holder)
+            lease.due_ack = due_ack
+            continued.append(lease)
+        lease.phase = held.phase
+        verdicts.append((held, _verdict(held, known=True)))
+    return unknown
+
+
+def _move(leases: LeaseTable, lease: Lease, holder: Holder) -> None:
+    """What is left of a session goes with its last lease."""
+    former = lease.holder
+    leases.move(lease, holder)
+    if former is not holder and not former.leases:
+        leases.remove_holder(former.session)
+
+
+def _not_named(leases: LeaseTable, holder: Holder, snapshot: Snapshot, named: Iterable[Held]) -> list[Lost]:
+    """What the agent's older sessions held and is neither this one's by now nor `named` is lost, if those sessions are
+    over."""
+    somewhere = {(held.key, held.token) for held in named}
+    lost: list[Lost] = []
+    for old in leases.holders_of(holder.agent):
         crashed = old.boot_id != holder.boot_id
+        if old is holder or not (crashed or _is_over(old, snapshot)):
+            continue
+        gone = [lease for lease in old.leases.values() if (lease.key, lease.token) not in somewhere]
         sure = snapshot.tells_given_up and old.boot_known
-        suspected = suspects(gone, old.slots) if crashed else set()
+        suspected = suspects(gone, old.slots, fill=not old.shares_slots) if crashed else set()
         for lease in gone:
             leases.end(lease.key, lease.token)
             if crashed:
@@ -123,8 +214,15 @@ def reunite(leases: LeaseTable, holder: Holder, snapshot: Snapshot) -> Reunion:
             else:
                 began = (lease.key, lease.token) in snapshot.given_up or (lease.accepted and not sure)
                 lost.append(_not_held(lease, began=began))
-        leases.remove_holder(old.session)
-    return Reunion(verdicts, continued, lost)
+        if not old.leases:
+            leases.remove_holder(old.session)
+    return lost
+
+
+def _is_over(old: Holder, snapshot: Snapshot) -> bool:
+    """No grant of the session can reach the agent any more. One that this incarnation had is: the agent has one stream
+    to each coordinator. Others were of a former incarnation, or with a coordinator whose runs are this one's now."""
+    return old.hello > 0 or (old.session not in snapshot.open_sessions and not snapshot.pending)
 
 
 def _crashed(lease: Lease, boot_id: str) -> Lost:
@@ -142,7 +240,7 @@ def expired(holder: Holder) -> list[Lost]:
     """Nothing was heard of it for a lease's whole life. An agent that hung up and did not come back died; of one that
     fell silent nobody knows."""
     leases = list(holder.leases.values())
-    suspected = suspects(leases, holder.slots) if holder.hung_up else set()
+    suspected = suspects(leases, holder.slots, fill=not holder.shares_slots) if holder.hung_up else set()
     cause = "agent_gone" if holder.hung_up else "lease_expired"
     return [
         Lost(lease, cause, lease.accepted, lease.sent, holder.boot_id if lease.key in suspected else "")
@@ -169,6 +267,8 @@ class Roll:
     acks: int = 0
     """Acknowledgements sent so far."""
     named: set[LeaseKey] = field(default_factory=set)
+    elsewhere: set[LeaseKey] = field(default_factory=set)
+    """Named as such by the current heartbeat: a lease that was adopted is, until the agent has read of it."""
     answered: int | None = None
     """The acknowledgement that the first part of the current heartbeat answers."""
 
@@ -196,11 +296,15 @@ class Roll:
         lost = [
             Lost(lease, "not_held", lease.accepted)
             for lease in holder.leases.values()
-            if lease.key not in self.named and lease.sent and lease.due_ack <= self.answered
+            if lease.key not in self.named
+            and lease.sent
+            and lease.due_ack <= self.answered
+            and lease.key not in self.elsewhere
         ]
         for loss in lost:
             leases.end(loss.lease.key, loss.lease.token)
         self.named.clear()
+        self.elsewhere.clear()
         self.answered = None
         return lost
 
