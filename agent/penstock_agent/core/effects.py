@@ -7,61 +7,54 @@ from typing import TypeAlias
 import msgspec
 
 from penstock_agent.core.leases import Handle, Lease, LeaseKey
-from penstock_agent.core.links import Peer
 
 
-class Word(msgspec.Struct, frozen=True):
-    """What is said on a stream. Of stream 0: there is nobody to hear it."""
-
-    stream: int
-
-
-class SayHello(Word, frozen=True):
+class SayHello(msgspec.Struct, frozen=True):
     """With the snapshot of the moment that it is written."""
 
 
-class Accept(Word, frozen=True):
+class Accept(msgspec.Struct, frozen=True):
     """Answered by `AcceptsWritten` once it is written."""
 
     leases: list[Lease]
 
 
-class Reject(Word, frozen=True):
+class Reject(msgspec.Struct, frozen=True):
     """Each: (step run, token, reason, message)."""
 
     leases: list[tuple[LeaseKey, int, str, str]]
 
 
-class SendReturned(Word, frozen=True):
+class SendReturned(msgspec.Struct, frozen=True):
     """Each: (step run, token, whether user code has started)."""
 
     leases: list[tuple[LeaseKey, int, bool]]
 
 
-class SendResults(Word, frozen=True):
+class SendResults(msgspec.Struct, frozen=True):
     leases: list[Lease]
 
 
-class SendCredits(Word, frozen=True):
+class SendCredits(msgspec.Struct, frozen=True):
     grant_limit: int
 
 
-class SendHeartbeat(Word, frozen=True):
+class SendHeartbeat(msgspec.Struct, frozen=True):
     """With the list of the moment that it is written."""
 
 
-class SendDraining(Word, frozen=True):
+class SendDraining(msgspec.Struct, frozen=True):
     deadline: int
     reason: str
 
 
 class SendGoodbye(msgspec.Struct, frozen=True):
-    """The last word, on all streams: the process may end once it is written."""
+    """The last word: the process may end once it is written."""
 
     reason: str
 
 
-class CloseStream(Word, frozen=True):
+class CloseStream(msgspec.Struct, frozen=True):
     """And come back after `reconnect_after`, with jitter from 0 to 100 %; None: at the usual pace."""
 
     reason: str
@@ -71,15 +64,9 @@ class CloseStream(Word, frozen=True):
 
 
 class UseAddress(msgspec.Struct, frozen=True):
-    """Where the next stream of home is to be opened."""
+    """Where the next stream is to be opened."""
 
     address: str
-
-
-class KeepLinks(msgspec.Struct, frozen=True):
-    """All links that there are to be, each with its number. The others are to be closed."""
-
-    links: list[tuple[int, Peer]]
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -126,7 +113,6 @@ Effect: TypeAlias = (
     | SendGoodbye
     | CloseStream
     | UseAddress
-    | KeepLinks
     | Start
     | Withdraw
     | Stop

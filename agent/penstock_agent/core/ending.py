@@ -13,6 +13,7 @@ from penstock_agent.core.leases import (
     Ending,
     Handle,
     Lease,
+    LeaseKey,
     Outcome,
     Phase,
     Restored,
@@ -62,7 +63,7 @@ class Endings(Talk):
             self._forget(lease)
             if started:
                 self.book.given_up.add(lease)
-            self._say_returned([lease], started=started)
+            self._out.append(do.SendReturned([(lease.key, lease.token, started)]))
             return False
         self.book.finish(now, lease, Result(outcome.result_id, status, now, outcome.body))
         self._release(now, lease.handle)
@@ -87,15 +88,10 @@ class Endings(Talk):
     def _reject(self, leases: list[Lease], reason: str, message: str) -> None:
         for lease in leases:
             self._forget(lease)
-        for stream, some in self._by_stream(leases):
-            self._out.append(do.Reject(stream, [(lease.key, lease.token, reason, message) for lease in some]))
-
-    def _say_returned(self, leases: list[Lease], *, started: bool = False) -> None:
-        for stream, some in self._by_stream(leases):
-            self._out.append(do.SendReturned(stream, [(lease.key, lease.token, started) for lease in some]))
+        self._out.append(do.Reject([(lease.key, lease.token, reason, message) for lease in leases]))
 
     def _leases_unstarted(self, now: int, unstarted: said.LeasesUnstarted) -> None:
-        returned: list[Lease] = []
+        returned: list[tuple[LeaseKey, int, bool]] = []
         for handle in unstarted.handles:
             lease = self.book.all.get(handle)
             if lease is None or lease.phase is Phase.FINISHED:
@@ -104,8 +100,9 @@ class Endings(Talk):
                 self._end_unstarted(now, lease)
             else:
                 self._forget(lease)
-                returned.append(lease)
-        self._say_returned(returned)
+                returned.append((lease.key, lease.token, False))
+        if returned:
+            self._out.append(do.SendReturned(returned))
 
     def _end_unstarted(self, now: int, lease: Lease) -> None:
         outcome = Outcome(lease.handle, Ended.NEVER_STARTED, unstarted_result_id(lease), 0)
@@ -126,7 +123,7 @@ class Endings(Talk):
     def _cancel_ordered(self, now: int, session: Session, cancel: said.CancelOrdered) -> None:
         for key, token, reason, grace in cancel.leases:
             lease = self.book.find(key, token)
-            if lease is not None and lease.link == session.link:
+            if lease is not None:
                 self._stop(now, lease, Ending.CANCELLED, reason, grace)
 
     def _stop(self, now: int, lease: Lease, ending: Ending, reason: str, grace: int) -> None:

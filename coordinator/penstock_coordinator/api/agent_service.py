@@ -9,6 +9,7 @@ from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.agent.v1.agent_service_pb2_grpc import AgentServiceServicer
 from penstock_coordinator.api.agent_stream import AgentStream
 from penstock_coordinator.api.log_intake import LogIntake
+from penstock_coordinator.runtime.late_results import Place, places_of
 
 if TYPE_CHECKING:
     from penstock_coordinator.api.guard import Context
@@ -63,3 +64,6 @@ class LiveHere:
 
     def lease(self, key: LeaseKey) -> Lease | None:
         return self._supervisor.fleet.leases.find(key)
+
+    async def is_elsewhere(self, run_id: RunId) -> bool:
+        return (await places_of(self._supervisor, (run_id,)))[run_id] is Place.ELSEWHERE

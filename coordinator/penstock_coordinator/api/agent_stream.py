@@ -34,7 +34,7 @@ from penstock_coordinator.runtime.largest import most_memory
 from penstock_coordinator.runtime.session import Acknowledgement, AgentSession, goaway, lease_key, microseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from google.protobuf.duration_pb2 import Duration
 
@@ -47,6 +47,7 @@ HELLO_SECONDS = 5.0
 FAREWELL_SECONDS = 1.0
 """How long the last words may take to be written."""
 FAILURE_BYTES = 8 * 1024
+RUN_ID_BYTES = 16
 MOST_NAME = 128
 """Characters of a coordinator's id."""
 LONGEST_SPAN = 100 * 366 * 24 * 3_600 * 1_000_000
@@ -119,7 +120,7 @@ class AgentStream:
     async def _record_goodbye(self) -> None:
         """That the agent is gone and not lost is for people alone: it may be missed."""
         session = self._session
-        if session is not None and session.said_goodbye:
+        if session is not None and session.said_goodbye and not self._fleet.head_epoch:
             with contextlib.suppress(Unavailable):
                 # The agent may end the call at once, which cancels this one, and not what it waits for.
                 await asyncio.shield(
@@ -208,6 +209,7 @@ class AgentStream:
             session=session.holder.committed,
             slots=hello.slots,
             held_leases=len(hello.held_leases),
+            **({"elsewhere": len(hello.elsewhere)} if hello.elsewhere else {}),
             **({"via": session.via} if session.via else {}),
         )
         self._opened.set()
@@ -224,6 +226,7 @@ class AgentStream:
             case "leases_rejected":
                 fleet.rejected(session, message.leases_rejected.leases)
             case "heartbeat":
+                _check_held("heartbeat.elsewhere", message.heartbeat.elsewhere)
                 fleet.heartbeat(session, message.heartbeat)
             case "returned":
                 for returned in message.returned.leases:
@@ -260,13 +263,14 @@ class AgentStream:
                 self._deliver(session, result, message)
 
     def _deliver(self, session: AgentSession, result: wire.StepResult, message: AttemptEnded) -> None:
-        if self._fleet.is_of_another(session, result.lease) or not self._supervisor.deliver(
-            result.lease.run_id, message
-        ):
+        run_id = result.lease.run_id
+        if self._fleet.is_of_another(session, result.lease) or len(run_id) != RUN_ID_BYTES:
             status = self._fleet.status_of_late(session, result.result_id)
             session.acknowledge(
                 Acknowledgement(lease_key(result.lease), result.lease.token, result.result_id, int(status))
             )
+        elif not self._supervisor.deliver(run_id, message):
+            self._fleet.late_results.take(session, run_id, message)
 
     # --- writing
 
@@ -305,9 +309,14 @@ def _check_hello(hello: wire.Hello) -> None:
     for name, amount in hello.resources.items():
         if not 0 <= amount < math.inf:
             raise MalformedWord(f"hello.resources.{name[:128]}: needs a finite number, 0 or more")
-    for held in hello.held_leases:
-        if len(held.lease.run_id) != 16:
-            raise MalformedWord("hello.held_leases.lease.run_id: needs 16 bytes")
+    _check_held("hello.held_leases", hello.held_leases)
+    _check_held("hello.elsewhere", hello.elsewhere)
+
+
+def _check_held(name: str, named: Iterable[wire.HeldLease]) -> None:
+    for held in named:
+        if len(held.lease.run_id) != RUN_ID_BYTES:
+            raise MalformedWord(f"{name}.lease.run_id: needs {RUN_ID_BYTES} bytes")
 
 
 def _attempt_ended(result: wire.StepResult, session: int, now: int, supervisor: Supervisor) -> AttemptEnded:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
+
+import grpc
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.api.errors import CallError, invalid
@@ -24,6 +27,8 @@ KNOWN_PLACES = 10_000
 MAX_AGENT_ID = 128
 LARGEST_NUMBER = 2**53
 LONGEST_OFFSET = 10 * 366 * 86_400 * 1_000_000
+SOON = 200_000
+"""Microseconds until what was refused may come again."""
 _SOURCES = frozenset(wire.LogSource.values()) - {wire.LOG_SOURCE_UNSPECIFIED}
 
 
@@ -38,6 +43,9 @@ class LiveRuns(Protocol):
 
     def lease(self, key: LeaseKey) -> Lease | None: ...
 
+    async def is_elsewhere(self, run_id: RunId) -> bool:
+        """Of a run without an actor here: it is live, and another coordinator's. Raises `Unavailable`."""
+
 
 class LogIntake:
     def __init__(self, engine: Engine, live: LiveRuns, hub: LogHub, clock: Clock) -> None:
@@ -49,8 +57,9 @@ class LogIntake:
         """Whether a run that is not live has such a step run: their last lines may come late."""
 
     async def receive(self, requests: AsyncIterator[wire.PushLogsRequest]) -> wire.PushLogsResponse:
-        """How many lines were taken; all of them are durable. Raises INVALID_ARGUMENT for what is malformed; lines of
-        step runs that do not exist, or that another agent holds, are dropped."""
+        """How many lines were taken; all of them are durable. Raises INVALID_ARGUMENT for what is malformed, and
+        UNAVAILABLE, RUN_MOVED, for lines of a run that is live at another coordinator: its readers wait for them there.
+        Lines of step runs that do not exist, or that another agent holds, are dropped."""
         accepted = messages = 0
         agent = ""
         async for request in requests:
@@ -93,6 +102,8 @@ class LogIntake:
     async def _is_known(self, key: LeaseKey) -> bool:
         known = self._ended.get(key)
         if known is None:
+            if await self._live.is_elsewhere(key[0]):
+                raise run_moved(key[0])
             try:
                 await self._engine.step_run(*key)
                 known = True
@@ -102,6 +113,17 @@ class LogIntake:
             if len(self._ended) > KNOWN_PLACES:
                 self._ended.popitem(last=False)
         return known
+
+
+def run_moved(run_id: RunId) -> CallError:
+    text = "the run of these lines is live at another coordinator: send them to the one that has the lease now"
+    return CallError(
+        grpc.StatusCode.UNAVAILABLE,
+        "RUN_MOVED",
+        text,
+        metadata={"run_id": str(uuid.UUID(bytes=run_id))},
+        retry_after=SOON,
+    )
 
 
 def _agent(agent_id: str) -> str:

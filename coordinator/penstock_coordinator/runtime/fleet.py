@@ -19,27 +19,33 @@ from penstock_coordinator.core.fleet.settled import Settled
 from penstock_coordinator.core.run.commands import AckStatus
 from penstock_coordinator.core.run.events import Charge, Failure
 from penstock_coordinator.core.run.messages import InputsUnresolved, LeaseGone
-from penstock_coordinator.ports import Unavailable
+from penstock_coordinator.ports import OpenedSession, Unavailable
 from penstock_coordinator.runtime.actor import Actor, Mail
 from penstock_coordinator.runtime.agent_pauses import AgentPauses
 from penstock_coordinator.runtime.hello import (
+    LINKS,
     IdInUse,
     StaleCoordinator,
     Superseded,
     UnsupportedProtocol,
     agent_row,
     arrival_of,
+    beside_of,
     capacity_of,
     held_of,
+    links_of,
 )
+from penstock_coordinator.runtime.late_results import LateResults, verdict_on
 from penstock_coordinator.runtime.left_agents import LeftAgents
 from penstock_coordinator.runtime.session import AgentSession, lease_key, span
 from penstock_coordinator.runtime.views import AgentView, NotConnected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from penstock_coordinator.core.fleet.leases import Holder
+    from penstock_coordinator.core.fleet.ownership import CoordinatorRow
+    from penstock_coordinator.core.fleet.session import Held, Verdict
     from penstock_coordinator.core.run.commands import AwaitLease, CallBackLease, StopAttempt
     from penstock_coordinator.runtime.supervisor import Supervisor, Timing
 
@@ -60,8 +66,14 @@ class Fleet:
         self._timing = timing
         self.pauses = AgentPauses(supervisor.stores.agents)
         self._roster: Roster[AgentSession] = Roster(
-            timing, supervisor.dispatcher, self.pauses, self._tell, supervisor.pump_offers
+            timing, supervisor.dispatcher, self.pauses, self._tell, supervisor.pump_offers, self._judge_orphans
         )
+        self.head_epoch = 0
+        """Of the head that this coordinator has joined; 0: it is a head itself. To be set before agents come."""
+        self._peers = wire.Peers()
+        self.links_generation = 0
+        """Another one when agents have come, gone, or have streams with other members than before."""
+        self.late_results = LateResults(supervisor)
         self.leasing = self._roster.leasing
         self.standing = self._roster.standing
         self._silent = False
@@ -111,25 +123,38 @@ class Fleet:
         if version is None:
             raise UnsupportedProtocol(PROTOCOL_VERSIONS, hello.protocol_versions)
         arrival = arrival_of(hello, self._roster.next_hello())
-        self._check(arrival, self._roster.refuses(arrival, self._supervisor.epoch, self._monotonic()))
+        refusal = self._roster.refuses(arrival, self._supervisor.epoch, self._monotonic(), self.head_epoch)
+        self._check(arrival, refusal)
         mark = self.pauses.mark(arrival.agent)
         try:
-            row = agent_row(hello, self._supervisor.clock.now())
-            epoch, paused = await self._supervisor.stores.agents.open_session(row)
+            epoch, paused = await self._commit(hello)
         except Unavailable:
             self.missed_database()
             former = self._roster.former_of(arrival, self._monotonic())
             if former is None:
                 raise
-            return self._stand_in(hello, arrival, former, self._welcome(former.committed, basis_seq, version), via)
+            welcome = self._welcome(hello, former.committed, basis_seq, version)
+            return self._stand_in(hello, arrival, former, welcome, via)
         self.found_database()
         self.pauses.read(arrival.agent, mark, paused=paused)
         now = self._monotonic()
         self._check(arrival, self._roster.refuses_committed(arrival, epoch, now))
         holder = self._roster.holder_of(arrival, epoch, now)
-        session = self._session(hello, holder, self._welcome(epoch, basis_seq, version), via)
+        session = self._session(hello, holder, self._welcome(hello, epoch, basis_seq, version), via)
+        if session.knows_links and (self._peers.members or session.links or arrival.snapshot.open_sessions):
+            # Before its leases are judged: what it held by a member that is gone is an orphan then.
+            session.tell_peers(self._peers)
         self._roster.enter(session, arrival)
         return session
+
+    async def _commit(self, hello: wire.Hello) -> OpenedSession:
+        """The session's number, and whether a person has paused the agent. That, and all else that is said of agents,
+        is the head's: a member counts its own sessions."""
+        agents = self._supervisor.stores.agents
+        if self.head_epoch:
+            number = await agents.open_link(hello.agent_id, self._supervisor.coordinator_id, hello.boot_id)
+            return OpenedSession(number, paused=False)
+        return await agents.open_session(agent_row(hello, self._supervisor.clock.now()))
 
     def _stand_in(
         self, hello: wire.Hello, arrival: Arrival, former: Holder, welcome: wire.Welcome, via: str
@@ -144,7 +169,11 @@ class Fleet:
         row = replace(agent_row(hello, self._supervisor.clock.now()), session_epoch=welcome.session_epoch)
         self.left.is_back(holder.agent)
         sent = self._supervisor.counts.grants
-        return AgentSession(holder, capacity_of(hello, holder.session), row, welcome, self._may_speak, sent, via)
+        session = AgentSession(holder, capacity_of(hello, holder.session), row, welcome, self._may_speak, sent, via)
+        session.knows_links = LINKS in hello.features
+        session.links = links_of(hello.links)
+        self.links_generation += 1
+        return session
 
     def _may_speak(self) -> bool:
         return not (self._silent or self.standing.is_over(self._monotonic()))
@@ -156,15 +185,16 @@ class Fleet:
     def _check(self, arrival: Arrival, refusal: Refusal | None) -> None:
         match refusal:
             case Refusal.STALE_COORDINATOR:
-                raise StaleCoordinator(self._supervisor.epoch, arrival.newest_coordinator)
+                seen = max(arrival.newest_coordinator, arrival.newest_head)
+                raise StaleCoordinator(self._supervisor.epoch, seen)
             case Refusal.ID_IN_USE:
                 twin = self._roster.twin(arrival)
                 raise IdInUse(arrival.agent, "" if twin is None else twin.row.hostname)
             case Refusal.SUPERSEDED:
                 raise Superseded(arrival.agent)
 
-    def _welcome(self, epoch: int, basis_seq: int, version: int) -> wire.Welcome:
-        timing = self._timing
+    def _welcome(self, hello: wire.Hello, epoch: int, basis_seq: int, version: int) -> wire.Welcome:
+        timing, knows_links = self._timing, LINKS in hello.features
         return wire.Welcome(
             session_epoch=epoch,
             coordinator_id=self._supervisor.coordinator_id,
@@ -178,7 +208,47 @@ class Fleet:
             basis_seq=basis_seq,
             result_resend_interval=span(timing.result_resend_interval),
             stop_grace=span(timing.stop_grace),
+            features=[LINKS] if knows_links else (),
+            head_epoch=(self.head_epoch or self._supervisor.epoch) if knows_links else 0,
         )
+
+    # --- several owners
+
+    def tell_peers(self, members: Sequence[CoordinatorRow]) -> None:
+        """By a head, at each change: these are its members. One that is gone is among them until its runs are this
+        coordinator's and live: agents let go then of what they held by it, and say so."""
+        peers = wire.Peers(
+            members=[
+                wire.Peer(coordinator_id=row.coordinator_id, address=row.address, epoch=row.epoch)
+                for row in sorted(members, key=lambda row: row.coordinator_id)
+            ]
+        )
+        if peers != self._peers:
+            self._peers = peers
+            for session in self.sessions():
+                if session.knows_links:
+                    session.tell_peers(peers)
+
+    def say_moved(self) -> None:
+        """By one that gives its runs up: what agents hold by it is for the next owner."""
+        for session in self.sessions():
+            if session.knows_links and session.holder.leases:
+                session.tell_moved(list({run_id: None for run_id, _, _ in session.holder.leases}))
+
+    def _judge_orphans(self, session: AgentSession, orphans: list[Held]) -> None:
+        """They are not known here. Of a run that is at rest the head speaks, else its owner, and nobody else."""
+        judged: list[tuple[Held, Verdict]] = []
+        absent: list[Held] = []
+        for held in orphans:
+            verdict = verdict_on(self._supervisor, held)
+            if verdict is not None:
+                judged.append((held, verdict))
+            elif self._supervisor.actor(held.key[0]) is None:
+                absent.append(held)
+        if judged:
+            session.judge(judged, 0)
+        if absent and not self.head_epoch:
+            self.late_results.judge(session, absent)
 
     # --- a session speaks
 
@@ -221,7 +291,17 @@ class Fleet:
             session.notes = {}
         session.notes.update((lease_key(held.lease), held.note) for held in beat.leases if held.note)
         complete = beat.part + 1 >= beat.parts
-        self._roster.heartbeat(session, held_of(beat.leases), beat.echo, self._monotonic(), complete=complete)
+        beside = beside_of(beat) if session.knows_links else None
+        if session.knows_links and not beat.part:
+            self._note_links(session, links_of(beat.links))
+        self._roster.heartbeat(
+            session, held_of(beat.leases), beat.echo, self._monotonic(), complete=complete, beside=beside
+        )
+
+    def _note_links(self, session: AgentSession, links: frozenset[str]) -> None:
+        if links != session.links:
+            session.links = links
+            self.links_generation += 1
 
     def draining(self, session: AgentSession) -> None:
         """The agent takes no new leases; what it has goes on."""
@@ -277,11 +357,13 @@ class Fleet:
 
     def goodbye(self, session: AgentSession) -> None:
         """The agent has ended well: whatever it still held is given up."""
+        self.links_generation += 1
         self.left.says_goodbye(session.capacity)
         self._roster.goodbye(session)
 
     def stream_ended(self, session: AgentSession) -> None:
         """Without a goodbye: the leases live on until the ttl, or until the agent is back."""
+        self.links_generation += 1
         self._roster.stream_ended(session, self._monotonic())
 
     # --- leases
@@ -368,12 +450,15 @@ class Fleet:
 
     def send_on(self, address: str) -> None:
         """Say on every stream where to go, and end it."""
+        if self.head_epoch:
+            self.say_moved()
         for session in self.sessions():
             session.send(wire.CoordinatorMessage(redirect=wire.Redirect(address=address, reason="handed_over")))
             session.close()
 
     async def gone(self, patience: float) -> None:
-        """Returns when no stream is left, or after so many seconds."""
+        """Returns when no stream is left, or after so many seconds. Nobody is answered any more."""
+        self.late_results.close()
         for _ in range(int(patience * 100)):
             if not self._roster.sessions:
                 return

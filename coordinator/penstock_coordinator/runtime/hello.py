@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.core.dispatch.capacity import Capacity
 from penstock_coordinator.core.fleet.roster import Arrival
-from penstock_coordinator.core.fleet.session import Held, Snapshot
+from penstock_coordinator.core.fleet.session import Beside, Held, Snapshot
 from penstock_coordinator.core.run.explain.words import one_line
 from penstock_coordinator.ports import AgentRow
 from penstock_coordinator.runtime.session import lease_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 TELLS_GIVEN_UP = "given_up"
 """The feature of agents that name what they have given up."""
-
+LINKS = "links"
+"""The feature of agents that keep a stream with each owner of runs, and of coordinators that read what they say of
+those to others."""
 
 MOST_ENVIRONMENT_KINDS = 16
+MOST_LINKS = 100
+MOST_LINK = 200
+"""Characters."""
 
 
 class UnsupportedProtocol(Exception):
@@ -35,7 +42,7 @@ class UnsupportedProtocol(Exception):
 
 
 class StaleCoordinator(Exception):
-    """The agent has seen a newer incarnation than this coordinator is."""
+    """The agent has seen a newer incarnation than this coordinator, or the head that it has joined, is."""
 
     reason = "stale_coordinator"
 
@@ -86,6 +93,8 @@ def arrival_of(hello: wire.Hello, number: int) -> Arrival:
         hello.highest_coordinator_epoch_seen,
         snapshot_of(hello),
         number,
+        hello.highest_head_epoch_seen,
+        LINKS in hello.features,
     )
 
 
@@ -103,12 +112,32 @@ def capacity_of(hello: wire.Hello, epoch: int) -> Capacity:
     )
 
 
+def links_of(said: Iterable[str]) -> frozenset[str]:
+    return frozenset(each for each in islice(said, MOST_LINKS) if len(each) <= MOST_LINK)
+
+
 def snapshot_of(hello: wire.Hello) -> Snapshot:
     return Snapshot(
         held_of(hello.held_leases),
         frozenset((lease_key(ref), ref.token) for ref in hello.given_up),
         TELLS_GIVEN_UP in hello.features,
+        _elsewhere(hello.elsewhere),
+        frozenset(hello.open_sessions),
+        hello.links_pending,
     )
+
+
+def beside_of(beat: wire.Heartbeat) -> Beside | None:
+    """None: it says nothing of other coordinators' leases."""
+    if not (beat.names_all or beat.elsewhere):
+        return None
+    # What a heartbeat in several parts leaves out is not known before the last one.
+    complete = beat.names_all and beat.parts <= 1
+    return Beside(_elsewhere(beat.elsewhere), frozenset(beat.open_sessions), beat.links_pending, complete)
+
+
+def _elsewhere(named: Sequence[wire.HeldLease]) -> list[Held]:
+    return [replace(held, session=each.session) for held, each in zip(held_of(named), named, strict=True)]
 
 
 def held_of(named: Iterable[wire.HeldLease]) -> list[Held]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey
     from penstock_coordinator.core.fleet.session import Held
     from penstock_coordinator.core.plan.model import Environment, Plan, Step
-    from penstock_coordinator.ports import AgentRow
+    from penstock_coordinator.ports import AgentRow, RunId
 
 MAX_MESSAGE_BYTES = 1 << 20
 MAX_ITEMS = 500
@@ -60,7 +60,7 @@ often. Otherwise it is back at once, spread enough that a thousand agents do not
 RECONNECT_SOON = 100_000
 
 
-PARTING = ("goaway", "redirect")
+PARTING = ("goaway", "redirect", "moved")
 """The words of one that owns no more."""
 
 
@@ -151,6 +151,10 @@ class AgentSession(Connected):
         self.basis_seq = welcome.basis_seq
         """The newest message of the agent that was processed."""
         self.lease_ttl = welcome.lease_ttl
+        self.knows_links = False
+        """It keeps a stream with each owner of runs, and knows the words `Peers` and `Moved`."""
+        self.links: frozenset[str] = frozenset()
+        """The members that it has streams with, as "id@epoch"."""
         self.disk_low = False
         """By its last heartbeat it takes no work for lack of disk."""
         self.notes: dict[LeaseKey, str] = {}
@@ -232,6 +236,15 @@ class AgentSession(Connected):
 
     def resume(self) -> None:
         self.send(wire.CoordinatorMessage(resume=wire.Resume()))
+
+    def tell_peers(self, peers: wire.Peers) -> None:
+        """Whom the agent is to keep streams with."""
+        self.send(wire.CoordinatorMessage(peers=peers))
+
+    def tell_moved(self, run_ids: Sequence[RunId]) -> None:
+        """Its leases and results of these runs are for another coordinator."""
+        for start in range(0, len(run_ids), MAX_ITEMS):
+            self.send(wire.CoordinatorMessage(moved=wire.Moved(run_ids=run_ids[start : start + MAX_ITEMS])))
 
     def close(self, reason: str = "") -> None:
         """What is gathered is still written."""

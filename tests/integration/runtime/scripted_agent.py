@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import os
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -41,6 +41,11 @@ class ScriptedAgent:
         self.labels: dict[str, str] = {}
         self.resources: dict[str, float] = {}
         self.held: list[wire.HeldLease] = []
+        self.features: list[str] = []
+        self.beside: dict[str, Any] = {}
+        """What its Hello says of other coordinators."""
+        self.peers: list[wire.Peers] = []
+        self.moved: list[bytes] = []
         self.grants: deque[wire.LeaseGrant] = deque()
         self.acks: list[wire.ResultAck] = []
         self.cancels: list[wire.CancelledLease] = []
@@ -103,6 +108,8 @@ class ScriptedAgent:
             slots=self.slots,
             held_leases=self.held,
             stream=self.stream,
+            features=self.features,
+            **self.beside,
         )
 
     async def say(self, **body: object) -> None:
@@ -149,6 +156,10 @@ class ScriptedAgent:
                 self.goaways.append(message.goaway)
             case "redirect":
                 self.redirects.append(message.redirect.address)
+            case "peers":
+                self.peers.append(message.peers)
+            case "moved":
+                self.moved.extend(message.moved.run_ids)
             case "pause" | "resume" | "drain" as order:
                 self.orders.append(order)
 
@@ -193,10 +204,11 @@ class ScriptedAgent:
     async def more(self, limit: int) -> None:
         await self.say(credits=wire.Credits(grant_limit=limit))
 
-    async def beat(self) -> wire.HeartbeatAck:
+    async def beat(self, **beside: Any) -> wire.HeartbeatAck:
+        """`beside`: what it says of other coordinators."""
         before = len(self.beats)
         echo = self.beats[-1].echo if self.beats else 0
-        await self.say(heartbeat=wire.Heartbeat(leases=self.held, echo=echo))
+        await self.say(heartbeat=wire.Heartbeat(leases=self.held, echo=echo, **beside))
         await self.until(lambda: len(self.beats) > before)
         return self.beats[-1]
 

@@ -279,7 +279,7 @@ def check_rest(supervisor: Supervisor) -> None:
     """A coordinator without work holds nothing."""
     empty = {
         "actors": supervisor._actors,
-        "remaking": supervisor.remaking._tasks,
+        "rebuilding": supervisor._rebuilding,
         "set aside": supervisor.set_aside,
         "waiters": supervisor.endings._waiters,
         "leases": supervisor.fleet.leases._leases,
