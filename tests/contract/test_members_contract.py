@@ -215,34 +215,36 @@ async def test_who_claims_runs_ends_what_their_owner_has_under_way(pair: Pair) -
     assert not await commits(pair.of_member, ended_record(run))
 
 
-async def test_who_joins_anew_has_what_the_head_has_not_claimed(pair: Pair) -> None:
+async def test_one_that_has_left_runs_joins_when_they_are_claimed(pair: Pair) -> None:
     run = await pair.starts()
     await pair.member.register(row("b", epoch=pair.member_epoch))
-    again = await pair.member.join("b", LANES, await seen(pair.head, "a"))
+    head = await seen(pair.head, "a")
+    assert await pair.member.join("b", LANES, head) is None
+    assert await commits(pair.of_member, ended_record(run)), "nothing was done"
+    again = await pair.member.join("b", LANES, head)
     assert again is not None
     assert again > pair.member_epoch
-    assert not await commits(pair.of_member, ended_record(run)), "of the former incarnation"
-    assert await pair.head.claim_runs("a", pair.epoch) == []
-    pair.of_member.incarnations.speak_as(again)
-    assert await commits(pair.of_member, ended_record(run))
+    assert not await commits(pair.of_member, start_record(new_run_id(), owner="b")), "of the former incarnation"
+    assert await pair.of_member.incarnations.is_current("b", again)
 
 
-async def test_each_run_is_had_by_one_when_a_claim_and_a_return_meet(pair: Pair) -> None:
-    epoch, mine = pair.member_epoch, await pair.starts()
-    for _ in range(12):
+async def test_a_run_is_had_by_one_when_a_claim_and_a_return_meet(pair: Pair) -> None:
+    epoch = pair.member_epoch
+    for _ in range(8):
+        left = await pair.starts()
         await pair.member.register(row("b", epoch=epoch))
         head = await seen(pair.head, "a")
         claimed, joined = await asyncio.gather(
             pair.head.claim_runs("a", pair.epoch), pair.member.join("b", LANES, head)
         )
+        assert claimed == [left]
+        if joined is None:
+            joined = await pair.member.join("b", LANES, head)
         assert joined is not None
         epoch = joined
+        assert await pair.of_member.runs.live_runs("b") == []
+        assert await commits(pair.of_head, ended_record(left))
         pair.of_member.incarnations.speak_as(epoch)
-        kept = [each.run_id for each in await pair.of_member.runs.live_runs("b")]
-        assert sorted([*claimed, *kept]) == [mine]
-        if claimed:
-            assert await commits(pair.of_head, ended_record(mine))
-            mine = await pair.starts()
 
 
 async def test_a_run_at_rest_at_a_member_is_taken_over_by_the_head_that_opens_it_again(pair: Pair) -> None:
@@ -250,3 +252,10 @@ async def test_a_run_at_rest_at_a_member_is_taken_over_by_the_head_that_opens_it
     assert not await pair.of_head.incarnations.take_over_run(run, pair.epoch), "it is live"
     assert await commits(pair.of_member, ended_record(run))
     assert await pair.of_head.incarnations.take_over_run(run, pair.epoch)
+
+
+async def test_live_runs_of_members_are_nobodys_worry(pair: Pair) -> None:
+    await pair.starts()
+    assert await pair.of_head.retention.live_of_others("a") == {}
+    await pair.member.release("b", pair.member_epoch)
+    assert await pair.of_head.retention.live_of_others("a") == {"b": 1}

@@ -123,7 +123,7 @@ async def test_who_comes_back_waits_for_a_claim_of_its_runs(cluster: Cluster, da
         assert not joining.done()
         await append.execute("commit")
         assert await claiming == [LIVE]
-        await joining
+        await joining  # it has none left
     finally:
         await append.close()
     assert await cluster.direct.fetchval("select owner from runs where run_id = $1", LIVE.hex()) == "a"

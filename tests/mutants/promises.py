@@ -483,8 +483,8 @@ SIMULATED = (
         "I9: an agent follows the newest coordinator that it has seen",
         AGENT,
         "talking.py",
-        "        if welcome.coordinator_epoch < self.highest_coordinator_epoch:",
-        "        if welcome.coordinator_epoch < 0:",
+        '            return "stale_coordinator" if welcome.coordinator_epoch < self.highest_coordinator_epoch else ""',
+        '            return ""',
         faults=("coordinator_replaced", "stream_break"),
         also=_broken(
             "an older coordinator takes agents of a newer one",
@@ -500,8 +500,8 @@ SIMULATED = (
         "I10: what an older session says has no effect",
         AGENT,
         "holder.py",
-        "            if session is not None and session.stream == message.stream and _may_speak(session, message):",
-        "            if session is not None and _may_speak(session, message):",
+        "            session = self.sessions.get(message.stream)",
+        "            session = self.home",
         faults=("stream_ghost", "bad_link"),
     ),
     _broken(
@@ -517,8 +517,9 @@ SIMULATED = (
         "I5: a result is kept until it is acknowledged",
         AGENT,
         "talking.py",
-        "        self._out.append(do.SendResults(leases))",
-        "        self._out.append(do.SendResults(leases))\n        for lease in leases:\n            self._forget(lease)",
+        "        self._out.append(do.SendResults(session.stream, leases))",
+        "        self._out.append(do.SendResults(session.stream, leases))\n"
+        "        for lease in leases:\n            self._forget(lease)",
     ),
     _broken(
         "the spool forgets at a restart",
@@ -541,7 +542,7 @@ SIMULATED = (
         "3: a result is sent until it is acknowledged",
         AGENT,
         "talking.py",
-        "        if self.book.unacked.leases:\n            self._send(now, list(self.book.unacked.leases.values()))",
+        "        self._send(now, [lease for lease in self.book.unacked.leases.values() if lease.link == session.link])",
         "        return",
     ),
     _broken(

@@ -84,8 +84,8 @@ class Unacked:
             result_of(lease).spooled = True
             self._in_memory.pop(lease.handle, None)
 
-    def unspooled(self) -> list[Lease]:
-        return list(self._in_memory.values())
+    def unspooled(self, link: int) -> list[Lease]:
+        return [lease for lease in self._in_memory.values() if lease.link == link]
 
     def due_for_spool(self, now: int) -> list[Lease]:
         due: list[Lease] = []
@@ -100,11 +100,13 @@ class Unacked:
             due.append(lease)
         return due
 
-    def due_again(self, now: int, interval: int) -> tuple[list[Lease], int | None]:
-        """Those that were sent so long ago, and when the next one may be."""
+    def due_again(self, now: int, interval: int, link: int) -> tuple[list[Lease], int | None]:
+        """Those of the link that were sent so long ago, and when the next one may be."""
         due: list[Lease] = []
         next_at: int | None = None
         for lease in self.leases.values():
+            if lease.link != link:
+                continue
             sent_at = result_of(lease).sent_at
             at = now if sent_at is None else sent_at + interval
             if at <= now:
@@ -141,7 +143,7 @@ class LeaseBook:
         """Leases without a result, with attempts that are still being killed."""
         return len(self.all) - len(self.unacked.leases)
 
-    def enter(self, now: int, grant: Grant, deadline: int) -> Lease:
+    def enter(self, now: int, grant: Grant, deadline: int, link: int) -> Lease:
         self._last_handle += 1
         self.given_up.remove(grant.key)
         lease = Lease(
@@ -154,6 +156,7 @@ class LeaseBook:
             stop_grace=grant.stop_grace,
             work=grant.work,
             arrived_at=now,
+            link=link,
         )
         self.held[lease.key] = lease
         self.all[lease.handle] = lease
@@ -218,11 +221,7 @@ class LeaseBook:
 
     def snapshot(self, now: int) -> list[Held]:
         """All that is held, but for grants whose acceptance is not written: those may still be forgotten."""
-        return [
-            Held(lease.key, lease.token, lease.phase, lease.attempt, _elapsed(lease, now))
-            for lease in self.held.values()
-            if lease.phase is not Phase.GRANTED
-        ]
+        return [held_at(lease, now) for lease in self.held.values() if lease.phase is not Phase.GRANTED]
 
 
 def result_of(lease: Lease) -> Result:
@@ -247,5 +246,6 @@ def due(bound: int | None, now: int) -> bool:
     return bound is not None and bound <= now
 
 
-def _elapsed(lease: Lease, now: int) -> int:
-    return now - lease.started_at if lease.started_at else 0
+def held_at(lease: Lease, now: int, session: int = 0) -> Held:
+    elapsed = now - lease.started_at if lease.started_at else 0
+    return Held(lease.key, lease.token, lease.phase, lease.attempt, elapsed, session)

@@ -16,6 +16,8 @@ class AttemptCounts:
         """By status."""
         self.returned = 0
         """Leases that were handed back, without a result."""
+        self.adopted = 0
+        """Leases that another coordinator has taken over, with what runs."""
         self.durations = [0] * (len(RUN_SECONDS) + 1)
         """Of attempts that have started, by the first bound that they do not pass."""
         self.seconds = 0.0

@@ -7,54 +7,61 @@ from typing import TypeAlias
 import msgspec
 
 from penstock_agent.core.leases import Handle, Lease, LeaseKey
+from penstock_agent.core.links import Peer
 
 
-class SayHello(msgspec.Struct, frozen=True):
+class Word(msgspec.Struct, frozen=True):
+    """What is said on a stream. Of stream 0: there is nobody to hear it."""
+
+    stream: int
+
+
+class SayHello(Word, frozen=True):
     """With the snapshot of the moment that it is written."""
 
 
-class Accept(msgspec.Struct, frozen=True):
+class Accept(Word, frozen=True):
     """Answered by `AcceptsWritten` once it is written."""
 
     leases: list[Lease]
 
 
-class Reject(msgspec.Struct, frozen=True):
+class Reject(Word, frozen=True):
     """Each: (step run, token, reason, message)."""
 
     leases: list[tuple[LeaseKey, int, str, str]]
 
 
-class SendReturned(msgspec.Struct, frozen=True):
+class SendReturned(Word, frozen=True):
     """Each: (step run, token, whether user code has started)."""
 
     leases: list[tuple[LeaseKey, int, bool]]
 
 
-class SendResults(msgspec.Struct, frozen=True):
+class SendResults(Word, frozen=True):
     leases: list[Lease]
 
 
-class SendCredits(msgspec.Struct, frozen=True):
+class SendCredits(Word, frozen=True):
     grant_limit: int
 
 
-class SendHeartbeat(msgspec.Struct, frozen=True):
+class SendHeartbeat(Word, frozen=True):
     """With the list of the moment that it is written."""
 
 
-class SendDraining(msgspec.Struct, frozen=True):
+class SendDraining(Word, frozen=True):
     deadline: int
     reason: str
 
 
 class SendGoodbye(msgspec.Struct, frozen=True):
-    """The last word: the process may end once it is written."""
+    """The last word, on all streams: the process may end once it is written."""
 
     reason: str
 
 
-class CloseStream(msgspec.Struct, frozen=True):
+class CloseStream(Word, frozen=True):
     """And come back after `reconnect_after`, with jitter from 0 to 100 %; None: at the usual pace."""
 
     reason: str
@@ -64,9 +71,15 @@ class CloseStream(msgspec.Struct, frozen=True):
 
 
 class UseAddress(msgspec.Struct, frozen=True):
-    """Where the next stream is to be opened."""
+    """Where the next stream of home is to be opened."""
 
     address: str
+
+
+class KeepLinks(msgspec.Struct, frozen=True):
+    """All links that there are to be, each with its number. The others are to be closed."""
+
+    links: list[tuple[int, Peer]]
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -113,6 +126,7 @@ Effect: TypeAlias = (
     | SendGoodbye
     | CloseStream
     | UseAddress
+    | KeepLinks
     | Start
     | Withdraw
     | Stop

@@ -13,7 +13,6 @@ from penstock_agent.core.leases import (
     Ending,
     Handle,
     Lease,
-    LeaseKey,
     Outcome,
     Phase,
     Restored,
@@ -63,7 +62,7 @@ class Endings(Talk):
             self._forget(lease)
             if started:
                 self.book.given_up.add(lease)
-            self._out.append(do.SendReturned([(lease.key, lease.token, started)]))
+            self._say_returned([lease], started=started)
             return False
         self.book.finish(now, lease, Result(outcome.result_id, status, now, outcome.body))
         self._release(now, lease.handle)
@@ -88,10 +87,15 @@ class Endings(Talk):
     def _reject(self, leases: list[Lease], reason: str, message: str) -> None:
         for lease in leases:
             self._forget(lease)
-        self._out.append(do.Reject([(lease.key, lease.token, reason, message) for lease in leases]))
+        for stream, some in self._by_stream(leases):
+            self._out.append(do.Reject(stream, [(lease.key, lease.token, reason, message) for lease in some]))
+
+    def _say_returned(self, leases: list[Lease], *, started: bool = False) -> None:
+        for stream, some in self._by_stream(leases):
+            self._out.append(do.SendReturned(stream, [(lease.key, lease.token, started) for lease in some]))
 
     def _leases_unstarted(self, now: int, unstarted: said.LeasesUnstarted) -> None:
-        returned: list[tuple[LeaseKey, int, bool]] = []
+        returned: list[Lease] = []
         for handle in unstarted.handles:
             lease = self.book.all.get(handle)
             if lease is None or lease.phase is Phase.FINISHED:
@@ -100,9 +104,8 @@ class Endings(Talk):
                 self._end_unstarted(now, lease)
             else:
                 self._forget(lease)
-                returned.append((lease.key, lease.token, False))
-        if returned:
-            self._out.append(do.SendReturned(returned))
+                returned.append(lease)
+        self._say_returned(returned)
 
     def _end_unstarted(self, now: int, lease: Lease) -> None:
         outcome = Outcome(lease.handle, Ended.NEVER_STARTED, unstarted_result_id(lease), 0)
@@ -123,7 +126,7 @@ class Endings(Talk):
     def _cancel_ordered(self, now: int, session: Session, cancel: said.CancelOrdered) -> None:
         for key, token, reason, grace in cancel.leases:
             lease = self.book.find(key, token)
-            if lease is not None:
+            if lease is not None and lease.link == session.link:
                 self._stop(now, lease, Ending.CANCELLED, reason, grace)
 
     def _stop(self, now: int, lease: Lease, ending: Ending, reason: str, grace: int) -> None:

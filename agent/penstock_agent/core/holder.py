@@ -21,11 +21,14 @@ from penstock_agent.core import effects as do
 from penstock_agent.core import inputs as said
 from penstock_agent.core.book import due, soonest
 from penstock_agent.core.ending import Endings
-from penstock_agent.core.leases import Ending, Grant, Lease, LeaseKey, Phase, Restored
+from penstock_agent.core.leases import HOME, NOBODY, Ending, Grant, Lease, LeaseKey, Phase, Restored
 from penstock_agent.core.session import Session
+from penstock_agent.core.sharing import Sharing
 
 LEAVE_AFTER = 10_000_000
 """So long a drained agent waits for the acknowledgement of its last results; then they stay in the spool."""
+LONG = 200_000
+"""µs of a mean step: if it takes longer, what comes beyond the slots is handed back and does not wait."""
 MOST_UNACKED = 10_000
 """With so many unacknowledged results an agent takes no more work."""
 
@@ -40,6 +43,7 @@ class Holder(Endings):
         self._disk_floor = disk_floor
         self._disk_full = False
         self._leave_at: int | None = None
+        self._sharing = Sharing()
         self._routes: dict[type, Callable[[int, Any], None]] = {
             said.StreamOpened: self._stream_opened,
             said.StreamClosed: self._stream_closed,
@@ -64,6 +68,8 @@ class Holder(Endings):
             said.DrainOrdered: self._drain_ordered,
             said.GoawayOrdered: self._goaway_ordered,
             said.Redirected: self._redirected,
+            said.PeersNamed: self._peers_named,
+            said.RunsMoved: self._runs_moved,
         }
 
     # --- the outside
@@ -74,11 +80,11 @@ class Holder(Endings):
 
     def take(self, now: int, message: said.Input) -> list[do.Effect]:
         """What follows from an input: nobody waits for the rest, and `settle` is to be called when there is no further
-        input. Words of any stream but the open, welcomed one have no effect."""
+        input. Words of any stream but the open, welcomed ones have no effect."""
         self._out = []
         if isinstance(message, said.Word):
-            session = self.session
-            if session is not None and session.stream == message.stream and _may_speak(session, message):
+            session = self.sessions.get(message.stream)
+            if session is not None and _may_speak(session, message):
                 session.heard_at = now
                 self._words[type(message)](now, session, message)
         else:
@@ -92,9 +98,12 @@ class Holder(Endings):
         return self._out
 
     def next_deadline(self) -> int | None:
-        own = soonest(self._check_at, self.book.unacked.spool_at, self._drain_at, self._leave_at)
-        session = self.session
-        return own if session is None else soonest(own, session.heartbeat_at, session.resend_at)
+        bound = soonest(
+            self._check_at, self.book.unacked.spool_at, self._drain_at, self._leave_at, self._sharing.offer_at
+        )
+        for session in self._speaking:
+            bound = soonest(bound, session.heartbeat_at, session.resend_at)
+        return bound
 
     def handle_timer(self, now: int, chance: float) -> list[do.Effect]:
         """What is due. `chance`, evenly drawn from [0, 1), spreads heartbeats."""
@@ -105,11 +114,13 @@ class Holder(Endings):
             self._spool(self.book.unacked.due_for_spool(now))
         if due(self._drain_at, now):
             self._end_patience(now)
-        session = self.session
-        if session is not None and due(session.heartbeat_at, now):
-            self._beat(now, session, chance)
-        if session is not None and due(session.resend_at, now):
-            self._resend_results(now, session)
+        if due(self._sharing.offer_at, now):
+            self._sharing.offer_at = None
+        for session in self._speaking:
+            if due(session.heartbeat_at, now):
+                self._beat(now, session, chance)
+            if due(session.resend_at, now):
+                self._resend_results(now, session)
         self._settle(now)
         return self._out
 
@@ -119,6 +130,8 @@ class Holder(Endings):
         deadline = session.deadline(granted.basis_seq, granted.ttl)
         accepted: list[Lease] = []
         rejected: list[tuple[LeaseKey, int, str, str]] = []
+        returned: list[tuple[LeaseKey, int, bool]] = []
+        session.active_at = now
         for grant in granted.grants:
             session.grants_seen = max(session.grants_seen, grant.grant_seq)
             old = self.book.held.get(grant.key)
@@ -128,13 +141,28 @@ class Holder(Endings):
             if refusal is not None:
                 rejected.append((grant.key, grant.token, *refusal))
                 continue
+            if self.is_linked and self._has_no_place(session):
+                if old is not None:
+                    self._abandon(old)
+                returned.append((grant.key, grant.token, False))
+                continue
             assert deadline is not None
-            accepted.append(self._take(now, grant, deadline, old))
+            accepted.append(self._take(now, session, grant, deadline, old))
         if accepted:
             self._check_by(deadline)
-            self._out.append(do.Accept(accepted))
+            self._out.append(do.Accept(session.stream, accepted))
         if rejected:
-            self._out.append(do.Reject(rejected))
+            self._out.append(do.Reject(session.stream, rejected))
+        if returned:
+            self._out.append(do.SendReturned(session.stream, returned))
+
+    def _has_no_place(self, session: Session) -> bool:
+        """It was promised to somebody else, too, or to a member before a person has paused the agent. Short steps wait
+        here."""
+        if self.paused:
+            return session.link != HOME
+        mean = self.pace.mean
+        return (mean is None or mean >= LONG) and self.book.unfinished >= self.slots
 
     def _refusal(
         self, now: int, session: Session, grant: Grant, deadline: int | None, old: Lease | None
@@ -153,23 +181,27 @@ class Holder(Endings):
             return "deadline_passed", "the lease ended before it arrived"
         return None
 
-    def _take(self, now: int, grant: Grant, deadline: int, old: Lease | None) -> Lease:
+    def _take(self, now: int, session: Session, grant: Grant, deadline: int, old: Lease | None) -> Lease:
         if old is not None:
             self._abandon(old)
-        lease = self.book.enter(now, grant, deadline)
+        lease = self.book.enter(now, grant, deadline, session.link)
         self.book.wait_for_death(lease)
         return lease
 
     def _accepts_written(self, now: int, written: said.AcceptsWritten) -> None:
         ready: list[Lease] = []
+        moved = False
         for handle in written.handles:
             lease = self.book.all.get(handle)
             if lease is None or lease.phase is not Phase.GRANTED:
                 continue
             lease.phase = Phase.ACCEPTED
             lease.named_seq = written.seq
+            moved |= lease.link == NOBODY
             if lease.waits_for not in self.book.all:
                 ready.append(lease)
+        if moved:
+            self._hurry(now)
         self._start(now, ready)
 
     # --- leases go on
@@ -179,6 +211,8 @@ class Holder(Endings):
         deadline = session.deadline(ack.basis_seq, ack.ttl)
         revoked = set(ack.revoked)
         for lease in list(self.book.held.values()):
+            if lease.link != session.link:
+                continue
             if (lease.key, lease.token) in revoked:
                 if lease.phase is not Phase.FINISHED:
                     self._abandon(lease)
@@ -186,11 +220,19 @@ class Holder(Endings):
                 lease.deadline = max(lease.deadline, deadline)
 
     def _judged(self, now: int, session: Session, judged: said.Judged) -> None:
+        """Of an orphan, whoever judges it speaks for it from then on. Verdicts on what others hold have no effect."""
         resend: list[Lease] = []
         for key, token, verdict, ttl in judged.verdicts:
             lease = self.book.find(key, token)
             if lease is None:
                 continue
+            if lease.link != session.link:
+                if not self._takes_over(session, lease, verdict):
+                    continue
+                if lease.result is not None and verdict is not said.Verdict.DROP_RESULT:
+                    # Whatever the verdict says of what had not ended: the answer to the result settles it.
+                    resend.append(lease)
+                    continue
             if verdict is said.Verdict.CONTINUE:
                 deadline = session.deadline(judged.basis_seq, ttl)
                 lease.deadline = max(lease.deadline, deadline or 0)
@@ -201,6 +243,17 @@ class Holder(Endings):
                 # What ended after the snapshot was made is kept: the answer to its result settles it.
                 self._abandon(lease)
         self._send(now, resend)
+
+    def _takes_over(self, session: Session, lease: Lease, verdict: said.Verdict) -> bool:
+        """False: another coordinator speaks for the lease, or it was never named, as its acceptance is not written."""
+        if lease.phase is Phase.GRANTED or not self.is_orphan(lease):
+            return False
+        lease.link = session.link
+        # Every heartbeat that is written from now on names it as this coordinator's.
+        lease.named_seq = session.seq + 1
+        if verdict is said.Verdict.CONTINUE or verdict is said.Verdict.SEND_RESULT:
+            self.counts.adopted += 1
+        return True
 
     def _attempts_started(self, now: int, started: said.AttemptsStarted) -> None:
         for handle in started.handles:
@@ -213,14 +266,21 @@ class Holder(Endings):
 
     def _paused(self, now: int, session: Session, paused: said.Paused) -> None:
         session.paused = True
+        if session.link == HOME and paused.reason == said.REQUESTED and not self.paused:
+            self.paused = True
+            held = self.book.held.values()
+            self._call_back([lease for lease in held if lease.link != HOME and not self.is_orphan(lease)])
 
     def _resumed(self, now: int, session: Session, resumed: said.Resumed) -> None:
         session.paused = False
+        if session.link == HOME:
+            self.paused = False
 
     # --- handing back, draining
 
     def _return_ordered(self, now: int, session: Session, order: said.ReturnOrdered) -> None:
-        self._call_back([lease for key, token in order.leases if (lease := self.book.find(key, token)) is not None])
+        ordered = [self.book.find(key, token) for key, token in order.leases]
+        self._call_back([lease for lease in ordered if lease is not None and lease.link == session.link])
 
     def _call_back(self, leases: list[Lease]) -> None:
         """Hand back what has not started."""
@@ -229,13 +289,12 @@ class Holder(Endings):
         outside = [lease for lease in waiting if not lease.entered]
         for lease in outside:
             self._forget(lease)
-        if outside:
-            self._out.append(do.SendReturned([(lease.key, lease.token, False) for lease in outside]))
+        self._say_returned(outside)
         if entered:
             self._out.append(do.Withdraw(entered))
 
     def _drain_ordered(self, now: int, session: Session, drain: said.DrainOrdered) -> None:
-        if not self.draining:
+        if session.link == HOME and not self.draining:
             self._drain(now, drain.deadline, drain.reason)
 
     def _drain_requested(self, now: int, drain: said.DrainRequested) -> None:
@@ -248,7 +307,8 @@ class Holder(Endings):
         self.draining = True
         self._drain_at = now + patience
         self._drain_reason = reason
-        self._say_draining(now)
+        for session in self._speaking:
+            self._say_draining(now, session)
         self._call_back(list(self.book.held.values()))
 
     def _end_patience(self, now: int) -> None:
@@ -270,34 +330,50 @@ class Holder(Endings):
     def _settle(self, now: int) -> None:
         if self.draining:
             self._leave(now)
-        elif self.session is not None and self.session.welcomed:
-            self._raise_credits(now, self.session)
+        elif self._speaking and not self._is_closed():
+            self._raise_credits(now)
+
+    def _is_closed(self) -> bool:
+        """It takes no work from anybody."""
+        return self.paused or self._disk_full or len(self.book.unacked.leases) >= MOST_UNACKED
 
     def _leave(self, now: int) -> None:
-        session = self.session
         if self.book.unfinished or self.left:
             return
         self._leave_at = self._leave_at or now + LEAVE_AFTER
-        connected = session is not None and session.welcomed
+        connected = self.home is not None and self.home.welcomed
         if now >= self._leave_at or (connected and not self.book.unacked.leases):
             self._leave_at = None
             self.left = True
             self._out.append(do.SendGoodbye(self._drain_reason))
 
-    def _raise_credits(self, now: int, session: Session) -> None:
-        if session.paused or self._disk_full or len(self.book.unacked.leases) >= MOST_UNACKED:
-            return
+    def _raise_credits(self, now: int) -> None:
         began = (lease.started_at for lease in self.book.running.values())
         capacity = self.pace.capacity(now, self.slots, began)
         room = capacity - self.book.unfinished
+        if len(self._speaking) > 1:
+            self._share(now, room, capacity)
+            return
+        session = self._speaking[0]
         limit = session.grants_seen + room
         more = limit - session.limit_sent
         # Few messages while credits are left; at once when there are none.
-        if more > 0 and (more * 4 >= capacity or session.limit_sent <= session.grants_seen):
-            session.limit_sent = limit
-            self._out.append(do.SendCredits(limit))
+        if more > 0 and (more * 4 >= capacity or session.limit_sent <= session.grants_seen) and not session.paused:
+            session.active_at = now
+            self._offer(session, limit)
+
+    def _share(self, now: int, room: int, capacity: int) -> None:
+        sessions = [session for session in self._speaking if not session.paused]
+        for session, more in self._sharing.offers(now, room, capacity, self.slots, sessions):
+            self._offer(session, max(session.limit_sent, session.grants_seen) + more)
+
+    def _offer(self, session: Session, limit: int) -> None:
+        session.limit_sent = limit
+        self._out.append(do.SendCredits(session.stream, limit))
 
 
 def _may_speak(session: Session, word: said.Word) -> bool:
     """A coordinator that does not welcome the agent may send it away, or to another one."""
+    if session.over:
+        return False
     return session.welcomed or isinstance(word, said.GoawayOrdered | said.Redirected)

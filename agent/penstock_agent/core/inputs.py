@@ -1,6 +1,6 @@
 """What happens to the holder: words of the coordinator, news of the executors, orders of the operator.
 
-Words of a coordinator carry the number of the stream that they came by; those of an older stream are ignored.
+Words of a coordinator carry the number of the stream that they came by; those of a stream that is over are ignored.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from penstock_agent.core.leases import Grant, Handle, LeaseKey, Outcome
+from penstock_agent.core.leases import HOME, Grant, Handle, LeaseKey, Outcome
+from penstock_agent.core.links import Peer
 
 
 class Verdict(enum.IntEnum):
@@ -30,6 +31,7 @@ class Word(msgspec.Struct, frozen=True):
 
 class StreamOpened(msgspec.Struct, frozen=True):
     stream: int
+    link: int = HOME
 
 
 class StreamClosed(msgspec.Struct, frozen=True):
@@ -45,6 +47,8 @@ class Welcomed(msgspec.Struct, frozen=True):
     lease_ttl: int
     resend_interval: int
     basis_seq: int
+    head_epoch: int = 0
+    """Of the head that a member has joined. A head need not say it: it is its own."""
 
 
 class Granted(Word, frozen=True):
@@ -83,8 +87,13 @@ class ReturnOrdered(Word, frozen=True):
     leases: list[tuple[LeaseKey, int]]
 
 
+REQUESTED = "requested"
+
+
 class Paused(Word, frozen=True):
-    """No grants come until `Resumed`."""
+    """No grants come until `Resumed`. By the head, because it was REQUESTED: from nobody."""
+
+    reason: str = ""
 
 
 class Resumed(Word, frozen=True):
@@ -108,6 +117,18 @@ class GoawayOrdered(Word, frozen=True):
 
 class Redirected(Word, frozen=True):
     address: str
+
+
+class PeersNamed(Word, frozen=True):
+    """By the head: all members, as a whole."""
+
+    peers: list[Peer]
+
+
+class RunsMoved(Word, frozen=True):
+    """The coordinator does not own these runs any more."""
+
+    run_ids: list[bytes]
 
 
 class AcceptsWritten(msgspec.Struct, frozen=True):

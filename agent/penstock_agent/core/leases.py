@@ -20,6 +20,12 @@ Handle: TypeAlias = int
 """The agent's own name of a lease, never used twice within a process."""
 
 
+HOME = 0
+"""The number of the link with the head."""
+NOBODY = -1
+"""In place of a link: the coordinator has said that it does not own the run any more."""
+
+
 class Phase(enum.IntEnum):
     """From ACCEPTED on, the numbers are those of the proto."""
 
@@ -124,8 +130,10 @@ class Lease:
     waits_for: Handle | None = None
     """An older attempt of the same step run, which must be dead before this one starts."""
     named_seq: int = 0
-    """The seq of the message that named it first in this session; 0: none yet."""
+    """The seq of the message that named it first in the session of its link; 0: none yet."""
     result: Result | None = None
+    link: int = HOME
+    """The link whose coordinator speaks for it. Of a link without an open session, or NOBODY: it is an orphan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +145,8 @@ class Held:
     phase: Phase
     attempt: int
     elapsed: int
+    session: int = 0
+    """Of what another link holds: the epoch of its session; 0: it is an orphan."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
+from penstock_agent.core.leases import HOME
+
 COALESCED = 1_000
 """Messages sent within this span share one remembered instant: the first, which is the safe one."""
 
@@ -43,6 +45,10 @@ class Session:
     """One stream, from its opening to its end."""
 
     stream: int
+    link: int = HOME
+    """The number of the link that it is of."""
+    coordinator: str = ""
+    """Its id, once it has said welcome."""
     seq: int = 0
     sent: SentTimes = field(default_factory=SentTimes)
     welcomed: bool = False
@@ -57,6 +63,17 @@ class Session:
     limit_sent: int = 0
     paused: bool = False
     echo: int = 0
+    names_all: bool = False
+    """The next heartbeat is to name all leases, not those of this link and orphans alone: links have changed."""
+    over: bool = False
+    """The agent has let go of it: what it still says has no effect."""
+    active_at: int = 0
+    """When it got credits last, or used some."""
+
+    @property
+    def unused(self) -> int:
+        """Credits that are left."""
+        return max(self.limit_sent - self.grants_seen, 0)
 
     def stamp(self, now: int) -> int:
         """The number of the message that is sent now."""

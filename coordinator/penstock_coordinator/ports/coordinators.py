@@ -55,8 +55,9 @@ class CoordinatorRegistry(Protocol):
 
     async def join(self, coordinator_id: str, lanes: int, head: CoordinatorRow) -> int | None:
         """Make one that waits a member of `head`, and tell so by a hint: its epoch, greater than every epoch before.
-        None, and nothing done: that one is not the head with that epoch any more, it takes no members, or this one does
-        not wait any more."""
+        None, and nothing done: that one is not the head with that epoch any more, it takes no members, this one does
+        not wait any more, or it still has live runs of a former life, which the head claims first: they may need what
+        only the head has."""
 
     async def bury(self, head_id: str, epoch: int, member: CoordinatorRow) -> bool:
         """The head with that epoch ends one of its members, whose lease has run out: nothing of it is appended from

@@ -135,7 +135,7 @@ class RetentionStore(Protocol):
         """Oldest first, above `after`."""
 
     async def live_of_others(self, owner: str) -> dict[str, int]:
-        """How many live runs each other owner has."""
+        """How many live runs each other coordinator has that is no member of a head: nobody looks after them."""
 
     async def removed_at(self, run_id: RunId) -> int | None:
         """None if it is not noted; notes go after a while."""

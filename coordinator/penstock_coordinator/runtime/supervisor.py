@@ -53,7 +53,6 @@ from penstock_coordinator.core.run.messages import (
     StartRun,
 )
 from penstock_coordinator.core.run.numbering import kept_number
-from penstock_coordinator.core.run.resume import resume
 from penstock_coordinator.core.run.state import Run
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import (
@@ -84,19 +83,19 @@ from penstock_coordinator.runtime.deadlines import DeadlineClock
 from penstock_coordinator.runtime.endings import Endings, Waiter
 from penstock_coordinator.runtime.fleet import Fleet
 from penstock_coordinator.runtime.grants import Granter, PreparedGrants
-from penstock_coordinator.runtime.history import rebuild
 from penstock_coordinator.runtime.lane import Lane
 from penstock_coordinator.runtime.limits import Limits
-from penstock_coordinator.runtime.outcomes import accepted, start_answer, unstorable_result
+from penstock_coordinator.runtime.outcomes import accepted, start_answer
 from penstock_coordinator.runtime.outputs import OutputCache
 from penstock_coordinator.runtime.plans import PlanCache
 from penstock_coordinator.runtime.possession import Possession
 from penstock_coordinator.runtime.recovery import Reading, last_boots, recover_all
+from penstock_coordinator.runtime.remaking import Remaking
 from penstock_coordinator.runtime.results import ArtifactResults, ConfirmedObjects
 from penstock_coordinator.runtime.run_keys import KeyTurns
 from penstock_coordinator.runtime.session import Acknowledgement
 from penstock_coordinator.runtime.spilled import SpilledValues
-from penstock_coordinator.runtime.views import Overloaded, RunRequest, SetAside, Stopping, UnknownRun
+from penstock_coordinator.runtime.views import Overloaded, RunRequest, SetAside, Stopping
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
@@ -191,7 +190,7 @@ class Supervisor:
         self.endings = Endings()
         self._renumbered: dict[RunId, Run] = {}
         """Runs at rest whose last lines may come late, and whose items have other numbers than their lines."""
-        self._rebuilding: dict[RunId, asyncio.Task[None]] = {}
+        self.remaking = Remaking(self)
         self.set_aside = AsideRuns()
         self.arriving = Arrivals(self)
         """Runs that are this coordinator's by now, and have no actor yet."""
@@ -225,7 +224,7 @@ class Supervisor:
 
     def unattended(self, run_id: RunId) -> bool:
         """Whether the run has no actor, and is not being made again after it had one."""
-        return run_id not in self._actors and run_id not in self._rebuilding
+        return run_id not in self._actors and run_id not in self.remaking
 
     def kept_number(self, run_id: RunId, step: int, item: int, token: int) -> int:
         """The number under which the lines of the item that had the token are kept. Raises `LookupError`."""
@@ -395,9 +394,7 @@ class Supervisor:
 
     async def _rebuilt(self, run_id: RunId) -> None:
         """Waits for a run that is being made again. Raises `SetAside`."""
-        rebuilding = self._rebuilding.get(run_id)
-        if rebuilding is not None:
-            await asyncio.wait({rebuilding})
+        await self.remaking.made(run_id)
         if run_id in self.set_aside:
             raise SetAside(run_id, self.set_aside[run_id])
 
@@ -559,7 +556,7 @@ class Supervisor:
         """
         actor = self._actors.get(run_id)
         if actor is None:
-            being_made = run_id in self._rebuilding or run_id in self.arriving
+            being_made = run_id in self.remaking or run_id in self.arriving
             return self.stopping or being_made or run_id in self.set_aside
         if not actor.full:
             actor.post(Mail(message))
@@ -613,81 +610,17 @@ class Supervisor:
 
     def replace_actor(self, actor: Actor, turn: Turn, repeated: bool, unstorable: bool) -> None:
         """The actor's state is not the journal's any more: make it again. A run that was never stored just goes."""
-        self._drop(actor)
-        self.begun(actor)
-        self._deadlines.forget(actor)
-        if turn.record.new_run is not None:
-            self.limits.ended(actor.run_id)
-            self.endings.ended(actor.run_id)
-            for watcher in actor.watchers:
-                watcher.close()
-            return
-        if not repeated:
-            first, trace = turn.record.first_seq, actor.trace_id
-            log.error("append_failed", run=actor.run_id.hex(), trace=trace, first_seq=first, unstorable=unstorable)
-        self._rebuild_soon(actor, [unstorable_result(result) for result in turn.results] if unstorable else [])
+        self.remaking.after_append(actor, turn, repeated=repeated, unstorable=unstorable)
 
     def replace_crashed(self, actor: Actor, error: Exception) -> None:
         """A rule raised. The message that did it is dropped; whoever sent it will come again."""
-        log.error("turn_failed", run=actor.run_id.hex(), exc_info=error)
+        self.remaking.after_crash(actor, error)
+
+    def let_go(self, actor: Actor) -> None:
+        """Nothing is decided by it any more; what the run holds it keeps."""
         self._drop(actor)
         self.begun(actor)
         self._deadlines.forget(actor)
-        if self.set_aside.crashed_too_often(actor.run_id, actor.committed_seq):
-            self._put_aside(actor, error)
-        else:
-            self._rebuild_soon(actor, [])
-
-    def _rebuild_soon(self, actor: Actor, results: list[AttemptEnded]) -> None:
-        task = asyncio.create_task(self._rebuild(actor, results))
-        self._rebuilding[actor.run_id] = task
-        task.add_done_callback(lambda _: self._rebuilding.pop(actor.run_id, None))
-
-    async def _rebuild(self, old: Actor, results: list[AttemptEnded]) -> None:
-        """What cannot be made again is set aside: who waits for the run is told so, and it holds up no other."""
-        try:
-            await self._make_again(old, results)
-        except Exception as error:
-            made = self._actors.get(old.run_id)
-            if made is not None:
-                self._drop(made)
-                self._deadlines.forget(made)
-                made.discard()
-            self._put_aside(old, error)
-
-    def _put_aside(self, actor: Actor, error: Exception) -> None:
-        self.set_aside.put(actor.run_id, error, actor.trace_id)
-        self.limits.ended(actor.run_id)
-        self.endings.ended(actor.run_id)
-        for watcher in actor.watchers:
-            watcher.close()
-
-    async def _make_again(self, old: Actor, results: list[AttemptEnded]) -> None:
-        while not self.stopping:
-            try:
-                run = await rebuild(self.stores.journal, self.plans, old.run_id)
-                break
-            except Unavailable:
-                await asyncio.sleep(0.2)
-            except UnknownRun:  # removed: it was at rest
-                self.give_up(old)
-                return
-        else:
-            return
-        if run is None or run.at_rest:
-            if run is not None:
-                old.run = run
-                self.children.ended(old)
-                self.children.cancel_given_up(run)
-            self.give_up(old)
-            return
-        actor = self.add(old.run_id, run.plan, run, run.parameters, old.trace_context, old.share)
-        actor.watchers = old.watchers
-        actor.origin = old.origin
-        self.limits.readopt(actor)
-        self.adopt(actor, [duty for duty in resume(run) if not self.holds(actor, duty)])
-        for result in results:
-            actor.post(Mail(result))
 
     def holds(self, actor: Actor, command: Command) -> bool:
         """Whether the duty is to wait for a lease that is known already."""

@@ -70,7 +70,7 @@ async def test_what_a_run_is_told_that_was_not_made_again_before_the_stop_is_lef
     await agent.succeed(grant)
 
     async def is_left() -> bool:
-        return supervisor.actor(run_id) is None and run_id not in supervisor._rebuilding
+        return supervisor.actor(run_id) is None and run_id not in supervisor.remaking
 
     await until(is_left)
     await agent.succeed(grant)

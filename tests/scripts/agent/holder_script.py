@@ -14,6 +14,9 @@
 A line that begins with `>` is a stimulus; the indented lines below are the effects. A `#` at the beginning of a line is
 a comment that is kept. A lease is named `step#token`. Instants are since the start of the script; every message that
 the agent writes is stamped with `say`.
+
+Without a word more a stimulus is of the home stream; `link=1` says that it is of that link, as behind an effect. Runs
+are named as their steps are.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ from collections.abc import Callable
 from penstock_agent.core import effects as do
 from penstock_agent.core import inputs as said
 from penstock_agent.core.holder import Holder
-from penstock_agent.core.leases import Ended, Grant, Handle, LeaseKey, Outcome, Restored, Status
+from penstock_agent.core.leases import Ended, Grant, Handle, Held, LeaseKey, Outcome, Restored, Status
+from penstock_agent.core.links import Peer
+from penstock_agent.core.talking import Named
 
 SECOND = 1_000_000
 START = 1_000 * SECOND
@@ -46,11 +51,17 @@ def shown(microseconds: int) -> str:
     return f"{microseconds / SECOND:g}s"
 
 
+def _peer(name: str) -> Peer:
+    coordinator_id, _, epoch = name.partition("@")
+    return Peer(coordinator_id, f"{coordinator_id}:7000", int(epoch))
+
+
 class Script:
     def __init__(self, lines: list[str]) -> None:
         self._lines = [line.rstrip() for line in lines]
         self._now = START
-        self._stream = 0
+        self._streams: list[int] = []
+        """Their links: stream 1 is the first."""
         self._handles: dict[str, Handle] = {}
         self._names: dict[LeaseKey, str] = {}
         settings, restored = self._settings()
@@ -103,7 +114,11 @@ class Script:
             case "tick":
                 return self._tick(names)
             case "say":
-                return [f"seq {self._holder.stamp(self._now)}"]
+                return [f"seq {self._holder.stamp(self._now, self._stream(more))}"]
+            case "hello-names":
+                return self._shown_named(self._holder.named_in_hello(self._now, self._stream(more)))
+            case "heartbeat-names":
+                return self._shown_named(self._holder.named_in_heartbeat(self._now, self._stream(more)))
             case "snapshot":
                 return [self._shown_held(held) for held in self._holder.snapshot(self._now)]
             case "given-up":
@@ -113,14 +128,19 @@ class Script:
                 return ["never" if deadline is None else shown(deadline - START)]
         effects = self._holder.handle(self._now, self._input(verb, names, more))
         self._learn()
-        return [self._shown(effect) for effect in effects]
+        return [self._shown(effect) + self._place(effect) for effect in effects]
+
+    def _place(self, effect: do.Effect) -> str:
+        """Of what is not said at home."""
+        link = self._streams[effect.stream - 1] if isinstance(effect, do.Word) and effect.stream else 0
+        return f" link={link}" if link else ""
 
     def _tick(self, names: list[str]) -> list[str]:
         """To the next deadline, or to the instant given."""
         deadline = self._holder.next_deadline()
         self._now = START + span(names[0]) if names else max(deadline or self._now, self._now)
         effects = self._holder.handle_timer(self._now, 0.5)
-        return [f"at {shown(self._now - START)}", *(self._shown(effect) for effect in effects)]
+        return [f"at {shown(self._now - START)}", *(self._shown(effect) + self._place(effect) for effect in effects)]
 
     def _input(self, verb: str, names: list[str], more: dict[str, str]) -> said.Input:
         inputs: dict[str, Callable[[list[str], dict[str, str]], said.Input]] = {
@@ -137,11 +157,11 @@ class Script:
         return self._plain_input(verb, names, more)
 
     def _plain_input(self, verb: str, names: list[str], more: dict[str, str]) -> said.Input:
-        stream = int(more.get("stream", self._stream))
+        stream = self._stream(more)
         handles = [self._handles[name] for name in names if name in self._handles]
         plain: dict[str, Callable[[], said.Input]] = {
             "closed": lambda: said.StreamClosed(stream),
-            "written": lambda: said.AcceptsWritten(handles, self._holder.stamp(self._now)),
+            "written": lambda: said.AcceptsWritten(handles, self._holder.stamp(self._now, stream)),
             "started": lambda: said.AttemptsStarted(handles),
             "unstarted": lambda: said.LeasesUnstarted(handles),
             "refused": lambda: said.LeasesRefused(handles, more["reason"], "for a reason"),
@@ -149,30 +169,42 @@ class Script:
                 stream, int(more["basis"]), span(more.get("ttl", "30s")), [self._lease(name) for name in names], 5
             ),
             "return": lambda: said.ReturnOrdered(stream, [self._lease(name) for name in names]),
-            "pause": lambda: said.Paused(stream),
+            "pause": lambda: said.Paused(stream, more.get("reason", "")),
             "resume": lambda: said.Resumed(stream),
             "drain": lambda: said.DrainOrdered(stream, span(more["deadline"]), "requested"),
             "sigterm": lambda: said.DrainRequested(span(more.get("patience", "300s")), "SIGTERM"),
             "goaway": lambda: said.GoawayOrdered(stream, names[0], span(more["after"])),
+            "peers": lambda: said.PeersNamed(stream, [_peer(name) for name in names]),
+            "moved": lambda: said.RunsMoved(stream, [name.encode() for name in names]),
             "redirect": lambda: said.Redirected(stream, names[0]),
             "disk": lambda: said.DiskMeasured(int(names[0])),
         }
         return plain[verb]()
 
     def _open(self, names: list[str], more: dict[str, str]) -> said.Input:
-        self._stream += 1
-        return said.StreamOpened(self._stream)
+        link = int(more.get("link", 0))
+        self._streams.append(link)
+        return said.StreamOpened(len(self._streams), link)
+
+    def _stream(self, more: dict[str, str]) -> int:
+        """The newest of its link."""
+        if "stream" in more:
+            return int(more["stream"])
+        link = int(more.get("link", 0))
+        return max((number for number, each in enumerate(self._streams, 1) if each == link), default=0)
 
     def _welcome(self, names: list[str], more: dict[str, str]) -> said.Input:
+        stream = self._stream(more)
         return said.Welcomed(
-            stream=int(more.get("stream", self._stream)),
-            session_epoch=self._stream,
-            coordinator_id="c",
+            stream=stream,
+            session_epoch=stream,
+            coordinator_id=names[0] if names else "c",
             coordinator_epoch=int(more["epoch"]),
             heartbeat_interval=5 * SECOND,
             lease_ttl=TTL,
             resend_interval=5 * SECOND,
             basis_seq=1,
+            head_epoch=int(more.get("head", 0)),
         )
 
     def _grant(self, names: list[str], more: dict[str, str]) -> said.Input:
@@ -188,17 +220,16 @@ class Script:
             )
             for number, name in enumerate(names)
         ]
-        stream = int(more.get("stream", self._stream))
-        return said.Granted(stream, grants, int(more.get("basis", 1)), span(more.get("ttl", "30s")))
+        return said.Granted(self._stream(more), grants, int(more.get("basis", 1)), span(more.get("ttl", "30s")))
 
     def _verdict(self, names: list[str], more: dict[str, str]) -> said.Input:
         verdict = said.Verdict[names[0]]
         judged = [(*self._lease(name), verdict, TTL) for name in names[1:]]
-        return said.Judged(self._stream, judged, int(more.get("basis", 1)))
+        return said.Judged(self._stream(more), judged, int(more.get("basis", 1)))
 
     def _cancel(self, names: list[str], more: dict[str, str]) -> said.Input:
         grace = span(more.get("grace", "10s"))
-        return said.CancelOrdered(self._stream, [(*self._lease(name), "asked to", grace) for name in names])
+        return said.CancelOrdered(self._stream(more), [(*self._lease(name), "asked to", grace) for name in names])
 
     def _ended(self, names: list[str], more: dict[str, str]) -> said.Input:
         ended = Ended[more.get("how", "OK")]
@@ -207,7 +238,8 @@ class Script:
 
     def _ack(self, names: list[str], more: dict[str, str]) -> said.Input:
         result_id = more["id"].encode() if "id" in more else None
-        return said.ResultsAcked(self._stream, [(*self._lease(name), result_id or name.encode()) for name in names])
+        acks = [(*self._lease(name), result_id or name.encode()) for name in names]
+        return said.ResultsAcked(self._stream(more), acks)
 
     # --- effects
 
@@ -218,11 +250,20 @@ class Script:
     def _named(self, handle: Handle) -> str:
         return next(name for name, known in self._handles.items() if known == handle)
 
-    def _shown_held(self, held: object) -> str:
-        from penstock_agent.core.leases import Held
-
-        assert isinstance(held, Held)
+    def _shown_held(self, held: Held) -> str:
         return f"{self._names[held.key]}#{held.token} {held.phase.name} {shown(held.elapsed)}"
+
+    def _shown_named(self, named: Named | None) -> list[str]:
+        if named is None:
+            return ["nothing"]
+        sessions = " ".join(map(str, named.open_sessions)) or "none"
+        return [
+            f"sessions {sessions}{' pending' if named.pending else ''}{' all' if named.names_all else ''}",
+            *([f"links {' '.join(named.links)}"] if named.links else ()),
+            f"epochs own={named.coordinator_epoch} head={named.head_epoch} session={named.last_session_epoch}",
+            *map(self._shown_held, named.held),
+            *(f"elsewhere {self._shown_held(held)} session={held.session}" for held in named.elsewhere),
+        ]
 
     def _shown(self, effect: do.Effect) -> str:
         match effect:
@@ -266,6 +307,8 @@ class Script:
             case do.CloseStream():
                 after = "" if effect.reconnect_after is None else f" after {shown(effect.reconnect_after)}"
                 return f"close {effect.reason}{after}"
+            case do.KeepLinks():
+                return " ".join(["links", *(f"{link}={peer.name}" for link, peer in effect.links)])
             case do.UseAddress():
                 return f"address {effect.address}"
             case do.Unspool():

@@ -279,7 +279,7 @@ def check_rest(supervisor: Supervisor) -> None:
     """A coordinator without work holds nothing."""
     empty = {
         "actors": supervisor._actors,
-        "rebuilding": supervisor._rebuilding,
+        "remaking": supervisor.remaking._tasks,
         "set aside": supervisor.set_aside,
         "waiters": supervisor.endings._waiters,
         "leases": supervisor.fleet.leases._leases,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock_agent.core.book import MOST_PATIENCE, TOGETHER, Unacked
-from penstock_agent.core.leases import Lease, Result, Status
+from penstock_agent.core.leases import HOME, Lease, Result, Status
 
 AFTER = 100_000
 
@@ -28,7 +28,7 @@ def test_what_waits_for_long_is_due_with_what_is_due_soon_after_it() -> None:
     assert due_at == AFTER + AFTER // TOGETHER
     assert unacked.due_for_spool(due_at) == [first, second]
     unacked.spool([first, second])
-    assert unacked.unspooled() == [third]
+    assert unacked.unspooled(HOME) == [third]
     assert unacked.due_for_spool(10 * AFTER) == [third]
     unacked.spool([third])
     assert unacked.spool_at is None

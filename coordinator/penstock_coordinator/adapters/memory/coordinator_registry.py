@@ -85,6 +85,8 @@ class MemoryCoordinatorRegistry:
         own = self._rows.get(coordinator_id, _GONE)
         if not self._leads(head.coordinator_id, head.epoch) or own.state is not OwnershipState.FOLLOWER:
             return None
+        if self._live_runs_of({coordinator_id}):
+            return None
         epoch = self._next_epoch()
         self._raise_fences_of([coordinator_id], epoch)
         self._database.fences.update({(coordinator_id, lane): epoch for lane in range(lanes)})
@@ -112,13 +114,16 @@ class MemoryCoordinatorRegistry:
         if self._database.fences.get((coordinator_id, 0)) != epoch:
             return []
         gone = {name for name, row in self._rows.items() if row.state not in _OWN}
-        runs = self._database.runs
-        live = [key for key, run in runs.items() if run.state < FIRST_STATE_AT_REST and run.owner in gone]
+        runs, live = self._database.runs, self._live_runs_of(gone)
         if live:
             self._raise_fences_of({runs[run_id].owner for run_id in live}, self._next_epoch())
         for run_id in live[:CLAIMED_AT_ONCE]:
             runs[run_id] = replace(runs[run_id], owner=coordinator_id)
         return live[:CLAIMED_AT_ONCE]
+
+    def _live_runs_of(self, owners: Collection[str]) -> list[RunId]:
+        runs = self._database.runs.items()
+        return [run_id for run_id, run in runs if run.state < FIRST_STATE_AT_REST and run.owner in owners]
 
     async def adopt(self, coordinator_id: str) -> bool:
         await reached(self._database)

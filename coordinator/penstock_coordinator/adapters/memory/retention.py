@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from penstock_coordinator.adapters.memory.cost_store import DAY, costs_of_row
 from penstock_coordinator.adapters.memory.database import FIRST_STATE_AT_REST, MemoryDatabase, RemovedRun
 from penstock_coordinator.adapters.memory.reaching import reached
+from penstock_coordinator.core.fleet.ownership import OwnershipState
 from penstock_coordinator.ports import AttemptRow, BulkState, Costs, EndedRuns, OldRows, RunId, RunRow, RunRows
 
 if TYPE_CHECKING:
@@ -240,8 +241,11 @@ class MemoryRetentionStore:
 
     async def live_of_others(self, owner: str) -> dict[str, int]:
         await reached(self._database)
-        owners = sorted(row.owner for row in self._database.runs.values() if _live(row) and row.owner != owner)
-        return dict(Counter(owners))
+        members = {
+            row.coordinator_id for row in self._database.coordinators.values() if row.state is OwnershipState.MEMBER
+        }
+        others = (row.owner for row in self._database.runs.values() if _live(row) and row.owner != owner)
+        return dict(Counter(sorted(each for each in others if each not in members)))
 
     async def removed_at(self, run_id: RunId) -> int | None:
         await reached(self._database)

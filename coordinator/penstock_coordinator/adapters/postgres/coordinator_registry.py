@@ -84,6 +84,9 @@ class PostgresCoordinatorRegistry:
             own, other = rows.get(coordinator_id), rows.get(head.coordinator_id)
             if not _leads(other, head.epoch) or own is None or own["state"] != OwnershipState.FOLLOWER:
                 return None
+            await connection.fetch(_QUERIES["lock_fences_of"], [coordinator_id])
+            if await connection.fetchval(_QUERIES["has_live_runs"], coordinator_id):
+                return None
             epoch = await self._raise_fences_of(connection, [coordinator_id])
             await connection.execute(_QUERIES["add_fences"], coordinator_id, epoch, lanes)
             await connection.execute(_QUERIES["join"], coordinator_id, epoch, head.epoch)

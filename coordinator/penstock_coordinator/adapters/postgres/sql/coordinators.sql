@@ -75,6 +75,11 @@ select coordinator_id, lane from fences where coordinator_id = any($1::text[]) o
 -- name: raise_fences_of
 update fences set epoch = $2 where coordinator_id = any($1::text[])
 
+-- name: has_live_runs
+-- Of one whose fences are locked: what its former process had under way is over. What it left may need what is shared
+-- with other runs, and that is the head's.
+select exists (select from runs where owner = $1 and state < 6)
+
 -- name: join
 update coordinators set state = 3, epoch = $2, head_epoch = $3, renewals = renewals + 1, appointed = false
 where coordinator_id = $1
@@ -89,8 +94,7 @@ from coordinators c
 where c.state not in (1, 3) and exists (select from runs r where r.owner = c.coordinator_id and r.state < 6)
 
 -- name: hold_gone
--- One of them that joins at the same time waits, and then finds what is left of its runs; or it has joined, and is left
--- out here.
+-- One of them that joins at the same time waits, or it has joined, and is left out here.
 select coordinator_id
 from coordinators
 where coordinator_id = any($1::text[]) and state not in (1, 3)

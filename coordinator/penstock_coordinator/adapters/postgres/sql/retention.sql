@@ -427,7 +427,13 @@ select count(*) from removed
 select run_id from runs where owner = $1 and state < 6 and run_id > $2 order by run_id limit $3
 
 -- name: live_of_others
-select owner, count(*) as count from runs where state < 6 and owner <> $1 group by owner order by owner
+-- Members look after theirs.
+select r.owner, count(*) as count
+from runs r
+where r.state < 6 and r.owner <> $1
+    and not exists (select from coordinators c where c.coordinator_id = r.owner and c.state = 3)
+group by r.owner
+order by r.owner
 
 -- name: removed_at
 select remove_time from removed_runs where run_id = $1
