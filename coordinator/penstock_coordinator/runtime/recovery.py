@@ -85,6 +85,7 @@ async def adopt_runs(supervisor: Supervisor, run_ids: Iterable[RunId], read: Rea
         adopted += _adopt_all(supervisor, batch, read)
         supervisor.hurry()
         await asyncio.sleep(0)
+    supervisor.counts.adoptions.runs += len(adopted)
     await _cancel_given_up(supervisor, adopted)
     return [actor.run_id for actor in adopted]
 

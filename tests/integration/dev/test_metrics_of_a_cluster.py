@@ -109,6 +109,7 @@ async def test_every_metric_is_there_and_says_what_happened(tmp_path: Path) -> N
         assert page("penstock_dependency_up", dependency="postgresql") == 1
         assert page("process_resident_memory_bytes") > 1e6
     assert (owner("penstock_owner"), follower("penstock_owner")) == (1, 0)
+    assert owner("penstock_role", role="head") == follower("penstock_role", role="follower") == 1
     # Each call and each run is counted by one of them.
     told = {}
     for name, labels in (

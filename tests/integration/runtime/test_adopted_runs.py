@@ -55,6 +55,7 @@ async def test_what_an_agent_runs_goes_on_and_nobody_is_charged(world: World) ->
 
     assert await head.supervisor.adopt_runs([left]) == 1
     assert await head.supervisor.adopt_runs([left]) == 0, "it has its actor"
+    assert head.supervisor.counts.adoptions.runs == 1
     agent = head.agent("a1")
     agent.held = before.held
     await agent.connect(credits=2)

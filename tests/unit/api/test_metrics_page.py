@@ -6,9 +6,12 @@ import re
 from pathlib import Path
 
 from prometheus_client import ProcessCollector
+from tests.unit.ownership.test_keeping_members import Company
 
 from penstock_agent.runtime.metrics import AGENT
 from penstock_coordinator.api.metrics.declared import COORDINATOR
+from penstock_coordinator.api.metrics.page import role_of
+from penstock_coordinator.api.metrics.place import Place
 from penstock_coordinator.api.metrics.queues import MOST_QUEUES, OTHER, QueueState, bounded
 
 PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
@@ -58,3 +61,20 @@ def test_a_queue_that_is_called_as_the_rest_counts_with_it() -> None:
         "a": QueueState(depth=2),
         OTHER: QueueState(depth=1),
     }
+
+
+async def test_a_member_is_not_told_as_the_owner_of_the_runs() -> None:
+    """Alerts ask how many owners there are, and mean heads."""
+    company, owning = Company(), object()
+    try:
+        head, member = await company.head("a"), await company.member("b")
+        follower = await company.node("c", joins=lambda head: False)
+        told = [
+            role_of(Place(supervisor=owning, keeper=head.keeper)),  # type: ignore[arg-type]  # nobody looks at it
+            role_of(Place(supervisor=owning, keeper=member.keeper)),  # type: ignore[arg-type]  # likewise
+            role_of(Place(keeper=follower.keeper)),
+            role_of(Place(supervisor=owning)),  # type: ignore[arg-type]  # likewise
+        ]
+    finally:
+        await company.close()
+    assert told == ["head", "member", "follower", "head"]

@@ -28,7 +28,9 @@ def _histogram(name: str, meaning: str, *labels: str) -> Metric:
 
 COORDINATOR: tuple[Metric, ...] = (
     _gauge("build_info", "1; the release is the label", "version"),
-    _gauge("owner", "1 if the process owns the runs, 0 if it follows"),
+    _gauge("owner", "1 if the process owns the runs as the head, 0 if it follows, or is a member"),
+    _gauge("role", "1 for what it is: head, member or follower", "role"),
+    _gauge("members", "coordinators that own runs beside this head, and were heard of lately"),
     _gauge("ready", "1 if it is ready, 0 if not"),
     _gauge("not_ready", "1 for each cause that it is not ready for", "cause"),
     _gauge("event_loop_lag_seconds", "how late the event loop came to what was due: the most of about the last 15 s"),
@@ -50,6 +52,10 @@ COORDINATOR: tuple[Metric, ...] = (
         "state",
         "slo_tier",
         "cause",
+    ),
+    _counter(
+        "runs_adopted",
+        "live runs that it went on with while its others did: of coordinators that are gone, and lost ones",
     ),
     _gauge("steps", "live step runs: READY, RUNNING, WAITING", "state"),
     _counter("steps_ended", "step runs that came to rest", "state"),

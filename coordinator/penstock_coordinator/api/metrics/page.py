@@ -20,6 +20,7 @@ from penstock_coordinator.api.metrics.queues import put_queues, slots_of
 from penstock_coordinator.core.counts.calls import FAILED, OK, REFUSED
 from penstock_coordinator.core.counts.live import LiveCounts
 from penstock_coordinator.core.counts.runs import INFRASTRUCTURE, NONE, POISON, USER
+from penstock_coordinator.core.fleet.ownership import OwnershipState
 from penstock_coordinator.core.plan.slo_tiers import SloTier
 from penstock_coordinator.core.run.events import Budget
 from penstock_coordinator.core.run.states import RunState, StepState
@@ -48,6 +49,7 @@ _PAID_BY = {
 }
 _MEDIA = ("redis", "postgresql", "memory")
 _NOBODY_LIVES = LiveCounts()
+HEAD, MEMBER, FOLLOWER = "head", "member", "follower"
 DATABASE = "postgresql"
 """As a dependency is called."""
 MOST_LETTERS = 100_000
@@ -118,7 +120,12 @@ class MetricsPage:
     def _put_process(self, families: Families) -> None:
         readiness = self._readiness
         families.put("build_info", 1, version("penstock"))
-        families.put("owner", int(self._place.supervisor is not None))
+        role = role_of(self._place)
+        families.put("owner", int(role == HEAD))
+        for each in (HEAD, MEMBER, FOLLOWER):
+            families.put("role", int(role == each), each)
+        keeper = self._place.keeper
+        families.put("members", 0 if keeper is None else len(keeper.members()))
         families.put("ready", int(readiness.ready))
         for cause in readiness.reasons:
             families.put("not_ready", 1, cause)
@@ -147,6 +154,12 @@ class MetricsPage:
             families.put("dependency_up", int(each.state is DependencyState.CLOSED), each.name)
             for state in DependencyState:
                 families.put("breaker_state", int(each.state is state), each.name, state.value)
+
+
+def role_of(place: Place) -> str:
+    if place.supervisor is None:
+        return FOLLOWER
+    return MEMBER if place.keeper is not None and place.keeper.role is OwnershipState.MEMBER else HEAD
 
 
 def put_calls(families: Families, counts: CallCounts) -> None:
@@ -215,6 +228,7 @@ def _put_rest(families: Families, counts: Counts) -> None:
     families.put("log_bytes_total", counts.moved.log_bytes)
     for reason, count in counts.refusals.items():
         families.put("admission_refused_total", count, reason)
+    families.put("runs_adopted_total", counts.adoptions.runs)
     families.put("janitor_failures_total", counts.janitor.failures)
     families.put("spans_sent_total", counts.spans.sent)
     families.put("spans_refused_total", counts.spans.refused)

@@ -6,6 +6,7 @@ it when somebody asks.
 
 from __future__ import annotations
 
+from penstock_coordinator.core.counts.adoptions import AdoptionCounts
 from penstock_coordinator.core.counts.calls import CallCounts
 from penstock_coordinator.core.counts.commits import CommitCounts
 from penstock_coordinator.core.counts.grants import GrantCounts
@@ -24,6 +25,7 @@ class Counts:
         self.calls = CallCounts()
         self.moved = MovedCounts()
         self.grants = GrantCounts()
+        self.adoptions = AdoptionCounts()
         self.janitor = JanitorCounts()
         self.spans = SpanCounts()
         self.refusals = dict.fromkeys(("backlog", "lag", "commits", "memory", "database"), 0)
