@@ -101,6 +101,11 @@ class Fleet:
         """Why no agent gets anything now."""
         return self._roster.gate.paused
 
+    @property
+    def adopted_leases(self) -> int:
+        """So many orphans were taken over from other coordinators, since the start."""
+        return self._roster.adopted
+
     def session(self, epoch: int) -> AgentSession | None:
         return self._roster.sessions.get(epoch)
 
@@ -141,7 +146,8 @@ class Fleet:
         self._check(arrival, self._roster.refuses_committed(arrival, epoch, now))
         holder = self._roster.holder_of(arrival, epoch, now)
         session = self._session(hello, holder, self._welcome(hello, epoch, basis_seq, version), via)
-        if session.knows_links and (self._peers.members or session.links or arrival.snapshot.open_sessions):
+        beside = arrival.snapshot
+        if session.knows_links and (self._peers.members or beside.open_sessions or beside.pending):
             # Before its leases are judged: what it held by a member that is gone is an orphan then.
             session.tell_peers(self._peers)
         self._roster.enter(session, arrival)

@@ -29,8 +29,9 @@ class Gate(Generic[S]):
         return self.paused == DATABASE_AWAY
 
     def pause_of(self, session: S) -> str:
-        """Why the agent gets nothing now."""
-        return self.paused or (REQUESTED if session.holder.agent in self.pauses else "")
+        """Why the agent gets nothing now. That a person wants it so is for all coordinators that it has streams with:
+        it is to know of it also while another reason holds for this one."""
+        return REQUESTED if session.holder.agent in self.pauses else self.paused
 
     def hold_back(self, reason: str, now: int) -> bool:
         """While there is a reason agents are paused: nothing is placed on them, and they ask for nothing. Whether the
