@@ -37,7 +37,7 @@ _CLASSES: dict[str, dict[CallClass, str]] = {
     "penstock.v1.DeadLetterService": {CallClass.HEAD: "List", CallClass.RUN: "Get Requeue Purge"},
     "penstock.v1.AgentAdminService": {CallClass.RUNS: "List Get", CallClass.HEAD: "Drain Pause Resume"},
     "penstock.v1.CoordinatorService": {
-        CallClass.SELF: "GetHealth ListCoordinators PrepareTakeOver ListQueues",
+        CallClass.SELF: "GetHealth ListCoordinators PrepareTakeOver ListQueues Leave Glance",
         CallClass.HEAD: "HandOver",
     },
     "penstock.v1.PipelineService": {CallClass.HEAD: "Create Get List ListVersions Delete Validate DiffVersions"},

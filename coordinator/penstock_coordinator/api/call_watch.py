@@ -69,8 +69,9 @@ class WatchedCall:
         self._code = ""
         self._passed = False
 
-    def answered(self) -> None:
-        self._code, self._passed = "OK", self._watch.passes_on
+    def answered(self, *, passed_on: bool) -> None:
+        """`passed_on`: the answer is another coordinator's."""
+        self._code, self._passed = "OK", passed_on or self._watch.passes_on
 
     def failed(self, code: str, *, passed_back: bool) -> None:
         """`passed_back`: the failure is another coordinator's answer."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from penstock.v1 import coordinator_service_pb2 as pb
 from penstock.v1.coordinator_service_pb2_grpc import CoordinatorServiceServicer
+from penstock_coordinator.api.encoding import runs as encode_runs
 from penstock_coordinator.api.encoding.values import instant, span
 from penstock_coordinator.api.errors import CallError, failed_precondition, invalid, not_found
 from penstock_coordinator.api.fields import run_id_text
@@ -19,9 +20,10 @@ from penstock_coordinator.runtime.board_demand import demand_of
 from penstock_coordinator.runtime.handing_over import NotPrepared, UnknownSuccessor
 from penstock_coordinator.runtime.load import load_of
 from penstock_coordinator.runtime.preparing import NotFollowing
+from penstock_coordinator.runtime.reading import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from penstock_coordinator.api.guard import Context
     from penstock_coordinator.api.health import Readiness
@@ -30,10 +32,10 @@ if TYPE_CHECKING:
     from penstock_coordinator.runtime.handing_over import HandOver
     from penstock_coordinator.runtime.hot_state import HotStateService
     from penstock_coordinator.runtime.ownership import CoordinatorView, OwnershipKeeper
-    from penstock_coordinator.runtime.preparing import Preparation
     from penstock_coordinator.runtime.supervisor import Supervisor
 
 MOST_SET_ASIDE = 100
+MOST_GLANCED = 1_000
 
 _STATES = {
     DependencyState.CLOSED: pb.DEPENDENCY_STATE_CLOSED,
@@ -44,7 +46,13 @@ _STATES = {
 _ROLES = {
     OwnershipState.OWNER: pb.COORDINATOR_ROLE_OWNER,
     OwnershipState.FOLLOWER: pb.COORDINATOR_ROLE_FOLLOWER,
+    OwnershipState.MEMBER: pb.COORDINATOR_ROLE_MEMBER,
 }
+
+
+class Prepares(Protocol):
+    async def prepare(self, owner_id: str) -> int:
+        """Read the live runs of that owner; how many there are. Raises `NotFollowing`, `Unavailable`."""
 
 
 class CoordinatorService(CoordinatorServiceServicer):
@@ -55,24 +63,28 @@ class CoordinatorService(CoordinatorServiceServicer):
         supervisor: Supervisor | None,
         readiness: Readiness,
         keeper: OwnershipKeeper | None = None,
-        preparation: Preparation | None = None,
+        preparation: Prepares | None = None,
         hot: HotStateService | None = None,
         hand_over: HandOver | None = None,
+        leave: Callable[[str, int], Awaitable[bool]] | None = None,
     ) -> None:
-        """`preparation`: of one that may take over; `hand_over`: of one that owns."""
+        """`preparation`: of one that may have the runs of another one next; `hand_over`: of a head; `leave`: of a
+        member, as `Backend` has it."""
         self._supervisor = supervisor
         self._readiness = readiness
         self._keeper = keeper
         self._preparation = preparation
         self._hot = hot
         self._hand_over = hand_over
+        self._leave = leave
 
     async def GetHealth(self, request: pb.GetHealthRequest, context: Context) -> pb.GetHealthResponse:
         supervisor, keeper = self._supervisor, self._keeper
         health = pb.CoordinatorHealth(ready=self._readiness.ready, reasons=self._readiness.reasons)
         if supervisor is not None:
             health.coordinator_id = supervisor.coordinator_id
-            health.role = pb.COORDINATOR_ROLE_OWNER
+            is_member = supervisor.whereabouts.head_epoch != 0
+            health.role = pb.COORDINATOR_ROLE_MEMBER if is_member else pb.COORDINATOR_ROLE_OWNER
             health.epoch = supervisor.epoch
             health.load.CopyFrom(_load(supervisor))
             health.set_aside_runs.update(_set_aside(supervisor))
@@ -110,6 +122,32 @@ class CoordinatorService(CoordinatorServiceServicer):
             )
             raise failed_precondition("coordinator_id", "SUCCESSOR_NOT_PREPARED", text) from None
         return pb.HandOverResponse()
+
+    async def Leave(self, request: pb.LeaveRequest, context: Context) -> pb.LeaveResponse:
+        if self._leave is None or not await self._leave(request.head_id, request.head_epoch):
+            text = "this coordinator has not joined that head: `penstock coordinators` shows who has"
+            raise failed_precondition("head_id", "NOT_A_MEMBER", text)
+        return pb.LeaveResponse()
+
+    async def Glance(self, request: pb.GlanceRequest, context: Context) -> pb.GlanceResponse:
+        if len(request.run_ids) > MOST_GLANCED:
+            raise invalid("run_ids", f"must be at most {MOST_GLANCED:,}, and there are {len(request.run_ids):,}")
+        response = pb.GlanceResponse()
+        if self._supervisor is None:
+            return response
+        reader = Reader(self._supervisor)
+        for run_id in request.run_ids:
+            glance = await reader.live_glance(run_id)
+            if glance is not None:
+                response.runs.add(
+                    run_id=run_id,
+                    step_counts=encode_runs.counts(glance.counts),
+                    held_by_key=glance.held_by_key,
+                    held_by_budget=glance.held_by_budget,
+                )
+        if request.agents:
+            response.agents.update({agent_id: view.leases for agent_id, view in self._supervisor.fleet.views().items()})
+        return response
 
     async def ListCoordinators(
         self, request: pb.ListCoordinatorsRequest, context: Context
@@ -163,12 +201,14 @@ def _unknown_successor(error: UnknownSuccessor) -> CallError:
 
 
 def one_owner(views: Sequence[CoordinatorView]) -> list[CoordinatorView]:
-    """At a take-over a former owner is still there in what was read before it. It is gone; if it is the one that
-    answers, it is about to follow."""
+    """At a take-over a former owner, and those who were its members, are still there in what was read before it. They
+    are gone; if it is the one that answers, it is about to follow."""
     newest = max((view.row.epoch for view in views if view.row.state is OwnershipState.OWNER), default=0)
     told = []
     for view in views:
-        if view.row.state is not OwnershipState.OWNER or view.row.epoch == newest:
+        row = view.row
+        claim = {OwnershipState.OWNER: row.epoch, OwnershipState.MEMBER: row.head_epoch}.get(row.state, newest)
+        if claim == newest:
             told.append(view)
         elif view.own:
             told.append(replace(view, row=replace(view.row, state=OwnershipState.FOLLOWER)))

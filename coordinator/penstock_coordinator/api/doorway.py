@@ -79,7 +79,7 @@ class Outside(ServiceSet):
         self._owner = owner
         self._forwarder = forwarder
         self._relay = relay
-        self._expected: asyncio.Future[ServiceSet] | None = None
+        self._expected: asyncio.Future[grpc.GenericRpcHandler] | None = None
 
     def expect(self, seconds: float) -> None:
         """This process is likely to own the runs within so long: agents that come meanwhile are not sent away."""
@@ -88,7 +88,11 @@ class Outside(ServiceSet):
             self._expected = loop.create_future()
             loop.call_later(seconds, self._expected.cancel)
 
-    def let_in(self, services: ServiceSet) -> None:
+    @property
+    def forwarder(self) -> Forwarder:
+        return self._forwarder
+
+    def let_in(self, services: grpc.GenericRpcHandler) -> None:
         """It owns them, and those who wait are served."""
         if self._expected is not None and not self._expected.done():
             self._expected.set_result(services)
@@ -183,9 +187,9 @@ class Doorway(grpc.aio.ServerInterceptor, grpc.GenericRpcHandler):
         """Of gRPC, host:port; with the real port once it is open."""
         self.http_address = http_listen
         self._guard = CallGuard()
-        self._services: ServiceSet = ServiceSet()
+        self._services: grpc.GenericRpcHandler = ServiceSet()
         self._may_act: Callable[[], bool] | None = None
-        self._outside: tuple[CallGuard, ServiceSet] = self._guard, self._services
+        self._outside: tuple[CallGuard, grpc.GenericRpcHandler] = self._guard, self._services
         self._others: Outside | None = None
         self.grpc = grpc.aio.server(
             interceptors=[*before, self],
@@ -222,10 +226,18 @@ class Doorway(grpc.aio.ServerInterceptor, grpc.GenericRpcHandler):
         self._outside, self._others = (guard, services), services
         self.let_out()
 
-    def let_in(self, guard: CallGuard, services: ServiceSet, may_act: Callable[[], bool] | None = None) -> None:
-        """From now on calls go to the services, for as long as `may_act`."""
+    def let_in(
+        self,
+        guard: CallGuard,
+        services: grpc.GenericRpcHandler,
+        may_act: Callable[[], bool] | None = None,
+        *,
+        joins: bool = False,
+    ) -> None:
+        """From now on calls go to the services, for as long as `may_act`. `joins`: as a member, which passes calls and
+        agents' streams on as before."""
         self._guard, self._services, self._may_act = guard, services, may_act
-        if self._others is not None:
+        if self._others is not None and not joins:
             self._others.let_in(services)
             self._others.hang_up()
 

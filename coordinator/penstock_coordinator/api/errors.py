@@ -330,6 +330,17 @@ class PassedBack(Exception):
         self.status = status
 
 
+def reason_of(status: WireStatus) -> str:
+    """Of an error of ours; empty if it has none."""
+    for key, value in status.trailing_metadata:
+        if key == STATUS_KEY:
+            info = error_details_pb2.ErrorInfo()
+            for detail in status_pb2.Status.FromString(value).details:
+                if detail.Unpack(info):
+                    return str(info.reason)
+    return ""
+
+
 def wire_status(error: CallError) -> WireStatus:
     """Cut to what fits into a call's trailing metadata."""
     message = clip(error.message, MESSAGE_BYTES)

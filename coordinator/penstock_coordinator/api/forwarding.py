@@ -1,8 +1,9 @@
-"""Calls at a coordinator that follows: they are passed on to the owner of the runs, as bytes. Streams of agents are
-another matter (`relaying`).
+"""Calls that another coordinator answers: they are passed on as bytes. Streams of agents are another matter
+(`relaying`).
 
-What comes back is passed on as it is: answers, errors with their details, metadata. A call is passed on once: one that
-comes from another coordinator is refused, and so is every call while no owner is heard of.
+What comes back is passed on as it is: answers, errors with their details, metadata. One that follows passes calls on to
+the head, once: one that comes from another coordinator is refused, and so is every call while no head is heard of. The
+head passes those that a member has to answer on to it, once too: nobody passes a call on that the head has sent.
 """
 
 from __future__ import annotations
@@ -24,10 +25,14 @@ if TYPE_CHECKING:
 
 HOP = "penstock-forwarded-by"
 """Metadata of a call that was passed on: the id of the coordinator that did."""
+ROUTED = "penstock-routed"
+"""Metadata of a call that the head has sent to one of its members: the head's epoch. Whoever gets it answers it, or
+says RUN_MOVED."""
 OWNER = "penstock-owner"
 """Metadata of an answer that was passed back: where the next call is answered without a detour."""
 NOT_THE_LEADER = "NOT_THE_LEADER"
 OWNER_LOST = "OWNER_LOST"
+RUN_MOVED = "RUN_MOVED"
 
 _SECOND = 1_000_000
 _ITS_OWN = ("grpc-", ":", "content-", "accept-encoding", "te", "user-agent", "host", "connection")
@@ -59,6 +64,12 @@ def owner_lost(address: str) -> CallError:
     return CallError(grpc.StatusCode.UNAVAILABLE, OWNER_LOST, text, retry_after=_SECOND // 2)
 
 
+def run_moved() -> CallError:
+    """The run is not here, and whoever sent the call here has to look for it again."""
+    text = "the run is that of another coordinator now: try again soon"
+    return CallError(grpc.StatusCode.UNAVAILABLE, RUN_MOVED, text, retry_after=_SECOND // 5)
+
+
 def _is_the_transports(error: grpc.aio.AioRpcError) -> bool:
     """Of an error without details of ours. A write into a call that the owner ends may fail in the library itself,
     which then tells INTERNAL in place of what the owner has said."""
@@ -71,10 +82,13 @@ def _is_the_transports(error: grpc.aio.AioRpcError) -> bool:
 class Line:
     """The channel to one owner, and the calls on it."""
 
-    def __init__(self, address: str, epoch: int, options: Sequence[tuple[str, Any]]) -> None:
-        """`epoch`: of the owner."""
+    def __init__(
+        self, address: str, epoch: int, options: Sequence[tuple[str, Any]], *, recommended: bool = True
+    ) -> None:
+        """`epoch`: of the owner. `recommended`: callers are told of it, as where the next call needs no detour."""
         self.address = address
         self.epoch = epoch
+        self.recommended = recommended
         self.over = False
         """Nobody waits for its answers any more."""
         self._channel = grpc.aio.insecure_channel(address, options=options)
@@ -150,7 +164,7 @@ class Forwarder:
 
     def handler(self, method: str, *, requests: bool, answers: bool) -> Handler:
         """Of a method, whose requests and answers are streams or not."""
-        passing = _Passing(self, method)
+        passing = Passing(self, method)
         if answers:
             assert not requests, "users' calls have no streams both ways"
             return grpc.unary_stream_rpc_method_handler(passing.stream_back, None, None)
@@ -201,18 +215,86 @@ class Forwarder:
         await asyncio.gather(*self._closing, return_exceptions=True)
 
 
-class _Passing:
-    """A method's calls."""
+class Forwarders:
+    """Of a head: the channels to its members, each for what that one has to answer."""
 
-    def __init__(self, forwarder: Forwarder, method: str) -> None:
-        self._forwarder = forwarder
+    def __init__(
+        self, coordinator_id: str, epoch: int, options: Sequence[tuple[str, Any]], limit: int = FORWARDED_CALLS
+    ) -> None:
+        """`epoch`: of the head. `limit`: of calls at once to one member."""
+        self._id = coordinator_id
+        self._epoch = epoch
+        self._options = options
+        self._limit = limit
+        self._lines: dict[str, Line] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def to(self, member: CoordinatorRow) -> _ToMember:
+        return _ToMember(self, member)
+
+    def line(self, member: CoordinatorRow, metadata: Iterable[tuple[str, Any]]) -> Line:
+        """For a call with that metadata. Raises `CallError`: it is not to be passed on."""
+        if any(key == ROUTED for key, _ in metadata):
+            raise run_moved()
+        line = self._lines.get(member.coordinator_id)
+        if line is None or not line.leads_to(member):
+            self._hang_up(member.coordinator_id)
+            line = Line(member.address, member.epoch, self._options, recommended=False)
+            self._lines[member.coordinator_id] = line
+        if line.count >= self._limit:
+            text = f'{line.count:,} calls are passed on to the coordinator "{member.coordinator_id}": try again soon'
+            raise exhausted("TOO_MANY_CALLS", text, _SECOND)
+        return line
+
+    def metadata_of(self, given: Iterable[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:
+        """What goes on with the call."""
+        return (*of_the_call(given), (HOP, self._id), (ROUTED, str(self._epoch)))
+
+    def heard(self, members: Iterable[CoordinatorRow]) -> None:
+        """These are there now: nobody waits for others, or for former incarnations, any more."""
+        rows = {row.coordinator_id: row for row in members}
+        for name, line in tuple(self._lines.items()):
+            row = rows.get(name)
+            if row is None or not line.leads_to(row):
+                self._hang_up(name)
+
+    def _hang_up(self, coordinator_id: str) -> None:
+        line = self._lines.pop(coordinator_id, None)
+        if line is not None:
+            line.hang_up()
+            closing = asyncio.get_running_loop().create_task(line.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        self.heard(())
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+
+class _ToMember:
+    """The way of a call."""
+
+    def __init__(self, forwarders: Forwarders, member: CoordinatorRow) -> None:
+        self._forwarders = forwarders
+        self._member = member
+        self.metadata_of = forwarders.metadata_of
+
+    def line(self, metadata: Iterable[tuple[str, Any]]) -> Line:
+        return self._forwarders.line(self._member, metadata)
+
+
+class Passing:
+    """A method's calls, or one of them, on their way."""
+
+    def __init__(self, way: Forwarder | _ToMember, method: str) -> None:
+        self._way = way
         self._method = method
 
     def _begin(self, kind: str, context: Context, *request: bytes) -> tuple[Line, Any]:
         metadata = context.invocation_metadata() or ()
-        line = self._forwarder.line(metadata)
+        line = self._way.line(metadata)
         call = line.method(kind, self._method)(
-            *request, timeout=context.time_remaining(), metadata=self._forwarder.metadata_of(metadata)
+            *request, timeout=context.time_remaining(), metadata=self._way.metadata_of(metadata)
         )
         return line, call
 
@@ -223,8 +305,9 @@ class _Passing:
             await _pass_ends(line, call, context)
         return answer
 
-    async def stream_back(self, request: bytes, context: Context) -> None:
-        """As fast as the caller reads: no more than a message is here at a time."""
+    async def stream_back(self, request: bytes, context: Context) -> bool:
+        """As fast as the caller reads: no more than a message is here at a time. True: what was written is another
+        coordinator's answer."""
         line, call = self._begin("unary_stream", context, request)
         with line.carrying(call):
             begun = False
@@ -234,6 +317,7 @@ class _Passing:
                     await context.send_initial_metadata(await heads(line, call))
                 await context.write(answer)
             context.set_trailing_metadata(tuple(of_the_call(await call.trailing_metadata())))
+        return True
 
     async def stream_on(self, requests: AsyncIterator[bytes], context: Context) -> bytes:
         """As fast as the owner takes it. Its answer ends the call, also one that comes before all was sent."""
@@ -286,7 +370,8 @@ async def _pass_ends(line: Line, call: Any, context: Context, *, begun: bool = F
 
 async def heads(line: Line, call: Any) -> tuple[tuple[str, Any], ...]:
     """The initial metadata of an answer that is passed back."""
-    return (*of_the_call(await call.initial_metadata()), (OWNER, line.address))
+    told = tuple(of_the_call(await call.initial_metadata()))
+    return (*told, (OWNER, line.address)) if line.recommended else told
 
 
 def of_the_call(metadata: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Any]]:

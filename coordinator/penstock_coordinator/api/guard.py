@@ -178,7 +178,7 @@ class _Call:
             response = await self._behaviour(self._request(request), context)
             self._check()
             encoded = self._encode(response)
-            watched.answered()
+            watched.answered(passed_on=encoded is response)
             return encoded
         except Exception as error:
             status = self._status(error, context)
@@ -196,9 +196,9 @@ class _Call:
         self._calls.count += 1
         watched = self._watch.begin()
         try:
-            await _run_streaming(self._behaviour, self._request(request), context)
+            passed_on = await run_streaming(self._behaviour(self._request(request), context), context)
             self._check()
-            watched.answered()
+            watched.answered(passed_on=passed_on)
             return
         except Exception as error:
             status = self._status(error, context)
@@ -247,14 +247,14 @@ class _Call:
         return internal(error_id)
 
 
-async def _run_streaming(behaviour: Behaviour, request: Any, context: Context) -> None:
-    answers = behaviour(request, context)
+async def run_streaming(answers: Any, context: Context) -> bool:
+    """To its end, whatever the behaviour is made as. Whether the answers were another coordinator's."""
     if inspect.isawaitable(answers):
-        await answers
-        return
+        return await answers is True
     try:
         async for answer in answers:
             await context.write(answer)
     finally:
         # What the generator holds is given back now, not when it is collected.
         await answers.aclose()
+    return False

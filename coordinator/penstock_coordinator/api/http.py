@@ -63,7 +63,7 @@ async def ready(request: web.Request) -> web.Response:
     if not readiness.ready:
         told["reasons"] = readiness.reasons
     told["checks"] = readiness.checks()
-    told["role"] = "follower" if supervisor is None else "owner"
+    told["role"] = "follower" if supervisor is None else "member" if supervisor.whereabouts.head_epoch else "owner"
     if readiness.agents_go:
         told["agents"] = readiness.agents_go
     if supervisor is not None:

@@ -50,7 +50,16 @@ CREATE, DELETE = "PipelineService.Create", "PipelineService.Delete"
 
 
 class PipelineService(PipelineServiceServicer):
-    def __init__(self, stores: Stores, clock: Clock, limits: Limits, prices: Prices = NO_PRICES) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        clock: Clock,
+        limits: Limits,
+        prices: Prices = NO_PRICES,
+        on_version: Callable[[str], None] = lambda pipeline: None,
+    ) -> None:
+        """`on_version`: hears of each new version of a pipeline."""
+        self._on_version = on_version
         self._prices = prices
         self._stores = stores
         self._clock = clock
@@ -76,6 +85,8 @@ class PipelineService(PipelineServiceServicer):
             same_answer(answer)
             raise AssertionError("a store answers the same content itself")
         row, created = answer
+        if created:
+            self._on_version(row.pipeline)
         warnings = await secret_warnings(self._stores.secrets, examined.secrets)
         return pb.CreatePipelineResponse(version=encode.version(row), created=created, warnings=warnings)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import grpc
 from msgspec.structs import replace
 
 from penstock.v1 import run_pb2, run_service_pb2
@@ -16,6 +17,7 @@ from penstock_coordinator.api.fields import count_of, labels_of, name_of, priori
 from penstock_coordinator.api.request_ids import content_of, first_answer, key_of, same_answer
 from penstock_coordinator.api.run_keys import claim_of, key_taken, uses_existing
 from penstock_coordinator.api.start_batch import EXISTING, StartBatch, Started, first_start
+from penstock_coordinator.core.plan.freedom import asked_bound_by, bound_by
 from penstock_coordinator.core.plan.keys import InvalidKey, check_keys, has_expressions
 from penstock_coordinator.core.plan.parameters import InvalidParameters, bind
 from penstock_coordinator.core.plan.references import BadReference, may_refer, references_in
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from penstock.v1 import run_service_pb2 as pb
     from penstock_coordinator.api.versions import Declared, VersionFinder
+    from penstock_coordinator.core.fleet.ownership import CoordinatorRow
     from penstock_coordinator.core.plan.limits import Limits
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.ports import Clock, RequestKey, Stores, VersionRow
@@ -59,8 +62,24 @@ class _Outdated(Exception):
     """What was remembered of the pipeline is not so any more."""
 
 
+class Spreads(Protocol):
+    def choose(self, plan: Plan, count: int) -> CoordinatorRow | None:
+        """The member where so many runs of the plan, which are asked for by requests that are free, are to start; they
+        count as sent there. None: here."""
+
+
 class RunStarter:
-    def __init__(self, engine: Engine, stores: Stores, versions: VersionFinder, limits: Limits, clock: Clock) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        stores: Stores,
+        versions: VersionFinder,
+        limits: Limits,
+        clock: Clock,
+        spreading: Spreads | None = None,
+    ) -> None:
+        """`spreading`: of a head that may have members."""
+        self._spreading = spreading
         self._clock = clock
         self._engine = engine
         self._runs = stores.runs
@@ -68,6 +87,26 @@ class RunStarter:
         self._secrets = stores.secrets
         self._versions = versions
         self._limits = limits
+
+    def place(self, requests: Sequence[pb.StartRunRequest]) -> CoordinatorRow | None:
+        """The member that is to start them all, which counts as sent; None: they start here. Nothing is asked of the
+        database: what is not known of a pipeline the first start here brings."""
+        plans = [self._free_plan(each) for each in requests]
+        plan = plans[0] if plans else None
+        if self._spreading is None or plan is None or any(other is not plan for other in plans):
+            return None
+        return self._spreading.choose(plan, len(plans))
+
+    def _free_plan(self, request: pb.StartRunRequest) -> Plan | None:
+        """What the request asks for a run of, if nothing of the request binds it to the head."""
+        name, number = request.pipeline, request.version_number
+        version = self._versions.numbered(name, number) if number else self._versions.remembered(name)
+        declared = None if version is None else self._versions.known(version)
+        if version is None or declared is None:
+            return None
+        priority = request.priority if request.HasField("priority") else declared.priority
+        bound = asked_bound_by(priority, request.weight or declared.weight, request.run_key)
+        return None if bound else self._engine.known_plan(version.digest)
 
     async def start(self, request: pb.StartRunRequest) -> Started:
         """Durable when it returns."""
@@ -195,6 +234,11 @@ class RunStarter:
             raise invalid_fields(violations, "INVALID_PARAMETERS") from None
         plan = await self._engine.plan(version.digest)
         note_tier(plan.slo_tier)
+        origin = _origin(request, declared, self._limits)
+        if self._engine.is_member and (
+            bound_by(plan) or asked_bound_by(origin.priority, origin.weight, origin.run_key)
+        ):
+            raise _not_free()
         _check_keys(plan, parameters)
         labels = {**declared.labels, **labels_of(request.labels, "labels", self._limits)}
         return RunRequest(
@@ -204,7 +248,7 @@ class RunStarter:
             labels=tuple(sorted(labels.items())),
             trace_context=trace_context_of(request.trace_context, "trace_context"),
             request=key,
-            origin=_origin(request, declared, self._limits),
+            origin=origin,
             claim=claim_of(request),
             only_if_newest=remembered is not None,
             uses=await self._artifacts(parameters) if may_refer(parameters) else (),
@@ -248,6 +292,12 @@ def _check_keys(plan: Plan, parameters: bytes) -> None:
         check_keys(plan, json.loads(parameters))
     except InvalidKey as error:
         raise invalid("parameters", f"{error.field} makes no key of them: {error}") from None
+
+
+def _not_free() -> CallError:
+    """The head thought so, by a version of the pipeline that is not the newest any more."""
+    text = "the run shares something with others, and only the head may start it: repeat the call"
+    return CallError(grpc.StatusCode.UNAVAILABLE, "NOT_FREE", text, retry_after=100_000)
 
 
 def _cache_mode(mode: int) -> int:

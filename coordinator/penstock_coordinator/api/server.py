@@ -68,7 +68,7 @@ from penstock_coordinator.api.cost_service import CostService
 from penstock_coordinator.api.dead_letter_service import DeadLetterService
 from penstock_coordinator.api.doorway import Doorway, Outside, ServiceSet
 from penstock_coordinator.api.encoding.costs import NO_PRICES, Prices
-from penstock_coordinator.api.forwarding import Forwarder
+from penstock_coordinator.api.forwarding import Forwarder, Forwarders
 from penstock_coordinator.api.freeing import FreedMemory
 from penstock_coordinator.api.guard import CallGuard
 from penstock_coordinator.api.health import STOPPING, DatabaseProbe, HealthService, Readiness
@@ -79,12 +79,14 @@ from penstock_coordinator.api.metrics.place import Place, Watched
 from penstock_coordinator.api.options import KEEPALIVE_MS, MAX_CALLS, forwarding_options, server_options
 from penstock_coordinator.api.pipeline_service import PipelineService
 from penstock_coordinator.api.relaying import Relay
+from penstock_coordinator.api.routing import AtHead, AtMember
 from penstock_coordinator.api.run_service import RunService
 from penstock_coordinator.api.run_starter import RunStarter
 from penstock_coordinator.api.secret_service import AgentSecretService, SecretService
 from penstock_coordinator.api.shedding import Shedder
 from penstock_coordinator.api.sizes import RequestSizes
 from penstock_coordinator.api.versions import VersionFinder
+from penstock_coordinator.core.fleet.spreading import place_name
 from penstock_coordinator.core.plan.budget import Prices as BudgetPrices
 from penstock_coordinator.core.plan.limits import DEFAULT_LIMITS, Limits
 from penstock_coordinator.runtime.log_history import LogHistory
@@ -94,6 +96,8 @@ from penstock_coordinator.runtime.secrets import SecretVault
 if TYPE_CHECKING:
     from google.protobuf.descriptor import ServiceDescriptor
 
+    from penstock_coordinator.api.coordinator_service import Prepares
+    from penstock_coordinator.api.run_starter import Spreads
     from penstock_coordinator.ports import Clock, SecretCipher, Stores
     from penstock_coordinator.runtime.engine import Engine
     from penstock_coordinator.runtime.handing_over import HandOver
@@ -155,6 +159,14 @@ class Backend:
     """What it shares with others; None: there are none."""
     hand_over: HandOver | None = None
     """To another one by plan; None: there is but this one."""
+    head_epoch: int = 0
+    """Of a member: of the head that it has joined; 0: it is the head."""
+    spreading: Spreads | None = None
+    """Chooses where runs start; None: all start here."""
+    preparation: Prepares | None = None
+    """Reads the runs of a member that leaves."""
+    leave: Callable[[str, int], Awaitable[bool]] | None = None
+    """Of a member: its runs are released for the head of that id and epoch. False: it has not joined that one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +193,18 @@ class CoordinatorServer:
     """What a coordinator that owns runs has at the doorway. Built by `build_server`, or by an `Entrance` that others
     were behind before; to be started once and stopped once."""
 
-    def __init__(self, doorway: Doorway, backend: Backend, options: EdgeOptions, http: web.Application | None):
+    def __init__(
+        self,
+        doorway: Doorway,
+        backend: Backend,
+        options: EdgeOptions,
+        http: web.Application | None,
+        outside: Outside | None = None,
+    ):
+        """`outside`: who answers when it is not let in; None: nobody."""
         self._doorway = doorway
+        self._outside = outside
+        self._forwarders: Forwarders | None = None
         self._backend = backend
         self._options = options
         self._http = http
@@ -211,15 +233,34 @@ class CoordinatorServer:
             await self._probe.run_once()
             self._probing = asyncio.create_task(self._probe.run(), name="database probe")
         keeper, backend = self._backend.keeper, self._backend
-        services = ServiceSet()
-        _add_services(services, backend, self._options)
-        supervisor = backend.supervisor
+        supervisor, may_act = backend.supervisor, None if keeper is None else keeper.may_act
         sizes, counts = RequestSizes(self._options.limits), supervisor.counts.calls
-        guard = CallGuard(sizes, Shedder(supervisor.admission), counts, freed=FreedMemory(self._options.trim))
-        self._doorway.let_in(guard, services, None if keeper is None else keeper.may_act)
+        shedder, freed = Shedder(supervisor.admission), FreedMemory(self._options.trim)
+        if backend.head_epoch and self._outside is not None:
+            member = self._at_member(self._outside)
+            guard = CallGuard(sizes, shedder, counts, member.passes_on, freed)
+            self._doorway.let_in(guard, member, may_act, joins=True)
+        else:
+            self._doorway.let_in(CallGuard(sizes, shedder, counts, freed=freed), self._at_head(), may_act)
         if self._http is not None:
             await self._doorway.open()
         self._doorway.announce()
+
+    def _at_head(self) -> AtHead:
+        backend, options = self._backend, self._options
+        services = ServiceSet()
+        starter = _add_services(services, backend, options)
+        wire = forwarding_options(options.limits.message_bytes, options.keepalive_ms)
+        supervisor = backend.supervisor
+        self._forwarders = Forwarders(supervisor.coordinator_id, supervisor.epoch, wire)
+        supervisor.whereabouts.on_heard = self._forwarders.heard
+        return AtHead(services, supervisor.whereabouts, self._forwarders, starter)
+
+    def _at_member(self, outside: Outside) -> AtMember:
+        services, supervisor = ServiceSet(), self._backend.supervisor
+        _add_services(services, self._backend, self._options)
+        name = place_name(supervisor.coordinator_id, supervisor.epoch)
+        return AtMember(services, outside, outside.forwarder, supervisor.whereabouts, name)
 
     async def stop(self, *steps: Callable[[], Awaitable[object]]) -> None:
         """Say NOT_SERVING first, then take the steps (which end what calls wait for), then end the calls that are left.
@@ -242,6 +283,8 @@ class CoordinatorServer:
                 await step()
             except Exception:
                 log.exception("stop_step_failed")
+        if self._forwarders is not None:
+            await self._forwarders.close()
         if self._probing is not None:
             self._probing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -307,7 +350,7 @@ class Entrance:
     def server(self, backend: Backend, options: EdgeOptions) -> CoordinatorServer:
         """For a coordinator that owns runs from now on."""
         self._place.supervisor, self._place.janitor = backend.supervisor, backend.janitor
-        return CoordinatorServer(self._doorway, backend, options, None)
+        return CoordinatorServer(self._doorway, backend, options, None, self._outside)
 
     def empty(self) -> None:
         """It owns none any more."""
@@ -341,14 +384,17 @@ def _doorway(readiness: Readiness, options: EdgeOptions) -> Doorway:
     return doorway
 
 
-def _add_services(services: ServiceSet, backend: Backend, options: EdgeOptions) -> None:
+def _add_services(services: ServiceSet, backend: Backend, options: EdgeOptions) -> RunStarter:
     # The generated functions ask for a server, and use it as this can be used.
     server = cast("grpc.aio.Server", services)
     stores, engine, clock, limits = backend.stores, backend.engine, backend.clock, options.limits
-    starter = RunStarter(engine, stores, VersionFinder(stores.pipelines), limits, backend.clock)
+    versions = VersionFinder(stores.pipelines)
+    starter = RunStarter(engine, stores, versions, limits, backend.clock, backend.spreading)
     history = LogHistory(stores.logs, stores.log_packs, stores.objects)
     logs = LogReader(engine, history, backend.hub, clock)
-    add_PipelineServiceServicer_to_server(PipelineService(stores, clock, limits, _counted(options.prices)), server)
+    add_PipelineServiceServicer_to_server(
+        PipelineService(stores, clock, limits, _counted(options.prices), versions.forget), server
+    )
     add_RunServiceServicer_to_server(RunService(stores, engine, clock, limits, starter, logs, options.prices), server)
     add_BundleServiceServicer_to_server(BundleService(stores, clock, options.archive_limits), server)
     add_AgentAdminServiceServicer_to_server(AgentAdminService(stores, engine, clock), server)
@@ -360,7 +406,13 @@ def _add_services(services: ServiceSet, backend: Backend, options: EdgeOptions) 
     add_JanitorServiceServicer_to_server(JanitorService(backend.janitor), server)
     add_CoordinatorServiceServicer_to_server(
         CoordinatorService(
-            backend.supervisor, backend.readiness, backend.keeper, hot=backend.hot, hand_over=backend.hand_over
+            backend.supervisor,
+            backend.readiness,
+            backend.keeper,
+            backend.preparation,
+            backend.hot,
+            backend.hand_over,
+            backend.leave,
         ),
         server,
     )
@@ -371,6 +423,7 @@ def _add_services(services: ServiceSet, backend: Backend, options: EdgeOptions) 
     artifacts = AgentArtifactService(backend.supervisor, options.max_artifact_bytes)
     add_AgentArtifactServiceServicer_to_server(artifacts, server)
     add_AgentServiceServicer_to_server(AgentService(backend.supervisor, engine, backend.hub), server)
+    return starter
 
 
 def _counted(prices: Prices) -> BudgetPrices:

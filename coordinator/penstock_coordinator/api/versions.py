@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from penstock.v1.pipeline_pb2 import Parameter, PipelineSpec
 from penstock_coordinator.api.errors import CallError, not_found, unknown_version
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from penstock_coordinator.ports import PipelineStore, VersionRow
 
 KEPT_VERSIONS = 1_000
+
+_Key = TypeVar("_Key", str, tuple[str, int])
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,16 @@ class VersionFinder:
         self._pipelines = pipelines
         self._declared: OrderedDict[str, Declared] = OrderedDict()
         self._newest: OrderedDict[str, VersionRow] = OrderedDict()
+        self._numbered: OrderedDict[tuple[str, int], VersionRow] = OrderedDict()
 
     def remembered(self, pipeline: str) -> VersionRow | None:
         """The version that was the newest when it was last looked for, without its specification. Whoever uses it makes
         sure that it still is."""
         return self._newest.get(pipeline)
+
+    def numbered(self, pipeline: str, number: int) -> VersionRow | None:
+        """The version of that number, if it was looked for not long ago. The pipeline may have been deleted since."""
+        return self._numbered.get((pipeline, number))
 
     def forget(self, pipeline: str) -> None:
         """What is remembered of the pipeline is not so any more."""
@@ -47,18 +54,13 @@ class VersionFinder:
         """Without its specification; number 0 is the newest. Raises NOT_FOUND, also of a deleted pipeline."""
         rows = await self._pipelines.list_versions(pipeline, 1, number + 1 if number else None)
         if rows and number in (0, rows[0].number):
+            _keep(self._numbered, (pipeline, rows[0].number), rows[0])
             if not number:
-                self._remember(rows[0])
+                _keep(self._newest, pipeline, rows[0])
             return rows[0]
         if number and await self._pipelines.list_versions(pipeline, 1):
             raise unknown_version(pipeline, number)
         raise unknown_pipeline(pipeline, "pipeline")
-
-    def _remember(self, newest: VersionRow) -> None:
-        self._newest[newest.pipeline] = newest
-        self._newest.move_to_end(newest.pipeline)
-        if len(self._newest) > KEPT_VERSIONS:
-            self._newest.popitem(last=False)
 
     def known(self, version: VersionRow) -> Declared | None:
         """What it declares, if that was asked for not long ago."""
@@ -83,6 +85,13 @@ class VersionFinder:
         else:
             self._declared.move_to_end(version.digest)
         return found
+
+
+def _keep(rows: OrderedDict[_Key, VersionRow], key: _Key, row: VersionRow) -> None:
+    rows[key] = row
+    rows.move_to_end(key)
+    if len(rows) > KEPT_VERSIONS:
+        rows.popitem(last=False)
 
 
 def unknown_pipeline(name: str, field: str) -> CallError:

@@ -16,6 +16,7 @@ from penstock_coordinator.core.run.messages import (
     RetryRun,
     RollbackRun,
 )
+from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.runtime.absent_runs import unknown
 from penstock_coordinator.runtime.bulk import BulkJobs
 from penstock_coordinator.runtime.cached_values import CachedValues
@@ -177,6 +178,15 @@ class Engine:
                 # Neither live nor at rest: a moment between the two, or about to be opened again.
                 await asyncio.sleep(LOOK_AGAIN)
 
+    @property
+    def is_member(self) -> bool:
+        """It has free runs alone, and those of the head are not its."""
+        return self._supervisor.whereabouts.head_epoch != 0
+
+    def known_plan(self, digest: str) -> Plan | None:
+        """If it is in memory."""
+        return self._supervisor.plans.known(digest)
+
     async def plan(self, digest: str) -> Plan:
         """Raises `KeyError`."""
         return await self._supervisor.plans.get(digest)
@@ -248,9 +258,10 @@ class Engine:
             async for events in followed:
                 ended = type(events[-1][1]) is RunEnded
                 yield events
-        if actor is None and not ended and await self._supervisor.stores.runs.get(run_id) is None:
+        left = None if actor is not None or ended else await self._supervisor.stores.runs.owners([run_id])
+        if left == {}:
             raise await unknown(self._supervisor.stores, run_id)
-        if self._supervisor.stopping:
+        if self._supervisor.stopping or (left and not RunState(left[run_id].state).at_rest):
             raise Stopping
 
     def agents(self) -> dict[str, AgentView]:

@@ -50,6 +50,10 @@ class PlanCache:
         assert plan is not None
         return plan
 
+    def known(self, digest: str) -> Plan | None:
+        """Of a new run of the version, if it is in memory."""
+        return self._plans.get((digest,))
+
     def take(self, other: PlanCache) -> None:
         """Those of another one are kept here too."""
         for plan in other._plans.values():

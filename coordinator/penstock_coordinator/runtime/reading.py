@@ -1,7 +1,8 @@
 """What readers are told of runs.
 
 Of a live run the actor's state is asked, and the answer is held back until everything that it rests on is committed.
-Of a run at rest the packed states in its row are asked. Outputs, failures and times of what is at rest are in rows.
+Of a run at rest the packed states in its row are asked, of one that is live at another owner its journal. Outputs,
+failures and times of what is at rest are in rows.
 """
 
 from __future__ import annotations
@@ -132,10 +133,14 @@ class Reader:
             return _run_view(past, await self._of_version(row, past.plan.digest))
         actor = self._supervisor.actor(run_id)
         if actor is not None:
-            view = _run_view(actor.run, await self._row(run_id, actor), self._held_by_budget(actor))
+            row = await self._row(run_id, actor)
+            view = _run_view(actor.run, row, self._held_by_budget(actor), self._owner_of(row))
             await barrier(actor)
             return view
         row = await self._row_at_rest(run_id)
+        if self._is_elsewhere(row):
+            past, _ = await self._past(row, row.last_seq)
+            return _run_view(past, await self._of_version(row, past.plan.digest), owner=row.owner)
         states, plan = await self._at_rest(row)
         return RunView(row, plan, states.counts(), row.generation)
 
@@ -162,9 +167,17 @@ class Reader:
             summary=None,
             origin=request.origin,
         )
-        view = _run_view(run, row)
+        view = _run_view(run, row, owner=self._owner_of(row))
         await barrier(actor)
         return view
+
+    def _owner_of(self, row: RunRow) -> str:
+        return row.owner if self._supervisor.whereabouts.several else ""
+
+    def _is_elsewhere(self, row: RunRow) -> bool:
+        """Live at another owner: its journal tells of it, as far as it is committed."""
+        supervisor = self._supervisor
+        return row.summary is None and row.owner != supervisor.coordinator_id and supervisor.whereabouts.several
 
     async def runs_at_rest(self, run_ids: Sequence[RunId]) -> list[RunView]:
         """Those of them that are at rest, in any order. Raises `UnknownRun` with the id of one that is not there."""
@@ -317,6 +330,9 @@ class Reader:
             # Of a run that is about to go on with another version the actor has the plan of that one already.
             return _Source(actor.run.plan, actor.run, run_id, actor, actor.run)
         row = await self._row_at_rest(run_id)
+        if self._is_elsewhere(row):
+            past, _ = await self._past(row, row.last_seq)
+            return _Source(past.plan, past, run_id, run=past)
         states, plan = await self._at_rest(row)
         return _Source(plan, states, run_id)
 
@@ -329,7 +345,7 @@ class Reader:
         return states, await self._supervisor.plans.get(row.version_digest, states.lineage)
 
 
-def _run_view(run: Run, row: RunRow, held_by_budget: str = "") -> RunView:
+def _run_view(run: Run, row: RunRow, held_by_budget: str = "", owner: str = "") -> RunView:
     live = replace(
         row,
         state=int(run.state),
@@ -341,7 +357,17 @@ def _run_view(run: Run, row: RunRow, held_by_budget: str = "") -> RunView:
         last_seq=run.seq,
     )
     held = "" if run.held is None else run.held.key
-    return RunView(live, run.plan, run.counts(), run.generation, held, run.paused, _budget(run), held_by_budget)
+    return RunView(
+        live,
+        run.plan,
+        run.counts(),
+        run.generation,
+        held,
+        run.paused,
+        _budget(run),
+        held_by_budget,
+        "" if run.at_rest else owner,
+    )
 
 
 def _budget(run: Run) -> BudgetView | None:

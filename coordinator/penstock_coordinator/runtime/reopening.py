@@ -124,6 +124,8 @@ class Reopener:
             supervisor.check_control(actor)
             reset = reset_for(actor.run, message)
             return await self._ask(actor, message, reset, request, None)
+        if supervisor.whereabouts.head_epoch:
+            raise Stopping  # Runs at rest are the head's, which finds it so when it looks again.
         row = await supervisor.stores.runs.get(run_id)
         if row is None:
             raise await unknown(supervisor.stores, run_id)
@@ -148,6 +150,12 @@ class Reopener:
     async def _folded(self, row: RunRow) -> Run:
         """As its journal says. Raises `Stopping` if it is live after all."""
         supervisor = self._supervisor
+        if (
+            supervisor.whereabouts.several
+            and not RunState(row.state).at_rest
+            and row.owner != supervisor.coordinator_id
+        ):
+            raise NotPossible(f'the run is live, at the coordinator "{row.owner}": wait, or cancel it first')
         if row.owner != supervisor.coordinator_id and not await supervisor.stores.incarnations.take_over_run(
             row.run_id, supervisor.epoch
         ):

@@ -96,6 +96,7 @@ from penstock_coordinator.runtime.run_keys import KeyTurns
 from penstock_coordinator.runtime.session import Acknowledgement
 from penstock_coordinator.runtime.spilled import SpilledValues
 from penstock_coordinator.runtime.views import Overloaded, RunRequest, SetAside, Stopping
+from penstock_coordinator.runtime.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
@@ -194,6 +195,7 @@ class Supervisor:
         self.set_aside = AsideRuns()
         self.arriving = Arrivals(self)
         """Runs that are this coordinator's by now, and have no actor yet."""
+        self.whereabouts = Whereabouts(self)
         self.key_turns = KeyTurns()
         self.spilled = SpilledValues(stores.objects, timing.run_limits)
         self.confirmed = ConfirmedObjects()

@@ -73,6 +73,8 @@ class RunView:
     """Of a live run that has one of its own."""
     held_by_budget: str = ""
     """Why nothing starts, for people."""
+    owner: str = ""
+    """The coordinator that has it, of a live run when several own runs."""
 
 
 @dataclass(frozen=True, slots=True)

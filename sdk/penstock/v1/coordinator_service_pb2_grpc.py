@@ -61,6 +61,16 @@ class CoordinatorServiceStub:
                 request_serializer=penstock_dot_v1_dot_coordinator__service__pb2.ListQueuesRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.ListQueuesResponse.FromString,
                 _registered_method=True)
+        self.Leave = channel.unary_unary(
+                '/penstock.v1.CoordinatorService/Leave',
+                request_serializer=penstock_dot_v1_dot_coordinator__service__pb2.LeaveRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.LeaveResponse.FromString,
+                _registered_method=True)
+        self.Glance = channel.unary_unary(
+                '/penstock.v1.CoordinatorService/Glance',
+                request_serializer=penstock_dot_v1_dot_coordinator__service__pb2.GlanceRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.GlanceResponse.FromString,
+                _registered_method=True)
 
 
 class CoordinatorServiceServicer:
@@ -108,6 +118,22 @@ class CoordinatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Leave(self, request, context):
+        """Of a head to one of its members: it is to follow, and its runs are the head's. Answered when it has released them.
+        FAILED_PRECONDITION by one that has not joined that head.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Glance(self, request, context):
+        """Of a head to its members: what they have in memory of live runs and of agents, for lists. What one does not know it
+        leaves out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CoordinatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -135,6 +161,16 @@ def add_CoordinatorServiceServicer_to_server(servicer, server):
                     servicer.ListQueues,
                     request_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.ListQueuesRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_coordinator__service__pb2.ListQueuesResponse.SerializeToString,
+            ),
+            'Leave': grpc.unary_unary_rpc_method_handler(
+                    servicer.Leave,
+                    request_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.LeaveRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_coordinator__service__pb2.LeaveResponse.SerializeToString,
+            ),
+            'Glance': grpc.unary_unary_rpc_method_handler(
+                    servicer.Glance,
+                    request_deserializer=penstock_dot_v1_dot_coordinator__service__pb2.GlanceRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_coordinator__service__pb2.GlanceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -274,6 +310,60 @@ class CoordinatorService:
             '/penstock.v1.CoordinatorService/ListQueues',
             penstock_dot_v1_dot_coordinator__service__pb2.ListQueuesRequest.SerializeToString,
             penstock_dot_v1_dot_coordinator__service__pb2.ListQueuesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Leave(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.CoordinatorService/Leave',
+            penstock_dot_v1_dot_coordinator__service__pb2.LeaveRequest.SerializeToString,
+            penstock_dot_v1_dot_coordinator__service__pb2.LeaveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Glance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.CoordinatorService/Glance',
+            penstock_dot_v1_dot_coordinator__service__pb2.GlanceRequest.SerializeToString,
+            penstock_dot_v1_dot_coordinator__service__pb2.GlanceResponse.FromString,
             options,
             channel_credentials,
             insecure,

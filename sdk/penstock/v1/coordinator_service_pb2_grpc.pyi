@@ -36,6 +36,14 @@ class CoordinatorServiceStub:
     """What waits for agents and runs on them, as coordinators last published it. UNAVAILABLE by one that follows while it
     reaches neither Redis nor the database.
     """
+    Leave: _aio.UnaryUnaryMultiCallable[_coordinator_service_pb2.LeaveRequest, _coordinator_service_pb2.LeaveResponse]
+    """Of a head to one of its members: it is to follow, and its runs are the head's. Answered when it has released them.
+    FAILED_PRECONDITION by one that has not joined that head.
+    """
+    Glance: _aio.UnaryUnaryMultiCallable[_coordinator_service_pb2.GlanceRequest, _coordinator_service_pb2.GlanceResponse]
+    """Of a head to its members: what they have in memory of live runs and of agents, for lists. What one does not know it
+    leaves out.
+    """
 
 class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
     """How the coordinator itself fares. Always answered, also when it has too much to do, while its database is away, and
@@ -88,6 +96,26 @@ class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_coordinator_service_pb2.ListQueuesResponse]:
         """What waits for agents and runs on them, as coordinators last published it. UNAVAILABLE by one that follows while it
         reaches neither Redis nor the database.
+        """
+
+    @_abc_1.abstractmethod
+    def Leave(
+        self,
+        request: _coordinator_service_pb2.LeaveRequest,
+        context: _aio.ServicerContext[_coordinator_service_pb2.LeaveRequest, _abc.Awaitable[_coordinator_service_pb2.LeaveResponse]],
+    ) -> _abc.Awaitable[_coordinator_service_pb2.LeaveResponse]:
+        """Of a head to one of its members: it is to follow, and its runs are the head's. Answered when it has released them.
+        FAILED_PRECONDITION by one that has not joined that head.
+        """
+
+    @_abc_1.abstractmethod
+    def Glance(
+        self,
+        request: _coordinator_service_pb2.GlanceRequest,
+        context: _aio.ServicerContext[_coordinator_service_pb2.GlanceRequest, _abc.Awaitable[_coordinator_service_pb2.GlanceResponse]],
+    ) -> _abc.Awaitable[_coordinator_service_pb2.GlanceResponse]:
+        """Of a head to its members: what they have in memory of live runs and of agents, for lists. What one does not know it
+        leaves out.
         """
 
 def add_CoordinatorServiceServicer_to_server(servicer: CoordinatorServiceServicer, server: _aio.Server) -> None: ...

@@ -39,6 +39,7 @@ from penstock_coordinator.runtime.log_hub import LogHub
 from penstock_coordinator.runtime.supervisor import Supervisor, Timing
 
 if TYPE_CHECKING:
+    from penstock_coordinator.api.run_starter import Spreads
     from penstock_coordinator.ports import SecretCipher, Stores
 
 PATIENCE = 60.0
@@ -106,6 +107,7 @@ async def start_edge(
     cipher: SecretCipher | None = None,
     artifacts: OpenedStore | None = None,
     max_artifact_bytes: int = DEFAULT_ARTIFACT_BYTES,
+    spreading: Spreads | None = None,
 ) -> Edge:
     epoch = await stores.incarnations.incarnate("c1", 1)
     clock = SystemClock()
@@ -117,7 +119,16 @@ async def start_edge(
     hub.start()
     routes = () if artifacts is None else artifacts.routes
     backend = Backend(
-        stores, Engine(supervisor), supervisor, hub, clock, readiness, Janitor(supervisor), cipher, routes
+        stores,
+        Engine(supervisor),
+        supervisor,
+        hub,
+        clock,
+        readiness,
+        Janitor(supervisor),
+        cipher,
+        routes,
+        spreading=spreading,
     )
     options = EdgeOptions(
         "127.0.0.1:0",

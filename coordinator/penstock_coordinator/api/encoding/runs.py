@@ -38,6 +38,7 @@ def run(view: RunView) -> run_pb2.Run:
     message.generation = view.generation
     message.held_by_key = view.held_by_key
     message.held_by_budget = view.held_by_budget
+    message.owner = view.owner
     if view.budget is not None:
         message.budget.CopyFrom(budget_use(view.budget))
     if view.paused is not None:

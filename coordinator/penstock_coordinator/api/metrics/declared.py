@@ -38,7 +38,9 @@ COORDINATOR: tuple[Metric, ...] = (
     _counter("rpc_requests", "calls that this process answered, by code", "service", "method", "code"),
     _histogram("rpc_duration_seconds", "how long calls took, without streams", "service", "method"),
     _gauge("rpc_in_flight", "calls under way that this process answers", "service", "method"),
-    _counter("rpc_forwarded", "calls of a follower that the owner answered", "service", "method", "code"),
+    _counter(
+        "rpc_forwarded", "calls that came here and that another coordinator answered", "service", "method", "code"
+    ),
     _counter(
         "submissions", "calls of Start and StartMany: ok, refused (the caller's fault), failed", "slo_tier", "outcome"
     ),
