@@ -1,7 +1,8 @@
 """Ownership under random schedules: clocks that drift, answers that are late or lost, nodes that freeze or are cut off.
 
 Each node runs the decisions of the core on a clock of its own; the database is a model of the registry that does what
-it is asked as a whole or not at all. All of it is one heap of events: the same seed is the same schedule.
+it is asked as a whole or not at all. All of it is one heap of events: the same seed is the same schedule. In some
+worlds nobody joins a head, in others some do.
 """
 
 from __future__ import annotations
@@ -22,18 +23,21 @@ from penstock_coordinator.core.fleet.ownership import (
     renewal_interval,
 )
 
+OWN = (OwnershipState.OWNER, OwnershipState.MEMBER)
 SECOND = 1_000_000
 LEASE = 2 * SECOND
 TROUBLE = 60 * SECOND
 HEALED_FOR = 4 * LEASE
 NODES = ("a", "b", "c")
 SEEDS = 150
+FENCED = -1
 
 
 class Registry:
     """The rows and the fences."""
 
-    def __init__(self) -> None:
+    def __init__(self, world: World) -> None:
+        self.world = world
         self.rows: dict[str, CoordinatorRow] = {}
         self.fences: dict[str, int] = {}
         self.epoch = 0
@@ -48,27 +52,49 @@ class Registry:
 
     def renew(self, name: str, epoch: int) -> bool:
         row = self.rows[name]
-        fits = row.epoch == epoch if row.state is OwnershipState.OWNER else not epoch
+        fits = row.epoch == epoch if row.state in OWN else not epoch
         if row.state is OwnershipState.GONE or not fits:
             return False
         self.rows[name] = replace(row, renewals=row.renewals + 1)
         return True
 
     def claim(self, name: str, owners: list[CoordinatorRow]) -> tuple[int, bool] | None:
-        found = {row.coordinator_id: row.mark for row in self.look() if row.state is OwnershipState.OWNER}
+        found = {row.coordinator_id: row.mark for row in self.look() if row.state in OWN}
         if self.rows[name].state is not OwnershipState.FOLLOWER or found != {o.coordinator_id: o.mark for o in owners}:
             return None
         self.epoch += 1
         for former in found:
+            self.world.is_ended(self.rows[former])
             self.rows[former] = replace(self.rows[former], state=OwnershipState.GONE)
-        self.fences = dict.fromkeys([*self.fences, name], self.epoch)
+        self.fences = {**dict.fromkeys(self.fences, FENCED), name: self.epoch}
         self.rows = {each: replace(row, appointed=False) for each, row in self.rows.items()}
-        self.rows[name] = replace(self.rows[name], state=OwnershipState.OWNER, epoch=self.epoch)
+        won = replace(self.rows[name], state=OwnershipState.OWNER, epoch=self.epoch, head_epoch=self.epoch)
+        self.rows[name] = won
         return self.epoch, all(row.state is not OwnershipState.FOLLOWER for row in self.rows.values())
+
+    def join(self, name: str, head: CoordinatorRow) -> int | None:
+        found, own = self.rows[head.coordinator_id], self.rows[name]
+        if not found.takes_members or found.epoch != head.epoch or own.state is not OwnershipState.FOLLOWER:
+            return None
+        self.epoch += 1
+        self.fences[name] = self.epoch
+        self.rows[name] = replace(own, state=OwnershipState.MEMBER, epoch=self.epoch, head_epoch=head.epoch)
+        self.world.joins += 1
+        return self.epoch
+
+    def bury(self, name: str, epoch: int, member: CoordinatorRow) -> bool:
+        head, found = self.rows[name], self.rows[member.coordinator_id]
+        if not head.takes_members or head.epoch != epoch or found.mark != member.mark or found.head_epoch != epoch:
+            return False
+        self.world.is_ended(found)
+        self.world.burials += 1
+        self.fences[member.coordinator_id] = FENCED
+        self.rows[member.coordinator_id] = replace(found, state=OwnershipState.GONE)
+        return True
 
     def release(self, name: str, epoch: int, successor: str) -> None:
         row = self.rows[name]
-        if row.state is OwnershipState.OWNER and row.epoch == epoch:
+        if row.state in OWN and row.epoch == epoch:
             self.rows[name] = replace(row, state=OwnershipState.GONE)
             if self.rows[successor].state is OwnershipState.FOLLOWER:
                 self.rows[successor] = replace(self.rows[successor], appointed=True)
@@ -81,13 +107,14 @@ class Registry:
 class World:
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
+        self.joining = self.chance.choice((0.0, 0.6, 1.0))
         self.now = 0
-        self.registry = Registry()
+        self.registry = Registry(self)
         self.healed = False
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
         self.nodes = [Node(self, name) for name in NODES]
-        self.wins = 0
+        self.wins = self.joins = self.burials = 0
         self.away_until = 0
 
     def at(self, delay: int, action: Callable[[], None]) -> None:
@@ -128,16 +155,23 @@ class World:
             node.frozen_until = node.cut_off_until = node.slow_until = 0
 
     def check(self) -> None:
-        """Never two that may act; but one that was alone, and has not reached the database since others came, cannot
-        know. It can write nothing either, ever."""
+        """Never two heads that may act; but one that was alone, and has not reached the database since others came,
+        cannot know. It can write nothing either, ever. Nor a member of a former head beside a new one."""
         acting = [node for node in self.nodes if node.acts()]
-        newest = max((node.ownership.epoch for node in acting), default=0)
+        heads = [node for node in acting if node.ownership.role is OwnershipState.OWNER]
+        newest = max((node.ownership.epoch for node in heads), default=0)
         for node in acting:
-            if node.ownership.epoch < newest:
+            if node.ownership.head_epoch < newest:
                 assert node.ownership.alone, f"{[each.name for each in acting]} at {self.now}"
                 assert node.renewed_at < max(other.registered_at for other in self.nodes if other is not node)
-        writing = [node for node in self.nodes if node.could_append()]
-        assert len(writing) <= 1
+        writing = {node.ownership.head_epoch for node in self.nodes if node.could_append()}
+        assert len(writing) <= 1, "all who may write do so by one claim"
+
+    def is_ended(self, row: CoordinatorRow) -> None:
+        """By a claim or a burial: it must have stopped, by its own clock."""
+        (node,) = [each for each in self.nodes if each.name == row.coordinator_id]
+        if node.ownership.epoch == row.epoch and not node.ownership.alone:
+            assert not node.ownership.may_act(node.clock()), f"{node.name} at {self.now}"
 
 
 class Node:
@@ -152,6 +186,8 @@ class Node:
         self.registered_at = self.renewed_at = 0
         self.life = 0
         self.ownership = Ownership(name, LEASE)
+        self.joins = world.chance.random() < world.joining
+        self.leaving = False
         world.at(world.chance.randrange(LEASE), self.start)
 
     def clock(self) -> int:
@@ -159,7 +195,8 @@ class Node:
 
     def acts(self) -> bool:
         """Frozen it does nothing, whatever it may."""
-        return self.world.now >= self.frozen_until and self.ownership.may_act(self.clock())
+        awake = self.world.now >= self.frozen_until and not self.leaving
+        return awake and self.ownership.may_act(self.clock())
 
     def could_append(self) -> bool:
         epoch = self.ownership.epoch
@@ -168,6 +205,7 @@ class Node:
     def start(self) -> None:
         """Also after kill -9: what it knew is gone."""
         self.life += 1
+        self.leaving = False
         self.ownership = Ownership(self.name, LEASE)
         self.ask(lambda: self.world.registry.register(self.name), self.is_registered, self.start)
 
@@ -183,7 +221,7 @@ class Node:
             if self.life != life:
                 return
             if self.world.now < self.frozen_until:
-                self.world.at(self.frozen_until - self.world.now, due)
+                self.world.at(min(self.frozen_until - self.world.now, LEASE // 4), due)
             else:
                 action()
 
@@ -229,6 +267,13 @@ class Node:
         elif self.ownership.may_claim(now):
             owners = self.ownership.owners
             self.ask(lambda: self.world.registry.claim(self.name, owners), self.has_claimed, self.step_down)
+        elif self.joins and (head := self.ownership.may_join(now)) is not None:
+            joining = head
+            self.ask(
+                lambda: self.world.registry.join(self.name, joining),
+                lambda epoch, asked_at: self.has_joined(epoch, joining, asked_at),
+                self.step_down,
+            )
         else:
             if self.world.chance.random() < 0.2:
                 self.ask(lambda: self.world.registry.renew(self.name, 0), lambda *_: None, lambda: None)
@@ -243,6 +288,15 @@ class Node:
         self.ownership.won(epoch, asked_at, alone=alone)
         self.renewed_at = self.world.now
         self.world.wins += 1
+        self.keep()
+
+    def has_joined(self, epoch: object, head: CoordinatorRow, asked_at: int) -> None:
+        if epoch is None:
+            self.later(look_interval(LEASE), self.follow)
+            return
+        assert isinstance(epoch, int)
+        self.ownership.joined(epoch, head, asked_at)
+        self.renewed_at = self.world.now
         self.keep()
 
     def keep(self) -> None:
@@ -262,20 +316,49 @@ class Node:
         if not renewed or not self.ownership.may_act(self.clock()):
             self.step_down()
             return
-        self.ownership.looked(rows, self.clock())
+        if not self.ownership.looked(rows, self.clock()):
+            self.step_down()
+            return
+        if self.ownership.head_is_over(self.clock()):
+            self.leave()
+            return
         self.ownership.renewed(asked_at, alone=not self.ownership.others)
         self.renewed_at = self.world.now
+        registry, epoch = self.world.registry, self.ownership.epoch
+        for row in self.ownership.dead_members(self.clock()):
+            self.ask(lambda row=row: registry.bury(self.name, epoch, row), lambda *_: None, lambda: None)  # type: ignore[misc]
         for row in self.ownership.forgotten(self.clock()):
-            self.ask(lambda row=row: self.world.registry.forget(row), lambda *_: None, lambda: None)  # type: ignore[misc]
+            self.ask(lambda row=row: registry.forget(row), lambda *_: None, lambda: None)  # type: ignore[misc]
+        if self.ownership.role is OwnershipState.MEMBER:
+            self.later(renewal_interval(LEASE), self.keep)
+            return
         if not self.ownership.alone and not self.world.healed and self.world.chance.random() < 0.05:
             self.hand_over()
             return
         self.later(renewal_interval(LEASE), self.keep)
 
+    def leave(self) -> None:
+        """A member with its head. It drains for a while, and acts no more before anybody hears of it."""
+        self.later(self.world.chance.randrange(LEASE // 2), self.step_back)
+
+    def step_back(self) -> None:
+        self.leaving = True
+
+        def back(*_: object) -> None:
+            self.leaving = False
+            self.registered_at = self.world.now
+            self.ownership.stepped_back()
+            self.follow()
+
+        self.ask(lambda: self.world.registry.register(self.name), back, self.step_down)
+
     def hand_over(self) -> None:
         """By plan, to one that waits. It acts no more before anybody hears of it, whether the answer comes or not."""
         epoch = self.ownership.epoch
         waiting = [row for row in self.ownership.others if row.state is OwnershipState.FOLLOWER]
+        if not waiting:
+            self.later(renewal_interval(LEASE), self.keep)
+            return
         self.ownership.ended()
         successor = self.world.chance.choice(waiting).coordinator_id
         release = self.world.registry.release
@@ -289,7 +372,7 @@ class Node:
 
 @pytest.mark.parametrize("first", range(0, SEEDS, 50))
 def test_never_two_may_act_and_after_healing_one_does(first: int) -> None:
-    wins = 0
+    wins = joins = burials = 0
     for seed in range(first, first + 50):
         world = World(seed)
         world.at(LEASE, world.trouble)
@@ -297,6 +380,10 @@ def test_never_two_may_act_and_after_healing_one_does(first: int) -> None:
         world.heal()
         world.run(TROUBLE + HEALED_FOR)
         acting = [node for node in world.nodes if node.acts() and node.could_append()]
-        assert len(acting) == 1, f"seed {seed}"
-        wins += world.wins
+        roles = [node.ownership.role for node in acting]
+        assert roles.count(OwnershipState.OWNER) == 1, f"seed {seed}"
+        assert len(acting) >= sum(node.joins for node in world.nodes), f"seed {seed}"
+        wins, joins, burials = wins + world.wins, joins + world.joins, burials + world.burials
     assert wins > 100, "there were take-overs"
+    assert joins > 100
+    assert burials > 10
