@@ -98,9 +98,11 @@ class Holder(Endings):
         return self._out
 
     def next_deadline(self) -> int | None:
-        bound = soonest(
-            self._check_at, self.book.unacked.spool_at, self._drain_at, self._leave_at, self._sharing.offer_at
-        )
+        check_at, spool_at = self._check_at, self.book.unacked.spool_at
+        if len(self._speaking) == 1:
+            session = self._speaking[0]
+            return soonest(check_at, spool_at, self._drain_at, self._leave_at, session.heartbeat_at, session.resend_at)
+        bound = soonest(check_at, spool_at, self._drain_at, self._leave_at, self._sharing.offer_at)
         for session in self._speaking:
             bound = soonest(bound, session.heartbeat_at, session.resend_at)
         return bound
@@ -330,12 +332,8 @@ class Holder(Endings):
     def _settle(self, now: int) -> None:
         if self.draining:
             self._leave(now)
-        elif self._speaking and not self._is_closed():
+        elif self._speaking:
             self._raise_credits(now)
-
-    def _is_closed(self) -> bool:
-        """It takes no work from anybody."""
-        return self.paused or self._disk_full or len(self.book.unacked.leases) >= MOST_UNACKED
 
     def _leave(self, now: int) -> None:
         if self.book.unfinished or self.left:
@@ -348,6 +346,8 @@ class Holder(Endings):
             self._out.append(do.SendGoodbye(self._drain_reason))
 
     def _raise_credits(self, now: int) -> None:
+        if self.paused or self._disk_full or len(self.book.unacked.leases) >= MOST_UNACKED:
+            return
         began = (lease.started_at for lease in self.book.running.values())
         capacity = self.pace.capacity(now, self.slots, began)
         room = capacity - self.book.unfinished
@@ -360,16 +360,14 @@ class Holder(Endings):
         # Few messages while credits are left; at once when there are none.
         if more > 0 and (more * 4 >= capacity or session.limit_sent <= session.grants_seen) and not session.paused:
             session.active_at = now
-            self._offer(session, limit)
+            session.limit_sent = limit
+            self._out.append(do.SendCredits(session.stream, limit))
 
     def _share(self, now: int, room: int, capacity: int) -> None:
         sessions = [session for session in self._speaking if not session.paused]
         for session, more in self._sharing.offers(now, room, capacity, self.slots, sessions):
-            self._offer(session, max(session.limit_sent, session.grants_seen) + more)
-
-    def _offer(self, session: Session, limit: int) -> None:
-        session.limit_sent = limit
-        self._out.append(do.SendCredits(session.stream, limit))
+            session.limit_sent = max(session.limit_sent, session.grants_seen) + more
+            self._out.append(do.SendCredits(session.stream, session.limit_sent))
 
 
 def _may_speak(session: Session, word: said.Word) -> bool:
