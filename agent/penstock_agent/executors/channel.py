@@ -109,6 +109,8 @@ class Task(msgspec.Struct, array_like=True):
     """Of commands: the folder of the control group that they are put into; empty: into none."""
     lines_before: int = 0
     """That are in its log before it begins."""
+    unsampled: bool = False
+    """The trace follows from the run's id and is not sampled: `trace_context` is empty."""
 
 
 class Order(msgspec.Struct, array_like=True):

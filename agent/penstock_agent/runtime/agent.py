@@ -74,7 +74,7 @@ from penstock_agent.settings import AgentSettings
 log = OwnLog(__name__)
 
 PROTOCOL_VERSIONS = (1,)
-TELLS_GIVEN_UP = "given_up"
+TELLS_GIVEN_UP, DERIVES_TRACE = "given_up", "derives_trace"
 """The feature: each Hello names what was given up after it may have begun."""
 DEFAULT_MAX_OUTPUT_BYTES = 256 * 1024
 LAST_LINES_WITHIN = 2.0
@@ -470,7 +470,7 @@ class Agent:
             hostname=identity.hostname,
             stream=0 if self._holder.session is None else self._holder.session.stream,
             given_up=[lease_ref(key, token) for key, token in given_up.named()],
-            features=[TELLS_GIVEN_UP] if given_up.complete else [],
+            features=[DERIVES_TRACE, *([TELLS_GIVEN_UP] if given_up.complete else ())],
             environments={PYTHON: self._no_environments, CONTAINER: self._containers.why},
         )
 

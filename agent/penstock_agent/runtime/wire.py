@@ -31,7 +31,7 @@ from penstock_agent.executors.channel import (
     Task,
 )
 from penstock_agent.executors.warm import WorkerKind
-from penstock_agent.executors.worker.traces import is_sampled
+from penstock_agent.executors.worker.traces import derived_traceparent, is_sampled
 from penstock_agent.resources.gpus import variables
 from penstock_agent.resources.machine import CPU, MEMORY
 
@@ -124,11 +124,13 @@ class Work(msgspec.Struct, frozen=True):
     @property
     def names(self) -> dict[str, object]:
         """What lines of the agent's own log about this attempt have in common with those of the coordinator."""
-        names: dict[str, object] = {"run": run_name(self.ref.run_id), "step": self.grant.step_name}
+        run = run_name(self.ref.run_id)
+        names: dict[str, object] = {"run": run, "step": self.grant.step_name}
         if self.ref.item >= 0:
             names["item"] = self.ref.item
         names["attempt"] = self.grant.attempt
-        trace = _TRACEPARENT.fullmatch(self.grant.trace_context.get("traceparent", ""))
+        given = self.grant.trace_context.get("traceparent", "")
+        trace = _TRACEPARENT.fullmatch(derived_traceparent(run) if self.grant.unsampled else given)
         if trace is not None:
             names["trace"] = trace[1]
         return names
@@ -189,6 +191,7 @@ class Work(msgspec.Struct, frozen=True):
             secrets=secrets or [],
             container=container,
             lines_before=lines_before,
+            unsampled=grant.unsampled,
         )
 
     def container(self, orders: ContainerOrders, bundle_dir: str, devices: tuple[str, ...]) -> ContainerWork | None:

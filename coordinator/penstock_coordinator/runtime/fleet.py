@@ -23,6 +23,7 @@ from penstock_coordinator.ports import OpenedSession, Unavailable
 from penstock_coordinator.runtime.actor import Actor, Mail
 from penstock_coordinator.runtime.agent_pauses import AgentPauses
 from penstock_coordinator.runtime.hello import (
+    DERIVES_TRACE,
     LINKS,
     IdInUse,
     StaleCoordinator,
@@ -179,6 +180,7 @@ class Fleet:
         session.knows_links = LINKS in hello.features
         session.links = links_of(hello.links)
         self.links_generation += 1
+        session.derives_trace = DERIVES_TRACE in hello.features
         return session
 
     def _may_speak(self) -> bool:

@@ -35,10 +35,11 @@ from penstock_coordinator.runtime.session import AgentSession, Enclosed, enclose
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.fleet.leases import Lease, LeaseKey
-    from penstock_coordinator.core.plan.model import Json, Plan, Step
+    from penstock_coordinator.core.plan.model import Json, Step
     from penstock_coordinator.core.plan.references import Reference
     from penstock_coordinator.core.plan.spilled import Load
     from penstock_coordinator.core.run.commands import GrantLeases
+    from penstock_coordinator.core.traces.ids import TraceContext
     from penstock_coordinator.runtime.supervisor import Supervisor
 
 NO_PARAMETERS = b"{}"
@@ -131,7 +132,7 @@ class Granter:
     def _note_and_deliver(self, actor: Actor, session: AgentSession, lease: Lease, made: Prepared) -> None:
         """Whoever is given artifacts gets the grant when it is stored that they were."""
         grant, inputs = made
-        self._complete(actor.plan, session, lease, grant.grant)
+        self._complete(actor, session, lease, grant.grant)
         for data in inputs.values():
             if may_refer(data):
                 break
@@ -259,18 +260,22 @@ class Granter:
         ref = grant.lease
         (ref.run_id, ref.step, ref.item), ref.token = key, token
         traces = self._supervisor.traces
-        context = actor.trace_context if traces is None else traces.for_attempt(actor, step_number, item, token)
-        if context:
-            carried = grant.trace_context
-            for name, value in context:
-                carried[name] = value
+        if traces is None:
+            _carry(grant, actor.trace_context)
+        elif actor.sampled or actor.trace_context:
+            _carry(grant, traces.for_attempt(actor, step_number, item, token))
+        else:
+            grant.unsampled = True
         return made
 
-    @staticmethod
-    def _complete(plan: Plan, session: AgentSession, lease: Lease, grant: wire.LeaseGrant) -> None:
+    def _complete(self, actor: Actor, session: AgentSession, lease: Lease, grant: wire.LeaseGrant) -> None:
         """The agent hears of a task with the first grant of it that is sent."""
-        number = lease.key[1]
+        plan, (_, number, item) = actor.plan, lease.key
         step = plan.steps[number]
+        if grant.unsampled and not session.derives_trace:
+            assert self._supervisor.traces is not None
+            grant.unsampled = False
+            _carry(grant, self._supervisor.traces.for_attempt(actor, number, item, lease.token))
         if lease.line is not plan.lines[step.line]:
             grant.memory_bytes = memory_of(lease.line)
         grant.task, new = session.tasks.number(plan, number)
@@ -318,6 +323,13 @@ class Granter:
 
     def _gone(self, actor: Actor, step: int, item: int, token: int, cause: str) -> None:
         actor.post(Mail(LeaseGone(self._supervisor.clock.now(), step, item, token, cause, Charge.NOBODY)))
+
+
+def _carry(grant: wire.LeaseGrant, context: TraceContext) -> None:
+    if context:
+        carried = grant.trace_context
+        for name, value in context:
+            carried[name] = value
 
 
 def _references(data: bytes) -> list[Reference]:

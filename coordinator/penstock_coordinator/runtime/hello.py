@@ -22,6 +22,9 @@ TELLS_GIVEN_UP = "given_up"
 LINKS = "links"
 """The feature of agents that keep a stream with each owner of runs, and of coordinators that read what they say of
 those to others."""
+DERIVES_TRACE = "derives_trace"
+"""That of agents that know the trace of a run that nobody samples without being told."""
+
 
 MOST_ENVIRONMENT_KINDS = 16
 MOST_LINKS = 100

@@ -147,6 +147,8 @@ class AgentSession(Connected):
         """The coordinator that passes the stream on; "": nobody does."""
         self.row = row
         """What its Hello says of the agent, for people."""
+        self.derives_trace = False
+        """It knows the trace of a run that nobody samples without being told."""
         self.tasks = TaskTable()
         self.basis_seq = welcome.basis_seq
         """The newest message of the agent that was processed."""

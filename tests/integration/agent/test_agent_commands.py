@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.integration.agent.coordinator import WITHIN, Coordinator, seconds
 from tests.integration.agent.processes import gone, is_alive, line_of, written
 
 from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_agent.executors.worker.traces import derived_traceparent
 
 
 def shell(script: str, *outputs: wire.CommandTaskOutput, **more: Any) -> wire.TaskSpec:
@@ -51,7 +53,8 @@ async def test_outputs_environment_reports_and_bundle(coordinator: Coordinator, 
     script = """
         cat bundle/data.txt
         given="$PENSTOCK_INPUT_MY_NAME"
-        printf '{"n": %s, "given": "%s", "own": "%s"}' "$PENSTOCK_PARAM_N" "$given" "$OWN" > values.json
+        printf '{"n": %s, "given": "%s", "own": "%s", "trace": "%s"}' \\
+            "$PENSTOCK_PARAM_N" "$given" "$OWN" "$TRACEPARENT" > values.json
         printf '%s' "$PENSTOCK_INPUT_LIST" > "$PENSTOCK_OUTPUT_PLAIN"
         test "$PWD" = "$PENSTOCK_WORK_DIR"
         echo rows=12.5 >> "$PENSTOCK_METRICS_FILE"
@@ -69,11 +72,13 @@ async def test_outputs_environment_reports_and_bundle(coordinator: Coordinator, 
         ),
         inputs={"my-name": "Ada", "list": [1, "a"]},
         parameters=b'{"n": 3}',
+        unsampled=True,
     )
     assert result.status == wire.RESULT_STATUS_OK, result.error
+    trace = derived_traceparent(str(uuid.UUID(bytes=result.lease.run_id)))
     assert json.loads(result.output) == {
         "text": "from the bundle",
-        "values": {"n": 3, "given": "Ada", "own": "mine"},
+        "values": {"n": 3, "given": "Ada", "own": "mine", "trace": trace},
         "plain": '[1, "a"]',
     }
     assert (dict(result.metrics), dict(result.metadata), result.exit_code) == ({"rows": 12.5}, {"kind": "test"}, 0)

@@ -320,6 +320,7 @@ async def test_a_worker_is_reused_and_stays_clean(coordinator: Coordinator, agen
     env = output(await coordinator.run(spec, trace_context=unsampled))
     assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-00", env["TRACEPARENT"]), "of no trace, and it says so"
     assert "TRACESTATE" not in env
+    assert output(await coordinator.run(spec, unsampled=True))["TRACEPARENT"] == env["TRACEPARENT"]
     first = output(await coordinator.run(coordinator.function(digest, "steps:pid", env={"STEP_OWN": "1"})))
     await coordinator.run(coordinator.function(digest, "steps:litter", env={"STEP_OWN": "1"}))
     left = await coordinator.run(coordinator.function(digest, "steps:left_over", env={"STEP_OWN": "1"}))

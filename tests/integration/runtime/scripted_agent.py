@@ -41,7 +41,6 @@ class ScriptedAgent:
         self.labels: dict[str, str] = {}
         self.resources: dict[str, float] = {}
         self.held: list[wire.HeldLease] = []
-        self.features: list[str] = []
         self.beside: dict[str, Any] = {}
         """What its Hello says of other coordinators."""
         self.peers: list[wire.Peers] = []
@@ -59,6 +58,7 @@ class ScriptedAgent:
         self.orders: list[str] = []
         """Pauses and the like, in order."""
         self.versions = [1]
+        self.features: list[str] = []
         self.highest_epoch = 0
         self.stream = 0
         """Its number within the process; 0: it does not say."""

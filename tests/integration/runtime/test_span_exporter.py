@@ -65,6 +65,23 @@ async def test_what_a_step_is_told_is_the_parent_of_what_it_does(world: World, r
     await exporter.close(5.0)
 
 
+async def test_of_a_run_that_nobody_samples_an_agent_derives_the_trace_or_is_told(world: World) -> None:
+    coordinator = await world.coordinator()
+    coordinator.supervisor.traces = Traces(ratio(0.0, by_parent=True))
+    told, derives = coordinator.agent(), coordinator.agent("agent-2")
+    derives.features = ["derives_trace"]
+    for agent in (told, derives):
+        await agent.connect(credits=1)
+    run_ids = [await coordinator.start(ONE) for _ in range(2)]
+    trace_ids = {run_id: trace_of(run_id, ()).trace_id.hex() for run_id in run_ids}
+    grant = await told.grant()
+    assert not grant.unsampled
+    assert grant.trace_context["traceparent"].split("-")[1::2] == [trace_ids[grant.lease.run_id], "00"]
+    grant = await derives.grant()
+    assert grant.unsampled
+    assert not grant.trace_context
+
+
 async def test_of_what_a_caller_does_not_sample_nothing_is_sent(world: World, receiver: Receiver) -> None:
     coordinator = await world.coordinator()
     exporter = traced(coordinator)

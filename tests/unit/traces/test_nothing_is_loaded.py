@@ -12,7 +12,9 @@ import pytest
 
 PROBE = """
 import importlib, json, pkgutil, sys
-PROVIDER = "penstock_agent.executors.worker.trace_provider"  # loaded where somebody asks for a tracer
+WORKER = "penstock_agent.executors.worker."
+# Loaded where somebody asks for a tracer, and where user code has loaded the interfaces.
+WITHOUT = (WORKER + "trace_provider", WORKER + "unsampled_span")
 def load(package, *without):
     root = importlib.import_module(package)
     for found in pkgutil.walk_packages(root.__path__, package + "."):
@@ -47,7 +49,7 @@ assert (current_context(), client_interceptors()) == ({}, [])
     "program",
     [
         COORDINATOR,
-        'load("penstock_agent", "penstock_agent.executors.bare", "penstock_agent.executors.inside", PROVIDER)',
+        'load("penstock_agent", "penstock_agent.executors.bare", "penstock_agent.executors.inside", *WITHOUT)',
         STEP,
         SDK,
     ],

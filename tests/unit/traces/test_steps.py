@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from tests.receiver import receiving
 
 from penstock_agent.executors.channel import FunctionWork, Task
 from penstock_agent.executors.worker.surroundings import Surroundings
-from penstock_agent.executors.worker.traces import StepTraces, is_configured, is_sampled
+from penstock_agent.executors.worker.traces import StepTraces, derived_traceparent, is_configured, is_sampled
+from penstock_coordinator.core.traces.ids import trace_of
 
 PLAIN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 
@@ -42,6 +44,23 @@ def test_user_code_is_below_what_the_attempt_was_told(context: dict[str, str]) -
         traces.leave(token)
         assert get_current_span() is before
     traces.close()
+
+
+def test_user_code_of_a_run_that_nobody_samples_finds_the_trace_of_the_run() -> None:
+    traces, run_id = StepTraces(), uuid.uuid4()
+    before = get_current_span()
+    token = traces.enter_unsampled(str(run_id))
+    found = get_current_span()
+    assert found.get_span_context().trace_id.to_bytes(16, "big") == trace_of(run_id.bytes, ()).trace_id
+    assert found.get_span_context() == found.get_span_context()
+    assert found.get_span_context().is_valid
+    assert not found.get_span_context().trace_flags.sampled
+    assert not found.is_recording()
+    headers: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(headers)
+    assert headers == {"traceparent": derived_traceparent(str(run_id))}
+    traces.leave(token)
+    assert get_current_span() is before
 
 
 @pytest.mark.parametrize(

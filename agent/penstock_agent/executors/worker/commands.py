@@ -28,6 +28,7 @@ from penstock_agent.executors.worker.outgoing import BadArtifact
 from penstock_agent.executors.worker.step_runtime import LONGEST_NAME, LONGEST_TEXT, MOST_REPORTS
 from penstock_agent.executors.worker.stopping import StopSwitch
 from penstock_agent.executors.worker.surroundings import as_text, identity, variable_name
+from penstock_agent.executors.worker.traces import derived_traceparent
 
 T = TypeVar("T")
 
@@ -252,6 +253,8 @@ def argv_of(work: CommandWork) -> list[str]:
 def own_environment(folder: Path, task: Task, work: CommandWork) -> dict[str, str]:
     """Besides what the command finds where it runs."""
     env = {**work.env, **identity(task)}
+    if task.unsampled:
+        env["TRACEPARENT"] = derived_traceparent(task.run_id)
     for name, data in task.inputs.items():
         variable = f"PENSTOCK_INPUT_{variable_name(name)}"
         if name in work.input_files:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import CoroutineType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock_agent.executors.channel import Failure, Finished, FunctionWork, Task
 from penstock_agent.executors.worker import incoming, step_runtime
@@ -23,6 +23,9 @@ from penstock_agent.executors.worker.surroundings import Surroundings
 from penstock_agent.executors.worker.traces import StepTraces
 from penstock_agent.executors.worker.usage import Usage
 from penstock_agent.executors.worker.user_logging import show_from_info
+
+if TYPE_CHECKING:
+    from contextvars import Token
 
 _decode_json = json.JSONDecoder().decode
 
@@ -93,7 +96,7 @@ class FunctionRunner:
                 self._switch.arm(task.handle)
                 function = self._functions.get(work) or self._resolve(work)
                 reason = ""
-                trace = self.traces.enter(task.trace_context) if task.trace_context else None
+                trace = self._enter_trace(task)
                 try:
                     output = self._encoder.encode(_call(function, task))
                 finally:
@@ -112,6 +115,11 @@ class FunctionRunner:
             _clear_frames(error)
             return Finished(task.handle, failure=failure)
         return Finished(task.handle, output)
+
+    def _enter_trace(self, task: Task) -> Token[Any] | None:
+        if task.unsampled:
+            return self.traces.enter_unsampled(task.run_id)
+        return self.traces.enter(task.trace_context) if task.trace_context else None
 
     def _failure(self, error: BaseException, reason: str) -> Failure:
         return failure_of(error, reason, self._bundle_prefix, self.hide)

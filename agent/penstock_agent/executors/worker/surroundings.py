@@ -73,7 +73,7 @@ class Surroundings:
     def enter(self, task: Task) -> None:
         own = identity(task)
         own["PENSTOCK_WORK_DIR"] = self.work_dir
-        if own.get(_TRACEPARENT, "").endswith("-00"):
+        if task.unsampled or own.get(_TRACEPARENT, "").endswith("-00"):
             # To set a variable takes some microseconds, and the C library keeps its value for ever. All that processes
             # below need to know, of a trace that nobody makes, is that it is not sampled.
             own[_TRACEPARENT] = _OF_NO_TRACE

@@ -28,6 +28,7 @@ _SDK = "opentelemetry.sdk.trace"
 _HEADERS = ("traceparent", "tracestate")
 _ODD = frozenset("13579bdf")
 _PLAIN = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACE_PERSON = b"penstock.trace"
 
 
 class StepTraces:
@@ -52,6 +53,21 @@ class StepTraces:
         wrongly, or does not fit together in its environment, makes no span."""
         try:
             return self._enter(context)
+        except Exception:
+            return None
+
+    def enter_unsampled(self, run_id: str) -> Token[Any] | None:
+        """As `enter`, in the trace of a run that nobody samples and that had no caller. What is loaded there finds that
+        it makes no span; which trace it is in is found out when somebody asks."""
+        if _LOADED not in sys.modules:
+            return None
+        try:
+            from opentelemetry import context as contexts
+
+            from penstock_agent.executors.worker.unsampled_span import unsampled
+
+            token: Token[Any] = contexts.attach(unsampled(run_id))
+            return token
         except Exception:
             return None
 
@@ -114,6 +130,16 @@ class StepTraces:
 def _headers(context: Mapping[str, str]) -> dict[str, str]:
     """What user code may need of it. Names are as the caller of the run wrote them."""
     return {name.lower(): value for name, value in context.items() if name.lower() in _HEADERS}
+
+
+def derived_traceparent(run_id: str) -> str:
+    """Of a run that nobody samples and that had no caller; its id follows from the run's as `LeaseGrant.unsampled` says
+    it. The span is nobody's: none is made."""
+    import hashlib  # most step processes do without
+
+    run = bytes.fromhex(run_id.replace("-", ""))
+    trace_id = hashlib.blake2b(run, digest_size=16, person=_TRACE_PERSON).hexdigest()
+    return f"00-{trace_id}-{trace_id[:15]}1-00"
 
 
 def is_sampled(traceparent: str) -> bool:

@@ -439,8 +439,8 @@ class Hello(_message.Message):
 
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional behaviour that the agent offers: "given_up", it fills that field; "links", it keeps a stream with each
-        coordinator that Peers names, and fills `elsewhere` and the fields after it.
+        """Optional behaviour that the agent offers: "derives_trace", as LeaseGrant says; "given_up", it fills that field;
+        "links", it keeps a stream with each coordinator that Peers names, and fills `elsewhere` and the fields after it.
         """
 
     @_builtins.property
@@ -1316,6 +1316,7 @@ class LeaseGrant(_message.Message):
     SECRET_NAMES_FIELD_NUMBER: _builtins.int
     PLACE_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    UNSAMPLED_FIELD_NUMBER: _builtins.int
     grant_seq: _builtins.int
     """Counted from 1 within the session: what Credits is about."""
     attempt: _builtins.int
@@ -1334,6 +1335,10 @@ class LeaseGrant(_message.Message):
     """Good for its own step run alone; later used for artifacts and secrets."""
     memory_bytes: _builtins.int
     """The memory that this attempt asks for, where that is more than the task says. 0: as the task says."""
+    unsampled: _builtins.bool
+    """In place of a trace_context, for agents with the feature "derives_trace": the trace of the run is not sampled, and
+    its id is the BLAKE2b hash of `lease.run_id`, 16 bytes long and personalised with "penstock.trace".
+    """
     @_builtins.property
     def lease(self) -> Global___LeaseRef: ...
     @_builtins.property
@@ -1375,10 +1380,11 @@ class LeaseGrant(_message.Message):
         secret_names: _abc.Iterable[_builtins.str] | None = ...,
         place: _abc.Iterable[_builtins.int] | None = ...,
         memory_bytes: _builtins.int = ...,
+        unsampled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "task_spec", b"task_spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "credential", b"credential", "display_name", b"display_name", "grant_seq", b"grant_seq", "idempotency_key", b"idempotency_key", "inputs", b"inputs", "lease", b"lease", "memory_bytes", b"memory_bytes", "parameters", b"parameters", "pipeline", b"pipeline", "place", b"place", "secret_names", b"secret_names", "step_name", b"step_name", "task", b"task", "task_spec", b"task_spec", "trace_context", b"trace_context"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "credential", b"credential", "display_name", b"display_name", "grant_seq", b"grant_seq", "idempotency_key", b"idempotency_key", "inputs", b"inputs", "lease", b"lease", "memory_bytes", b"memory_bytes", "parameters", b"parameters", "pipeline", b"pipeline", "place", b"place", "secret_names", b"secret_names", "step_name", b"step_name", "task", b"task", "task_spec", b"task_spec", "trace_context", b"trace_context", "unsampled", b"unsampled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
