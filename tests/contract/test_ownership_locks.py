@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
+from typing import TypeVar
 
 import asyncpg
 import pytest
@@ -13,8 +14,8 @@ from tests.waiting import until
 
 from penstock_coordinator.adapters.postgres.coordinator_registry import PostgresCoordinatorRegistry
 from penstock_coordinator.adapters.postgres.stores import open_stores
-from penstock_coordinator.ports import RunId
 
+_T = TypeVar("_T")
 LANES = 1
 LIVE = new_run_id()
 WAITS = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
@@ -48,7 +49,7 @@ class Cluster:
         assert epoch is not None
         self.member_epoch = epoch
 
-    async def waiting(self, asked: Awaitable[list[RunId] | bool | None]) -> asyncio.Future[list[RunId] | bool | None]:
+    async def waiting(self, asked: Awaitable[_T]) -> asyncio.Future[_T]:
         """It was asked for, and waits for a lock."""
         future = asyncio.ensure_future(asked)
 
@@ -127,3 +128,23 @@ async def test_who_comes_back_waits_for_a_claim_of_its_runs(cluster: Cluster, da
     finally:
         await append.close()
     assert await cluster.direct.fetchval("select owner from runs where run_id = $1", LIVE.hex()) == "a"
+
+
+async def test_who_releases_for_another_one_waits_for_it_before_it_holds_anything(
+    cluster: Cluster, database_url: str
+) -> None:
+    """Whoever joins at the same time locks the rows of both by id, and neither must wait for the other."""
+    await cluster.registry.register(row("0"))
+    lock = "select from coordinators where coordinator_id = $1 for update nowait"
+    joining = await asyncpg.connect(database_url)
+    try:
+        await joining.execute("begin")
+        await joining.fetch(lock, "0")
+        releasing = await cluster.waiting(cluster.registry.release("a", cluster.head_epoch, "0"))
+        await joining.fetch(lock, "a")
+        await joining.execute("rollback")
+        await releasing
+    finally:
+        await joining.close()
+    appointed = [each.coordinator_id for each in await cluster.registry.look() if each.appointed]
+    assert appointed == ["0"]

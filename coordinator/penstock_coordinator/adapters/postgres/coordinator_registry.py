@@ -141,8 +141,12 @@ class PostgresCoordinatorRegistry:
         return {row["owner"]: row["count"] for row in await self._database.fetch(_QUERIES["strangers"])}
 
     async def release(self, coordinator_id: str, epoch: int, successor: str = "") -> None:
-        await self._database.fetch(_QUERIES["release"], coordinator_id, epoch, successor)
-        await self._hint(coordinator_id)
+        async with self._database.transaction() as connection:
+            if successor:
+                # By id, as all do who lock two: the statement would lock its own first.
+                await connection.fetch(_QUERIES["lock_some"], [coordinator_id, successor])
+            await connection.execute(_QUERIES["release"], coordinator_id, epoch, successor)
+            await connection.execute(_QUERIES["hint"], coordinator_id)
 
     async def forget(self, coordinator: CoordinatorRow) -> None:
         await self._database.fetch(_QUERIES["forget"], coordinator.coordinator_id, coordinator.renewals)
