@@ -1,4 +1,4 @@
-"""`coordinators`: those on the same database, which of them owns the runs, and which shall."""
+"""`coordinators`: those on the same database, which of them own the runs, and which shall."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import click
 from penstock.cli.session import Session, command_options, run_async
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from penstock.client.client import Client
     from penstock.v1 import coordinator_service_pb2
 
-_OWNER, _FOLLOWER, _CURRENT = 1, 2, 1
-_ROLES = {1: "owner", 2: "follower"}
+_OWNER, _FOLLOWER, _MEMBER, _CURRENT = 1, 2, 3, 1
+_ROLES = {_OWNER: "owner", _FOLLOWER: "follower", _MEMBER: "member"}
 _LEASES = {1: "current", 2: "late", 3: "expired"}
 
 
@@ -38,7 +40,7 @@ def list_coordinators(session: Session) -> None:
 
     async def main() -> None:
         async with session.client() as client:
-            _show(session, await client.list_coordinators())
+            show(session, await client.list_coordinators())
 
     run_async(main)
 
@@ -47,12 +49,12 @@ def list_coordinators(session: Session) -> None:
 @click.argument("coordinator_id", metavar="[COORDINATOR]", default="")
 @command_options
 def hand_over(session: Session, coordinator_id: str) -> None:
-    """Make another coordinator the owner of the runs: the one that is named, or one that follows and is heard of. Steps
-    go on. The former owner follows from then on."""
+    """Make another coordinator the owner of the runs: the one that is named, or one that follows or is a member, and
+    is heard of. Steps go on. The former owner follows from then on; members join the new one."""
 
     async def main() -> None:
         async with session.client() as client:
-            chosen = coordinator_id or await _one_that_follows(client)
+            chosen = coordinator_id or await _one_that_can(client)
             await client.hand_over(chosen)
         if session.as_json:
             click.echo(json.dumps({"coordinator_id": chosen}))
@@ -61,17 +63,24 @@ def hand_over(session: Session, coordinator_id: str) -> None:
     run_async(main)
 
 
-async def _one_that_follows(client: Client) -> str:
-    for each in await client.list_coordinators():
-        if each.role == _FOLLOWER and each.lease_state == _CURRENT:
-            return each.id
-    raise click.ClickException(
-        "no other coordinator follows and is heard of: start one (penstock server) with the same database and a data"
-        " folder of its own"
-    )
+async def _one_that_can(client: Client) -> str:
+    found = choice(await client.list_coordinators())
+    if found is None:
+        raise click.ClickException(
+            "no other coordinator follows and is heard of: start one (penstock server) with the same database and a"
+            " data folder of its own"
+        )
+    return found.id
 
 
-def _show(session: Session, found: list[coordinator_service_pb2.Coordinator]) -> None:
+def choice(found: Sequence[coordinator_service_pb2.Coordinator]) -> coordinator_service_pb2.Coordinator | None:
+    """Who can have the runs: rather one that follows, as a member has to give its own away first."""
+    current = [each for each in found if each.lease_state == _CURRENT]
+    following = [each for each in current if each.role == _FOLLOWER]
+    return next(iter(following or [each for each in current if each.role == _MEMBER]), None)
+
+
+def show(session: Session, found: Sequence[coordinator_service_pb2.Coordinator]) -> None:
     if session.as_json:
         for coordinator in found:
             session.emit(coordinator)
@@ -79,10 +88,12 @@ def _show(session: Session, found: list[coordinator_service_pb2.Coordinator]) ->
     from penstock.cli.table_widths import Column, short_time
     from penstock.cli.tables import print_table, time_text
 
+    # Beside members the owner is but the head of those that own runs.
+    roles = _ROLES | ({_OWNER: "head"} if any(each.role == _MEMBER for each in found) else {})
     rows = [
         (
             each.id + (" *" if each.answering else ""),
-            _ROLES.get(each.role, "unknown"),
+            roles.get(each.role, "unknown"),
             str(each.epoch or ""),
             each.address,
             _lease(each),
@@ -104,7 +115,7 @@ def _show(session: Session, found: list[coordinator_service_pb2.Coordinator]) ->
 
 
 def _has(each: coordinator_service_pb2.Coordinator) -> str:
-    if each.role == _OWNER:
+    if each.role in (_OWNER, _MEMBER):
         return f"{each.live_runs:,} runs, {each.ready_steps:,} ready, {each.running_steps:,} running"
     if not each.relayed_agents:
         return ""
