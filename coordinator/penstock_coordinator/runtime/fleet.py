@@ -67,7 +67,13 @@ class Fleet:
         self._timing = timing
         self.pauses = AgentPauses(supervisor.stores.agents)
         self._roster: Roster[AgentSession] = Roster(
-            timing, supervisor.dispatcher, self.pauses, self._tell, supervisor.pump_offers, self._judge_orphans
+            timing,
+            supervisor.dispatcher,
+            self.pauses,
+            self._tell,
+            supervisor.pump_offers,
+            self._judge_orphans,
+            supervisor.counts.adoptions,
         )
         self.head_epoch = 0
         """Of the head that this coordinator has joined; 0: it is a head itself. To be set before agents come."""

@@ -64,8 +64,11 @@ class LateResults:
         self._task: asyncio.Task[None] | None = None
         self._verdicts: dict[AgentSession, list[tuple[Held, Verdict]]] = {}
         self._moved: dict[AgentSession, dict[RunId, None]] = {}
-        self.kept = 0
+
+    @property
+    def kept(self) -> int:
         """Results that were not acknowledged, so that their agents keep them: their runs are live, and not here."""
+        return self._supervisor.counts.adoptions.results_kept
 
     def close(self) -> None:
         """Agents say again what was not answered."""
@@ -118,7 +121,7 @@ class LateResults:
         if self._supervisor.deliver(run_id, message):
             return
         if place is not Place.OVER:
-            self.kept += 1
+            self._supervisor.counts.adoptions.results_kept += 1
             if place is Place.ELSEWHERE:
                 self._moved.setdefault(session, {})[run_id] = None
             return

@@ -59,6 +59,8 @@ COORDINATOR: tuple[Metric, ...] = (
         "runs_adopted",
         "live runs that it went on with while its others did: of coordinators that are gone, and lost ones",
     ),
+    _counter("leases_adopted", "leases that agents had held by other coordinators, and that this one took over"),
+    _counter("results_kept", "results that agents were not told to drop, because their runs are live elsewhere"),
     _gauge("steps", "live step runs: READY, RUNNING, WAITING", "state"),
     _counter("steps_ended", "step runs that came to rest", "state"),
     _counter("retries", "attempts that follow a failed or lost one, by whose fault that was", "reason"),

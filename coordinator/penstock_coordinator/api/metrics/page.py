@@ -229,6 +229,8 @@ def _put_rest(families: Families, counts: Counts) -> None:
     for reason, count in counts.refusals.items():
         families.put("admission_refused_total", count, reason)
     families.put("runs_adopted_total", counts.adoptions.runs)
+    families.put("leases_adopted_total", counts.adoptions.leases)
+    families.put("results_kept_total", counts.adoptions.results_kept)
     families.put("janitor_failures_total", counts.janitor.failures)
     families.put("spans_sent_total", counts.spans.sent)
     families.put("spans_refused_total", counts.spans.refused)

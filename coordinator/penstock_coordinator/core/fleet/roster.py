@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol
 
+from penstock_coordinator.core.counts.adoptions import AdoptionCounts
 from penstock_coordinator.core.fleet.fairness import misplaced
 from penstock_coordinator.core.fleet.gate import Gate
 from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseTable, Lost
@@ -94,6 +95,7 @@ class Roster(Generic[S]):
         tell: Tell,
         offer: Callable[[], None],
         on_orphans: Callable[[S, list[Held]], None] | None = None,
+        counts: AdoptionCounts | None = None,
     ) -> None:
         self._spans = spans
         self.leases = LeaseTable(spans.lease_ttl, spans.expiry_margin)
@@ -102,13 +104,17 @@ class Roster(Generic[S]):
         self.standing = Standing(fence_interval(spans.expiry_margin))
         self.sessions = self.leasing.sessions
         self._on_orphans = on_orphans
-        self.adopted = 0
-        """So many orphans were taken over from other coordinators."""
+        self._counts = counts or AdoptionCounts()
         self._hellos = 0
         self._stand_ins = 0
         """How many there have been."""
         self._unseen = False
         """The last look for the database found none."""
+
+    @property
+    def adopted(self) -> int:
+        """So many orphans were taken over from other coordinators."""
+        return self._counts.leases
 
     # --- a session comes
 
@@ -202,7 +208,7 @@ class Roster(Generic[S]):
         self.leasing.tell_lost(reunion.lost, charge)
 
     def _settle(self, session: S, reunion: Reunion, now: int) -> None:
-        self.adopted += reunion.adopted
+        self._counts.leases += reunion.adopted
         for lease in reunion.continued:
             session.capacity.adopt(lease.line)
         if reunion.verdicts:
