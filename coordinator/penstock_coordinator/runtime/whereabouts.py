@@ -79,6 +79,7 @@ class Whereabouts:
         """They were started there."""
         for run_id in run_ids:
             self._placed[run_id] = coordinator_id
+            self._supervisor.counts.adoptions.placed += 1
         while len(self._placed) > KEPT_STARTS:
             self._placed.popitem(last=False)
 

@@ -219,6 +219,7 @@ async def test_the_head_has_free_runs_start_where_it_chooses(edge: Edge, member:
     choice.member = member.row
     again = await _started(edge, request_id="r3")
     assert again.owner == "c1", "a member is told of the run that the request has started elsewhere"
+    assert edge.backend.supervisor.counts.adoptions.placed == 6
 
 
 async def test_a_member_starts_nothing_that_is_bound_and_the_head_does(

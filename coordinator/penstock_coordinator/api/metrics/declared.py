@@ -55,6 +55,7 @@ COORDINATOR: tuple[Metric, ...] = (
         "slo_tier",
         "cause",
     ),
+    _counter("runs_placed", "starts of runs that this head had its members make, also repeated ones"),
     _counter(
         "runs_adopted",
         "live runs that it went on with while its others did: of coordinators that are gone, and lost ones",

@@ -228,6 +228,7 @@ def _put_rest(families: Families, counts: Counts) -> None:
     families.put("log_bytes_total", counts.moved.log_bytes)
     for reason, count in counts.refusals.items():
         families.put("admission_refused_total", count, reason)
+    families.put("runs_placed_total", counts.adoptions.placed)
     families.put("runs_adopted_total", counts.adoptions.runs)
     families.put("leases_adopted_total", counts.adoptions.leases)
     families.put("results_kept_total", counts.adoptions.results_kept)
