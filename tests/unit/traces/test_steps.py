@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from opentelemetry import context as contexts
 from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from tests.receiver import receiving
@@ -49,7 +50,10 @@ def test_user_code_is_below_what_the_attempt_was_told(context: dict[str, str]) -
 def test_user_code_of_a_run_that_nobody_samples_finds_the_trace_of_the_run() -> None:
     traces, run_id = StepTraces(), uuid.uuid4()
     before = get_current_span()
-    token = traces.enter_unsampled(str(run_id))
+    traces.enter_unsampled(str(uuid.uuid4()))
+    traces.leave(traces.enter({"traceparent": PLAIN}))
+    contexts.attach(contexts.Context())  # a step that leaves its own
+    traces.enter_unsampled(str(run_id))
     found = get_current_span()
     assert found.get_span_context().trace_id.to_bytes(16, "big") == trace_of(run_id.bytes, ()).trace_id
     assert found.get_span_context() == found.get_span_context()
@@ -59,7 +63,7 @@ def test_user_code_of_a_run_that_nobody_samples_finds_the_trace_of_the_run() -> 
     headers: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(headers)
     assert headers == {"traceparent": derived_traceparent(str(run_id))}
-    traces.leave(token)
+    traces.enter_none()
     assert get_current_span() is before
 
 

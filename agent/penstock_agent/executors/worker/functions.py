@@ -118,8 +118,12 @@ class FunctionRunner:
 
     def _enter_trace(self, task: Task) -> Token[Any] | None:
         if task.unsampled:
-            return self.traces.enter_unsampled(task.run_id)
-        return self.traces.enter(task.trace_context) if task.trace_context else None
+            self.traces.enter_unsampled(task.run_id)
+        elif task.trace_context:
+            return self.traces.enter(task.trace_context)
+        else:
+            self.traces.enter_none()
+        return None
 
     def _failure(self, error: BaseException, reason: str) -> Failure:
         return failure_of(error, reason, self._bundle_prefix, self.hide)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from contextvars import Token
 
     from penstock_agent.executors.worker.trace_provider import StepProvider
+    from penstock_agent.executors.worker.unsampled_span import UnsampledContext
 
 LAST_SPANS_SECONDS = 2.0
 """How long a process that ends waits for a receiver."""
@@ -47,6 +48,8 @@ class StepTraces:
         self._sampled = False
         self._context: Any = None
         """None: not made of the headers yet."""
+        self._unsampled: UnsampledContext | None = None
+        """What attempts of runs that nobody samples find; None: nothing of OpenTelemetry was loaded yet."""
 
     def enter(self, context: Mapping[str, str]) -> Token[Any] | None:
         """`context`: W3C headers. What it gives is for `leave`. No fault of tracing is one of the step: what is set
@@ -56,20 +59,26 @@ class StepTraces:
         except Exception:
             return None
 
-    def enter_unsampled(self, run_id: str) -> Token[Any] | None:
-        """As `enter`, in the trace of a run that nobody samples and that had no caller. What is loaded there finds that
-        it makes no span; which trace it is in is found out when somebody asks."""
-        if _LOADED not in sys.modules:
-            return None
+    def enter_unsampled(self, run_id: str) -> None:
+        """The attempt is in the trace of a run that nobody samples and that had no caller. What is loaded there finds
+        that it makes no span; which trace it is in is found out when somebody asks. Stays until another attempt is
+        entered: most are like it, and to attach a context and to take it back takes a tenth of a short step."""
+        if self._unsampled is None and _LOADED not in sys.modules:
+            return
         try:
-            from opentelemetry import context as contexts
+            if self._unsampled is None:
+                from penstock_agent.executors.worker.unsampled_span import UnsampledContext
 
-            from penstock_agent.executors.worker.unsampled_span import unsampled
-
-            token: Token[Any] = contexts.attach(unsampled(run_id))
-            return token
+                self._unsampled = UnsampledContext()
+            self._unsampled.stand_for(run_id)
         except Exception:
-            return None
+            self._unsampled = None
+
+    def enter_none(self) -> None:
+        """The attempt is in no trace."""
+        if self._unsampled is not None:
+            self._unsampled.stand_down()
+            self._unsampled = None
 
     def _enter(self, context: Mapping[str, str]) -> Token[Any] | None:
         if context != self._told:
