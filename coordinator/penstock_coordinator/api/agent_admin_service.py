@@ -33,7 +33,7 @@ class AgentAdminService(AgentAdminServiceServicer):
     async def List(self, request: pb.ListAgentsRequest, context: Context) -> pb.ListAgentsResponse:
         size, tokens = page_size(request.page_size), PageTokens(request, str)
         rows = await self._stores.agents.list_agents(size + 1, tokens.read(request.page_token) or "")
-        views = self._engine.agents()
+        views = self._engine.agents(await self._engine.elsewhere.leases())
         return pb.ListAgentsResponse(
             agents=[
                 encode.connected(views[row.agent_id]) if row.agent_id in views else self._away(row)
@@ -74,7 +74,7 @@ class AgentAdminService(AgentAdminServiceServicer):
         return await self._agent(agent_id)
 
     async def _agent(self, agent_id: str) -> pb.Agent:
-        view = self._engine.agents().get(agent_id)
+        view = self._engine.agents(await self._engine.elsewhere.leases()).get(agent_id)
         if view is not None:
             return encode.connected(view)
         row = await self._stores.agents.get_agent(agent_id)

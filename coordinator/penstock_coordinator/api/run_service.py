@@ -33,7 +33,6 @@ from penstock_coordinator.api.run_control import RunControl, encoded, step_numbe
 from penstock_coordinator.api.run_keys import run_key_of
 from penstock_coordinator.core.run.events import WHOLE, RunReopened
 from penstock_coordinator.core.run.places import place_of
-from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import Costs, LogFilter, RunFilter, Unavailable
 from penstock_coordinator.runtime.views import EventNotYet, OutputTooLarge, UnknownRun
 
@@ -143,8 +142,9 @@ class RunService(RunControl):
         size, tokens = page_size(request.page_size), PageTokens(request, bytes)
         rows = await self._runs.list_runs(where, size + 1, tokens.read(request.page_token))
         runs = await _listed(rows[:size])
+        glances = await self._engine.glances(rows[:size])
         for run, row in zip(runs, rows, strict=False):
-            if not RunState(row.state).at_rest and (glance := await self._engine.live_glance(row.run_id)) is not None:
+            if (glance := glances.get(row.run_id)) is not None:
                 run.step_counts.CopyFrom(encode.counts(glance.counts))
                 run.held_by_key = glance.held_by_key
                 run.held_by_budget = glance.held_by_budget

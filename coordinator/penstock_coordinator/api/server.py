@@ -75,6 +75,7 @@ from penstock_coordinator.api.health import STOPPING, DatabaseProbe, HealthServi
 from penstock_coordinator.api.http import http_application
 from penstock_coordinator.api.janitor_service import JanitorService
 from penstock_coordinator.api.log_reader import LogReader
+from penstock_coordinator.api.member_calls import MemberCalls
 from penstock_coordinator.api.metrics.place import Place, Watched
 from penstock_coordinator.api.options import KEEPALIVE_MS, MAX_CALLS, forwarding_options, server_options
 from penstock_coordinator.api.pipeline_service import PipelineService
@@ -254,6 +255,7 @@ class CoordinatorServer:
         supervisor = backend.supervisor
         self._forwarders = Forwarders(supervisor.coordinator_id, supervisor.epoch, wire)
         supervisor.whereabouts.on_heard = self._forwarders.heard
+        backend.engine.elsewhere.members = MemberCalls(self._forwarders)
         return AtHead(services, supervisor.whereabouts, self._forwarders, starter)
 
     def _at_member(self, outside: Outside) -> AtMember:

@@ -40,6 +40,7 @@ from penstock_coordinator.runtime.views import NotAccepted, Overloaded, Stopping
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.run.messages import RenewingMessage
+    from penstock_coordinator.runtime.elsewhere import Elsewhere
     from penstock_coordinator.runtime.reopening import Reopener
     from penstock_coordinator.runtime.supervisor import Supervisor
 
@@ -131,7 +132,8 @@ _decode_progress = msgspec.msgpack.Decoder(Progress).decode
 
 
 class BulkJobs:
-    def __init__(self, supervisor: Supervisor, reopener: Reopener) -> None:
+    def __init__(self, supervisor: Supervisor, reopener: Reopener, elsewhere: Elsewhere) -> None:
+        self._elsewhere = elsewhere
         self._supervisor = supervisor
         self._reopener = reopener
         self._store = supervisor.stores.bulk_jobs
@@ -279,6 +281,8 @@ class BulkJobs:
         if RunState(row.state).at_rest:
             raise Refused(f"the run is {RunState(row.state).name}")
         message = CancelRun(self._supervisor.clock.now(), order.immediate, order.reason, order.requested_by)
+        if await self._elsewhere.cancel(row.run_id, message, request.key.id):
+            return None
         return await self._supervisor.ask(row.run_id, message, request)
 
     async def _retry(self, job: BulkJob, row: RunRow, request: RequestRow) -> Repeated | None:

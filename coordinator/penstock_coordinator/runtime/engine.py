@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import aclosing
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from penstock_coordinator.core.run.events import RunEnded
@@ -22,6 +25,7 @@ from penstock_coordinator.runtime.bulk import BulkJobs
 from penstock_coordinator.runtime.cached_values import CachedValues
 from penstock_coordinator.runtime.dead_letters import DeadLetters
 from penstock_coordinator.runtime.differing import difference
+from penstock_coordinator.runtime.elsewhere import LOOK_AGAIN, Elsewhere
 from penstock_coordinator.runtime.explaining import explain_steps
 from penstock_coordinator.runtime.reading import Reader
 from penstock_coordinator.runtime.reopening import Reopener
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.events import Event
     from penstock_coordinator.core.run.places import Shaped
-    from penstock_coordinator.ports import KeyClaim, Repeated, RequestKey, RequestRow, RunId
+    from penstock_coordinator.ports import KeyClaim, Repeated, RequestKey, RequestRow, RunId, RunRow
     from penstock_coordinator.runtime.differing import RunDifference
     from penstock_coordinator.runtime.explaining import RunExplanation
     from penstock_coordinator.runtime.outcomes import StartAnswer
@@ -54,10 +58,9 @@ if TYPE_CHECKING:
     )
 
 
+NO_LEASES: Mapping[str, int] = MappingProxyType({})
 RUNS_AT_ONCE = 100
 """So many rows are read together: parameters may be large."""
-LOOK_AGAIN = 0.2
-"""Seconds."""
 
 
 class Engine:
@@ -66,12 +69,14 @@ class Engine:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._reader = Reader(supervisor)
+        self.elsewhere = Elsewhere(supervisor)
+        """Other owners, for calls about many runs."""
         self.seats = Seats(supervisor.timing.max_watchers, supervisor.timing.max_watchers_of_run)
         """To be taken by whoever follows a run for a caller."""
         self.waiting_seats = Seats(supervisor.timing.max_watchers, supervisor.timing.max_watchers)
         """To be taken by whoever waits for the ends of runs for a caller."""
         self._reopener = Reopener(supervisor)
-        self.bulk = BulkJobs(supervisor, self._reopener)
+        self.bulk = BulkJobs(supervisor, self._reopener, self.elsewhere)
         """What is done to many runs. Its `run` is for the owner of the engine to run."""
         self.dead_letters = DeadLetters(supervisor, self._reopener)
         self.cached_values = CachedValues(supervisor.stores.cache)
@@ -164,16 +169,16 @@ class Engine:
         """Each of the runs when it is at rest, several at a time. Raises `UnknownRun` with its id."""
         left = dict.fromkeys(run_ids)
         while left:
-            async with aclosing(self._supervisor.wait_many(list(left))) as waiting:
-                async for ended in waiting:
+            async with aclosing(self.elsewhere.ends(list(left))) as ending:
+                async for ended in ending:
                     for part in _parts(ended):
                         views = await self._reader.runs_at_rest(part)
                         for view in views:
                             del left[view.row.run_id]
                         if views:
                             yield views
-            if self._supervisor.stopping:
-                raise Stopping
+            if self._supervisor.stopping or (left and self.is_member):
+                raise Stopping  # At a member the rest is not its own: the head looks for it.
             if left:
                 # Neither live nor at rest: a moment between the two, or about to be opened again.
                 await asyncio.sleep(LOOK_AGAIN)
@@ -203,9 +208,15 @@ class Engine:
         """As it is, or as it was after that event. Raises `UnknownRun`, `EventNotYet`."""
         return await self._reader.run(run_id, at_event)
 
-    async def live_glance(self, run_id: RunId) -> LiveGlance | None:
-        """What lists tell of a run that is not at rest. None of one that is: its row has all of it."""
-        return await self._reader.live_glance(run_id)
+    async def glances(self, rows: Sequence[RunRow]) -> dict[RunId, LiveGlance]:
+        """What lists tell of those of the runs that are not at rest, beyond their rows; as far as their owners answer
+        soon."""
+        found = await self.elsewhere.glances(rows)
+        for row in rows:
+            glance = None if RunState(row.state).at_rest else await self._reader.live_glance(row.run_id)
+            if glance is not None:
+                found[row.run_id] = glance
+        return found
 
     async def step_runs(
         self,
@@ -264,9 +275,12 @@ class Engine:
         if self._supervisor.stopping or (left and not RunState(left[run_id].state).at_rest):
             raise Stopping
 
-    def agents(self) -> dict[str, AgentView]:
-        """Those that are connected now, by id."""
-        return self._supervisor.fleet.views()
+    def agents(self, leases: Mapping[str, int] = NO_LEASES) -> dict[str, AgentView]:
+        """Those that are connected now, by id; with `leases` that they have of other owners."""
+        views = self._supervisor.fleet.views()
+        for agent_id in views.keys() & leases.keys():
+            views[agent_id] = replace(views[agent_id], leases=views[agent_id].leases + leases[agent_id])
+        return views
 
     def discarded_results(self) -> Counter[str]:
         """Results that came too late, by agent, since this coordinator was started."""

@@ -446,7 +446,8 @@ class Fleet:
         agent, age = session.holder.agent, now - session.holder.heard_at
         state = DRAINING if session.draining else CONNECTED
         row = replace(session.row, paused=agent in self.pauses)
-        return AgentView(row, state, len(session.holder.leases), age, self.discarded[agent], session.via)
+        links = tuple(sorted(session.links))
+        return AgentView(row, state, len(session.holder.leases), age, self.discarded[agent], session.via, links)
 
     async def drain_agent(self, agent: str, deadline: int) -> AgentView:
         session = next((one for one in self.sessions() if one.holder.agent == agent), None)

@@ -140,6 +140,8 @@ class AgentView:
     """Results that came too late."""
     via: str = ""
     """The coordinator that passes its stream on; "": nobody does."""
+    links: tuple[str, ...] = ()
+    """Members that it has a link with, as "id@epoch"."""
 
 
 class UnknownRun(Exception):

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from penstock.v1 import pipeline_pb2 as penstock_dot_v1_dot_pipeline__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%penstock/v1/agent_admin_service.proto\x12\x0bpenstock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apenstock/v1/pipeline.proto\"\xdb\x03\n\x05\x41gent\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.penstock.v1.AgentState\x12\x15\n\rsession_epoch\x18\x03 \x01(\x03\x12\x0f\n\x07\x62oot_id\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x10\n\x08hostname\x18\x06 \x01(\t\x12\x0e\n\x06queues\x18\x07 \x03(\t\x12.\n\x06labels\x18\x08 \x03(\x0b\x32\x1e.penstock.v1.Agent.LabelsEntry\x12)\n\tresources\x18\t \x01(\x0b\x32\x16.penstock.v1.Resources\x12\r\n\x05slots\x18\n \x01(\x05\x12\x0e\n\x06leases\x18\x0b \x01(\x05\x12\x30\n\x0c\x63onnect_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\rheartbeat_age\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11\x64iscarded_results\x18\x0e \x01(\x03\x12\x0e\n\x06paused\x18\x0f \x01(\x08\x12\x0b\n\x03via\x18\x10 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\":\n\x11ListAgentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Q\n\x12ListAgentsResponse\x12\"\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x12.penstock.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x0fGetAgentRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"5\n\x10GetAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.penstock.v1.Agent\"f\n\x11\x44rainAgentRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12+\n\x08\x64\x65\x61\x64line\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"7\n\x12\x44rainAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.penstock.v1.Agent\"%\n\x11PauseAgentRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"7\n\x12PauseAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.penstock.v1.Agent\"&\n\x12ResumeAgentRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"8\n\x13ResumeAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.penstock.v1.Agent*\x8a\x01\n\nAgentState\x12\x1b\n\x17\x41GENT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41GENT_STATE_CONNECTED\x10\x01\x12\x18\n\x14\x41GENT_STATE_DRAINING\x10\x02\x12\x14\n\x10\x41GENT_STATE_LOST\x10\x03\x12\x14\n\x10\x41GENT_STATE_GONE\x10\x04\x32\x81\x03\n\x11\x41gentAdminService\x12G\n\x04List\x12\x1e.penstock.v1.ListAgentsRequest\x1a\x1f.penstock.v1.ListAgentsResponse\x12\x42\n\x03Get\x12\x1c.penstock.v1.GetAgentRequest\x1a\x1d.penstock.v1.GetAgentResponse\x12H\n\x05\x44rain\x12\x1e.penstock.v1.DrainAgentRequest\x1a\x1f.penstock.v1.DrainAgentResponse\x12H\n\x05Pause\x12\x1e.penstock.v1.PauseAgentRequest\x1a\x1f.penstock.v1.PauseAgentResponse\x12K\n\x06Resume\x12\x1f.penstock.v1.ResumeAgentRequest\x1a .penstock.v1.ResumeAgentResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%penstock/v1/agent_admin_service.proto\x12\x0bpenstock.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apenstock/v1/pipeline.proto\"\xea\x03\n\x05\x41gent\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.penstock.v1.AgentState\x12\x15\n\rsession_epoch\x18\x03 \x01(\x03\x12\x0f\n\x07\x62oot_id\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x10\n\x08hostname\x18\x06 \x01(\t\x12\x0e\n\x06queues\x18\x07 \x03(\t\x12.\n\x06labels\x18\x08 \x03(\x0b\x32\x1e.penstock.v1.Agent.LabelsEntry\x12)\n\tresources\x18\t \x01(\x0b\x32\x16.penstock.v1.Resources\x12\r\n\x05slots\x18\n \x01(\x05\x12\x0e\n\x06leases\x18\x0b \x01(\x05\x12\x30\n\x0c\x63onnect_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\rheartbeat_age\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11\x64iscarded_results\x18\x0e \x01(\x03\x12\x0e\n\x06paused\x18\x0f \x01(\x08\x12\x0b\n\x03via\x18\x10 \x01(\t\x12\r\n\x05links\x18\x11 \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\":\n\x11ListAgentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Q\n\x12ListAgentsResponse\x12\"\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x12.penstock.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x0fGetAgentRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"5\n\x10GetAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.penstock.v1.Agent\"f\n\x11\x44rainAgentRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12+\n\x08\x64\x65\x61\x64line\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"7\n\x12\x44rainAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.penstock.v1.Agent\"%\n\x11PauseAgentRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"7\n\x12PauseAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.penstock.v1.Agent\"&\n\x12ResumeAgentRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"8\n\x13ResumeAgentResponse\x12!\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x12.penstock.v1.Agent*\x8a\x01\n\nAgentState\x12\x1b\n\x17\x41GENT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41GENT_STATE_CONNECTED\x10\x01\x12\x18\n\x14\x41GENT_STATE_DRAINING\x10\x02\x12\x14\n\x10\x41GENT_STATE_LOST\x10\x03\x12\x14\n\x10\x41GENT_STATE_GONE\x10\x04\x32\x81\x03\n\x11\x41gentAdminService\x12G\n\x04List\x12\x1e.penstock.v1.ListAgentsRequest\x1a\x1f.penstock.v1.ListAgentsResponse\x12\x42\n\x03Get\x12\x1c.penstock.v1.GetAgentRequest\x1a\x1d.penstock.v1.GetAgentResponse\x12H\n\x05\x44rain\x12\x1e.penstock.v1.DrainAgentRequest\x1a\x1f.penstock.v1.DrainAgentResponse\x12H\n\x05Pause\x12\x1e.penstock.v1.PauseAgentRequest\x1a\x1f.penstock.v1.PauseAgentResponse\x12K\n\x06Resume\x12\x1f.penstock.v1.ResumeAgentRequest\x1a .penstock.v1.ResumeAgentResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,32 +36,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_AGENT_LABELSENTRY']._loaded_options = None
   _globals['_AGENT_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_AGENTSTATE']._serialized_start=1216
-  _globals['_AGENTSTATE']._serialized_end=1354
+  _globals['_AGENTSTATE']._serialized_start=1231
+  _globals['_AGENTSTATE']._serialized_end=1369
   _globals['_AGENT']._serialized_start=148
-  _globals['_AGENT']._serialized_end=623
-  _globals['_AGENT_LABELSENTRY']._serialized_start=578
-  _globals['_AGENT_LABELSENTRY']._serialized_end=623
-  _globals['_LISTAGENTSREQUEST']._serialized_start=625
-  _globals['_LISTAGENTSREQUEST']._serialized_end=683
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=685
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=766
-  _globals['_GETAGENTREQUEST']._serialized_start=768
-  _globals['_GETAGENTREQUEST']._serialized_end=803
-  _globals['_GETAGENTRESPONSE']._serialized_start=805
-  _globals['_GETAGENTRESPONSE']._serialized_end=858
-  _globals['_DRAINAGENTREQUEST']._serialized_start=860
-  _globals['_DRAINAGENTREQUEST']._serialized_end=962
-  _globals['_DRAINAGENTRESPONSE']._serialized_start=964
-  _globals['_DRAINAGENTRESPONSE']._serialized_end=1019
-  _globals['_PAUSEAGENTREQUEST']._serialized_start=1021
-  _globals['_PAUSEAGENTREQUEST']._serialized_end=1058
-  _globals['_PAUSEAGENTRESPONSE']._serialized_start=1060
-  _globals['_PAUSEAGENTRESPONSE']._serialized_end=1115
-  _globals['_RESUMEAGENTREQUEST']._serialized_start=1117
-  _globals['_RESUMEAGENTREQUEST']._serialized_end=1155
-  _globals['_RESUMEAGENTRESPONSE']._serialized_start=1157
-  _globals['_RESUMEAGENTRESPONSE']._serialized_end=1213
-  _globals['_AGENTADMINSERVICE']._serialized_start=1357
-  _globals['_AGENTADMINSERVICE']._serialized_end=1742
+  _globals['_AGENT']._serialized_end=638
+  _globals['_AGENT_LABELSENTRY']._serialized_start=593
+  _globals['_AGENT_LABELSENTRY']._serialized_end=638
+  _globals['_LISTAGENTSREQUEST']._serialized_start=640
+  _globals['_LISTAGENTSREQUEST']._serialized_end=698
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=700
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=781
+  _globals['_GETAGENTREQUEST']._serialized_start=783
+  _globals['_GETAGENTREQUEST']._serialized_end=818
+  _globals['_GETAGENTRESPONSE']._serialized_start=820
+  _globals['_GETAGENTRESPONSE']._serialized_end=873
+  _globals['_DRAINAGENTREQUEST']._serialized_start=875
+  _globals['_DRAINAGENTREQUEST']._serialized_end=977
+  _globals['_DRAINAGENTRESPONSE']._serialized_start=979
+  _globals['_DRAINAGENTRESPONSE']._serialized_end=1034
+  _globals['_PAUSEAGENTREQUEST']._serialized_start=1036
+  _globals['_PAUSEAGENTREQUEST']._serialized_end=1073
+  _globals['_PAUSEAGENTRESPONSE']._serialized_start=1075
+  _globals['_PAUSEAGENTRESPONSE']._serialized_end=1130
+  _globals['_RESUMEAGENTREQUEST']._serialized_start=1132
+  _globals['_RESUMEAGENTREQUEST']._serialized_end=1170
+  _globals['_RESUMEAGENTRESPONSE']._serialized_start=1172
+  _globals['_RESUMEAGENTRESPONSE']._serialized_end=1228
+  _globals['_AGENTADMINSERVICE']._serialized_start=1372
+  _globals['_AGENTADMINSERVICE']._serialized_end=1757
 # @@protoc_insertion_point(module_scope)

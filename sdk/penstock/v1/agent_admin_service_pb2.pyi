@@ -87,6 +87,7 @@ class Agent(_message.Message):
     DISCARDED_RESULTS_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
     VIA_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     state: Global___AgentState.ValueType
     session_epoch: _builtins.int
@@ -115,6 +116,10 @@ class Agent(_message.Message):
     def heartbeat_age(self) -> _duration_pb2.Duration:
         """Since the last heartbeat was processed."""
 
+    @_builtins.property
+    def links(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Coordinators besides the head that it has a stream with, as "id@epoch"."""
+
     def __init__(
         self,
         *,
@@ -134,10 +139,11 @@ class Agent(_message.Message):
         discarded_results: _builtins.int = ...,
         paused: _builtins.bool = ...,
         via: _builtins.str = ...,
+        links: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "heartbeat_age", b"heartbeat_age", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "connect_time", b"connect_time", "discarded_results", b"discarded_results", "heartbeat_age", b"heartbeat_age", "hostname", b"hostname", "id", b"id", "labels", b"labels", "leases", b"leases", "paused", b"paused", "queues", b"queues", "resources", b"resources", "session_epoch", b"session_epoch", "slots", b"slots", "state", b"state", "version", b"version", "via", b"via"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "connect_time", b"connect_time", "discarded_results", b"discarded_results", "heartbeat_age", b"heartbeat_age", "hostname", b"hostname", "id", b"id", "labels", b"labels", "leases", b"leases", "links", b"links", "paused", b"paused", "queues", b"queues", "resources", b"resources", "session_epoch", b"session_epoch", "slots", b"slots", "state", b"state", "version", b"version", "via", b"via"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -20,6 +20,7 @@ def connected(view: AgentView) -> admin.Agent:
         agent.heartbeat_age.CopyFrom(span(view.heartbeat_age))
     agent.discarded_results = view.discarded
     agent.via = view.via
+    agent.links.extend(view.links)
     return agent
 
 

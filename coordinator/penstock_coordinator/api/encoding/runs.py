@@ -11,6 +11,7 @@ from penstock_coordinator.api.encoding.values import fill, instant, known_instan
 from penstock_coordinator.api.fields import run_id_text
 from penstock_coordinator.core.plan.values import parse
 from penstock_coordinator.core.run.places import spelled_place
+from penstock_coordinator.core.run.state import StepCounts
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.core.run.summary import unpack
 from penstock_coordinator.core.traces.ids import trace_of
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.events import CacheSource, Failure
-    from penstock_coordinator.core.run.state import StepCounts
     from penstock_coordinator.ports import RunId, RunRow
     from penstock_coordinator.runtime.views import AttemptView, FailureView, RunView, StepRunView
 
@@ -88,6 +88,10 @@ def lineage(message: run_pb2.Run, step: str, place: Iterable[int]) -> None:
 
 def counts(found: StepCounts) -> run_pb2.StepCounts:
     return run_pb2.StepCounts(**found._asdict())
+
+
+def counted(message: run_pb2.StepCounts) -> StepCounts:
+    return StepCounts(**{name: getattr(message, name) for name in StepCounts._fields})
 
 
 def step_run(run_id: RunId, plan: Plan, view: StepRunView, *, listed: bool = False) -> run_pb2.StepRun:
