@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import grpc.aio
 from google.rpc import error_details_pb2  # type: ignore[import-untyped]  # the package has no stubs
 from grpc_status import rpc_status
@@ -19,12 +22,17 @@ def wait_before(failures: int, chance: float, asked: float = 0.0) -> float:
 
 def asked_to_wait(error: grpc.aio.AioRpcError) -> float:
     """Seconds of google.rpc.RetryInfo; 0 without one."""
-    try:
-        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it reads code, details and metadata only
-    except ValueError:  # the details contradict the code
-        return 0.0
     retry = error_details_pb2.RetryInfo()
-    for detail in status.details if status else ():
+    for detail in details_of(error):
         if detail.Unpack(retry):
             return float(retry.retry_delay.ToTimedelta().total_seconds())
     return 0.0
+
+
+def details_of(error: grpc.aio.AioRpcError) -> Sequence[Any]:
+    """Of an error: packed messages."""
+    try:
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it reads code, details and metadata only
+    except ValueError:  # the details contradict the code
+        return ()
+    return status.details if status else ()

@@ -1,6 +1,5 @@
-"""Takes the lines that steps print to the coordinator: by streams of their own, each as long as it takes to bring so
-many lines or seconds of them. The answer to a stream says that its lines are durable; those of one without an answer
-are sent again, as they were, and the coordinator takes each once.
+"""The lines that steps print, on their way to the coordinators that their leases are held by: each of these gets them
+by streams of their own. What is without an answer is sent again as it was, and the coordinator takes each line once.
 
 The buffer is bounded. When it is full the workers' lines are not read, so the steps that print wait; if that lasts,
 because no coordinator takes lines, the oldest lines are dropped instead, and the log says so: a step is never stopped
@@ -10,45 +9,27 @@ for long by its own output.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-import grpc
-import grpc.aio
-
-from penstock.agent.v1 import agent_service_pb2 as wire
-from penstock.agent.v1.agent_service_pb2_grpc import AgentServiceStub
-from penstock_agent.core.leases import Handle
+from penstock_agent.core.leases import HOME, NOBODY, Handle
 from penstock_agent.executors.channel import SYSTEM, LogLines
 from penstock_agent.own_log import OwnLog
-from penstock_agent.runtime.backoff import asked_to_wait, wait_before
-from penstock_agent.runtime.calls import CallLost, lost_when_cancelled
-from penstock_agent.runtime.wire import span
+from penstock_agent.runtime import log_lines
+from penstock_agent.runtime.log_lines import Dropped, Message, Queue, waiting
+from penstock_agent.runtime.log_pushes import LogPusher
+
+if TYPE_CHECKING:
+    from penstock.agent.v1 import agent_service_pb2 as wire
+    from penstock.agent.v1.agent_service_pb2_grpc import AgentServiceStub
+    from penstock_agent.runtime.log_lines import Line, Name
 
 log = OwnLog(__name__)
 
-LogCall: TypeAlias = "grpc.aio.StreamUnaryCall[wire.PushLogsRequest, wire.PushLogsResponse]"
-
 FULL_BYTES = 8 * 1024 * 1024
 ROOM_BYTES = FULL_BYTES // 2
-MESSAGE_BYTES = 256 * 1024
-MESSAGE_LINES = 2_000
-GATHER = 0.05
-"""Seconds between two messages that are not full: each costs more than its lines."""
-STREAM_BYTES = 1024 * 1024
-STREAM_SECONDS = 5.0
-"""Past either of them a stream ends, and its lines are known to be durable."""
-LINE_OVERHEAD = 48
-TAKEN = "penstock-log-lines", "taken"
-"""Initial metadata of a coordinator that takes lines. The library tells of initial metadata, without any, also when a
-call is refused, and that may be well before it tells of the status."""
-LET_IN_WITHIN = 2.0
-"""Seconds that a coordinator has to say that it takes lines; without a word it is one of a former release, which took
-them without a word."""
 HELD_UP = 5.0
 """So long a full buffer holds steps up while no coordinator is there to take anything, in seconds. One that is only
 slow makes them wait."""
@@ -59,61 +40,43 @@ REMEMBERED = 1_024
 """Attempts that ended, and whose last lines may still come."""
 
 
-_Name: TypeAlias = "tuple[wire.LeaseRef, int]"
-_Line: TypeAlias = "tuple[int, int, int, str]"
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    handle: Handle
-    size: int
-    name: _Name
-    lines: list[_Line]
-    missing: int = 0
-    """If it is the word on lines that were dropped: how many."""
-
-    def dropped(self) -> _Dropped:
-        return _Dropped(self.handle, self.name, self.missing or len(self.lines), self.lines[-1])
-
-
-@dataclass(frozen=True, slots=True)
-class _Message:
-    """Is sent again as it is: so the coordinator knows its lines again, also after a restart."""
-
-    size: int
-    request: wire.PushLogsRequest
-    parts: list[_Dropped]
-    """What is to be said if it is dropped after all."""
-
-
-@dataclass(slots=True)
-class _Dropped:
-    handle: Handle
-    name: _Name
-    count: int
-    last: _Line
+def _home(handle: Handle) -> int | None:
+    """The link of a lease, where there are no others."""
+    return HOME
 
 
 class LogRelay:
-    """An `OutputSink`. `run` is its task; lines are added on the same loop."""
+    """An `OutputSink`. `run` is its task; lines are added on the same loop.
 
-    def __init__(self, agent_id: str, chance: Callable[[], float] = random.random) -> None:
+    `link_of` gives the link that a lease is held by now, NOBODY if that is no coordinator's, None if it is over."""
+
+    def __init__(
+        self,
+        agent_id: str,
+        chance: Callable[[], float] = random.random,
+        link_of: Callable[[Handle], int | None] = _home,
+    ) -> None:
         self._chance = chance
-        self._failures = 0
-        """Of streams, since the last that took a message."""
+        self._link_of = link_of
         self.on_room: Callable[[], None] | None = None
         self._agent_id = agent_id
-        self._stub: AgentServiceStub | None = None
-        self._names: dict[Handle, tuple[_Name, int]] = {}
+        self._names: dict[Handle, tuple[Name, int]] = {}
         """With how many lines the attempt has before its own."""
         self._prefaces: dict[Handle, Sequence[str]] = {}
         """Lines of attempts that have not begun: a lease that is handed back leaves none, for the next one of the same
         attempt counts its own from 1."""
         self._ended: deque[Handle] = deque()
-        self._waiting: deque[_Waiting] = deque()
-        self._again: deque[_Message] = deque()
-        """Of streams without an answer."""
-        self._dropped: dict[Handle, _Dropped] = {}
+        self._links: frozenset[int] = frozenset()
+        """To members, whether they are open or not."""
+        self._queues: dict[int, Queue] = {HOME: Queue()}
+        """By link. What is NOBODY's waits until somebody has its lease."""
+        self._pushers: dict[int, LogPusher] = {HOME: LogPusher(HOME, self, chance)}
+        """Of links that are open, and home's."""
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._last_links: dict[Handle, int] = {}
+        """Of leases that are over, where that is not home."""
+        self._dropped: dict[Handle, Dropped] = {}
         """Of which the log does not say so yet."""
         self._bytes = 0
         """Of all that is not known to be durable."""
@@ -122,10 +85,7 @@ class LogRelay:
         """Messages and answers so far: it grows while a coordinator takes lines."""
         self._looks = 0
         """At a full buffer, since something was taken."""
-        self._unserved = False
-        """The coordinator that is there takes no lines at all, and the agent's own log has said so."""
-        self._changed = asyncio.Event()
-        self._closing = False
+        self.closing = False
 
     # --- attempts
 
@@ -147,7 +107,9 @@ class LogRelay:
         self._prefaces.pop(handle, None)
         self._ended.append(handle)
         if len(self._ended) > REMEMBERED:
-            self._names.pop(self._ended.popleft(), None)
+            old = self._ended.popleft()
+            self._names.pop(old, None)
+            self._last_links.pop(old, None)
 
     # --- lines
 
@@ -162,47 +124,57 @@ class LogRelay:
         if known is None:
             return
         name, before = known
-        lines = batch.lines
+        lines: list[Line] = batch.lines
         if before:
             lines = [(number + before, source, offset, text) for number, source, offset, text in lines]
-        for start in range(0, len(lines), MESSAGE_LINES):
-            self._wait(batch.handle, name, lines[start : start + MESSAGE_LINES])
+        link = HOME if self._is_simple else self._link(batch.handle)
+        queue = self._queue(link)
+        most = log_lines.MESSAGE_LINES
+        for start in range(0, len(lines), most):
+            each = waiting(batch.handle, name, lines[start : start + most])
+            queue.waiting.append(each)
+            self._bytes += each.size
         if self._bytes >= FULL_BYTES and not self._full:
             self._full = True
             self._looks = 0
             self._look_again()
-        self._changed.set()
+        self._wake(link)
 
     def _look_again(self) -> None:
         asyncio.get_running_loop().call_later(HELD_UP, self._drop_if_stuck, self._taken)
-
-    def _wait(self, handle: Handle, name: _Name, lines: list[_Line]) -> None:
-        size = sum(len(text) for _, _, _, text in lines) + LINE_OVERHEAD * len(lines)
-        self._waiting.append(_Waiting(handle, size, name, lines))
-        self._bytes += size
 
     def _drop_if_stuck(self, taken: int) -> None:
         if not self._full:
             return
         self._looks = 0 if self._taken > taken else self._looks + 1
-        if self._looks < (SLOW_LOOKS if self._is_heard else 1):
+        silent = [queue for link, queue in self._queues.items() if not self._is_heard(link)]
+        heard = len(silent) < len(self._queues)
+        if heard and sum(queue.size for queue in silent) > ROOM_BYTES:
+            # Whoever has a coordinator does not wait for one that is away.
+            self._drop_oldest(silent)
+        elif self._looks < (SLOW_LOOKS if heard else 1):
             self._look_again()
-            return
+        else:
+            self._drop_oldest([*silent, *(queue for queue in self._queues.values() if queue not in silent)])
+
+    def _drop_oldest(self, queues: Iterable[Queue]) -> None:
         self._looks = 0
         count = 0
-        while self._bytes > ROOM_BYTES and self._waiting:
-            waiting = self._waiting.popleft()
-            self._drop(waiting.size, waiting.dropped())
-            count += len(waiting.lines)
+        for queue in queues:
+            while self._bytes > ROOM_BYTES and queue.waiting:
+                each = queue.waiting.popleft()
+                self._drop(each.size, each.dropped())
+                count += len(each.lines)
         log.warning("log_lines_dropped", lines=count, reason="no coordinator takes them")
         self._tell_of_room()
+        if self._full:
+            self._look_again()
 
-    @property
-    def _is_heard(self) -> bool:
-        """A coordinator is there, and has not refused the last stream."""
-        return self._stub is not None and not self._failures
+    def _is_heard(self, link: int) -> bool:
+        pusher = self._pushers.get(link)
+        return pusher is not None and pusher.is_heard
 
-    def _drop(self, size: int, *parts: _Dropped) -> None:
+    def _drop(self, size: int, *parts: Dropped) -> None:
         self._bytes -= size
         for part in parts:
             known = self._dropped.setdefault(part.handle, part)
@@ -216,199 +188,169 @@ class LogRelay:
             if self.on_room is not None:
                 self.on_room()
 
-    # --- the stream
-
-    def use(self, stub: AgentServiceStub | None) -> None:
-        """Where to push from now on; None: nowhere for now."""
-        self._stub = stub
-        self._unserved = False
-        self._changed.set()
-
-    def close(self) -> None:
-        """No more lines come: `run` ends when it has pushed those that it has."""
-        self._closing = True
-        self._changed.set()
-
-    @property
-    def _has_lines(self) -> bool:
-        """To send. What was dropped is not told to a coordinator that takes no lines, before others come."""
-        return bool(self._again or self._waiting or (self._dropped and not self._unserved))
-
-    async def run(self) -> None:
-        while not (self._closing and not self._has_lines):
-            self._changed.clear()
-            stub = self._stub
-            if stub is None or not self._has_lines:
-                if not (self._closing and stub is None):
-                    await self._changed.wait()
-                    continue
-                return
-            try:
-                with lost_when_cancelled():
-                    await self._push(stub)
-            except CallLost:
-                continue
-            except grpc.aio.AioRpcError as error:
-                if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-                    self._drop_all()
-                self._failures += 1
-                await asyncio.sleep(wait_before(self._failures, self._chance(), asked_to_wait(error)))
-
-    def _drop_all(self) -> None:
-        """The coordinator will never take them. The log of each attempt says so once there is one that does."""
-        for message in self._again:
-            self._drop(message.size, *message.parts)
-        for waiting in self._waiting:
-            self._drop(waiting.size, waiting.dropped())
-        self._again.clear()
-        self._waiting.clear()
-        while len(self._dropped) > REMEMBERED:
-            self._dropped.pop(next(iter(self._dropped)))
-        if not self._unserved:
-            count = sum(dropped.count for dropped in self._dropped.values())
-            log.warning("log_lines_dropped", lines=count, reason="this coordinator takes none, nor those that come")
-        self._unserved = True
-        self._tell_of_room()
-
-    async def _push(self, stub: AgentServiceStub) -> None:
-        """One stream, with its answer."""
-        call = stub.PushLogs()
-        call.add_done_callback(lambda _: self._changed.set())
-        sent: list[_Message] = []
-        try:
-            await _let_in(call)
-            await self._write(call, stub, sent)
-            early = call.done()
-            await call.done_writing()
-            answer = await call
-        except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
-            # The other side has ended the call: its status says why. A write that fails before the status is there says
-            # INTERNAL instead.
-            await self._ended_early(call, sent)
-        except BaseException:
-            self._again.extendleft(reversed(sent))
-            raise
-        else:
-            await self._read(sent, answer.read_messages or (0 if early else len(sent)))
-        finally:
-            call.cancel()
-
-    async def _write(self, call: LogCall, stub: AgentServiceStub, sent: list[_Message]) -> None:
-        """Until it is enough for one stream. `sent` grows before a message is on its way."""
-        now = asyncio.get_running_loop().time
-        size, until = 0, now() + STREAM_SECONDS
-        while self._stub is stub and size < STREAM_BYTES and now() < until and not call.done():
-            message = self._next_message()
-            if message is not None:
-                sent.append(message)
-                size += message.size
-                await call.write(message.request)
-                self._failures = 0
-                self._taken += 1
-                if message.size < MESSAGE_BYTES // 2 and not self._closing:
-                    await asyncio.sleep(GATHER)
-            elif self._closing:
-                return
-            else:
-                await self._more(until - now())
-
-    async def _more(self, seconds: float) -> None:
-        self._changed.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
-
-    async def _ended_early(self, call: LogCall, sent: list[_Message]) -> None:
-        """Nobody knows what was read of it, unless the answer says so: the rest comes again, and is taken once."""
-        try:
-            answer = await call
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-                log.error("log_lines_refused", reason=error.details())
-                self._durable(sent)  # it would refuse them again
-            else:
-                self._again.extendleft(reversed(sent))
-            raise
-        except BaseException:
-            self._again.extendleft(reversed(sent))
-            raise
-        await self._read(sent, answer.read_messages)
-
-    async def _read(self, sent: list[_Message], count: int) -> None:
-        """The answer came: so many messages are durable."""
-        self._unserved = False
-        self._again.extendleft(reversed(sent[count:]))
-        self._durable(sent[:count])
-        if self._again:
-            await asyncio.sleep(GATHER)
-
     @property
     def lines_waiting(self) -> int:
         """To be sent, or sent again."""
-        again = sum(len(batch.records) for message in self._again for batch in message.request.batches)
-        return again + sum(len(each.lines) for each in self._waiting)
+        return sum(queue.lines for queue in self._queues.values())
 
-    def _durable(self, sent: list[_Message]) -> None:
-        self._bytes -= sum(message.size for message in sent)
-        self._taken += len(sent)
+    # --- whom they are for
+
+    @property
+    def _is_simple(self) -> bool:
+        """There is home alone."""
+        return not self._links and len(self._queues) == 1
+
+    def _queue(self, link: int) -> Queue:
+        queue = self._queues.get(link)
+        if queue is None:
+            queue = self._queues[link] = Queue()
+        return queue
+
+    def _link(self, handle: Handle) -> int:
+        """That its lines are for. Those of a lease that is over are for whom it was held by last."""
+        link = self._link_of(handle)
+        if link is None:
+            link = self._last_links.get(handle, HOME)
+            return link if link in self._links else HOME
+        if link != HOME or handle in self._last_links:
+            self._last_links[handle] = link
+        return link if link == HOME or link in self._links else NOBODY
+
+    def keep_links(self, links: Iterable[int]) -> None:
+        """There are these to members, and no others."""
+        self._links = frozenset(links)
+        self.sort()
+
+    def sort(self) -> None:
+        """Leases may be held by others than when their lines came."""
+        if self._is_simple:
+            return
+        queues, self._queues = self._queues, {HOME: Queue()}
+        for queue in queues.values():
+            self._sort(queue, lambda handle, run_id: self._link(handle))
+        for link in self._queues:
+            self._wake(link)
+
+    def _sort(self, queue: Queue, link_of: Callable[[Handle, bytes], int]) -> None:
+        """By attempt and run."""
+        for each in queue.waiting:
+            self._queue(link_of(each.handle, each.name[0].run_id)).waiting.append(each)
+        for message in queue.again:
+            links = {batch.handle: link_of(batch.handle, batch.lines.lease.run_id) for batch in message.batches}
+            for link in dict.fromkeys(links.values()):
+                batches = [batch for batch in message.batches if links[batch.handle] == link]
+                whole = len(batches) == len(message.batches)
+                self._queue(link).again.append(message if whole else Message.of(self._agent_id, batches))
+
+    def run_moved(self, link: int, run_id: bytes) -> None:
+        """Its lines go to whoever has their lease. One that still seems to be held by this link is soon another one's;
+        lines of leases that are over are for whoever has the run, so they go round."""
+        queue, self._queues[link] = self._queue(link), Queue()
+
+        def next_link(handle: Handle, run: bytes) -> int:
+            if run != run_id:
+                return link
+            held_by = self._link_of(handle)
+            if held_by is not None:
+                return NOBODY if held_by == link else self._link(handle)
+            following = sorted({HOME, *self._links}, key=lambda other: (other <= link, other))
+            self._last_links[handle] = following[0]
+            return following[0]
+
+        self._sort(queue, next_link)
+        for other in self._queues:
+            self._wake(other)
+
+    # --- the streams
+
+    def use(self, stub: AgentServiceStub | None, link: int = HOME) -> None:
+        """Where to push the lines of this link from now on; None: nowhere for now."""
+        if link == HOME:
+            self._pushers[HOME].use(stub)
+            return
+        self._pushers.pop(link, None)
+        task = self._tasks.pop(link, None)
+        if task is not None:
+            task.cancel()
+        if stub is not None:
+            pusher = self._pushers[link] = LogPusher(link, self, self._chance)
+            pusher.use(stub)
+            if self._group is not None and not self.closing:
+                self._tasks[link] = self._group.create_task(pusher.run())
+
+    def _wake(self, link: int) -> None:
+        pusher = self._pushers.get(link)
+        if pusher is not None:
+            pusher.changed.set()
+
+    def close(self) -> None:
+        """No more lines come: `run` ends when it has pushed those that it has."""
+        self.closing = True
+        for link in self._pushers:
+            self._wake(link)
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for link, pusher in self._pushers.items():
+                    self._tasks[link] = group.create_task(pusher.run())
+                self._group = group
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        finally:
+            self._group = None
+
+    @property
+    def _has_lines(self) -> bool:
+        return any(self.has_lines(link) for link in list(self._queues))
+
+    def has_lines(self, link: int) -> bool:
+        """To send. What was dropped is not told to a coordinator that takes no lines, before others come."""
+        queue = self._queues.get(link)
+        return (queue is not None and bool(queue.again or queue.waiting)) or self._has_dropped(link)
+
+    def _has_dropped(self, link: int) -> bool:
+        if not self._dropped or ((pusher := self._pushers.get(link)) is not None and pusher.unserved):
+            return False
+        return self._is_simple or any(self._link(handle) == link for handle in self._dropped)
+
+    def next_message(self, link: int) -> Message | None:
+        queue = self._queue(link)
+        if self._dropped and not queue.again:
+            self._say_dropped(link)
+        return queue.next(self._agent_id)
+
+    def _say_dropped(self, link: int) -> None:
+        for handle in [handle for handle in self._dropped if self._is_simple or self._link(handle) == link]:
+            told = self._dropped.pop(handle).told()
+            self._queue(link).waiting.appendleft(told)
+            self._bytes += told.size
+
+    def was_sent(self) -> None:
+        self._taken += 1
+
+    def sent_in_vain(self, link: int, messages: list[Message]) -> None:
+        self._queue(link).again.extendleft(reversed(messages))
+
+    def durable(self, messages: list[Message]) -> None:
+        self._bytes -= sum(message.size for message in messages)
+        self._taken += len(messages)
         self._tell_of_room()
 
-    def _next_message(self) -> _Message | None:
-        if self._again:
-            return self._again.popleft()
-        if self._dropped:
-            self._say_dropped()
-        lines: dict[Handle, tuple[_Name, list[_Line]]] = {}
-        parts: list[_Dropped] = []
-        size = count = 0
-        while self._waiting and size < MESSAGE_BYTES and count < MESSAGE_LINES:
-            waiting = self._waiting.popleft()
-            lines.setdefault(waiting.handle, (waiting.name, []))[1].extend(waiting.lines)
-            parts.append(waiting.dropped())
-            size += waiting.size
-            count += len(waiting.lines)
-        if not lines:
-            return None
-        batches = [_batch(name, of_handle) for name, of_handle in lines.values()]
-        return _Message(size, wire.PushLogsRequest(agent_id=self._agent_id, batches=batches), parts)
-
-    def _say_dropped(self) -> None:
-        """In the place of the last of them."""
-        for handle, dropped in self._dropped.items():
-            number, _, offset, _ = dropped.last
-            text = f"{dropped.count:,} lines are missing here: no coordinator took them"
-            line = (number, SYSTEM, offset, text)
-            size = len(text) + LINE_OVERHEAD
-            self._waiting.appendleft(_Waiting(handle, size, dropped.name, [line], dropped.count))
-            self._bytes += size
-        self._dropped.clear()
-
-
-def _batch(name: _Name, lines: list[_Line]) -> wire.LogBatch:
-    """All lines of the attempt in one: what the coordinator keeps by one row."""
-    records = [
-        wire.LogRecord(number=number, source=wire.LogSource.ValueType(source), text=text, offset=span(max(offset, 0)))
-        for number, source, offset, text in lines
-    ]
-    return wire.LogBatch(lease=name[0], attempt=name[1], records=records)
-
-
-async def _let_in(call: LogCall) -> None:
-    """Returns when the coordinator takes lines: what is written to a call that it refuses would be lost, and so would
-    the time that it asks to wait, if the write failed before its status is there. Raises `AioRpcError`."""
-    word = asyncio.ensure_future(_taken_or_refused(call))
-    word.add_done_callback(_heard)
-    # It is not given up if it takes longer: that would end the call.
-    await asyncio.wait({word}, timeout=LET_IN_WITHIN)
-    if call.done():
-        await call
-
-
-async def _taken_or_refused(call: LogCall) -> None:
-    if TAKEN not in tuple(await call.initial_metadata()):
-        await call.code()
-
-
-def _heard(word: asyncio.Future[None]) -> None:
-    if not word.cancelled():
-        word.exception()
+    def never_taken(self, link: int) -> None:
+        """The log of each attempt says so once there is a coordinator that takes lines."""
+        queue, pusher = self._queue(link), self._pushers.get(link)
+        for message in queue.again:
+            for batch in message.batches:
+                self._drop(batch.size, *batch.parts)
+        for each in queue.waiting:
+            self._drop(each.size, each.dropped())
+        queue.again.clear()
+        queue.waiting.clear()
+        while len(self._dropped) > REMEMBERED:
+            self._dropped.pop(next(iter(self._dropped)))
+        if pusher is not None and not pusher.unserved:
+            count = sum(dropped.count for dropped in self._dropped.values())
+            log.warning("log_lines_dropped", lines=count, reason="this coordinator takes none, nor those that come")
+            pusher.unserved = True
+        self._tell_of_room()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -10,11 +11,17 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[import-untyped]  # no stubs
+from grpc_status import rpc_status
 from tests.waiting import until
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.agent.v1 import agent_service_pb2_grpc as rpc
+from penstock_agent.core.leases import HOME
 from penstock_agent.executors.channel import STDOUT, SYSTEM, LogLines
+from penstock_agent.runtime import log_lines
+from penstock_agent.runtime import log_pushes as pushes
 from penstock_agent.runtime import logs as relays
 from penstock_agent.runtime.logs import LogRelay
 
@@ -170,8 +177,8 @@ async def test_lines_count_until_they_are_durable() -> None:
 
 
 async def test_a_stream_ends_when_it_has_brought_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relays, "STREAM_BYTES", 100_000)
-    monkeypatch.setattr(relays, "MESSAGE_BYTES", 20_000)
+    monkeypatch.setattr(pushes, "STREAM_BYTES", 100_000)
+    monkeypatch.setattr(log_lines, "MESSAGE_BYTES", 20_000)
     servicer = Taking()
     relay = new_relay(1)
     for first in range(1, 401, 20):
@@ -277,8 +284,8 @@ async def test_a_coordinator_that_has_let_a_stream_in_may_stand_still_for_a_whil
     monkeypatch.setattr(relays, "HELD_UP", 3_600.0)  # the looks are those of this test alone
     monkeypatch.setattr(relays, "FULL_BYTES", 50_000)
     monkeypatch.setattr(relays, "ROOM_BYTES", 25_000)
-    monkeypatch.setattr(relays, "STREAM_BYTES", 10_000)
-    monkeypatch.setattr(relays, "MESSAGE_BYTES", 5_000)
+    monkeypatch.setattr(pushes, "STREAM_BYTES", 10_000)
+    monkeypatch.setattr(log_lines, "MESSAGE_BYTES", 5_000)
     servicer = Frozen()
     relay = new_relay(1)
     for first in range(1, 101, 5):
@@ -319,8 +326,8 @@ async def test_lines_count_on_after_those_of_before_the_attempt() -> None:
 async def test_of_a_stream_that_ends_early_what_was_not_read_comes_again(
     monkeypatch: pytest.MonkeyPatch, read_messages: int
 ) -> None:
-    monkeypatch.setattr(relays, "MESSAGE_LINES", 2)
-    monkeypatch.setattr(relays, "STREAM_SECONDS", 3_600.0)  # the agent does not end it
+    monkeypatch.setattr(log_lines, "MESSAGE_LINES", 2)
+    monkeypatch.setattr(pushes, "STREAM_SECONDS", 3_600.0)  # the agent does not end it
     servicer = Hasty(read_messages)
     relay = new_relay(1)
     relay.add(lines(1, 1, 20, 1_000))
@@ -377,3 +384,131 @@ async def test_an_agent_leaves_although_its_coordinator_takes_no_lines() -> None
             relay.use(stub)
             await ended(relay, task)
     assert relay._bytes == 0
+
+
+class Disowning(Taking):
+    """Refuses lines of a run that another coordinator has."""
+
+    def __init__(self, run_id: bytes) -> None:
+        super().__init__()
+        self.run_id = run_id
+        self.refused = 0
+
+    async def PushLogs(self, request_iterator: AsyncIterator[wire.PushLogsRequest], context: Any) -> Any:
+        await context.send_initial_metadata((("penstock-log-lines", "taken"),))
+        async for request in request_iterator:
+            if any(batch.lease.run_id == self.run_id for batch in request.batches):
+                self.refused += 1
+                await context.abort_with_status(_moved(self.run_id))
+            self.requests.append(request)
+        self.answered += 1
+        return wire.PushLogsResponse()
+
+
+def _moved(run_id: bytes) -> Any:
+    info = error_details_pb2.ErrorInfo(reason="RUN_MOVED", metadata={"run_id": str(uuid.UUID(bytes=run_id))})
+    packed = any_pb2.Any()
+    packed.Pack(info)
+    return rpc_status.to_status(status_pb2.Status(code=code_pb2.Code.Value("UNAVAILABLE"), details=[packed]))
+
+
+MEMBER = 3
+HERE, THERE = b"h" * 16, b"t" * 16
+
+
+def linked_relay(links: dict[int, int | None]) -> LogRelay:
+    """`links`: by handle. Attempts 1 and 2 are of one run each."""
+    relay = LogRelay("agent", chance=lambda: 0.0, link_of=links.get)
+    for handle, run_id in ((1, HERE), (2, THERE)):
+        relay.introduce(handle, wire.LeaseRef(run_id=run_id, step=handle, token=9), 1)
+    relay.keep_links([MEMBER])
+    return relay
+
+
+def runs_of(servicer: Taking) -> list[bytes]:
+    return [batch.lease.run_id for request in servicer.requests for batch in request.batches]
+
+
+async def test_lines_go_to_whom_the_lease_is_held_by_and_to_the_next_one_from_then_on() -> None:
+    links: dict[int, int | None] = {1: HOME, 2: MEMBER}
+    relay, head, member = linked_relay(links), Taking(), Taking()
+    async with taking(head) as home, taking(member) as link:
+        with running(relay) as task:
+            relay.use(home)
+            relay.use(link, MEMBER)
+            relay.add(lines(1, 1, 1))
+            relay.add(lines(2, 1, 1))
+
+            async def came() -> bool:
+                return bool(head.requests and member.requests)
+
+            await until(came, PATIENCE)
+            relay.use(None, MEMBER)
+            relay.add(lines(2, 2, 1))
+            links[2] = HOME
+            relay.sort()
+            await ended(relay, task)
+    assert (runs_of(member), member.numbers) == ([THERE], [1])
+    assert set(runs_of(head)) == {HERE, THERE}
+    theirs = [batch for request in head.requests for batch in request.batches if batch.lease.run_id == THERE]
+    assert theirs[-1].records[-1].number == 2
+
+
+async def test_lines_of_a_run_that_has_moved_go_to_the_next_one_and_hold_up_no_others() -> None:
+    """The lease is over: who has its run is to be found."""
+    relay, head, member = linked_relay({1: HOME, 2: None}), Disowning(THERE), Taking()
+    relay.add(lines(1, 1, 2))
+    relay.add(lines(2, 1, 3))
+    async with taking(head) as home, taking(member) as link:
+        with running(relay) as task:
+            relay.use(home)
+            relay.use(link, MEMBER)
+
+            async def came() -> bool:
+                return bool(head.requests and member.requests)
+
+            await until(came, PATIENCE)
+            await ended(relay, task)
+    assert (set(runs_of(head)), set(head.numbers)) == ({HERE}, {1, 2})
+    assert (runs_of(member), member.numbers) == ([THERE], [1, 2, 3])
+    assert relay._bytes == 0
+
+
+async def test_lines_of_a_run_that_is_nobodys_wait_until_it_is_somebodys() -> None:
+    links: dict[int, int | None] = {1: HOME, 2: HOME}
+    relay, head, member = linked_relay(links), Disowning(THERE), Taking()
+    relay.add(lines(1, 1, 2))
+    relay.add(lines(2, 1, 3))
+    async with taking(head) as home, taking(member) as link:
+        with running(relay) as task:
+            relay.use(home)
+            relay.use(link, MEMBER)
+
+            async def others_came() -> bool:
+                return set(head.numbers) == {1, 2}
+
+            await until(others_came, PATIENCE)
+            links[2] = MEMBER
+            relay.sort()
+            await ended(relay, task)
+    assert head.refused == 1
+    assert (runs_of(member), member.numbers) == ([THERE], [1, 2, 3])
+
+
+async def test_lines_for_one_that_is_away_hold_up_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relays, "HELD_UP", 3_600.0)  # the look is that of this test alone
+    monkeypatch.setattr(relays, "FULL_BYTES", 50_000)
+    monkeypatch.setattr(relays, "ROOM_BYTES", 25_000)
+    relay, head = linked_relay({1: HOME, 2: MEMBER}), Taking()
+    async with taking(head) as home:
+        with running(relay) as task:
+            relay.use(home)
+            for number in range(1, 61):
+                relay.add(lines(2, number, 1, 1_000))
+            relay.add(lines(1, 1, 1))
+            full = relay.is_full
+            relay._drop_if_stuck(relay._taken)
+            assert (full, relay.is_full) == (True, False)
+            await ended(relay, task)
+    assert runs_of(head) == [HERE]
+    assert relay.lines_waiting > 0

@@ -22,6 +22,7 @@ from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from penstock.v1.bundle_service_pb2_grpc import BundleServiceStub
 from penstock_agent.executors.channel import STDOUT, LogLines
+from penstock_agent.runtime import log_pushes
 from penstock_agent.runtime import logs as relays
 from penstock_agent.runtime.archive import BadArchive, Bounds
 from penstock_agent.runtime.bundles import BundleCache, BundleLimits, BundleUnavailable
@@ -213,7 +214,7 @@ def lines(handle: int, first: int, count: int, size: int = 100) -> LogLines:
 async def test_lines_are_kept_until_somebody_takes_them_and_go_when_it_says_so(
     coordinator: Coordinator, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relays, "LET_IN_WITHIN", 3_600)
+    monkeypatch.setattr(log_pushes, "LET_IN_WITHIN", 3_600)
     relay = LogRelay("agent")
     relay.introduce(1, wire.LeaseRef(token=9), 1)
     relay.add(lines(1, 1, 3))

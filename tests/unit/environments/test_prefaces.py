@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from penstock.agent.v1 import agent_service_pb2 as wire
+from penstock_agent.core.leases import HOME
 from penstock_agent.executors.channel import STDOUT, LogLines
 from penstock_agent.runtime.logs import LogRelay
 
@@ -13,7 +14,7 @@ class Relay(LogRelay):
     """Says what it would send."""
 
     def waiting(self) -> list[tuple[int, str]]:
-        return [(number, text) for part in self._waiting for number, _, _, text in part.lines]
+        return [(number, text) for part in self._queues[HOME].waiting for number, _, _, text in part.lines]
 
 
 async def test_it_comes_first_and_the_lines_of_the_attempt_are_counted_on() -> None:
