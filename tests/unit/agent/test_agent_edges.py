@@ -18,7 +18,8 @@ from penstock_agent.executors.worker.failures import failure_of
 from penstock_agent.executors.worker.misplaced_files import where_it_is
 from penstock_agent.main import main
 from penstock_agent.runtime.data_folder import DataFolder, FolderInUse, FolderUnusable
-from penstock_agent.runtime.wire import MAX_ITEMS, MAX_MESSAGE_BYTES, Decoder, UnknownTask, in_messages, task_kind
+from penstock_agent.runtime.decoding import Decoder, task_kind
+from penstock_agent.runtime.wire import MAX_ITEMS, MAX_MESSAGE_BYTES, UnknownTask, in_messages
 from penstock_agent.settings import load_settings
 
 

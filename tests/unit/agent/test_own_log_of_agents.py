@@ -11,7 +11,8 @@ import pytest
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_agent.core.inputs import Granted
 from penstock_agent.own_log import ConsoleFormatter, Correlation, JsonFormatter, OwnLog
-from penstock_agent.runtime.wire import Decoder, Work
+from penstock_agent.runtime.decoding import Decoder
+from penstock_agent.runtime.wire import Work
 
 URL = "https://user:canary-word@packages.internal/simple"
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
