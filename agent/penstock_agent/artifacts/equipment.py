@@ -7,7 +7,6 @@ from pathlib import Path
 
 import aiohttp
 
-from penstock.agent.v1.artifact_service_pb2_grpc import ArtifactServiceStub
 from penstock_agent.artifacts.cache import ArtifactCache
 from penstock_agent.artifacts.downloads import Downloads
 from penstock_agent.artifacts.files import FileThreads
@@ -18,6 +17,7 @@ from penstock_agent.core.inputs import Input
 from penstock_agent.core.leases import Handle
 from penstock_agent.runtime import host
 from penstock_agent.runtime.data_folder import DataFolder
+from penstock_agent.runtime.stubs import LeaseStubs
 from penstock_agent.settings import AgentSettings
 
 CONNECT_TIMEOUT = 10.0
@@ -36,8 +36,9 @@ class Artifacts:
         outgoing: Path,
         access_of: Callable[[Handle], Access | None],
         post: Callable[[Input], None],
+        stubs: LeaseStubs,
     ) -> None:
-        self._service = Service()
+        service = Service(stubs)
         self._threads = FileThreads()
         self._http = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=SILENCE_TIMEOUT),
@@ -54,8 +55,8 @@ class Artifacts:
             settings.artifact_cache_count,
         )
         patience = settings.artifact_patience
-        self.uploads = Uploads(self._service, self._http, self._threads, patience)
-        self.downloads = Downloads(self._service, self._http, self._threads, self.cache, patience)
+        self.uploads = Uploads(service, self._http, self._threads, patience)
+        self.downloads = Downloads(service, self._http, self._threads, self.cache, patience)
         self.porter = Porter(
             self.uploads,
             self.downloads,
@@ -65,10 +66,6 @@ class Artifacts:
             access_of=access_of,
             post=post,
         )
-
-    def use(self, stub: ArtifactServiceStub | None) -> None:
-        """Whom to ask from now on; None: nobody for now."""
-        self._service.use(stub)
 
     async def close(self) -> None:
         """Transfers are cut off."""

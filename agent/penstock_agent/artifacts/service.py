@@ -1,15 +1,18 @@
-"""The coordinator's artifact service as this agent calls it: each call with a lease and its credential."""
+"""The artifact service as this agent calls it, of the coordinator that a lease is held by: each call with the lease and
+its credential."""
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from penstock.agent.v1 import agent_service_pb2 as agent_wire
 from penstock.agent.v1 import artifact_service_pb2 as wire
 from penstock.agent.v1.artifact_service_pb2_grpc import ArtifactServiceStub
-from penstock_agent.artifacts.failures import Again, asking_coordinator
+from penstock_agent.artifacts.failures import Again, StoreFailure, asking_coordinator
+from penstock_agent.runtime.stubs import LeaseStubs
 
 T = TypeVar("T")
 
@@ -36,24 +39,14 @@ class Access:
 
 
 class Service:
-    """Raises `Again` and `StoreFailure`. Without a connection calls wait for the next one."""
+    """Raises `Again` and `StoreFailure`. While nobody speaks for its lease, a call waits."""
 
-    def __init__(self) -> None:
-        self._stub: ArtifactServiceStub | None = None
-        self._connected = asyncio.Event()
-
-    def use(self, stub: ArtifactServiceStub | None) -> None:
-        """What to call from now on; None: nothing for now."""
-        self._stub = stub
-        if stub is None:
-            self._connected.clear()
-        else:
-            self._connected.set()
+    def __init__(self, stubs: LeaseStubs) -> None:
+        self._stubs = stubs
 
     async def begin(
         self, access: Access, digest: str, size: int, media_type: str, upload_id: str, proof: str
     ) -> wire.BeginUploadResponse:
-        stub = await self._connection()
         request = wire.BeginUploadRequest(
             lease=access.lease,
             credential=access.credential,
@@ -63,12 +56,11 @@ class Service:
             upload_id=upload_id,
             proof=proof,
         )
-        async with asking_coordinator("the upload is refused"):
+        async with self._asking(access, "the upload is refused") as stub:
             return await stub.BeginUpload(request, timeout=CALL_TIMEOUT)
 
     async def complete(self, access: Access, digest: str, upload_id: str, etags: dict[int, str]) -> str:
         """The receipt."""
-        stub = await self._connection()
         request = wire.CompleteUploadRequest(
             lease=access.lease,
             credential=access.credential,
@@ -76,22 +68,27 @@ class Service:
             upload_id=upload_id,
             parts=[wire.UploadedPart(number=number, etag=etag) for number, etag in sorted(etags.items())],
         )
-        async with asking_coordinator("the upload cannot be completed"):
+        async with self._asking(access, "the upload cannot be completed") as stub:
             return (await stub.CompleteUpload(request, timeout=COMPLETE_TIMEOUT)).receipt
 
     async def downloads(self, access: Access, digests: list[str]) -> dict[str, wire.Download]:
         """At most `MOST_DIGESTS`."""
-        stub = await self._connection()
         request = wire.GetDownloadsRequest(lease=access.lease, credential=access.credential, digests=digests)
-        async with asking_coordinator("an input is refused"):
+        async with self._asking(access, "an input is refused") as stub:
             answer = await stub.GetDownloads(request, timeout=CALL_TIMEOUT)
         found = {download.digest: download for download in answer.downloads}
         if any(digest not in found for digest in digests):
             raise Again("the coordinator left out some of the artifacts")
         return found
 
-    async def _connection(self) -> ArtifactServiceStub:
-        await self._connected.wait()
-        if self._stub is None:
-            raise Again("the connection to the coordinator was lost")
-        return self._stub
+    @asynccontextmanager
+    async def _asking(self, access: Access, what: str) -> AsyncIterator[ArtifactServiceStub]:
+        """What is refused by one that the lease is not held by any more is asked again, of the next."""
+        stubs = await self._stubs.of(access.lease)
+        try:
+            async with asking_coordinator(what):
+                yield stubs.artifacts
+        except StoreFailure as refusal:
+            if self._stubs.now(access.lease) is stubs:
+                raise
+            raise Again(str(refusal)) from refusal

@@ -1,4 +1,5 @@
-"""The values of the secrets that attempts name: the agent's own, else the coordinator's."""
+"""The values of the secrets that attempts name: the agent's own, else those of the coordinator that the lease is held
+by."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from penstock.agent.v1.secret_service_pb2_grpc import SecretServiceStub
 from penstock_agent.executors.channel import MOST_SECRET_BYTES, GivenSecret
 from penstock_agent.own_log import OwnLog
 from penstock_agent.runtime.calls import CallLost, lost_when_cancelled
+from penstock_agent.runtime.stubs import LeaseStubs
 from penstock_agent.runtime.wire import Work
 from penstock_agent.secrets.masking import SHORTEST
 from penstock_agent.secrets.sources import LARGEST, BadSecret, OwnSecrets, variable_of
@@ -40,21 +42,12 @@ class SecretUnavailable(Exception):
 
 
 class SecretFetcher:
-    def __init__(self, own: OwnSecrets) -> None:
+    def __init__(self, own: OwnSecrets, stubs: LeaseStubs) -> None:
         self._own = own
-        self._stub: SecretServiceStub | None = None
-        self._connected = asyncio.Event()
-
-    def use(self, stub: SecretServiceStub | None) -> None:
-        """Where to ask from now on; None: nowhere for now."""
-        self._stub = stub
-        if stub is None:
-            self._connected.clear()
-        else:
-            self._connected.set()
+        self._stubs = stubs
 
     async def get(self, work: Work) -> list[GivenSecret]:
-        """All that the step names. Waits while no coordinator is there and one is needed. Raises
+        """All that the step names. Waits while nobody speaks for the lease, and is needed for it. Raises
         `SecretUnavailable`."""
         try:
             found = {use.name: value for use in work.kind.secrets if (value := self._own.get(use.name)) is not None}
@@ -73,11 +66,12 @@ class SecretFetcher:
         request = wire.GetSecretsRequest(lease=work.ref, credential=work.grant.credential, names=names)
         wait = RETRY_AFTER
         while True:
-            await self._connected.wait()
+            stubs = await self._stubs.of(work.ref)
             try:
-                return await self._ask_once(request)
+                return await _ask_once(stubs.secrets, request)
             except grpc.aio.AioRpcError as error:
-                if error.code() not in _PASSING:
+                # What one refuses that the lease is not held by any more is asked of the next.
+                if error.code() not in _PASSING and self._stubs.now(work.ref) is stubs:
                     text = f"the coordinator does not give {_named(names)}: {error.details()}"
                     raise SecretUnavailable(text) from None
                 log.info("secrets_postponed", code=error.code().name, **work.names)
@@ -86,13 +80,11 @@ class SecretFetcher:
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  # spreads agents, guards nothing
             wait = min(wait * 2, MOST_WAIT)
 
-    async def _ask_once(self, request: wire.GetSecretsRequest) -> dict[str, str]:
-        stub = self._stub
-        if stub is None:
-            raise CallLost
-        with lost_when_cancelled():
-            response = await stub.Get(request, timeout=ANSWER_SECONDS)
-        return {each.name: each.value for each in response.secrets}
+
+async def _ask_once(stub: SecretServiceStub, request: wire.GetSecretsRequest) -> dict[str, str]:
+    with lost_when_cancelled():
+        response = await stub.Get(request, timeout=ANSWER_SECONDS)
+    return {each.name: each.value for each in response.secrets}
 
 
 def _check(found: Iterable[tuple[str, str]]) -> None:
