@@ -159,8 +159,8 @@ SHELL_MUTANTS = (
         "no second execution without a cause: a stream lives until something ends it",
         AGENT,
         "stream.py",
-        "                if self._listener.stream_says(message):\n                    too_late.cancel()",
-        "                if self._listener.stream_says(message):",
+        "                if stream.says(message):\n                    too_late.cancel()",
+        "                if stream.says(message):",
     ),
     _mutant(
         "a spool with a torn end is of no use",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
+import itertools
 import os
 import random
 import secrets
@@ -13,18 +15,12 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import grpc.aio
-
 from penstock.agent.v1 import agent_service_pb2 as wire
-from penstock.agent.v1.agent_service_pb2_grpc import AgentServiceStub
-from penstock.agent.v1.artifact_service_pb2_grpc import ArtifactServiceStub
-from penstock.agent.v1.secret_service_pb2_grpc import SecretServiceStub
-from penstock.v1.bundle_service_pb2_grpc import BundleServiceStub
 from penstock_agent.artifacts.equipment import Artifacts
 from penstock_agent.artifacts.service import Access
 from penstock_agent.containers.orders import CONTAINER, NO_CONTAINERS, ContainerOrders, Containers, look_in_background
@@ -32,7 +28,7 @@ from penstock_agent.core import effects as do
 from penstock_agent.core import inputs as said
 from penstock_agent.core.book import soonest
 from penstock_agent.core.holder import Holder
-from penstock_agent.core.leases import Handle, Lease, Restored
+from penstock_agent.core.leases import HOME, Handle, Lease, Restored
 from penstock_agent.environments.builds import Environments
 from penstock_agent.environments.equipment import open_environments
 from penstock_agent.environments.order import KIND as PYTHON
@@ -46,24 +42,22 @@ from penstock_agent.runtime import clock, host
 from penstock_agent.runtime.archive import BUNDLE
 from penstock_agent.runtime.attempt_log import AttemptLog
 from penstock_agent.runtime.bundles import BundleCache, BundleLimits
+from penstock_agent.runtime.conversations import Conversations, link_of, stream_of
 from penstock_agent.runtime.data_folder import DataFolder
 from penstock_agent.runtime.disk import DiskWatch
 from penstock_agent.runtime.http import AgentPort
+from penstock_agent.runtime.links import Links
 from penstock_agent.runtime.logs import LogRelay
 from penstock_agent.runtime.observed import Observed
 from penstock_agent.runtime.outbox import Outbox
+from penstock_agent.runtime.presence import Identity, Presence
 from penstock_agent.runtime.secret_fetches import SecretFetcher
 from penstock_agent.runtime.spool import Spool, Spooled
 from penstock_agent.runtime.staging import Staging
 from penstock_agent.runtime.stream import Connection
+from penstock_agent.runtime.stubs import LeaseStubs
 from penstock_agent.runtime.wire import (
-    Decoder,
-    OutputLimits,
     Work,
-    held_lease,
-    in_messages,
-    lease_key,
-    lease_ref,
     restored,
     span,
     step_result,
@@ -73,23 +67,11 @@ from penstock_agent.settings import AgentSettings
 
 log = OwnLog(__name__)
 
-PROTOCOL_VERSIONS = (1,)
-TELLS_GIVEN_UP, DERIVES_TRACE = "given_up", "derives_trace"
-"""The feature: each Hello names what was given up after it may have begun."""
-DEFAULT_MAX_OUTPUT_BYTES = 256 * 1024
 LAST_LINES_WITHIN = 2.0
 GOODBYE_WITHIN = 5.0
 """Seconds for the last words of an agent that leaves."""
 DISMISSED_WITHIN = 5.0
 """Seconds for its guardian to end by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    agent_id: str
-    boot_id: str
-    hostname: str
-    version: str
 
 
 class Agent:
@@ -107,7 +89,8 @@ class Agent:
         self._machine = machine.look(settings.resources, settings.devices)
         self._holder = Holder(settings.slots, settings.disk_floor_bytes, self._load_spool())
         self._attempts = AttemptLog(self._holder.book)
-        self._logs = LogRelay(self._identity.agent_id)
+        self._logs = LogRelay(self._identity.agent_id, link_of=functools.partial(link_of, self._holder))
+        self._stubs = LeaseStubs(functools.partial(stream_of, self._holder))
         self._executor = WarmExecutor(
             WarmLimits(
                 settings.slots,
@@ -125,10 +108,10 @@ class Agent:
         )
         self._executor.engine = containers.program
         self._executor.groups = _memory_groups(settings, folder, self._identity.boot_id)
-        self._artifacts = Artifacts(settings, folder, self._executor.outgoing, self._access_of, self.post)
+        self._artifacts = Artifacts(settings, folder, self._executor.outgoing, self._access_of, self.post, self._stubs)
         self._bundles = BundleCache(folder.bundles, _bundle_limits(settings), self._bundles_in_use, host.boot_id())
         self._environments, self._no_environments = self._open_environments()
-        self._secrets = SecretFetcher(OwnSecrets(settings.secrets_dir, os.environ))
+        self._secrets = SecretFetcher(OwnSecrets(settings.secrets_dir, os.environ), self._stubs)
         self._staging = Staging(
             self._bundles,
             self._executor,
@@ -140,9 +123,25 @@ class Agent:
             self._environments,
             ContainerOrders(containers, self._identity.boot_id),
         )
-        self._connection = Connection(settings.address, self, keepalive=settings.keepalive_interval)
+        self._conversations = Conversations(
+            self._holder, self.post, self._staging, self._stubs, self._logs, self._bundles
+        )
+        numbers, keepalive = itertools.count(1), settings.keepalive_interval
+        self._connection = Connection(settings.address, self._conversations, keepalive=keepalive, numbers=numbers)
+        self._links = Links(numbers, self._conversations, self._fail, keepalive=keepalive)
         self._disk = DiskWatch(folder.path, settings.disk_floor_bytes, self.post)
         self._lag = host.LoopLag()
+        self._presence = Presence(
+            settings,
+            self._identity,
+            self._machine,
+            {PYTHON: self._no_environments, CONTAINER: containers.why},
+            self._holder,
+            self._staging,
+            self._spool,
+            self._disk,
+            self._lag,
+        )
         self._observed = Observed(
             self._identity.version,
             settings.slots,
@@ -156,11 +155,11 @@ class Agent:
             self._folder.path,
             settings.disk_floor_bytes,
             self._connection,
+            self._conversations,
         )
         self._port = AgentPort(settings.http_listen, self._observed) if settings.http_listen else None
         self._guardian: subprocess.Popen[bytes] | None = None
-        self._outbox: Outbox | None = None
-        self._decoder: Decoder | None = None
+        self._outboxes = self._conversations.outboxes
         self._inputs: deque[said.Input] = deque()
         self._duties, self._words = self._duty_table(), self._word_table()
         self._busy = False
@@ -213,8 +212,8 @@ class Agent:
             reason = self._left.result()
             self._logs.close()
             await asyncio.wait({logs}, timeout=LAST_LINES_WITHIN)
-            self._connection.leave(wire.AgentMessage(goodbye=wire.Goodbye(reason=reason)))
-            await asyncio.wait({connection}, timeout=GOODBYE_WITHIN)
+            self._connection.leave(_goodbye(reason))
+            await asyncio.wait({connection, *self._links.leave(lambda: _goodbye(reason))}, timeout=GOODBYE_WITHIN)
         finally:
             await self._end(connection, logs)
         log.info("agent_left", reason=reason)
@@ -227,6 +226,7 @@ class Agent:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._links.close()
         self._bundles.close()
         self._staging.close()
         if self._environments is not None:
@@ -297,12 +297,16 @@ class Agent:
                 self._perform(effects)
                 self._take_inputs()
         except Exception as error:
-            if not self._left.done():
-                self._left.set_exception(error)
+            self._fail(error)
             raise
         finally:
             self._busy = False
         self._set_timer()
+
+    def _fail(self, error: BaseException) -> None:
+        """What must not happen did: the agent ends with it."""
+        if not self._left.done():
+            self._left.set_exception(error)
 
     def _take_inputs(self) -> None:
         while self._inputs:
@@ -331,8 +335,8 @@ class Agent:
             duty = self._duties.get(type(effect))
             if duty is not None:
                 duty(effect)
-            elif self._outbox is not None:
-                self._words[type(effect)](self._outbox, effect)
+            elif isinstance(effect, do.Word) and (outbox := self._outboxes.get(effect.stream)) is not None:
+                self._words[type(effect)](outbox, effect)
 
     def _duty_table(self) -> dict[type, Callable[[Any], None]]:
         """What is done here."""
@@ -346,12 +350,13 @@ class Agent:
             do.Unspool: self._unspool,
             do.UseAddress: lambda effect: connection.use_address(effect.address),
             do.CloseStream: self._close_stream,
+            do.KeepLinks: self._keep_links,
             do.SendGoodbye: lambda effect: self._left.set_result(effect.reason),
         }
 
     def _word_table(self) -> dict[type, Callable[[Outbox, Any], None]]:
-        """What is said to the coordinator."""
-        unacked = self._holder.book.unacked
+        """What is said to a coordinator."""
+        unacked, presence = self._holder.book.unacked, self._presence
         return {
             do.Accept: lambda outbox, effect: outbox.accept(effect.leases),
             do.SendResults: lambda outbox, effect: outbox.send_results(effect.leases, len(unacked.leases)),
@@ -362,7 +367,7 @@ class Agent:
             do.SendDraining: lambda outbox, effect: outbox.say(
                 wire.AgentMessage(draining=wire.Draining(deadline=span(effect.deadline), reason=effect.reason))
             ),
-            do.SayHello: lambda outbox, effect: outbox.say(wire.AgentMessage(hello=self._hello())),
+            do.SayHello: lambda outbox, effect: outbox.greet(functools.partial(presence.hello, effect.stream)),
         }
 
     def _unspool(self, effect: do.Unspool) -> None:
@@ -377,11 +382,22 @@ class Agent:
             say("sent_away", reason=effect.reason, message=effect.message)
         else:
             log.info("stream_closed", reason=effect.reason)
-        self._connection.close_stream(None if after is None else after / 1e6)
+        seconds = None if after is None else after / 1e6
+        link = self._conversations.link_of(effect.stream)
+        if link == HOME:
+            self._connection.close_stream(seconds)
+        elif link is not None:
+            self._links.close_stream(link, seconds)
+
+    def _keep_links(self, effect: do.KeepLinks) -> None:
+        self._links.keep(effect.links)
+        self._logs.keep_links(number for number, _ in effect.links)
+        self._stubs.look_again()
 
     def _beat(self, outbox: Outbox, effect: do.SendHeartbeat) -> None:
         self._disk.measure(broken=self._spool.failing)
-        outbox.beat(self._heartbeat)
+        self._logs.sort()
+        outbox.beat(functools.partial(self._presence.heartbeat, effect.stream))
 
     def _keep(self, leases: list[Lease]) -> None:
         now = clock.now()
@@ -391,111 +407,9 @@ class Agent:
             message.ClearField("age")
             self._spool.add(lease.result.result_id, lease.result.ended_at, message.SerializeToString())
 
-    # --- the stream
-
-    def stream_opened(self, stream: int, outbox: Outbox, channel: grpc.aio.Channel) -> None:
-        self._outbox = outbox
-        self._observed.streams += 1
-        self._decoder = Decoder(stream)
-        self._stubs = (
-            AgentServiceStub(channel),
-            BundleServiceStub(channel),
-            ArtifactServiceStub(channel),
-            SecretServiceStub(channel),
-        )
-        self.post(said.StreamOpened(stream))
-
-    def stream_says(self, message: wire.CoordinatorMessage) -> bool:
-        assert self._decoder is not None
-        word = self._decoder.decode(message)
-        if word is None:
-            return False
-        if not isinstance(word, said.Welcomed):
-            self.post(word)
-            return False
-        # Before the answer to Welcome is made, so that it can be sent and what it needs can be fetched.
-        welcome = message.welcome
-        self._staging.output_limits = OutputLimits(
-            welcome.max_output_bytes or DEFAULT_MAX_OUTPUT_BYTES, welcome.inline_output_bytes
-        )
-        self.post(word)
-        session = self._holder.session
-        if session is None or not session.welcomed:
-            return False
-        Correlation.session = word.session_epoch
-        log.info("connected", coordinator=word.coordinator_id)
-        agents, bundles, artifacts, kept_secrets = self._stubs
-        self._logs.use(agents)
-        self._bundles.use(bundles)
-        self._artifacts.use(artifacts)
-        self._secrets.use(kept_secrets)
-        return True
-
-    def stream_closed(self, stream: int) -> None:
-        self._outbox = self._decoder = None
-        Correlation.session = 0
-        self._logs.use(None)
-        self._bundles.use(None)
-        self._artifacts.use(None)
-        self._secrets.use(None)
-        self.post(said.StreamClosed(stream))
-
-    def stamp(self) -> int:
-        return self._holder.stamp(clock.now())
-
-    def written(self, accepted: list[Handle], seq: int) -> None:
-        self.post(said.AcceptsWritten(accepted, seq))
-
-    def is_held(self, lease: Lease) -> bool:
-        return self._holder.book.holds(lease)
-
     def _access_of(self, handle: Handle) -> Access | None:
         lease = self._holder.book.all.get(handle)
         return lease.work.access if lease is not None and isinstance(lease.work, Work) else None
-
-    def _hello(self) -> wire.Hello:
-        settings, identity, given_up = self._settings, self._identity, self._holder.book.given_up
-        return wire.Hello(
-            protocol_versions=PROTOCOL_VERSIONS,
-            agent_id=identity.agent_id,
-            boot_id=identity.boot_id,
-            last_session_epoch=self._holder.last_session_epoch,
-            highest_coordinator_epoch_seen=self._holder.highest_coordinator_epoch,
-            queues=settings.queues,
-            labels=settings.labels,
-            resources=self._machine.resources,
-            slots=settings.slots,
-            held_leases=[held_lease(held) for held in self._holder.snapshot(clock.now())],
-            agent_version=identity.version,
-            hostname=identity.hostname,
-            stream=0 if self._holder.session is None else self._holder.session.stream,
-            given_up=[lease_ref(key, token) for key, token in given_up.named()],
-            features=[DERIVES_TRACE, *([TELLS_GIVEN_UP] if given_up.complete else ())],
-            environments={PYTHON: self._no_environments, CONTAINER: self._containers.why},
-        )
-
-    def _heartbeat(self) -> Iterator[wire.AgentMessage]:
-        parts = list(in_messages(held_lease(held) for held in self._holder.snapshot(clock.now()))) or [[]]
-        notes = self._staging.notes()
-        condition = self._disk.condition() or host.UNKNOWN
-        session = self._holder.session
-        for number, leases in enumerate(parts):
-            for lease in leases if notes else ():
-                lease.note = notes.get((lease_key(lease.lease), lease.lease.token), "")
-            beat = wire.Heartbeat(
-                leases=leases,
-                part=number,
-                parts=len(parts) if len(parts) > 1 else 0,
-                load=condition.load,
-                disk_free_bytes=condition.disk_free_bytes,
-                disk_low=self._holder.disk_full,
-                memory_free_bytes=condition.memory_free_bytes,
-                spool_depth=self._spool.depth,
-                loop_lag=span(self._lag.take()),
-                echo=session.echo if session is not None else 0,
-                mean_step_duration=span(int(self._holder.pace.mean or 0)),
-            )
-            yield wire.AgentMessage(heartbeat=beat)
 
 
 def _bundle_limits(settings: AgentSettings) -> BundleLimits:
@@ -532,6 +446,10 @@ def _restored(each: Spooled, now: int) -> Restored:
     except Exception as error:  # the library's own class of errors is not public
         raise ValueError("no result") from error
     return restored(message, now if each.ended_at is None else min(each.ended_at, now))
+
+
+def _goodbye(reason: str) -> wire.AgentMessage:
+    return wire.AgentMessage(goodbye=wire.Goodbye(reason=reason))
 
 
 async def run_agent(settings: AgentSettings) -> None:

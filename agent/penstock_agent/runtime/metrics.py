@@ -28,6 +28,7 @@ AGENT: tuple[Declared, ...] = (
     Declared("penstock_agent_build_info", "gauge", ("version",), "1; the release is the label"),
     Declared("penstock_agent_connected", "gauge", (), "1 while it has a session with a coordinator"),
     Declared("penstock_agent_relayed", "gauge", (), "1 while a coordinator that follows passes its session on"),
+    Declared("penstock_agent_links", "gauge", (), "members of its head that it has a session with"),
     Declared("penstock_agent_draining", "gauge", (), "1 once it takes no new leases, because it is to end"),
     Declared("penstock_agent_slots", "gauge", (), "attempts that it runs at once"),
     Declared("penstock_agent_slots_used", "gauge", (), "attempts that run"),
@@ -38,6 +39,12 @@ AGENT: tuple[Declared, ...] = (
         ("result",),
         "leases that are over: ok, failed, cancelled, timed_out, lease_expired, returned",
     ),
+    Declared(
+        "penstock_agent_leases_adopted_total",
+        "counter",
+        (),
+        "leases that another coordinator has taken over, as theirs was gone or had given the run away",
+    ),
     Declared("penstock_agent_attempt_duration_seconds", "histogram", (), "how long attempts ran"),
     Declared("penstock_agent_spooled_results", "gauge", (), "results in the spool: not acknowledged yet"),
     Declared("penstock_agent_spool_bytes", "gauge", (), "bytes of the spool's file"),
@@ -47,7 +54,7 @@ AGENT: tuple[Declared, ...] = (
         "penstock_agent_disk_floor_bytes", "gauge", (), "PENSTOCK_AGENT_DISK_FLOOR_BYTES: with less it takes no work"
     ),
     Declared("penstock_agent_step_processes", "gauge", (), "step processes, with idle ones"),
-    Declared("penstock_agent_reconnects_total", "counter", (), "streams that were opened after the first one"),
+    Declared("penstock_agent_reconnects_total", "counter", (), "streams home that were opened after the first one"),
     Declared(
         "penstock_agent_environment_builds_total", "counter", ("result",), "Python environments built: ok, failed"
     ),
@@ -81,6 +88,8 @@ def _families(state: AgentState) -> Iterable[Metric]:
     values: dict[str, float | None] = {
         "connected": state.connected,
         "relayed": state.relayed,
+        "links": state.links,
+        "leases_adopted_total": state.attempts.adopted,
         "draining": state.draining,
         "slots": state.slots,
         "slots_used": state.slots_used,

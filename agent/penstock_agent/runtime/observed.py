@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from penstock_agent.core.leases import HOME
 from penstock_agent.runtime import host
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from penstock_agent.core.holder import Holder
     from penstock_agent.environments.builds import Environments
     from penstock_agent.executors.warm import WarmExecutor
+    from penstock_agent.runtime.conversations import Conversations
     from penstock_agent.runtime.host import LoopLag
     from penstock_agent.runtime.logs import LogRelay
     from penstock_agent.runtime.spool import Spool
@@ -29,6 +31,8 @@ class AgentState:
     version: str
     connected: bool
     relayed: bool
+    links: int
+    """Members that it has a session with."""
     draining: bool
     slots: int
     slots_used: int
@@ -70,13 +74,11 @@ class Observed:
     disk_floor: int
     """Bytes."""
     connection: Connection
-    streams: int = 0
-    """That were opened."""
+    conversations: Conversations
 
     @property
     def connected(self) -> bool:
-        session = self.holder.session
-        return session is not None and session.welcomed
+        return any(session.welcomed for session in self.holder.sessions.values())
 
     @property
     def why_not_ready(self) -> str:
@@ -93,6 +95,7 @@ class Observed:
             version=self.version,
             connected=self.connected,
             relayed=self.connected and self.connection.is_relayed,
+            links=sum(session.welcomed and session.link != HOME for session in self.holder.sessions.values()),
             draining=self.holder.draining,
             slots=self.slots,
             slots_used=self.executor.running,
@@ -104,7 +107,7 @@ class Observed:
             disk_size_bytes=None if condition is None else condition.disk_size_bytes,
             disk_floor_bytes=self.disk_floor,
             step_processes=self.executor.processes,
-            reconnects=max(self.streams - 1, 0),
+            reconnects=max(self.conversations.homes - 1, 0),
             builds={"ok": 0, "failed": 0} if self.environments is None else self.environments.builds,
             artifact_cache_bytes=self.cache.size,
             log_lines_waiting=self.logs.lines_waiting,

@@ -32,6 +32,7 @@ class Outbox:
     def __init__(self, is_held: Callable[[Lease], bool]) -> None:
         self._is_held = is_held
         self._wake = asyncio.Event()
+        self._hello: Callable[[], Iterator[wire.AgentMessage]] | None = None
         self._first: list[wire.AgentMessage] = []
         self._accepted: list[Lease] = []
         self._rejected: list[tuple[LeaseKey, int, str, str]] = []
@@ -45,8 +46,13 @@ class Outbox:
         self.on_urgent: Callable[[], None] = nobody
         """Called when something is in it that somebody waits for."""
 
+    def greet(self, hello: Callable[[], Iterator[wire.AgentMessage]]) -> None:
+        """Made when it is written, before everything else, so that it says what is held then."""
+        self._hello = hello
+        self._wake.set()
+
     def say(self, message: wire.AgentMessage) -> None:
-        """Before everything else."""
+        """Before everything else but the greeting."""
         self._first.append(message)
         self._wake.set()
 
@@ -109,6 +115,10 @@ class Outbox:
             yield last, []
 
     def _before_all(self) -> Iterator[tuple[wire.AgentMessage, list[Handle]]]:
+        if self._hello is not None:
+            hello, self._hello = self._hello, None
+            for message in hello():
+                yield message, []
         first, self._first = self._first, []
         for message in first:
             yield message, []

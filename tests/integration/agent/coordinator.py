@@ -53,6 +53,8 @@ class Session:
 
     hello: wire.Hello
     call: Any
+    link: str = ""
+    """The incarnation of a member that it names."""
     heard: list[wire.AgentMessage] = field(default_factory=list)
     beats: list[float] = field(default_factory=list)
     """When heartbeats came."""
@@ -77,7 +79,13 @@ machine was busy, is tried again with more."""
 class Coordinator(rpc.AgentServiceServicer, bundle_rpc.BundleServiceServicer):
     """`acknowledge`: results are acknowledged as they come. All waits have a deadline."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "scripted", *, first_session: int = 1) -> None:
+        self.name = name
+        self.head_epoch = 0
+        """Of a member: of its head."""
+        self._first_session = first_session
+        self.log_links: list[str] = []
+        """Whom the streams of lines name."""
         self.acknowledge = True
         self.answer_heartbeats = True
         self.ttl = 30.0
@@ -210,6 +218,15 @@ class Coordinator(rpc.AgentServiceServicer, bundle_rpc.BundleServiceServicer):
         while not self.sessions or self.session.grant_limit < self.session.granted + count:
             await self.run(spec, **more)
 
+    async def name_peers(self, *members: Coordinator) -> None:
+        """As a head."""
+        peers = [wire.Peer(coordinator_id=each.name, address=each.address, epoch=each.epoch) for each in members]
+        await self.session.say(peers=wire.Peers(members=peers))
+
+    async def adopt(self, ref: wire.LeaseRef, verdict: wire.Verdict.ValueType = wire.VERDICT_CONTINUE) -> None:
+        judged = wire.LeaseVerdict(lease=ref, verdict=verdict, ttl=seconds(self.ttl))
+        await self.session.say(lease_verdicts=wire.LeaseVerdicts(verdicts=[judged], basis_seq=self.session.basis))
+
     async def cancel(self, ref: wire.LeaseRef, grace: float) -> None:
         cancelled = wire.CancelledLease(lease=ref, reason="asked to", grace=seconds(grace))
         await self.session.say(cancel=wire.Cancel(leases=[cancelled]))
@@ -229,14 +246,15 @@ class Coordinator(rpc.AgentServiceServicer, bundle_rpc.BundleServiceServicer):
             self._changed.set()
             await context.write(wire.CoordinatorMessage(seq=1, goaway=self.turn_away))
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, self.turn_away.message)
-        session = Session(first.hello, context, basis=first.seq)
+        session = Session(first.hello, context, _link(context), basis=first.seq)
         session.heard.append(first)
         self.sessions.append(session)
         await session.say(
             welcome=wire.Welcome(
-                session_epoch=len(self.sessions),
-                coordinator_id="scripted",
+                session_epoch=self._first_session + len(self.sessions) - 1,
+                coordinator_id=self.name,
                 coordinator_epoch=self.epoch,
+                head_epoch=self.head_epoch,
                 protocol_version=1,
                 heartbeat_interval=seconds(self.heartbeat_interval),
                 lease_ttl=seconds(self.ttl),
@@ -293,6 +311,7 @@ class Coordinator(rpc.AgentServiceServicer, bundle_rpc.BundleServiceServicer):
 
     async def PushLogs(self, request_iterator: Any, context: Any) -> wire.PushLogsResponse:
         self.log_streams.append(time.monotonic())
+        self.log_links.append(_link(context))
         if self.refused_log_streams:
             self.refused_log_streams -= 1
             # Clients may hear of these, without any, well before they hear of the status. This makes it certain.
@@ -321,6 +340,10 @@ class Coordinator(rpc.AgentServiceServicer, bundle_rpc.BundleServiceServicer):
 
     async def Upload(self, request_iterator: Any, context: Any) -> Any:
         raise NotImplementedError
+
+
+def _link(context: Any) -> str:
+    return next((value for key, value in context.invocation_metadata() if key == "penstock-link"), "")
 
 
 def _shed(seconds: float) -> Any:

@@ -18,6 +18,7 @@ from penstock_agent.core.leases import Handle, Lease
 from penstock_agent.runtime.outbox import Outbox
 from penstock_agent.runtime.pen import Pen
 from penstock_agent.runtime.stream import Connection
+from penstock_agent.runtime.stubs import Stubs
 
 PATIENCE = 60.0
 
@@ -40,22 +41,23 @@ class Hearing(rpc.AgentServiceServicer):
 
 
 class Told:
-    """A `Listener` that keeps what the stream tells."""
+    """A `Listener` of one stream that keeps what it tells."""
 
     def __init__(self) -> None:
         self.outboxes: asyncio.Queue[Outbox] = asyncio.Queue()
-        self.closed: asyncio.Queue[int] = asyncio.Queue()
+        self.over: asyncio.Queue[None] = asyncio.Queue()
         self.accepted: asyncio.Queue[tuple[list[Handle], int]] = asyncio.Queue()
         self._seq = 0
 
-    def stream_opened(self, stream: int, outbox: Outbox, channel: grpc.aio.Channel) -> None:
+    def stream_opened(self, stream: int, link: int, outbox: Outbox, stubs: Stubs) -> Told:
         self.outboxes.put_nowait(outbox)
+        return self
 
-    def stream_says(self, message: wire.CoordinatorMessage) -> bool:
+    def says(self, message: wire.CoordinatorMessage) -> bool:
         return False
 
-    def stream_closed(self, stream: int) -> None:
-        self.closed.put_nowait(stream)
+    def closed(self) -> None:
+        self.over.put_nowait(None)
 
     def stamp(self) -> int:
         self._seq += 1
@@ -68,9 +70,9 @@ class Told:
         return True
 
 
-def heard_by(servicer: Hearing) -> AbstractAsyncContextManager[str]:
+def heard_by(servicer: Hearing, port: int = 0) -> AbstractAsyncContextManager[str]:
     """Gives the server's address."""
-    return serving(functools.partial(rpc.add_AgentServiceServicer_to_server, servicer))
+    return serving(functools.partial(rpc.add_AgentServiceServicer_to_server, servicer), port=port)
 
 
 @asynccontextmanager
@@ -99,7 +101,7 @@ async def test_what_is_accepted_may_begin_once_the_word_is_on_its_way() -> None:
         outbox.accept([a_lease(3)])
         assert await told.accepted.get() == ([3], 2)
         connection.leave(wire.AgentMessage(goodbye=wire.Goodbye(reason="done")))
-        await told.closed.get()
+        await told.over.get()
     steps = [[ref.step for ref in message.leases_accepted.leases] for message in servicer.heard]
     assert steps == [[1, 2], [3], []]
     assert [message.seq for message in servicer.heard] == [1, 2, 3]

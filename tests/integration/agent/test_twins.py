@@ -24,12 +24,13 @@ class Refusing(rpc.AgentServiceServicer):
 class Listener:
     """Of a stream that is never welcomed."""
 
-    def stream_opened(self, *_: object) -> None: ...
+    def stream_opened(self, *_: object) -> Listener:
+        return self
 
-    def stream_says(self, _: object) -> bool:
+    def says(self, _: object) -> bool:
         return False
 
-    def stream_closed(self, _: int) -> None: ...
+    def closed(self) -> None: ...
 
     def stamp(self) -> int:
         return 1

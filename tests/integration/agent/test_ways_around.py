@@ -94,7 +94,7 @@ class Follows(Told):
 
     connection: Connection
 
-    def stream_says(self, message: wire.CoordinatorMessage) -> bool:
+    def says(self, message: wire.CoordinatorMessage) -> bool:
         if message.HasField("redirect"):
             self.connection.use_address(message.redirect.address)
         return message.HasField("welcome")

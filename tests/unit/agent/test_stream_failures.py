@@ -10,11 +10,11 @@ import grpc
 import grpc.aio
 
 from penstock_agent.runtime.outbox import Outbox
-from penstock_agent.runtime.stream import Connection
+from penstock_agent.runtime.stream import Connection, Pauses, talk
 
 if TYPE_CHECKING:
     from penstock_agent.runtime.pen import Call
-    from penstock_agent.runtime.stream import Listener
+    from penstock_agent.runtime.stream import Listener, OpenStream
 
 
 class FailingCall:
@@ -36,7 +36,8 @@ async def test_a_stream_that_fails_while_the_agent_leaves_is_no_fault() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     call = FailingCall()
     connection = Connection("nowhere:1", cast("Listener", None))
-    talking = asyncio.create_task(connection._talk(cast("Call", call), Outbox(lambda _: True)))
+    reading = connection._read(cast("Call", call), cast("OpenStream", None))
+    talking = asyncio.create_task(talk(cast("Call", call), Outbox(lambda _: True), cast("OpenStream", None), reading))
     await asyncio.sleep(0)
 
     call.fails.set()
@@ -60,10 +61,10 @@ class Least(float):
 async def test_no_pause_takes_what_the_leases_live() -> None:
     """Also after many failures, which a short stream does not make good."""
     chance = Least()
-    connection = Connection("nowhere:1", cast("Listener", None), chance=lambda: chance)
-    pauses = []
+    pauses = Pauses(lambda: chance)
+    taken = []
     for ttl in (300.0, 300.0, 300.0, 300.0, 300.0, 300.0, 300.0, 30.0, 5.0, 1.5, 0.1, 0.0):
-        connection._bound_backoff(ttl)
-        await connection._pause()
-        pauses.append(chance.of)
-    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5 / 6, 0.25, 0.1, 5.0]
+        pauses.welcomed(ttl)
+        await pauses.take(asyncio.Event())
+        taken.append(chance.of)
+    assert taken == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5 / 6, 0.25, 0.1, 5.0]
