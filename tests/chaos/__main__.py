@@ -1,6 +1,7 @@
 """Chaos with real processes: python -m tests.chaos [--minutes 20]
 
-With --coordinators 3 it is done to coordinators that share a database, and to Redis, until there were --faults of them.
+With --coordinators 3 it is done to coordinators that share a database, and to Redis, until there were --faults of them;
+with --members to the head and to those that own runs beside it.
 
 Exit code: 0 if nothing was lost, committed twice, stuck or leaked, and enough was done; 1 else.
 """
@@ -63,6 +64,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=20.0, help="in all; the last round is played to its end")
     parser.add_argument("--coordinators", type=int, default=1, help="faults are theirs alone if there are several")
+    parser.add_argument("--members", action="store_true", help="several coordinators own runs, and not one of them")
     parser.add_argument("--faults", type=int, default=50, help="of coordinators, if there are several; not --minutes")
     parser.add_argument("--any-time", action="store_true", help="take-overs may last as long as they do")
     parser.add_argument("--least-rounds", type=int, default=1, help="however long they take")
@@ -96,7 +98,8 @@ class Campaign:
         folder.chmod(0o755)
         log = folder / "faults.jsonl"
         try:
-            world = World(folder, self._options.slots, coordinators=self._options.coordinators)
+            options = self._options
+            world = World(folder, options.slots, coordinators=options.coordinators, members=options.members)
             try:
                 with world:
                     began = time.monotonic()

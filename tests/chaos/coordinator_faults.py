@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 from tests.chaos.faults import COORDINATOR, DATABASE_LINK, Doing, Fault, Kind, Trouble, draw
 from tests.chaos.places import far_address, near_address
-from tests.chaos.take_overs import OWNER
+from tests.chaos.take_overs import MEMBER, OWNER, OWNERS
 from tests.chaos.world import OWNERSHIP, World
 from tests.rig.link import Link
 
@@ -23,6 +23,7 @@ PLACED = (CALLERS, PEERS, NETWORK)
 OF_COORDINATORS = (COORDINATOR, DATABASE_LINK, REDIS_LINK, *PLACED)
 FOLLOWER = "follower"
 ROLES = (OWNER, OWNER, OWNER, FOLLOWER)
+ROLES_OF_SEVERAL_OWNERS = (OWNER, MEMBER, MEMBER)
 KINDS = (
     Kind("kill", COORDINATOR, 5.0, 0, 0),
     Kind("freeze", COORDINATOR, 4.0, 1.0, 25.0),
@@ -53,18 +54,20 @@ LOOK = (
     "select coordinator_id, state, renewals, coalesce((select max(at) from chaos_writes w where w.epoch = c.epoch), 0)"
     " as wrote from coordinators c"
 )
-OWNS = 1
+STATES = {0: FOLLOWER, 1: OWNER, 3: MEMBER}
 
 
 def script(seed: str, seconds: float, every: float, world: World) -> list[Fault]:
     """The faults of one round; what is done to a coordinator is to the one that has the role when it is done."""
     kinds = [kind for kind in KINDS if world.places or kind.target not in PLACED]
-    return draw(seed, seconds, every, kinds, dict.fromkeys(OF_COORDINATORS, ROLES))
+    roles = ROLES_OF_SEVERAL_OWNERS if world.members else ROLES
+    return draw(seed, seconds, every, kinds, dict.fromkeys(OF_COORDINATORS, roles))
 
 
 @dataclass(slots=True)
 class _Row:
-    owns: bool
+    role: str
+    """Empty: it is gone."""
     renewals: int
     wrote: float
     """Seconds since 1970, in its newest epoch."""
@@ -93,14 +96,19 @@ class CoordinatorTrouble(Trouble):
         except (OSError, asyncpg.PostgresError, TimeoutError):
             return False
         lively = [name for name, row in self._rows.items() if row.is_lively(now)]
-        owners = [name for name in lively if self._rows[name].owns and time.time() - self._rows[name].wrote < OWNERSHIP]
-        others = [name for name in lively if not self._rows[name].owns]
-        if not owners or not others or now - self._struck < SETTLING_SECONDS:
+        working = [name for name in lively if self._rows[name].role in OWNERS and self._wrote_lately(name)]
+        chosen = [name for name in lively if self._rows[name].role == fault.name]
+        if fault.name in OWNERS:
+            chosen = [name for name in chosen if name in working]
+        alone = len(lively) < 2 or not working
+        if not chosen or alone or now - self._struck < SETTLING_SECONDS:
             return False
         self._struck = now
-        chosen = owners if fault.name == OWNER else others
         fault.role, fault.name = fault.name, chosen[int(fault.amount * len(chosen))]
         return True
+
+    def _wrote_lately(self, name: str) -> bool:
+        return time.time() - self._rows[name].wrote < OWNERSHIP
 
     def _look(self, now: float) -> None:
         fresh = now - self._looked < LOOKS_APART
@@ -110,7 +118,8 @@ class CoordinatorTrouble(Trouble):
             renewed = before.renewed if before and fresh else 0.0
             if before and fresh and before.renewals != record["renewals"]:
                 renewed = now
-            self._rows[name] = _Row(record["state"] == OWNS, record["renewals"], record["wrote"] / 1e6, renewed)
+            role = STATES.get(record["state"], "")
+            self._rows[name] = _Row(role, record["renewals"], record["wrote"] / 1e6, renewed)
 
     # --- links
 

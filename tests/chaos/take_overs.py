@@ -11,6 +11,9 @@ from tests.chaos.faults import Fault
 from tests.chaos.writers import Write
 
 OWNER = "owner"
+MEMBER = "member"
+OWNERS = (OWNER, MEMBER)
+"""Roles of those that have runs."""
 KILL_SLACK, OTHER_SLACK = 2.0, 8.0
 """Seconds beyond the ownership lease."""
 
@@ -43,7 +46,7 @@ def take_overs(
 ) -> list[TakeOver]:
     """Of each fault of an owner. `leases` are the records, by run and number, that grant some; `lease` is the ownership
     lease in seconds."""
-    struck = sorted((fault for fault in faults if fault.began and fault.role == OWNER), key=lambda each: each.began)
+    struck = sorted((fault for fault in faults if fault.began and fault.role in OWNERS), key=lambda each: each.began)
     last = max((write.at for write in writes), default=0) + 1
     ends = [*(int(fault.began * 1e6) for fault in struck[1:]), last][: len(struck)]
     found = []
@@ -61,7 +64,8 @@ def _of(fault: Fault, end: int, writes: Sequence[Write], leases: set[tuple[str, 
     if not had or end <= begin:
         return None  # There was nothing left to write.
     granted = [each for each in writes if begin < each.at < end and (each.run_id, each.first_seq) in leases]
-    by_others = [write.at for write in granted if write.epoch > epoch and write.run_id in had]
+    # A head that takes over from its member has an older epoch.
+    by_others = [write.at for write in granted if write.epoch != epoch and write.run_id in had]
     if by_others:
         return TakeOver(fault, (min(by_others) - begin) / 1e6, True, bound)
     times = sorted(write.at for write in granted if write.epoch == epoch)

@@ -37,6 +37,15 @@ def test_whoever_writes_after_he_was_overtaken_is_found() -> None:
     assert problem.startswith("OVERTAKEN: c1 wrote record 4 of run r1 in epoch 7")
 
 
+def test_a_head_takes_over_from_its_member_in_an_older_epoch_and_nobody_comes_back() -> None:
+    taken = [*BEFORE[:2], write("r1", 3, "c2", 5, 105.0)]
+    assert problems(taken) == []
+    (problem,) = problems([*taken, write("r1", 4, "c1", 7, 106.0)])
+    assert problem.startswith("OVERTAKEN: c1 wrote record 4 of run r1 in epoch 7, after c2 in epoch 5")
+    (found,) = of([struck("kill", role="member")], [write("r3", 1, "c2", 5, 99.0), *taken[2:]])
+    assert (found.moved, found.seconds) == (True, 5.0)
+
+
 def test_two_that_write_in_one_epoch_are_found() -> None:
     (problem,) = problems([*BEFORE[:2], write("r1", 3, "c2", 7, 105.0)])
     assert "epoch 7 is of c1, and c2 wrote in it" in problem

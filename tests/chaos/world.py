@@ -20,6 +20,7 @@ from tests.chaos.places import Place, far_address, names, near_address
 from tests.rig.link import Link
 from tests.rig.parts import Agent, Coordinator, Part, until
 from tests.rig.small_disk import SmallDisk
+from tests.seaweed import ACCESS_KEY, SECRET_KEY, SeaweedServer, running_seaweed
 from tests.valkey import ValkeyServer
 
 from penstock.client.sync import SyncClient
@@ -72,8 +73,12 @@ class World:
         agents: int = 4,
         coordinators: int = 1,
         build: Mapping[str, str] | None = None,
+        *,
+        members: bool = False,
     ) -> None:
+        """`members`: coordinators that do not own join the one that does."""
         self.folder = folder
+        self.members = members
         self._build = dict(build or {})
         self.slots = slots
         self.several = coordinators > 1
@@ -102,6 +107,8 @@ class World:
             if self.several:
                 self.redis.start()
                 stack.callback(self.redis.kill)
+            if self.members:
+                self._s3 = stack.enter_context(running_seaweed(self.folder / "s3"))
             for name in self._coordinators:
                 self._start_coordinator(stack, name)
             for coordinator in self.coordinators.values():
@@ -135,6 +142,18 @@ class World:
         if self.several:
             link = self.redis_links[name] = stack.enter_context(Link(("127.0.0.1", self.redis.port), host))
             settings["PENSTOCK_REDIS_URL"] = f"redis://{near}:{link.port}/0"
+        if self.members:
+            port = urlsplit(self._s3.endpoint).port
+            assert port is not None
+            link = stack.enter_context(Link(("127.0.0.1", port), host))
+            settings |= {
+                "PENSTOCK_JOIN": "auto",
+                # Whose artifacts are on a local disk never joins.
+                "PENSTOCK_ARTIFACTS_URL": SeaweedServer(f"http://{near}:{link.port}").url("chaos"),
+                "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+                "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+                "AWS_EC2_METADATA_DISABLED": "true",
+            }
         coordinator = self.coordinators[name] = Coordinator(
             self.folder, through, settings, far if self.several else host, name=name, reached_at=far, prefix=prefix
         )

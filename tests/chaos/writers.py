@@ -60,15 +60,21 @@ def install(dsn: str) -> None:
 
 
 def problems(writes: Iterable[Write]) -> list[str]:
-    """What is wrong with writes that are ordered by run and record: somebody wrote after a newer owner had."""
+    """What is wrong with writes that are ordered by run and record: somebody wrote after a newer owner had. A head that
+    takes a run over from its member has an older epoch than that one: what counts is that nobody comes back."""
     found: list[str] = []
     owners: dict[int, str] = {}
     last: Write | None = None
+    former: set[int] = set()
     for write in writes:
         owner = owners.setdefault(write.epoch, write.writer)
         if owner != write.writer:
             found.append(f"epoch {write.epoch} is of {owner}, and {write.writer} wrote in it: run {write.run_id}")
-        if last is not None and last.run_id == write.run_id and write.epoch < last.epoch:
+        if last is None or last.run_id != write.run_id:
+            former = set()
+        elif write.epoch != last.epoch:
+            former.add(last.epoch)
+        if last is not None and write.epoch in former:
             found.append(
                 f"OVERTAKEN: {write.writer} wrote record {write.first_seq} of run {write.run_id} in epoch"
                 f" {write.epoch}, after {last.writer} in epoch {last.epoch}"
