@@ -6,7 +6,7 @@ import contextlib
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -38,8 +38,11 @@ PATIENCE = 120.0
 
 
 class Group:
-    def __init__(self, folder: Path, database_url: str, links: list[Link], valkey: ValkeyServer) -> None:
-        """Each coordinator reaches the database by a link of its own, and all the same Redis."""
+    def __init__(
+        self, folder: Path, database_url: str, links: list[Link], valkey: ValkeyServer, more: Mapping[str, str] = {}
+    ) -> None:
+        """Each coordinator reaches the database by a link of its own, and all the same Redis; all with `more`
+        settings."""
         self.valkey = valkey
         self.folder = folder
         self.database_url = database_url
@@ -53,7 +56,7 @@ class Group:
             through = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{link.port}")
             self.links[f"c{number}"] = link
             self.coordinators[f"c{number}"] = Coordinator(
-                place, urlunsplit(through), {**TIMES, "PENSTOCK_REDIS_URL": valkey.url}
+                place, urlunsplit(through), {**TIMES, "PENSTOCK_REDIS_URL": valkey.url, **more}
             )
         self.addresses = ",".join(each.address for each in self.coordinators.values())
         self.agents = [Agent(f"agent-{number}", folder, self.addresses, slots=8) for number in (1, 2)]
@@ -76,9 +79,17 @@ class Group:
                 return name
         return ""
 
-    def follows(self, name: str) -> bool:
+    def role_of(self, name: str) -> int:
+        """By its own word; 0 if it does not answer."""
         own = self.seen_by(name).get(name)
-        return own is not None and own.role == pb.COORDINATOR_ROLE_FOLLOWER
+        return 0 if own is None else own.role
+
+    def follows(self, name: str) -> bool:
+        return self.role_of(name) == pb.COORDINATOR_ROLE_FOLLOWER
+
+    def members(self) -> list[str]:
+        """By their own words."""
+        return [name for name in self.coordinators if self.role_of(name) == pb.COORDINATOR_ROLE_MEMBER]
 
     def others(self, name: str) -> list[str]:
         return [each for each in self.coordinators if each != name]
@@ -147,16 +158,16 @@ class Group:
         assert entries(self.ledger(name), "end") == ran
 
 
-@pytest.fixture(scope="module")
-def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
-    folder = tmp_path_factory.mktemp("ownership")
+@contextlib.contextmanager
+def running_group(folder: Path, count: int, more: Mapping[str, str] = {}) -> Iterator[Group]:
+    """So many coordinators and two agents, until the end; the first coordinator owns the runs."""
     with contextlib.ExitStack() as stack:
         server = EmbeddedPostgres(prepared(folder / "postgres"))
         server.start()
         stack.callback(server.stop)
-        links = [stack.enter_context(Link(("127.0.0.1", server.port))) for _ in range(2)]
+        links = [stack.enter_context(Link(("127.0.0.1", server.port))) for _ in range(count)]
         valkey = stack.enter_context(running_valkey(folder / "valkey"))
-        made = Group(folder, server.dsn, links, valkey)
+        made = Group(folder, server.dsn, links, valkey, more)
         for name, coordinator in made.coordinators.items():
             coordinator.start()
             stack.callback(coordinator.stop)
@@ -167,6 +178,12 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
             agent.start()
             stack.callback(agent.stop)
         stack.callback(made.client.__exit__, None, None, None)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
+    with running_group(tmp_path_factory.mktemp("ownership"), 2) as made:
         yield made
 
 
