@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
@@ -27,4 +27,8 @@ class OwnershipSettings(BaseModel):
         ge=timedelta(milliseconds=500),
         le=timedelta(minutes=10),
         description="after so long without a renewal (each third of it) another coordinator takes over; 500ms to 10m",
+    )
+    join: Literal["never", "auto"] = Field(
+        default="never",
+        description="whether one that follows joins the head as a member, and owns free runs too: never or auto",
     )

@@ -18,11 +18,12 @@ from penstock_coordinator.configured import edge_options
 from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
 from penstock_coordinator.core.run.spans import microseconds
 from penstock_coordinator.identity import CannotStart
-from penstock_coordinator.incarnation import Coordinator
+from penstock_coordinator.incarnation import Coordinator, cipher
 from penstock_coordinator.opening import close_database, open_database
 from penstock_coordinator.ports import Fenced, Unavailable
 from penstock_coordinator.runtime.board_failover import HotState
 from penstock_coordinator.runtime.hot_state import Company, HotStateService
+from penstock_coordinator.runtime.joining import JoinGate
 from penstock_coordinator.runtime.ownership import OwnershipEnded, OwnershipKeeper
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from penstock_coordinator.api.health import Readiness
     from penstock_coordinator.api.metrics.place import Watched
     from penstock_coordinator.media import Media
+    from penstock_coordinator.runtime.ownership import Turn
     from penstock_coordinator.settings import Settings
     from penstock_coordinator.tracing import Tracing
 
@@ -68,6 +70,8 @@ class Seat:
         """For the next incarnation: what the former one still has under way writes with the former epoch."""
         self._registry = registry
         self._clock = SystemClock()
+        kept = cipher(settings)
+        secrets_key = "" if kept is None else kept.key_id
         own = CoordinatorRow(
             coordinator_id=name,
             state=OwnershipState.FOLLOWER,
@@ -77,8 +81,19 @@ class Seat:
             address="",
             http_address="",
             began=self._clock.now(),
+            secrets_key=secrets_key,
         )
-        self._keeper = OwnershipKeeper(registry, self._clock, own, settings.lanes, self._wait_for)
+        unfit = (
+            "artifacts are kept on a local disk, which other coordinators do not see: name a store with"
+            " PENSTOCK_ARTIFACTS_URL, or set PENSTOCK_JOIN=never"
+        )
+        self._gate = JoinGate(
+            self._clock,
+            wanted=settings.join == "auto",
+            unfit=unfit if artifacts.routes else "",
+            secrets_key=secrets_key,
+        )
+        self._keeper = OwnershipKeeper(registry, self._clock, own, settings.lanes, self._wait_for, self._gate)
         company = Company(self._keeper, self._clock)
         hot = HotState(media.memory, media.postgres, media.redis, self._clock, company.alone)
         self._hot = HotStateService(hot, self._keeper, company)
@@ -116,7 +131,7 @@ class Seat:
             turn = await self._keeper.campaign(stop)
             if turn is None:
                 return
-            await self._own(stores, turn.epoch, stop)
+            await self._own(stores, turn, stop)
 
     def _database_answers(self, back: bool) -> None:
         """While it is not ready. After a silence (`back`) what was sent during it may hang for seconds more."""
@@ -167,14 +182,17 @@ class Seat:
                     await asyncio.wait_for(stop.wait(), PAUSE_BETWEEN_TURNS)
         return None if stop.is_set() else self._stores
 
-    async def _own(self, stores: PostgresStores, epoch: int, stop: asyncio.Event) -> None:
-        """Until `stop` is set, or ownership ends."""
-        self._readiness.block(RECOVERY, "live runs are being read from the journal")
+    async def _own(self, stores: PostgresStores, turn: Turn, stop: asyncio.Event) -> None:
+        """Until `stop` is set, or ownership ends. One that joins answers by way of the head until its runs are there,
+        and agents that look for the head are sent on as before."""
+        joins = turn.role is OwnershipState.MEMBER
+        if not joins:
+            self._readiness.block(RECOVERY, "live runs are being read from the journal")
+            self._readiness.take_agents()
         self._readiness.clear(FOLLOWING)
-        self._readiness.take_agents()
         self._readiness.journal_available(True)
         self._stores, self._owning = None, stores
-        stores.incarnations.speak_as(epoch)
+        stores.incarnations.speak_as(turn.epoch)
         try:
             coordinator = Coordinator(
                 self._settings,
@@ -182,16 +200,18 @@ class Seat:
                 self._artifacts,
                 self._readiness,
                 self._name,
-                epoch,
+                turn.epoch,
                 self._keeper,
                 self._entrance,
                 self._hot,
                 self._watched,
                 self._tracing,
+                turn.head_epoch if joins else 0,
+                self._gate,
             )
             await coordinator.run(stop)
         except (Fenced, OwnershipEnded, Unavailable) as error:
-            log.warning("ownership_ended", epoch=epoch, reason=str(error))
+            log.warning("ownership_ended", epoch=turn.epoch, reason=str(error))
             self._readiness.block(FOLLOWING, f"it owns no runs any more: {error}")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), PAUSE_BETWEEN_TURNS)

@@ -78,6 +78,8 @@ class HotStateService:
         self._keeper = keeper
         self._company = company
         self._supervisor: Supervisor | None = None
+        self._tells = True
+        """Its coming and going is the owner's, for others."""
         self._publisher = BoardPublisher(hot, company.clock, self.entry, self._runs)
         self.relayed: Callable[[], int] = lambda: 0
         """How many agents come to the owner by this coordinator, while it follows."""
@@ -119,15 +121,17 @@ class HotStateService:
 
     # --- roles
 
-    def owns(self, supervisor: Supervisor) -> None:
-        """This coordinator has recovered its runs: others are told, meanwhile."""
-        self._supervisor = supervisor
-        self._telling = asyncio.create_task(self.tell(supervisor.epoch, owns=True))
+    def owns(self, supervisor: Supervisor, *, is_head: bool = True) -> None:
+        """This coordinator has recovered its runs. Others are told, meanwhile, if it is the head: they would look for
+        a new one."""
+        self._supervisor, self._tells = supervisor, is_head
+        if is_head:
+            self._telling = asyncio.create_task(self.tell(supervisor.epoch, owns=True))
 
     async def leaves(self) -> None:
         """It owns none any more, and has given its lease up: whoever follows may take over at once. Idempotent."""
         supervisor, self._supervisor = self._supervisor, None
-        if supervisor is not None:
+        if supervisor is not None and self._tells:
             await self.tell(supervisor.epoch, owns=False)
 
     def lost(self) -> None:

@@ -31,7 +31,8 @@ class Housekeeping:
     """Leases that ran out, streams that fell silent; whether another incarnation has taken over; signing keys that
     were made elsewhere; partitions of the months to come."""
 
-    def __init__(self, supervisor: Supervisor, make_partitions: Callable[[int], Awaitable[object]]) -> None:
+    def __init__(self, supervisor: Supervisor, make_partitions: Callable[[int], Awaitable[object]] | None) -> None:
+        """`make_partitions`: None if another coordinator does it."""
         self._supervisor = supervisor
         self._make_partitions = make_partitions
         self._fence_every = fence_interval(supervisor.timing.expiry_margin) / _SECOND
@@ -82,6 +83,8 @@ class Housekeeping:
 
     async def run_once(self) -> None:
         """The tables' turn. A database that is away is asked again the next time."""
+        if self._make_partitions is None:
+            return
         now = self._supervisor.clock.now()
         try:
             await self._make_partitions(now)

@@ -68,8 +68,10 @@ class LogPacker:
         ids: Ids,
         pace: PackPace | None = None,
         hold: Callable[[bool], None] = lambda held: None,
+        *,
+        surveys: bool = True,
     ) -> None:
-        """`hold` is told whether too much waits for the store."""
+        """`hold` is told whether too much waits for the store. `surveys`: it looks for what others left, too."""
         self._packs = packs
         self._objects = objects
         self._clock = clock
@@ -79,6 +81,7 @@ class LogPacker:
         self._fresh: OrderedDict[RunId, _Fresh] = OrderedDict()
         """Runs with lines that may have to be packed."""
         self._away = self._holding = False
+        self._surveys = surveys
         self._surveyed: int | None = None
 
     def wrote(self, run_id: RunId, size: int) -> None:
@@ -123,6 +126,8 @@ class LogPacker:
 
     def _is_survey_due(self) -> bool:
         every = int(SURVEY_EVERY * _SECOND)
+        if not self._surveys:
+            return False
         return self._surveyed is None or self._clock.monotonic() - self._surveyed >= every
 
     async def _survey(self) -> None:
