@@ -73,9 +73,10 @@ class _Surroundings:
         agents = (*connected, *left)
         now = self._supervisor.clock.monotonic()
         standing = self._supervisor.dispatcher.standing(line, self._actor.run_id, position, now)
+        member = self._supervisor.coordinator_id if self._supervisor.whereabouts.head_epoch else ""
         if standing is None:
-            return LineSituation(agents)
-        return LineSituation(agents, standing.ahead, standing.priority, standing.effective_priority)
+            return LineSituation(agents, member=member)
+        return LineSituation(agents, standing.ahead, standing.priority, standing.effective_priority, member)
 
     def step_key(self, position: int) -> KeySituation | None:
         return self._supervisor.limits.situation_of_steps(self._actor, position)

@@ -9,6 +9,8 @@ import click
 from penstock.cli.session import Session, command_options, run_async
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from penstock.v1 import agent_admin_service_pb2
 
 
@@ -33,7 +35,7 @@ def list_agents(session: Session) -> None:
     async def main() -> None:
         async with session.client() as client:
             found = [agent async for agent in client.list_agents()]
-        _show(session, found)
+        show(session, found)
 
     run_async(main)
 
@@ -47,7 +49,7 @@ def get_agent(session: Session, agent_id: str) -> None:
     async def main() -> None:
         async with session.client() as client:
             agent = await client.get_agent(agent_id)
-        _show(session, [agent])
+        show(session, [agent])
 
     run_async(main)
 
@@ -62,7 +64,7 @@ def drain_agent(session: Session, agent_id: str, deadline: float | None) -> None
     async def main() -> None:
         async with session.client() as client:
             agent = await client.drain_agent(agent_id, deadline)
-        _show(session, [agent])
+        show(session, [agent])
 
     run_async(main)
 
@@ -76,7 +78,7 @@ def pause_agent(session: Session, agent_ids: tuple[str, ...]) -> None:
 
     async def main() -> None:
         async with session.client() as client:
-            _show(session, [await client.pause_agent(agent_id) for agent_id in agent_ids])
+            show(session, [await client.pause_agent(agent_id) for agent_id in agent_ids])
 
     run_async(main)
 
@@ -89,12 +91,13 @@ def resume_agent(session: Session, agent_ids: tuple[str, ...]) -> None:
 
     async def main() -> None:
         async with session.client() as client:
-            _show(session, [await client.resume_agent(agent_id) for agent_id in agent_ids])
+            show(session, [await client.resume_agent(agent_id) for agent_id in agent_ids])
 
     run_async(main)
 
 
-def _show(session: Session, found: list[agent_admin_service_pb2.Agent]) -> None:
+def show(session: Session, found: Sequence[agent_admin_service_pb2.Agent]) -> None:
+    """LINKS are coordinators besides the head: there if there are any."""
     if session.as_json:
         for agent in found:
             session.emit(agent)
@@ -115,6 +118,7 @@ def _show(session: Session, found: list[agent_admin_service_pb2.Agent]) -> None:
             f"{agent.resources.cpu:g}",
             format_size(agent.resources.memory_bytes),
             agent.via,
+            ", ".join(name.rpartition("@")[0] for name in agent.links),
             agent.hostname,
             agent.version,
             time_text(agent, "connect_time"),
@@ -130,6 +134,7 @@ def _show(session: Session, found: list[agent_admin_service_pb2.Agent]) -> None:
         Column("CPU", leaves=3),
         Column("MEMORY", leaves=4),
         Column("VIA", folds=12, optional=True),
+        Column("LINKS", folds=12, leaves=5, optional=True),
         Column("HOST", folds=12, leaves=2),
         Column("VERSION", leaves=1),
         Column("CONNECTED", shorter=short_time, leaves=6),

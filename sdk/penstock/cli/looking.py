@@ -290,6 +290,7 @@ def _show_run(
         ("created", time_text(run, "create_time")),
         ("time", duration_text(run, moment)),
         ("cost", cost_line(run.costs) if run.HasField("costs") else ""),
+        ("owner", run.owner),
         ("trace", trace_link(load_settings(session.address).trace_url, run.trace_id) or run.trace_id),
         ("output", shortened(visible_json(run.output_json), 200)),
     ]

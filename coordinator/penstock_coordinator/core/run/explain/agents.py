@@ -32,10 +32,10 @@ def line_reasons(line: Line, situation: LineSituation) -> Iterator[Reason]:
     staying = [agent for agent in serving if not agent.draining]
     ready = [agent for agent in staying if not agent.paused]
     if not agents:
-        text = f"No agent is connected. {_needed(line)}{_left(left)}"
-        yield Reason("NoAgent", text, _line_details(line) | _left_details(left))
+        text = f"No agent is connected. {_needed(line)}{_left(left)}{_of_member(situation)}"
+        yield Reason("NoAgent", text, _line_details(line) | _left_details(left) | _member_details(situation))
     elif not serving:
-        yield _none_serves(line, agents, left)
+        yield _none_serves(line, agents, left, situation)
     elif not staying:
         yield _none_takes("AgentsDraining", "draining", serving, _left(left))
     elif not ready:
@@ -74,9 +74,25 @@ def _left_details(names: list[str]) -> dict[str, Json]:
     return {"left": names} if names else {}
 
 
-def _none_serves(line: Line, agents: tuple[AgentSituation, ...], left: list[str]) -> Reason:
+def _of_member(situation: LineSituation) -> str:
+    """Other agents may be connected with the head alone."""
+    if not situation.member:
+        return ""
+    return (
+        f' The coordinator "{situation.member}" has the run, as a member, and knows the agents that are linked with it:'
+        " `penstock agents` shows the links, `penstock coordinators` the address that agents have to reach."
+    )
+
+
+def _member_details(situation: LineSituation) -> dict[str, Json]:
+    return {"member": situation.member} if situation.member else {}
+
+
+def _none_serves(line: Line, agents: tuple[AgentSituation, ...], left: list[str], situation: LineSituation) -> Reason:
     closest = sorted(agents, key=lambda agent: len(agent.lacks))[:NAMED]
-    text = f"{_none_of(len(agents))} run it: {_all_that_lack(agents)}. {_needed(line)}{_left(left)}"
+    text = (
+        f"{_none_of(len(agents))} run it: {_all_that_lack(agents)}. {_needed(line)}{_left(left)}{_of_member(situation)}"
+    )
     lacking = [
         {
             "agent": agent.agent,
@@ -84,7 +100,8 @@ def _none_serves(line: Line, agents: tuple[AgentSituation, ...], left: list[str]
         }
         for agent in closest
     ]
-    return Reason("NoAgent", text, _line_details(line) | {"agents": lacking} | _left_details(left))
+    details = _line_details(line) | {"agents": lacking} | _left_details(left) | _member_details(situation)
+    return Reason("NoAgent", text, details)
 
 
 def _told(lack: Lack) -> dict[str, Json]:

@@ -47,6 +47,8 @@ class LineSituation:
     """Of the run and the step."""
     effective_priority: int = 0
     """With what waiting has added."""
+    member: str = ""
+    """The coordinator that has the run, if it is a member: agents are those that are linked with it."""
 
 
 @dataclass(frozen=True, slots=True)
