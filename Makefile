@@ -120,8 +120,9 @@ simulate: .venv/.ready-dev ## Play 100,000 random schedules of the cores with fa
 	@$(BIN)/python -m tests.simulation.cores --seconds $(SIMULATE_SECONDS) --schedules $$(($(SIMULATE_SECONDS) * 500 / 3))
 	@$(BIN)/python -m tests.simulation.shell --seconds $$(($(SIMULATE_SECONDS) / 10)) --processes 2
 
-simulate-ha: .venv/.ready-dev ## Play 100,000 random schedules of three coordinators, with partitions, frozen owners and hand-overs.
-	@$(BIN)/python -m tests.simulation.cores --several --seconds $(SIMULATE_HA_SECONDS) --schedules $(SIMULATE_HA_SCHEDULES)
+simulate-ha: .venv/.ready-dev ## Play 100,000 random schedules of three coordinators, half of them with members, with partitions, frozen owners and hand-overs.
+	@$(BIN)/python -m tests.simulation.cores --several --seconds $(SIMULATE_HA_SECONDS) --schedules $$(($(SIMULATE_HA_SCHEDULES) / 2))
+	@$(BIN)/python -m tests.simulation.cores --members --seconds $(SIMULATE_HA_SECONDS) --schedules $$(($(SIMULATE_HA_SCHEDULES) / 2))
 
 .PHONY: monitoring
 monitoring: .venv/.ready-dev ## Write the rules of objectives and the dashboards again.

@@ -24,12 +24,13 @@ from tests.mutants.changes import MUTANTS, Mutant
 from tests.mutants.overload import OVERLOAD_MUTANTS
 from tests.mutants.ownership import OWNERSHIP
 from tests.mutants.promises import SIMULATED
+from tests.mutants.several import SEVERAL
 from tests.mutants.shell import SHELL_MUTANTS
 
 ROOT = Path(__file__).resolve().parents[2]
 _PYTEST = ("pytest", "-q", "-x", "--timeout", "40")
 """A test that hangs has found the mutant: some take an end from what waits."""
-ALL = (*MUTANTS, *SIMULATED, *OWNERSHIP, *SHELL_MUTANTS, *OVERLOAD_MUTANTS)
+ALL = (*MUTANTS, *SIMULATED, *OWNERSHIP, *SEVERAL, *SHELL_MUTANTS, *OVERLOAD_MUTANTS)
 HUNTERS = {
     "rules": (
         (*_PYTEST, "tests/scripts/run"),
@@ -40,6 +41,7 @@ HUNTERS = {
     "agent": ((*_PYTEST, "tests/scripts/agent"),),
     "cores": (("tests.simulation.cores", "--hunt", "--seconds", "60"),),
     "cluster": (("tests.simulation.cores", "--several", "--hunt", "--seconds", "60"),),
+    "members": (("tests.simulation.cores", "--members", "--hunt", "--seconds", "60"),),
     "overload": (
         (*_PYTEST, "tests/unit/overload"),
         (*_PYTEST, "tests/integration/runtime/test_bounded_buffers.py"),

@@ -147,7 +147,7 @@ OWNERSHIP = (
         "4: an owner stays one, whatever it asked for before",
         MODEL,
         "registry.py",
-        "        if before.state is OwnershipState.OWNER and before.epoch > known:\n            return\n",
+        "        if before.state in OWNING and before.epoch > known:\n            return\n",
         "",
         faults=("ownership_late", "owner_cut_off", "coordinator_crash", "follower_crash", "coordinator_freeze"),
     ),
@@ -175,8 +175,8 @@ OWNERSHIP = (
         "9: who takes over has read all that is stored",
         MODEL,
         "coordinator.py",
-        "        return folded(self.store.runs[run_id], run_id, self.plan_of, self._read.get(run_id))[0]",
-        "        read = self._read.get(run_id)\n"
+        "        return folded(self.store.runs[run_id], run_id, self.plan_of, self.read.get(run_id))[0]",
+        "        read = self.read.get(run_id)\n"
         "        return folded(self.store.runs[run_id], run_id, self.plan_of)[0] if read is None else read[0]",
         faults=("hand_over", "commit_slow"),
     ),
@@ -190,7 +190,7 @@ OWNERSHIP = (
         "            pause = False",
         also=_also(
             MODEL,
-            "seats.py",
+            "doorsteps.py",
             '        word = words.Goaway("not_the_leader") if owner is None else words.Redirect(owner.address)',
             '        word = words.Redirect("c1" if owner is None else owner.address)',
         ),

@@ -215,8 +215,8 @@ SIMULATED = (
         "I9: session epochs increase",
         MODEL,
         "journal.py",
-        "        self.sessions += 1\n",
-        "        self.sessions = max(self.sessions, 1) + (self.sessions % 2)\n",
+        "        self.sessions += 1\n        self.boots",
+        "        self.sessions = max(self.sessions, 1) + (self.sessions % 2)\n        self.boots",
     ),
     _broken(
         "a superseded session is still heard",

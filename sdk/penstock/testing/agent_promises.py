@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from penstock_agent.core.leases import Lease, LeaseKey
 
 SYNC_SLACK = SECOND
+OFFERED = 50 * MILLISECOND
+"""What was offered to one of several coordinators is kept free for so long."""
 SHORT = 20 * MILLISECOND
 """Of steps that are shorter an agent takes as many at once as fill this span."""
 
@@ -110,30 +112,48 @@ class AgentPromises(Witness):
 
     def leases_are_renewed(self, agent: AgentProcess, lease: Lease) -> None:
         """I6: who is answered does not lose its leases."""
-        since = self.timeline.now - agent.acknowledged_at
+        since = self.timeline.now - agent.acknowledged_at.get(lease.link, 0)
         steady = self.timeline.now - agent.thawed_at > 2 * self.timing.lease_ttl and not agent.machine.was_slow
         if steady and since < self.timing.heartbeat_interval:
             broken("leases_are_renewed", f"{agent.name} gives {spelled(lease.key)} up, and was just answered")
 
-    def welcomed(self, agent: AgentProcess, epoch: int) -> None:
-        self.newest_coordinator_is_believed(agent, epoch)
+    def welcomed(self, agent: AgentProcess, member: str, epoch: int) -> None:
+        """`member`: its name; "": by a head."""
+        self.newest_coordinator_is_believed(agent, member, epoch)
+        agent.newest_epochs[member] = epoch
 
-    def newest_coordinator_is_believed(self, agent: AgentProcess, epoch: int) -> None:
-        """I9: an agent that has seen a coordinator belongs to no older one any more."""
-        if epoch < agent.newest_epoch:
-            broken("newest_coordinator_is_believed", f"{agent.name} is welcome at {epoch} after {agent.newest_epoch}")
+    def newest_coordinator_is_believed(self, agent: AgentProcess, member: str, epoch: int) -> None:
+        """I9: an agent that has seen a head belongs to no older one any more, nor to an older incarnation of a
+        member."""
+        newest = agent.newest_epochs.get(member, 0)
+        if epoch < newest or (member and epoch < agent.newest_epochs.get("", 0)):
+            broken("newest_coordinator_is_believed", f"{agent.name} is welcome at {epoch} after {newest}")
 
-    def asks_for_work(self, agent: AgentProcess, grant_limit: int) -> None:
-        self.credits_follow_slots(agent, grant_limit)
+    def asks_for_work(self, agent: AgentProcess, stream: int, grant_limit: int) -> None:
+        self.credits_follow_slots(agent, stream, grant_limit)
 
-    def credits_follow_slots(self, agent: AgentProcess, grant_limit: int) -> None:
+    def credits_follow_slots(self, agent: AgentProcess, stream: int, grant_limit: int) -> None:
         """I7: an agent asks for no more than its slots take; more per slot only of steps that are short."""
-        session, slots = agent.holder.session, agent.machine.spec.slots
-        assert session is not None
+        session, slots = agent.holder.sessions[stream], agent.machine.spec.slots
         each = max(1.0, SHORT / max(agent.holder.pace.mean or SHORT, 1.0))
         asked = grant_limit - session.grants_seen + agent.holder.book.unfinished
         if asked > slots * each:
             broken("credits_follow_slots", f"{agent.name} asks for {asked} with {slots} slots")
+        self.room_is_offered_once(agent, stream, grant_limit, slots * each)
+
+    def room_is_offered_once(self, agent: AgentProcess, stream: int, grant_limit: int, most: float) -> None:
+        """I7: of several coordinators each is offered its own part of the room, until it has left it unused for a
+        while. One that has nothing to do leaves all of them with as many credits as it has slots."""
+        sessions, unfinished = agent.holder.sessions, agent.holder.book.unfinished
+        offers = agent.offers.setdefault(stream, [])
+        offers.append((agent.now() if unfinished else agent.now() - OFFERED, grant_limit))
+        for gone in agent.offers.keys() - sessions.keys():
+            del agent.offers[gone]
+        fresh = sum(
+            _kept_free(agent.now(), each, sessions[number].grants_seen) for number, each in agent.offers.items()
+        )
+        if unfinished and unfinished + fresh > most:
+            broken("room_is_offered_once", f"{agent.name} holds {unfinished}, and keeps {fresh} more free")
 
     def takes_no_work(self, agent: AgentProcess, key: LeaseKey) -> None:
         """I14: who drains, or whose disk is full, takes no new lease."""
@@ -146,3 +166,11 @@ class AgentPromises(Witness):
         """I14: a drained agent ends without leases; without results too, if there was somebody to take them."""
         if agent.holder.book.unfinished or agent.executor.running:
             broken("drained_agents_are_empty", f"{agent.name} has left, and something still runs")
+
+
+def _kept_free(now: int, offers: list[tuple[int, int]], used: int) -> int:
+    """Of what was offered to one coordinator, with the numbers that credits had counted up to. Forgets what is old."""
+    while len(offers) > 1 and offers[1][0] <= now - OFFERED:
+        del offers[0]
+    before = offers[0][1] if offers[0][0] <= now - OFFERED else 0
+    return max(0, offers[-1][1] - max(used, before))

@@ -1,34 +1,28 @@
-"""An agent of the simulation: a process with the real holder."""
+"""An agent of the simulation: a process with the real holder. Its streams are in `streams`."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import TYPE_CHECKING
 
 from penstock.testing import words
 from penstock.testing.executions import Executor
-from penstock.testing.network import End, Link
 from penstock.testing.spool import SpoolModel
+from penstock.testing.streams import RECONNECT_AFTER, RECONNECT_SOON, SAID, AgentStream, HomeStream, LinkStream
 from penstock.testing.timeline import MILLISECOND, SECOND, Process
 from penstock_agent.core import effects as do
 from penstock_agent.core import inputs as said
 from penstock_agent.core.holder import Holder
-from penstock_agent.core.leases import Ended, Ending, Handle, Lease, Outcome, Phase, Restored
-from penstock_agent.core.rounds import Rounds
-from penstock_agent.core.ways import Ways
+from penstock_agent.core.leases import Ended, Ending, Handle, Lease, Outcome, Restored
+from penstock_agent.core.links import Peer
 
 if TYPE_CHECKING:
     from penstock.testing.machines import Machine
+    from penstock.testing.network import Link
 
-FIRST_BACKOFF, MOST_BACKOFF = 100 * MILLISECOND, 5 * SECOND
-WELCOME_WITHIN = 10 * SECOND
-WELCOME_OF_SEVERAL_WITHIN = 4 * SECOND
-RECONNECT_AFTER = {"not_the_leader": 500 * MILLISECOND}
-RECONNECT_SOON = 100 * MILLISECOND
 DISK_FLOOR = 1 << 20
-GATHER = 1 * MILLISECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +58,10 @@ class AgentProcess(Process):
             lambda key: key[1] in machine.poison,
             self._die_of_poison,
         )
-        self.link: Link | None = None
-        self._end: End | None = None
-        self._stream = 0
-        addresses = list(machine.weathers)
-        self._rounds = Rounds(addresses, self.timeline.random.random() if len(addresses) > 1 else 0.0)
-        self._ways = Ways()
-        self._address = ""
-        """Of the stream that is open, or was last."""
-        self._is_sent = False
-        """There, by somebody who has named it as the owner's."""
-        self._heard = False
-        """A word on it."""
-        self._welcomed = False
-        self._backoff = FIRST_BACKOFF
-        self._opened_at = 0
-        self._reconnect_after: int | None = None
-        self._outbox: list[Any] = []
-        self._flushing = False
-        self._closing = False
+        self._streams = count(1)
+        self._by_stream: dict[int, AgentStream] = {}
+        self.home = HomeStream(self)
+        self._links: dict[int, LinkStream] = {}
         self._inputs: deque[said.Input] = deque()
         self._busy = False
         self._timer_at: int | None = None
@@ -90,26 +69,28 @@ class AgentProcess(Process):
         self.left = False
         self.thawed_at = self.timeline.now
         """Since then it has not stood still."""
-        self.newest_epoch = 0
-        """Of the coordinators that it has spoken with."""
-        self.acknowledged_at = 0
-        """When its last heartbeat was answered with a renewal."""
+        self.offers: dict[int, list[tuple[int, int]]] = {}
+        """By stream, when how many grants were asked for, counted from its beginning."""
+        self.newest_epochs: dict[str, int] = {}
+        """Of each member that it has spoken with; "": of heads."""
+        self.acknowledged_at: dict[int, int] = {}
+        """By link, when its last heartbeat was answered with a renewal."""
 
     # --- its life
 
     def begin(self) -> None:
         self.note("boots", self.boot_id, len(self.spool.live))
         self.machine.invariants.agent_boots(self)
-        self.post(said.DiskMeasured(0 if self.machine.disk.full else DISK_FLOOR))
-        self.after(int(self.timeline.random.random() * 50 * MILLISECOND), self._connect)
+        self.measure_disk()
+        self.after(int(self.timeline.random.random() * 50 * MILLISECOND), self.home.connect)
 
     def crash(self) -> None:
         self.note("crashes")
         self.alive = False
         self.executor.crash()
         self.spool.crash()
-        if self.link is not None and self._end is not None:
-            self.link.vanish(self._end)
+        for stream in self._ways_out():
+            stream.vanish()
         self.machine.invariants.agent_crashed(self)
 
     def _die_of_poison(self) -> None:
@@ -120,8 +101,9 @@ class AgentProcess(Process):
         """Drained: the process ends by itself."""
         self.left = True
         self.note("leaves")
-        self._say(words.Goodbye())
-        self._closing = True
+        for stream in self._ways_out():
+            stream.say(words.Goodbye())
+            stream.close_soon()
         self.after(200 * MILLISECOND, self._gone)
 
     def _gone(self) -> None:
@@ -142,6 +124,38 @@ class AgentProcess(Process):
             execution.machine_paused = True
         self.freeze(span)
         self.thawed_at = max(self.thawed_at, self.timeline.now + span)
+
+    def now(self) -> int:
+        """On its own clock."""
+        return self.machine.clock.monotonic()
+
+    def measure_disk(self) -> None:
+        self.post(said.DiskMeasured(0 if self.machine.disk.full else DISK_FLOOR))
+
+    # --- streams
+
+    def next_stream(self, way: AgentStream) -> int:
+        """Its number: of all streams of the process one after the other."""
+        self._by_stream = {number: each for number, each in self._by_stream.items() if each.stream == number}
+        stream = next(self._streams)
+        self._by_stream[stream] = way
+        return stream
+
+    def _ways_out(self) -> list[AgentStream]:
+        return [self.home, *self._links.values()]
+
+    def links(self) -> list[Link]:
+        """What is open, home first."""
+        return [each.link for each in self._ways_out() if each.link is not None]
+
+    def _keep_links(self, wanted: list[tuple[int, Peer]]) -> None:
+        numbers = {number for number, _ in wanted}
+        for number in [number for number in self._links if number not in numbers]:
+            self._links.pop(number).end()
+        for number, peer in wanted:
+            if number not in self._links:
+                self._links[number] = link = LinkStream(self, number, peer)
+                link.connect()
 
     # --- inputs, effects, timers
 
@@ -193,12 +207,13 @@ class AgentProcess(Process):
         for effect in effects:
             if isinstance(effect, do.Start):
                 self.executor.start(effect.leases)
-            elif type(effect) in _SAID:
+            elif isinstance(effect, do.Word) and type(effect) in SAID:
                 if isinstance(effect, do.SendCredits):
                     # When it is written it may have learned more of how long its steps take.
-                    self.machine.invariants.asks_for_work(self, effect.grant_limit)
-                if self.link is not None:
-                    self._say(effect)
+                    self.machine.invariants.asks_for_work(self, effect.stream, effect.grant_limit)
+                way = self._by_stream.get(effect.stream)
+                if way is not None and way.stream == effect.stream:
+                    way.say(effect)
             else:
                 self._perform_rare(effect)
 
@@ -220,12 +235,14 @@ class AgentProcess(Process):
                 for result_id in effect.result_ids:
                     self.spool.remove(result_id)
             case do.UseAddress():
-                self._rounds.name(effect.address)
+                self.home.use_address(effect.address)
+            case do.KeepLinks():
+                self._keep_links(effect.links)
             case do.CloseStream():
                 self.note("closes", effect.reason)
-                self._reconnect_after = effect.reconnect_after or None
-                self._closing = True
-                self._flush_soon()
+                way = self._by_stream.get(effect.stream)
+                if way is not None and way.stream == effect.stream:
+                    way.close_soon(effect.reconnect_after or None)
             case do.SendGoodbye():
                 self.leave()
 
@@ -244,173 +261,10 @@ class AgentProcess(Process):
         result_id = b"%b/%d" % (self.boot_id.encode(), self._results)
         self.post(said.AttemptsEnded([Outcome(handle, ended, result_id, run_time, body)]))
 
-    # --- the stream
+    # --- what is heard
 
-    def _connect(self) -> None:
-        if self.left:
-            return
-        self._stream += 1
-        self._welcomed = self._heard = False
-        self.machine.invariants.connects(self)
-        end = End(self, partial(self._hear, self._stream), self._stream_ended)
-        self._is_sent = self._rounds.is_sent
-        self._address = self._rounds.next()
-        link = self.machine.connect(self, end, self._address, self._ways.unreachable(self._seconds()))
-        if link is None:
-            self._retry()
-            return
-        self.link, self._end = link, end
-        self._closing = False
-        self._opened_at = self.timeline.now
-        self._outbox.clear()
-        self.post(said.StreamOpened(self._stream))
-        within = WELCOME_OF_SEVERAL_WITHIN if self._rounds.several else WELCOME_WITHIN
-        self.after(within, self._check_welcome, self._stream)
-
-    def _check_welcome(self, stream: int) -> None:
-        session = self.holder.session
-        if session is not None and session.stream == stream and not session.welcomed:
-            self._close()
-
-    def _seconds(self) -> float:
-        return self.machine.clock.monotonic() / SECOND
-
-    def _note_way(self) -> None:
-        if self._heard:
-            self._ways.reached(self._address)
-        elif self._is_sent:
-            self._ways.failed(self._address, self._seconds(), self.timeline.random.random())
-
-    def _look_for_a_way_back(self, stream: int, owner: str) -> None:
-        """While that stream is passed on."""
-        if self._stream != stream or self.link is None or self._closing:
-            return
-        wait = int((self._ways.retry_at(owner) - self._seconds()) * SECOND)
-        if wait > 0:
-            self.after(self.machine.clock.true_span(wait), self._look_for_a_way_back, stream, owner)
-        elif self.machine.serves(self.machine, owner):
-            self.note("goes directly to", owner)
-            self._rounds.name(owner)
-            self._closing = True
-            self._flush_soon()
-        else:
-            self._ways.failed(owner, self._seconds(), self.timeline.random.random())
-            self.after(MILLISECOND, self._look_for_a_way_back, stream, owner)
-
-    def _retry(self) -> None:
-        self._note_way()
-        if not self._rounds.over(good=self._welcomed):
-            self.after(MILLISECOND, self._connect)
-            return
-        lasted = self.timeline.now - self._opened_at
-        if lasted > MOST_BACKOFF and (self._welcomed or not self._rounds.several):
-            self._backoff = FIRST_BACKOFF
-        wait, self._reconnect_after = self._reconnect_after, None
-        chance = self.timeline.random.random()
-        if wait is None:
-            wait = int(self._backoff * chance)
-            self._backoff = min(self._backoff * 2, MOST_BACKOFF)
-        else:
-            wait = int(wait * (1 + chance))
-        self.after(wait + MILLISECOND, self._connect)
-
-    def _close(self) -> None:
-        if self.link is not None and self._end is not None:
-            self.link.close(self._end)
-            self._stream_ended()
-
-    def _stream_ended(self) -> None:
-        if self.link is None:
-            return
-        self.link = self._end = None
-        self._outbox.clear()
-        self.post(said.StreamClosed(self._stream))
-        if not self.left:
-            self._retry()
-
-    def _say(self, word: Any) -> None:
-        """Gathered, and written a moment later, in order; what must be of the moment is made when it is written."""
-        self._outbox.append(word)
-        self._flush_soon()
-
-    def _flush_soon(self) -> None:
-        if not self._flushing:
-            self._flushing = True
-            self.after(int(self.timeline.random.random() * GATHER), self._flush)
-
-    def _flush(self) -> None:
-        self._flushing = False
-        while self._outbox and self.link is not None:
-            gathered, self._outbox = sorted(self._outbox, key=lambda word: _ORDER[type(word)]), []
-            for word in gathered:
-                self._write(word)
-        if self._closing:
-            self._closing = False
-            self._close()
-
-    def _write(self, effect: Any) -> None:
-        link = self.link
-        if link is None or self.holder.session is None:
-            return
-        word = self._word(effect)
-        if word is None:
-            return
-        seq = self.holder.stamp(self.machine.clock.monotonic())
-        link.to_coordinator((seq, word))
-        if type(effect) is do.Accept:
-            self.post(said.AcceptsWritten([lease.handle for lease in effect.leases], seq))
-
-    def _word(self, effect: Any) -> words.AgentWord | None:
-        match effect:
-            case do.SendResults():
-                held = [lease for lease in effect.leases if self.holder.book.holds(lease)]
-                return words.Results([_result(lease) for lease in held]) if held else None
-            case do.Accept():
-                return words.Accepted([(lease.key, lease.token) for lease in effect.leases])
-            case do.SendCredits():
-                return words.Credits(effect.grant_limit)
-            case do.SendHeartbeat():
-                self.post(said.DiskMeasured(0 if self.machine.disk.full else DISK_FLOOR))
-                session = self.holder.session
-                return words.Heartbeat(self._held(), session.echo if session is not None else 0)
-            case do.Reject():
-                return words.Rejected(effect.leases)
-            case do.SendReturned():
-                return words.Returned(effect.leases)
-            case do.SendDraining():
-                return words.Draining()
-            case do.SayHello():
-                return self._hello()
-            case _:
-                assert isinstance(effect, words.Goodbye)
-                return effect
-
-    def _hello(self) -> words.Hello:
-        spec = self.machine.spec
-        return words.Hello(
-            spec.name,
-            self.boot_id,
-            spec.slots,
-            self.holder.highest_coordinator_epoch,
-            frozenset(spec.queues),
-            spec.labels,
-            spec.resources,
-            self._stream,
-            self._held(),
-            self.holder.book.given_up.named(),
-            self.holder.book.given_up.complete,
-        )
-
-    def _held(self) -> list[words.HeldLease]:
-        return [
-            (held.key, held.token, held.phase is Phase.FINISHED, held.phase is Phase.ACCEPTED)
-            for held in self.holder.snapshot(self.machine.clock.monotonic())
-        ]
-
-    def _hear(self, stream: int, word: words.CoordinatorWord) -> None:
-        """The other end's words, in the holder's vocabulary."""
-        if stream == self._stream:
-            self._heard = True
+    def hear(self, stream: int, way: AgentStream, word: words.CoordinatorWord) -> None:
+        """A coordinator's words, in the holder's vocabulary."""
         match word:
             case words.Grants():
                 closed = self.holder.draining or self.holder.disk_full
@@ -424,29 +278,22 @@ class AgentProcess(Process):
             case words.HeartbeatAck():
                 if word.ttl:
                     # Who stood still and may have been replaced answers, and renews nothing.
-                    self.acknowledged_at = self.timeline.now
+                    self.acknowledged_at[way.number] = self.timeline.now
                 self.post(said.HeartbeatAcked(stream, word.basis_seq, word.ttl, word.revoked, word.echo))
             case words.Welcome():
                 self.post(
                     said.Welcomed(
                         stream,
                         word.session,
-                        "c",
+                        word.coordinator,
                         word.coordinator_epoch,
                         word.heartbeat_interval,
                         word.lease_ttl,
                         word.resend_interval,
                         word.basis_seq,
+                        word.head_epoch,
                     )
                 )
-                session = self.holder.session
-                if session is not None and session.welcomed:
-                    self._welcomed = True
-                    self._ways.set_pace(word.heartbeat_interval / SECOND)
-                    if self.link is not None and self.link.relayed_to:
-                        self._look_for_a_way_back(stream, self.link.relayed_to)
-                    self.machine.invariants.welcomed(self, word.coordinator_epoch)
-                    self.newest_epoch = max(self.newest_epoch, word.coordinator_epoch)
             case words.Verdicts():
                 verdicts = [(key, token, said.Verdict(verdict), ttl) for key, token, verdict, ttl in word.verdicts]
                 self.post(said.Judged(stream, verdicts, word.basis_seq))
@@ -455,7 +302,11 @@ class AgentProcess(Process):
             case words.Returns():
                 self.post(said.ReturnOrdered(stream, word.leases))
             case words.Pause():
-                self.post(said.Paused(stream))
+                self.post(said.Paused(stream, word.reason))
+            case words.Peers():
+                self.post(said.PeersNamed(stream, [Peer(name, name, epoch) for name, epoch in word.members]))
+            case words.Moved():
+                self.post(said.RunsMoved(stream, word.run_ids))
             case words.Resume():
                 self.post(said.Resumed(stream))
             case words.Drain():
@@ -465,29 +316,6 @@ class AgentProcess(Process):
                 self.post(said.GoawayOrdered(stream, word.reason, after))
             case words.Redirect():
                 self.post(said.Redirected(stream, word.address))
-
-
-_ORDER = {
-    do.SayHello: 0,
-    do.SendDraining: 0,
-    do.Accept: 1,
-    do.Reject: 2,
-    do.SendReturned: 3,
-    do.SendResults: 4,
-    do.SendCredits: 5,
-    do.SendHeartbeat: 6,
-    words.Goodbye: 7,
-}
-"""What is gathered is written in this order: what a heartbeat tells is the newest."""
-_SAID = _ORDER.keys() - {words.Goodbye}
-
-
-def _result(lease: Lease) -> words.Result:
-    result = lease.result
-    assert result is not None
-    output = result.body if isinstance(result.body, bytes) else b""
-    error = result.body if isinstance(result.body, str) else ""
-    return words.Result(lease.key, lease.token, result.result_id, result.status, output, error)
 
 
 def _to_keep(lease: Lease) -> Restored:

@@ -1,4 +1,4 @@
-"""A schedule with several coordinators: one owns the runs, the others follow and take over."""
+"""A schedule with several coordinators: one is the head, the others follow and take over, or are its members."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from penstock.testing.coordinator import Coordinator
+from penstock.testing.doorsteps import Doorstep
 from penstock.testing.faults import Fault, FaultKind
 from penstock.testing.invariants import Invariants
 from penstock.testing.journal import Reach
 from penstock.testing.network import End, Link
+from penstock.testing.placing import Placing
 from penstock.testing.post import Letter, Post
 from penstock.testing.registry import Registry
-from penstock.testing.seats import Doorstep, Seat, Site
+from penstock.testing.seats import Seat, Site
 from penstock.testing.simulation import STRIKES, Scenario, Simulation
 from penstock.testing.timeline import MILLISECOND, SECOND, PartyClock
+from penstock_coordinator.core.run.states import RunState
 
 if TYPE_CHECKING:
     from penstock.testing.agents import AgentProcess
     from penstock.testing.machines import Machine
+    from penstock.testing.placing import Start
+    from penstock_coordinator.ports import RunId
 
 FOLLOWERS_STOP, PEOPLE_WANT = 0.15, 0.5
 """By its chance, which planned stops are of one that follows; up to which a person wants another one to own."""
@@ -35,19 +40,23 @@ def simulation_of(scenario: Scenario, watch: Callable[[Invariants], None] | None
 class Cluster(Simulation):
     def __init__(self, scenario: Scenario, watch: Callable[[Invariants], None] | None = None) -> None:
         super().__init__(scenario, watch)
-        self.registry = Registry(self.store)
+        self.registry = Registry(self.store, self._rows_changed)
         self.sites = [
             Site(name, PartyClock(self.timeline, rate, began=(number + 1) * 1_000 * SECOND), Reach(self.store))
             for number, (name, rate) in enumerate(zip(self.addresses(), scenario.several, strict=True))
         ]
         self.post = Post(self)
+        self.placing = Placing(self)
 
     def addresses(self) -> Sequence[str]:
         return [f"c{number}" for number in range(1, len(self.scenario.several) + 1)]
 
-    def count(self, what: str) -> None:
+    def _rows_changed(self) -> None:
+        self.invariants.rows_change(self.registry.rows)
+
+    def count(self, what: str, times: int = 1) -> None:
         """Of ownership, something that happened."""
-        self.happenings[what] += 1
+        self.happenings[what] += times
 
     # --- parties
 
@@ -66,21 +75,41 @@ class Cluster(Simulation):
         return [site.seat for site in self.sites if site.seat is not None]
 
     def owning(self) -> list[Coordinator]:
-        """Those that take themselves for the owner, the newest last."""
+        """Those that take themselves for owners, heads and members, the newest last."""
         found = [each.incarnation for each in self.seats if each.incarnation is not None and each.incarnation.alive]
         return sorted(found, key=lambda each: each.epoch)
 
     @property
     def coordinator(self) -> Coordinator | None:
-        """Whom people come to: one that serves, and whose lease has not run out."""
-        serving = [each for each in self.owning() if each.serving and each.may_speak]
+        """Whom people come to: a head that serves, and whose lease has not run out."""
+        serving = [each for each in self.owning() if each.is_head and each.serving and each.may_speak]
         if not serving:
             return None
         return serving[0] if len(serving) > 1 and self.timeline.random.random() < OLDER else serving[-1]
 
+    def coordinator_of(self, run_id: RunId) -> Coordinator | None:
+        """The head passes on what is of a run that lives at a member of its own."""
+        head = self.coordinator
+        row = self.store.runs.get(run_id)
+        if head is None or row is None or row.owner == head.owner or RunState(row.state).at_rest:
+            return head
+        there = self.site(row.owner).seat
+        inside = None if there is None else there.inside
+        return inside if inside is not None and inside.head_epoch == head.epoch else head
+
+    def start_run(self, start: Start) -> None:
+        self.placing.place(start)
+
     def owner(self) -> Seat | None:
-        owning = self.owning()
-        return next((each for each in self.seats if owning and each.incarnation is owning[-1]), None)
+        """The head."""
+        heads = [each for each in self.owning() if each.is_head]
+        return next((each for each in self.seats if heads and each.incarnation is heads[-1]), None)
+
+    def member(self, fault: Fault) -> Seat | None:
+        """One of those that are there."""
+        found = [each.seat for each in self.owning() if not each.is_head]
+        members = [seat for seat in found if seat is not None]
+        return members[fault.target % len(members)] if members else None
 
     def _follower(self, fault: Fault) -> Seat | None:
         owner = self.owner()
@@ -105,28 +134,36 @@ class Cluster(Simulation):
     def site(self, name: str) -> Site:
         return next(site for site in self.sites if site.name == name)
 
-    def _connect(self, process: AgentProcess, end: End, address: str, unreachable: Sequence[str] = ()) -> Link | None:
+    def _connect(
+        self, process: AgentProcess, end: End, address: str, unreachable: Sequence[str] = (), member: str = ""
+    ) -> Link | None:
         weather = process.machine.weathers[address]
         seat = self.site(address).seat
         if weather.cut or seat is None:
             return None
-        step = Doorstep(seat, unreachable)
+        step = Doorstep(seat, unreachable, member=member)
         other = End(seat, step.hear, step.ended)
         link = Link(self.timeline, weather, end, other)
-        seat.accept(other, link, step)
+        seat.reception.accept(other, link, step)
         return link
 
-    def call_to_prepare(self, caller: Seat, name: str, answered: Callable[[str, bool], None]) -> None:
-        """`caller` stops, and asks that one to read its runs. No answer comes over a way that is cut."""
+    def call(
+        self,
+        caller: Seat,
+        name: str,
+        question: Callable[[Seat, Callable[[bool], None]], None],
+        answered: Callable[[bool], None],
+    ) -> None:
+        """`caller` asks that one something. No answer comes over a way that is cut."""
         site = self.site(name)
 
-        def answer(prepared: bool) -> None:
+        def answer(told: bool) -> None:
             if not site.parted.get(caller.name):
-                caller.after(WAY, answered, name, prepared)
+                caller.after(WAY, answered, told)
 
         def arrive() -> None:
             if site.seat is not None:
-                site.seat.run(site.seat.prepare, caller.name, answer)
+                site.seat.run(question, site.seat, answer)
 
         if not caller.site.parted.get(name):
             self.timeline.after(WAY, arrive)
@@ -156,7 +193,9 @@ class Cluster(Simulation):
             seat.freeze(fault.span)
 
     def owner_freeze_at_commit(self, fault: Fault) -> None:
-        self.store.after_apply = lambda: self.coordinator_freeze(fault)
+        owner = self.owner()
+        if owner is not None:
+            self.store.after_apply_of[owner.name] = lambda: self._freeze(owner, fault)
 
     def owner_freeze_at_renewal(self, fault: Fault) -> None:
         owner = self.owner()
@@ -176,6 +215,56 @@ class Cluster(Simulation):
             reach.out_cut, reach.back_cut = fault.chance < 0.7, fault.chance > 0.4
             self.store.was_away = True
             self.timeline.after(fault.span, reach.mend)
+
+    # --- members
+
+    def member_crash(self, fault: Fault) -> None:
+        self._crash(self.member(fault), fault)
+
+    def member_freeze(self, fault: Fault) -> None:
+        self._freeze(self.member(fault), fault)
+
+    def member_freeze_at_commit(self, fault: Fault) -> None:
+        seat = self.member(fault)
+        if seat is not None:
+            self.store.after_apply_of[seat.name] = lambda: self._freeze(seat, fault)
+
+    def member_cut_off(self, fault: Fault) -> None:
+        self._cut_off(self.member(fault), fault)
+
+    def member_parted(self, fault: Fault) -> None:
+        member, head = self.member(fault), self.owner()
+        if member is not None and head is not None:
+            self._part(member.site, head.site, fault)
+
+    def member_leaves(self, fault: Fault) -> None:
+        seat = self.member(fault)
+        if seat is not None:
+            seat.stop()
+            self._start_after(seat, fault.span)
+
+    def joins_late(self, fault: Fault) -> None:
+        """It leaves its head, if it has one, and stays out for so long."""
+        head = self.owner()
+        seats = [seat for seat in self.seats if seat is not head]
+        if seats:
+            seats[fault.target % len(seats)].membership.stay_out(fault.span)
+
+    def head_and_member_crash(self, fault: Fault) -> None:
+        member, head = self.member(fault), self.owner()
+        self._crash(head, fault)
+        if member is not None:
+            self.timeline.after(int(fault.chance * 200 * MILLISECOND), self._crash_if_there, member, fault)
+
+    def _crash_if_there(self, seat: Seat, fault: Fault) -> None:
+        if seat.alive and not self.healed:
+            self._crash(seat, fault)
+
+    def link_parted(self, fault: Fault) -> None:
+        """An agent from a member."""
+        seat = self.member(fault)
+        if seat is not None:
+            self._cut(fault, [self._machine(fault).weathers[seat.name]])
 
     def hand_over(self, fault: Fault) -> None:
         follower, owner = self._follower(fault), self.owner()
@@ -197,6 +286,9 @@ class Cluster(Simulation):
 
     def coordinators_parted(self, fault: Fault) -> None:
         one, other = (self.sites[(fault.target + way) % len(self.sites)] for way in (0, 1))
+        self._part(one, other, fault)
+
+    def _part(self, one: Site, other: Site, fault: Fault) -> None:
         one.parted[other.name] = True
         if fault.chance < 0.5:
             other.parted[one.name] = True
@@ -211,7 +303,7 @@ class Cluster(Simulation):
     def _ways_changed(self) -> None:
         """Between coordinators."""
         for seat in self.seats:
-            for each in seat.relayed:
+            for each in seat.reception.relayed:
                 each.weather.follow()
 
     def serves_agents(self, machine: Machine, address: str) -> bool:
@@ -265,6 +357,15 @@ class Cluster(Simulation):
         FaultKind.BOARD_LOST: board_lost,
         FaultKind.OWNERSHIP_LATE: ownership_late,
         FaultKind.OWNERSHIP_UNKNOWN: ownership_unknown,
+        FaultKind.MEMBER_CRASH: member_crash,
+        FaultKind.MEMBER_FREEZE: member_freeze,
+        FaultKind.MEMBER_FREEZE_AT_COMMIT: member_freeze_at_commit,
+        FaultKind.MEMBER_CUT_OFF: member_cut_off,
+        FaultKind.MEMBER_PARTED: member_parted,
+        FaultKind.MEMBER_LEAVES: member_leaves,
+        FaultKind.JOINS_LATE: joins_late,
+        FaultKind.HEAD_AND_MEMBER_CRASH: head_and_member_crash,
+        FaultKind.LINK_PARTED: link_parted,
     }
 
     # --- healing
@@ -293,7 +394,10 @@ class Cluster(Simulation):
         self.timeline.after(SECOND, self._watch_over)
 
     def _left_over(self) -> str:
-        owning = self.owning()
-        if len(owning) > 1:
-            return f"{len(owning)} coordinators take themselves for the owner"
+        heads = [each for each in self.owning() if each.is_head]
+        if len(heads) > 1:
+            return f"{len(heads)} coordinators take themselves for the head"
         return super()._left_over()
+
+    def to_be_empty(self) -> list[Coordinator]:
+        return self.owning()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import msgspec
 
 from penstock.testing import words
+from penstock.testing.adoption import Adoption, is_live
 from penstock.testing.caching import SimulatedCache
 from penstock.testing.children import SimulatedChildren
 from penstock.testing.deadlines import Deadlines
@@ -25,6 +26,7 @@ from penstock_coordinator.core.counts import Counts
 from penstock_coordinator.core.counts.live import LiveCounts
 from penstock_coordinator.core.dispatch.dispatcher import Dispatcher
 from penstock_coordinator.core.dispatch.fairness import USUAL
+from penstock_coordinator.core.fleet.boots import Boots
 from penstock_coordinator.core.fleet.standing import fence_interval
 from penstock_coordinator.core.plan.budget import NO_PRICES, Prices
 from penstock_coordinator.core.plan.limits import DEFAULT_RUN_LIMITS, RunLimits
@@ -140,16 +142,24 @@ class Coordinator(Process):
         self.limits = Limits(cast("Supervisor", self))
         self.children = SimulatedChildren(self)
         self.caching = SimulatedCache(self)
-        self.boots: dict[str, tuple[int, str]] = {}
+        self.boots = Boots()
         self.streams: list[Stream] = []
         self.actors: dict[RunId, Actor] = {}
-        self._rebuilding: set[RunId] = set()
+        self.rebuilding: set[RunId] = set()
         self._pump_scheduled = False
-        self._deadlines = Deadlines(self)
+        self.head_epoch = 0
+        """Of the head that it is a member of; 0: it is one itself, or alone."""
+        self.adoption = Adoption(self)
+        self.deadlines = Deadlines(self)
         self._due_at = 0
         self.patience = 10.0
-        self._read: Read = {}
+        self.read: Read = {}
         self.lane: SimulatedLane | None = None
+
+    def count(self, what: str, times: int = 1) -> None:
+        """Of ownership, something that happened."""
+        if self.seat is not None:
+            self.seat.cluster.count(what, times)
 
     # --- its life
 
@@ -163,37 +173,59 @@ class Coordinator(Process):
         self._open_lane()
         self.read_store(self._recover)
 
-    def begin_as(self, seat: Seat, epoch: int, read: Read) -> None:
-        """It owns, with that epoch. `read`: what was read of its runs before."""
+    @property
+    def alone(self) -> bool:
+        """It may go on without a lease: nobody else was there."""
+        return self.seat is None or self.fleet.standing.ends_at is None
+
+    @property
+    def is_head(self) -> bool:
+        return not self.head_epoch
+
+    def begin_as(self, seat: Seat, epoch: int, head_epoch: int, read: Read) -> None:
+        """It owns, with that epoch, as a head or as a member of one. `read`: what was read of its runs before."""
         self.seat = seat
         self.owner = seat.name
         self.epoch = epoch
-        self._read = read
+        self.head_epoch = head_epoch
+        self.read = read
         self.invariants.takes_over(self)
         self._open_lane()
-        self.read_store(self._claim_runs)
+        if self.is_head:
+            self._claim_runs(seat)
+        else:
+            # What it left when it was a member before, and nobody has claimed.
+            self.read_store(self._recover)
 
     def _open_lane(self) -> None:
         self.lane = SimulatedLane(self, LaneWriter(self, self.store, self.reach, self.owner, self.epoch))
 
-    def _claim_runs(self) -> None:
+    def _claim_runs(self, seat: Seat) -> None:
         """What former owners left, in batches."""
-        if self.store.claim_runs(self.owner, self.epoch):
-            self.read_store(self._claim_runs)
-        else:
-            self.read_store(self._recover)
+
+        def claimed(run_ids: list[RunId]) -> None:
+            if run_ids:
+                self._claim_runs(seat)
+            else:
+                self.read_store(self._recover)
+
+        def again() -> None:
+            self.after(RETRY_READ, self._claim_runs, seat)
+
+        if self.alive:
+            seat.ask(lambda: seat.cluster.registry.claim_runs(self.owner, self.epoch), claimed, again)
 
     def _recover(self) -> None:
-        self.boots = dict(self.store.boots)
+        self.look_at_boots()
         live = self.store.live_runs(self.owner)
-        recovered = [self._raise(run_id, row, self._folded(run_id)) for run_id, row in live]
-        self._read = {}
+        recovered = [self.raise_actor(run_id, row, self.folded(run_id)) for run_id, row in live]
+        self.read = {}
         for actor in recovered:
             self.invariants.recovers(self, actor.run)
         self.limits.restore(recovered)
         for actor in recovered:
-            self._adopt(actor, resume(actor.run))
-        self._cancel_given_up(recovered)
+            self.resume(actor, resume(actor.run))
+        self.cancel_given_up(recovered)
         self.note("serves", self.epoch, len(recovered))
         self.serving = True
         if self.seat is not None:
@@ -202,13 +234,20 @@ class Coordinator(Process):
         self.after(PERIOD, self._periodic)
         self._look_at_fence()
 
-    def _cancel_given_up(self, recovered: list[Actor]) -> None:
+    def cancel_given_up(self, recovered: list[Actor]) -> None:
         """A run at rest owes nothing but this: that the runs which it did not wait for are told."""
         for actor in recovered:
             parent = actor.origin.parent
             if parent is None or actor.run.generation > 1 or parent.run_id in self.actors:
                 continue
             self.children.cancel_given_up(self.rebuild(parent.run_id))
+
+    def look_at_boots(self) -> None:
+        """Of agents' last sessions, also with members."""
+        for agent, (session, boot_id) in self.store.boots.items():
+            self.boots.add(agent, session, boot_id)
+        for (agent, _), (session, boot_id) in self.store.links.items():
+            self.boots.add(agent, session, boot_id)
 
     def crash(self) -> None:
         self.note("crashes")
@@ -321,11 +360,11 @@ class Coordinator(Process):
         """As its journal says."""
         return folded(self.store.runs[run_id], run_id, self.plan_of)[0]
 
-    def _folded(self, run_id: RunId) -> Run:
+    def folded(self, run_id: RunId) -> Run:
         """The same, from where it was read to before."""
-        return folded(self.store.runs[run_id], run_id, self.plan_of, self._read.get(run_id))[0]
+        return folded(self.store.runs[run_id], run_id, self.plan_of, self.read.get(run_id))[0]
 
-    def _raise(self, run_id: RunId, row: StoredRun, run: Run) -> Actor:
+    def raise_actor(self, run_id: RunId, row: StoredRun, run: Run) -> Actor:
         actor = self._add(run_id, run.plan, run, row.parameters)
         actor.origin = row.row.origin
         return actor
@@ -334,6 +373,7 @@ class Coordinator(Process):
         lane = cast("Lane", self.lane)
         actor = Actor(cast("Supervisor", self), lane, run_id, plan, run, parameters, (), USUAL, new_run)
         self.actors[run_id] = actor
+        self.invariants.has_run(self, plan)
         return actor
 
     def start_run(
@@ -397,7 +437,7 @@ class Coordinator(Process):
         actor = self.actors.get(run_id)
         if actor is not None:
             actor.post_control(Mail(message, answer=answer))
-        elif run_id in self._rebuilding or run_id not in self.store.runs:
+        elif run_id not in self.store.runs or is_live(self.store.runs[run_id]):
             answer.cancel()
         else:
             answer.set_result(Committed())
@@ -412,10 +452,10 @@ class Coordinator(Process):
                 actor.post_control(Mail(message, answer=answer))
             return
         row = self.store.runs.get(run_id)
-        if row is None or run_id in self._rebuilding or not self._takes_over(run_id, row):
+        if row is None or run_id in self.rebuilding or not self._takes_over(run_id, row):
             answer.cancel()
             return
-        actor = self._raise(run_id, row, self.rebuild(run_id))
+        actor = self.raise_actor(run_id, row, self.rebuild(run_id))
         undoes = isinstance(message, RollbackRun)
         ask = self.limits.ask if undoes else self._places
         held, refused = ask(actor, row.parameters, message.now)
@@ -446,7 +486,7 @@ class Coordinator(Process):
         else:
             answer.set_result(outcome)
 
-    def _adopt(self, actor: Actor, duties: list[Command]) -> None:
+    def resume(self, actor: Actor, duties: list[Command]) -> None:
         self.execute(actor, sorted(duties, key=lambda duty: not isinstance(duty, AwaitLease)))
         self.watch_deadline(actor)
         actor.lane.schedule(actor)
@@ -459,7 +499,7 @@ class Coordinator(Process):
     def deliver(self, run_id: RunId, message: AttemptEnded) -> bool:
         actor = self.actors.get(run_id)
         if actor is None:
-            return self.stopping or run_id in self._rebuilding
+            return self.stopping or run_id in self.rebuilding or run_id in self.adoption.arriving
         if not actor.full:
             actor.post(Mail(message))
         return True
@@ -472,6 +512,7 @@ class Coordinator(Process):
 
     def give_up(self, actor: Actor) -> None:
         self.actors.pop(actor.run_id, None)
+        self.deadlines.forget(actor.run_id)
         actor.deadline = None
         self.limits.ended(actor.run_id)
         self.children.ended(actor)
@@ -501,10 +542,10 @@ class Coordinator(Process):
     # --- deadlines
 
     def watch_deadline(self, actor: Actor) -> None:
-        self._deadlines.watch(actor)
+        self.deadlines.watch(actor)
 
     def queued_open_at(self, run: Run) -> int:
-        return self._deadlines.queued_open_at(run)
+        return self.deadlines.queued_open_at(run)
 
     # --- failed appends
 
@@ -514,11 +555,11 @@ class Coordinator(Process):
         if turn.record.new_run is not None:
             self.limits.ended(actor.run_id)
             return
-        self._rebuilding.add(actor.run_id)
+        self.rebuilding.add(actor.run_id)
         self.read_store(lambda: self._rebuilt(actor))
 
     def _rebuilt(self, old: Actor) -> None:
-        self._rebuilding.discard(old.run_id)
+        self.rebuilding.discard(old.run_id)
         run = self.rebuild(old.run_id)
         if run.at_rest:
             old.run = run
@@ -526,11 +567,11 @@ class Coordinator(Process):
             self.children.cancel_given_up(run)
             self.give_up(old)
             return
-        actor = self._raise(old.run_id, self.store.runs[old.run_id], run)
+        actor = self.raise_actor(old.run_id, self.store.runs[old.run_id], run)
         self.limits.readopt(actor)
-        self._adopt(actor, [duty for duty in resume(run) if not self._holds(actor, duty)])
+        self.resume(actor, [duty for duty in resume(run) if not self.holds(actor, duty)])
 
-    def _holds(self, actor: Actor, command: Command) -> bool:
+    def holds(self, actor: Actor, command: Command) -> bool:
         if not isinstance(command, AwaitLease):
             return False
         lease = self.fleet.leases.find((actor.run_id, command.step, command.item))

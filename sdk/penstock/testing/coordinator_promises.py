@@ -8,6 +8,7 @@ from penstock.testing import words
 from penstock.testing.ownership_promises import OwnershipPromises
 from penstock.testing.timeline import SECOND
 from penstock.testing.witness import Violation, broken, spelled
+from penstock_coordinator.core.fleet.session import Verdict
 from penstock_coordinator.core.fleet.standing import fence_interval
 from penstock_coordinator.core.run.deadlines import next_deadline
 from penstock_coordinator.core.run.invariants import check_invariants, fingerprint
@@ -28,14 +29,16 @@ COMPARED = 8
 
 class CoordinatorPromises(OwnershipPromises):
     def takes_over(self, coordinator: Coordinator) -> None:
-        self.taken_over_at = self.timeline.now
-        self.epochs_increase(coordinator.epoch)
+        self.epochs_increase(coordinator)
 
-    def epochs_increase(self, epoch: int) -> None:
-        """I9: every incarnation has a greater number."""
-        if epoch <= self.epoch:
+    def epochs_increase(self, coordinator: Coordinator) -> None:
+        """I9: every incarnation has a number of its own; a head's is greater than those before, a member's than its
+        head's."""
+        epoch = coordinator.epoch
+        if epoch in self.epochs or epoch <= (self.epoch if coordinator.is_head else coordinator.head_epoch):
             broken("epochs_increase", f"epoch {epoch} follows {self.epoch}")
-        self.epoch = epoch
+        self.epochs.add(epoch)
+        self.epoch = epoch if coordinator.is_head else self.epoch
 
     def steps_down(self, coordinator: Coordinator) -> None:
         """4: only who is superseded is fenced."""
@@ -65,16 +68,40 @@ class CoordinatorPromises(OwnershipPromises):
         if isinstance(word, words.Grants):
             self.acts(coordinator, "grants")
             for grant in word.grants:
+                self.who_owns_a_run_grants(coordinator, grant.key)
                 self.granted_after_commit(grant.key, grant.token, grant.attempt)
             self.within_credit(session)
         elif isinstance(word, words.Acks):
             self.acts(coordinator, "acknowledges")
             for key, token, _, status in word.acks:
                 self.acknowledged_after_commit(key, token, status)
-        elif (isinstance(word, words.HeartbeatAck) and word.ttl) or (
-            isinstance(word, words.Verdicts) and any(ttl for *_, ttl in word.verdicts)
-        ):
+        elif isinstance(word, words.Verdicts):
+            if any(ttl for *_, ttl in word.verdicts):
+                self.acts(coordinator, "renews leases")
+            for key, token, verdict, _ in word.verdicts:
+                if verdict == Verdict.ABORT:
+                    self.who_owns_a_run_ends_its_leases(coordinator, key, token)
+        elif isinstance(word, words.HeartbeatAck) and word.ttl:
             self.acts(coordinator, "renews leases")
+
+    def who_owns_a_run_grants(self, coordinator: Coordinator, key: LeaseKey) -> None:
+        """4: of a run its owner alone grants, as the rows have it."""
+        assert self.store is not None
+        owner = self.store.runs[key[0]].owner
+        if owner != coordinator.owner and not self.lone_acted and not coordinator.alone:
+            broken("who_owns_a_run_grants", f"{spelled(key)} is {owner}'s, and {coordinator.name} grants it")
+
+    def who_owns_a_run_ends_its_leases(self, coordinator: Coordinator, key: LeaseKey, token: int) -> None:
+        """10: of a lease that lives, as the journal has it, nobody but the run's owner says that it is over."""
+        assert self.store is not None
+        granted, run = self.leases.get((key, token)), self.store.runs.get(key[0])
+        if granted is None or granted.ended or run is None or run.owner == coordinator.owner:
+            return
+        if not self.lone_acted and not coordinator.alone:
+            broken(
+                "who_owns_a_run_ends_its_leases",
+                f"{spelled(key)} is {run.owner}'s, and {coordinator.name} ends token {token}, which lives",
+            )
 
     def granted_after_commit(self, key: LeaseKey, token: int, attempt: int) -> None:
         """2, I12: no lease is sent that is not in the journal."""
@@ -104,7 +131,8 @@ class CoordinatorPromises(OwnershipPromises):
         self.paused_agents.discard(agent)
 
     def lease_sent(self, coordinator: Coordinator, session: Session, key: LeaseKey) -> None:
-        if coordinator.is_current():
+        if coordinator.is_current() and coordinator.is_head:
+            # A member does not know of it: its grant is refused by the agent, which has heard it of its head.
             self.paused_agents_get_nothing(session.holder.agent, key)
 
     def paused_agents_get_nothing(self, agent: str, key: LeaseKey) -> None:
@@ -135,7 +163,7 @@ class CoordinatorPromises(OwnershipPromises):
         hear of. While the database is away nobody takes over, and there is no doubt."""
         assert self.store is not None
         pause = fence_interval(self.timing.expiry_margin)
-        if coordinator.stood_still_at(self.taken_over_at, pause) and not self.store.was_away:
+        if coordinator.stood_still_at(self.store.raised_at[coordinator.owner], pause) and not self.store.was_away:
             broken("who_was_replaced_renews_nothing", f"epoch {coordinator.epoch} renews leases after its pause")
 
     def closes_as_silent(self, session: Session) -> None:

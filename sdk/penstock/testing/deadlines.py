@@ -12,6 +12,7 @@ from penstock_coordinator.runtime.actor import Mail
 if TYPE_CHECKING:
     from penstock.testing.coordinator import Coordinator
     from penstock_coordinator.core.run.state import Run
+    from penstock_coordinator.ports import RunId
     from penstock_coordinator.runtime.actor import Actor
 
 LONGEST_TIMER = 60 * SECOND
@@ -21,6 +22,14 @@ class Deadlines:
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
         self._began_at = coordinator.clock.now()
+        self._adopted_at: dict[RunId, int] = {}
+        """Of runs that came while it served."""
+
+    def adopted(self, run_id: RunId) -> None:
+        self._adopted_at[run_id] = self._coordinator.clock.now()
+
+    def forget(self, run_id: RunId) -> None:
+        self._adopted_at.pop(run_id, None)
 
     def watch(self, actor: Actor) -> None:
         run = actor.run
@@ -48,6 +57,7 @@ class Deadlines:
     def queued_open_at(self, run: Run) -> int:
         """Agents have so long to come back before the clocks of what waits in a queue go on."""
         timing = self._coordinator.timing
-        if run.created_at is None or run.created_at >= self._began_at:
+        began_at = self._adopted_at.get(run.run_id, self._began_at)
+        if run.created_at is None or run.created_at >= began_at:
             return 0
-        return self._began_at + timing.lease_ttl + timing.expiry_margin
+        return began_at + timing.lease_ttl + timing.expiry_margin

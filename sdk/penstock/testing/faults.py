@@ -73,6 +73,24 @@ class FaultKind(enum.Enum):
     """The connection breaks on which a coordinator asks for ownership, and what it asked for is done seconds later."""
     OWNERSHIP_UNKNOWN = "ownership_unknown"
     """What a coordinator asks for in the matter of ownership is done, and no answer comes."""
+    MEMBER_CRASH = "member_crash"
+    """kill -9 of a member, which is started again after a while."""
+    MEMBER_FREEZE = "member_freeze"
+    """A member stands still for a while."""
+    MEMBER_FREEZE_AT_COMMIT = "member_freeze_at_commit"
+    """The same, when a commit of it is durable and its answer has not come."""
+    MEMBER_CUT_OFF = "member_cut_off"
+    """A member alone does not reach the database, or hears no answer of it."""
+    MEMBER_PARTED = "member_parted"
+    """Nothing that a member says arrives at its head, and perhaps the other way round, for a while."""
+    MEMBER_LEAVES = "member_leaves"
+    """A member is told to end, and is started again after a while."""
+    JOINS_LATE = "joins_late"
+    """One that is not the head leaves it, and joins none for a while."""
+    HEAD_AND_MEMBER_CRASH = "head_and_member_crash"
+    """kill -9 of the head and, in the same moment, of a member."""
+    LINK_PARTED = "link_parted"
+    """An agent and a member are cut off from each other for a while, in one direction or both."""
     DATABASE_AWAY = "database_away"
     """Nobody reaches the database for a while."""
     COMMIT_UNKNOWN = "commit_unknown"
@@ -130,8 +148,24 @@ SEVERAL = frozenset(
     }
 )
 """They need several coordinators."""
-OF_ONE = tuple(kind for kind in FaultKind if kind not in SEVERAL)
-OF_SEVERAL = tuple(kind for kind in FaultKind if kind is not FaultKind.COORDINATOR_REPLACED)
+OF_MEMBERS = frozenset(
+    {
+        FaultKind.MEMBER_CRASH,
+        FaultKind.MEMBER_FREEZE,
+        FaultKind.MEMBER_FREEZE_AT_COMMIT,
+        FaultKind.MEMBER_CUT_OFF,
+        FaultKind.MEMBER_PARTED,
+        FaultKind.MEMBER_LEAVES,
+        FaultKind.JOINS_LATE,
+        FaultKind.HEAD_AND_MEMBER_CRASH,
+        FaultKind.LINK_PARTED,
+    }
+)
+"""They need members."""
+OF_ONE = tuple(kind for kind in FaultKind if kind not in SEVERAL | OF_MEMBERS)
+OF_ALL = tuple(kind for kind in FaultKind if kind is not FaultKind.COORDINATOR_REPLACED)
+"""With members."""
+OF_SEVERAL = tuple(kind for kind in OF_ALL if kind not in OF_MEMBERS)
 """What can go wrong with one coordinator, and with several: there one takes the place of another in many ways."""
 OF_RUNS = frozenset({FaultKind.CANCEL, FaultKind.PAUSE, FaultKind.RETRY})
 _SPANS = {
@@ -159,6 +193,15 @@ _SPANS = {
     FaultKind.COORDINATORS_PARTED: (0.5, 30.0),
     FaultKind.AGENT_PARTED: (0.5, 30.0),
     FaultKind.BOARD_LOST: (0.5, 20.0),
+    FaultKind.MEMBER_CRASH: (0.05, 20.0),
+    FaultKind.MEMBER_FREEZE: (0.1, 30.0),
+    FaultKind.MEMBER_FREEZE_AT_COMMIT: (0.1, 30.0),
+    FaultKind.MEMBER_CUT_OFF: (0.2, 20.0),
+    FaultKind.MEMBER_PARTED: (0.5, 30.0),
+    FaultKind.MEMBER_LEAVES: (0.05, 10.0),
+    FaultKind.JOINS_LATE: (0.5, 10.0),
+    FaultKind.HEAD_AND_MEMBER_CRASH: (0.05, 20.0),
+    FaultKind.LINK_PARTED: (0.5, 30.0),
     FaultKind.DATABASE_AWAY: (0.2, 20.0),
     FaultKind.COMMIT_SLOW: (1.0, 10.0),
     FaultKind.CLOCK_JUMP: (0.5, 90_000.0),

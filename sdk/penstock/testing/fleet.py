@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from penstock.testing import words
+from penstock.testing.late_words import LateWords, verdict_on
 from penstock.testing.sessions import Session
 from penstock.testing.timeline import MILLISECOND
 from penstock_agent.core.leases import Grant
@@ -14,7 +15,7 @@ from penstock_coordinator.core.fleet.gate import DATABASE_AWAY
 from penstock_coordinator.core.fleet.leases import Lease, LeaseKey, LeaseTable, Stop
 from penstock_coordinator.core.fleet.pauses import PausedAgents
 from penstock_coordinator.core.fleet.roster import Arrival, Roster
-from penstock_coordinator.core.fleet.session import Held, Snapshot
+from penstock_coordinator.core.fleet.session import Beside, Held, Snapshot
 from penstock_coordinator.core.fleet.settled import Settled
 from penstock_coordinator.core.run.commands import AckStatus
 from penstock_coordinator.core.run.events import Charge, Failure, MadeArtifact, Outcome
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from penstock.testing.coordinator import Coordinator
     from penstock.testing.sessions import Stream
     from penstock_coordinator.core.fleet.leases import Holder
+    from penstock_coordinator.core.fleet.ownership import CoordinatorRow
     from penstock_coordinator.core.run.commands import AwaitLease, CallBackLease, GrantLeases, StopAttempt
     from penstock_coordinator.runtime.actor import Actor
 
@@ -51,8 +53,16 @@ class SimulatedFleet:
         self._coordinator = coordinator
         self._timing = coordinator.timing
         self._roster: Roster[Session] = Roster(
-            coordinator.timing, coordinator.dispatcher, PausedAgents(), self._tell, coordinator.pump_offers
+            coordinator.timing,
+            coordinator.dispatcher,
+            PausedAgents(),
+            self._tell,
+            coordinator.pump_offers,
+            self._judge_orphans,
         )
+        self._late = LateWords(coordinator)
+        self._peers: list[CoordinatorRow] = []
+        self._adopted = 0
         self.leasing = self._roster.leasing
         self.standing = self._roster.standing
         self.sessions = self._roster.sessions
@@ -76,7 +86,8 @@ class SimulatedFleet:
         """The session's number is committed, then what the agent holds is settled. While the database is away an agent
         that comes back goes on with its former session."""
         arrival = _arrival(hello, self._roster.next_hello())
-        if self._roster.refuses(arrival, self._coordinator.epoch, self._monotonic()) is not None:
+        coordinator = self._coordinator
+        if self._roster.refuses(arrival, coordinator.epoch, self._monotonic(), coordinator.head_epoch) is not None:
             stream.refuse()
             return
         mark = self._roster.gate.pauses.mark(hello.agent)
@@ -86,7 +97,11 @@ class SimulatedFleet:
 
     def _committed(self, stream: Stream, hello: words.Hello, arrival: Arrival, mark: int) -> None:
         coordinator = self._coordinator
-        epoch, paused = coordinator.store.open_session(hello.agent, hello.boot_id)
+        if coordinator.is_head:
+            epoch, paused = coordinator.store.open_session(hello.agent, hello.boot_id)
+        else:
+            # What is said of the agent in its row is the head's.
+            epoch, paused = coordinator.store.open_link(hello.agent, coordinator.owner, hello.boot_id), False
         if coordinator.reach.loses_answer():
             coordinator.after(ANSWER, self._go_on, stream, hello, arrival)
         else:
@@ -99,6 +114,9 @@ class SimulatedFleet:
             stream.refuse()
             return
         session = self._session(stream, hello, self._roster.holder_of(arrival, epoch, now))
+        if self._peers or session.links or arrival.snapshot.open_sessions:
+            # Before its leases are judged: what it held by a member that is gone is an orphan then.
+            session.tell_peers(self._peers)
         self._roster.enter(session, arrival)
         self._entered(stream, session)
 
@@ -122,6 +140,7 @@ class SimulatedFleet:
         assert stream.link is not None
         assert stream.end is not None
         session = Session(coordinator, stream.link, stream.end, holder, capacity)
+        session.links = hello.elsewhere.links
         session.send(
             words.Welcome(
                 holder.committed,
@@ -130,16 +149,49 @@ class SimulatedFleet:
                 timing.lease_ttl,
                 timing.result_resend_interval,
                 1,
+                coordinator.owner,
+                coordinator.head_epoch or coordinator.epoch,
             )
         )
         return session
 
     def _entered(self, stream: Stream, session: Session) -> None:
+        self._count_adopted()
         self._coordinator.invariants.session_opens(self._coordinator, session)
         if stream.over:
             self.stream_ended(session)
         else:
             stream.session = session
+
+    def _count_adopted(self) -> None:
+        if self._roster.adopted > self._adopted:
+            self._coordinator.count("orphans adopted", self._roster.adopted - self._adopted)
+            self._adopted = self._roster.adopted
+
+    # --- several owners
+
+    def tell_peers(self, members: list[CoordinatorRow]) -> None:
+        """By a head, at each change: these are its members."""
+        if members != self._peers:
+            self._peers = members
+            for session in self.sessions.values():
+                session.tell_peers(members)
+
+    def say_moved(self) -> None:
+        """By one that gives its runs up: what agents hold by it is for the next owner."""
+        for session in self.sessions.values():
+            if session.holder.leases:
+                session.tell_moved(list({run_id: None for run_id, _, _ in session.holder.leases}))
+
+    def _judge_orphans(self, session: Session, orphans: list[Held]) -> None:
+        """They are not known here."""
+        coordinator = self._coordinator
+        known = [(held, verdict) for held in orphans if (verdict := verdict_on(coordinator, held)) is not None]
+        if known:
+            session.judge(known, 0)
+        absent = [held for held in orphans if coordinator.actor(held.key[0]) is None]
+        if absent and coordinator.is_head:
+            self._late.judge(session, absent)
 
     # --- a session speaks
 
@@ -189,8 +241,7 @@ class SimulatedFleet:
                 artifacts=_MADE if outcome is None and result.token % WITH_ARTIFACTS == 0 else (),
             )
             if not coordinator.deliver(run_id, message):
-                status = self.status_of_late(result.result_id)
-                session.acknowledge(result.key, result.token, result.result_id, status)
+                self._late.take(session, result.key, message)
 
     def _why(self, result: words.Result, outcome: Outcome) -> str:
         """Some attempts that may not hold more than so much memory fail because they did."""
@@ -220,7 +271,14 @@ class SimulatedFleet:
 
     def _heartbeat(self, session: Session, beat: words.Heartbeat) -> None:
         before = self._coordinator.mailed
-        lost = self._roster.heartbeat(session, [Held(*each) for each in beat.held], beat.echo, self._monotonic())
+        beside = None
+        if beat.elsewhere is not None:
+            session.links = beat.elsewhere.links
+            if beat.elsewhere.held or beat.elsewhere.complete:
+                beside = _beside(beat.elsewhere)
+        held = [Held(*each) for each in beat.held]
+        lost = self._roster.heartbeat(session, held, beat.echo, self._monotonic(), beside=beside)
+        self._count_adopted()
         self._coordinator.invariants.heartbeat_heard(before, self._coordinator.mailed, len(lost))
 
     # --- no grants for a while
@@ -314,7 +372,7 @@ class SimulatedFleet:
         self.leasing.call_back((actor.run_id, command.step, command.item), command.token)
 
     def await_lease(self, actor: Actor, command: AwaitLease) -> None:
-        last_boot = self._coordinator.boots.get(command.agent, (0, ""))
+        last_boot = self._coordinator.boots.of(command.agent, command.session)
         key = (actor.run_id, command.step, command.item)
         line = actor.run.line_at(actor.run.agents_line(command.step, command.item))
         now, token, attempt = self._monotonic(), command.token, command.attempt
@@ -348,6 +406,21 @@ class SimulatedFleet:
 
 
 def _arrival(hello: words.Hello, number: int) -> Arrival:
-    snapshot = Snapshot([Held(*each) for each in hello.held], frozenset(hello.given_up), hello.tells_given_up)
+    beside = _beside(hello.elsewhere)
+    snapshot = Snapshot(
+        [Held(*each) for each in hello.held],
+        frozenset(hello.given_up),
+        hello.tells_given_up,
+        beside.elsewhere,
+        beside.open_sessions,
+        beside.pending,
+    )
     newest = hello.highest_coordinator_epoch
-    return Arrival(hello.agent, hello.boot_id, hello.stream, hello.slots, newest, snapshot, number)
+    return Arrival(
+        hello.agent, hello.boot_id, hello.stream, hello.slots, newest, snapshot, number, hello.highest_head_epoch, True
+    )
+
+
+def _beside(elsewhere: words.Elsewhere) -> Beside:
+    held = [Held(*each) for each in elsewhere.held]
+    return Beside(held, elsewhere.open_sessions, elsewhere.pending, elsewhere.complete)

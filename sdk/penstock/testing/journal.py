@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from penstock_coordinator.core.plan.model import Plan
 
 _COMMITTED = Committed()
-CLAIMED_AT_ONCE = 2
-"""Runs of one transaction."""
 
 
 @dataclass(slots=True)
@@ -116,6 +114,12 @@ class Store:
         """Of so many commits to come the connection breaks before they are applied, and they are applied later."""
         self.after_apply: Callable[[], None] | None = None
         """What happens between the next commit and its answer."""
+        self.after_apply_of: dict[str, Callable[[], None]] = {}
+        """The same, of each coordinator."""
+        self.links: dict[tuple[str, str], tuple[int, str]] = {}
+        """Of each agent and member the last session of its link, and the boot id of that."""
+        self.raised_at: dict[str, int] = {}
+        """When the fence of each coordinator was raised last."""
         self._witness = witness
 
     def next_epoch(self, owner: str) -> int:
@@ -126,6 +130,7 @@ class Store:
         """From now on they write with a new epoch alone."""
         self.epoch += 1
         self.fences.update(dict.fromkeys(owners, self.epoch))
+        self.raised_at.update(dict.fromkeys(owners, self.timeline.now))
         return self.epoch
 
     def may_write(self, owner: str, epoch: int) -> bool:
@@ -135,16 +140,6 @@ class Store:
         return [
             (run_id, row) for run_id, row in self.runs.items() if row.owner == owner and not RunState(row.state).at_rest
         ]
-
-    def claim_runs(self, owner: str, epoch: int) -> int:
-        """Some of the live runs of others become those of the owner with that epoch; how many. 0: there are none, or
-        it owns no more."""
-        if not self.may_write(owner, epoch):
-            return 0
-        others = [row for row in self.runs.values() if row.owner != owner and not RunState(row.state).at_rest]
-        for row in others[:CLAIMED_AT_ONCE]:
-            row.owner = owner
-        return len(others[:CLAIMED_AT_ONCE])
 
     def take_over_run(self, owner: str, epoch: int, run_id: RunId) -> bool:
         """One at rest becomes that of the owner with that epoch. False: it is live, or it owns no more."""
@@ -159,6 +154,12 @@ class Store:
         self.sessions += 1
         self.boots[agent] = self.sessions, boot_id
         return self.sessions, agent in self.paused
+
+    def open_link(self, agent: str, member: str, boot_id: str) -> int:
+        """The number of a session of an agent with a member."""
+        self.sessions += 1
+        self.links[agent, member] = self.sessions, boot_id
+        return self.sessions
 
     def set_paused(self, agent: str, *, paused: bool) -> bool:
         """Whether there is such an agent."""
@@ -347,8 +348,9 @@ class _Commit:
         """It is durable, and nobody knows."""
         store = self._store
         after, store.after_apply = store.after_apply, None
-        if after is not None:
-            after()
+        for happens in (after, store.after_apply_of.pop(self._owner, None)):
+            if happens is not None:
+                happens()
         if self._reach.back_cut:
             self._lost()
         elif store.unknown:

@@ -26,7 +26,7 @@ class Machine:
         spec: AgentSpec,
         behave: Behave,
         invariants: Invariants,
-        connect: Callable[[AgentProcess, End, str, Sequence[str]], Link | None],
+        connect: Callable[[AgentProcess, End, str, Sequence[str], str], Link | None],
         serves: Callable[[Machine, str], bool],
         addresses: Sequence[str] = ("",),
     ) -> None:

@@ -10,20 +10,26 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from penstock.testing.registry import OWNING
 from penstock.testing.timeline import SECOND
 from penstock.testing.witness import Witness, broken
+from penstock_coordinator.core.plan.freedom import bound_by
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from penstock.testing.agents import AgentProcess
     from penstock.testing.cluster import Cluster
     from penstock.testing.coordinator import Coordinator
     from penstock.testing.seats import Seat
+    from penstock_coordinator.core.fleet.ownership import CoordinatorRow
+    from penstock_coordinator.core.plan.model import Plan
     from penstock_coordinator.core.run.state import Run
 
 OWN_SHARE = 0.9
 """Of its lease: then an owner has stopped."""
 EMERGES_WITHIN = 5 * SECOND
-"""Besides half a lease: what it takes to start, to ask again, and to recover."""
+"""Besides half a lease, or one and a half with members: what it takes to start, to ask again, and to recover."""
 MOST_CONNECTIONS = 60
 """Of an agent in a second."""
 
@@ -66,14 +72,15 @@ class OwnershipPromises(Witness):
             broken("acts_within_lease", f"{coordinator.name} ({coordinator.epoch}) {what} {late} us after its lease")
 
     def one_owner_acts(self, seat: Seat, coordinator: Coordinator, what: str) -> None:
-        """4: when one begins to act no former owner does any more: its lease has run out before, it has given it up,
-        or it has ended. One that was alone when it was last heard of cannot know of others: see ADR 0038."""
-        epoch = coordinator.epoch
+        """4: when a head begins to act no former owner does any more, be it the former head or a member of it: its
+        lease has run out before, it has given it up, or it has ended. One that was alone when it was last heard of
+        cannot know of others: see ADR 0038."""
+        epoch = coordinator.head_epoch or coordinator.epoch
         if epoch < self.acting:
             if not self.leases_of_owners[seat].lone:
-                broken("one_owner_acts", f"epoch {epoch} {what} after {self.acting} has begun")
+                broken("one_owner_acts", f"epoch {coordinator.epoch} {what} after {self.acting} has begun")
             self.lone_acted = True
-        elif epoch > self.acting:
+        elif epoch > self.acting and coordinator.is_head:
             self.acting = epoch
             for other, lease in self.leases_of_owners.items():
                 self._has_stopped(other, lease, coordinator)
@@ -82,11 +89,35 @@ class OwnershipPromises(Witness):
         former = other.incarnation
         if former is None or former is newest or not former.alive or former.stopping or lease.lone:
             return
+        if former.head_epoch == newest.epoch:
+            return
         left = lease.ends(other) - self.timeline.now
         if left > 0:
             broken(
                 "one_owner_acts", f"{former.name} ({former.epoch}) may act for {left} us more, and {newest.name} acts"
             )
+
+    def rows_change(self, rows: Mapping[str, CoordinatorRow]) -> None:
+        """Somebody was made an owner, or is none any more."""
+        self.who_owns_may_write(rows)
+
+    def who_owns_may_write(self, rows: Mapping[str, CoordinatorRow]) -> None:
+        """4: whose row says that it owns may write with that epoch, and nobody has ended it without its row."""
+        assert self.store is not None
+        for name, row in rows.items():
+            if row.state in OWNING and not self.store.may_write(name, row.epoch):
+                broken(
+                    "who_owns_may_write", f"{name} owns with {row.epoch}, and its fence is {self.store.fences[name]}"
+                )
+
+    def has_run(self, coordinator: Coordinator, plan: Plan) -> None:
+        """A run is there: it was started, recovered or adopted."""
+        self.members_have_free_runs(coordinator, plan)
+
+    def members_have_free_runs(self, coordinator: Coordinator, plan: Plan) -> None:
+        """What runs share is in the memory of the head alone."""
+        if not coordinator.is_head and (why := bound_by(plan)):
+            broken("members_have_free_runs", f"the member {coordinator.name} has a run that is bound, because {why}")
 
     def recovers(self, coordinator: Coordinator, run: Run) -> None:
         self.recovers_all(coordinator, run)
@@ -110,9 +141,11 @@ class OwnershipPromises(Witness):
 
     def heals(self, cluster: Cluster) -> None:
         self.most_lease = cluster.scenario.ownership_lease
+        # A member that leaves its head is waited for itself.
+        self.leases_waited_for = 2.5 if cluster.scenario.join else 1.5
 
     def most_without_owner(self) -> int:
-        return int(self.most_lease * 1.5) + EMERGES_WITHIN
+        return int(self.most_lease * self.leases_waited_for) + EMERGES_WITHIN
 
     def an_owner_emerges(self, coordinator: Coordinator | None) -> None:
         """3: once everything is mended one owns within a lease and a bound."""

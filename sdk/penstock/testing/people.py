@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from penstock.testing.faults import Fault, FaultKind
 from penstock.testing.invariants import Violation
 from penstock.testing.lane import Told
+from penstock.testing.placing import Start
 from penstock.testing.timeline import MILLISECOND, SECOND
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.core.run.messages import (
@@ -20,7 +21,7 @@ from penstock_coordinator.core.run.messages import (
     RollbackRun,
 )
 from penstock_coordinator.core.run.states import RunState, StepState
-from penstock_coordinator.ports import Committed, Repeated, RequestKey, RequestRow
+from penstock_coordinator.ports import Committed, Repeated, RequestKey
 
 if TYPE_CHECKING:
     from penstock.testing.simulation import Simulation
@@ -67,12 +68,22 @@ class People:
         simulation.timeline.after(PATIENCE, self.start, place)
         if coordinator.frozen:
             return
-        self._asked += 1
-        run_id = (1000 * (place + 1) + self._asked).to_bytes(16, "big")
         run = simulation.scenario.runs[place]
         key = RequestKey("", "StartRun", f"start {place}", b"%d" % place)
-        answer = Told(lambda told: self._started(place, run_id, told))
-        coordinator.start_run(run_id, run.plan, run.parameters, RequestRow(key, run_id), answer)
+        simulation.start_run(
+            Start(
+                coordinator,
+                run.plan,
+                run.parameters,
+                key,
+                lambda: self._draw(place),
+                lambda run_id, told: self._started(place, run_id, told),
+            )
+        )
+
+    def _draw(self, place: int) -> RunId:
+        self._asked += 1
+        return (1000 * (place + 1) + self._asked).to_bytes(16, "big")
 
     def _started(self, place: int, run_id: RunId, told: AppendOutcome | Exception | None) -> None:
         if isinstance(told, Committed):
@@ -97,7 +108,7 @@ class People:
 
     def act(self, fault: Fault) -> None:
         run_id = self._whom(fault)
-        coordinator = self._simulation.coordinator
+        coordinator = None if run_id is None else self._simulation.coordinator_of(run_id)
         if run_id is None or coordinator is None or not coordinator.serving or coordinator.frozen:
             return
         now = coordinator.clock.now()
@@ -117,7 +128,7 @@ class People:
 
     def _meddle(self, run_id: RunId, fault: Fault) -> None:
         """With a run that is paused."""
-        coordinator = self._simulation.coordinator
+        coordinator = self._simulation.coordinator_of(run_id)
         if coordinator is None or not coordinator.serving or coordinator.frozen:
             return
         if fault.chance > 0.9:
@@ -134,7 +145,7 @@ class People:
         timeline.after(ASK_AGAIN, self._act_again, replace(fault, chance=0.4 + fault.chance / 5))
 
     def _cancel_at_once(self, run_id: RunId) -> None:
-        coordinator = self._simulation.coordinator
+        coordinator = self._simulation.coordinator_of(run_id)
         if coordinator is not None and coordinator.serving and not coordinator.frozen:
             coordinator.control(run_id, CancelRun(coordinator.clock.now(), True, "enough", "ann"), Told(_ignore))
 
@@ -142,7 +153,7 @@ class People:
         """Of a run that was cancelled the last of what it had done is done again, and is all that is: somebody pauses
         the run meanwhile."""
         simulation = self._simulation
-        coordinator, row = simulation.coordinator, simulation.store.runs.get(run_id)
+        coordinator, row = simulation.coordinator_of(run_id), simulation.store.runs.get(run_id)
         if row is None or coordinator is None or not coordinator.serving or coordinator.frozen:
             return
         if not RunState(row.state).at_rest:
@@ -158,7 +169,7 @@ class People:
             simulation.timeline.after(MOMENT, self._pause, run_id)
 
     def _pause(self, run_id: RunId) -> None:
-        coordinator = self._simulation.coordinator
+        coordinator = self._simulation.coordinator_of(run_id)
         if coordinator is not None and coordinator.serving and not coordinator.frozen:
             coordinator.control(run_id, PauseRun(coordinator.clock.now(), "ann", "dinner"), Told(_ignore))
             self._simulation.timeline.after(PATIENCE, self.resume, run_id)
@@ -176,14 +187,15 @@ class People:
         return self.run_ids.get(fault.target)
 
     def resume(self, run_id: RunId) -> None:
-        coordinator = self._simulation.coordinator
+        coordinator = self._simulation.coordinator_of(run_id)
         if coordinator is None or not coordinator.serving or coordinator.frozen:
             return
         coordinator.control(run_id, ResumeRun(coordinator.clock.now(), "bob"), Told(_ignore))
 
     def _retry(self, run_id: RunId, fault: Fault) -> None:
-        coordinator = self._simulation.coordinator
-        assert coordinator is not None
+        coordinator = self._simulation.coordinator_of(run_id)
+        if coordinator is None:
+            return
         now = coordinator.clock.now()
         row = self._simulation.store.runs.get(run_id)
         if row is None:
@@ -228,8 +240,9 @@ class People:
         coordinator.fleet.pause_agent(agent, told, paused=paused)
 
     def _rerun(self, run_id: RunId, fault: Fault) -> None:
-        coordinator = self._simulation.coordinator
-        assert coordinator is not None
+        coordinator = self._simulation.coordinator_of(run_id)
+        if coordinator is None:
+            return
         now = coordinator.clock.now()
         run = coordinator.rebuild(run_id)
         number = int(fault.chance * 1_000)
@@ -244,7 +257,7 @@ class People:
 
     def raise_budget(self, run_id: RunId, times: int) -> None:
         """To so many times what it was."""
-        coordinator = self._simulation.coordinator
+        coordinator = self._simulation.coordinator_of(run_id)
         if coordinator is None or not coordinator.serving or coordinator.frozen:
             return
         row = self._simulation.store.runs[run_id]

@@ -11,7 +11,8 @@ from penstock.testing.network import End, Link, Weather
 from penstock.testing.timeline import MILLISECOND
 
 if TYPE_CHECKING:
-    from penstock.testing.seats import Doorstep, Seat, Site
+    from penstock.testing.doorsteps import Doorstep
+    from penstock.testing.seats import Seat, Site
     from penstock_coordinator.core.fleet.ownership import CoordinatorRow
 
 CONNECTED_WITHIN = 4 * MILLISECOND
@@ -46,11 +47,11 @@ class RelayedStream:
         if self.weather.cut or there is None:
             relay.after(CONNECTED_WITHIN, self.end)
             return
-        onward = there.doorstep(by=relay.name)
+        onward = there.reception.doorstep(by=relay.name)
         near = End(relay, self._hear_owner, self._owner_ended)
         other = End(there, onward.hear, onward.ended)
         self._link = Link(relay.timeline, self.weather, near, other)
-        there.accept(other, self._link, onward)
+        there.reception.accept(other, self._link, onward)
 
     @property
     def open(self) -> bool:

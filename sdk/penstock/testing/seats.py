@@ -6,16 +6,15 @@ lets in - is written here a second time, on the timeline.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from penstock.testing import words
 from penstock.testing.coordinator import Coordinator
+from penstock.testing.doorsteps import Reception
 from penstock.testing.handing_over import HandOver
 from penstock.testing.journal import Reach, folded
-from penstock.testing.relays import RelayedStream
-from penstock.testing.sessions import Stream
+from penstock.testing.membership import Membership
 from penstock.testing.timeline import MILLISECOND, SECOND, PartyClock, Process
 from penstock_coordinator.core.fleet.ownership import (
     CoordinatorRow,
@@ -28,13 +27,10 @@ from penstock_coordinator.core.fleet.ownership import (
 if TYPE_CHECKING:
     from penstock.testing.cluster import Cluster
     from penstock.testing.coordinator import Read
-    from penstock.testing.network import End, Link
     from penstock.testing.post import Letter
 
 TRIES = 4
 """In the time between two renewals, when one has failed."""
-LATE_AFTER = 2
-"""Renewal intervals: an owner that is heard of no more is not where agents should go."""
 PAUSE_BETWEEN_TURNS = 200 * MILLISECOND
 MOMENT = 50 * MILLISECOND
 EXPECTED = 5 * SECOND
@@ -65,37 +61,6 @@ class Site:
         return self.parted.get(other.name, False)
 
 
-class Doorstep:
-    """A stream of an agent, until somebody takes it in and after."""
-
-    def __init__(self, seat: Seat, unreachable: Sequence[str] = (), by: str = "") -> None:
-        """`unreachable`: owners that the agent could not reach. `by`: the coordinator that passes it on."""
-        self._seat = seat
-        self.unreachable = unreachable
-        self.by = by
-        self.link: Link | None = None
-        self.end: End | None = None
-        self.stream: Stream | RelayedStream | None = None
-        self.over = False
-
-    def hear(self, message: tuple[int, words.AgentWord]) -> None:
-        if self.stream is not None:
-            self.stream.hear(message)
-        elif not self.over:
-            self._seat.receive(self, message)
-
-    def ended(self) -> None:
-        self.over = True
-        if self.stream is not None:
-            self.stream.ended()
-
-    def send_away(self, word: words.CoordinatorWord) -> None:
-        self.over = True
-        if self.link is not None and self.end is not None:
-            self.link.to_agent(word)
-            self.link.close(self.end)
-
-
 class Seat(Process):
     """A process on a site."""
 
@@ -120,10 +85,8 @@ class Seat(Process):
         """When it last told that it waits."""
         self._pauses = 0
         self._pausing = False
-        self._expected_until = 0
-        self._waiting: list[tuple[Doorstep, tuple[int, words.AgentWord]]] = []
-        self._doorsteps: list[Doorstep] = []
-        self.relayed: list[RelayedStream] = []
+        self.reception = Reception(self)
+        self.membership = Membership(self)
         self._read: Read = {}
         self._read_at = 0
 
@@ -131,7 +94,7 @@ class Seat(Process):
 
     def begin(self) -> None:
         self.note("boots", self.site.boots)
-        self._ask(self.cluster.registry.look, self._introduce, lambda: self.after(TRY_AGAIN, self.begin))
+        self.ask(self.cluster.registry.look, self._introduce, lambda: self.after(TRY_AGAIN, self.begin))
 
     def _introduce(self, rows: list[CoordinatorRow]) -> None:
         self._know(rows)
@@ -152,20 +115,16 @@ class Seat(Process):
     def _gone(self) -> None:
         self.alive = False
         self.site.seat = None
-        for step in self._doorsteps:
-            if step.link is not None and step.end is not None and step.end.open:
-                step.link.vanish(step.end)
-        for each in self.relayed:
-            each.vanish()
+        self.reception.vanish()
 
-    def _now(self) -> int:
+    def now(self) -> int:
         return self.site.clock.monotonic()
 
-    def _in(self, span: int, action: Callable[..., None], *arguments: Any) -> None:
+    def in_span(self, span: int, action: Callable[..., None], *arguments: Any) -> None:
         """So much later on its own clock."""
         self.after(self.site.clock.true_span(span), action, *arguments)
 
-    def _ask(self, what: Callable[[], Any], then: Callable[[Any], None], failed: Callable[[], None]) -> None:
+    def ask(self, what: Callable[[], Any], then: Callable[[Any], None], failed: Callable[[], None]) -> None:
         patience = min(self.lease // 4, MOST_PATIENCE)
         self.cluster.registry.ask(self, self.site.reach, patience, what, then, failed)
 
@@ -173,54 +132,57 @@ class Seat(Process):
 
     def _look(self) -> None:
         if not self.stopping:
-            self._ask(self.cluster.registry.look, self._looked, self._pause)
+            self.ask(self.cluster.registry.look, self._looked, self.pause)
 
     def _looked(self, rows: list[CoordinatorRow]) -> None:
-        now = self._now()
+        now = self.now()
         self._know(rows)
         if not self.ownership.looked(rows, now):
             self._register()
-        elif not self.ownership.may_claim(now):
-            self._hang_up(self.owner())
-            self._move(now)
-            self._pause()
-        else:
+        elif self.ownership.may_claim(now):
             self._claim()
+        else:
+            self.reception.hang_up(self.owner())
+            self._move(now)
+            if not self.membership.joins(now):
+                self.pause()
 
     def _register(self) -> None:
         row, known = self._row, self._known_epoch
-        self._moved_at = self._now()
-        self._ask(lambda: self.cluster.registry.register(row, known), lambda _: self._pause(), self._pause)
+        self._moved_at = self.now()
+        self.ask(lambda: self.cluster.registry.register(row, known), lambda _: self.pause(), self.pause)
 
     def _claim(self) -> None:
-        owners, asked_at, asked = self.ownership.owners, self._now(), self.timeline.now
+        owners, asked_at, asked = self.ownership.owners, self.now(), self.timeline.now
 
         def claimed(claim: tuple[int, bool] | None) -> None:
             if claim is None or self.stopping:
-                self._pause()
+                self.pause()
                 return
             epoch, alone = claim
             self.ownership.won(epoch, asked_at, alone=alone)
             self.cluster.invariants.owns_since(self, asked, alone=alone)
-            self._own(epoch, [row.coordinator_id for row in owners])
+            former = [row.coordinator_id for row in owners]
+            self.cluster.count("taken over" if former else "claimed at once")
+            self.own(epoch, former)
 
-        self._ask(lambda: self.cluster.registry.claim(self.name, owners), claimed, self._pause)
+        self.ask(lambda: self.cluster.registry.claim(self.name, owners), claimed, self.pause)
 
     def _move(self, now: int) -> None:
         """One that waits tells now and then that it does."""
         if now - self._moved_at >= renewal_interval(self.lease):
             self._moved_at = now
-            self._ask(lambda: self.cluster.registry.renew(self.name, 0), _ignore, _nothing)
+            self.ask(lambda: self.cluster.registry.renew(self.name, 0), _ignore, _nothing)
 
-    def _pause(self) -> None:
+    def pause(self) -> None:
         """Until the next look, which a hint may bring sooner."""
-        now, at = self._now(), self.ownership.claimable_at()
+        now, at = self.now(), self.ownership.claimable_at()
         pause = look_interval(self.lease)
         if at > now:
             pause = min(pause, at - now)
         self._pauses += 1
         self._pausing = True
-        self._in(pause, self._end_pause, self._pauses)
+        self.in_span(pause, self._end_pause, self._pauses)
 
     def _end_pause(self, number: int) -> None:
         if self._pausing and number == self._pauses:
@@ -231,23 +193,22 @@ class Seat(Process):
         """Something is said to have changed."""
         if self._pausing:
             self._end_pause(self._pauses)
+        else:
+            self.membership.look_now()
 
     def owner(self) -> CoordinatorRow | None:
-        """Another one that owns, and was heard of lately."""
-        now = self._now()
-        for row in self.ownership.owners:
-            if self._heard_of(row, now):
+        """Another one that is the head, and was heard of lately."""
+        now = self.now()
+        for row in self.ownership.heads:
+            if self.ownership.heard_of(row.coordinator_id, now):
                 return row
         return None
 
     def followers(self) -> list[str]:
         """Those that wait, and were heard of lately."""
-        now = self._now()
+        now = self.now()
         waiting = (row for row in self.ownership.others if row.state is OwnershipState.FOLLOWER)
-        return [row.coordinator_id for row in waiting if self._heard_of(row, now)]
-
-    def _heard_of(self, row: CoordinatorRow, now: int) -> bool:
-        return self.ownership.still_for(row.coordinator_id, now) < LATE_AFTER * renewal_interval(row.lease)
+        return [row.coordinator_id for row in waiting if self.ownership.heard_of(row.coordinator_id, now)]
 
     def hear(self, letter: Letter) -> None:
         """Lost, doubled, late and from whoever: what a letter says is looked up."""
@@ -258,33 +219,45 @@ class Seat(Process):
 
     # --- owning
 
-    def _own(self, epoch: int, former: list[str]) -> None:
-        read = self._read if self._now() - self._read_at < KEPT else {}
+    @property
+    def inside(self) -> Coordinator | None:
+        """Who serves here, and may act: whoever comes is let in."""
+        owning = self.incarnation
+        return owning if owning is not None and owning.alive and owning.serving and self.may_act else None
+
+    def own(self, epoch: int, former: list[str]) -> None:
+        """As the head, or as a member."""
+        read = self._read if self.now() - self._read_at < KEPT else {}
         self._read = {}
         cluster = self.cluster
         self.note("owns", epoch, *former)
-        cluster.count("taken over" if former else "claimed at once")
         owning = self.incarnation = cluster.incarnation(self)
         owning.fleet.standing.ends_at = self.ownership.ends_at
-        self._in(renewal_interval(self.lease), self._renew, owning)
+        self.in_span(renewal_interval(self.lease), self._renew, owning)
         self._watch(owning)
-        owning.begin_as(self, epoch, read)
+        owning.begin_as(self, epoch, self._head_epoch(), read)
         if read:
             cluster.count("with runs read before")
+
+    def _head_epoch(self) -> int:
+        """Of its head; 0: it is the head."""
+        return self.ownership.head_epoch if self.ownership.role is OwnershipState.MEMBER else 0
 
     def serves(self) -> None:
         owning = self.incarnation
         assert owning is not None
         self.cluster.invariants.owner_serves(owning)
-        self.cluster.post.tell(self.name, owning.epoch, owns=True)
-        self._let_in()
-        for each in self.relayed:
-            each.end()
+        if owning.is_head:
+            self.cluster.post.tell(self.name, owning.epoch, owns=True)
+        self.reception.let_in()
+        if owning.is_head:
+            self.reception.pass_nothing_on()
+            self.membership.serves(owning)
 
     @property
     def may_act(self) -> bool:
         """Its lease has not run out: who comes is let in."""
-        return self.ownership.may_act(self._now())
+        return self.ownership.may_act(self.now())
 
     def _watch(self, owning: Coordinator) -> None:
         """Apart from the renewals: a database that is away may keep them waiting. Others have their turn before."""
@@ -293,18 +266,19 @@ class Seat(Process):
     def _watch_now(self, owning: Coordinator) -> None:
         if not owning.alive:
             return
-        ends_at, now = self.ownership.ends_at, self._now()
+        ends_at, now = self.ownership.ends_at, self.now()
         if not self.ownership.may_act(now):
             self._lose(owning, "its lease has run out")
             return
         pause = renewal_interval(self.lease)
-        self._in(pause if ends_at is None else min(pause, ends_at - now), self._watch, owning)
+        self.in_span(pause if ends_at is None else min(pause, ends_at - now), self._watch, owning)
 
     def _renew(self, owning: Coordinator) -> None:
-        if not owning.alive:
+        if not owning.alive or (owning.stopping and not owning.is_head):
+            # A member that leaves renews no more: nobody waits for it longer than needed.
             return
         happens, self.on_renewal = self.on_renewal, None
-        asked_at, asked = self._now(), self.timeline.now
+        asked_at, asked = self.now(), self.timeline.now
         if happens is not None:
             happens()
         self.run(self._ask_for_renewal, owning, asked_at, asked)
@@ -313,29 +287,32 @@ class Seat(Process):
         epoch, registry = self.ownership.epoch, self.cluster.registry
 
         def again() -> None:
-            self._in(renewal_interval(self.lease) // TRIES, self._renew, owning)
+            self.in_span(renewal_interval(self.lease) // TRIES, self._renew, owning)
 
         def renewed(still: bool) -> None:
             if not still:
                 self._lose(owning, "another one has taken over")
             elif owning.alive:
-                self._ask(registry.look, seen, again)
+                self.ask(registry.look, seen, again)
 
         def seen(rows: list[CoordinatorRow]) -> None:
             if owning.alive and self.ownership.epoch == epoch:
                 self._renewed(owning, rows, asked_at, asked)
 
-        self._ask(lambda: registry.renew(self.name, epoch), renewed, again)
+        self.ask(lambda: registry.renew(self.name, epoch), renewed, again)
 
     def _renewed(self, owning: Coordinator, rows: list[CoordinatorRow], asked_at: int, asked: int) -> None:
-        ownership, now = self.ownership, self._now()
-        ownership.looked(rows, now)
+        ownership, now = self.ownership, self.now()
+        if not ownership.looked(rows, now):
+            self._lose(owning, "another one has taken over")
+            return
         ownership.renewed(asked_at, alone=not ownership.others)
         self.cluster.invariants.owns_since(self, asked, alone=all(row.coordinator_id == self.name for row in rows))
         owning.fleet.standing.ends_at = ownership.ends_at
         for row in ownership.forgotten(now):
-            self._ask(lambda row=row: self.cluster.registry.forget(row), _ignore, _nothing)  # type: ignore[misc]
-        self._in(renewal_interval(self.lease), self._renew, owning)
+            self.ask(lambda row=row: self.cluster.registry.forget(row), _ignore, _nothing)  # type: ignore[misc]
+        self.in_span(renewal_interval(self.lease), self._renew, owning)
+        self.membership.looked(owning, now)
 
     def own_is_over(self) -> None:
         assert self.incarnation is not None
@@ -364,8 +341,10 @@ class Seat(Process):
         owning = self.incarnation
         if owning is None or not owning.alive:
             self._release("")
+        elif owning.serving and owning.is_head:
+            HandOver(self, owning).begin()
         elif owning.serving:
-            HandOver(self, owning, self.followers()).begin()
+            self.membership.stop(owning)
         else:
             # Once it has recovered.
             self.stopping = False
@@ -374,9 +353,9 @@ class Seat(Process):
     def hand_over(self, successor: str) -> None:
         """A person wants that one to own the runs."""
         owning = self.incarnation
-        if self.frozen or self.stopping or owning is None or not owning.serving or successor not in self.followers():
+        if self.frozen or self.stopping or owning is None or not owning.serving or not owning.is_head:
             return
-        HandOver(self, owning, [successor], stays=True).begin()
+        HandOver(self, owning, successor).begin()
 
     def leave(self, owning: Coordinator, successor: str) -> None:
         """What is decided is committed, then nothing is decided any more."""
@@ -386,6 +365,8 @@ class Seat(Process):
             self._release("")
             return
         self.note("leaves to", successor)
+        if not owning.is_head:
+            owning.fleet.say_moved()
         owning.send_on(successor)
         done = [False]
 
@@ -395,7 +376,10 @@ class Seat(Process):
             done[0] = True
             self.cluster.invariants.releases(owning, late=late)
             owning.step_down()
-            self._release(successor)
+            if owning.is_head or self.stopping:
+                self._release(successor)
+            else:
+                self._step_back()
 
         assert owning.lane is not None
         owning.lane.when_idle(drained)
@@ -405,7 +389,27 @@ class Seat(Process):
         """Nobody needs to wait for its lease; a database that is away hears nothing of it."""
         epoch = self.ownership.epoch
         self.ownership.ended()
-        self._ask(lambda: self._released(epoch, successor), lambda _: self._after_release(), self._after_release)
+        self.ask(lambda: self._released(epoch, successor), lambda _: self._after_release(), self._after_release)
+
+    def _step_back(self) -> None:
+        """A member waits again, and its runs are there for the head."""
+        row, known = self._row, self.ownership.epoch
+
+        def registered(_: Any) -> None:
+            self.ownership.stepped_back()
+            self.membership.has_left()
+            self._look()
+
+        def unknown() -> None:
+            self.ownership.ended()
+            self.membership.has_left()
+            self._look()
+
+        self.ask(lambda: self._registered(row, known), registered, unknown)
+
+    def _registered(self, row: CoordinatorRow, known: int) -> None:
+        self.cluster.registry.register(row, known)
+        self.cluster.post.hint(self.name)
 
     def _released(self, epoch: int, successor: str) -> None:
         self.cluster.registry.release(self.name, epoch, successor)
@@ -422,6 +426,8 @@ class Seat(Process):
 
     def prepare(self, owner: str, answer: Callable[[bool], None]) -> None:
         """Read the runs of that owner while they are its own."""
+        if self.membership.prepares(owner, answer):
+            return
         heard_of = self.owner()
         follows = self.incarnation is None or not self.incarnation.alive
         if self.stopping or not follows or heard_of is None or heard_of.coordinator_id != owner:
@@ -437,67 +443,14 @@ class Seat(Process):
         store, plan_of = self.cluster.store, self.cluster.plan_of
         live = store.live_runs(owner)
         self._read = {run_id: folded(row, run_id, plan_of, self._read.get(run_id)) for run_id, row in live}
-        self._read_at = self._now()
+        self._read_at = self.now()
         if passes > 1:
             span = int(self.timeline.random.random() * 100 * MILLISECOND)
             self.after(span, self._read_runs, owner, passes - 1, answer)
             return
-        self._expected_until = self._now() + EXPECTED
-        self._in(EXPECTED, self._let_in)
+        self.reception.expect(EXPECTED)
+        self.in_span(EXPECTED, self.reception.let_in)
         answer(True)
-
-    # --- agents
-
-    def doorstep(self, *, by: str) -> Doorstep:
-        """Of a stream that another one passes on."""
-        return Doorstep(self, by=by)
-
-    def accept(self, end: End, link: Link, step: Doorstep) -> None:
-        step.link, step.end = link, end
-        self._doorsteps = [each for each in self._doorsteps if each.end is not None and each.end.open]
-        self._doorsteps.append(step)
-
-    def receive(self, step: Doorstep, hello: tuple[int, words.AgentWord]) -> None:
-        """To whoever is inside; one that is likely to own soon lets it wait; else it is sent to the owner."""
-        owning = self.incarnation
-        assert step.link is not None
-        assert step.end is not None
-        if owning is not None and owning.alive and owning.serving and self.may_act:
-            stream = step.stream = Stream(owning)
-            owning.accept(step.end, step.link, stream)
-            stream.hear(hello)
-        elif self._now() < self._expected_until and not self.stopping:
-            self._waiting.append((step, hello))
-        else:
-            self._send_on(step, hello)
-
-    def _send_on(self, step: Doorstep, hello: tuple[int, words.AgentWord]) -> None:
-        """To the owner; one that cannot reach it is passed on, once."""
-        owner = self.owner()
-        if owner is not None and owner.address in step.unreachable and not step.by:
-            self.cluster.count("relayed")
-            passed_on = step.stream = RelayedStream(self, step, owner, self.cluster.site(owner.address))
-            self.relayed = [each for each in self.relayed if each.open]
-            self.relayed.append(passed_on)
-            passed_on.hear(hello)
-            return
-        word = words.Goaway("not_the_leader") if owner is None else words.Redirect(owner.address)
-        self.cluster.count("sent away" if owner is None else "redirected")
-        step.send_away(word)
-
-    def _hang_up(self, owner: CoordinatorRow | None) -> None:
-        """It was looked for who owns: what goes to another one ends."""
-        for each in self.relayed:
-            if owner is not None and each.open and not each.leads_to(owner):
-                each.end()
-
-    def _let_in(self) -> None:
-        """Those who wait: it owns, or it was not to be."""
-        self._expected_until = 0
-        waiting, self._waiting = self._waiting, []
-        for step, hello in waiting:
-            if not step.over:
-                self.receive(step, hello)
 
 
 def _ignore(_: Any) -> None:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from penstock.testing.network import End, Link
     from penstock_coordinator.core.dispatch.capacity import Capacity
     from penstock_coordinator.core.fleet.leases import Holder, Lease, LeaseKey
+    from penstock_coordinator.core.fleet.ownership import CoordinatorRow
     from penstock_coordinator.core.fleet.session import Held
+    from penstock_coordinator.ports import RunId
 
 ACK_DELAY = 20 * MILLISECOND
 
@@ -34,6 +36,8 @@ class Session(Connected):
         """When the last word was read; true time."""
         self.basis_seq = 1
         self.closed = False
+        self.links: frozenset[str] = frozenset()
+        """Incarnations of members that the agent is linked with, as it says."""
         self._plain: list[words.CoordinatorWord] = []
         self._grants: list[Grant] = []
         self._cancels: list[tuple[LeaseKey, int, str, int]] = []
@@ -66,8 +70,14 @@ class Session(Connected):
             self._coordinator.invariants.leases_renewed(self._coordinator)
         self.send(words.HeartbeatAck(self.basis_seq, ttl, [(each.key, each.token) for each in revoked], echo))
 
+    def tell_peers(self, members: Sequence[CoordinatorRow]) -> None:
+        self.send(words.Peers([(row.coordinator_id, row.epoch) for row in members]))
+
+    def tell_moved(self, run_ids: Sequence[RunId]) -> None:
+        self.send(words.Moved(list(run_ids)))
+
     def pause(self, reason: str) -> None:
-        self.send(words.Pause())
+        self.send(words.Pause(reason))
 
     def resume(self) -> None:
         self.send(words.Resume())

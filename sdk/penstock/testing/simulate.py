@@ -15,7 +15,7 @@ from penstock.testing.agents import AgentSpec
 from penstock.testing.cluster import simulation_of
 from penstock.testing.coordinator import Timing
 from penstock.testing.executions import Behaviour
-from penstock.testing.faults import OF_ONE, OF_SEVERAL, PEOPLE, Fault, FaultKind, draw_faults
+from penstock.testing.faults import OF_ALL, OF_MEMBERS, OF_ONE, OF_SEVERAL, PEOPLE, Fault, FaultKind, draw_faults
 from penstock.testing.shrinking import line_of, script, shrunk
 from penstock.testing.simulation import Outcome, RunSpec, Scenario, Simulation
 from penstock.testing.timeline import SECOND
@@ -111,6 +111,7 @@ def simulate(
     runs: int = 1,
     chaos_seconds: float = 15.0,
     coordinators: int = 1,
+    join: bool = False,
 ) -> SimulationResult:
     """Run the pipeline `runs` times on simulated agents, with faults, until everything is at rest.
 
@@ -119,14 +120,17 @@ def simulate(
     without one completes at once with null. `faults` are the kinds to draw from (see `FaultKind`; an empty list: none),
     or `Fault`s with their instants; None draws kinds that nobody asked for: no cancel, pause, retry or drain by people.
     `agents` is a number, or what each of them is. With several `coordinators` one owns the runs and the others follow
-    and take over: some kinds of faults are for them alone. The same arguments give the same schedule.
+    and take over: some kinds of faults are for them alone. With `join` those that follow become members of the one that
+    owns, which is the head then, and have runs of their own. The same arguments give the same schedule.
 
     Raises `DefinitionError`, which names the argument, if one of them is not valid, and `PromiseBroken`.
     """
     _check_amounts(agents, slots, runs, chaos_seconds, coordinators)
+    if join and coordinators == 1:
+        raise DefinitionError("there is nobody to join", field="join", remedy="give coordinators=3, or leave it out")
     stage = _Stage(pipeline, behaviour)
     chaos = int(chaos_seconds * SECOND)
-    scenario = stage.scenario(seed, parameters or {}, faults, agents, slots, runs, chaos, coordinators)
+    scenario = stage.scenario(seed, parameters or {}, faults, agents, slots, runs, chaos, coordinators, join=join)
     simulation = stage.simulation = simulation_of(scenario)
     outcome = simulation.play()
     if outcome.violation is not None:
@@ -163,14 +167,19 @@ class _Stage:
         runs: int,
         chaos: int,
         coordinators: int,
+        *,
+        join: bool,
     ) -> Scenario:
         random = Random(f"simulate {seed}")  # noqa: S311 - chance that can be had again is the point
         specs = self._agents(agents, slots) if isinstance(agents, int) else tuple(agents)
         run = RunSpec(self._plan, self._bound(parameters))
-        kinds = OF_ONE if coordinators == 1 else OF_SEVERAL
+        kinds = OF_ALL if join else OF_ONE if coordinators == 1 else OF_SEVERAL
         drawn = _faults(random, faults, len(specs), runs, chaos, kinds)
         several = () if coordinators == 1 else tuple(random.choice(_RATES) for _ in range(coordinators))
-        return Scenario(seed, specs, (run,) * runs, drawn, self._behave, self._plans, _TIMING, chaos, several=several)
+        timing, plans = _TIMING, self._plans
+        return Scenario(
+            seed, specs, (run,) * runs, drawn, self._behave, plans, timing, chaos, several=several, join=join
+        )
 
     def _bound(self, parameters: Mapping[str, Any]) -> bytes:
         given = {name: to_value(value) for name, value in parameters.items()}
@@ -309,7 +318,13 @@ def _kind(given: FaultKind | str) -> FaultKind:
 def _check_kinds(given: Iterable[FaultKind], kinds: Sequence[FaultKind]) -> None:
     for kind in given:
         if kind not in kinds:
-            one = kind not in OF_ONE
-            what = "needs several coordinators" if one else "is of a single coordinator"
-            remedy = "give coordinators=3" if one else "leave `coordinators` out, or name other kinds"
+            what, remedy = _needs(kind)
             raise DefinitionError(f"{kind.value} {what}", field="faults", remedy=remedy)
+
+
+def _needs(kind: FaultKind) -> tuple[str, str]:
+    if kind in OF_MEMBERS:
+        return "needs members", "give coordinators=3 and join=True"
+    if kind in OF_ONE:
+        return "is of a single coordinator", "leave `coordinators` out, or name other kinds"
+    return "needs several coordinators", "give coordinators=3"

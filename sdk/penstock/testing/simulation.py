@@ -23,7 +23,9 @@ from penstock.testing.timeline import MILLISECOND, SECOND, PartyClock, Timeline
 from penstock_coordinator.core.run.states import RunState
 
 if TYPE_CHECKING:
+    from penstock.testing.placing import Start
     from penstock_coordinator.core.plan.model import Plan
+    from penstock_coordinator.ports import RunId
 
 MOST_STEPS = 60_000
 """Things that happen in a schedule; more mean that it turns in circles."""
@@ -61,6 +63,8 @@ class Scenario:
     several: tuple[float, ...] = ()
     """How fast the clocks of the coordinators go, if there are several (see `penstock.testing.cluster`)."""
     ownership_lease: int = 2 * SECOND
+    join: bool = False
+    """Those that follow become members of the head."""
 
 
 @dataclass
@@ -233,23 +237,30 @@ class Simulation:
         coordinator = self.coordinator
         if coordinator is None or not coordinator.serving:
             return "the coordinator is not back"
-        if coordinator.actors:
-            return f"{len(coordinator.actors)} actors live"
-        if len(coordinator.fleet.leases):
-            return f"{len(coordinator.fleet.leases)} leases are counted"
-        for session in coordinator.fleet.sessions.values():
-            capacity = session.capacity
-            if capacity.leases or capacity.permits or any(abs(used) > 1e-6 for used in capacity.used.values()):
-                return f"slots of {capacity.agent} are taken: {capacity.leases} leases, {capacity.permits} permits"
+        for each in self.to_be_empty():
+            if left := _left_in(each):
+                return left
         for process in self.processes():
             if process.holder.book.all or process.executor.running:
                 return f"{process.name} holds {len(process.holder.book.all)} leases"
             if process.machine.disk.durable or process.spool.live:
                 return f"the spool of {process.name} is not empty"
-            stream = process.holder.session
+            stream = process.holder.home
             if stream is None or stream.grants_seen >= stream.limit_sent:
                 return f"{process.name} asks for no work"
         return ""
+
+    def to_be_empty(self) -> list[Coordinator]:
+        """Those that own, in the end."""
+        return [] if self.coordinator is None else [self.coordinator]
+
+    def coordinator_of(self, run_id: RunId) -> Coordinator | None:
+        """Whom people come to who mean that run."""
+        return self.coordinator
+
+    def start_run(self, start: Start) -> None:
+        """At the coordinator that somebody came to."""
+        start.at(start.coordinator)
 
     # --- parties
 
@@ -276,7 +287,9 @@ class Simulation:
         """Nobody is sent anywhere."""
         return False
 
-    def _connect(self, process: AgentProcess, end: End, address: str, unreachable: Sequence[str] = ()) -> Link | None:
+    def _connect(
+        self, process: AgentProcess, end: End, address: str, unreachable: Sequence[str] = (), member: str = ""
+    ) -> Link | None:
         """To the coordinator that listens; sometimes an older one that does not know yet that it is over."""
         weather = process.machine.weathers[address]
         if weather.cut:
@@ -344,8 +357,10 @@ class Simulation:
         self.timeline.after(fault.span, setattr, disk, "full", False)
 
     def _link(self, fault: Fault) -> Link | None:
+        """One of the agent's."""
         process = self._machine(fault).process
-        return None if process is None else process.link
+        links = [] if process is None else process.links()
+        return links[int(fault.chance * 1_000) % len(links)] if links else None
 
     def stream_break(self, fault: Fault) -> None:
         for number in range(1 + int(fault.chance * 4)):
@@ -387,8 +402,10 @@ class Simulation:
             weather.in_cut = fault.chance > 0.4
             weather.partitions += 1
             self.timeline.after(fault.span, weather.mend)
-        link = self._link(fault)
-        if link is not None and link.weather.cut:
+        process = self._machine(fault).process
+        for link in [] if process is None else process.links():
+            if not link.weather.cut:
+                continue
             patience = KEEPALIVE // 2 + int(self.timeline.random.random() * KEEPALIVE // 2)
             self.timeline.after(patience, self._give_up, link, weather.partitions)
 
@@ -473,6 +490,7 @@ class Simulation:
     def _heal_store(self) -> None:
         store = self.store
         store.away, store.unknown, store.late, store.slowness, store.after_apply = False, 0, 0, 0, None
+        store.after_apply_of.clear()
 
     def _watch_over(self) -> None:
         self._start_if_none()
@@ -491,6 +509,18 @@ class Simulation:
         machine.replace_when_drained = True
         if machine.drained:
             machine.replace()
+
+
+def _left_in(coordinator: Coordinator) -> str:
+    if coordinator.actors:
+        return f"{len(coordinator.actors)} actors live at {coordinator.name}"
+    if len(coordinator.fleet.leases):
+        return f"{len(coordinator.fleet.leases)} leases are counted by {coordinator.name}"
+    for session in coordinator.fleet.sessions.values():
+        capacity = session.capacity
+        if capacity.leases or capacity.permits or any(abs(used) > 1e-6 for used in capacity.used.values()):
+            return f"slots of {capacity.agent} are taken: {capacity.leases} leases, {capacity.permits} permits"
+    return ""
 
 
 STRIKES: dict[FaultKind, Callable[[Any, Fault], None]] = {

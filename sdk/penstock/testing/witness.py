@@ -97,10 +97,10 @@ class Witness:
         """(run, step, item, generation, attempt)"""
         self.requests: dict[tuple[str, str], RunId] = {}
         self.epoch = 0
+        """Of the newest head."""
+        self.epochs: set[int] = set()
         self.session = 0
         self.turns = 0
-        self.taken_over_at = 0
-        """By the newest coordinator."""
         self.paused_agents: set[str] = set()
         """Those of which a person was told so, and that nobody has asked to go on."""
         self.events: dict[str, int] = {}
@@ -112,10 +112,11 @@ class Witness:
         self.leases_of_owners: dict[Seat, Lease] = {}
         """Of several coordinators."""
         self.acting = 0
-        """The newest epoch of which somebody has acted."""
+        """The newest epoch of a head that has acted."""
         self.lone_acted = False
         """One that was alone went on after another one had taken over."""
         self.most_lease = 0
+        self.leases_waited_for = 1.5
         self.connections: dict[str, deque[int]] = {}
         """Of each agent, when it opened its last streams."""
 

@@ -12,8 +12,26 @@ Ref: TypeAlias = "tuple[LeaseKey, int]"
 """(step run, token)"""
 
 
-HeldLease: TypeAlias = "tuple[LeaseKey, int, bool, bool]"
-"""(step run, token, whether it is finished, whether it is accepted and not started)"""
+HeldLease: TypeAlias = "tuple[LeaseKey, int, bool, bool, bool, int]"
+"""(step run, token, whether it is finished, whether it is accepted and not started, whether anything is prepared for
+it, of one that is held elsewhere the open session by which it is, 0: none)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What an agent with links says of those that a stream does not go to."""
+
+    held: list[HeldLease]
+    open_sessions: frozenset[int]
+    pending: bool
+    links: frozenset[str]
+    """Incarnations of members that it is linked with."""
+    complete: bool
+    """`held` are all, not orphans alone."""
+
+
+NOWHERE = Elsewhere([], frozenset(), False, frozenset(), True)
+"""Of an agent with one stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +47,8 @@ class Hello:
     held: list[HeldLease]
     given_up: list[Ref]
     tells_given_up: bool
+    elsewhere: Elsewhere = NOWHERE
+    highest_head_epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +70,8 @@ class Rejected:
 class Heartbeat:
     held: list[HeldLease]
     echo: int
+    elsewhere: Elsewhere | None = None
+    """None: it has one stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +116,23 @@ class Welcome:
     lease_ttl: int
     resend_interval: int
     basis_seq: int
+    coordinator: str = "c"
+    head_epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """Of a head: all members, as they are now."""
+
+    members: list[tuple[str, int]]
+    """(coordinator, epoch): the name is the address, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The coordinator does not own these any more."""
+
+    run_ids: list[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +180,7 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    pass
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,5 +199,18 @@ class Redirect:
 
 
 CoordinatorWord: TypeAlias = (
-    Welcome | Verdicts | Grants | HeartbeatAck | Acks | Cancels | Returns | Drain | Pause | Resume | Goaway | Redirect
+    Welcome
+    | Verdicts
+    | Grants
+    | HeartbeatAck
+    | Acks
+    | Cancels
+    | Returns
+    | Drain
+    | Pause
+    | Resume
+    | Goaway
+    | Redirect
+    | Peers
+    | Moved
 )

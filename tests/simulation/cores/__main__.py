@@ -1,9 +1,10 @@
 """Schedules of the real cores for a while, on several processes.
 
-python -m tests.simulation.cores [--several] [--seconds S] [--processes N] [--first SEED] [--schedules N]
-python -m tests.simulation.cores [--several] --seed SEED      plays one schedule again, and tells what happened
+python -m tests.simulation.cores [--several | --members] [--seconds S] [--processes N] [--first SEED] [--schedules N]
+python -m tests.simulation.cores [--several | --members] --seed SEED     plays one again, and tells what happened
 
-With --several there are three coordinators. A campaign ends when so many schedules were played, or the time is over.
+With --several there are three coordinators, with --members two of them are members of the third. A campaign ends when
+so many schedules were played, or the time is over.
 
 The exit code is 1 if a promise was broken, if fewer schedules were played than asked for, or if an event or a
 transition that docs/states.md names was never seen.
@@ -25,11 +26,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.cores.coverage import DOCUMENTED, EVENTS, Coverage
-from tests.simulation.cores.schedules import cluster, scenario
+from tests.simulation.cores.schedules import cluster, members, scenario
 from tests.unit.run.transitions import Subject, Transition
 
 from penstock.testing.cluster import simulation_of
-from penstock.testing.faults import OF_ONE, OF_SEVERAL, FaultKind
+from penstock.testing.faults import OF_ALL, OF_ONE, OF_SEVERAL, FaultKind
 from penstock.testing.shrinking import script, shrunk
 from penstock.testing.simulation import Outcome, Scenario
 
@@ -47,7 +48,7 @@ MOST_REPORTED = 3
 
 def main() -> int:
     options = _parser().parse_args()
-    drawn = Drawn(options.several, options.faults)
+    drawn = Drawn(options.world, options.faults)
     if options.seed is not None:
         return _play_again(drawn, options.seed)
     if options.hunt:
@@ -63,22 +64,25 @@ def main() -> int:
 class Drawn:
     """Where schedules come from."""
 
-    several: bool
-    """There are three coordinators."""
+    world: str = ""
+    """"": one coordinator; "several": three, "members": three, of which two are members of the third."""
     kinds: Sequence[FaultKind] | None = None
     """All that there are, if not given."""
 
+    @property
+    def possible(self) -> Sequence[FaultKind]:
+        return {"": OF_ONE, "several": OF_SEVERAL, "members": OF_ALL}[self.world]
+
     def scenario(self, seed: int) -> Scenario:
-        if self.several:
-            return cluster(seed, self.kinds or OF_SEVERAL)
-        return scenario(seed, self.kinds or OF_ONE)
+        draw = {"": scenario, "several": cluster, "members": members}[self.world]
+        return draw(seed, self.kinds or self.possible)
 
     def play(self, seed: int, watch: Callable[[Invariants], None] | None = None) -> Outcome:
         return simulation_of(self.scenario(seed), watch).play()
 
     @property
     def option(self) -> list[str]:
-        return ["--several"] if self.several else []
+        return [f"--{self.world}"] if self.world else []
 
     def command(self, seed: int) -> str:
         """What plays the schedule again."""
@@ -87,7 +91,10 @@ class Drawn:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.cores")
-    parser.add_argument("--several", action="store_true", help="three coordinators")
+    world = parser.add_mutually_exclusive_group()
+    world.add_argument("--several", dest="world", action="store_const", const="several", help="three coordinators")
+    world.add_argument("--members", dest="world", action="store_const", const="members", help="a head and two members")
+    parser.set_defaults(world="")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long each process plays")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--first", type=int, help="the first seed; a fresh one if it is not given")
@@ -191,7 +198,7 @@ class Campaign:
         first = self.first + number * STRIDE
         argv = [sys.executable, "-m", "tests.simulation.cores", "--worker", *self.drawn.option, "--first", str(first)]
         # One coordinator's campaign plays for as long as it is told; the other one is long enough with what is wanted.
-        each = -(-self.wanted // self.processes) if self.drawn.several else 0
+        each = -(-self.wanted // self.processes) if self.drawn.world else 0
         argv += ["--seconds", str(self.seconds), "--schedules", str(each)]
         return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
 
@@ -244,8 +251,7 @@ class Campaign:
         return bool(complaints or self.violations)
 
     def _unseen(self) -> list[FaultKind]:
-        kinds = OF_SEVERAL if self.drawn.several else OF_ONE
-        return [kind for kind in kinds if not self.coverage.faults[kind.value]]
+        return [kind for kind in self.drawn.possible if not self.coverage.faults[kind.value]]
 
 
 def outputs_of(workers: Sequence[subprocess.Popen[str]]) -> list[str]:

@@ -14,10 +14,11 @@ from tests.unit.run.schedules import PARAMETERS, _random_node, _random_undoing, 
 from penstock.testing.agents import AgentSpec
 from penstock.testing.coordinator import Timing
 from penstock.testing.executions import Behave, Behaviour
-from penstock.testing.faults import OF_ONE, OF_SEVERAL, PEOPLE, SEVERAL, FaultKind, draw_faults
+from penstock.testing.faults import OF_ALL, OF_MEMBERS, OF_ONE, OF_SEVERAL, PEOPLE, SEVERAL, FaultKind, draw_faults
 from penstock.testing.simulation import RunSpec, Scenario
 from penstock.testing.timeline import MILLISECOND, SECOND
 from penstock_coordinator.core.plan.budget import Amounts, CostBudget, OnExceeded, Per
+from penstock_coordinator.core.plan.freedom import bound_by
 from penstock_coordinator.core.plan.model import Concurrency, Plan, Policy
 
 MEMORY = (("memory_bytes", 400.0),)
@@ -39,6 +40,8 @@ TIMINGS = tuple(
 OUTPUTS = [b"[1, 2]", b"[3]", b"[1, 2, 3]", b"3", b""]
 CHAOS = 12 * SECOND
 CLUSTER_CHAOS = 16 * SECOND
+BOUND = 0.25
+"""Of runs where there are members: they stay with the head."""
 OWNERSHIP_LEASES = (2 * SECOND, 3 * SECOND, 5 * SECOND)
 
 
@@ -152,7 +155,7 @@ def scenario(seed: int, kinds: Sequence[FaultKind] = OF_ONE, *, memory: bool = F
     )
 
 
-def cluster(seed: int, kinds: Sequence[FaultKind] = OF_SEVERAL, members: int = 3) -> Scenario:
+def cluster(seed: int, kinds: Sequence[FaultKind] = OF_SEVERAL, seats: int = 3) -> Scenario:
     """The same with several coordinators: some of what goes wrong is theirs."""
     random = Random(f"cluster {seed}")
     alone = scenario(seed)
@@ -165,7 +168,32 @@ def cluster(seed: int, kinds: Sequence[FaultKind] = OF_SEVERAL, members: int = 3
         faults=draw_faults(
             random, len(alone.agents), len(alone.runs), enabled, LEAST_FAULTS, 9, CLUSTER_CHAOS - 2 * SECOND
         ),
-        several=tuple(random.choice(rates) for _ in range(members)),
+        several=tuple(random.choice(rates) for _ in range(seats)),
         ownership_lease=random.choice(OWNERSHIP_LEASES),
         chaos=CLUSTER_CHAOS,
     )
+
+
+def members(seed: int, kinds: Sequence[FaultKind] = OF_ALL) -> Scenario:
+    """The same with a head and two members, and with more runs, of which most are free."""
+    random = Random(f"members {seed}")
+    alone = cluster(seed)
+    enabled = _enabled(random, [kind for kind in kinds if kind not in SEVERAL | OF_MEMBERS])
+    for group, most in ((SEVERAL, 2), (OF_MEMBERS, 4)):
+        theirs = [kind for kind in kinds if kind in group]
+        enabled += random.sample(theirs, min(len(theirs), random.randint(1, most)))
+    runs = tuple(
+        RunSpec(_some_plan(random), PARAMETERS, int(random.random() ** 0.5 * 4 * SECOND))
+        for _ in range(random.choice([2, 3, 4]))
+    )
+    faults = draw_faults(random, len(alone.agents), len(runs), enabled, LEAST_FAULTS, 9, CLUSTER_CHAOS - 2 * SECOND)
+    return replace(alone, runs=runs, faults=faults, join=True)
+
+
+def _some_plan(random: Random) -> Plan:
+    """Most are free."""
+    number = random.randrange(PLANS)
+    wanted = random.random() < BOUND
+    while bool(bound_by(plan_number(number, memory=number % SHORT_OF_MEMORY == 0))) is not wanted:
+        number = (number + 1) % PLANS
+    return plan_number(number, memory=number % SHORT_OF_MEMORY == 0)

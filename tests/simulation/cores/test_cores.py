@@ -12,18 +12,21 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
-from tests.simulation.cores.schedules import cluster, scenario
+from tests.simulation.cores.schedules import cluster, members, scenario
 
 from penstock.testing.cluster import simulation_of
-from penstock.testing.faults import OF_SEVERAL
-from penstock.testing.simulation import Outcome, Simulation
+from penstock.testing.faults import OF_MEMBERS, OF_SEVERAL
+from penstock.testing.simulation import Outcome, Scenario, Simulation
 
 FIXED = 2000
 SHORT_OF_MEMORY = 100
-OF_THREE = 200
+OF_THREE = 100
 """Schedules with three coordinators."""
+WITH_MEMBERS = 30
+"""Those with a head and two members, which take longer each."""
 SECONDS = float(os.environ.get("PENSTOCK_SIMULATE_SECONDS", "20"))
 """Of processor time, for the fresh schedules."""
 
@@ -70,33 +73,50 @@ def test_a_seed_is_the_same_schedule_in_every_process() -> None:
     assert len(told) == 1
 
 
-@pytest.mark.timeout(900)
-def test_several_coordinators() -> None:
-    """Fixed schedules; then fresh ones, whose first seed is printed."""
+def played(draw: Callable[[int], Scenario], option: str, fixed: int) -> tuple[Counter[str], Counter[str]]:
+    """Fixed schedules; then fresh ones, whose first seed is printed. What happened: faults, and of ownership."""
     first = secrets.randbelow(1 << 40)
     print(f"seeds from {first}")
     faults: Counter[str] = Counter()
     ownership: Counter[str] = Counter()
-    for seed in (*range(OF_THREE), *range(first, first + OF_THREE // 2)):
-        outcome = simulation_of(cluster(seed)).play()
-        assert outcome.violation is None, f"python -m tests.simulation.cores --several --seed {seed}"
+    for seed in (*range(fixed), *range(first, first + fixed // 2)):
+        outcome = simulation_of(draw(seed)).play()
+        assert outcome.violation is None, (
+            f"python -m tests.simulation.cores {option} --seed {seed}: {outcome.violation}"
+        )
         faults.update(outcome.faults)
         ownership.update(outcome.ownership)
+    return faults, ownership
+
+
+@pytest.mark.timeout(900)
+def test_several_coordinators() -> None:
+    faults, ownership = played(cluster, "--several", OF_THREE)
     assert faults.keys() == {kind.value for kind in OF_SEVERAL}
     seen = ("taken over", "handed over", "with runs read before", "redirected", "relayed")
-    assert min(ownership[what] for what in seen) > 5
+    assert min(ownership[what] for what in seen) > 2
+
+
+@pytest.mark.timeout(900)
+def test_a_head_and_its_members() -> None:
+    faults, ownership = played(members, "--members", WITH_MEMBERS)
+    assert faults.keys() & {kind.value for kind in OF_MEMBERS}
+    seen = ("joined", "started by members", "buried", "runs adopted", "orphans adopted", "left a head that was over")
+    assert min(ownership[what] for what in seen) > 2
 
 
 @pytest.mark.timeout(900)
 def test_a_seed_of_several_is_the_same_schedule_in_every_process() -> None:
-    assert len({trace_hashes(hash_seed, "simulation_of(cluster(seed))") for hash_seed in ("0", "4242")}) == 1
+    for draw in ("cluster", "members"):
+        told = {trace_hashes(hash_seed, f"simulation_of({draw}(seed))", 8) for hash_seed in ("0", "4242")}
+        assert len(told) == 1
 
 
-def trace_hashes(hash_seed: str, simulation: str = "simulation_of(scenario(seed))") -> str:
+def trace_hashes(hash_seed: str, simulation: str = "simulation_of(scenario(seed))", schedules: int = 30) -> str:
     program = (
-        "from tests.simulation.cores.schedules import cluster, scenario\n"
+        "from tests.simulation.cores.schedules import cluster, members, scenario\n"
         "from penstock.testing.cluster import simulation_of\n"
-        f"print([{simulation}.play().trace_hash for seed in range(40, 70)])"
+        f"print([{simulation}.play().trace_hash for seed in range(40, {40 + schedules})])"
     )
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
     done = subprocess.run(

@@ -7,6 +7,7 @@ from tests.mutants.__main__ import ROOT, kill
 from tests.mutants.changes import Mutant
 from tests.mutants.ownership import OWNERSHIP
 from tests.mutants.promises import SIMULATED
+from tests.mutants.several import SEVERAL
 
 QUICK = (
     "commands before the commit",
@@ -26,13 +27,13 @@ QUICK = (
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", QUICK)
 def test_the_simulator_finds_a_broken_promise(name: str) -> None:
-    (mutant,) = (each for each in (*SIMULATED, *OWNERSHIP) if each.name == name)
+    (mutant,) = (each for each in (*SIMULATED, *OWNERSHIP, *SEVERAL) if each.name == name)
     assert kill(mutant) is not None, f"nothing found that {mutant.breaks} is not kept"
 
 
 def test_every_mutant_has_a_name_of_its_own_and_fits() -> None:
     assert len({mutant.name for mutant in SIMULATED}) == len(SIMULATED) >= 25
-    for mutant in (*SIMULATED, *OWNERSHIP):
+    for mutant in (*SIMULATED, *OWNERSHIP, *SEVERAL):
         assert fits(mutant), mutant.name
 
 

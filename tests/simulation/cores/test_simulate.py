@@ -82,6 +82,26 @@ def test_several_coordinators_take_over_from_each_other() -> None:
     assert sum(" owns " in line for line in result.trace) == 3
 
 
+def test_a_member_that_dies_leaves_its_runs_to_the_head() -> None:
+    result = simulate(
+        nightly,
+        parameters={"day": "today"},
+        behaviour={"extract": StepBehaviour(seconds=30, output=[1])},
+        faults=[
+            Fault(20_000_000, FaultKind.MEMBER_CRASH, 0, 3_000_000),
+            Fault(20_000_000, FaultKind.MEMBER_CRASH, 1, 3_000_000),
+        ],
+        coordinators=3,
+        join=True,
+        runs=6,
+        slots=6,
+        chaos_seconds=25.0,
+    )
+    assert set(result.states) == {"COMPLETED"}
+    assert result.attempts["extract"] == 6, "one for each run: what runs goes on"
+    assert sum(line.endswith(" crashes ") for line in result.trace) > 1
+
+
 def test_the_same_seed_is_the_same_schedule() -> None:
     first, again = (simulate(nightly, parameters={"day": "x"}, seed=7) for _ in range(2))
     assert first == again
@@ -145,6 +165,8 @@ def sources() -> str:
         ({"chaos_seconds": -1}, "chaos_seconds", "give 0 or more"),
         ({"coordinators": 0}, "coordinators", "give 1 or more"),
         ({"faults": ["hand_over"]}, "faults", "give coordinators=3"),
+        ({"faults": ["member_crash"], "coordinators": 3}, "faults", "join=True"),
+        ({"join": True}, "join", "give coordinators=3"),
         ({"faults": ["coordinator_replaced"], "coordinators": 3}, "faults", "leave `coordinators` out"),
     ],
 )
