@@ -315,6 +315,7 @@ class Fleet:
     def _note_links(self, session: AgentSession, links: frozenset[str]) -> None:
         if links != session.links:
             session.links = links
+            session.holder.shares_slots |= bool(links)
             self.links_generation += 1
 
     def draining(self, session: AgentSession) -> None:

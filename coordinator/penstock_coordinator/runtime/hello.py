@@ -97,7 +97,7 @@ def arrival_of(hello: wire.Hello, number: int) -> Arrival:
         snapshot_of(hello),
         number,
         hello.highest_head_epoch_seen,
-        LINKS in hello.features,
+        bool(hello.links or hello.open_sessions or hello.elsewhere),
     )
 
 

@@ -237,9 +237,10 @@ async def test_a_head_names_its_members_to_agents_that_keep_streams_with_them(tw
 async def test_which_members_an_agent_is_linked_with_is_known_at_the_head(two: Two) -> None:
     fleet = two.head.supervisor.fleet
     (session,) = fleet.sessions()
-    before = fleet.links_generation
+    before, shared = fleet.links_generation, session.holder.shares_slots
     await two.home.beat(links=["c2@8"])
     assert session.links == {"c2@8"}
+    assert (shared, session.holder.shares_slots) == (False, True), "of its slots others may have what is free"
     assert fleet.links_generation > before
     before = fleet.links_generation
     await two.home.beat(links=["c2@8"])

@@ -49,6 +49,16 @@ def test_suspects_are_what_was_named_as_running_then_the_oldest(spelled: str, sl
     assert sorted(step for _, step, _ in suspects(list(holder.leases.values()), slots)) == suspected
 
 
+def test_where_others_have_a_share_of_the_slots_what_was_named_as_running_alone_is_suspected() -> None:
+    for spelled, suspected in (("uuru", [2]), ("uuuu", []), ("rr", [0, 1])):
+        table, holder = world(spelled, 2)
+        holder.hung_up = holder.shares_slots = True
+        assert [loss.lease.key[1] for loss in expired(holder) if loss.boot_id] == suspected
+        holder.connected = False
+        back = table.add_holder(Holder("a", 2, "boot-2", 1))
+        assert [loss.lease.key[1] for loss in reunite(table, back, Snapshot([])).lost if loss.boot_id] == suspected
+
+
 def test_the_death_is_told_of_suspects_alone() -> None:
     _, holder = world("uu-", 1)
     holder.hung_up = True

@@ -71,7 +71,7 @@ class Arrival:
     newest_head: int = 0
     """The newest incarnation of a head that it has seen, if it keeps streams to several coordinators."""
     shares_slots: bool = False
-    """It keeps streams to several coordinators."""
+    """Other coordinators have a share of its slots."""
 
 
 class Refusal(enum.Enum):
