@@ -16,6 +16,8 @@ from tests.integration.api.following import within
 from tests.integration.api.membership import Choice, Member, member
 from tests.integration.runtime.scripted_agent import ScriptedAgent
 
+from penstock.agent.v1.secret_service_pb2 import GetSecretsRequest
+from penstock.agent.v1.secret_service_pb2_grpc import SecretServiceStub
 from penstock.dev.ports import take_port
 from penstock.v1 import run_pb2
 from penstock.v1 import run_service_pb2 as pb
@@ -92,6 +94,12 @@ async def test_a_routed_answer_recommends_the_head(edge: Edge, member: Member) -
         call = asked.runs.Get(request, timeout=PATIENCE)
         await call
         assert OWNER not in dict(await call.initial_metadata())
+    counts = [
+        asked.backend.supervisor.counts.calls.methods["/penstock.v1.RunService/Get"] for asked in (edge, member.edge)
+    ]
+    assert [(each.ended, each.forwarded) for each in counts] == [({}, {"OK": 1}), ({"OK": 2}, {})], (
+        "one is counted once"
+    )
     listing = member.edge.runs.List(pb.ListRunsRequest(), timeout=PATIENCE)
     await listing
     assert dict(await listing.initial_metadata()).get(OWNER) == edge.server.address
@@ -185,6 +193,15 @@ async def test_a_member_takes_the_links_that_name_it_and_sends_all_others_to_the
     assert (await stray.refused())[0] is grpc.StatusCode.UNAVAILABLE
     assert stray.redirects == []
     await linked.vanish()
+
+
+async def test_what_agents_ask_by_a_link_is_the_members_and_all_else_the_heads(edge: Edge, member: Member) -> None:
+    """Agents whose stream to the head goes by the member ask their other questions here, too."""
+    stub = SecretServiceStub(member.edge.channel)
+    for metadata in (((LINK, member.name),), ()):
+        await refused(stub.Get(GetSecretsRequest(), metadata=metadata, timeout=PATIENCE))
+    asked = member.edge.backend.supervisor.counts.calls.methods["/penstock.agent.v1.SecretService/Get"]
+    assert (sum(asked.ended.values()), sum(asked.forwarded.values())) == (1, 1)
 
 
 # --- starts
