@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FOLLOWERS_STOP, PEOPLE_WANT = 0.15, 0.5
 """By its chance, which planned stops are of one that follows; up to which a person wants another one to own."""
+WITH_A_COMMIT = 0.4
+"""By its chance, which deaths of members are while a commit is on its way."""
 OLDER = 0.3
 """So often people and agents come to one that was an owner and may not know that it is over, if there is one."""
 WAY = 2 * MILLISECOND
@@ -219,7 +221,12 @@ class Cluster(Simulation):
     # --- members
 
     def member_crash(self, fault: Fault) -> None:
-        self._crash(self.member(fault), fault)
+        """At once, or when it commits something, which arrives after it."""
+        seat = self.member(fault)
+        if seat is not None and fault.chance < WITH_A_COMMIT:
+            self.store.late_of[seat.name] = lambda: self._crash_if_there(seat, fault)
+        else:
+            self._crash(seat, fault)
 
     def member_freeze(self, fault: Fault) -> None:
         self._freeze(self.member(fault), fault)

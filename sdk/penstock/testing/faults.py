@@ -74,7 +74,7 @@ class FaultKind(enum.Enum):
     OWNERSHIP_UNKNOWN = "ownership_unknown"
     """What a coordinator asks for in the matter of ownership is done, and no answer comes."""
     MEMBER_CRASH = "member_crash"
-    """kill -9 of a member, which is started again after a while."""
+    """kill -9 of a member, perhaps with a commit on its way, which is started again after a while."""
     MEMBER_FREEZE = "member_freeze"
     """A member stands still for a while."""
     MEMBER_FREEZE_AT_COMMIT = "member_freeze_at_commit"

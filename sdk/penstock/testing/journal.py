@@ -112,6 +112,8 @@ class Store:
         """Of so many commits to come the answer is lost, once they are applied."""
         self.late = 0
         """Of so many commits to come the connection breaks before they are applied, and they are applied later."""
+        self.late_of: dict[str, Callable[[], None]] = {}
+        """The same of the next commit of each coordinator, and what happens as the connection breaks."""
         self.after_apply: Callable[[], None] | None = None
         """What happens between the next commit and its answer."""
         self.after_apply_of: dict[str, Callable[[], None]] = {}
@@ -314,11 +316,14 @@ class _Commit:
         if self._reach.lost:
             self._lost()
             return
-        if store.late:
-            store.late -= 1
+        happens = store.late_of.pop(self._owner, None)
+        if store.late or happens is not None:
+            store.late -= happens is None
             store.timeline.after(int(store.timeline.random.random() * SECOND), self._apply_late)
             self._sent = True
             self._lost()
+            if happens is not None:
+                happens()
             return
         again, self._sent = self._sent, True
         try:

@@ -491,6 +491,7 @@ class Simulation:
         store = self.store
         store.away, store.unknown, store.late, store.slowness, store.after_apply = False, 0, 0, 0, None
         store.after_apply_of.clear()
+        store.late_of.clear()
 
     def _watch_over(self) -> None:
         self._start_if_none()
