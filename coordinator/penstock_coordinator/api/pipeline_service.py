@@ -26,8 +26,10 @@ from penstock_coordinator.api.paging import PageTokens, page_size
 from penstock_coordinator.api.request_ids import first_answer, request_key, same_answer
 from penstock_coordinator.api.versions import unknown_pipeline
 from penstock_coordinator.core.plan.budget import NO_PRICES, Prices
+from penstock_coordinator.core.plan.compile import compile_plan
 from penstock_coordinator.core.plan.difference import difference
 from penstock_coordinator.core.plan.digest import digest_of
+from penstock_coordinator.core.plan.freedom import bound_by
 from penstock_coordinator.core.plan.limits import Limits
 from penstock_coordinator.core.plan.naming import quoted
 from penstock_coordinator.core.plan.secret_names import NamedSecret, named_secrets
@@ -57,9 +59,11 @@ class PipelineService(PipelineServiceServicer):
         limits: Limits,
         prices: Prices = NO_PRICES,
         on_version: Callable[[str], None] = lambda pipeline: None,
+        several: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`on_version`: hears of each new version of a pipeline."""
+        """`on_version`: hears of each new version of a pipeline. `several`: whether there are several owners now."""
         self._on_version = on_version
+        self._several = several
         self._prices = prices
         self._stores = stores
         self._clock = clock
@@ -146,7 +150,14 @@ class PipelineService(PipelineServiceServicer):
         )
         return pb.ValidatePipelineResponse(
             problems=[pb.Problem(field=each.field, description=each.description) for each in found],
-            warnings=await secret_warnings(self._stores.secrets, secrets),
+            warnings=[
+                *await secret_warnings(self._stores.secrets, secrets),
+                *(
+                    []
+                    if found or not self._several()
+                    else await self._off_loop(request.spec, lambda: _bound(request.spec))
+                ),
+            ],
         )
 
     async def DiffVersions(self, request: pb.DiffVersionsRequest, context: Context) -> pb.DiffVersionsResponse:
@@ -244,6 +255,11 @@ def _validated(spec: PipelineSpec, limits: Limits, prices: Prices) -> tuple[list
     """What is wrong, and if nothing is, the secrets that steps name."""
     found = _problems(spec, limits, prices)
     return found, () if found else named_secrets(spec)
+
+
+def _bound(spec: PipelineSpec) -> list[str]:
+    cause = bound_by(compile_plan(spec, ""))
+    return [f"runs of it are the head's alone, because {cause}"] if cause else []
 
 
 def _name(request: Any) -> str:

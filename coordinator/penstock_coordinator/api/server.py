@@ -395,7 +395,15 @@ def _add_services(services: ServiceSet, backend: Backend, options: EdgeOptions) 
     history = LogHistory(stores.logs, stores.log_packs, stores.objects)
     logs = LogReader(engine, history, backend.hub, clock)
     add_PipelineServiceServicer_to_server(
-        PipelineService(stores, clock, limits, _counted(options.prices), versions.forget), server
+        PipelineService(
+            stores,
+            clock,
+            limits,
+            _counted(options.prices),
+            versions.forget,
+            lambda: backend.supervisor.whereabouts.several,
+        ),
+        server,
     )
     add_RunServiceServicer_to_server(RunService(stores, engine, clock, limits, starter, logs, options.prices), server)
     add_BundleServiceServicer_to_server(BundleService(stores, clock, options.archive_limits), server)

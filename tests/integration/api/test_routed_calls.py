@@ -12,7 +12,7 @@ import grpc
 import pytest
 from tests.integration.api.answers import refused
 from tests.integration.api.conftest import PATIENCE, Edge, spec, start_edge, stop_edge
-from tests.integration.api.following import within
+from tests.integration.api.following import row, within
 from tests.integration.api.membership import Choice, Member, member
 from tests.integration.runtime.scripted_agent import ScriptedAgent
 
@@ -21,6 +21,8 @@ from penstock.agent.v1.secret_service_pb2_grpc import SecretServiceStub
 from penstock.dev.ports import take_port
 from penstock.v1 import run_pb2
 from penstock.v1 import run_service_pb2 as pb
+from penstock.v1.pipeline_pb2 import PipelineSpec
+from penstock.v1.pipeline_service_pb2 import ValidatePipelineRequest
 from penstock_coordinator.adapters.postgres import open_stores
 from penstock_coordinator.api.forwarding import HOP, OWNER, ROUTED
 from penstock_coordinator.api.routing import LINK, AtHead
@@ -51,6 +53,22 @@ async def edge(database_url: str, choice: Choice) -> AsyncIterator[Edge]:
 
 def id_of(run: run_pb2.Run) -> bytes:
     return bytes.fromhex(run.id.replace("-", ""))
+
+
+async def test_a_pipeline_hears_why_its_runs_are_the_heads_where_others_own_runs_too(
+    edge: Edge,
+) -> None:
+    async def warned(made: PipelineSpec) -> list[str]:
+        answer = await edge.pipelines.Validate(ValidatePipelineRequest(spec=made), timeout=PATIENCE)
+        return list(answer.warnings)
+
+    assert await warned(LIMITED) == []
+    edge.backend.supervisor.whereabouts.heard([row("c2", "127.0.0.1:1")])
+    assert await warned(TWO_STEPS) == []
+    (words,) = await warned(LIMITED)
+    assert (
+        words == "runs of it are the head's alone, because so many of its runs may be active at once (max_active_runs)"
+    )
 
 
 async def test_what_is_asked_of_a_run_is_answered_by_its_owner_wherever_it_is_asked(edge: Edge, member: Member) -> None:
