@@ -12,6 +12,7 @@ from penstock_agent.runtime import clock, host
 from penstock_agent.runtime.wire import held_lease, in_messages, lease_key, lease_ref, span
 
 if TYPE_CHECKING:
+    from penstock_agent.core.book import GivenUp
     from penstock_agent.core.holder import Holder
     from penstock_agent.core.talking import Named
     from penstock_agent.resources.machine import Machine
@@ -111,14 +112,17 @@ class Presence:
                 mean_step_duration=span(int(self.holder.pace.mean or 0)),
             )
             if number == 0:
-                _name_others(beat, named)
+                _name_others(beat, named, self.holder.book.given_up)
             yield wire.AgentMessage(heartbeat=beat)
 
 
-def _name_others(beat: wire.Heartbeat, named: Named) -> None:
+def _name_others(beat: wire.Heartbeat, named: Named, given_up: GivenUp) -> None:
     """What the agent has of other coordinators: of one alone there is nothing to say."""
     beat.elsewhere.extend([held_lease(held) for held in named.elsewhere])
     beat.open_sessions.extend(named.open_sessions)
     beat.links_pending = named.pending
     beat.links.extend(named.links)
     beat.names_all = named.names_all
+    if named.names_all:
+        beat.given_up.extend([lease_ref(key, token) for key, token in given_up.named()])
+        beat.tells_given_up = given_up.complete

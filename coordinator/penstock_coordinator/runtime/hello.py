@@ -136,7 +136,14 @@ def beside_of(beat: wire.Heartbeat) -> Beside | None:
         return None
     # What a heartbeat in several parts leaves out is not known before the last one.
     complete = beat.names_all and beat.parts <= 1
-    return Beside(_elsewhere(beat.elsewhere), frozenset(beat.open_sessions), beat.links_pending, complete)
+    return Beside(
+        _elsewhere(beat.elsewhere),
+        frozenset(beat.open_sessions),
+        beat.links_pending,
+        complete,
+        frozenset((lease_key(ref), ref.token) for ref in beat.given_up),
+        beat.tells_given_up,
+    )
 
 
 def _elsewhere(named: Sequence[wire.HeldLease]) -> list[Held]:

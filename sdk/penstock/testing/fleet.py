@@ -423,4 +423,11 @@ def _arrival(hello: words.Hello, number: int) -> Arrival:
 
 def _beside(elsewhere: words.Elsewhere) -> Beside:
     held = [Held(*each) for each in elsewhere.held]
-    return Beside(held, elsewhere.open_sessions, elsewhere.pending, elsewhere.complete)
+    return Beside(
+        held,
+        elsewhere.open_sessions,
+        elsewhere.pending,
+        elsewhere.complete,
+        elsewhere.given_up,
+        elsewhere.tells_given_up,
+    )

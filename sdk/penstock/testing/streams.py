@@ -21,6 +21,7 @@ from penstock_agent.core.ways import Ways
 
 if TYPE_CHECKING:
     from penstock.testing.agents import AgentProcess
+    from penstock_agent.core.book import GivenUp
     from penstock_agent.core.talking import Named
 
 FIRST_BACKOFF, MOST_BACKOFF = 100 * MILLISECOND, 5 * SECOND
@@ -215,7 +216,7 @@ class AgentStream:
         session = agent.holder.sessions.get(self.stream)
         if named is None or session is None:
             return None
-        elsewhere = _elsewhere(named) if agent.holder.is_linked else None
+        elsewhere = _elsewhere(named, agent.holder.book.given_up) if agent.holder.is_linked else None
         return words.Heartbeat(_held(named.held), session.echo, elsewhere)
 
     def _hello(self) -> words.Hello | None:
@@ -236,7 +237,7 @@ class AgentStream:
             _held(named.held),
             holder.book.given_up.named(),
             holder.book.given_up.complete,
-            _elsewhere(named),
+            _elsewhere(named, holder.book.given_up),
             named.head_epoch,
         )
 
@@ -352,9 +353,15 @@ def _held(named: list[Held]) -> list[words.HeldLease]:
     ]
 
 
-def _elsewhere(named: Named) -> words.Elsewhere:
+def _elsewhere(named: Named, given_up: GivenUp) -> words.Elsewhere:
     return words.Elsewhere(
-        _held(named.elsewhere), frozenset(named.open_sessions), named.pending, frozenset(named.links), named.names_all
+        _held(named.elsewhere),
+        frozenset(named.open_sessions),
+        named.pending,
+        frozenset(named.links),
+        named.names_all,
+        frozenset(given_up.named() if named.names_all else ()),
+        named.names_all and given_up.complete,
     )
 
 

@@ -28,6 +28,8 @@ class Elsewhere:
     """Incarnations of members that it is linked with."""
     complete: bool
     """`held` are all, not orphans alone."""
+    given_up: frozenset[Ref] = frozenset()
+    tells_given_up: bool = False
 
 
 NOWHERE = Elsewhere([], frozenset(), False, frozenset(), True)

@@ -17,6 +17,7 @@ from penstock_coordinator.api.errors import CallError
 from penstock_coordinator.api.log_intake import LogIntake
 from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
 from penstock_coordinator.core.run.states import RunState
+from penstock_coordinator.ports import LinkRow
 from penstock_coordinator.runtime.log_hub import LogHub
 from penstock_coordinator.runtime.supervisor import Timing
 
@@ -149,14 +150,17 @@ async def test_a_grant_that_died_on_its_way_is_made_anew_once_its_stream_is_over
     run_id, _ = await two.run_at_other()
     session = two.link.welcome
     assert session is not None
+    # As a member keeps it: the process that had the session is known.
+    row = LinkRow(two.link.agent_id, "c2", session.session_epoch, two.link.boot_id)
+    two.world.database.agent_links[row.agent_id, row.coordinator_id] = row
     await two.head_takes(run_id)
     await two.home.beat(names_all=True, open_sessions=[session.session_epoch])
     await two.home.beat(names_all=True, links_pending=True)
     await two.home.beat()
     assert not two.home.grants
-    await two.home.beat(names_all=True)
+    await two.home.beat(names_all=True, tells_given_up=True)
     again = await two.home.grant()
-    assert again.attempt == 2
+    assert again.attempt == 1, "it has never begun"
     await two.home.succeed(again)
     assert (await two.head.ended(run_id)).row.state == RunState.COMPLETED
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,8 @@ from penstock_coordinator.core.run.events import Charge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from penstock_coordinator.core.fleet.leases import LeaseKey
 
 TTL = 30 * SECOND
 OURS, THEIRS = 20, 17
@@ -143,6 +146,23 @@ def test_a_lease_that_is_not_named_is_lost_once_no_grant_can_be_on_its_way(named
     assert bool(place.beat(named)) is lost
     assert (place.roster.leases.find(KEY) is None) is lost
     assert place.told == ([(KEY, "returned", Charge.STARTED)] if lost else [])
+
+
+@pytest.mark.parametrize(
+    ("given_up", "told"),
+    [
+        ((), ("grant_not_received", Charge.NOBODY)),
+        (((KEY, 6),), ("grant_not_received", Charge.NOBODY)),  # an older token
+        (((KEY, 7),), ("returned", Charge.STARTED)),
+    ],
+)
+def test_of_an_agent_that_tells_what_it_has_given_up_the_rest_has_never_begun(
+    given_up: Sequence[tuple[LeaseKey, int]], told: tuple[str, Charge]
+) -> None:
+    place = Adopting()
+    adopted(place)
+    place.beat(replace(beside(complete=True), given_up=frozenset(given_up), tells_given_up=True))
+    assert place.told == [(KEY, *told)]
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,9 @@ class Beside:
     pending: bool
     complete: bool = True
     """All that it holds elsewhere is named, not orphans alone."""
+    given_up: frozenset[tuple[LeaseKey, int]] = frozenset()
+    tells_given_up: bool = False
+    """Both as in a `Snapshot`; if it is complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ def adopt_orphans(leases: LeaseTable, holder: Holder, named: Iterable[Held], bes
     unknown = _adopt(leases, holder, beside.elsewhere, due_ack, verdicts, continued)
     lost: list[Lost] = []
     if beside.complete:
-        snapshot = Snapshot((), frozenset(), False, (), beside.open_sessions, beside.pending)
+        snapshot = Snapshot((), beside.given_up, beside.tells_given_up, (), beside.open_sessions, beside.pending)
         lost = _not_named(leases, holder, snapshot, (*named, *beside.elsewhere))
     return Reunion(verdicts, continued, lost, unknown, len(continued))
 

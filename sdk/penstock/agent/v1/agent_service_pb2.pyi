@@ -656,6 +656,8 @@ class Heartbeat(_message.Message):
     LINKS_PENDING_FIELD_NUMBER: _builtins.int
     LINKS_FIELD_NUMBER: _builtins.int
     NAMES_ALL_FIELD_NUMBER: _builtins.int
+    GIVEN_UP_FIELD_NUMBER: _builtins.int
+    TELLS_GIVEN_UP_FIELD_NUMBER: _builtins.int
     part: _builtins.int
     """Set if the list is cut into several heartbeats: this is part `part` of `parts`."""
     parts: _builtins.int
@@ -673,6 +675,8 @@ class Heartbeat(_message.Message):
     """`elsewhere` names all that the agent holds by others, as in Hello, and not orphans alone: what is named nowhere is
     not held. So it is when streams or members have changed.
     """
+    tells_given_up: _builtins.bool
+    """`given_up` is all: what is named nowhere has never begun."""
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldLease]:
         """The full list of what the agent holds by this coordinator, which answers what it does not renew."""
@@ -697,6 +701,10 @@ class Heartbeat(_message.Message):
 
     @_builtins.property
     def links(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def given_up(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseRef]:
+        """With names_all, as in Hello."""
+
     def __init__(
         self,
         *,
@@ -716,10 +724,12 @@ class Heartbeat(_message.Message):
         links_pending: _builtins.bool = ...,
         links: _abc.Iterable[_builtins.str] | None = ...,
         names_all: _builtins.bool = ...,
+        given_up: _abc.Iterable[Global___LeaseRef] | None = ...,
+        tells_given_up: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["loop_lag", b"loop_lag", "mean_step_duration", b"mean_step_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_free_bytes", b"disk_free_bytes", "disk_low", b"disk_low", "echo", b"echo", "elsewhere", b"elsewhere", "leases", b"leases", "links", b"links", "links_pending", b"links_pending", "load", b"load", "loop_lag", b"loop_lag", "mean_step_duration", b"mean_step_duration", "memory_free_bytes", b"memory_free_bytes", "names_all", b"names_all", "open_sessions", b"open_sessions", "part", b"part", "parts", b"parts", "spool_depth", b"spool_depth"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_free_bytes", b"disk_free_bytes", "disk_low", b"disk_low", "echo", b"echo", "elsewhere", b"elsewhere", "given_up", b"given_up", "leases", b"leases", "links", b"links", "links_pending", b"links_pending", "load", b"load", "loop_lag", b"loop_lag", "mean_step_duration", b"mean_step_duration", "memory_free_bytes", b"memory_free_bytes", "names_all", b"names_all", "open_sessions", b"open_sessions", "part", b"part", "parts", b"parts", "spool_depth", b"spool_depth", "tells_given_up", b"tells_given_up"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
