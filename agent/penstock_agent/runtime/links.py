@@ -63,13 +63,18 @@ class Links:
         self._links: dict[int, MemberLink] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         """Also of links that are being closed."""
+        self._leaving = False
 
     def keep(self, links: list[tuple[int, Peer]]) -> None:
-        """These, by number, and no others. What is open and is not among them ends at once, without a last word."""
+        """These, by number, and no others, until `leave`. What is open and is not among them ends at once, without a
+        last word."""
+        if self._leaving:
+            return
         wanted = dict(links)
         for number in [number for number in self._links if number not in wanted]:
             del self._links[number]
-            self._tasks[number].cancel()
+            if number in self._tasks:
+                self._tasks[number].cancel()
         for number, peer in wanted.items():
             if number not in self._links:
                 self._open(number, peer)
@@ -92,6 +97,7 @@ class Links:
 
     def leave(self, last_word: Callable[[], wire.AgentMessage]) -> list[asyncio.Task[None]]:
         """Each link ends with this, and none is opened again. The tasks that are over when that is done."""
+        self._leaving = True
         for link in self._links.values():
             link.leave(last_word())
         return list(self._tasks.values())

@@ -51,6 +51,10 @@ def links(hears: Hears, faults: list[BaseException]) -> Links:
     return Links(itertools.count(5), hears, faults.append, lambda: 0.0)
 
 
+def goodbye() -> wire.AgentMessage:
+    return wire.AgentMessage(goodbye=wire.Goodbye(reason="done"))
+
+
 async def test_there_is_one_to_each_that_is_named_and_to_no_other() -> None:
     one, two, hears, faults = Naming(), Naming(), Hears(), list[BaseException]()
     kept = links(hears, faults)
@@ -63,9 +67,10 @@ async def test_there_is_one_to_each_that_is_named_and_to_no_other() -> None:
         kept.keep([(2, Peer("b", second, 8)), (3, Peer("a", first, 9))])
         assert await one.named.get() == "a@9"
         assert hears.opened == [(5, 1), (6, 2), (7, 3)]
-        tasks = kept.leave(lambda: wire.AgentMessage(goodbye=wire.Goodbye(reason="done")))
-        await asyncio.wait(tasks)
+        await asyncio.wait(kept.leave(goodbye))
         assert [message.goodbye.reason for each in (one, two) for message in each.heard] == ["done", "done"]
+        kept.keep([(4, Peer("b", second, 9))])
+        assert kept.leave(goodbye) == [], "who leaves begins nothing"
         assert two.named.empty()
     await kept.close()
     assert faults == []
