@@ -61,11 +61,11 @@ class Spreading:
         count as sent there. None: here."""
         if not self.members_known:
             return None
-        supervisor = self._supervisor
-        found = self._spreading.choose(supervisor.live_runs, self._members_for(plan))
+        now = self._supervisor.clock.monotonic()
+        found = self._spreading.choose(self._supervisor.live_runs, self._members_for(plan), now)
         if not found:
             return None
-        self._spreading.sent(found, count, supervisor.clock.monotonic())
+        self._spreading.sent(found, count, now)
         return self._rows[found]
 
     def _members_for(self, plan: Plan) -> tuple[str, ...]:

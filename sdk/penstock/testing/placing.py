@@ -78,7 +78,7 @@ class Placing:
             for name, row in members.items()
             if seat.ownership.heard_of(row.coordinator_id, now) and reaches(plan.lines, sessions, name)
         ]
-        chosen = spreading.choose(len(head.actors), eligible)
+        chosen = spreading.choose(len(head.actors), eligible, now)
         if chosen:
             spreading.sent(chosen, 1, now)
         return chosen

@@ -26,7 +26,7 @@ def spread(made: Spreading, count: int, own: int = 0) -> Counter[str]:
     """So many starts, one after the other, of which none ends."""
     chosen: Counter[str] = Counter()
     for number in range(count):
-        found = made.choose(own + chosen[""], (A, B))
+        found = made.choose(own + chosen[""], (A, B), 2 * SECOND + number)
         if found:
             made.sent(found, 1, 2 * SECOND + number)
         chosen[found] += 1
@@ -35,15 +35,15 @@ def spread(made: Spreading, count: int, own: int = 0) -> Counter[str]:
 
 def test_starts_go_to_whoever_has_the_least() -> None:
     made = spreading(a=10, b=4)
-    assert made.choose(20, (A, B)) == B
-    assert made.choose(20, (A,)) == A
-    assert made.choose(3, (A, B)) == "", "it counts a fifth more than members"
-    assert made.choose(4, (A, B)) == B
+    assert made.choose(20, (A, B), SECOND) == B
+    assert made.choose(20, (A,), SECOND) == A
+    assert made.choose(3, (A, B), SECOND) == "", "it counts a fifth more than members"
+    assert made.choose(4, (A, B), SECOND) == B
 
 
 def test_idle_owners_take_turns() -> None:
     made = spreading(a=0, b=0)
-    assert sorted(made.choose(0, (A, B)) for _ in range(3)) == ["", A, B]
+    assert sorted(made.choose(0, (A, B), SECOND) for _ in range(3)) == ["", A, B]
 
 
 def test_what_was_sent_counts_until_the_board_has_it() -> None:
@@ -53,29 +53,42 @@ def test_what_was_sent_counts_until_the_board_has_it() -> None:
     assert abs(chosen[A] - chosen[B]) <= 1
     assert 95 <= chosen[""] <= 105
     made.published(A, 0, 3 * SECOND)
-    assert made.choose(chosen[""], (A, B)) == A, "its runs have ended meanwhile"
+    assert made.choose(chosen[""], (A, B), 3 * SECOND) == A, "its runs have ended meanwhile"
 
 
 def test_what_was_sent_after_the_publication_is_not_in_it() -> None:
     made = spreading(a=0, b=5)
     made.sent(A, 9, 5 * SECOND)
     made.published(A, 0, 4 * SECOND)
-    assert made.choose(100, (A, B)) == B
+    assert made.choose(100, (A, B), 6 * SECOND) == B
     made.published(A, 9, 6 * SECOND)
     made.published(A, 0, 4 * SECOND)
-    assert made.choose(100, (A, B)) == B, "what comes late and is older changes nothing"
+    assert made.choose(100, (A, B), 6 * SECOND) == B, "what comes late and is older changes nothing"
 
 
 def test_only_who_is_there_and_has_been_heard_of_is_chosen() -> None:
     made = spreading(a=0)
-    assert made.choose(9, (A, B)) == A
+    assert made.choose(9, (A, B), SECOND) == A
     made.members([A, B])
-    assert made.choose(9, (A, B)) == A
-    assert made.choose(9, (B,)) == "", "it has published nothing yet"
+    assert made.choose(9, (A, B), SECOND) == A
+    assert made.choose(9, (B,), SECOND) == "", "it has published nothing yet"
     again = place_name("a", 8)
     made.members([again, B])
     made.published(A, 0, 9 * SECOND)
-    assert made.choose(9, (A, again)) == "", "of a former incarnation nothing is known any more"
+    assert made.choose(9, (A, again), 9 * SECOND) == "", "of a former incarnation nothing is known any more"
+
+
+def test_short_runs_are_not_counted_for_as_long_as_the_board_is_old() -> None:
+    """100 runs a second go to a member and end at once: what was sent since the last publication has ended, too."""
+    made = spreading(a=2)
+    for second in (1, 2, 3):
+        made.sent(A, 100, second * SECOND + 1)
+        made.published(A, 2, (second + 1) * SECOND)
+    made.sent(A, 50, 4 * SECOND + SECOND // 4)
+    assert made.choose(4, (A,), 4 * SECOND + SECOND // 2) == A
+    assert made.choose(40, (B,), 4 * SECOND + SECOND // 2) == ""
+    made.sent(A, 50, 4 * SECOND + SECOND // 2)
+    assert made.choose(4, (A,), 4 * SECOND + SECOND // 2) == "", "more than usual were sent"
 
 
 def agent(*queues: str) -> Capacity:

@@ -1,7 +1,8 @@
 """Where the head has a free run start: with itself, or with a member.
 
-What a member has to do is known from the board, which is some seconds old, and from what was sent there since: without
-that, all starts of these seconds would go to the same one.
+What a member has to do is known from the board, which is some seconds old, from what was sent there since, and from how
+many runs ended there lately. Without the second all starts of these seconds would go to the same one; without the third
+a member would seem to have all short runs still that it was sent.
 
 Instants are microseconds of one monotonic clock. A name is that of an incarnation, as `place_name` writes it: who comes
 back is somebody else.
@@ -49,12 +50,22 @@ class _Place:
     at: int = 0
     sent: deque[tuple[int, int]] = field(default_factory=deque)
     """(when, how many), since the board was written."""
+    ending: float = 0.0
+    """Runs that ended per microsecond, between the last two publications."""
     turn: int = 0
     """When it was chosen last, counted over all."""
 
-    @property
-    def load(self) -> int:
-        return (self.live or 0) + sum(count for _, count in self.sent)
+    def load(self, now: int) -> float:
+        running = (self.live or 0) + sum(count for _, count in self.sent)
+        return max(running - self.ending * (now - self.at), 0.0)
+
+    def publish(self, live: int, at: int) -> None:
+        sent = 0
+        while self.sent and self.sent[0][0] < at:
+            sent += self.sent.popleft()[1]
+        if self.live is not None and at > self.at:
+            self.ending = max(self.live + sent - live, 0) / (at - self.at)
+        self.live, self.at = live, at
 
 
 class Spreading:
@@ -72,20 +83,17 @@ class Spreading:
     def published(self, name: str, live: int, at: int) -> None:
         """The member had so many live runs. What is older than what is known changes nothing."""
         place = self._places.get(name)
-        if place is None or (place.live is not None and at < place.at):
-            return
-        place.live, place.at = live, at
-        while place.sent and place.sent[0][0] < at:
-            place.sent.popleft()
+        if place is not None and (place.live is None or at >= place.at):
+            place.publish(live, at)
 
-    def choose(self, own: int, eligible: Iterable[str]) -> str:
+    def choose(self, own: int, eligible: Iterable[str], now: int) -> str:
         """Who has the least to do; of equals, who was not chosen for the longest time. Empty: the head, which has `own`
         live runs. A member that has published nothing yet is passed over. Nothing is counted as sent."""
         found, least = "", (own * HEADS_LOAD, self._own_turn)
         for name in eligible:
             place = self._places.get(name)
-            if place is not None and place.live is not None and (place.load, place.turn) < least:
-                found, least = name, (place.load, place.turn)
+            if place is not None and place.live is not None and (load := (place.load(now), place.turn)) < least:
+                found, least = name, load
         self._turns += 1
         if found:
             self._places[found].turn = self._turns
