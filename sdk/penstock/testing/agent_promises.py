@@ -150,8 +150,9 @@ class AgentPromises(Witness):
         for gone in agent.offers.keys() - sessions.keys():
             del agent.offers[gone]
         now = agent.now()
-        # Whoever has said that it gives nothing for a while is not counted with.
-        free = {number: each for number, each in agent.offers.items() if not sessions[number].paused}
+        # Not counted with are those who give nothing for a while, and those who are not listened to any more.
+        silent = {number for number, session in sessions.items() if session.paused or session.over}
+        free = {number: each for number, each in agent.offers.items() if number not in silent}
         fresh = sum(_kept_free(now, each, sessions[number].grants_seen) for number, each in free.items())
         if unfinished and unfinished + fresh > most:
             broken("room_is_offered_once", f"{agent.name} holds {unfinished}, and keeps {fresh} more free")

@@ -100,6 +100,18 @@ class OwnershipPromises(Witness):
     def rows_change(self, rows: Mapping[str, CoordinatorRow]) -> None:
         """Somebody was made an owner, or is none any more."""
         self.who_owns_may_write(rows)
+        for seat, lease in self.leases_of_owners.items():
+            owning = seat.incarnation
+            if owning is not None and owning.alive and not owning.stopping and not lease.lone:
+                self.who_is_ended_has_stopped(seat, lease, owning, rows[seat.name])
+
+    def who_is_ended_has_stopped(self, seat: Seat, lease: Lease, owning: Coordinator, row: CoordinatorRow) -> None:
+        """4: nobody ends an owner, by a claim or a burial, whose lease has not run out by its own clock."""
+        left = lease.ends(seat) - self.timeline.now
+        if left > 0 and (row.state not in OWNING or row.epoch != owning.epoch):
+            broken(
+                "who_is_ended_has_stopped", f"{owning.name} ({owning.epoch}) is ended, and may act for {left} us more"
+            )
 
     def who_owns_may_write(self, rows: Mapping[str, CoordinatorRow]) -> None:
         """4: whose row says that it owns may write with that epoch, and nobody has ended it without its row."""
