@@ -17,8 +17,9 @@ QUICK = (
     "the agent forgets a result that it has sent",
     "permits are not counted",
     "no owner's epoch is checked",
-    "an ownership lease by the wall clock",
     "a take-over before the former lease has run out",
+    "a claim waits for the head alone",
+    "runs of members are there to be claimed",
     "an owner that wakes up goes on",
 )
 """They die within a few schedules."""
