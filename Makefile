@@ -141,7 +141,7 @@ outages: .venv/.ready-dev ## Take PostgreSQL away in every way, for 90 s each (P
 chaos: .venv/.ready-dev ## Kill, freeze and cut off real processes under load for 20 minutes, and see that nothing is lost (CI: 2).
 	@$(BIN)/python -m tests.chaos $(CHAOS_OPTIONS)
 
-chaos-ha: .venv/.ready-dev ## Kill, freeze and cut off one of three coordinators 50 times, and Redis; freeze an owner for 60 s (CI: in short).
+chaos-ha: .venv/.ready-dev ## Kill, freeze and cut off one of three coordinators 50 times, and Redis; freeze an owner for 60 s (CHAOS_OPTIONS=--members: all may own runs; CI: so, in short).
 	@$(BIN)/python -m tests.chaos --coordinators 3 --round 180 --every 11 $(CHAOS_OPTIONS)
 	@PENSTOCK_FROZEN_SECONDS=$${PENSTOCK_FROZEN_SECONDS:-60} $(BIN)/python -m pytest -q --timeout 1200 -k frozen tests/e2e/ownership
 

@@ -1,5 +1,5 @@
-"""Two minutes of `make chaos` and half a minute of `make chaos-ha`, with fewer runs in flight; more rounds of them on a
-machine that is slower."""
+"""Two minutes of `make chaos` and half a minute of `make chaos-ha` with members, with fewer runs in flight; more rounds
+of them on a machine that is slower."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_two_minutes_of_chaos(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(900)
 def test_several_coordinators_are_killed_cut_off_and_frozen(tmp_path: Path) -> None:
-    """However long a busy machine takes for it."""
-    amounts = ["--coordinators", "3", "--any-time", "--runs", "60", "--round", "25", "--every", "4"]
+    """A head and its members, however long a busy machine takes for it."""
+    amounts = ["--coordinators", "3", "--members", "--any-time", "--runs", "60", "--round", "25", "--every", "4"]
     result = played(tmp_path / "kept", *amounts, "--faults", "3", "--least-steps", "20", "--rest", "300")
     assert result["take_overs"]["of_coordinators"] >= 3
     assert result["runs_accepted"] == result["runs_completed"] + result["runs_given_up"] >= 60
