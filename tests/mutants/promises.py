@@ -483,7 +483,7 @@ SIMULATED = (
         "I9: an agent follows the newest coordinator that it has seen",
         AGENT,
         "talking.py",
-        '            return "stale_coordinator" if welcome.coordinator_epoch < self.highest_coordinator_epoch else ""',
+        '            return "stale_coordinator" if welcome.coordinator_epoch < self.head_epoch else ""',
         '            return ""',
         faults=("coordinator_replaced", "stream_break"),
         also=_broken(

@@ -52,8 +52,8 @@ class Talk:
     """The part of the holder that speaks: what follows from an input is gathered in `_out`."""
 
     def __init__(self, restored: Iterable[Restored]) -> None:
-        self.highest_coordinator_epoch = 0
-        """Of heads."""
+        self.head_epoch = 0
+        """The newest that was seen of a head."""
         self.sessions: dict[int, Session] = {}
         """By stream, as long as it is open."""
         self.home: Session | None = None
@@ -75,21 +75,9 @@ class Talk:
         for result in restored:
             self.book.restore(result)
 
-    @property
-    def session(self) -> Session | None:
-        """Home."""
-        return self.home
-
-    @property
-    def last_session_epoch(self) -> int:
-        """Of home."""
-        return self._last_sessions.get(HOME, 0)
-
-    def stamp(self, now: int, stream: int | None = None) -> int:
-        """The number of the message that is about to be sent on the stream; None: home."""
-        session = self.home if stream is None else self.sessions[stream]
-        assert session is not None
-        return session.stamp(now)
+    def stamp(self, now: int, stream: int) -> int:
+        """The number of the message that is about to be sent on the stream, which is open."""
+        return self.sessions[stream].stamp(now)
 
     # --- what is named
 
@@ -100,9 +88,6 @@ class Talk:
 
     def is_orphan(self, lease: Lease) -> bool:
         return self.speaker(lease) is None
-
-    def snapshot(self, now: int) -> list[Held]:
-        return self.book.snapshot(now)
 
     def named_in_hello(self, now: int, stream: int) -> Named | None:
         """To be asked when it is written. None: nothing is to be said on the stream any more."""
@@ -130,8 +115,8 @@ class Talk:
             any(not other.welcomed for other in others),
             [self.links.peers[each.link].name for each in self._speaking if each.link in self.links.peers],
             names_all and self.is_linked,
-            self.highest_coordinator_epoch if peer is None else peer.epoch,
-            self.highest_coordinator_epoch if self.is_linked else 0,
+            self.head_epoch if peer is None else peer.epoch,
+            self.head_epoch if self.is_linked else 0,
             self._last_sessions.get(session.link, 0),
         )
 
@@ -232,15 +217,15 @@ class Talk:
     def _refused_welcome(self, session: Session, welcome: said.Welcomed) -> str:
         """Why the session is not to be; empty: it may be."""
         if session.link == HOME:
-            return "stale_coordinator" if welcome.coordinator_epoch < self.highest_coordinator_epoch else ""
+            return "stale_coordinator" if welcome.coordinator_epoch < self.head_epoch else ""
         peer = self.links.peers[session.link]
         same = (welcome.coordinator_id, welcome.coordinator_epoch) == (peer.coordinator_id, peer.epoch)
-        return "" if same and welcome.head_epoch == self.highest_coordinator_epoch else "stale_member"
+        return "" if same and welcome.head_epoch == self.head_epoch else "stale_member"
 
     def _follow_head(self, now: int, epoch: int) -> None:
         """Members of an older head are over by its claim, whether they know it or not."""
-        if epoch > self.highest_coordinator_epoch:
-            self.highest_coordinator_epoch = epoch
+        if epoch > self.head_epoch:
+            self.head_epoch = epoch
             self._keep_links(now, ())
 
     def _peers_named(self, now: int, session: Session, named: said.PeersNamed) -> None:

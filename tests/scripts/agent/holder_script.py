@@ -120,7 +120,7 @@ class Script:
             case "heartbeat-names":
                 return self._shown_named(self._holder.named_in_heartbeat(self._now, self._stream(more)))
             case "snapshot":
-                return [self._shown_held(held) for held in self._holder.snapshot(self._now)]
+                return [self._shown_held(held) for held in self._holder.book.snapshot(self._now)]
             case "given-up":
                 return [f"{self._names[key]}#{token}" for key, token in self._holder.book.given_up.named()]
             case "next":

@@ -84,10 +84,10 @@ class World:
         self.post(said.StreamClosed(self.stream))
 
     def say(self) -> int:
-        return self.holder.stamp(self.now)
+        return self.holder.stamp(self.now, self.stream)
 
     def grant(self, keys: list[LeaseKey], kind: str, timeout: int | None, token: int | None = None) -> None:
-        assert self.holder.session is not None
+        assert self.holder.home is not None
         grants = []
         for key in keys:
             self.tokens += 1
@@ -96,7 +96,7 @@ class World:
             grants.append(
                 Grant(self.grant_seq, key, self.tokens if token is None else token, 1, timeout, 10 * SECOND, kind)
             )
-        self.post(said.Granted(self.stream, grants, self.holder.session.seq, TTL))
+        self.post(said.Granted(self.stream, grants, self.holder.home.seq, TTL))
 
     def write(self) -> None:
         """The acceptances that were gathered are written."""
@@ -227,7 +227,6 @@ class World:
         for effect in effects:
             match effect:
                 case do.Accept():
-                    assert self.holder.session is not None
                     self.accepted += len(effect.leases)
                     assert self.accepted <= self.grant_limit, "more leases than credits"
                     for lease in effect.leases:
@@ -291,7 +290,7 @@ class World:
             self.owed.add((lease.key, lease.token))
         kept = {(lease.key, lease.token) for lease in self.holder.book.unacked.leases.values()}
         assert self.owed == kept, "a result was forgotten"
-        named = {(held.key, held.token) for held in self.holder.snapshot(self.now) if held.phase is Phase.FINISHED}
+        named = {(held.key, held.token) for held in self.holder.book.snapshot(self.now) if held.phase is Phase.FINISHED}
         assert kept == named
 
     def _check_places(self) -> None:
