@@ -56,6 +56,8 @@ class AgentStream:
     # --- for each kind
 
     welcome_within = WELCOME_WITHIN
+    needs_welcome = True
+    """Only a stream that was in use is a reason to come back soon."""
 
     def connect_to(self, end: End) -> Link | None:
         raise NotImplementedError
@@ -105,7 +107,7 @@ class AgentStream:
             agent.after(pause, self.connect)
             return
         lasted = agent.timeline.now - self._opened_at
-        if lasted > MOST_BACKOFF and (self._welcomed or self.welcome_within == WELCOME_WITHIN):
+        if lasted > MOST_BACKOFF and (self._welcomed or not self.needs_welcome):
             self._backoff = FIRST_BACKOFF
         wait, self._reconnect_after = self._reconnect_after, None
         chance = agent.timeline.random.random()
@@ -270,6 +272,7 @@ class HomeStream(AgentStream):
         """There, by somebody who has named it as the owner's."""
         self._heard = False
         """A word on it."""
+        self.needs_welcome = self._rounds.several
         self.welcome_within = WELCOME_OF_SEVERAL_WITHIN if self._rounds.several else WELCOME_WITHIN
 
     def connect_to(self, end: End) -> Link | None:
