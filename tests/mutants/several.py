@@ -127,7 +127,7 @@ SEVERAL = (
         "late_words.py",
         "        if row is None or RunState(row.state).at_rest:\n            status",
         "        if row is None or RunState(row.state).at_rest or row.owner != coordinator.owner:\n            status",
-        faults=("link_parted", "agent_crash_at_result", *LEFT),
+        faults=("link_parted", "agent_crash", "agent_crash_at_sync", "member_freeze"),
     ),
     _broken(
         "what is not named is lost although its session is open",
@@ -136,7 +136,7 @@ SEVERAL = (
         "fleet/session.py",
         "    return old.hello > 0 or (old.session not in snapshot.open_sessions and not snapshot.pending)",
         "    return True",
-        faults=("stream_delay", "bad_link", *CUT_OFF),
+        faults=("hand_over", "stream_delay"),
     ),
     _broken(
         "an orphan that nobody knows is over",
@@ -146,15 +146,6 @@ SEVERAL = (
         "        return row is None or RunState(row.state).at_rest\n",
         "        return True\n",
         faults=("link_parted", "stream_break", *LEFT),
-    ),
-    _broken(
-        "who was replaced judges what it has not granted",
-        "10: of a lease that lives nobody but the run's owner says that it is over",
-        MODEL,
-        "late_words.py",
-        "    if actor is None or orphan.token > actor.committed_seq:",
-        "    if actor is None:",
-        faults=("link_parted", "stream_break", *CUT_OFF),
     ),
     _broken(
         "a head judges an orphan that it has adopted meanwhile",
@@ -172,7 +163,7 @@ SEVERAL = (
         "holder.py",
         "            if lease.link != session.link:\n                continue\n            if (lease.key, lease.token) in revoked",
         "            if (lease.key, lease.token) in revoked",
-        faults=("link_parted", *CUT_OFF),
+        faults=("link_parted",),
     ),
     _broken(
         "room is promised to each coordinator",
