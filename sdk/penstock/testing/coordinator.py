@@ -230,6 +230,8 @@ class Coordinator(Process):
         self.serving = True
         if self.seat is not None:
             self.seat.serves()
+        if not self.alive:
+            return
         self._due_at = self.clock.monotonic() + PERIOD
         self.after(PERIOD, self._periodic)
         self._look_at_fence()

@@ -246,6 +246,10 @@ class Seat(Process):
     def serves(self) -> None:
         owning = self.incarnation
         assert owning is not None
+        if not self.may_act:
+            # It stood still while it recovered: nobody is let in.
+            self._lose(owning, "its lease has run out")
+            return
         self.cluster.invariants.owner_serves(owning)
         if owning.is_head:
             self.cluster.post.tell(self.name, owning.epoch, owns=True)
