@@ -57,7 +57,7 @@ SEVERAL = (
         "registry.py",
         "        if found.mark != member.mark:\n            return False\n",
         "",
-        faults=("commit_slow", "owner_freeze_at_renewal", *CUT_OFF),
+        faults=("ownership_late", "member_freeze", "member_cut_off"),
     ),
     _broken(
         "a member is buried too soon",
