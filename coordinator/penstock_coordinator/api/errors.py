@@ -328,6 +328,8 @@ class PassedBack(Exception):
     def __init__(self, status: WireStatus) -> None:
         super().__init__(status.details)
         self.status = status
+        self.begun = False
+        """Part of a stream was passed back before."""
 
 
 def reason_of(status: WireStatus) -> str:

@@ -309,14 +309,18 @@ class Passing:
         """As fast as the caller reads: no more than a message is here at a time. True: what was written is another
         coordinator's answer."""
         line, call = self._begin("unary_stream", context, request)
-        with line.carrying(call):
-            begun = False
-            async for answer in call:
-                if not begun:
-                    begun = True
-                    await context.send_initial_metadata(await heads(line, call))
-                await context.write(answer)
-            context.set_trailing_metadata(tuple(of_the_call(await call.trailing_metadata())))
+        begun = False
+        try:
+            with line.carrying(call):
+                async for answer in call:
+                    if not begun:
+                        begun = True
+                        await context.send_initial_metadata(await heads(line, call))
+                    await context.write(answer)
+                context.set_trailing_metadata(tuple(of_the_call(await call.trailing_metadata())))
+        except PassedBack as error:
+            error.begun = begun
+            raise
         return True
 
     async def stream_on(self, requests: AsyncIterator[bytes], context: Context) -> bytes:

@@ -106,7 +106,7 @@ class AtHead(grpc.GenericRpcHandler):
                     try:
                         return await self._send(member, kind, method, request, context)
                     except (PassedBack, CallError) as error:
-                        if _reason(error) not in _MOVED:
+                        if not _has_moved(error):
                             raise
                     assert run_id is not None
                     whereabouts.moved(run_id)
@@ -300,6 +300,12 @@ def _started(method: str, answer: bytes) -> list[RunId]:
     if method == _START:
         return [run_id_of(pb.StartRunResponse.FromString(answer).run.id)]
     return [run_id_of(each) for each in pb.StartManyRunsResponse.FromString(answer).run_ids]
+
+
+def _has_moved(error: PassedBack | CallError) -> bool:
+    """Of a stream that has begun the caller goes on itself: begun anew, it would tell once more what was read."""
+    begun = isinstance(error, PassedBack) and error.begun
+    return not begun and _reason(error) in _MOVED
 
 
 def _reason(error: PassedBack | CallError) -> str:

@@ -183,6 +183,26 @@ async def test_a_watch_of_a_run_whose_owner_is_heard_of_no_more_is_to_be_repeate
     assert (await refused(anext(aiter(call)))).reason == "STOPPING"
 
 
+async def test_a_stream_that_has_begun_is_not_begun_anew(edge: Edge, member: Member) -> None:
+    """Whoever reads it goes on from where it was. It would be told once more what it has read."""
+    run = await member.start()
+    supervisor = member.edge.backend.supervisor
+    actor = supervisor.actor(id_of(run))
+    assert actor is not None
+    numbers: list[int] = []
+
+    async def read() -> None:
+        async for response in edge.runs.Watch(pb.WatchRunRequest(run_id=run.id), timeout=PATIENCE):
+            numbers.extend(event.number for event in response.events)
+            supervisor.stopping = True
+            for watcher in actor.watchers:
+                watcher.close()
+
+    assert (await refused(within(read()))).reason == "STOPPING"
+    assert numbers
+    assert numbers == sorted(set(numbers))
+
+
 async def test_runs_of_two_owners_are_compared(edge: Edge, member: Member) -> None:
     theirs, ours = await member.start(), await edge.start(TWO_STEPS)
     compared = await member.edge.runs.Diff(pb.DiffRunsRequest(run_id=theirs.id, other_run_id=ours.id), timeout=PATIENCE)
