@@ -51,6 +51,8 @@ _START = "/penstock.v1.RunService/Start"
 _MOVED = frozenset({RUN_MOVED, NOT_THE_LEADER, "STOPPING"})
 """What an owner says of a run that it has no more. Nothing was done."""
 _TO_BE_STARTED_HERE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED})
+_NOT_STARTED = frozenset({NOT_THE_LEADER, RUN_MOVED, "NOT_FREE", "OVERLOADED", "TOO_MANY_CALLS"})
+"""Reasons of one that has started nothing for certain."""
 
 
 class Services(Protocol):
@@ -135,7 +137,8 @@ class AtHead(grpc.GenericRpcHandler):
                         return answer
                     except (PassedBack, CallError) as error:
                         # The request ids decide: what the member has started after all is not started again.
-                        if _code(error) not in _TO_BE_STARTED_HERE or not all(each.request_id for each in requests):
+                        once = _reason(error) in _NOT_STARTED or all(each.request_id for each in requests)
+                        if _code(error) not in _TO_BE_STARTED_HERE or not once:
                             raise
                 return await behaviour(request, context)
 

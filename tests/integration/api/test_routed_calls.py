@@ -286,6 +286,7 @@ async def test_a_member_starts_nothing_that_is_bound_and_the_head_does(
     await _started(edge)
     choice.member = member.row
     assert (await _started(edge, request_id="r1")).owner == "c1"
+    assert (await _started(edge)).owner == "c1", "the member has started nothing for certain"
 
 
 async def test_a_new_version_is_placed_by_what_it_is(edge: Edge, member: Member, choice: Choice) -> None:
