@@ -45,7 +45,7 @@ _CLASSES: dict[str, dict[CallClass, str]] = {
     "penstock.v1.ArtifactService": {CallClass.HEAD: "List Get GetDownload GetLineage"},
     "penstock.v1.SecretService": {CallClass.HEAD: "Set List Delete Rotate"},
     "penstock.v1.CacheService": {CallClass.HEAD: "List Get Delete"},
-    "penstock.v1.CostService": {CallClass.HEAD: "Get List"},
+    "penstock.v1.CostService": {CallClass.RUN: "Get", CallClass.HEAD: "List"},
     "penstock.v1.JanitorService": {CallClass.HEAD: "Run"},
     "penstock.agent.v1.AgentService": {CallClass.AGENT: "Connect PushLogs"},
     "penstock.agent.v1.SecretService": {CallClass.AGENT: "Get"},

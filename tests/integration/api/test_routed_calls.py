@@ -21,6 +21,8 @@ from penstock.agent.v1.secret_service_pb2_grpc import SecretServiceStub
 from penstock.dev.ports import take_port
 from penstock.v1 import run_pb2
 from penstock.v1 import run_service_pb2 as pb
+from penstock.v1.cost_service_pb2 import GetCostsRequest
+from penstock.v1.cost_service_pb2_grpc import CostServiceStub
 from penstock.v1.pipeline_pb2 import PipelineSpec
 from penstock.v1.pipeline_service_pb2 import ValidatePipelineRequest
 from penstock_coordinator.adapters.postgres import open_stores
@@ -80,6 +82,8 @@ async def test_what_is_asked_of_a_run_is_answered_by_its_owner_wherever_it_is_as
         asked = pb.ExplainRunRequest(run_id=run.id)
         told = [await each.runs.Explain(asked, timeout=PATIENCE) for each in (edge, member.edge)]
         assert told[0].run == told[1].run
+        for each in (edge, member.edge):
+            await CostServiceStub(each.channel).Get(GetCostsRequest(run_id=run.id), timeout=PATIENCE)
         watching = asyncio.create_task(edge.watch(run))
         cancel = pb.CancelRunRequest(run_id=run.id, request_id=owner)
         elsewhere = member.edge if owner == "c1" else edge
@@ -90,6 +94,9 @@ async def test_what_is_asked_of_a_run_is_answered_by_its_owner_wherever_it_is_as
         assert [event.number for event in events] == list(range(1, len(events) + 1))
         assert await edge.watch(run) == events
         await elsewhere.runs.Cancel(cancel, timeout=PATIENCE)
+    for each in (edge, member.edge):
+        costs = each.backend.supervisor.counts.calls.methods["/penstock.v1.CostService/Get"]
+        assert costs.ended == {"OK": 2}, "each of its own run: nobody reads another one's journal for that"
 
 
 async def test_runs_at_rest_are_the_heads_to_read_and_to_open_again(edge: Edge, member: Member) -> None:
