@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -99,6 +99,7 @@ if TYPE_CHECKING:
 
     from penstock_coordinator.api.coordinator_service import Prepares
     from penstock_coordinator.api.run_starter import Spreads
+    from penstock_coordinator.core.fleet.ownership import CoordinatorRow
     from penstock_coordinator.ports import Clock, SecretCipher, Stores
     from penstock_coordinator.runtime.engine import Engine
     from penstock_coordinator.runtime.handing_over import HandOver
@@ -205,7 +206,8 @@ class CoordinatorServer:
         """`outside`: who answers when it is not let in; None: nobody."""
         self._doorway = doorway
         self._outside = outside
-        self._forwarders: Forwarders | None = None
+        self._forwarders: tuple[Forwarders, ...] = ()
+        """Of a head, to its members: for calls of users, and for what it asks itself."""
         self._backend = backend
         self._options = options
         self._http = http
@@ -253,10 +255,17 @@ class CoordinatorServer:
         starter = _add_services(services, backend, options)
         wire = forwarding_options(options.limits.message_bytes, options.keepalive_ms)
         supervisor = backend.supervisor
-        self._forwarders = Forwarders(supervisor.coordinator_id, supervisor.epoch, wire)
-        supervisor.whereabouts.on_heard = self._forwarders.heard
-        backend.engine.elsewhere.members = MemberCalls(self._forwarders)
-        return AtHead(services, supervisor.whereabouts, self._forwarders, starter)
+        name, epoch = supervisor.coordinator_id, supervisor.epoch
+        # Callers who wait for members' runs are many, and last: starts and cancels do not wait for them.
+        routed, asked = self._forwarders = Forwarders(name, epoch, wire), Forwarders(name, epoch, wire)
+        supervisor.whereabouts.on_heard = self._heard
+        backend.engine.elsewhere.members = MemberCalls(asked)
+        return AtHead(services, supervisor.whereabouts, routed, starter)
+
+    def _heard(self, members: Iterable[CoordinatorRow]) -> None:
+        found = list(members)
+        for each in self._forwarders:
+            each.heard(found)
 
     def _at_member(self, outside: Outside) -> AtMember:
         services, supervisor = ServiceSet(), self._backend.supervisor
@@ -285,8 +294,8 @@ class CoordinatorServer:
                 await step()
             except Exception:
                 log.exception("stop_step_failed")
-        if self._forwarders is not None:
-            await self._forwarders.close()
+        for each in self._forwarders:
+            await each.close()
         if self._probing is not None:
             self._probing.cancel()
             with contextlib.suppress(asyncio.CancelledError):

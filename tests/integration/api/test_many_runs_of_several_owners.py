@@ -70,6 +70,8 @@ async def test_who_waits_hears_of_a_run_whose_owner_is_replaced(edge: Edge, memb
         return not await waited_for()
 
     await until(waited_for)
+    lines = [each.line(member.row, ()).count for each in edge.server._forwarders]
+    assert lines == [0, 1], "other calls do not share a channel with those that wait"
     member.goes()
     await until(waited_for_no_more)
     edge.backend.supervisor.whereabouts.heard([member.row])
