@@ -134,11 +134,12 @@ class LogReader:
             if not resting.done():
                 await asyncio.wait({waiting, resting}, return_when=asyncio.FIRST_COMPLETED)
             if resting.done():
+                rested_at = resting.result()
                 where = _kept(await self._shape(reading.run_id, reading.plan), reading.query.where)
                 if self._hub.expects(reading.run_id, where):
                     await asyncio.wait({waiting}, timeout=EXPECTED_SECONDS)
                 else:
-                    rested = (self._clock.now() - resting.result()) / 1_000_000
+                    rested = (self._clock.now() - rested_at) / 1_000_000
                     await asyncio.wait({waiting}, timeout=max(LATE_SECONDS - rested, 0))
             return waiting.done()
         finally:

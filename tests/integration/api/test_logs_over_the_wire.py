@@ -265,6 +265,8 @@ async def test_a_follower_is_told_when_the_coordinator_stops(edge: Edge) -> None
         return bool(edge.backend.hub._followers)
 
     await until(followed)
+    # Also if lines are still to come: it is not here that they come.
+    edge.backend.hub.expect((uuid.UUID(run.id).bytes, 0, -1, 1), 1)
     await edge.backend.supervisor.stop()
     for waiting in (following, watching):
         assert (await waiting).code is grpc.StatusCode.UNAVAILABLE
