@@ -6,11 +6,14 @@ import contextlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import grpc
+
 from penstock.v1 import coordinator_service_pb2
 from penstock.v1 import run_service_pb2 as pb
 from penstock_coordinator.api.encoding import runs as encode
 from penstock_coordinator.api.errors import CallError, PassedBack
 from penstock_coordinator.api.fields import run_id_of, run_id_text
+from penstock_coordinator.core.run.resets import NotPossible
 from penstock_coordinator.runtime.elsewhere import Glances, NotAnswered
 from penstock_coordinator.runtime.views import LiveGlance
 
@@ -55,8 +58,11 @@ class MemberCalls:
             requested_by=message.requested_by,
             request_id=request_id,
         )
-        with self._calling(member, "unary_unary", "RunService/Cancel", request, CANCEL_SECONDS) as call:
-            await call
+        try:
+            with self._calling(member, "unary_unary", "RunService/Cancel", request, CANCEL_SECONDS) as call:
+                await call
+        except PassedBack as refused:
+            raise NotPossible(str(refused)) from None
 
     @contextlib.contextmanager
     def _calling(
@@ -70,4 +76,6 @@ class MemberCalls:
             with line.carrying(call):
                 yield call
         except (PassedBack, CallError) as error:
+            if isinstance(error, PassedBack) and error.status.code is grpc.StatusCode.FAILED_PRECONDITION:
+                raise  # The run is there, and will not do that: it would say so for ever.
             raise NotAnswered(str(error)) from None

@@ -36,7 +36,7 @@ from penstock_coordinator.ports import (
 )
 from penstock_coordinator.runtime.dead_letters import requeue_of
 from penstock_coordinator.runtime.renewing import NEWEST
-from penstock_coordinator.runtime.views import NotAccepted, Overloaded, Stopping, UnknownRun, UnknownVersion
+from penstock_coordinator.runtime.views import NotAccepted, Overloaded, SetAside, Stopping, UnknownRun, UnknownVersion
 
 if TYPE_CHECKING:
     from penstock_coordinator.core.run.messages import RenewingMessage
@@ -272,6 +272,8 @@ class BulkJobs:
             repeated = await self._actions[job.order.action](job, row, RequestRow(key, row.run_id))
         except Refused as refused:
             return str(refused)
+        except SetAside as aside:
+            return f"the run could not be made again from its journal: {aside.why}"
         except (UnknownRun, Unchanged):
             return False
         return repeated is None or repeated.same
@@ -281,8 +283,11 @@ class BulkJobs:
         if RunState(row.state).at_rest:
             raise Refused(f"the run is {RunState(row.state).name}")
         message = CancelRun(self._supervisor.clock.now(), order.immediate, order.reason, order.requested_by)
-        if await self._elsewhere.cancel(row.run_id, message, request.key.id):
-            return None
+        try:
+            if await self._elsewhere.cancel(row.run_id, message, request.key.id):
+                return None
+        except NotPossible as refused:
+            raise Refused(str(refused)) from None
         return await self._supervisor.ask(row.run_id, message, request)
 
     async def _retry(self, job: BulkJob, row: RunRow, request: RequestRow) -> Repeated | None:

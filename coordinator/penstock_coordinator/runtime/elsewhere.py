@@ -43,12 +43,13 @@ class Members(Protocol):
     """All methods raise `NotAnswered`."""
 
     def wait_many(self, member: CoordinatorRow, run_ids: Sequence[RunId]) -> AsyncGenerator[list[RunId], None]:
-        """Each of the runs when it is at rest, several at a time."""
+        """Each of the runs when it is at rest, several at a time. Raises what the caller is to be told of one that is
+        set aside there."""
 
     async def glance(self, member: CoordinatorRow, run_ids: Sequence[RunId], *, agents: bool) -> Glances: ...
 
     async def cancel(self, member: CoordinatorRow, run_id: RunId, message: CancelRun, request_id: str) -> None:
-        """Once per request id."""
+        """Once per request id. Raises `NotPossible` if the run is live there, and cannot be cancelled."""
 
 
 class Elsewhere:
@@ -102,12 +103,13 @@ class Elsewhere:
     # --- cancelling
 
     async def cancel(self, run_id: RunId, message: CancelRun, request_id: str) -> bool:
-        """At its owner, if that is a member; durable when it returns. False: it is not. Raises `Stopping`: nobody has
-        the run at this moment, or its owner has not answered; it may be asked for again."""
+        """At its owner, if that is a member; durable when it returns. False: it is not. Raises `NotPossible`, and
+        `Stopping`: nobody has the run at this moment, or its owner has not answered; it may be asked for again."""
         if not self._asks:
             return False
         assert self.members is not None
-        where = await self._supervisor.whereabouts.of(run_id)
+        whereabouts = self._supervisor.whereabouts
+        where = await whereabouts.of(run_id)
         if where is Residence.ARRIVING:
             raise Stopping
         if not isinstance(where, CoordinatorRow):
@@ -115,7 +117,9 @@ class Elsewhere:
         try:
             await self.members.cancel(where, run_id, message, request_id)
         except NotAnswered:
-            self._supervisor.whereabouts.moved(run_id)
+            whereabouts.moved(run_id)
+            if await whereabouts.of(run_id) is Residence.AT_REST:
+                return False
             raise Stopping from None
         return True
 
@@ -144,26 +148,35 @@ class Elsewhere:
 
     async def _tell_ends(self, run_ids: Sequence[RunId], told: asyncio.Queue[list[RunId] | Exception]) -> None:
         try:
-            await self._watch(run_ids, told)
+            async with asyncio.TaskGroup() as watching:
+                await self._watch(run_ids, told, watching)
         except Exception as error:
             fault: Exception = error
             while isinstance(fault, ExceptionGroup):
                 fault = fault.exceptions[0]
             told.put_nowait(fault)
 
-    async def _watch(self, run_ids: Sequence[RunId], told: asyncio.Queue[list[RunId] | Exception]) -> None:
-        """Until all are told of: wherever they are, and wherever they go."""
+    async def _watch(
+        self, run_ids: Sequence[RunId], told: asyncio.Queue[list[RunId] | Exception], watching: asyncio.TaskGroup
+    ) -> None:
+        """Until all are told of, wherever they are and wherever they go: by tasks of the group, each for as long as its
+        runs are at one place."""
         places: dict[Where, list[RunId]] = {}
         for run_id, where in (await self._supervisor.whereabouts.of_many(run_ids)).items():
             places.setdefault(where, []).append(run_id)
-        async with asyncio.TaskGroup() as watching:
-            for where, there in places.items():
-                if where in (Residence.AT_REST, Residence.UNKNOWN):
-                    told.put_nowait(there)
-                else:
-                    watching.create_task(self._watch_at(where, there, told))
+        for where, there in places.items():
+            if where in (Residence.AT_REST, Residence.UNKNOWN):
+                told.put_nowait(there)
+            else:
+                watching.create_task(self._watch_at(where, there, told, watching))
 
-    async def _watch_at(self, where: Where, run_ids: list[RunId], told: asyncio.Queue[list[RunId] | Exception]) -> None:
+    async def _watch_at(
+        self,
+        where: Where,
+        run_ids: list[RunId],
+        told: asyncio.Queue[list[RunId] | Exception],
+        watching: asyncio.TaskGroup,
+    ) -> None:
         left = dict.fromkeys(run_ids)
         with contextlib.suppress(NotAnswered):
             async with aclosing(self._ends_at(where, run_ids)) as ending:
@@ -175,7 +188,7 @@ class Elsewhere:
             raise Stopping
         if left:
             await asyncio.sleep(LOOK_AGAIN)
-            await self._watch(list(left), told)
+            await self._watch(list(left), told, watching)
 
     async def _ends_at(self, where: Where, run_ids: list[RunId]) -> AsyncGenerator[list[RunId], None]:
         """Of those that came to rest there."""

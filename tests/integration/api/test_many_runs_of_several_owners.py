@@ -20,6 +20,8 @@ from penstock.v1 import run_pb2
 from penstock.v1 import run_service_pb2 as pb
 from penstock.v1.bulk_service_pb2_grpc import BulkServiceStub
 from penstock_coordinator.api.routing import LINK, WAIT_MANY
+from penstock_coordinator.core.run.messages import CancelRun
+from penstock_coordinator.runtime import elsewhere
 from penstock_coordinator.runtime.views import Stopping
 
 __all__ = ["member"]
@@ -29,6 +31,10 @@ CANCEL_ALL = bulk.CreateBulkJobRequest(
     job=bulk.BulkJob(action=bulk.BULK_ACTION_CANCEL, selection=bulk.RunSelection(pipeline="p"))
 )
 TWO_STEPS = spec({"name": "a"}, {"name": "b", "depends_on": ["a"]})
+
+
+def id_of(run: run_pb2.Run) -> bytes:
+    return bytes.fromhex(run.id.replace("-", ""))
 
 
 def cancel(edge: Edge, run: run_pb2.Run) -> Any:
@@ -77,6 +83,40 @@ async def test_who_waits_hears_of_a_run_whose_owner_is_replaced(edge: Edge, memb
     edge.backend.supervisor.whereabouts.heard([member.row])
     await cancel(edge, run)
     assert await reading == {run.id}
+
+
+async def test_who_waits_long_holds_no_more_for_it(edge: Edge, member: Member, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elsewhere, "LOOK_AGAIN", 0.0)
+    theirs, ours = await member.start(), await edge.start(TWO_STEPS)
+    edge.backend.supervisor.whereabouts.heard([dataclasses.replace(member.row, coordinator_id="c3")])
+    waiting = asyncio.create_task(Waiting(edge, theirs).next())
+    most = 0
+    for _ in range(30):
+        await edge.get(ours)
+        most = max(most, sum("_watch_at" in repr(task.get_coro()) for task in asyncio.all_tasks()))
+    assert most == 1
+    edge.backend.supervisor.whereabouts.heard([member.row])
+    await cancel(edge, theirs)
+    assert await waiting == {theirs.id}
+
+
+async def test_a_run_that_is_set_aside_at_a_member_holds_nobody_up(edge: Edge, member: Member) -> None:
+    run, jobs = await member.start(), BulkServiceStub(edge.channel)
+    member.edge.backend.supervisor.set_aside.put(id_of(run), RuntimeError("for the test"), "")
+    assert (await refused(Waiting(edge, run).next())).reason == "RUN_SET_ASIDE"
+    job = (await jobs.Create(CANCEL_ALL, timeout=PATIENCE)).job
+    while await edge.backend.engine.bulk.run_once():
+        pass
+    done = (await jobs.Get(bulk.GetBulkJobRequest(id=job.id), timeout=PATIENCE)).job
+    assert (done.done_count, done.failed_count) == (0, 1)
+
+
+async def test_a_cancel_that_follows_a_stale_hint_finds_the_run_at_rest(edge: Edge, member: Member) -> None:
+    run = await edge.start(TWO_STEPS)
+    await cancel(edge, run)
+    edge.backend.supervisor.whereabouts.placed([id_of(run)], "c2")
+    wanted = CancelRun(0, immediate=True, reason="")
+    assert not await edge.backend.engine.elsewhere.cancel(id_of(run), wanted, "r")
 
 
 async def test_a_member_says_so_of_runs_that_it_does_not_have(edge: Edge, member: Member) -> None:

@@ -109,6 +109,21 @@ async def test_only_runs_from_before_the_job_are_touched(world: World) -> None:
     assert found.progress.seen == 2
 
 
+async def test_a_run_that_is_set_aside_is_told_of_and_holds_up_no_other(world: World) -> None:
+    coordinator = await world.coordinator()
+    bad, good = await start_many(coordinator, 2)
+    coordinator.supervisor.set_aside.put(bad, RuntimeError("for the test"), "")
+    jobs = coordinator.engine.bulk
+    job = await made(jobs)
+    while await jobs.run_once():
+        pass
+    done = await jobs.get(job.row.job_id)
+    assert done is not None
+    assert (done.progress.done, done.progress.failed) == (1, 1)
+    assert [each.run_id for each in done.progress.refusals] == [bad]
+    assert await states(coordinator, [good]) == {RunState.CANCELLED}
+
+
 async def test_a_stopped_job_does_no_more(world: World) -> None:
     coordinator = await world.coordinator()
     runs = await start_many(coordinator, PAGE + 1)
