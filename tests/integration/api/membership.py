@@ -1,18 +1,22 @@
-"""A second owner on the database of an edge: a member of that coordinator, with runs of its own."""
+"""Two owners on one database: an edge that is the head, and a member of it with runs of its own. The database is in
+memory unless a test asks for PostgreSQL."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
-from tests.integration.api.conftest import PATIENCE, PATIENT, Edge, spec
+from tests.integration.api.conftest import PATIENCE, PATIENT, Edge, spec, start_edge, stop_edge
 from tests.integration.api.following import Following, following, row
 
 from penstock.v1 import run_service_pb2 as pb
 from penstock.v1.run_pb2 import Run
+from penstock_coordinator.adapters.memory import MemoryDatabase, memory_stores
+from penstock_coordinator.adapters.memory.coordinator_registry import MemoryCoordinatorRegistry
 from penstock_coordinator.adapters.postgres import open_stores
 from penstock_coordinator.adapters.postgres.coordinator_registry import PostgresCoordinatorRegistry
 from penstock_coordinator.adapters.system import SystemClock, SystemIds
@@ -25,6 +29,29 @@ from penstock_coordinator.runtime.engine import Engine
 from penstock_coordinator.runtime.janitor import Janitor
 from penstock_coordinator.runtime.log_hub import LogHub
 from penstock_coordinator.runtime.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from penstock_coordinator.ports import Stores
+    from penstock_coordinator.ports.coordinators import CoordinatorRegistry
+
+Opened: TypeAlias = "contextlib.AbstractAsyncContextManager[tuple[Stores, CoordinatorRegistry]]"
+Database: TypeAlias = Callable[[str], Opened]
+"""Opens it for the coordinator of that id."""
+on_postgres = pytest.mark.parametrize("database", ["postgres"], indirect=True)
+
+
+@contextlib.asynccontextmanager
+async def _in_memory(database: MemoryDatabase, name: str) -> AsyncIterator[tuple[Stores, CoordinatorRegistry]]:
+    yield memory_stores(database, coordinator_id=name, lanes=1), MemoryCoordinatorRegistry(database)
+
+
+@contextlib.asynccontextmanager
+async def _in_postgres(url: str, name: str) -> AsyncIterator[tuple[Stores, CoordinatorRegistry]]:
+    async with (
+        contextlib.aclosing(await open_stores(url, coordinator_id=name, lanes=1, pool_size=3)) as stores,
+        contextlib.aclosing(await PostgresCoordinatorRegistry.open(url, name, PATIENCE)) as registry,
+    ):
+        yield stores, registry
 
 
 class Choice:
@@ -70,16 +97,10 @@ class Member:
 
 
 @contextlib.asynccontextmanager
-async def member_of(head: Edge, database_url: str) -> AsyncIterator[Member]:
-    async with (
-        following(head.server.address) as follower,
-        contextlib.aclosing(await open_stores(database_url, coordinator_id="c2", lanes=1, pool_size=3)) as stores,
-    ):
+async def member_of(head: Edge, database: Database) -> AsyncIterator[Member]:
+    async with following(head.server.address) as follower, database("c2") as (stores, registry):
         epoch = await stores.incarnations.incarnate("c2", 1)
-        async with contextlib.aclosing(
-            await PostgresCoordinatorRegistry.open(database_url, "c2", PATIENCE)
-        ) as registry:
-            await registry.register(row("c2", follower.address))
+        await registry.register(row("c2", follower.address))
         clock = SystemClock()
         supervisor = Supervisor(stores, clock, SystemIds(), "c2", epoch, 1, PATIENT, lambda error: None)
         supervisor.whereabouts.join(head.backend.supervisor.epoch)
@@ -106,7 +127,29 @@ async def member_of(head: Edge, database_url: str) -> AsyncIterator[Member]:
 
 
 @pytest.fixture
-async def member(edge: Edge, database_url: str) -> AsyncIterator[Member]:
-    """Of the coordinator of the edge, which has to be on PostgreSQL."""
-    async with member_of(edge, database_url) as made:
+def database(request: pytest.FixtureRequest) -> Database:
+    """Of the head and the member."""
+    if getattr(request, "param", "memory") == "postgres":
+        return partial(_in_postgres, request.getfixturevalue("database_url"))
+    return partial(_in_memory, MemoryDatabase())
+
+
+@pytest.fixture
+def choice() -> Choice:
+    """All runs start at the head until a test says otherwise."""
+    return Choice()
+
+
+@pytest.fixture
+async def edge(database: Database, choice: Choice) -> AsyncIterator[Edge]:
+    """The head."""
+    async with database("c1") as (stores, _):
+        made = await start_edge(stores, spreading=choice)
+        yield made
+        await stop_edge(made)
+
+
+@pytest.fixture
+async def member(edge: Edge, database: Database) -> AsyncIterator[Member]:
+    async with member_of(edge, database) as made:
         yield made

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from tests.integration.api.answers import refused
-from tests.integration.api.conftest import PATIENCE, Edge, on_postgres, spec
+from tests.integration.api.conftest import PATIENCE, Edge, spec
 from tests.integration.api.following import within
-from tests.integration.api.membership import Member, member
+from tests.integration.api.membership import Member, choice, database, edge, member
 from tests.integration.runtime.scripted_agent import ScriptedAgent
 from tests.waiting import until
 
@@ -24,8 +24,7 @@ from penstock_coordinator.core.run.messages import CancelRun
 from penstock_coordinator.runtime import elsewhere
 from penstock_coordinator.runtime.views import Stopping
 
-__all__ = ["member"]
-pytestmark = on_postgres
+__all__ = ["choice", "database", "edge", "member"]
 
 CANCEL_ALL = bulk.CreateBulkJobRequest(
     job=bulk.BulkJob(action=bulk.BULK_ACTION_CANCEL, selection=bulk.RunSelection(pipeline="p"))

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
-import pytest
 from tests.integration.api.answers import refused
-from tests.integration.api.conftest import PATIENCE, Edge, spec, start_edge, stop_edge
+from tests.integration.api.conftest import PATIENCE, Edge, spec
 from tests.integration.api.following import row, within
-from tests.integration.api.membership import Choice, Member, member
+from tests.integration.api.membership import Choice, Member, choice, database, edge, member, on_postgres
 from tests.integration.runtime.scripted_agent import ScriptedAgent
 
 from penstock.agent.v1.secret_service_pb2 import GetSecretsRequest
@@ -25,32 +22,14 @@ from penstock.v1.cost_service_pb2 import GetCostsRequest
 from penstock.v1.cost_service_pb2_grpc import CostServiceStub
 from penstock.v1.pipeline_pb2 import PipelineSpec
 from penstock.v1.pipeline_service_pb2 import ValidatePipelineRequest
-from penstock_coordinator.adapters.postgres import open_stores
 from penstock_coordinator.api.forwarding import HOP, OWNER, ROUTED
 from penstock_coordinator.api.routing import LINK, AtHead
 from penstock_coordinator.runtime.whereabouts import Residence
 
-__all__ = ["member"]
+__all__ = ["choice", "database", "edge", "member"]
 
 TWO_STEPS = spec({"name": "a"}, {"name": "b", "depends_on": ["a"]})
 LIMITED = spec({"name": "a"}, max_active_runs=5)
-
-
-@pytest.fixture
-def choice() -> Choice:
-    """All runs start at the head until a test says otherwise."""
-    return Choice()
-
-
-@pytest.fixture
-async def edge(database_url: str, choice: Choice) -> AsyncIterator[Edge]:
-    """A head, on PostgreSQL."""
-    async with contextlib.aclosing(
-        await open_stores(database_url, coordinator_id="c1", lanes=1, pool_size=3)
-    ) as stores:
-        made = await start_edge(stores, spreading=choice)
-        yield made
-        await stop_edge(made)
 
 
 def id_of(run: run_pb2.Run) -> bytes:
@@ -99,6 +78,7 @@ async def test_what_is_asked_of_a_run_is_answered_by_its_owner_wherever_it_is_as
         assert costs.ended == {"OK": 2}, "each of its own run: nobody reads another one's journal for that"
 
 
+@on_postgres
 async def test_runs_at_rest_are_the_heads_to_read_and_to_open_again(edge: Edge, member: Member) -> None:
     run = await member.start()
     retry = pb.RetryRunRequest(run_id=run.id, request_id="again")
@@ -260,6 +240,7 @@ async def _started(edge: Edge, **fields: Any) -> run_pb2.Run:
     return (await edge.runs.Start(_start(**fields), timeout=PATIENCE)).run
 
 
+@on_postgres
 async def test_the_head_has_free_runs_start_where_it_chooses(edge: Edge, member: Member, choice: Choice) -> None:
     choice.member = member.row
     await edge.create(TWO_STEPS)
@@ -305,6 +286,7 @@ async def test_a_new_version_is_placed_by_what_it_is(edge: Edge, member: Member,
     assert choice.asked == [], "nothing is known of it yet"
 
 
+@on_postgres
 async def test_a_start_that_a_member_did_not_answer_is_made_here_once(
     edge: Edge, member: Member, choice: Choice
 ) -> None:
