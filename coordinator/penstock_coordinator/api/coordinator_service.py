@@ -80,10 +80,10 @@ class CoordinatorService(CoordinatorServiceServicer):
 
     async def GetHealth(self, request: pb.GetHealthRequest, context: Context) -> pb.GetHealthResponse:
         supervisor, keeper = self._supervisor, self._keeper
+        is_member = supervisor is not None and supervisor.whereabouts.head_epoch != 0
         health = pb.CoordinatorHealth(ready=self._readiness.ready, reasons=self._readiness.reasons)
         if supervisor is not None:
             health.coordinator_id = supervisor.coordinator_id
-            is_member = supervisor.whereabouts.head_epoch != 0
             health.role = pb.COORDINATOR_ROLE_MEMBER if is_member else pb.COORDINATOR_ROLE_OWNER
             health.epoch = supervisor.epoch
             health.load.CopyFrom(_load(supervisor))
@@ -92,6 +92,7 @@ class CoordinatorService(CoordinatorServiceServicer):
         elif keeper is not None:
             health.coordinator_id = keeper.coordinator_id
             health.role = pb.COORDINATOR_ROLE_FOLLOWER
+        if keeper is not None and (is_member or supervisor is None):
             owner = keeper.owner()
             health.owner_address = "" if owner is None else owner.address
         if self._hot is not None and (redis := self._hot.hot.dependency()) is not None:

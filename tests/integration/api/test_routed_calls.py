@@ -16,13 +16,16 @@ from tests.integration.runtime.scripted_agent import ScriptedAgent
 from penstock.agent.v1.secret_service_pb2 import GetSecretsRequest
 from penstock.agent.v1.secret_service_pb2_grpc import SecretServiceStub
 from penstock.dev.ports import take_port
+from penstock.v1 import coordinator_service_pb2 as coordinators
 from penstock.v1 import run_pb2
 from penstock.v1 import run_service_pb2 as pb
 from penstock.v1.cost_service_pb2 import GetCostsRequest
 from penstock.v1.cost_service_pb2_grpc import CostServiceStub
 from penstock.v1.pipeline_pb2 import PipelineSpec
 from penstock.v1.pipeline_service_pb2 import ValidatePipelineRequest
+from penstock_coordinator.api.coordinator_service import CoordinatorService
 from penstock_coordinator.api.forwarding import HOP, OWNER, ROUTED
+from penstock_coordinator.api.health import Readiness
 from penstock_coordinator.api.routing import LINK, AtHead
 from penstock_coordinator.runtime.whereabouts import Residence
 
@@ -108,6 +111,13 @@ async def test_a_routed_answer_recommends_the_head(edge: Edge, member: Member) -
     listing = member.edge.runs.List(pb.ListRunsRequest(), timeout=PATIENCE)
     await listing
     assert dict(await listing.initial_metadata()).get(OWNER) == edge.server.address
+
+
+async def test_a_member_says_where_its_head_is(edge: Edge, member: Member) -> None:
+    service = CoordinatorService(member.edge.backend.supervisor, Readiness(), member.follower.keeper)
+    nothing: Any = None
+    health = (await service.GetHealth(coordinators.GetHealthRequest(), nothing)).health
+    assert (health.role, health.owner_address) == (coordinators.COORDINATOR_ROLE_MEMBER, edge.server.address)
 
 
 async def test_two_hops_and_no_more(edge: Edge, member: Member) -> None:
