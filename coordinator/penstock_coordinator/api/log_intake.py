@@ -13,6 +13,7 @@ import grpc
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_coordinator.api.errors import CallError, invalid
 from penstock_coordinator.api.fields import LARGEST_INT, span_of
+from penstock_coordinator.api.forwarding import RUN_MOVED
 from penstock_coordinator.core.run.events import WHOLE
 from penstock_coordinator.ports import LogChunk, LogLine
 from penstock_coordinator.runtime.views import UnknownRun, UnknownStepRun
@@ -119,7 +120,7 @@ def run_moved(run_id: RunId) -> CallError:
     text = "the run of these lines is live at another coordinator: send them to the one that has the lease now"
     return CallError(
         grpc.StatusCode.UNAVAILABLE,
-        "RUN_MOVED",
+        RUN_MOVED,
         text,
         metadata={"run_id": str(uuid.UUID(bytes=run_id))},
         retry_after=SOON,

@@ -108,11 +108,6 @@ class Fleet:
         """Why no agent gets anything now."""
         return self._roster.gate.paused
 
-    @property
-    def adopted_leases(self) -> int:
-        """So many orphans were taken over from other coordinators, since the start."""
-        return self._roster.adopted
-
     def session(self, epoch: int) -> AgentSession | None:
         return self._roster.sessions.get(epoch)
 

@@ -65,11 +65,6 @@ class LateResults:
         self._verdicts: dict[AgentSession, list[tuple[Held, Verdict]]] = {}
         self._moved: dict[AgentSession, dict[RunId, None]] = {}
 
-    @property
-    def kept(self) -> int:
-        """Results that were not acknowledged, so that their agents keep them: their runs are live, and not here."""
-        return self._supervisor.counts.adoptions.results_kept
-
     def close(self) -> None:
         """Agents say again what was not answered."""
         if self._task is not None:

@@ -45,7 +45,7 @@ def orphan(grant: wire.LeaseGrant, phase: wire.LeasePhase.ValueType = wire.LEASE
 
 def kept_by(coordinator: Coordinator) -> Callable[[], Awaitable[bool]]:
     async def kept() -> bool:
-        return coordinator.supervisor.fleet.late_results.kept == 1
+        return coordinator.supervisor.counts.adoptions.results_kept == 1
 
     return kept
 
@@ -95,7 +95,7 @@ async def test_a_result_for_a_run_of_another_owner_is_kept_by_its_agent_and_foun
     result_id = await two.home.succeed(grant)
     await two.home.until(lambda: two.home.moved == [run_id])
     assert two.home.acks == []
-    assert two.head.supervisor.fleet.late_results.kept == 1
+    assert two.head.supervisor.counts.adoptions.results_kept == 1
     await two.link.say(results=wire.Results(results=[two.home.results[result_id]]))
     assert (await two.link.acked(result_id)).status == COMMITTED
     await two.other.ended(run_id)
