@@ -164,7 +164,7 @@ class Round:
         for story in stories:
             check.run(story)
         if self._world.several:
-            check.verdict.problems += problems(writes)
+            check.verdict.problems += problems(writes, members=self._world.members)
             leases = set().union(*(story.leases for story in stories))
             self.outcome.take_overs = take_overs(self.outcome.faults, writes, leases, OWNERSHIP)
         else:

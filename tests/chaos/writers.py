@@ -59,9 +59,9 @@ def install(dsn: str) -> None:
     asyncio.run(run())
 
 
-def problems(writes: Iterable[Write]) -> list[str]:
-    """What is wrong with writes that are ordered by run and record: somebody wrote after a newer owner had. A head that
-    takes a run over from its member has an older epoch than that one: what counts is that nobody comes back."""
+def problems(writes: Iterable[Write], *, members: bool = False) -> list[str]:
+    """What is wrong with writes that are ordered by run and record: somebody wrote after a newer owner had. With
+    `members` a head that takes a run over from one has an older epoch: there it counts that nobody comes back."""
     found: list[str] = []
     owners: dict[int, str] = {}
     last: Write | None = None
@@ -74,10 +74,10 @@ def problems(writes: Iterable[Write]) -> list[str]:
             former = set()
         elif write.epoch != last.epoch:
             former.add(last.epoch)
-        if last is not None and write.epoch in former:
-            found.append(
-                f"OVERTAKEN: {write.writer} wrote record {write.first_seq} of run {write.run_id} in epoch"
-                f" {write.epoch}, after {last.writer} in epoch {last.epoch}"
-            )
+            if write.epoch in former or (write.epoch < last.epoch and not members):
+                found.append(
+                    f"OVERTAKEN: {write.writer} wrote record {write.first_seq} of run {write.run_id} in epoch"
+                    f" {write.epoch}, after {last.writer} in epoch {last.epoch}"
+                )
         last = write
     return found
