@@ -31,7 +31,7 @@ class MemberLink(Streams):
         chance: Callable[[], float],
         keepalive: float,
     ) -> None:
-        super().__init__(number, numbers, listener, chance, keepalive, ((LINK, f"{peer.coordinator_id}@{peer.epoch}"),))
+        super().__init__(number, numbers, listener, chance, keepalive, ((LINK, peer.name),))
         self._address = peer.address
 
     async def run(self) -> None:

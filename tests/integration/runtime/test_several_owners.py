@@ -146,7 +146,7 @@ async def test_an_orphan_that_was_asked_about_before_its_run_came_is_not_ended_b
 
 
 async def test_a_grant_that_died_on_its_way_is_made_anew_once_its_stream_is_over(two: Two) -> None:
-    """R17: as long as that stream is open, the grant may be on its way still."""
+    """As long as that stream is open, the grant may be on its way still."""
     run_id, _ = await two.run_at_other()
     session = two.link.welcome
     assert session is not None
