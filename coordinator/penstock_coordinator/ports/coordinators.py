@@ -20,7 +20,7 @@ class Claim(NamedTuple):
     epoch: int
     """Of the new owner: greater than every epoch of every coordinator before."""
     alone: bool
-    """No other coordinator waits."""
+    """Nobody else was there: no other coordinator waits, none was a member."""
 
 
 class CoordinatorRegistry(Protocol):
