@@ -264,12 +264,15 @@ class AgentStream:
 
     def _deliver(self, session: AgentSession, result: wire.StepResult, message: AttemptEnded) -> None:
         run_id = result.lease.run_id
-        if self._fleet.is_of_another(session, result.lease) or len(run_id) != RUN_ID_BYTES:
+        is_nobodys = self._fleet.is_of_another(session, result.lease) or len(run_id) != RUN_ID_BYTES
+        if not is_nobodys and self._supervisor.deliver(run_id, message):
+            return
+        if is_nobodys or self._fleet.is_settled(result.result_id):
             status = self._fleet.status_of_late(session, result.result_id)
             session.acknowledge(
                 Acknowledgement(lease_key(result.lease), result.lease.token, result.result_id, int(status))
             )
-        elif not self._supervisor.deliver(run_id, message):
+        else:
             self._fleet.late_results.take(session, run_id, message)
 
     # --- writing

@@ -78,6 +78,8 @@ class Fleet:
         self.head_epoch = 0
         """Of the head that this coordinator has joined; 0: it is a head itself. To be set before agents come."""
         self._peers = wire.Peers()
+        self.has_had_members = False
+        """Of a head: agents were told of some, so what they say may be of runs that are live there."""
         self.links_generation = 0
         """Another one when agents have come, gone, or have streams with other members than before."""
         self.late_results = LateResults(supervisor)
@@ -234,6 +236,7 @@ class Fleet:
         )
         if peers != self._peers:
             self._peers = peers
+            self.has_had_members = True
             for session in self.sessions():
                 if session.knows_links:
                     session.tell_peers(peers)
@@ -322,6 +325,10 @@ class Fleet:
     def settled(self, result_id: bytes) -> None:
         """The result is committed: should it come again, it is no late one."""
         self._settled.add(result_id)
+
+    def is_settled(self, result_id: bytes) -> bool:
+        """It was committed here lately: what becomes of it is known, wherever its run is."""
+        return result_id in self._settled
 
     def status_of_late(self, session: AgentSession, result_id: bytes) -> AckStatus:
         """Of a result that nobody waits for (any more)."""

@@ -262,6 +262,7 @@ async def test_an_agent_that_has_seen_a_newer_head_is_no_guest_of_members_of_the
 
 async def test_lines_of_a_run_that_another_owner_has_are_sent_to_that_one(two: Two) -> None:
     run_id, grant = await two.run_at_other()
+    two.head.supervisor.fleet.tell_peers([member("c2", 8)])
     hub = LogHub(two.head.stores.logs, 1 << 20, 1 << 20)
     hub.start()
     supervisor = two.head.supervisor
@@ -282,6 +283,19 @@ async def test_lines_of_a_run_that_another_owner_has_are_sent_to_that_one(two: T
     await two.other.ended(run_id)
     assert (await intake.receive(stream())).accepted_lines == 1
     await hub.close(1.0)
+
+
+async def test_who_has_no_members_reads_no_row_for_what_comes_late(two: Two) -> None:
+    run_id = await two.head.start(ONE_STEP)
+    result_id = await two.home.succeed(await two.home.grant())
+    assert (await two.home.acked(result_id)).status == COMMITTED
+    await two.head.ended(run_id)
+    two.world.database.there.clear()
+    assert not await LiveHere(two.head.supervisor).is_elsewhere(run_id)
+    await two.home.say(results=wire.Results(results=[two.home.results[result_id]]))
+    await two.home.until(lambda: len(two.home.acks) == 2)
+    assert two.home.acks[1].status == wire.RESULT_ACK_STATUS_DUPLICATE
+    two.world.database.there.set()
 
 
 async def test_a_member_that_leaves_says_so_and_its_agents_wait_for_the_next_owner(two: Two) -> None:
