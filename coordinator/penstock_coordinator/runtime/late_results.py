@@ -31,6 +31,8 @@ MOST_AT_ONCE = 1_000
 """Runs that one read is about."""
 MOST_WAITING = 10_000
 """Questions. What comes beyond is dropped: agents say it again."""
+MOST_WAITING_BYTES = 64 << 20
+"""Of outputs, likewise: an agent that comes back may have thousands of results at once."""
 
 
 class Place(enum.Enum):
@@ -59,8 +61,10 @@ class LateResults:
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        self._asked: dict[RunId, list[Callable[[Place], None]]] = {}
+        self._asked: dict[RunId, list[tuple[Callable[[Place], None], int]]] = {}
+        """Who is to be told, and the bytes that wait with the question."""
         self._waiting = 0
+        self._waiting_bytes = 0
         self._task: asyncio.Task[None] | None = None
         self._verdicts: dict[AgentSession, list[tuple[Held, Verdict]]] = {}
         self._moved: dict[AgentSession, dict[RunId, None]] = {}
@@ -74,18 +78,19 @@ class LateResults:
 
     def take(self, session: AgentSession, run_id: RunId, message: AttemptEnded) -> None:
         """A result. It is acknowledged, as one that nobody waits for, if its run is over. Else the agent keeps it."""
-        self._ask(run_id, lambda place: self._settle(session, run_id, message, place))
+        self._ask(run_id, lambda place: self._settle(session, run_id, message, place), len(message.output))
 
     def judge(self, session: AgentSession, orphans: Iterable[Held]) -> None:
         """Leases that nobody speaks for and whose runs have no actors here: they end if their runs are over."""
         for held in orphans:
             self._ask(held.key[0], lambda place, held=held: self._judge(session, held, place))  # type: ignore[misc]  # bound early
 
-    def _ask(self, run_id: RunId, told: Callable[[Place], None]) -> None:
-        if self._waiting >= MOST_WAITING:
+    def _ask(self, run_id: RunId, told: Callable[[Place], None], size: int = 0) -> None:
+        if self._waiting >= MOST_WAITING or self._waiting_bytes + size > MOST_WAITING_BYTES:
             return
         self._waiting += 1
-        self._asked.setdefault(run_id, []).append(told)
+        self._waiting_bytes += size
+        self._asked.setdefault(run_id, []).append((told, size))
         if self._task is None:
             self._task = asyncio.create_task(self._answer_all(), name="late results")
 
@@ -101,13 +106,15 @@ class LateResults:
 
     async def _answer(self) -> None:
         asked = {run_id: self._asked.pop(run_id) for run_id in list(islice(self._asked, MOST_AT_ONCE))}
-        self._waiting -= sum(map(len, asked.values()))
         try:
             places = await places_of(self._supervisor, asked)
         except Unavailable:
             return  # they come again
-        for run_id, told in asked.items():
-            for tell in told:
+        finally:
+            self._waiting -= sum(map(len, asked.values()))
+            self._waiting_bytes -= sum(size for waiting in asked.values() for _, size in waiting)
+        for run_id, waiting in asked.items():
+            for tell, _ in waiting:
                 tell(places[run_id])
         self._say()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from msgspec.structs import replace as replace_struct
 from tests.integration.runtime.scripted_agent import ScriptedAgent
 from tests.integration.runtime.test_runs import spec
 from tests.waiting import until
@@ -16,8 +17,10 @@ from penstock_coordinator.api.agent_service import LiveHere
 from penstock_coordinator.api.errors import CallError
 from penstock_coordinator.api.log_intake import LogIntake
 from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
+from penstock_coordinator.core.run.messages import AttemptEnded
 from penstock_coordinator.core.run.states import RunState
 from penstock_coordinator.ports import LinkRow
+from penstock_coordinator.runtime.late_results import MOST_WAITING_BYTES
 from penstock_coordinator.runtime.log_hub import LogHub
 from penstock_coordinator.runtime.supervisor import Timing
 
@@ -283,6 +286,18 @@ async def test_lines_of_a_run_that_another_owner_has_are_sent_to_that_one(two: T
     await two.other.ended(run_id)
     assert (await intake.receive(stream())).accepted_lines == 1
     await hub.close(1.0)
+
+
+async def test_what_waits_for_an_answer_is_bounded_by_its_outputs(two: Two) -> None:
+    late, (session,) = two.head.supervisor.fleet.late_results, two.head.supervisor.fleet.sessions()
+    result = AttemptEnded(0, 0, -1, 1, b"first", session.epoch, None, bytes(MOST_WAITING_BYTES))
+    late.take(session, bytes(16), result)
+    late.take(session, bytes(16), replace_struct(result, result_id=b"second", output=b"1"))
+    await two.home.until(lambda: bool(two.home.acks))
+    await until(asks(two.head, False))
+    late.take(session, bytes(16), replace_struct(result, result_id=b"third"))
+    await two.home.until(lambda: len(two.home.acks) == 2)
+    assert [ack.result_id for ack in two.home.acks] == [b"first", b"third"]
 
 
 async def test_who_has_no_members_reads_no_row_for_what_comes_late(two: Two) -> None:
