@@ -46,6 +46,8 @@ class Named:
     """The newest that was seen of the coordinator that it is said to; of a head: of all heads."""
     head_epoch: int
     last_session_epoch: int
+    newest_session: int
+    """The greatest epoch of a session of this process: it knows of none that was opened later."""
 
 
 class Talk:
@@ -69,6 +71,7 @@ class Talk:
         """Those that are welcome."""
         self._last_sessions: dict[int, int] = {}
         """The epoch of the last session, by link."""
+        self._newest_session = 0
         self._drain_at: int | None = None
         self._drain_reason = ""
         self._out: list[do.Effect] = []
@@ -118,6 +121,7 @@ class Talk:
             self.head_epoch if peer is None else peer.epoch,
             self.head_epoch if self.is_linked else 0,
             self._last_sessions.get(session.link, 0),
+            self._newest_session if self.is_linked else 0,
         )
 
     def _sorted_leases(self, now: int, link: int, *, names_all: bool) -> tuple[list[Held], list[Held]]:
@@ -197,6 +201,7 @@ class Talk:
             return
         session.coordinator = welcome.coordinator_id
         session.epoch = self._last_sessions[session.link] = welcome.session_epoch
+        self._newest_session = max(self._newest_session, session.epoch)
         session.welcomed = True
         session.heard_at = now
         session.heartbeat_interval = welcome.heartbeat_interval

@@ -76,6 +76,7 @@ class Presence:
             open_sessions=named.open_sessions,
             links_pending=named.pending,
             links=named.links,
+            newest_session_epoch=named.newest_session,
             agent_version=identity.version,
             hostname=identity.hostname,
             stream=stream,
@@ -122,6 +123,7 @@ def _name_others(beat: wire.Heartbeat, named: Named, given_up: GivenUp) -> None:
     beat.open_sessions.extend(named.open_sessions)
     beat.links_pending = named.pending
     beat.links.extend(named.links)
+    beat.newest_session_epoch = named.newest_session
     beat.names_all = named.names_all
     if named.names_all:
         beat.given_up.extend([lease_ref(key, token) for key, token in given_up.named()])

@@ -127,6 +127,7 @@ def snapshot_of(hello: wire.Hello) -> Snapshot:
         _elsewhere(hello.elsewhere),
         frozenset(hello.open_sessions),
         hello.links_pending,
+        hello.newest_session_epoch,
     )
 
 
@@ -143,6 +144,7 @@ def beside_of(beat: wire.Heartbeat) -> Beside | None:
         complete,
         frozenset((lease_key(ref), ref.token) for ref in beat.given_up),
         beat.tells_given_up,
+        beat.newest_session_epoch,
     )
 
 

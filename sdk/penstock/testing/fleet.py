@@ -414,6 +414,7 @@ def _arrival(hello: words.Hello, number: int) -> Arrival:
         beside.elsewhere,
         beside.open_sessions,
         beside.pending,
+        beside.newest_session,
     )
     newest = hello.highest_coordinator_epoch
     return Arrival(
@@ -430,4 +431,5 @@ def _beside(elsewhere: words.Elsewhere) -> Beside:
         elsewhere.complete,
         elsewhere.given_up,
         elsewhere.tells_given_up,
+        elsewhere.newest_session,
     )

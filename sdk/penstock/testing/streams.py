@@ -365,6 +365,7 @@ def _elsewhere(named: Named, given_up: GivenUp) -> words.Elsewhere:
         named.names_all,
         frozenset(given_up.named() if named.names_all else ()),
         named.names_all and given_up.complete,
+        named.newest_session,
     )
 
 

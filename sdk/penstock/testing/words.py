@@ -30,6 +30,7 @@ class Elsewhere:
     """`held` are all, not orphans alone."""
     given_up: frozenset[Ref] = frozenset()
     tells_given_up: bool = False
+    newest_session: int = 0
 
 
 NOWHERE = Elsewhere([], frozenset(), False, frozenset(), True)

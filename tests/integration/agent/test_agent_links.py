@@ -66,7 +66,7 @@ async def test_each_has_its_own_leases_results_and_lines(head: Coordinator, memb
     assert (member.session.link, set(member.log_links)) == ("member@7", {"member@7"})
     hello = member.session.hello
     assert (hello.highest_coordinator_epoch_seen, hello.highest_head_epoch_seen, hello.stream) == (7, 1, 2)
-    assert list(hello.open_sessions) == [1]
+    assert (list(hello.open_sessions), hello.newest_session_epoch) == ([1], 1)
 
 
 async def test_what_a_dead_member_had_runs_on_and_is_its_heads(

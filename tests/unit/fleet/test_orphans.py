@@ -138,6 +138,9 @@ def test_nothing_is_said_of_an_orphan_that_is_not_known(of: str) -> None:
         (beside(open_sessions=(THEIRS,), complete=True), False),  # a grant may be on its way there
         (beside(pending=True, complete=True), False),
         (beside(open_sessions=(3,), complete=True), True),
+        # That session was opened later: it was on its way while a member came and died.
+        (replace(beside(complete=True), newest_session=THEIRS - 1), False),
+        (replace(beside(complete=True), newest_session=THEIRS), True),
     ],
 )
 def test_a_lease_that_is_not_named_is_lost_once_no_grant_can_be_on_its_way(named: Beside, lost: bool) -> None:
@@ -171,6 +174,8 @@ def test_of_an_agent_that_tells_what_it_has_given_up_the_rest_has_never_begun(
         (Snapshot([], tells_given_up=True, open_sessions=frozenset({THEIRS})), False),
         (Snapshot([], tells_given_up=True, pending=True), False),
         (Snapshot([], tells_given_up=True, elsewhere=[BY_THEIRS]), False),
+        (Snapshot([], tells_given_up=True, newest_session=THEIRS - 1), False),
+        (Snapshot([], tells_given_up=True, newest_session=THEIRS), True),
         (Snapshot([], tells_given_up=True, open_sessions=frozenset({3})), True),
         (Snapshot([], tells_given_up=True), True),  # an agent of an older release names neither
     ],
@@ -220,6 +225,12 @@ def test_another_process_of_the_agent_runs_nothing_of_the_former_one() -> None:
     new = leases.add_holder(Holder("a", OURS, "boot-2", 0))
     (loss,) = reunite(leases, new, Snapshot([], open_sessions=frozenset({THEIRS}), pending=True)).lost
     assert (loss.cause, loss.accepted) == ("agent_restarted", True)
+
+
+def test_a_late_word_of_a_former_process_says_nothing_of_the_newer_one() -> None:
+    place = Adopting()
+    place.roster.leasing.wait_for("a", OURS + 1, KEY, 7, 1, LINE, (OURS + 1, "boot-2"), 0)
+    assert place.beat(replace(beside(complete=True), newest_session=OURS)) == []
 
 
 def test_who_has_seen_a_newer_head_is_refused_by_members_of_the_former_one() -> None:

@@ -63,6 +63,8 @@ class Snapshot:
     """Those with other coordinators. Grants may be on their way there."""
     pending: bool = False
     """One more is being opened."""
+    newest_session: int = 0
+    """The greatest number of a session that this process had when it said so; 0: it did not say."""
 
     @property
     def beside(self) -> Beside:
@@ -81,6 +83,8 @@ class Beside:
     given_up: frozenset[tuple[LeaseKey, int]] = frozenset()
     tells_given_up: bool = False
     """Both as in a `Snapshot`; if it is complete."""
+    newest_session: int = 0
+    """As in a `Snapshot`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +162,14 @@ def adopt_orphans(leases: LeaseTable, holder: Holder, named: Iterable[Held], bes
     unknown = _adopt(leases, holder, beside.elsewhere, due_ack, verdicts, continued)
     lost: list[Lost] = []
     if beside.complete:
-        snapshot = Snapshot((), beside.given_up, beside.tells_given_up, (), beside.open_sessions, beside.pending)
+        snapshot = Snapshot(
+            (),
+            beside.given_up,
+            beside.tells_given_up,
+            open_sessions=beside.open_sessions,
+            pending=beside.pending,
+            newest_session=beside.newest_session,
+        )
         lost = _not_named(leases, holder, snapshot, (*named, *beside.elsewhere))
     return Reunion(verdicts, continued, lost, unknown, len(continued))
 
@@ -205,7 +216,7 @@ def _not_named(leases: LeaseTable, holder: Holder, snapshot: Snapshot, named: It
     lost: list[Lost] = []
     for old in leases.holders_of(holder.agent):
         crashed = old.boot_id != holder.boot_id
-        if old is holder or not (crashed or _is_over(old, snapshot)):
+        if old is holder or not (crashed or _is_over(old, snapshot)) or _is_later(old, snapshot):
             continue
         gone = [lease for lease in old.leases.values() if (lease.key, lease.token) not in somewhere]
         sure = snapshot.tells_given_up and old.boot_known
@@ -226,6 +237,13 @@ def _is_over(old: Holder, snapshot: Snapshot) -> bool:
     """No grant of the session can reach the agent any more. One that this incarnation had is: the agent has one stream
     to each coordinator. Others were of a former incarnation, or with a coordinator whose runs are this one's now."""
     return old.hello > 0 or (old.session not in snapshot.open_sessions and not snapshot.pending)
+
+
+def _is_later(old: Holder, snapshot: Snapshot) -> bool:
+    """The session, with a coordinator whose runs are this one's now, was opened after the agent had said this, which
+    was on its way for long: it says nothing of that session's grants. All numbers come from one sequence, and are drawn
+    when the stream is open."""
+    return not old.hello and 0 < snapshot.newest_session < old.session
 
 
 def _crashed(lease: Lease, boot_id: str) -> Lost:

@@ -396,6 +396,7 @@ class Hello(_message.Message):
     LINKS_PENDING_FIELD_NUMBER: _builtins.int
     LINKS_FIELD_NUMBER: _builtins.int
     HIGHEST_HEAD_EPOCH_SEEN_FIELD_NUMBER: _builtins.int
+    NEWEST_SESSION_EPOCH_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """REQUIRED. Stable over restarts."""
     boot_id: _builtins.str
@@ -417,6 +418,11 @@ class Hello(_message.Message):
     """
     highest_head_epoch_seen: _builtins.int
     """The newest epoch of a head that the agent has seen, whichever coordinator this stream goes to."""
+    newest_session_epoch: _builtins.int
+    """The greatest session_epoch that any coordinator has welcomed this process with. A session with a greater one was
+    opened after this was said, which may have been on its way for long: it says nothing of that one's leases. 0: not
+    said.
+    """
     @_builtins.property
     def protocol_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """REQUIRED. All versions of this protocol that the agent speaks; the coordinator chooses the greatest that it
@@ -496,10 +502,11 @@ class Hello(_message.Message):
         links_pending: _builtins.bool = ...,
         links: _abc.Iterable[_builtins.str] | None = ...,
         highest_head_epoch_seen: _builtins.int = ...,
+        newest_session_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "boot_id", b"boot_id", "elsewhere", b"elsewhere", "environments", b"environments", "features", b"features", "given_up", b"given_up", "held_leases", b"held_leases", "highest_coordinator_epoch_seen", b"highest_coordinator_epoch_seen", "highest_head_epoch_seen", b"highest_head_epoch_seen", "hostname", b"hostname", "labels", b"labels", "last_session_epoch", b"last_session_epoch", "links", b"links", "links_pending", b"links_pending", "open_sessions", b"open_sessions", "protocol_versions", b"protocol_versions", "queues", b"queues", "resources", b"resources", "slots", b"slots", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "boot_id", b"boot_id", "elsewhere", b"elsewhere", "environments", b"environments", "features", b"features", "given_up", b"given_up", "held_leases", b"held_leases", "highest_coordinator_epoch_seen", b"highest_coordinator_epoch_seen", "highest_head_epoch_seen", b"highest_head_epoch_seen", "hostname", b"hostname", "labels", b"labels", "last_session_epoch", b"last_session_epoch", "links", b"links", "links_pending", b"links_pending", "newest_session_epoch", b"newest_session_epoch", "open_sessions", b"open_sessions", "protocol_versions", b"protocol_versions", "queues", b"queues", "resources", b"resources", "slots", b"slots", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -658,6 +665,7 @@ class Heartbeat(_message.Message):
     NAMES_ALL_FIELD_NUMBER: _builtins.int
     GIVEN_UP_FIELD_NUMBER: _builtins.int
     TELLS_GIVEN_UP_FIELD_NUMBER: _builtins.int
+    NEWEST_SESSION_EPOCH_FIELD_NUMBER: _builtins.int
     part: _builtins.int
     """Set if the list is cut into several heartbeats: this is part `part` of `parts`."""
     parts: _builtins.int
@@ -677,6 +685,8 @@ class Heartbeat(_message.Message):
     """
     tells_given_up: _builtins.bool
     """`given_up` is all: what is named nowhere has never begun."""
+    newest_session_epoch: _builtins.int
+    """As in Hello. With the first part alone."""
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldLease]:
         """The full list of what the agent holds by this coordinator, which answers what it does not renew."""
@@ -726,10 +736,11 @@ class Heartbeat(_message.Message):
         names_all: _builtins.bool = ...,
         given_up: _abc.Iterable[Global___LeaseRef] | None = ...,
         tells_given_up: _builtins.bool = ...,
+        newest_session_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["loop_lag", b"loop_lag", "mean_step_duration", b"mean_step_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_free_bytes", b"disk_free_bytes", "disk_low", b"disk_low", "echo", b"echo", "elsewhere", b"elsewhere", "given_up", b"given_up", "leases", b"leases", "links", b"links", "links_pending", b"links_pending", "load", b"load", "loop_lag", b"loop_lag", "mean_step_duration", b"mean_step_duration", "memory_free_bytes", b"memory_free_bytes", "names_all", b"names_all", "open_sessions", b"open_sessions", "part", b"part", "parts", b"parts", "spool_depth", b"spool_depth", "tells_given_up", b"tells_given_up"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_free_bytes", b"disk_free_bytes", "disk_low", b"disk_low", "echo", b"echo", "elsewhere", b"elsewhere", "given_up", b"given_up", "leases", b"leases", "links", b"links", "links_pending", b"links_pending", "load", b"load", "loop_lag", b"loop_lag", "mean_step_duration", b"mean_step_duration", "memory_free_bytes", b"memory_free_bytes", "names_all", b"names_all", "newest_session_epoch", b"newest_session_epoch", "open_sessions", b"open_sessions", "part", b"part", "parts", b"parts", "spool_depth", b"spool_depth", "tells_given_up", b"tells_given_up"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
