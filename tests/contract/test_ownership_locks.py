@@ -12,6 +12,7 @@ from tests.contract.records import new_run, new_run_id, start
 from tests.contract.test_coordinator_registry_contract import row
 from tests.waiting import until
 
+from penstock_coordinator.adapters.postgres.connections import Database
 from penstock_coordinator.adapters.postgres.coordinator_registry import PostgresCoordinatorRegistry
 from penstock_coordinator.adapters.postgres.stores import open_stores
 
@@ -107,6 +108,29 @@ async def test_a_member_is_buried_when_its_last_commit_is_over(cluster: Cluster,
         assert await burying
     finally:
         await append.close()
+
+
+async def test_whoever_waits_for_a_late_commit_keeps_no_head_from_its_renewals(
+    cluster: Cluster, database_url: str
+) -> None:
+    """The head's row is locked before the fences of who joins or is buried."""
+    database = await Database.open(database_url, "hasty", 1, 30.0)
+    hasty = PostgresCoordinatorRegistry(database, database_url, "hasty", 0.05)
+    head, member = await cluster.registry.look()
+    append = await _holds_its_fence(database_url, cluster.member_epoch)
+    try:
+        assert not await hasty.bury("a", cluster.head_epoch, member)
+        assert await cluster.registry.renew("a", cluster.head_epoch)
+        assert await cluster.registry.renew("b", cluster.member_epoch), "nothing was done"
+        await cluster.registry.register(row("b", epoch=cluster.member_epoch))
+        assert await hasty.join("b", LANES, head) is None
+        assert await cluster.registry.renew("a", cluster.head_epoch)
+        await append.execute("commit")
+        assert await hasty.claim_runs("a", cluster.head_epoch) == [LIVE]
+        assert await hasty.join("b", LANES, head)
+    finally:
+        await append.close()
+        await hasty.aclose()
 
 
 async def test_who_comes_back_waits_for_a_claim_of_its_runs(cluster: Cluster, database_url: str) -> None:

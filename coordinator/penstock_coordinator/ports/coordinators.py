@@ -56,13 +56,13 @@ class CoordinatorRegistry(Protocol):
     async def join(self, coordinator_id: str, lanes: int, head: CoordinatorRow) -> int | None:
         """Make one that waits a member of `head`, and tell so by a hint: its epoch, greater than every epoch before.
         None, and nothing done: that one is not the head with that epoch any more, it takes no members, this one does
-        not wait any more, or it still has live runs of a former life, which the head claims first: they may need what
-        only the head has."""
+        not wait any more, a commit of its former life is not over yet, or it still has live runs of that, which the
+        head claims first: they may need what only the head has."""
 
     async def bury(self, head_id: str, epoch: int, member: CoordinatorRow) -> bool:
         """The head with that epoch ends one of its members, whose lease has run out: nothing of it is appended from
         here on, and its runs may be claimed. Told by a hint. False, and nothing done: the member has moved since, it is
-        none of this head, or the head is none any more."""
+        none of this head, the head is none any more, or the member's last commit is not over yet."""
 
     async def claim_runs(self, coordinator_id: str, epoch: int) -> list[RunId]:
         """Make the owner with that epoch the owner of live runs of those that are neither head nor member, at most

@@ -415,10 +415,22 @@ class OwnershipKeeper:
         now = self._clock.monotonic()
         if self._ownership.head_is_over(now):
             raise HeadIsOver("its head is gone, or is not heard of")
-        buried = [await self._bury(row) for row in self._ownership.dead_members(now)]
-        if any(buried):
+        if await self._bury_the_dead(now):
             self._ownership.looked(await self._registry.look(), self._clock.monotonic())
         self._tell_members()
+
+    async def _bury_the_dead(self, now: int) -> bool:
+        """Whether there was one. Who cannot be buried yet is tried again at the next look: nothing of it may keep this
+        head from renewing its own lease."""
+        buried = False
+        try:
+            for row in self._ownership.dead_members(now):
+                if not await self._bury(row):
+                    break
+                buried = True
+        except Unavailable as error:
+            log.warning("member_not_buried", reason=str(error))
+        return buried
 
     async def _bury(self, row: CoordinatorRow) -> bool:
         buried = await self._registry.bury(self.coordinator_id, self.epoch, row)

@@ -10,6 +10,7 @@ import pytest
 from penstock_coordinator.adapters.memory import MemoryDatabase
 from penstock_coordinator.adapters.memory.coordinator_registry import MemoryCoordinatorRegistry
 from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
+from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.runtime.ownership import HeadIsOver, OwnershipEnded, OwnershipKeeper, Turn
 
 LEASE = 3_000
@@ -167,6 +168,29 @@ async def test_a_member_that_stands_still_is_buried_and_its_head_goes_on(company
             await head.keeper.peers_changed(PATIENCE)
     assert head.keeper.may_act()
     assert not await company.registry.renew("b", member.keeper.epoch)
+
+
+async def test_a_head_renews_its_lease_also_while_a_member_cannot_be_buried(company: Company) -> None:
+    """Its last commit is not over, and the burial would wait for it."""
+    tries: asyncio.Queue[str] = asyncio.Queue()
+
+    async def waits(_head: str, _epoch: int, member: CoordinatorRow) -> bool:
+        tries.put_nowait(member.coordinator_id)
+        raise Unavailable("a lock")
+
+    company.registry.bury = waits  # type: ignore[assignment,method-assign]  # as it is then
+    head = await company.head("a")
+    member = await company.member("b")
+    await head.names("b")
+    await member.stops_renewing()
+    for _ in range(6):
+        await head.renews()
+        company.clock.at += LEASE * 4 // 10
+    async with asyncio.timeout(PATIENCE):
+        assert [await tries.get(), await tries.get()] == ["b", "b"], "it is tried again"
+    assert head.keeper.may_act()
+    assert not head.ended.done()
+    assert [row.coordinator_id for row in head.keeper.peers()] == ["b"]
 
 
 async def test_a_late_member_is_sent_nothing_and_has_its_runs_yet(company: Company) -> None:

@@ -6,17 +6,18 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+import asyncpg
+
 from penstock_coordinator.adapters.postgres.connections import CONNECT_SECONDS, Database
 from penstock_coordinator.adapters.postgres.notices import Notices
 from penstock_coordinator.adapters.postgres.queries import load
 from penstock_coordinator.adapters.postgres.text import storable
 from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
+from penstock_coordinator.ports import Unavailable
 from penstock_coordinator.ports.coordinators import CLAIMED_AT_ONCE, Claim
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import asyncpg
 
     from penstock_coordinator.adapters.postgres.connections import PooledConnection
     from penstock_coordinator.ports.common import RunId
@@ -33,8 +34,11 @@ _THERE_BESIDE_THE_HEAD = (OwnershipState.FOLLOWER, OwnershipState.MEMBER)
 class PostgresCoordinatorRegistry:
     """On connections of its own: what keeps the others busy delays no renewal."""
 
-    def __init__(self, database: Database, dsn: str, name: str) -> None:
+    def __init__(self, database: Database, dsn: str, name: str, lock_seconds: float) -> None:
+        """`lock_seconds`: so long a join or a burial waits for a last commit of who joins or is buried: meanwhile it
+        holds the head's row, which the head's renewals need."""
         self._database = database
+        self._lock_timeout = f"{max(int(lock_seconds * 1000), 1)}ms"
         self._hinted = asyncio.Event()
         self._notices = Notices(dsn, f"{name} hints", CHANNEL, self._hear)
 
@@ -44,7 +48,8 @@ class PostgresCoordinatorRegistry:
         name = f"penstock {coordinator_id} ownership"
         # A connection that hangs since the database was away would keep one that follows from seeing that it is back.
         connect_seconds = min(max(answer_timeout, LEAST_CONNECT_SECONDS), CONNECT_SECONDS)
-        return cls(await Database.open(dsn, name, CONNECTIONS, answer_timeout, connect_seconds), dsn, name)
+        database = await Database.open(dsn, name, CONNECTIONS, answer_timeout, connect_seconds)
+        return cls(database, dsn, name, answer_timeout / 2)
 
     async def register(self, coordinator: CoordinatorRow) -> None:
         row = coordinator
@@ -79,6 +84,14 @@ class PostgresCoordinatorRegistry:
         return Claim(epoch, alone=there == [coordinator_id])
 
     async def join(self, coordinator_id: str, lanes: int, head: CoordinatorRow) -> int | None:
+        try:
+            return await self._join(coordinator_id, lanes, head)
+        except Unavailable as error:
+            if _had_no_lock(error):
+                return None
+            raise
+
+    async def _join(self, coordinator_id: str, lanes: int, head: CoordinatorRow) -> int | None:
         async with self._database.transaction() as connection:
             rows = await self._lock_pair(connection, coordinator_id, head.coordinator_id)
             own, other = rows.get(coordinator_id), rows.get(head.coordinator_id)
@@ -94,6 +107,14 @@ class PostgresCoordinatorRegistry:
         return epoch
 
     async def bury(self, head_id: str, epoch: int, member: CoordinatorRow) -> bool:
+        try:
+            return await self._bury(head_id, epoch, member)
+        except Unavailable as error:
+            if _had_no_lock(error):
+                return False
+            raise
+
+    async def _bury(self, head_id: str, epoch: int, member: CoordinatorRow) -> bool:
         async with self._database.transaction() as connection:
             rows = await self._lock_pair(connection, head_id, member.coordinator_id)
             head, found = rows.get(head_id), rows.get(member.coordinator_id)
@@ -108,6 +129,7 @@ class PostgresCoordinatorRegistry:
 
     async def _lock_pair(self, connection: PooledConnection, *names: str) -> dict[str, asyncpg.Record]:
         """After every claim, join and burial that is under way."""
+        await connection.execute(_QUERIES["wait_shortly"], self._lock_timeout)
         await connection.execute(_QUERIES["one_at_a_time"])
         return {row["coordinator_id"]: row for row in await connection.fetch(_QUERIES["lock_some"], names)}
 
@@ -173,6 +195,11 @@ class PostgresCoordinatorRegistry:
     async def aclose(self) -> None:
         await self._notices.aclose()
         await self._database.aclose()
+
+
+def _had_no_lock(error: Unavailable) -> bool:
+    """In time: nothing was done."""
+    return isinstance(error.__cause__, asyncpg.LockNotAvailableError)
 
 
 def _mark(row: asyncpg.Record) -> tuple[int, int, int]:

@@ -62,6 +62,11 @@ where coordinator_id <> $1 and (state in (1, 3) or appointed)
 update coordinators set state = 1, epoch = $2, head_epoch = $2, renewals = renewals + 1, appointed = false
 where coordinator_id = $1
 
+-- name: wait_shortly
+-- Of this transaction, for each lock; $1: with its unit. What waits while it holds others' locks holds them on when its
+-- client has long given it up.
+select set_config('lock_timeout', $1, true)
+
 -- name: lock_some
 select coordinator_id, state, epoch, renewals, head_epoch
 from coordinators
