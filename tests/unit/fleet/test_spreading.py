@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from penstock_coordinator.core.dispatch.capacity import Capacity
-from penstock_coordinator.core.fleet.spreading import Spreading, place_name, reaches
+from penstock_coordinator.core.fleet.spreading import MERGED, MOST_SENT, Spreading, place_name, reaches
 from penstock_coordinator.core.plan.model import Line
 
 SECOND = 1_000_000
@@ -89,6 +89,30 @@ def test_short_runs_are_not_counted_for_as_long_as_the_board_is_old() -> None:
     assert made.choose(40, (B,), 4 * SECOND + SECOND // 2) == ""
     made.sent(A, 50, 4 * SECOND + SECOND // 2)
     assert made.choose(4, (A,), 4 * SECOND + SECOND // 2) == "", "more than usual were sent"
+
+
+def test_a_publication_that_is_read_twice_tells_nothing_of_what_ends() -> None:
+    """Its instant is told from its age, and comes out a little different each time."""
+    made = spreading(a=2)
+    made.sent(A, 100, SECOND + 1)
+    made.published(A, 2, 2 * SECOND)
+    made.published(A, 2, 2 * SECOND + 3_000)
+    made.sent(A, 50, 2 * SECOND + SECOND // 4)
+    assert made.choose(4, (A,), 2 * SECOND + SECOND // 2) == A, "as many have ended since as before"
+
+    made = spreading(a=2)
+    made.sent(A, 20, SECOND + 1)
+    made.published(A, 2, SECOND + 3_000)
+    assert made.choose(4, (A,), 2 * SECOND) == "", "nothing has ended in these milliseconds"
+
+
+def test_what_is_sent_to_one_that_publishes_no_more_takes_no_more_room() -> None:
+    made = spreading(a=0)
+    for number in range(MOST_SENT + 50):
+        made.sent(A, 1, 2 * SECOND + number * 2 * MERGED)
+    assert len(made._places[A].sent) == MOST_SENT
+    assert made.choose(MOST_SENT, (A,), 99 * SECOND) == ""
+    assert made.choose(MOST_SENT + 50, (A,), 99 * SECOND) == A, "all of them count"
 
 
 def agent(*queues: str) -> Capacity:

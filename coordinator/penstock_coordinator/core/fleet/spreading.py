@@ -25,6 +25,10 @@ HEADS_LOAD = 1.2
 """What the head's own runs count, as it has other work besides."""
 MERGED = 50_000
 """What was sent within so long is remembered as one."""
+MOST_SENT = 200
+"""Of these: more than are sent between two publications. Where none comes any more the last one is added to."""
+APART = 100_000
+"""Publications are further apart. One that is read twice seems to be of two instants, some milliseconds apart."""
 
 
 def place_name(coordinator_id: str, epoch: int) -> str:
@@ -63,7 +67,7 @@ class _Place:
         sent = 0
         while self.sent and self.sent[0][0] < at:
             sent += self.sent.popleft()[1]
-        if self.live is not None and at > self.at:
+        if self.live is not None:
             self.ending = max(self.live + sent - live, 0) / (at - self.at)
         self.live, self.at = live, at
 
@@ -81,9 +85,10 @@ class Spreading:
         self._places = {name: self._places.get(name) or _Place() for name in names}
 
     def published(self, name: str, live: int, at: int) -> None:
-        """The member had so many live runs. What is older than what is known changes nothing."""
+        """The member had so many live runs. What is older than what is known changes nothing, nor does the same once
+        more."""
         place = self._places.get(name)
-        if place is not None and (place.live is None or at >= place.at):
+        if place is not None and (place.live is None or at - place.at >= APART):
             place.publish(live, at)
 
     def choose(self, own: int, eligible: Iterable[str], now: int) -> str:
@@ -106,7 +111,7 @@ class Spreading:
         place = self._places.get(name)
         if place is None:
             return
-        if place.sent and now - place.sent[-1][0] < MERGED:
+        if place.sent and (now - place.sent[-1][0] < MERGED or len(place.sent) >= MOST_SENT):
             at, before = place.sent.pop()
             place.sent.append((at, before + count))
         else:
