@@ -115,13 +115,17 @@ class HandOver:
 
     async def find(self) -> None:
         """This coordinator stops: whoever has read the runs first, of those that follow, is the successor. Where
-        members were sent away there is somebody who follows soon: it is for the caller not to wait for ever."""
+        members were sent away there is somebody who follows soon, unless all of them stop, too: it is for the caller
+        not to wait for ever."""
         async with self._one_at_a_time:
             had_members = bool(self._keeper.peers())
             if had_members and self.successor is None:
                 await self._dismiss()
-            while not await self._find_one() and had_members:  # noqa: ASYNC110  # nothing tells
+            while not await self._find_one() and had_members and self._has_company():  # noqa: ASYNC110  # nothing tells
                 await asyncio.sleep(TRY_AGAIN)
+
+    def _has_company(self) -> bool:
+        return any(not view.own for view in self._keeper.coordinators())
 
     async def _find_one(self) -> bool:
         for row in self._keeper.followers():

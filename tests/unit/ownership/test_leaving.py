@@ -153,6 +153,21 @@ async def test_a_member_succeeds_its_head_once_it_follows(
         await HandOver(head.keeper, readers.prepare, readers.dismiss).ask("b")
 
 
+async def test_a_head_that_stops_with_all_its_members_waits_for_nobody(company: Company, readers: Readers) -> None:
+    head, member = await company.head("a"), await company.member("b")
+    await head.names("b")
+
+    async def stops() -> None:
+        await member.stops_renewing()
+        await member.keeper.release()
+
+    readers.unable.add("b")
+    hand_over = HandOver(head.keeper, readers.prepare, stops)
+    async with asyncio.timeout(PATIENCE):
+        await hand_over.find()
+    assert hand_over.successor is None
+
+
 async def test_a_head_that_stops_waits_for_members_to_follow(company: Company, readers: Readers) -> None:
     head = await _head_with_member_and_follower(company)
     readers.slow |= {"b": 2, "c": 9}
