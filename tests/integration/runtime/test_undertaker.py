@@ -12,8 +12,13 @@ from tests.waiting import until
 
 from penstock_coordinator.adapters.memory.coordinator_registry import MemoryCoordinatorRegistry
 from penstock_coordinator.core.fleet.ownership import CoordinatorRow, OwnershipState
+from penstock_coordinator.core.fleet.spreading import place_name
 from penstock_coordinator.ports import RunId, Unavailable
+from penstock_coordinator.ports.board import BoardEntry, Published
+from penstock_coordinator.runtime import heading as heading_of_runs
+from penstock_coordinator.runtime.heading import Heading
 from penstock_coordinator.runtime.ownership import OwnershipKeeper
+from penstock_coordinator.runtime.spreading import Spreading
 from penstock_coordinator.runtime.undertaker import Undertaker
 
 if TYPE_CHECKING:
@@ -84,6 +89,10 @@ class Pair:
 
     def hear(self, members: Sequence[CoordinatorRow]) -> None:
         self.named.append([row.coordinator_id for row in members])
+
+    async def published(self) -> list[Published]:
+        """The board: the member has nothing to do."""
+        return [Published(BoardEntry("c2", self.member_epoch), 0)]
 
     def run(self) -> None:
         self.tasks.append(asyncio.create_task(self.undertaker.run()))
@@ -174,6 +183,76 @@ async def test_it_looks_when_somebody_leaves(pair: Pair) -> None:
         return pair.has(left)
 
     await until(has)
+
+
+async def _nothing_published() -> list[Published]:
+    return []
+
+
+async def test_a_head_that_sends_its_members_away_has_their_runs(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = await pair.member.start(ONE)
+    asked: list[str] = []
+    answers = asyncio.Event()
+
+    async def leaves(member: CoordinatorRow) -> bool:
+        asked.append(member.coordinator_id)
+        await answers.wait()
+        await pair.member.kill()
+        await pair.registry.release("c2", pair.member_epoch)
+        return True
+
+    heading = Heading(pair.head.supervisor, pair.keeper, _nothing_published, leaves)
+
+    def knows_members() -> bool:
+        return heading.spreading.members_known
+
+    heading.begin()
+    assert knows_members()
+    assert pair.head.supervisor.whereabouts.members_known
+    monkeypatch.setattr(heading_of_runs, "DISMISSED_SECONDS", 0.0)
+    await heading.dismiss()
+    assert not pair.has(left), "it has not left in time, and nobody waits for ever"
+
+    monkeypatch.setattr(heading_of_runs, "DISMISSED_SECONDS", PATIENCE)
+    answers.set()
+    await heading.dismiss()
+    assert pair.has(left)
+    assert asked == ["c2", "c2"]
+    await pair.look()
+    assert not knows_members()
+    await heading.dismiss()
+    assert asked == ["c2", "c2"], "nobody is there"
+    heading.end()
+
+
+async def test_starts_go_where_agents_have_links_and_the_board_tells_of_little_to_do(pair: Pair) -> None:
+    own = await pair.head.start(ONE)
+    actor = pair.head.supervisor.actor(own)
+    assert actor is not None
+    spreading = Spreading(pair.head.supervisor, pair.published)
+
+    def chosen() -> list[str]:
+        found = spreading.choose(actor.plan, 0)
+        return [] if found is None else [found.coordinator_id]
+
+    async def is_chosen() -> bool:
+        return bool(chosen())
+
+    assert chosen() == []
+    spreading.heard(pair.keeper.members())
+    assert chosen() == [], "it has published nothing yet"
+    pair.tasks.append(asyncio.create_task(spreading.run()))
+    await until(is_chosen)
+    agent = pair.head.agent("a1")
+    agent.features = ["links"]
+    await agent.connect(credits=0)
+    assert chosen() == [], "whoever serves it has no link there"
+    await agent.beat(links=[place_name("c2", pair.member_epoch)])
+    assert chosen() == ["c2"]
+    await agent.beat(links=[place_name("c2", pair.member_epoch - 1)])
+    assert chosen() == [], "the link was with a former incarnation"
+    spreading.heard([])
+    assert chosen() == []
 
 
 async def test_where_nobody_is_nothing_is_asked(world: World) -> None:
