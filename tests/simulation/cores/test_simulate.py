@@ -88,8 +88,8 @@ def test_a_member_that_dies_leaves_its_runs_to_the_head() -> None:
         parameters={"day": "today"},
         behaviour={"extract": StepBehaviour(seconds=30, output=[1])},
         faults=[
-            Fault(20_000_000, FaultKind.MEMBER_CRASH, 0, 3_000_000),
-            Fault(20_000_000, FaultKind.MEMBER_CRASH, 1, 3_000_000),
+            Fault(20_000_000, FaultKind.MEMBER_CRASH, 0, 3_000_000, 0.9),
+            Fault(20_000_000, FaultKind.MEMBER_CRASH, 1, 3_000_000, 0.9),
         ],
         coordinators=3,
         join=True,
