@@ -140,6 +140,9 @@ class Outbox:
             limit, self._grant_limit = self._grant_limit, None
             yield wire.AgentMessage(credits=wire.Credits(grant_limit=limit))
         if self._heartbeat is not None:
+            # It does not name what was handed back while the rest was being written: that has to be heard of before.
+            while self._rejected or self._returned:
+                yield from self._given_up()
             heartbeat, self._heartbeat = self._heartbeat, None
             yield from heartbeat()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock_agent.core.leases import Lease, Result, Status
 from penstock_agent.executors.channel import Finished
 from penstock_agent.runtime.outbox import MANY_RESULTS, Outbox
@@ -47,3 +48,16 @@ async def test_what_else_is_said_takes_gathered_results_along() -> None:
     await asyncio.sleep(0)
     assert waiting.done()
     assert [message.WhichOneof("body") for message, _ in outbox.drain()] == ["results", "credits"]
+
+
+def test_what_is_handed_back_while_others_are_written_goes_before_the_heartbeat() -> None:
+    """Which does not name it any more: a lease that nobody names counts as lost."""
+    outbox = Outbox(lambda lease: True)
+    outbox.raise_credits(7)
+    outbox.beat(lambda: iter([wire.AgentMessage(heartbeat=wire.Heartbeat())]))
+    bodies = []
+    for message, _ in outbox.drain():
+        bodies.append(message.WhichOneof("body"))
+        if bodies == ["credits"]:
+            outbox.give_back([((b"r" * 16, 1, -1), 3, False)])
+    assert bodies == ["credits", "returned", "heartbeat"]

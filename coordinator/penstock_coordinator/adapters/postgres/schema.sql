@@ -1,6 +1,12 @@
 CREATE FUNCTION public.attempt_cost(detail bytea, place integer) RETURNS bigint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN ((length(detail) >= 33) AND (get_byte(detail, 0) = 193)) THEN ((('x'::text || encode(substr(detail, (2 + (8 * place)), 8), 'hex'::text)))::bit(64))::bigint ELSE NULL::bigint END;
+CREATE TABLE public.agent_links (
+    agent_id text NOT NULL COLLATE pg_catalog."C",
+    coordinator_id text NOT NULL COLLATE pg_catalog."C",
+    session_epoch bigint NOT NULL,
+    boot_id text NOT NULL
+);
 CREATE TABLE public.agents (
     agent_id text NOT NULL COLLATE pg_catalog."C",
     session_epoch bigint NOT NULL,
@@ -203,7 +209,9 @@ CREATE TABLE public.coordinators (
     address text NOT NULL COLLATE pg_catalog."C",
     http_address text NOT NULL COLLATE pg_catalog."C",
     began bigint NOT NULL,
-    appointed boolean DEFAULT false NOT NULL
+    appointed boolean DEFAULT false NOT NULL,
+    head_epoch bigint DEFAULT 0 NOT NULL,
+    secrets_key text DEFAULT ''::text NOT NULL
 );
 CREATE TABLE public.cost_days (
     day bigint NOT NULL,
@@ -475,6 +483,8 @@ ALTER TABLE ONLY public.log_chunks ATTACH PARTITION public.log_chunks_default DE
 ALTER TABLE ONLY public.run_events ATTACH PARTITION public.run_events_default DEFAULT;
 ALTER TABLE ONLY public.runs ATTACH PARTITION public.runs_default DEFAULT;
 ALTER TABLE ONLY public.step_runs ATTACH PARTITION public.step_runs_default DEFAULT;
+ALTER TABLE ONLY public.agent_links
+    ADD CONSTRAINT agent_links_pkey PRIMARY KEY (agent_id, coordinator_id);
 ALTER TABLE ONLY public.agents
     ADD CONSTRAINT agents_pkey PRIMARY KEY (agent_id);
 ALTER TABLE ONLY public.alembic_version
