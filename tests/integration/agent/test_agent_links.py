@@ -30,10 +30,10 @@ async def member() -> AsyncIterator[Coordinator]:
 
 @pytest.fixture
 async def head(coordinator: Coordinator, member: Coordinator, agents: Agents) -> Coordinator:
-    """Which has said who its member is."""
+    """Which has said who its member is; the agent has read that it is welcome there."""
     await agents.start()
     await coordinator.name_peers(member)
-    await member.until(lambda: member.sessions)
+    await member.until(lambda: member.sessions and member.session.grant_limit)
     return coordinator
 
 
