@@ -7,6 +7,7 @@ their agents, and callers are told to come again.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import structlog
@@ -33,8 +34,8 @@ class Arrivals:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._expected: set[RunId] = set()
-        self._arrived_at: dict[RunId, int] = {}
-        """Those of the last time that agents are given to come back."""
+        self._arrived_at: OrderedDict[RunId, int] = OrderedDict()
+        """Those of the last time that agents are given to come back, the first of them first."""
         self._ahead: dict[str, Reading] = {}
         """By the coordinator whose runs they still are."""
         self._one_at_a_time = asyncio.Lock()
@@ -98,5 +99,9 @@ class Arrivals:
         """They have actors from now on. Their agents have as much time to come back as after a restart."""
         now, timing = self._supervisor.clock.now(), self._supervisor.timing
         long_ago = now - timing.lease_ttl - timing.expiry_margin
-        self._arrived_at = {run_id: at for run_id, at in self._arrived_at.items() if at > long_ago}
-        self._arrived_at.update(dict.fromkeys(run_ids, now))
+        arrived = self._arrived_at
+        while arrived and next(iter(arrived.values())) <= long_ago:
+            arrived.popitem(last=False)
+        for run_id in run_ids:
+            arrived[run_id] = now
+            arrived.move_to_end(run_id)

@@ -158,6 +158,19 @@ async def test_the_clock_of_a_step_that_waits_stands_still_until_agents_had_time
     assert head.supervisor.queued_open_at(actor.run) == 0
 
 
+async def test_runs_that_arrived_long_ago_are_forgotten_and_one_that_comes_again_is_not(world: World) -> None:
+    arriving = (head := await world.coordinator("c1")).supervisor.arriving
+    long = head.supervisor.timing.lease_ttl + head.supervisor.timing.expiry_margin
+    first, again, last = b"1" * 16, b"2" * 16, b"3" * 16
+    arriving.arrived([again, first])
+    world.clock.set_later(long // 2)
+    arriving.arrived([again])
+    world.clock.set_later(long // 2)
+    arriving.arrived([last])
+    assert arriving.arrived_at(first) == 0
+    assert 0 < arriving.arrived_at(again) < arriving.arrived_at(last)
+
+
 async def test_of_runs_that_share_a_limit_the_one_that_had_its_place_keeps_it(world: World) -> None:
     head = await world.coordinator("c1")
     limited = spec({"name": "a"}, max_active_runs=1)
