@@ -65,6 +65,8 @@ class Session:
     echo: int = 0
     names_all: bool = False
     """The next heartbeat is to name all leases, not those of this link and orphans alone: links have changed."""
+    awaited: bool = False
+    """Others were told that it waits for its welcome: nothing follows from what they do not hear before they know."""
     over: bool = False
     """The agent has let go of it: what it still says has no effect."""
     active_at: int = 0

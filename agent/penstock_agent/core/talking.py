@@ -111,6 +111,9 @@ class Talk:
         peer = self.links.peers.get(session.link)
         held, elsewhere = self._sorted_leases(now, session.link, names_all=names_all)
         others = [other for other in self.sessions.values() if other is not session and not other.over]
+        if names_all:
+            for other in others:
+                other.awaited |= not other.welcomed
         return Named(
             held,
             elsewhere,
@@ -151,6 +154,7 @@ class Talk:
         if former is not None:
             self._let_go(former)
         session = self.sessions[opened.stream] = self._by_link[link] = Session(opened.stream, link)
+        session.awaited = former is not None and (former.welcomed or former.awaited)
         if link == HOME:
             self.home = session
         for lease in self.book.held.values():
@@ -164,7 +168,9 @@ class Talk:
             return
         if not session.over:
             self._let_go(session)
-            self._hurry(now)
+            if session.welcomed or session.awaited:
+                # Of one that nobody has heard of there is nothing to say: a member may be out of reach for long.
+                self._hurry(now)
         del self.sessions[closed.stream]
 
     def _let_go(self, session: Session) -> None:
