@@ -268,8 +268,10 @@ class Holder(Endings):
 
     def _paused(self, now: int, session: Session, paused: said.Paused) -> None:
         session.paused = True
-        if session.link == HOME and paused.reason == said.REQUESTED and not self.paused:
-            self.paused = True
+        if session.link != HOME:
+            return
+        was, self.paused = self.paused, paused.reason == said.REQUESTED
+        if self.paused and not was:
             held = self.book.held.values()
             self._call_back([lease for lease in held if lease.link != HOME and not self.is_orphan(lease)])
 
