@@ -286,6 +286,7 @@ class LogRelay:
     def close(self) -> None:
         """No more lines come: `run` ends when it has pushed those that it has."""
         self.closing = True
+        self.sort()  # Lines that were nobody's are for the head if their leases are over by now.
         for link in self._pushers:
             self._wake(link)
 

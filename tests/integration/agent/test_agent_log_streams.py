@@ -18,7 +18,7 @@ from tests.waiting import until
 
 from penstock.agent.v1 import agent_service_pb2 as wire
 from penstock.agent.v1 import agent_service_pb2_grpc as rpc
-from penstock_agent.core.leases import HOME
+from penstock_agent.core.leases import HOME, NOBODY
 from penstock_agent.executors.channel import STDOUT, SYSTEM, LogLines
 from penstock_agent.runtime import log_lines
 from penstock_agent.runtime import log_pushes as pushes
@@ -493,6 +493,19 @@ async def test_lines_of_a_run_that_is_nobodys_wait_until_it_is_somebodys() -> No
             await ended(relay, task)
     assert head.refused == 1
     assert (runs_of(member), member.numbers) == ([THERE], [1, 2, 3])
+
+
+async def test_lines_that_were_nobodys_are_not_lost_when_the_agent_leaves() -> None:
+    """Their lease is over by then."""
+    links: dict[int, int | None] = {2: NOBODY}
+    relay, head = linked_relay(links), Taking()
+    async with taking(head) as home:
+        with running(relay) as task:
+            relay.use(home)
+            relay.add(lines(2, 1, 3))
+            links[2] = None
+            await ended(relay, task)
+    assert (runs_of(head), head.numbers) == ([THERE], [1, 2, 3])
 
 
 async def test_lines_for_one_that_is_away_hold_up_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
