@@ -111,6 +111,10 @@ class Outbox:
         for message in self._news():
             yield message, []
         if self._last is not None:
+            # After it nothing is written: what has come up meanwhile goes before it.
+            yield from self._before_all()
+            for message in self._news():
+                yield message, []
             last, self._last = self._last, None
             yield last, []
 

@@ -61,3 +61,14 @@ def test_what_is_handed_back_while_others_are_written_goes_before_the_heartbeat(
         if bodies == ["credits"]:
             outbox.give_back([((b"r" * 16, 1, -1), 3, False)])
     assert bodies == ["credits", "returned", "heartbeat"]
+
+
+def test_what_is_said_while_a_heartbeat_is_being_written_goes_before_the_last_word() -> None:
+    outbox = Outbox(lambda lease: True)
+    outbox.beat(lambda: iter([wire.AgentMessage(heartbeat=wire.Heartbeat())]))
+    drained = outbox.drain()
+    assert next(drained)[0].HasField("heartbeat")
+    outbox.say(wire.AgentMessage(draining=wire.Draining()))
+    outbox.give_back([((b"r" * 16, 1, -1), 1, False)])
+    outbox.close(wire.AgentMessage(goodbye=wire.Goodbye()))
+    assert [message.WhichOneof("body") for message, _ in drained] == ["draining", "returned", "goodbye"]
