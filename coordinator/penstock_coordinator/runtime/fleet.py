@@ -151,8 +151,9 @@ class Fleet:
         holder = self._roster.holder_of(arrival, epoch, now)
         session = self._session(hello, holder, self._welcome(hello, epoch, basis_seq, version), via)
         beside = arrival.snapshot
-        if session.knows_links and (self._peers.members or beside.open_sessions or beside.pending):
-            # Before its leases are judged: what it held by a member that is gone is an orphan then.
+        if session.knows_links and (self.has_had_members or beside.open_sessions or beside.pending):
+            # Before its leases are judged: what it held by a member that is gone is an orphan then. Also if there is
+            # none any more: it goes on to try the last one that it heard of.
             session.tell_peers(self._peers)
         self._roster.enter(session, arrival)
         return session

@@ -239,6 +239,11 @@ async def test_a_head_names_its_members_to_agents_that_keep_streams_with_them(tw
     fleet.tell_peers([])
     await late.until(lambda: len(late.peers) == 2)
     assert not late.peers[1].members
+    later = linked(two.head)
+    later.boot_id, later.stream = two.home.boot_id, 3
+    await later.connect()
+    await later.until(lambda: bool(later.peers))
+    assert not later.peers[0].members, "it may not have heard that they are gone"
 
 
 async def test_which_members_an_agent_is_linked_with_is_known_at_the_head(two: Two) -> None:
