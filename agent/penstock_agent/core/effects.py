@@ -36,6 +36,8 @@ class SendReturned(Word, frozen=True):
     """Each: (step run, token, whether user code has started)."""
 
     leases: list[tuple[LeaseKey, int, bool]]
+    void_credits: int = 0
+    """There is no room for more of it: the limit up to which its credits are void, once this is sent; 0: none is."""
 
 
 class SendResults(Word, frozen=True):

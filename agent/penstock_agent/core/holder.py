@@ -156,7 +156,9 @@ class Holder(Endings):
         if rejected:
             self._out.append(do.Reject(session.stream, rejected))
         if returned:
-            self._out.append(do.SendReturned(session.stream, returned))
+            # Else the coordinator would place the same steps here again and again, as long as it has credits.
+            session.grants_seen = max(session.grants_seen, session.limit_sent)
+            self._out.append(do.SendReturned(session.stream, returned, session.grants_seen))
 
     def _has_no_place(self, session: Session) -> bool:
         """It was promised to somebody else, too, or to a member before a person has paused the agent. Short steps wait

@@ -362,7 +362,7 @@ class Agent:
             do.SendResults: lambda outbox, effect: outbox.send_results(effect.leases, len(unacked.leases)),
             do.SendCredits: lambda outbox, effect: outbox.raise_credits(effect.grant_limit),
             do.Reject: lambda outbox, effect: outbox.reject(effect.leases),
-            do.SendReturned: lambda outbox, effect: outbox.give_back(effect.leases),
+            do.SendReturned: lambda outbox, effect: outbox.give_back(effect.leases, effect.void_credits),
             do.SendHeartbeat: self._beat,
             do.SendDraining: lambda outbox, effect: outbox.say(
                 wire.AgentMessage(draining=wire.Draining(deadline=span(effect.deadline), reason=effect.reason))

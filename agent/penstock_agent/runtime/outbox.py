@@ -37,6 +37,7 @@ class Outbox:
         self._accepted: list[Lease] = []
         self._rejected: list[tuple[LeaseKey, int, str, str]] = []
         self._returned: list[tuple[LeaseKey, int, bool]] = []
+        self._void_credits = 0
         self._results: list[Lease] = []
         self._grant_limit: int | None = None
         self._heartbeat: Callable[[], Iterator[wire.AgentMessage]] | None = None
@@ -65,8 +66,10 @@ class Outbox:
         self._rejected += leases
         self._wake.set()
 
-    def give_back(self, leases: list[tuple[LeaseKey, int, bool]]) -> None:
+    def give_back(self, leases: list[tuple[LeaseKey, int, bool]], void_credits: int = 0) -> None:
+        """`void_credits`: there is no room, and credits up to that limit are none."""
         self._returned += leases
+        self._void_credits = max(self._void_credits, void_credits)
         self._wake.set()
 
     def send_results(self, leases: list[Lease], unacknowledged: int) -> None:
@@ -155,8 +158,9 @@ class Outbox:
         for rejections in in_messages(rejected_lease(*each) for each in rejected):
             yield wire.AgentMessage(leases_rejected=wire.LeasesRejected(leases=rejections))
         returned, self._returned = self._returned, []
+        void, self._void_credits = self._void_credits, 0
         for returns in in_messages(returned_lease(*each) for each in returned):
-            yield wire.AgentMessage(returned=wire.Returned(leases=returns))
+            yield wire.AgentMessage(returned=wire.Returned(leases=returns, void_credits=void))
 
     def _ended(self) -> Iterator[wire.AgentMessage]:
         results, self._results = self._results, []

@@ -229,6 +229,8 @@ class AgentStream:
                 _check_held("heartbeat.elsewhere", message.heartbeat.elsewhere)
                 fleet.heartbeat(session, message.heartbeat)
             case "returned":
+                if message.returned.void_credits:
+                    fleet.void_credits(session, message.returned.void_credits)
                 for returned in message.returned.leases:
                     fleet.released(session, returned.lease, "returned", started=returned.started)
             case "draining":

@@ -268,6 +268,9 @@ class Fleet:
     def credits(self, session: AgentSession, grant_limit: int) -> None:
         self._roster.gate.raise_limit(session, grant_limit)
 
+    def void_credits(self, session: AgentSession, limit: int) -> None:
+        session.capacity.void(limit)
+
     def accepted(self, session: AgentSession, refs: Iterable[wire.LeaseRef]) -> None:
         self.leasing.accepted(session, ((lease_key(ref), ref.token) for ref in refs))
 

@@ -208,6 +208,8 @@ class SimulatedFleet:
             case words.Rejected():
                 self._rejected(session, word.leases)
             case words.Returned():
+                if word.void_credits:
+                    session.capacity.void(word.void_credits)
                 for key, token, started in word.leases:
                     self.leasing.released(session, key, token, "returned", started=started)
             case words.Draining():

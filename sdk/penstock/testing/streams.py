@@ -202,7 +202,7 @@ class AgentStream:
             case do.Reject():
                 return words.Rejected(effect.leases)
             case do.SendReturned():
-                return words.Returned(effect.leases)
+                return words.Returned(effect.leases, effect.void_credits)
             case do.SendDraining():
                 return words.Draining()
             case do.SayHello():

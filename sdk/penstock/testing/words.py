@@ -96,6 +96,7 @@ class Results:
 @dataclass(frozen=True, slots=True)
 class Returned:
     leases: list[tuple[LeaseKey, int, bool]]
+    void_credits: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -280,9 +280,14 @@ class Script:
                     f"{self._names[key]}#{token}={reason}" for key, token, reason, _ in effect.leases
                 )
             case do.SendReturned():
-                return "returned " + " ".join(
-                    f"{self._names[key]}#{token}{'=started' if started else ''}"
-                    for key, token, started in effect.leases
+                void = f" void={effect.void_credits}" if effect.void_credits else ""
+                return (
+                    "returned "
+                    + " ".join(
+                        f"{self._names[key]}#{token}{'=started' if started else ''}"
+                        for key, token, started in effect.leases
+                    )
+                    + void
                 )
             case do.Withdraw():
                 return "withdraw " + " ".join(map(self._named, effect.handles))

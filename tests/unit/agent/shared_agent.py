@@ -122,7 +122,7 @@ class SharedAgent:
                     for key, _, started in effect.leases:
                         assert not started
                         self._of[key].returned += 1
-                        self.after(WAY, partial(self.add, self._of[key], 1))
+                        self.after(WAY, partial(self._take_back, self._of[key], effect.void_credits))
                 case do.SendResults():
                     for lease in effect.leases:
                         assert lease.result is not None
@@ -134,6 +134,10 @@ class SharedAgent:
         owner = next(owner for owner in self.owners if owner.stream == credits.stream)
         owner.limit = max(owner.limit, credits.grant_limit)
         self._place(owner)
+
+    def _take_back(self, owner: Owner, void: int) -> None:
+        owner.limit, owner.granted = max(owner.limit, void), max(owner.granted, void)
+        self.add(owner, 1)
 
     def _ended(self, owner: Owner) -> None:
         owner.ended += 1

@@ -72,3 +72,13 @@ def test_what_is_said_while_a_heartbeat_is_being_written_goes_before_the_last_wo
     outbox.give_back([((b"r" * 16, 1, -1), 1, False)])
     outbox.close(wire.AgentMessage(goodbye=wire.Goodbye()))
     assert [message.WhichOneof("body") for message, _ in drained] == ["draining", "returned", "goodbye"]
+
+
+def test_credits_are_void_before_others_are_given() -> None:
+    outbox = Outbox(lambda lease: True)
+    outbox.raise_credits(9)
+    outbox.give_back([((b"r" * 16, 1, -1), 3, False)], 7)
+    outbox.give_back([((b"r" * 16, 2, -1), 4, True)])
+    returned, credits = (message for message, _ in outbox.drain())
+    assert (len(returned.returned.leases), returned.returned.void_credits) == (2, 7)
+    assert credits.credits.grant_limit == 9

@@ -37,6 +37,19 @@ def test_room_is_what_fits_into_credits_and_resources(has: float, wants: float, 
     assert capacity(has).room(line(wants)) == room
 
 
+def test_credits_that_are_void_are_none_but_for_what_is_promised_already() -> None:
+    session, of = capacity(2.0), line(SMALLEST)
+    session.promise(of, 1)
+    session.void(7)
+    assert session.room(of) == 0
+    assert session.grant() == 7
+    assert session.room(of) == 0
+    session.grant_limit = 8
+    assert session.room(of) == 1
+    session.promise(of, 1)
+    assert session.grant() == 8
+
+
 def test_a_session_that_took_over_more_than_it_has_is_full_also_for_next_to_nothing() -> None:
     full = capacity(1.0)
     full.adopt(line(3.0))

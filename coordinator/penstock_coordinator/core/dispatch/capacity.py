@@ -30,7 +30,7 @@ class Capacity:
     """By kind that the agent knows: why it cannot make such ones; empty: it can."""
     grant_limit: int = 0
     granted: int = 0
-    """Grants sent in this session: the number of the last one."""
+    """The number of the last grant sent in this session, or of the last one that would have been in its place."""
     permits: int = 0
     leases: int = 0
     """Leases that live on the session."""
@@ -81,6 +81,11 @@ class Capacity:
         self.granted += 1
         self.leases += 1
         return self.granted
+
+    def void(self, limit: int) -> None:
+        """Credits up to that limit are none, but for those that are promised already."""
+        self.grant_limit = max(self.grant_limit, limit)
+        self.granted = max(self.granted, limit - self.permits)
 
     def adopt(self, line: Line) -> None:
         """A lease of a former session lives on in this one."""

@@ -1024,6 +1024,11 @@ class Returned(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LEASES_FIELD_NUMBER: _builtins.int
+    VOID_CREDITS_FIELD_NUMBER: _builtins.int
+    void_credits: _builtins.int
+    """With feature "links": the agent has no room, as it was promised to others too. Credits up to this limit are void,
+    also those that come later; the next grant has a greater number. 0: all are good.
+    """
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReturnedLease]:
         """Leases that are handed back; no user code has started in those that say so."""
@@ -1032,10 +1037,11 @@ class Returned(_message.Message):
         self,
         *,
         leases: _abc.Iterable[Global___ReturnedLease] | None = ...,
+        void_credits: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["leases", b"leases"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leases", b"leases", "void_credits", b"void_credits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
