@@ -301,10 +301,6 @@ class LogRelay:
         finally:
             self._group = None
 
-    @property
-    def _has_lines(self) -> bool:
-        return any(self.has_lines(link) for link in list(self._queues))
-
     def has_lines(self, link: int) -> bool:
         """To send. What was dropped is not told to a coordinator that takes no lines, before others come."""
         queue = self._queues.get(link)

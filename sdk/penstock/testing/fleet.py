@@ -62,6 +62,7 @@ class SimulatedFleet:
         )
         self._late = LateWords(coordinator)
         self._peers: list[CoordinatorRow] = []
+        self._has_had_members = False
         self._adopted = 0
         self.leasing = self._roster.leasing
         self.standing = self._roster.standing
@@ -114,8 +115,10 @@ class SimulatedFleet:
             stream.refuse()
             return
         session = self._session(stream, hello, self._roster.holder_of(arrival, epoch, now))
-        if self._peers or session.links or arrival.snapshot.open_sessions:
-            # Before its leases are judged: what it held by a member that is gone is an orphan then.
+        beside = arrival.snapshot
+        if self._has_had_members or beside.open_sessions or beside.pending:
+            # Before its leases are judged: what it held by a member that is gone is an orphan then. Also if there is
+            # none any more: it goes on to try the last one that it heard of.
             session.tell_peers(self._peers)
         self._roster.enter(session, arrival)
         self._entered(stream, session)
@@ -174,6 +177,7 @@ class SimulatedFleet:
         """By a head, at each change: these are its members."""
         if members != self._peers:
             self._peers = members
+            self._has_had_members = True
             for session in self.sessions.values():
                 session.tell_peers(members)
 

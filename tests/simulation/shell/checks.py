@@ -337,7 +337,7 @@ def check_agent_at_rest(machine: AgentMachine) -> None:
         "held": book.held,
         "unacknowledged": book.unacked.leases,
         "waiting for bundles": agent._staging._waiting,
-        "lines": agent._logs._has_lines,
+        "lines": any(agent._logs.has_lines(link) for link in agent._logs._queues),
     }
     for name, found in empty.items():
         require(not found, "at rest is at rest", machine.name, name, found)
